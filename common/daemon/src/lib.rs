@@ -1,0 +1,7 @@
+//! Life of a process: logs, signals, exit codes, the wall clock, configuration files, private folders.
+
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod logs;
+pub mod stop;

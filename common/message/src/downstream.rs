@@ -1,0 +1,234 @@
+//! What the cloud tells an edge, typed. Wire forms: spec/transport.md 1.7.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Json, KeyError, Message, MessageId, ObjectKey, ObjectKind, Reply, ResourceVersion, Route};
+
+/// Which cloud controller an object comes from; Go edges route by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    EdgeController,
+    DeviceController,
+    DynamicController,
+    PolicyController,
+}
+
+const ORIGINS: &[(&str, Origin)] = &[
+    ("edgecontroller", Origin::EdgeController),
+    ("devicecontroller", Origin::DeviceController),
+    ("dynamiccontroller", Origin::DynamicController),
+    ("policycontroller", Origin::PolicyController),
+];
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        ORIGINS.iter().find(|(_, origin)| *origin == self).map_or("", |(name, _)| name)
+    }
+    fn parse(source: &str) -> Option<Origin> {
+        ORIGINS.iter().find(|(name, _)| *name == source).map(|(_, origin)| *origin)
+    }
+    /// The controller that owns a kind.
+    pub fn of(kind: &ObjectKind) -> Origin {
+        match kind {
+            ObjectKind::Device | ObjectKind::DeviceModel => Origin::DeviceController,
+            _ => Origin::EdgeController,
+        }
+    }
+}
+
+/// One device in a membership notice. `id` is `<namespace>/<name>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipEntry {
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// Devices that came to or left a node (spec/devices.md 2.2), or, in `devices`, all of them (3.5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    #[serde(default)]
+    pub event_id: String,
+    #[serde(default)]
+    pub timestamp: i64,
+    #[serde(default)]
+    pub added_devices: Option<Vec<MembershipEntry>>,
+    #[serde(default)]
+    pub removed_devices: Option<Vec<MembershipEntry>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<MembershipEntry>>,
+}
+
+/// One thing the cloud tells an edge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Downstream {
+    /// The object should now be as given. `first` when the node never had it.
+    Put { key: ObjectKey, origin: Origin, version: ResourceVersion, object: Json, first: bool },
+    /// The object is gone. `uid` is absent when the sender did not know it.
+    Remove { key: ObjectKey, origin: Origin, uid: Option<String>, object: Json },
+    /// The answer to a request of this edge.
+    Reply { to: MessageId, reply: Reply },
+    /// Devices that came or left.
+    Membership(Membership),
+    /// The complete list of this node's devices.
+    MembershipList(Membership),
+    /// A twin or state report was written to the API server.
+    Confirmed { to: MessageId },
+    /// Something this build has no room for; named so that it can be logged.
+    Unsupported { route: Route },
+}
+
+/// A downstream value with what its acknowledgement needs.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub body: Downstream,
+    /// The acknowledgement to send once the body is durable; `None` for kinds that are not acknowledged.
+    pub message: Message,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ParseDownstreamError {
+    #[error("resource of a downstream object")]
+    Key(#[source] KeyError),
+    #[error("metadata of {key}")]
+    Metadata { key: ObjectKey, source: crate::JsonError },
+    #[error("membership notice")]
+    Membership(#[source] crate::JsonError),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    uid: String,
+    #[serde(rename = "resourceVersion")]
+    resource_version: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    metadata: Metadata,
+}
+
+impl Downstream {
+    /// True for values the cloud keeps sending until the edge acknowledges them.
+    pub fn wants_ack(&self) -> bool {
+        matches!(self, Downstream::Put { .. } | Downstream::Remove { .. })
+    }
+
+    /// The envelope of this value. Replies take the route of the request they answer: use [`Request::answer`].
+    ///
+    /// [`Request::answer`]: crate::Request::answer
+    pub fn to_message(&self, now_ms: i64) -> Message {
+        match self {
+            Downstream::Put { key, origin, version, object, first } => {
+                let operation = if *first && key.kind != ObjectKind::Secret && key.kind != ObjectKind::Node {
+                    "insert"
+                } else {
+                    "update"
+                };
+                Message::new(
+                    Route::new(origin.as_str(), "resource", operation, key.to_string()),
+                    object.clone(),
+                    now_ms,
+                )
+                .with_version(&version.0)
+            }
+            Downstream::Remove { key, origin, object, .. } => {
+                let version = object.parse::<Object>().unwrap_or_default().metadata.resource_version;
+                let route = Route::new(origin.as_str(), "resource", "delete", key.to_string());
+                Message::new(route, object.clone(), now_ms).with_version(&version)
+            }
+            Downstream::Reply { to, reply } => {
+                let content = match reply {
+                    Reply::Done => Json::string("OK"),
+                    Reply::Object(object) => object.clone(),
+                    Reply::Refused(status) => Reply::refusal(status.clone()).unwrap_or_else(|_| Json::null()),
+                };
+                Message::new(Route::new("edgecontroller", "resource", "response", ""), content, now_ms)
+                    .answering(to)
+            }
+            Downstream::Membership(update) => membership_message("membership", update, now_ms),
+            Downstream::MembershipList(list) => membership_message("membership/detail", list, now_ms),
+            Downstream::Confirmed { to } => Message::new(
+                Route::new("devicecontroller", "twin", "response", "twin"),
+                Json::string("OK"),
+                now_ms,
+            )
+            .answering(to),
+            Downstream::Unsupported { route } => Message::new(route.clone(), Json::null(), now_ms),
+        }
+    }
+
+    /// Reads an envelope. A parent id is looked at before content (spec/transport.md 1.6).
+    pub fn parse(message: &Message) -> Result<Downstream, ParseDownstreamError> {
+        let route = &message.route;
+        let unsupported = || Ok(Downstream::Unsupported { route: route.clone() });
+        let parent = &message.header.parent_msg_id;
+        match route.group.as_str() {
+            "resource" | "func" | "user" if !parent.is_empty() => {
+                Ok(Downstream::Reply { to: parent.clone(), reply: Reply::read(&message.content) })
+            }
+            "twin" if !parent.is_empty() => Ok(Downstream::Confirmed { to: parent.clone() }),
+            "twin" if route.resource.contains("membership/detail") => {
+                read_membership(message).map(Downstream::MembershipList)
+            }
+            "twin" if route.resource.contains("membership") => {
+                read_membership(message).map(Downstream::Membership)
+            }
+            "resource" | "func" => match (route.operation.as_str(), Origin::parse(&route.source)) {
+                ("insert" | "update" | "patch" | "delete", Some(origin)) => parse_object(message, origin),
+                _ => unsupported(),
+            },
+            _ => unsupported(),
+        }
+    }
+}
+
+fn membership_message(resource: &str, membership: &Membership, now_ms: i64) -> Message {
+    let content = Json::encode(membership).unwrap_or_else(|_| Json::null());
+    Message::new(Route::new("devicecontroller", "twin", "update", resource), content, now_ms)
+}
+
+fn read_membership(message: &Message) -> Result<Membership, ParseDownstreamError> {
+    let content = message.content.unwrapped().map_err(ParseDownstreamError::Membership)?;
+    content.parse().map_err(ParseDownstreamError::Membership)
+}
+
+fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDownstreamError> {
+    let key = ObjectKey::parse(&message.route.resource).map_err(ParseDownstreamError::Key)?;
+    let metadata_error = |source| ParseDownstreamError::Metadata { key: key.clone(), source };
+    let object = message.content.unwrapped().map_err(metadata_error)?;
+    let read = if object.is_null() {
+        Object::default()
+    } else {
+        object.parse::<Object>().map_err(metadata_error)?
+    };
+    if message.route.operation == "delete" {
+        let uid = (!read.metadata.uid.is_empty()).then_some(read.metadata.uid);
+        return Ok(Downstream::Remove { key, origin, uid, object });
+    }
+    let version = match message.header.resourceversion.as_str() {
+        "" => read.metadata.resource_version,
+        version => version.to_owned(),
+    };
+    let first = message.route.operation == "insert";
+    Ok(Downstream::Put { key, origin, version: ResourceVersion(version), object, first })
+}
+
+impl Received {
+    pub fn parse(message: Message) -> Result<Received, ParseDownstreamError> {
+        Ok(Received { body: Downstream::parse(&message)?, message })
+    }
+
+    /// True if the cloud waits for an acknowledgement. Answers that carry an object are acknowledged as well
+    /// (spec/transport.md 1.6); answers without one ("OK", refusals) are not.
+    pub fn wants_ack(&self) -> bool {
+        match &self.body {
+            Downstream::Reply { reply, .. } => matches!(reply, Reply::Object(_)),
+            other => other.wants_ack(),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The message that crosses the cloud-edge link, and its two typed readings.
+//!
+//! [`Message`] is the KubeEdge wire envelope (spec/transport.md section 1): header, route, content. Content stays
+//! raw JSON text end to end, so integers above 2^53 and unknown fields survive. [`Downstream`] and [`Upstream`]
+//! are what the rooms of the two programs speak; the words of the protocol appear in this crate only.
+//!
+//! This crate is pure: no sockets, no clock, no runtime. Callers bring the time and the ids are random v4 UUIDs.
+
+mod codec;
+mod downstream;
+mod envelope;
+mod json;
+mod key;
+mod reply;
+mod status;
+mod upstream;
+
+pub use codec::{DecodeError, decode, encode};
+pub use downstream::{Downstream, Membership, MembershipEntry, Origin, ParseDownstreamError, Received};
+pub use envelope::{Header, Message, MessageId, Route};
+pub use json::{Json, JsonError};
+pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, trim_node_prefix};
+pub use reply::{ObjectResponse, Reply};
+pub use status::Status;
+pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
+
+/// Largest envelope either side accepts, in bytes (viaduct's MaxPayloadLen, spec/transport.md 2.1).
+pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

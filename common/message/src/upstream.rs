@@ -1,0 +1,367 @@
+//! What an edge tells or asks the cloud, typed. Wire forms: spec/transport.md 1.8.
+
+use crate::{
+    Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
+};
+
+/// How a lease, certificate request or event changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Create,
+    Update,
+    Patch,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verb::Create => "insert",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
+        }
+    }
+    fn parse(operation: &str) -> Option<Verb> {
+        match operation {
+            "insert" => Some(Verb::Create),
+            "update" => Some(Verb::Update),
+            "patch" => Some(Verb::Patch),
+            _ => None,
+        }
+    }
+}
+
+/// A request the cloud answers with a [`Reply`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Read one object: configmap, secret, node, lease, persistentvolume(claim), volumeattachment, CSR.
+    Get { key: ObjectKey },
+    /// Register this node.
+    CreateNode { node: NodeName, object: Json },
+    /// Merge labels and annotations of this node.
+    UpdateNode { node: NodeName, object: Json },
+    /// Strategic merge patch of this node's status; `patch` is JSON text.
+    PatchNodeStatus { node: NodeName, patch: String },
+    /// Strategic merge patch of a pod's status; `patch` is JSON text and names `metadata.uid` as a guard.
+    PatchPodStatus { namespace: String, name: String, patch: String },
+    /// Create a mirror pod.
+    CreatePod { namespace: String, name: String, object: Json },
+    /// Delete a pod; `options` is a DeleteOptions object with grace 0 and a uid precondition.
+    DeletePod { namespace: String, name: String, options: Json },
+    /// Mint a service-account token; `request` is a TokenRequest.
+    Token { namespace: String, service_account: String, request: Json },
+    /// Create or update this node's lease.
+    Lease { node: NodeName, verb: Verb, object: Json },
+    /// Create a certificate signing request.
+    CreateSigningRequest { name: String, object: Json },
+    /// The cluster's CA certificates as PEM.
+    ClusterCa,
+}
+
+/// One thing an edge sends up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Upstream {
+    Keepalive,
+    /// An object or answer is durable at the edge.
+    Acknowledged {
+        of: MessageId,
+    },
+    /// The edge could not take an object; `text` says why. The cloud keeps trying.
+    Complaint {
+        of: MessageId,
+        text: String,
+    },
+    /// Something the cloud answers.
+    Ask(Request),
+    /// A Kubernetes event; never answered.
+    Event {
+        namespace: String,
+        name: String,
+        verb: Verb,
+        object: Json,
+    },
+    /// Twin values of a device that changed at the edge; confirmed when written.
+    TwinReport {
+        namespace: String,
+        name: String,
+        report: Json,
+    },
+    /// A device's state changed; confirmed when written.
+    DeviceState {
+        namespace: String,
+        name: String,
+        report: Json,
+    },
+    /// The edge asks for the list of its devices.
+    MembershipDetail {
+        content: Json,
+    },
+    /// Something this build has no room for; named so that it can be logged.
+    Unsupported {
+        route: Route,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ParseUpstreamError {
+    #[error("resource of an upstream message")]
+    Key(#[source] KeyError),
+    #[error("content of an upstream message")]
+    Content(#[source] crate::JsonError),
+}
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+
+impl Request {
+    fn route(&self) -> (&'static str, String) {
+        let object =
+            |namespace: Option<&str>, kind, name: &str| ObjectKey::new(namespace, kind, name).to_string();
+        match self {
+            Request::Get { key } => ("query", key.to_string()),
+            Request::CreateNode { node, .. } => ("insert", object(None, ObjectKind::Node, node.as_str())),
+            Request::UpdateNode { node, .. } => ("update", object(None, ObjectKind::Node, node.as_str())),
+            Request::PatchNodeStatus { node, .. } => {
+                ("patch", object(None, ObjectKind::NodePatch, node.as_str()))
+            }
+            Request::PatchPodStatus { namespace, name, .. } => {
+                ("patch", object(Some(namespace), ObjectKind::PodPatch, name))
+            }
+            Request::CreatePod { namespace, name, .. } => {
+                ("insert", object(Some(namespace), ObjectKind::Pod, name))
+            }
+            Request::DeletePod { namespace, name, .. } => {
+                ("delete", object(Some(namespace), ObjectKind::Pod, name))
+            }
+            Request::Token { namespace, service_account, .. } => {
+                ("query", object(Some(namespace), ObjectKind::ServiceAccountToken, service_account))
+            }
+            Request::Lease { node, verb, .. } => {
+                (verb.as_str(), object(Some(LEASE_NAMESPACE), ObjectKind::Lease, node.as_str()))
+            }
+            Request::CreateSigningRequest { name, .. } => {
+                ("insert", object(Some("default"), ObjectKind::CertificateSigningRequest, name))
+            }
+            Request::ClusterCa => ("query", "k8s/ca.crt".to_owned()),
+        }
+    }
+
+    fn content(&self) -> Json {
+        match self {
+            Request::Get { .. } | Request::ClusterCa => Json::null(),
+            Request::PatchNodeStatus { patch, .. } | Request::PatchPodStatus { patch, .. } => {
+                Json::string(patch)
+            }
+            Request::CreateNode { object, .. }
+            | Request::UpdateNode { object, .. }
+            | Request::CreatePod { object, .. }
+            | Request::Lease { object, .. }
+            | Request::CreateSigningRequest { object, .. } => object.clone(),
+            Request::DeletePod { options, .. } => options.clone(),
+            Request::Token { request, .. } => request.clone(),
+        }
+    }
+
+    /// True for requests whose object answer is wrapped as `{"Object":..,"Err":..}` (spec/edge-runtime.md 1.4).
+    fn answers_wrapped(&self) -> bool {
+        match self {
+            Request::Get { key } => key.kind == ObjectKind::Lease,
+            Request::UpdateNode { .. }
+            | Request::DeletePod { .. }
+            | Request::Token { .. }
+            | Request::ClusterCa => false,
+            _ => true,
+        }
+    }
+
+    /// The envelope that answers `asked` with `reply`: source edgecontroller, the request's resource, its id as
+    /// parent, the object's version in the header.
+    pub fn answer(&self, asked: &Message, reply: &Reply, now_ms: i64) -> Message {
+        let wrapped = self.answers_wrapped();
+        let content = match reply {
+            Reply::Done => Ok(Json::string("OK")),
+            Reply::Object(object) if wrapped => ObjectResponse::object(object),
+            Reply::Object(object) => Ok(object.clone()),
+            Reply::Refused(status) if wrapped => ObjectResponse::error(status.clone()),
+            Reply::Refused(status) => Reply::refusal(status.clone()),
+        };
+        let source = if *self == Request::ClusterCa { "cloudhub" } else { "edgecontroller" };
+        let route = Route::new(source, "resource", "response", asked.route.resource.clone());
+        let message = Message::new(route, content.unwrap_or_else(|_| Json::null()), now_ms)
+            .answering(&asked.header.msg_id);
+        match reply {
+            Reply::Object(object) => match object.parse::<VersionOf>() {
+                Ok(read) => message.with_version(&read.metadata.resource_version),
+                Err(_) => message,
+            },
+            _ => message,
+        }
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct VersionOf {
+    metadata: VersionIn,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct VersionIn {
+    #[serde(rename = "resourceVersion")]
+    resource_version: String,
+}
+
+impl Upstream {
+    /// State that only its newest value matters for: two submissions with the same key may be merged into the later.
+    pub fn coalesce_key(&self) -> Option<String> {
+        match self {
+            Upstream::Ask(request @ (Request::PatchPodStatus { .. } | Request::PatchNodeStatus { .. })) => {
+                Some(request.route().1)
+            }
+            Upstream::DeviceState { namespace, name, .. } => Some(format!("device/{namespace}/{name}/state")),
+            _ => None,
+        }
+    }
+
+    /// True if the cloud answers or confirms it; others are done once written to the link.
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Upstream::Ask(_) | Upstream::TwinReport { .. } | Upstream::DeviceState { .. })
+    }
+
+    pub fn to_message(&self, now_ms: i64) -> Message {
+        let edged = |operation: &str, resource: String, content: Json| {
+            Message::new(Route::new("edged", "meta", operation, resource), content, now_ms)
+        };
+        let twin = |operation: &str, resource: String, content: Json| {
+            Message::new(Route::new("twin", "resource", operation, resource), content, now_ms)
+        };
+        match self {
+            Upstream::Keepalive => Message::new(
+                Route::new("websocket", "resource", "keepalive", "node"),
+                Json::string("ping"),
+                now_ms,
+            ),
+            Upstream::Acknowledged { of } => Message::new(
+                Route::new("metamanager", "resource", "response", ""),
+                Json::string("OK"),
+                now_ms,
+            )
+            .answering(of),
+            Upstream::Complaint { of, text } => {
+                Message::new(Route::new("metamanager", "resource", "error", ""), Json::string(text), now_ms)
+                    .answering(of)
+            }
+            Upstream::Ask(request) => {
+                let (operation, resource) = request.route();
+                let mut message = edged(operation, resource, request.content());
+                if *request == Request::ClusterCa {
+                    message.route.source = "metamanager".to_owned();
+                }
+                message
+            }
+            Upstream::Event { namespace, name, verb, object } => {
+                let key = ObjectKey::new(Some(namespace), ObjectKind::Event, name);
+                edged(verb.as_str(), key.to_string(), object.clone())
+            }
+            Upstream::TwinReport { namespace, name, report } => {
+                twin("update", format!("device/{namespace}/{name}/twin/edge_updated"), report.clone())
+            }
+            Upstream::DeviceState { namespace, name, report } => {
+                twin("update", format!("device/{namespace}/{name}/state/update"), Json::string(report.text()))
+            }
+            Upstream::MembershipDetail { content } => {
+                twin("get", "membership/detail".to_owned(), Json::string(content.text()))
+            }
+            Upstream::Unsupported { route } => Message::new(route.clone(), Json::null(), now_ms),
+        }
+    }
+
+    /// Reads an envelope in the dispatch order of the Go hub (spec/transport.md 3.3).
+    pub fn parse(message: &Message) -> Result<Upstream, ParseUpstreamError> {
+        let route = &message.route;
+        let parent = &message.header.parent_msg_id;
+        match route.operation.as_str() {
+            "keepalive" => return Ok(Upstream::Keepalive),
+            "response" => return Ok(Upstream::Acknowledged { of: parent.clone() }),
+            "error" => return Ok(Upstream::Complaint { of: parent.clone(), text: message.content.data() }),
+            _ => {}
+        }
+        if route.resource == "k8s/ca.crt" {
+            return Ok(Upstream::Ask(Request::ClusterCa));
+        }
+        match route.source.as_str() {
+            "twin" => parse_twin(message),
+            "metaserver" | "bus" | "servicebus" | "cloudhub" | "cloudStream" | "devicecontroller"
+            | "edgecontroller" | "synccontroller" => Ok(Upstream::Unsupported { route: route.clone() }),
+            _ => parse_object(message),
+        }
+    }
+}
+
+fn parse_twin(message: &Message) -> Result<Upstream, ParseUpstreamError> {
+    let content = message.content.unwrapped().map_err(ParseUpstreamError::Content)?;
+    let parts: Vec<&str> = message.route.resource.split('/').collect();
+    Ok(match parts.as_slice() {
+        ["device", namespace, name, "twin", "edge_updated"] => {
+            Upstream::TwinReport { namespace: (*namespace).into(), name: (*name).into(), report: content }
+        }
+        ["device", namespace, name, "state", "update"] => {
+            Upstream::DeviceState { namespace: (*namespace).into(), name: (*name).into(), report: content }
+        }
+        ["membership", "detail"] => Upstream::MembershipDetail { content },
+        _ => Upstream::Unsupported { route: message.route.clone() },
+    })
+}
+
+fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
+    let route = &message.route;
+    let unsupported = || Ok(Upstream::Unsupported { route: route.clone() });
+    let key = ObjectKey::parse(&route.resource).map_err(ParseUpstreamError::Key)?;
+    let object = || message.content.unwrapped().map_err(ParseUpstreamError::Content);
+    let namespace = || key.namespace.clone().unwrap_or_default();
+    let name = key.name.clone();
+    if key.kind == ObjectKind::Event {
+        let Some(verb) = Verb::parse(&route.operation) else { return unsupported() };
+        return Ok(Upstream::Event { namespace: namespace(), name, verb, object: object()? });
+    }
+    let node = || NodeName::new(&key.name).map_err(ParseUpstreamError::Key);
+    let request = match (&key.kind, route.operation.as_str()) {
+        (ObjectKind::ServiceAccountToken, "query") => {
+            Request::Token { namespace: namespace(), service_account: name, request: object()? }
+        }
+        (ObjectKind::Pod | ObjectKind::PodStatus | ObjectKind::NodeStatus, "query") => return unsupported(),
+        (_, "query") => Request::Get { key: key.clone() },
+        (ObjectKind::Node, "insert") => Request::CreateNode { node: node()?, object: object()? },
+        (ObjectKind::Node, "update") => Request::UpdateNode { node: node()?, object: object()? },
+        (ObjectKind::NodePatch, "patch") => {
+            Request::PatchNodeStatus { node: node()?, patch: message.content.data() }
+        }
+        (ObjectKind::PodPatch, "patch") => {
+            Request::PatchPodStatus { namespace: namespace(), name, patch: message.content.data() }
+        }
+        (ObjectKind::Pod, "insert") => Request::CreatePod { namespace: namespace(), name, object: object()? },
+        (ObjectKind::Pod, "delete") => {
+            Request::DeletePod { namespace: namespace(), name, options: delete_options(&message.content)? }
+        }
+        (ObjectKind::Lease, "insert") => {
+            Request::Lease { node: node()?, verb: Verb::Create, object: object()? }
+        }
+        (ObjectKind::Lease, "update") => {
+            Request::Lease { node: node()?, verb: Verb::Update, object: object()? }
+        }
+        (ObjectKind::CertificateSigningRequest, "insert") => {
+            Request::CreateSigningRequest { name, object: object()? }
+        }
+        _ => return unsupported(),
+    };
+    Ok(Upstream::Ask(request))
+}
+
+/// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (spec/transport.md 1.8).
+fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
+    let text = content.data();
+    if text.starts_with('{') {
+        return Json::from_text(text).map_err(ParseUpstreamError::Content);
+    }
+    let options = serde_json::json!({"gracePeriodSeconds": 0, "preconditions": {"uid": text}});
+    Json::encode(&options).map_err(ParseUpstreamError::Content)
+}

@@ -1,0 +1,185 @@
+//! The certificate authority of a cluster's edge.
+
+use std::net::IpAddr;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
+};
+use ring::digest;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use crate::{BACKDATE, DAY, Identity, SigningRequest, der};
+
+/// A CA certificate with its key: ECDSA P-256, KubeEdge's form.
+pub struct Authority {
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+    sec1: Vec<u8>,
+}
+
+/// What a certificate may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    Server,
+    Client,
+    ServerAndClient,
+}
+
+/// What a certificate says.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    /// IP addresses and DNS names, as text.
+    pub names: Vec<String>,
+    pub usage: Usage,
+    /// Seconds.
+    pub lifetime: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("generating a P-256 key")]
+    Generate(#[source] rcgen::Error),
+    #[error("reading the CA key (neither SEC1 nor PKCS#8 P-256)")]
+    BadKey,
+    #[error("reading the CA certificate")]
+    BadCertificate(#[source] rcgen::Error),
+    #[error("signing the certificate of {common_name:?}")]
+    Sign { common_name: String, source: rcgen::Error },
+    #[error("{name:?} is neither an IP address nor a DNS name")]
+    BadName { name: String },
+    #[error("{seconds} is not a date")]
+    BadDate { seconds: i64 },
+}
+
+/// Common name of KubeEdge's CA.
+const KUBEEDGE: &str = "KubeEdge";
+/// KubeEdge's CA lifetime in days.
+const CA_DAYS: i64 = 36_400;
+
+impl Authority {
+    /// Makes a new CA named `common_name`, or KubeEdge's name.
+    pub fn generate(common_name: Option<&str>, now: i64) -> Result<Authority, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(common_name.unwrap_or(KUBEEDGE), &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = date(now - BACKDATE)?;
+        params.not_after = date(now + CA_DAYS * DAY)?;
+        let certificate = params.self_signed(&key).map_err(AuthorityError::BadCertificate)?.der().clone();
+        Authority::assemble(certificate, key)
+    }
+
+    /// Reads a CA from DER; the key may be SEC1 (KubeEdge's form) or PKCS#8.
+    pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Authority, AuthorityError> {
+        let pkcs8 = der::pkcs8_from_any(key).ok_or(AuthorityError::BadKey)?;
+        let key = KeyPair::try_from(pkcs8).map_err(|_| AuthorityError::BadKey)?;
+        Authority::assemble(CertificateDer::from(certificate.to_vec()), key)
+    }
+
+    fn assemble(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Authority, AuthorityError> {
+        // Parses the certificate and checks that it can issue with this key's algorithm.
+        Issuer::from_ca_cert_der(&certificate, &key).map_err(AuthorityError::BadCertificate)?;
+        let sec1 = der::sec1_from_pkcs8(key.serialized_der(), key.der_bytes()).ok_or(AuthorityError::BadKey)?;
+        Ok(Authority { certificate, key, sec1 })
+    }
+
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The CA key as SEC1 DER: what KubeEdge's `casecret` holds and its token HMAC is keyed with.
+    pub fn key_sec1(&self) -> &[u8] {
+        &self.sec1
+    }
+
+    /// Lower-case hex SHA-256 of the CA certificate's DER: the first part of a join token.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.certificate)
+    }
+
+    /// Makes a key and a certificate for it.
+    pub fn issue(&self, profile: &Profile, now: i64) -> Result<Identity, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
+        let certificate = self.sign(profile, &key, now)?;
+        Ok(Identity::new(certificate, key.serialized_der().to_vec()))
+    }
+
+    /// Signs the key of a request. Subject, names and usages come from `profile` alone: whatever the request asked
+    /// for besides its key is not looked at here (callers compare the subject first).
+    pub fn sign_request(
+        &self,
+        request: &SigningRequest,
+        profile: &Profile,
+        now: i64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        self.sign(profile, request.public_key(), now)
+    }
+
+    fn sign(
+        &self,
+        profile: &Profile,
+        key: &impl PublicKeyData,
+        now: i64,
+    ) -> Result<CertificateDer<'static>, AuthorityError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(&profile.common_name, &profile.organizations);
+        params.subject_alt_names =
+            profile.names.iter().map(|name| alternative_name(name)).collect::<Result<Vec<_>, _>>()?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages = match profile.usage {
+            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Usage::ServerAndClient => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        };
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = date(now - BACKDATE)?;
+        params.not_after = date(now + profile.lifetime)?;
+        let sign_error = |source| AuthorityError::Sign { common_name: profile.common_name.clone(), source };
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(sign_error)?;
+        Ok(params.signed_by(key, &issuer).map_err(sign_error)?.der().clone())
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.fingerprint())
+    }
+}
+
+pub(crate) fn fingerprint(certificate: &[u8]) -> String {
+    digest::digest(&digest::SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organization in organizations {
+        name.push(DnType::OrganizationName, organization.as_str());
+    }
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let bad = || AuthorityError::BadName { name: name.to_owned() };
+    if name.is_empty() {
+        return Err(bad());
+    }
+    name.try_into().map(SanType::DnsName).map_err(|_| bad())
+}
+
+fn date(seconds: i64) -> Result<OffsetDateTime, AuthorityError> {
+    OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| AuthorityError::BadDate { seconds })
+}

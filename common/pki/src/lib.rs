@@ -1,0 +1,37 @@
+//! Certificates, keys and join tokens, in the forms KubeEdge uses (spec/transport.md section 4).
+//!
+//! [`Authority`] signs; [`Identity`] is a certificate with its key; [`token`] mints and checks join tokens; [`tls`]
+//! turns identities into rustls configurations; [`files`] keeps private material at mode 0600. Private keys never
+//! print. Time is an argument (Unix seconds): this crate reads no clock.
+
+mod authority;
+mod der;
+pub mod files;
+mod identity;
+mod request;
+mod subject;
+pub mod tls;
+pub mod token;
+
+pub use authority::{Authority, AuthorityError, Profile, Usage};
+pub use identity::{Identity, IdentityError};
+pub use request::{SigningRequest, node_request};
+pub use subject::{EdgeSubject, Subject, SubjectError, edge_common_name, node_of};
+
+/// Seconds in a day, the unit of certificate lifetimes in configuration files.
+pub const DAY: i64 = 86_400;
+
+/// Certificates are valid from a little before they are made, for peers whose clock is behind.
+pub const BACKDATE: i64 = 300;
+
+/// Organisation of edge nodes' certificates.
+pub const NODES_GROUP: &str = "system:nodes";
+
+/// Installs ring as the one cryptography provider of this process. Call once, first thing.
+pub fn install_provider() {
+    // An error means that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Who a certificate says its holder is.
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::NODES_GROUP;
+
+const NODE_PREFIX: &str = "system:node:";
+
+/// Common name and organisations of a certificate, and when it is valid (Unix seconds).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    pub not_before: i64,
+    pub not_after: i64,
+}
+
+/// An edge node's name, taken from its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeSubject {
+    pub node: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    #[error("certificate is not readable X.509")]
+    Unreadable,
+    #[error("certificate of {common_name:?} is not a node's (wanted system:node:<name> in group system:nodes)")]
+    NotANode { common_name: String },
+}
+
+/// The common name of node `name`'s certificate.
+pub fn edge_common_name(name: &str) -> String {
+    format!("{NODE_PREFIX}{name}")
+}
+
+/// The node name in a common name.
+pub fn node_of(common_name: &str) -> Option<&str> {
+    common_name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())
+}
+
+impl Subject {
+    /// Reads the subject. The caller has verified the chain.
+    pub fn of(certificate: &[u8]) -> Result<Subject, SubjectError> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SubjectError::Unreadable)?;
+        let name = parsed.subject();
+        let common_name = name.iter_common_name().next().and_then(|cn| cn.as_str().ok()).unwrap_or_default();
+        let organizations = name.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+        Ok(Subject {
+            common_name: common_name.to_owned(),
+            organizations,
+            not_before: parsed.validity().not_before.timestamp(),
+            not_after: parsed.validity().not_after.timestamp(),
+        })
+    }
+}
+
+impl EdgeSubject {
+    /// The node a certificate belongs to: common name `system:node:<name>`, organisation `system:nodes`.
+    pub fn of(certificate: &[u8]) -> Result<EdgeSubject, SubjectError> {
+        let subject = Subject::of(certificate)?;
+        match node_of(&subject.common_name) {
+            Some(node) if subject.organizations.iter().any(|group| group == NODES_GROUP) => {
+                Ok(EdgeSubject { node: node.to_owned() })
+            }
+            _ => Err(SubjectError::NotANode { common_name: subject.common_name }),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+use super::*;
+use token::{JoinToken, TokenError};
+
+const NOW: i64 = 1_800_000_000;
+
+fn authority() -> Authority {
+    install_provider();
+    Authority::generate(None, NOW).unwrap()
+}
+
+fn node_profile(name: &str) -> Profile {
+    Profile {
+        common_name: edge_common_name(name),
+        organizations: vec![NODES_GROUP.to_owned()],
+        names: vec![],
+        usage: Usage::Client,
+        lifetime: 365 * DAY,
+    }
+}
+
+#[test]
+fn a_ca_survives_the_sec1_form_kubeedge_stores() {
+    let ca = authority();
+    let again = Authority::from_der(ca.certificate(), ca.key_sec1()).unwrap();
+    assert_eq!(again.key_sec1(), ca.key_sec1());
+    assert_eq!(again.fingerprint(), ca.fingerprint());
+    // ECPrivateKey with the curve named: Go refuses keys without it.
+    assert!(ca.key_sec1().windows(10).any(|part| part == [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]));
+}
+
+#[test]
+fn a_signed_request_names_the_node_and_nothing_the_request_added() {
+    let ca = authority();
+    let (key, request) = node_request("edge-1").unwrap();
+    let request = SigningRequest::from_der(&request).unwrap();
+    assert_eq!(request.common_name().as_deref(), Some("system:node:edge-1"));
+    assert_eq!(request.organization().as_deref(), Some("system:nodes"));
+    let certificate = ca.sign_request(&request, &node_profile("edge-1"), NOW).unwrap();
+    assert_eq!(EdgeSubject::of(&certificate).unwrap().node, "edge-1");
+    let identity = Identity::new(certificate, key);
+    assert!(tls::client(ca.certificate(), Some(&identity)).is_ok());
+}
+
+#[test]
+fn an_identity_survives_pem_and_keeps_its_files_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let identity = authority().issue(&node_profile("e"), NOW).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("c/server.crt"), folder.path().join("c/server.key"));
+    files::write_identity(&certificate, &key, &identity).unwrap();
+    let read = files::read_identity(&certificate, &key).unwrap();
+    assert_eq!(read.certificate(), identity.certificate());
+    assert_eq!(read.key_sec1(), identity.key_sec1());
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!format!("{identity:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn tokens_expire_and_are_bound_to_the_cluster() {
+    let (ours, theirs) = (authority(), authority());
+    let text = token::mint(&ours, NOW + 60);
+    let token = JoinToken::parse(&text).unwrap();
+    assert_eq!(token::verify(&ours, token.bearer(), NOW), Ok(()));
+    assert_eq!(token::verify(&theirs, token.bearer(), NOW), Err(TokenError::BadSignature));
+    assert!(matches!(token::verify(&ours, token.bearer(), NOW + 61), Err(TokenError::Expired { .. })));
+    assert!(token.check_ca(ours.certificate()).is_ok());
+    assert!(matches!(token.check_ca(theirs.certificate()), Err(TokenError::OtherCluster { .. })));
+}
+
+#[test]
+fn malformed_and_unsigned_tokens_are_refused() {
+    use base64::Engine as _;
+    let ca = authority();
+    let none = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    for bad in ["", ".", "a.b.c", "..", &format!("{none}.e30."), &"x".repeat(100_000)] {
+        assert!(token::verify(&ca, bad, NOW).is_err(), "{}", &bad[..bad.len().min(40)]);
+        assert!(JoinToken::parse(bad).is_err());
+    }
+}
+
+#[test]
+fn a_server_certificate_of_another_kind_is_not_a_node() {
+    let ca = authority();
+    let profile = Profile { common_name: "KubeEdge".into(), names: vec!["127.0.0.1".into(), "localhost".into()], ..node_profile("x") };
+    let identity = ca.issue(&profile, NOW).unwrap();
+    assert!(matches!(EdgeSubject::of(identity.certificate()), Err(SubjectError::NotANode { .. })));
+    assert!(matches!(ca.issue(&Profile { names: vec!["".into()], ..profile }, NOW), Err(AuthorityError::BadName { .. })));
+}

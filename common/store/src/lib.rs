@@ -1,0 +1,89 @@
+//! SQLite for daemons: one writer thread with group commit, a few pooled readers, migrations by `user_version`.
+//!
+//! Owns the database file. A write is answered only after its transaction is on disk (`synchronous=FULL`), so what a
+//! caller acknowledges afterwards survives a power cut. Writes that arrive while a transaction is open share its
+//! commit; each runs in its own savepoint, so one that fails undoes only itself.
+
+mod error;
+mod open;
+mod readers;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction};
+use tokio::sync::mpsc;
+
+pub use error::{OpenError, StoreError};
+pub use rusqlite;
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// SQL scripts; script `n` takes the schema from version `n` to `n + 1`. Only ever appended to.
+    pub migrations: &'static [&'static str],
+    /// Page cache per connection, in KiB.
+    pub cache_kib: u32,
+    /// Connections that read while the writer writes.
+    pub readers: usize,
+}
+
+/// Handle of an open database; clones share it. The writer thread ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct Store {
+    writes: mpsc::Sender<writer::Job>,
+    readers: Arc<readers::Readers>,
+}
+
+/// Writes that may wait. More would only hide a slow disk from its callers.
+const WRITE_QUEUE: usize = 256;
+
+impl Store {
+    /// Opens (creating if missing, mode 0600) and migrates the database. Blocks; call before the runtime is busy.
+    pub fn open(path: &Path, options: &Options) -> Result<Store, OpenError> {
+        let connection = open::writer(path, options)?;
+        let readers = readers::Readers::open(path, options)?;
+        let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(connection, jobs))
+            .map_err(|source| OpenError::Thread { source })?;
+        Ok(Store { writes, readers: Arc::new(readers) })
+    }
+
+    /// Runs `work` in a transaction and returns its result once that is durable.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.write_then(work, |_| {}).await
+    }
+
+    /// Like [`Store::write`]; `after` runs on the writer thread right after the commit, in commit order, before the
+    /// caller hears of it. It must not block.
+    pub async fn write_then<T, F, A>(&self, work: F, after: A) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (job, answer) = writer::Job::new(work, after);
+        self.writes.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `work` on a reader connection: a consistent snapshot that never waits for the writer.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Opening, pragmas and migrations.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{OpenError, Options};
+
+pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenError> {
+    create_private(path)?;
+    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(open_error)?;
+    // auto_vacuum must come before the first table and before WAL.
+    connection
+        .execute_batch(&format!(
+            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+             PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;
+             PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cache_size=-{};",
+            options.cache_kib
+        ))
+        .map_err(open_error)?;
+    migrate(&mut connection, path, options.migrations)?;
+    Ok(connection)
+}
+
+pub(crate) fn reader(path: &Path, options: &Options) -> Result<Connection, OpenError> {
+    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
+    connection
+        .execute_batch(&format!("PRAGMA busy_timeout=5000; PRAGMA cache_size=-{};", options.cache_kib))
+        .map_err(open_error)?;
+    Ok(connection)
+}
+
+/// SQLite gives its WAL and shared-memory files the mode of the database file.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    let create_error = |source| OpenError::Create { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(create_error)?;
+    }
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+        .map_err(create_error)
+}
+
+fn migrate(connection: &mut Connection, path: &Path, scripts: &[&str]) -> Result<(), OpenError> {
+    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open_error)?;
+    let found = found as usize;
+    if found > scripts.len() {
+        return Err(OpenError::FromTheFuture { path: path.to_owned(), found, known: scripts.len() });
+    }
+    for (at, script) in scripts.iter().enumerate().skip(found) {
+        let version = at + 1;
+        let migrate_error = |source| OpenError::Migrate { path: path.to_owned(), version, source };
+        let transaction = connection.transaction().map_err(migrate_error)?;
+        transaction.execute_batch(script).map_err(migrate_error)?;
+        transaction.pragma_update(None, "user_version", version as u32).map_err(migrate_error)?;
+        transaction.commit().map_err(migrate_error)?;
+    }
+    Ok(())
+}

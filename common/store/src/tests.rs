@@ -1,0 +1,63 @@
+use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const OPTIONS: Options =
+    Options { migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"], cache_kib: 256, readers: 2 };
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("a/b.db"), &OPTIONS).unwrap();
+    (folder, store)
+}
+
+fn put(key: &str, value: i64) -> impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static {
+    let key = key.to_owned();
+    move |tx| tx.execute("INSERT INTO t VALUES (?1, ?2)", rusqlite::params![key, value])
+}
+
+async fn count(store: &Store) -> i64 {
+    store.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_write_undoes_only_itself() {
+    let (_folder, store) = store();
+    let (a, b, c) = tokio::join!(store.write(put("x", 1)), store.write(put("x", 2)), store.write(put("y", 3)));
+    assert!(a.is_ok() && c.is_ok());
+    assert!(matches!(b, Err(StoreError::Statement(_))));
+    assert_eq!(count(&store).await, 2);
+}
+
+#[tokio::test]
+async fn after_commit_hooks_run_in_commit_order_before_the_answer() {
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let (_folder, store) = store();
+    for n in 0..10 {
+        let turn = store.write_then(put(&n.to_string(), 0), move |_| {
+            assert_eq!(SEEN.fetch_add(1, Ordering::SeqCst), n);
+        });
+        turn.await.unwrap();
+        assert_eq!(SEEN.load(Ordering::SeqCst), n + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_reopening_and_the_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    store.write(put("x", 1)).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(store);
+    assert_eq!(count(&Store::open(&path, &OPTIONS).unwrap()).await, 1);
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    drop(Store::open(&path, &Options { migrations: &["SELECT 1", "SELECT 1"], ..OPTIONS }).unwrap());
+    let Err(error) = Store::open(&path, &OPTIONS) else { panic!("opened") };
+    assert!(matches!(error, OpenError::FromTheFuture { found: 2, known: 1, .. }), "{error}");
+}

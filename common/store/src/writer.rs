@@ -1,0 +1,105 @@
+//! The writer thread: takes whatever writes are waiting, runs each in a savepoint of one transaction, commits once.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::StoreError;
+
+/// Most writes one transaction takes, so that the first of them does not wait without bound.
+const GROUP: usize = 128;
+
+/// One write: `run` does the statements, `finish` answers its caller.
+pub(crate) struct Job {
+    run: Box<dyn RunJob>,
+}
+
+trait RunJob: Send {
+    fn run(&mut self, transaction: &Transaction<'_>);
+    fn failed(&self) -> bool;
+    fn finish(self: Box<Self>, commit: Result<(), CommitFailure>);
+}
+
+/// What the callers that shared a failed commit are told.
+struct CommitFailure(StoreError);
+
+struct Work<T, F, A> {
+    work: Option<F>,
+    after: A,
+    result: Option<rusqlite::Result<T>>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F, A> RunJob for Work<T, F, A>
+where
+    T: Send,
+    F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send,
+    A: FnOnce(&T) + Send,
+{
+    fn run(&mut self, transaction: &Transaction<'_>) {
+        self.result = self.work.take().map(|work| work(transaction));
+    }
+
+    fn failed(&self) -> bool {
+        !matches!(self.result, Some(Ok(_)))
+    }
+
+    fn finish(self: Box<Self>, commit: Result<(), CommitFailure>) {
+        let result = match (self.result, commit) {
+            (Some(Ok(value)), Ok(())) => {
+                (self.after)(&value);
+                Ok(value)
+            }
+            (Some(Err(error)), _) => Err(StoreError::Statement(error)),
+            (_, Err(CommitFailure(error))) => Err(error),
+            (None, _) => Err(StoreError::Closed),
+        };
+        // A caller that stopped waiting does not need the answer.
+        let _ = self.answer.send(result);
+    }
+}
+
+impl Job {
+    pub(crate) fn new<T, F, A>(work: F, after: A) -> (Job, oneshot::Receiver<Result<T, StoreError>>)
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (answer, receiver) = oneshot::channel();
+        (Job { run: Box::new(Work { work: Some(work), after, result: None, answer }) }, receiver)
+    }
+}
+
+pub(crate) fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
+        let outcome = commit_group(&mut connection, &mut group);
+        let mut outcome = outcome.map_err(Some);
+        for job in group.drain(..) {
+            let commit = match &mut outcome {
+                Ok(()) => Ok(()),
+                Err(first) => Err(CommitFailure(first.take().unwrap_or_else(|| StoreError::SharedCommit {
+                    reason: "see the first write of the group".to_owned(),
+                }))),
+            };
+            job.run.finish(commit);
+        }
+    }
+}
+
+fn commit_group(connection: &mut Connection, group: &mut [Job]) -> Result<(), StoreError> {
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::Commit)?;
+    for job in group.iter_mut() {
+        run_in_savepoint(&transaction, job)?;
+    }
+    transaction.commit().map_err(StoreError::Commit)
+}
+
+/// Runs one job between SAVEPOINT and RELEASE; a job that failed is rolled back alone.
+fn run_in_savepoint(transaction: &Transaction<'_>, job: &mut Job) -> Result<(), StoreError> {
+    transaction.execute_batch("SAVEPOINT job").map_err(StoreError::Commit)?;
+    job.run.run(transaction);
+    let end = if job.run.failed() { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
+    transaction.execute_batch(end).map_err(StoreError::Commit)
+}

@@ -1,0 +1,1 @@
+//! Checks against traffic recorded from real KubeEdge programs (the files in `golden/`).
