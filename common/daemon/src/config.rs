@@ -32,7 +32,10 @@ pub fn load<T: DeserializeOwned + Serialize>(path: &Path) -> Result<(T, Vec<Stri
 }
 
 /// Like [`load`], from text; `path` is named in errors.
-pub fn parse<T: DeserializeOwned + Serialize>(text: &str, path: &Path) -> Result<(T, Vec<String>), ConfigError> {
+pub fn parse<T: DeserializeOwned + Serialize>(
+    text: &str,
+    path: &Path,
+) -> Result<(T, Vec<String>), ConfigError> {
     let path = path.to_owned();
     let given: Value = match text.trim() {
         "" => Value::Object(serde_json::Map::new()),

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use ring::digest;
 use rustls_pki_types::CertificateDer;
@@ -67,9 +67,13 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(common_name.unwrap_or(KUBEEDGE), &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyCertSign,
+        ];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = date(now - BACKDATE)?;
         params.not_after = date(now + CA_DAYS * DAY)?;
         let certificate = params.self_signed(&key).map_err(AuthorityError::BadCertificate)?.der().clone();
@@ -86,7 +90,8 @@ impl Authority {
     fn assemble(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Authority, AuthorityError> {
         // Parses the certificate and checks that it can issue with this key's algorithm.
         Issuer::from_ca_cert_der(&certificate, &key).map_err(AuthorityError::BadCertificate)?;
-        let sec1 = der::sec1_from_pkcs8(key.serialized_der(), key.der_bytes()).ok_or(AuthorityError::BadKey)?;
+        let sec1 =
+            der::sec1_from_pkcs8(key.serialized_der(), key.der_bytes()).ok_or(AuthorityError::BadKey)?;
         Ok(Authority { certificate, key, sec1 })
     }
 

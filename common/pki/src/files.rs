@@ -25,12 +25,17 @@ pub enum FileError {
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(folder)?;
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(folder)?;
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}.tmp", std::process::id()));
         let temporary = PathBuf::from(temporary);
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
@@ -53,9 +58,8 @@ pub fn write_identity(certificate: &Path, key: &Path, identity: &Identity) -> Re
 }
 
 pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })
-    };
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source });
     Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|source| FileError::Identity {
         certificate: certificate.to_owned(),
         key: key.to_owned(),

@@ -17,7 +17,8 @@ impl SigningRequest {
 
     pub fn from_der(der: &[u8]) -> Result<SigningRequest, AuthorityError> {
         let der = CertificateSigningRequestDer::from(der);
-        let params = CertificateSigningRequestParams::from_der(&der).map_err(AuthorityError::BadCertificate)?;
+        let params =
+            CertificateSigningRequestParams::from_der(&der).map_err(AuthorityError::BadCertificate)?;
         Ok(SigningRequest { params })
     }
 

@@ -25,7 +25,9 @@ pub struct EdgeSubject {
 pub enum SubjectError {
     #[error("certificate is not readable X.509")]
     Unreadable,
-    #[error("certificate of {common_name:?} is not a node's (wanted system:node:<name> in group system:nodes)")]
+    #[error(
+        "certificate of {common_name:?} is not a node's (wanted system:node:<name> in group system:nodes)"
+    )]
     NotANode { common_name: String },
 }
 
@@ -45,7 +47,8 @@ impl Subject {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SubjectError::Unreadable)?;
         let name = parsed.subject();
         let common_name = name.iter_common_name().next().and_then(|cn| cn.as_str().ok()).unwrap_or_default();
-        let organizations = name.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+        let organizations =
+            name.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
         Ok(Subject {
             common_name: common_name.to_owned(),
             organizations,

@@ -25,7 +25,11 @@ fn a_ca_survives_the_sec1_form_kubeedge_stores() {
     assert_eq!(again.key_sec1(), ca.key_sec1());
     assert_eq!(again.fingerprint(), ca.fingerprint());
     // ECPrivateKey with the curve named: Go refuses keys without it.
-    assert!(ca.key_sec1().windows(10).any(|part| part == [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]));
+    assert!(
+        ca.key_sec1()
+            .windows(10)
+            .any(|part| part == [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07])
+    );
 }
 
 #[test]
@@ -81,8 +85,15 @@ fn malformed_and_unsigned_tokens_are_refused() {
 #[test]
 fn a_server_certificate_of_another_kind_is_not_a_node() {
     let ca = authority();
-    let profile = Profile { common_name: "KubeEdge".into(), names: vec!["127.0.0.1".into(), "localhost".into()], ..node_profile("x") };
+    let profile = Profile {
+        common_name: "KubeEdge".into(),
+        names: vec!["127.0.0.1".into(), "localhost".into()],
+        ..node_profile("x")
+    };
     let identity = ca.issue(&profile, NOW).unwrap();
     assert!(matches!(EdgeSubject::of(identity.certificate()), Err(SubjectError::NotANode { .. })));
-    assert!(matches!(ca.issue(&Profile { names: vec!["".into()], ..profile }, NOW), Err(AuthorityError::BadName { .. })));
+    assert!(matches!(
+        ca.issue(&Profile { names: vec!["".into()], ..profile }, NOW),
+        Err(AuthorityError::BadName { .. })
+    ));
 }

@@ -74,7 +74,9 @@ pub fn client(ca: &[u8], identity: Option<&Identity>) -> Result<Arc<ClientConfig
 pub fn client_before_trust() -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyServer { provider });
-    Arc::new(ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Arc::new(
+        ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
+    )
 }
 
 #[derive(Debug)]

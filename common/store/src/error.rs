@@ -8,7 +8,9 @@ pub enum OpenError {
     Open { path: PathBuf, source: rusqlite::Error },
     #[error("migrating database {path} to schema version {version}")]
     Migrate { path: PathBuf, version: usize, source: rusqlite::Error },
-    #[error("database {path} has schema version {found}, newer than {known} which this program knows; upgrade the program")]
+    #[error(
+        "database {path} has schema version {found}, newer than {known} which this program knows; upgrade the program"
+    )]
     FromTheFuture { path: PathBuf, found: usize, known: usize },
     #[error("starting the database writer thread")]
     Thread { source: std::io::Error },

@@ -19,7 +19,10 @@ impl Readers {
         Ok(Readers { idle: Mutex::new(idle), returned: Condvar::new() })
     }
 
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let connection = self.take();
         // The connection goes back even if `work` panics.
         let lent = Lent { readers: self, connection: Some(connection) };

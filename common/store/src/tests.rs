@@ -1,8 +1,11 @@
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const OPTIONS: Options =
-    Options { migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"], cache_kib: 256, readers: 2 };
+const OPTIONS: Options = Options {
+    migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"],
+    cache_kib: 256,
+    readers: 2,
+};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -22,7 +25,8 @@ async fn count(store: &Store) -> i64 {
 #[tokio::test]
 async fn a_failed_write_undoes_only_itself() {
     let (_folder, store) = store();
-    let (a, b, c) = tokio::join!(store.write(put("x", 1)), store.write(put("x", 2)), store.write(put("y", 3)));
+    let (a, b, c) =
+        tokio::join!(store.write(put("x", 1)), store.write(put("x", 2)), store.write(put("y", 3)));
     assert!(a.is_ok() && c.is_ok());
     assert!(matches!(b, Err(StoreError::Statement(_))));
     assert_eq!(count(&store).await, 2);

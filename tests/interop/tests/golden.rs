@@ -140,7 +140,8 @@ fn typed_values_write_the_messages_kubeedge_wrote() {
 fn answers_have_the_form_of_the_recorded_answers() {
     let samples = samples();
     let find = |prefix: &str| decode(samples.iter().find(|sample| sample.name.starts_with(prefix)).unwrap());
-    for (asked, answered) in [("009", "010"), ("017", "019"), ("020", "022"), ("045", "046"), ("005", "006")] {
+    for (asked, answered) in [("009", "010"), ("017", "019"), ("020", "022"), ("045", "046"), ("005", "006")]
+    {
         let (mut asked, answered) = (find(asked), find(answered));
         asked.header.msg_id = answered.header.parent_msg_id.clone();
         let Upstream::Ask(request) = Upstream::parse(&asked).unwrap() else { panic!("{asked:?}") };
@@ -167,7 +168,8 @@ fn a_refused_lease_reads_as_not_found() {
 fn acknowledgements_copy_the_route_of_what_they_answer() {
     let samples = samples();
     for (sent, acked) in [("013", "014"), ("007", "008"), ("034", "035")] {
-        let find = |prefix: &str| decode(samples.iter().find(|sample| sample.name.starts_with(prefix)).unwrap());
+        let find =
+            |prefix: &str| decode(samples.iter().find(|sample| sample.name.starts_with(prefix)).unwrap());
         let (sent, acked) = (find(sent), find(acked));
         let ours = sent.ack(acked.header.timestamp);
         assert_eq!((ours.route.source, ours.route.group, ours.route.operation, ours.content), {

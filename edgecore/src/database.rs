@@ -1,0 +1,64 @@
+//! The edge's one SQLite file. The first tables have KubeEdge's names and columns, so its database can be taken over
+//! and opened with the same tools (spec/edge-runtime.md 2.1, spec/devices.md 3.3).
+
+use std::path::Path;
+
+use store::{OpenError, Options, Store};
+
+const KUBEEDGE_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, type TEXT, value TEXT);
+ALTER TABLE meta ADD COLUMN uid TEXT;
+ALTER TABLE meta ADD COLUMN version TEXT;
+CREATE INDEX meta_type ON meta(type);
+CREATE TABLE IF NOT EXISTS device (id TEXT PRIMARY KEY, name TEXT, description TEXT, state TEXT, last_online TEXT);
+CREATE TABLE IF NOT EXISTS device_attr (id INTEGER PRIMARY KEY AUTOINCREMENT, deviceid TEXT, name TEXT,
+  description TEXT, value TEXT, optional NUMERIC, attr_type TEXT, metadata TEXT);
+CREATE TABLE IF NOT EXISTS device_twin (id INTEGER PRIMARY KEY AUTOINCREMENT, deviceid TEXT, name TEXT,
+  description TEXT, expected TEXT, actual TEXT, expected_meta TEXT, actual_meta TEXT, expected_version TEXT,
+  actual_version TEXT, optional NUMERIC, attr_type TEXT, metadata TEXT);
+CREATE INDEX device_twin_device ON device_twin(deviceid);
+CREATE TABLE IF NOT EXISTS sub_topics (topic TEXT PRIMARY KEY);
+";
+
+const OUTBOX: &str = "
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, merge_key TEXT UNIQUE,
+  message TEXT NOT NULL) STRICT;
+CREATE INDEX outbox_stream ON outbox(stream, seq);
+";
+
+const OPTIONS: Options = Options { migrations: &[KUBEEDGE_TABLES, OUTBOX], cache_kib: 1024, readers: 2 };
+
+/// Opens or creates the database.
+pub fn open(path: &Path) -> Result<Store, OpenError> {
+    Store::open(path, &OPTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_written_by_kubeedge_is_taken_over_with_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore.db");
+        let theirs = store::rusqlite::Connection::open(&path).unwrap();
+        let schema = include_str!("../../tests/interop/golden/edgecore-sqlite-schema.sql")
+            .replace("CREATE TABLE sqlite_sequence(name,seq);", "");
+        theirs.execute_batch(&schema).unwrap();
+        theirs
+            .execute(
+                "INSERT INTO meta(key, type, value) VALUES ('default/configmap/a', 'configmap', '{}')",
+                [],
+            )
+            .unwrap();
+        drop(theirs);
+        let store = open(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let rows: i64 = runtime
+            .block_on(store.read(|c| {
+                c.query_row("SELECT count(*) FROM meta WHERE version IS NULL", [], |row| row.get(0))
+            }))
+            .unwrap();
+        assert_eq!(rows, 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! Edged: a small kubelet.

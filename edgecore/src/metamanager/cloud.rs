@@ -1,0 +1,71 @@
+//! Live requests to the cloud: they need the link now, and fail at once without it.
+
+use std::time::Duration;
+
+use message::{Reply, Request};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Whether the cloud can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    Disconnected,
+    Connected,
+}
+
+/// One request on its way to EdgeHub, with the place for its answer.
+#[derive(Debug)]
+pub struct Call {
+    pub request: Request,
+    pub answer: oneshot::Sender<Reply>,
+}
+
+/// Handle for live requests. Clones share the inbox of EdgeHub.
+#[derive(Clone)]
+pub struct Cloud {
+    calls: mpsc::Sender<Call>,
+    link: watch::Receiver<LinkState>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("no link to the cloud")]
+    Disconnected,
+    #[error("the cloud did not answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+/// How long an answer may take (KubeEdge's remoteQueryTimeout is 60 s; a live peer answers in milliseconds, and the
+/// callers retry).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests waiting for EdgeHub. Callers are few (node status, lease, queries of starting pods).
+pub const CALL_QUEUE: usize = 64;
+
+impl Cloud {
+    /// The handle and the inbox EdgeHub serves.
+    pub fn channel(link: watch::Receiver<LinkState>) -> (Cloud, mpsc::Receiver<Call>) {
+        let (calls, inbox) = mpsc::channel(CALL_QUEUE);
+        (Cloud { calls, link }, inbox)
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call(&self, request: Request) -> Result<Reply, CallError> {
+        if *self.link.borrow() == LinkState::Disconnected {
+            return Err(CallError::Disconnected);
+        }
+        let (answer, reply) = oneshot::channel();
+        let exchange = async {
+            self.calls.send(Call { request, answer }).await.map_err(|_| CallError::Disconnected)?;
+            // The sender is dropped when the session that carried the request ends.
+            reply.await.map_err(|_| CallError::Disconnected)
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .map_err(|_| CallError::TimedOut(ANSWER_TIMEOUT))?
+    }
+
+    /// The state of the link, to be watched: changes to `Connected` are the moment to send what was missed.
+    pub fn link(&self) -> watch::Receiver<LinkState> {
+        self.link.clone()
+    }
+}

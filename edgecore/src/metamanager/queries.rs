@@ -1,0 +1,199 @@
+//! Reads for pods that are being started: the stored object first, the cloud when there is none.
+//!
+//! Better than KubeEdge (spec/edge-runtime.md 2.4): an error is never stored as an object, and a token is replaced only
+//! when its successor has arrived, so a pod restarted offline keeps the last one.
+
+use jiff::Timestamp;
+use message::{Json, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Status};
+use serde::{Deserialize, Serialize};
+use store::StoreError;
+
+use super::{CallError, Change, Cloud, ObjectChange, Objects};
+
+/// Handle for reads.
+#[derive(Clone)]
+pub struct Queries {
+    objects: Objects,
+    cloud: Cloud,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("the cloud refused to give {path}")]
+    Refused { path: String, source: Status },
+    #[error("{path} is not stored here and the cloud cannot be asked")]
+    Unreachable { path: String, source: CallError },
+    #[error("reading {path} from the database")]
+    Store { path: String, source: StoreError },
+    #[error("the cloud's answer for {path} is not readable")]
+    Unreadable { path: String },
+}
+
+impl QueryError {
+    /// True if the object does not exist; a pod that marks its source optional goes on without it.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, QueryError::Refused { source, .. } if source.is_not_found())
+    }
+}
+
+/// A service-account token and its end.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Token {
+    pub token: String,
+    pub expires: Timestamp,
+    pub issued: Timestamp,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token(expires {})", self.expires)
+    }
+}
+
+impl Token {
+    /// When a successor should be fetched: at 80 % of its life, at most 24 h after it was issued.
+    pub fn refresh_at(&self) -> Timestamp {
+        let life = self.expires.as_second() - self.issued.as_second();
+        let wait = (life * 8 / 10).min(24 * 3600);
+        Timestamp::from_second(self.issued.as_second() + wait).unwrap_or(self.expires)
+    }
+}
+
+/// What a projected token volume asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenWanted {
+    pub namespace: String,
+    pub service_account: String,
+    pub pod_name: String,
+    pub pod_uid: String,
+    /// Empty: the API server's own.
+    pub audience: String,
+    pub expiration_seconds: i64,
+}
+
+const TOKEN_ROWS: &str = "serviceaccounttoken";
+
+impl Queries {
+    pub fn new(objects: Objects, cloud: Cloud) -> Queries {
+        Queries { objects, cloud }
+    }
+
+    pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Json, QueryError> {
+        self.object(ObjectKey::new(Some(namespace), ObjectKind::ConfigMap, name)).await
+    }
+
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Json, QueryError> {
+        self.object(ObjectKey::new(Some(namespace), ObjectKind::Secret, name)).await
+    }
+
+    /// The stored object, or the cloud's, which is then stored.
+    pub async fn object(&self, key: ObjectKey) -> Result<Json, QueryError> {
+        let path = key.to_string();
+        let store_error = |source| QueryError::Store { path: path.clone(), source };
+        if let Some(stored) = self.objects.get(&key).await.map_err(store_error)? {
+            return Ok(stored.object);
+        }
+        let object = self.ask(&path, Request::Get { key: key.clone() }).await?;
+        let version = ResourceVersion(version_of(&object));
+        let change = ObjectChange { key, change: Change::Put { version, object: object.clone() } };
+        self.objects.apply(vec![change]).await.map_err(store_error)?;
+        Ok(object)
+    }
+
+    /// A token that is not due for refresh; the last one, even if due, when the cloud cannot be asked.
+    pub async fn token(&self, wanted: &TokenWanted) -> Result<Token, QueryError> {
+        let path = format!(
+            "{}/{TOKEN_ROWS}/{}/{}/{}/{}",
+            wanted.namespace,
+            wanted.service_account,
+            wanted.pod_uid,
+            wanted.expiration_seconds,
+            wanted.audience
+        );
+        let store_error = |source| QueryError::Store { path: path.clone(), source };
+        let kept = self.objects.kept(path.clone()).await.map_err(store_error)?;
+        let kept: Option<Token> = kept.and_then(|text| serde_json::from_str(&text).ok());
+        let now = daemon::clock::now();
+        if let Some(token) = kept.as_ref().filter(|token| now < token.refresh_at()) {
+            return Ok(token.clone());
+        }
+        match (self.fresh_token(&path, wanted, now).await, kept) {
+            (Ok(token), _) => {
+                let row = serde_json::to_string(&token).unwrap_or_default();
+                self.objects
+                    .keep(path.clone(), TOKEN_ROWS, wanted.pod_uid.clone(), row)
+                    .await
+                    .map_err(store_error)?;
+                Ok(token)
+            }
+            (Err(QueryError::Unreachable { .. }), Some(last)) => Ok(last),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Removes the tokens of a pod that is gone.
+    pub async fn forget_tokens(&self, pod_uid: &str) -> Result<(), StoreError> {
+        self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await
+    }
+
+    async fn fresh_token(
+        &self,
+        path: &str,
+        wanted: &TokenWanted,
+        now: Timestamp,
+    ) -> Result<Token, QueryError> {
+        let audiences = (!wanted.audience.is_empty()).then(|| vec![wanted.audience.clone()]);
+        let request = serde_json::json!({
+            "metadata": {"creationTimestamp": null},
+            "spec": {
+                "audiences": audiences,
+                "expirationSeconds": wanted.expiration_seconds,
+                "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": wanted.pod_name, "uid": wanted.pod_uid},
+            },
+            "status": {"token": "", "expirationTimestamp": null},
+        });
+        let unreadable = || QueryError::Unreadable { path: path.to_owned() };
+        let request = Request::Token {
+            namespace: wanted.namespace.clone(),
+            service_account: wanted.service_account.clone(),
+            request: Json::encode(&request).map_err(|_| unreadable())?,
+        };
+        #[derive(Deserialize)]
+        struct Issued {
+            status: IssuedStatus,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct IssuedStatus {
+            token: String,
+            expiration_timestamp: Timestamp,
+        }
+        let answer = self.ask(path, request).await?;
+        let status = answer.parse::<Issued>().map_err(|_| unreadable())?.status;
+        Ok(Token { token: status.token, expires: status.expiration_timestamp, issued: now })
+    }
+
+    async fn ask(&self, path: &str, request: Request) -> Result<Json, QueryError> {
+        match self.cloud.call(request).await {
+            Ok(Reply::Object(object)) => Ok(object),
+            Ok(Reply::Refused(source)) => Err(QueryError::Refused { path: path.to_owned(), source }),
+            Ok(Reply::Done) => Err(QueryError::Unreadable { path: path.to_owned() }),
+            Err(source) => Err(QueryError::Unreachable { path: path.to_owned(), source }),
+        }
+    }
+}
+
+fn version_of(object: &Json) -> String {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Metadata {
+        #[serde(rename = "resourceVersion")]
+        resource_version: String,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Object {
+        metadata: Metadata,
+    }
+    object.parse::<Object>().unwrap_or_default().metadata.resource_version
+}
