@@ -1,0 +1,165 @@
+//! `cloudcore.yaml` (spec/transport.md 7.1).
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CloudCoreConfig {
+    pub api_version: String,
+    pub kind: String,
+    pub common_config: CommonConfig,
+    #[serde(rename = "kubeAPIConfig")]
+    pub kube_api_config: KubeApiConfig,
+    pub modules: Modules,
+}
+
+impl Default for CloudCoreConfig {
+    fn default() -> Self {
+        CloudCoreConfig {
+            api_version: "cloudcore.config.kubeedge.io/v1alpha2".to_owned(),
+            kind: "CloudCore".to_owned(),
+            common_config: CommonConfig::default(),
+            kube_api_config: KubeApiConfig::default(),
+            modules: Modules::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CommonConfig {
+    pub monitor_server: MonitorServer,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MonitorServer {
+    pub bind_address: String,
+}
+
+impl Default for MonitorServer {
+    fn default() -> Self {
+        MonitorServer { bind_address: "127.0.0.1:9091".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct KubeApiConfig {
+    pub master: String,
+    /// Path of a kubeconfig; empty: in-cluster, `$KUBECONFIG` or `~/.kube/config`.
+    pub kube_config: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Modules {
+    pub cloud_hub: CloudHub,
+    pub edge_controller: Switch,
+    pub device_controller: Switch,
+    pub sync_controller: Switch,
+    /// Ours: the embedded API server of `--standalone`.
+    pub standalone: Standalone,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Switch {
+    pub enable: bool,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Switch { enable: true }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CloudHub {
+    pub enable: bool,
+    /// Seconds without a heartbeat after which a session ends.
+    pub keepalive_interval: u32,
+    pub node_limit: u32,
+    #[serde(rename = "tlsCAFile")]
+    pub tls_ca_file: String,
+    #[serde(rename = "tlsCAKeyFile")]
+    pub tls_ca_key_file: String,
+    pub tls_cert_file: String,
+    pub tls_private_key_file: String,
+    pub advertise_address: Vec<String>,
+    pub dns_names: Vec<String>,
+    /// Days.
+    pub edge_cert_signing_duration: u32,
+    /// Hours.
+    pub token_refresh_duration: u32,
+    pub websocket: Listener,
+    pub https: Listener,
+    pub authorization: Authorization,
+}
+
+impl Default for CloudHub {
+    fn default() -> Self {
+        CloudHub {
+            enable: true,
+            keepalive_interval: 30,
+            node_limit: 500,
+            tls_ca_file: "/etc/kubeedge/ca/rootCA.crt".to_owned(),
+            tls_ca_key_file: "/etc/kubeedge/ca/rootCA.key".to_owned(),
+            tls_cert_file: "/etc/kubeedge/certs/server.crt".to_owned(),
+            tls_private_key_file: "/etc/kubeedge/certs/server.key".to_owned(),
+            advertise_address: Vec::new(),
+            dns_names: Vec::new(),
+            edge_cert_signing_duration: 365,
+            token_refresh_duration: 12,
+            websocket: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
+            https: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10002 },
+            authorization: Authorization::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Listener {
+    pub enable: bool,
+    pub address: String,
+    pub port: u16,
+}
+
+/// Every message is authorised by the node's certificate. KubeEdge has this off by default; here `enable: false` must
+/// be written to get KubeEdge's old behaviour, for migration only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Authorization {
+    pub enable: bool,
+}
+
+impl Default for Authorization {
+    fn default() -> Self {
+        Authorization { enable: true }
+    }
+}
+
+/// The embedded API server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Standalone {
+    pub enable: bool,
+    pub data_dir: String,
+    /// `address:port`.
+    pub listen: String,
+    /// Where the administrator's kubeconfig is written.
+    pub admin_kubeconfig: String,
+}
+
+impl Default for Standalone {
+    fn default() -> Self {
+        Standalone {
+            enable: false,
+            data_dir: "/var/lib/causeway/apiserver".to_owned(),
+            listen: "127.0.0.1:6443".to_owned(),
+            admin_kubeconfig: "/etc/kubeedge/admin.kubeconfig".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `edgecore.yaml` (spec/transport.md 7.2, 7.3).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::PROJECT_ID;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EdgeCoreConfig {
+    pub api_version: String,
+    pub kind: String,
+    pub database: Database,
+    pub modules: Modules,
+}
+
+impl Default for EdgeCoreConfig {
+    fn default() -> Self {
+        EdgeCoreConfig {
+            api_version: "edgecore.config.kubeedge.io/v1alpha2".to_owned(),
+            kind: "EdgeCore".to_owned(),
+            database: Database::default(),
+            modules: Modules::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Database {
+    pub data_source: String,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Database { data_source: "/var/lib/kubeedge/edgecore.db".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Modules {
+    pub edged: Edged,
+    pub edge_hub: EdgeHub,
+    pub event_bus: EventBus,
+    pub device_twin: DeviceTwin,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Edged {
+    pub enable: bool,
+    /// Empty: the host's name.
+    pub hostname_override: String,
+    #[serde(rename = "nodeIP")]
+    pub node_ip: String,
+    pub node_labels: BTreeMap<String, String>,
+    pub register_schedulable: bool,
+    pub report_event: bool,
+    pub root_directory: String,
+    pub tailored_kubelet_config: KubeletConfig,
+}
+
+impl Default for Edged {
+    fn default() -> Self {
+        Edged {
+            enable: true,
+            hostname_override: String::new(),
+            node_ip: String::new(),
+            node_labels: BTreeMap::new(),
+            register_schedulable: true,
+            report_event: true,
+            root_directory: "/var/lib/kubelet".to_owned(),
+            tailored_kubelet_config: KubeletConfig::default(),
+        }
+    }
+}
+
+/// The keys of `tailoredKubeletConfig` that edged acts on. Durations are Go's ("1m0s").
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct KubeletConfig {
+    pub pod_logs_dir: String,
+    pub container_runtime_endpoint: String,
+    pub cgroup_driver: String,
+    pub cgroup_root: String,
+    #[serde(rename = "clusterDNS")]
+    pub cluster_dns: Option<Vec<String>>,
+    pub cluster_domain: String,
+    pub resolv_conf: String,
+    pub max_pods: u32,
+    pub node_lease_duration_seconds: u32,
+    pub node_status_update_frequency: String,
+    pub node_status_report_frequency: String,
+}
+
+impl Default for KubeletConfig {
+    fn default() -> Self {
+        KubeletConfig {
+            pod_logs_dir: "/var/log/pods".to_owned(),
+            container_runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_root: String::new(),
+            cluster_dns: None,
+            cluster_domain: "cluster.local".to_owned(),
+            resolv_conf: "/etc/resolv.conf".to_owned(),
+            max_pods: 110,
+            node_lease_duration_seconds: 40,
+            node_status_update_frequency: "10s".to_owned(),
+            node_status_report_frequency: "5m".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EdgeHub {
+    pub enable: bool,
+    /// Seconds between heartbeats.
+    pub heartbeat: u32,
+    #[serde(rename = "projectID")]
+    pub project_id: String,
+    pub tls_ca_file: String,
+    pub tls_cert_file: String,
+    pub tls_private_key_file: String,
+    pub websocket: WebSocket,
+    pub http_server: String,
+    /// Join token; blanked in the file once the certificate is there.
+    pub token: String,
+    /// File that holds the join token and wins over `token` (KubeEdge's bootstrap file).
+    pub token_file: String,
+}
+
+impl Default for EdgeHub {
+    fn default() -> Self {
+        EdgeHub {
+            enable: true,
+            heartbeat: 15,
+            project_id: PROJECT_ID.to_owned(),
+            tls_ca_file: "/etc/kubeedge/ca/rootCA.crt".to_owned(),
+            tls_cert_file: "/etc/kubeedge/certs/server.crt".to_owned(),
+            tls_private_key_file: "/etc/kubeedge/certs/server.key".to_owned(),
+            websocket: WebSocket::default(),
+            http_server: "https://127.0.0.1:10002".to_owned(),
+            token: String::new(),
+            token_file: "/etc/kubeedge/bootstrap-edgecore.conf".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WebSocket {
+    pub enable: bool,
+    /// Seconds.
+    pub handshake_timeout: u32,
+    /// `host:port`.
+    pub server: String,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        WebSocket { enable: true, handshake_timeout: 30, server: "127.0.0.1:10000".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EventBus {
+    pub enable: bool,
+    /// 0 the embedded broker, 1 both, 2 an external broker. KubeEdge's default is 2; ours needs nothing installed.
+    pub mqtt_mode: u8,
+    pub mqtt_server_internal: String,
+    pub mqtt_server_external: String,
+    pub mqtt_username: String,
+    pub mqtt_password: String,
+}
+
+impl Default for EventBus {
+    fn default() -> Self {
+        EventBus {
+            enable: true,
+            mqtt_mode: 0,
+            mqtt_server_internal: "tcp://127.0.0.1:1884".to_owned(),
+            mqtt_server_external: "tcp://127.0.0.1:1883".to_owned(),
+            mqtt_username: String::new(),
+            mqtt_password: String::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DeviceTwin {
+    pub enable: bool,
+    /// Directory of the socket `dmi.sock`.
+    pub dmi_sock_path: String,
+}
+
+impl Default for DeviceTwin {
+    fn default() -> Self {
+        DeviceTwin { enable: true, dmi_sock_path: "/etc/kubeedge/".to_owned() }
+    }
+}
