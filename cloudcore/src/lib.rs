@@ -1,1 +1,9 @@
+//! CloudCore: the cloud end of Causeway. See ARCHITECTURE.md for the two streets; each room's header says what it owns.
 
+pub mod app;
+pub mod cloudhub;
+pub mod devicecontroller;
+pub mod edgecontroller;
+pub mod kubernetes;
+pub mod settings;
+pub mod synccontroller;

@@ -6,5 +6,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("devices.devices.kubeedge.io", include_str!("../../../manifests/crds/devices.yaml")),
     ("devicestatuses.devices.kubeedge.io", include_str!("../../../manifests/crds/devicestatuses.yaml")),
     ("objectsyncs.reliablesyncs.kubeedge.io", include_str!("../../../manifests/crds/objectsyncs.yaml")),
-    ("clusterobjectsyncs.reliablesyncs.kubeedge.io", include_str!("../../../manifests/crds/clusterobjectsyncs.yaml")),
+    (
+        "clusterobjectsyncs.reliablesyncs.kubeedge.io",
+        include_str!("../../../manifests/crds/clusterobjectsyncs.yaml"),
+    ),
 ];

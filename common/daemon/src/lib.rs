@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod config;
 pub mod exit;
+pub mod health;
 pub mod logs;
 pub mod stop;

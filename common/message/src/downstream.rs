@@ -224,10 +224,14 @@ impl Received {
     }
 
     /// True if the cloud waits for an acknowledgement. Answers that carry an object are acknowledged as well
-    /// (spec/transport.md 1.6); answers without one ("OK", refusals) are not.
+    /// (spec/transport.md 1.6); answers without one ("OK", refusals) and answers to status patches are not.
     pub fn wants_ack(&self) -> bool {
         match &self.body {
-            Downstream::Reply { reply, .. } => matches!(reply, Reply::Object(_)),
+            Downstream::Reply { reply: Reply::Object(_), .. } => {
+                let kind = ObjectKey::parse(&self.message.route.resource).map(|key| key.kind);
+                !matches!(kind, Ok(ObjectKind::PodPatch | ObjectKind::NodePatch))
+            }
+            Downstream::Reply { .. } => false,
             other => other.wants_ack(),
         }
     }

@@ -1,0 +1,26 @@
+//! CloudHub: where edges arrive.
+//!
+//! ```text
+//! register (HTTPS)   CA, certificates for join tokens, is this name taken
+//! acceptor           TLS + WebSocket, who are you  -->  session (one task per node)
+//! session            down: desired set -> frames -> acks     up: frames -> authz -> upstream -> answers
+//! registry           which session a node has now; a newer one takes over
+//! ```
+//!
+//! Owns the live sessions and, through [`material`], the CA. Controllers write into a session's desired set and never
+//! wait for a node.
+
+mod acceptor;
+pub mod authz;
+mod desired;
+pub mod material;
+pub mod register;
+mod registry;
+mod session;
+mod set;
+
+pub use acceptor::{CloudHub, HubError, Settings};
+pub use desired::{Desired, Settled, Wanted};
+pub use registry::{Registry, SessionHandle};
+pub use session::{Rooms, UpstreamRoom};
+pub use set::{NodeSet, Notices};

@@ -1,0 +1,126 @@
+//! What a node may ask for: its own node and lease, its pods, and what its pods refer to. Identity is the
+//! certificate's, never the message's (better than KubeEdge, spec/transport.md 3.1).
+
+use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream};
+use serde::Deserialize;
+
+use crate::edgecontroller::Rights;
+
+/// Why a message was refused, as the API server would word it.
+pub fn refusal(node: &NodeName, what: &str) -> Status {
+    Status::failure(403, "Forbidden", format!("node {node} may not {what}"))
+}
+
+/// Checks one message of `node`.
+pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Result<(), Status> {
+    match upstream {
+        Upstream::Ask(request) => check_request(node, request, rights).await,
+        Upstream::Event { namespace, object, .. } => {
+            let involved = involved(object);
+            let own = match involved.kind.as_str() {
+                "Node" => involved.name == node.as_str(),
+                "Pod" => {
+                    involved.namespace == *namespace && rights.owns_pod(node, namespace, &involved.name).await
+                }
+                _ => false,
+            };
+            allow(own, node, || format!("write events about {} {}", involved.kind, involved.name))
+        }
+        // The device controller knows whose device it is.
+        Upstream::TwinReport { namespace, name, .. } | Upstream::DeviceState { namespace, name, .. } => {
+            let own = rights.owns_device(node, namespace, name).await;
+            allow(own, node, || format!("report on device {namespace}/{name}"))
+        }
+        Upstream::Keepalive
+        | Upstream::Acknowledged { .. }
+        | Upstream::Complaint { .. }
+        | Upstream::MembershipDetail { .. }
+        | Upstream::Unsupported { .. } => Ok(()),
+    }
+}
+
+async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> Result<(), Status> {
+    match request {
+        Request::CreateNode { node: named, .. }
+        | Request::UpdateNode { node: named, .. }
+        | Request::PatchNodeStatus { node: named, .. }
+        | Request::Lease { node: named, .. } => {
+            allow(named == node, node, || format!("write the node or lease of {named}"))
+        }
+        Request::PatchPodStatus { namespace, name, .. } | Request::DeletePod { namespace, name, .. } => {
+            // A pod that is gone is answered with NotFound, which ends the edge's retries.
+            let own = rights.owns_or_lost_pod(node, namespace, name).await;
+            allow(own, node, || format!("change pod {namespace}/{name}"))
+        }
+        Request::CreatePod { namespace, name, object } => {
+            allow(is_mirror_of(object, node), node, || format!("create pod {namespace}/{name}"))
+        }
+        Request::Token { namespace, service_account, request } => {
+            let bound = bound_pod(request);
+            let own = rights.may_mint(node, namespace, service_account, &bound.name, &bound.uid).await;
+            allow(own, node, || format!("mint a token of service account {namespace}/{service_account}"))
+        }
+        Request::Get { key } => check_get(node, key, rights).await,
+        Request::CreateSigningRequest { .. } | Request::ClusterCa => Ok(()),
+    }
+}
+
+async fn check_get(node: &NodeName, key: &ObjectKey, rights: &Rights) -> Result<(), Status> {
+    let own = match &key.kind {
+        ObjectKind::ConfigMap | ObjectKind::Secret => rights.may_read(node, key).await,
+        ObjectKind::Node => key.name == node.as_str(),
+        ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some("kube-node-lease"),
+        ObjectKind::PersistentVolume
+        | ObjectKind::PersistentVolumeClaim
+        | ObjectKind::VolumeAttachment
+        | ObjectKind::CertificateSigningRequest => true,
+        _ => false,
+    };
+    allow(own, node, || format!("read {key}"))
+}
+
+fn allow(allowed: bool, node: &NodeName, what: impl FnOnce() -> String) -> Result<(), Status> {
+    if allowed { Ok(()) } else { Err(refusal(node, &what())) }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reference {
+    kind: String,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+fn involved(event: &message::Json) -> Reference {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Event {
+        involved_object: Reference,
+        event: Option<Box<Event>>,
+    }
+    // A patch wraps the event: {"event": .., "patchData": ..}.
+    let read: Event = event.parse().unwrap_or_default();
+    read.event.map_or(read.involved_object, |inner| inner.involved_object)
+}
+
+fn bound_pod(request: &message::Json) -> Reference {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Spec {
+        bound_object_ref: Reference,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct TokenRequest {
+        spec: Spec,
+    }
+    request.parse::<TokenRequest>().unwrap_or_default().spec.bound_object_ref
+}
+
+/// A mirror pod names the node and carries the mirror annotation.
+fn is_mirror_of(object: &message::Json, node: &NodeName) -> bool {
+    let Ok(pod) = object.parse::<serde_json::Value>() else { return false };
+    let mirror = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
+    mirror && pod["spec"]["nodeName"] == node.as_str()
+}

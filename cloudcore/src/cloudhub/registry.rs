@@ -1,0 +1,79 @@
+//! Which session a node has now.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use message::NodeName;
+use tokio_util::sync::CancellationToken;
+
+/// The place of one session. Cancelled when a newer connection of the node takes over or its node is deleted.
+#[derive(Clone)]
+pub struct SessionHandle {
+    pub node: NodeName,
+    pub epoch: u64,
+    pub ended: CancellationToken,
+}
+
+#[derive(Clone, Default)]
+pub struct Registry {
+    sessions: Arc<Mutex<HashMap<NodeName, SessionHandle>>>,
+    epochs: Arc<AtomicU64>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeName, SessionHandle>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a new session; an older one of the same node is told to end. `None` when `limit` other nodes are
+    /// connected already.
+    pub fn enter(&self, node: &NodeName, limit: usize, parent: &CancellationToken) -> Option<SessionHandle> {
+        let mut sessions = self.lock();
+        if !sessions.contains_key(node) && sessions.len() >= limit {
+            return None;
+        }
+        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = SessionHandle { node: node.clone(), epoch, ended: parent.child_token() };
+        if let Some(older) = sessions.insert(node.clone(), handle.clone()) {
+            older.ended.cancel();
+        }
+        Some(handle)
+    }
+
+    /// Leaves, if the session is still the node's current one.
+    pub fn leave(&self, handle: &SessionHandle) {
+        let mut sessions = self.lock();
+        if sessions.get(&handle.node).is_some_and(|current| current.epoch == handle.epoch) {
+            sessions.remove(&handle.node);
+        }
+    }
+
+    pub fn is_current(&self, handle: &SessionHandle) -> bool {
+        self.lock().get(&handle.node).is_some_and(|current| current.epoch == handle.epoch)
+    }
+
+    pub fn connected(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_session_takes_over_and_the_older_leaving_changes_nothing() {
+        let registry = Registry::default();
+        let stop = CancellationToken::new();
+        let node = NodeName::new("e1").unwrap();
+        let old = registry.enter(&node, 1, &stop).unwrap();
+        let new = registry.enter(&node, 1, &stop).unwrap();
+        assert!(old.ended.is_cancelled() && !new.ended.is_cancelled());
+        registry.leave(&old);
+        assert!(registry.is_current(&new));
+        assert!(registry.enter(&NodeName::new("e2").unwrap(), 1, &stop).is_none());
+        registry.leave(&new);
+        assert_eq!(registry.connected(), 0);
+    }
+}

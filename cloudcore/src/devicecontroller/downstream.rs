@@ -1,0 +1,172 @@
+//! Watches -> inventory -> desired sets and membership notices of connected nodes; makes each device's DeviceStatus.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use message::{Downstream, Membership, MembershipEntry};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::inventory::{Inventory, Told};
+use super::upstream;
+use crate::cloudhub::NodeSet;
+use crate::edgecontroller::Change;
+use crate::kubernetes::{Cluster, Resource, Seen, Sight};
+
+/// What this room watches; models first, so that a device finds its model.
+pub const WATCHED: &[Resource] = &[Resource::DeviceModels, Resource::Devices];
+
+#[derive(Default)]
+struct State {
+    inventory: Inventory,
+    sessions: HashMap<String, (u64, NodeSet)>,
+}
+
+/// The room and its handle in one: `run` is its only writer.
+#[derive(Clone, Default)]
+pub struct Devices {
+    state: Arc<Mutex<State>>,
+}
+
+/// Identity of a device, as its DeviceStatus must name its owner.
+#[derive(Clone, Debug)]
+pub(super) struct DeviceRef {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub properties: Vec<String>,
+}
+
+impl Devices {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node a device belongs to.
+    pub fn owner(&self, namespace: &str, name: &str) -> Option<String> {
+        self.lock().inventory.get(namespace, name).map(|known| known.device.spec.node_name.clone())
+    }
+
+    pub(super) fn device(&self, namespace: &str, name: &str) -> Option<DeviceRef> {
+        self.lock().inventory.get(namespace, name).map(|known| DeviceRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: known.wanted.uid.clone(),
+            properties: known.device.spec.properties.iter().map(|property| property.name.clone()).collect(),
+        })
+    }
+
+    /// Fills the set of a new session, and sends the full list of its devices: an edge drops what is not in it.
+    pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
+        let mut state = self.lock();
+        let (snapshot, members) = state.inventory.set_of(node);
+        state.sessions.insert(node.to_owned(), (epoch, set.clone()));
+        set.notice(list(members));
+        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
+    }
+
+    pub fn unsubscribe(&self, node: &str, epoch: u64) {
+        let mut state = self.lock();
+        if state.sessions.get(node).is_some_and(|(current, _)| *current == epoch) {
+            state.sessions.remove(node);
+        }
+    }
+
+    /// The answer to an edge that asks for its devices.
+    pub fn membership(&self, node: &str) -> Downstream {
+        list(self.lock().inventory.set_of(node).1)
+    }
+
+    /// Takes in what the watches see. `synced` turns true once all of [`WATCHED`] are complete.
+    pub async fn run(
+        self,
+        cluster: Cluster,
+        mut seen: mpsc::Receiver<Seen>,
+        synced: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
+        let mut missing = WATCHED.len();
+        loop {
+            let seen = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                seen = seen.recv() => seen,
+            };
+            let Some(Seen { resource, sight }) = seen else { return };
+            match self.take_in(resource, sight) {
+                TakenIn::Synced => {
+                    missing -= 1;
+                    synced.send_replace(missing == 0);
+                }
+                TakenIn::NewDevice(device) => upstream::ensure_status(&cluster, &device).await,
+                TakenIn::Nothing => {}
+            }
+        }
+    }
+
+    fn take_in(&self, resource: Resource, sight: Sight) -> TakenIn {
+        let mut state = self.lock();
+        let mut taken = TakenIn::Nothing;
+        let told = match (resource, sight) {
+            (_, Sight::Synced) => return TakenIn::Synced,
+            (Resource::Devices, Sight::Put { meta, object }) => {
+                let (told, new) = state.inventory.put_device(&meta, object);
+                let known = state.inventory.get(meta.namespace.as_deref().unwrap_or_default(), &meta.name);
+                if let Some(known) = known.filter(|_| new) {
+                    taken = TakenIn::NewDevice(DeviceRef {
+                        namespace: meta.namespace.unwrap_or_default(),
+                        name: meta.name,
+                        uid: known.wanted.uid.clone(),
+                        properties: Vec::new(),
+                    });
+                }
+                told
+            }
+            (Resource::Devices, Sight::Gone { meta, .. }) => state.inventory.device_gone(&meta),
+            (_, Sight::Put { meta, object }) => state.inventory.put_model(&meta, object),
+            (_, Sight::Gone { meta, object }) => state.inventory.model_gone(&meta, object),
+        };
+        for (node, told) in told {
+            if let Some((_, set)) = state.sessions.get(&node) {
+                tell(set, told);
+            }
+        }
+        taken
+    }
+}
+
+enum TakenIn {
+    Nothing,
+    Synced,
+    NewDevice(DeviceRef),
+}
+
+fn tell(set: &NodeSet, told: Told) {
+    match told {
+        Told::Change(Change::Put(wanted)) => set.with(|desired| desired.put(wanted)),
+        Told::Change(Change::Remove { key, uid, object, may_return }) => {
+            set.with(|desired| desired.remove(&key, &uid, object, may_return));
+        }
+        Told::Joined(entry) => set.notice(notice(Some(vec![entry]), None)),
+        Told::Left(entry) => set.notice(notice(None, Some(vec![entry]))),
+    }
+}
+
+fn notice(added: Option<Vec<MembershipEntry>>, removed: Option<Vec<MembershipEntry>>) -> Downstream {
+    Downstream::Membership(Membership {
+        event_id: message::MessageId::random().0,
+        timestamp: daemon::clock::unix_ms(),
+        added_devices: added,
+        removed_devices: removed,
+        devices: None,
+    })
+}
+
+fn list(members: Vec<MembershipEntry>) -> Downstream {
+    Downstream::MembershipList(Membership {
+        event_id: message::MessageId::random().0,
+        timestamp: daemon::clock::unix_ms(),
+        devices: Some(members),
+        ..Membership::default()
+    })
+}

@@ -1,0 +1,91 @@
+//! Watches -> placement graph -> desired sets of connected nodes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Change, Placement};
+use crate::cloudhub::NodeSet;
+use crate::kubernetes::{Resource, Seen, Sight};
+
+/// What this room watches.
+pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::ConfigMaps, Resource::Secrets, Resource::Pods];
+
+/// Graph and sessions under one lock, so that a subscription misses nothing between its snapshot and the next change.
+#[derive(Default)]
+struct State {
+    placement: Placement,
+    sessions: HashMap<String, (u64, NodeSet)>,
+}
+
+/// The room and its handle in one: `run` is its only writer.
+#[derive(Clone, Default)]
+pub struct Downstream {
+    state: Arc<Mutex<State>>,
+}
+
+impl Downstream {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Placement) -> T) -> T {
+        work(&self.lock().placement)
+    }
+
+    /// Fills the set of a new session and keeps it filled until `unsubscribe` with the same epoch.
+    pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
+        let mut state = self.lock();
+        let snapshot = state.placement.set_of(node);
+        state.sessions.insert(node.to_owned(), (epoch, set.clone()));
+        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
+    }
+
+    pub fn unsubscribe(&self, node: &str, epoch: u64) {
+        let mut state = self.lock();
+        if state.sessions.get(node).is_some_and(|(current, _)| *current == epoch) {
+            state.sessions.remove(node);
+        }
+    }
+
+    /// Takes in what the watches see. `synced` turns true once all of [`WATCHED`] are complete.
+    pub async fn run(
+        self,
+        mut seen: mpsc::Receiver<Seen>,
+        synced: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
+        let mut missing = WATCHED.len();
+        loop {
+            let seen = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                seen = seen.recv() => seen,
+            };
+            let Some(Seen { resource, sight }) = seen else { return };
+            let Some(kind) = resource.kind() else { continue };
+            let mut state = self.lock();
+            let changes = match sight {
+                Sight::Put { meta, object } => state.placement.put(kind, &meta, object),
+                Sight::Gone { meta, object } => state.placement.gone(kind, &meta, object),
+                Sight::Synced => {
+                    missing -= 1;
+                    synced.send_replace(missing == 0);
+                    Vec::new()
+                }
+            };
+            for (node, change) in changes {
+                if let Some((_, set)) = state.sessions.get(&node) {
+                    set.with(|desired| match change {
+                        Change::Put(wanted) => desired.put(wanted),
+                        Change::Remove { key, uid, object, may_return } => {
+                            desired.remove(&key, &uid, object, may_return);
+                        }
+                    });
+                }
+            }
+        }
+    }
+}

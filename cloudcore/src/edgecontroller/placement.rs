@@ -1,0 +1,424 @@
+//! Which objects belong on which node: pods by `spec.nodeName`, and the config maps and secrets they refer to. Pure.
+//!
+//! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
+//! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cloudhub::Wanted;
+use crate::kubernetes::Meta;
+
+/// Something a node's desired set must hear.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Put(Wanted),
+    /// `may_return`: the object still exists, only this node has no use for it now.
+    Remove {
+        key: ObjectKey,
+        uid: String,
+        object: Json,
+        may_return: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Pod {
+    uid: String,
+    node: String,
+    service_account: String,
+    references: BTreeSet<ObjectKey>,
+    /// Of everything but status and bookkeeping: equal digests need no sending.
+    digest: u64,
+    wanted: Wanted,
+}
+
+/// The graph.
+#[derive(Debug, Default)]
+pub struct Placement {
+    pods: HashMap<ObjectKey, Pod>,
+    /// Config maps, secrets and nodes.
+    objects: HashMap<ObjectKey, Wanted>,
+    /// referred object -> node -> number of pods there that refer to it
+    referrers: HashMap<ObjectKey, BTreeMap<String, usize>>,
+    by_node: HashMap<String, BTreeSet<ObjectKey>>,
+    node_digests: HashMap<ObjectKey, u64>,
+}
+
+impl Placement {
+    /// Everything `node` should have now.
+    pub fn set_of(&self, node: &str) -> Vec<Wanted> {
+        let mut set: Vec<Wanted> = Vec::new();
+        set.extend(self.objects.get(&ObjectKey::new(None, ObjectKind::Node, node)).cloned());
+        let pods = self.by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key));
+        let mut referred = BTreeSet::new();
+        for pod in pods {
+            referred.extend(&pod.references);
+            set.push(pod.wanted.clone());
+        }
+        set.extend(referred.into_iter().filter_map(|key| self.objects.get(key)).cloned());
+        set
+    }
+
+    /// True if a pod of `node` refers to the config map or secret.
+    pub fn may_read(&self, node: &str, key: &ObjectKey) -> bool {
+        self.referrers.get(key).is_some_and(|nodes| nodes.contains_key(node))
+    }
+
+    /// True if the pod runs on `node`.
+    pub fn owns_pod(&self, node: &str, namespace: &str, name: &str) -> bool {
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
+        self.pods.get(&key).is_some_and(|pod| pod.node == node)
+    }
+
+    /// True if the pod of that name and uid runs on `node` under that service account.
+    pub fn may_mint(&self, node: &str, namespace: &str, service_account: &str, pod: &str, uid: &str) -> bool {
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, pod);
+        self.pods
+            .get(&key)
+            .is_some_and(|pod| pod.node == node && pod.uid == uid && pod.service_account == service_account)
+    }
+
+    /// An object was created or changed. Returns what nodes must hear.
+    pub fn put(&mut self, kind: ObjectKind, meta: &Meta, object: Json) -> Vec<(String, Change)> {
+        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let key = ObjectKey::new(namespace, kind, &meta.name);
+        let version = ResourceVersion(meta.resource_version.clone());
+        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, object };
+        match key.kind {
+            ObjectKind::Pod => self.put_pod(key, wanted),
+            ObjectKind::Node => self.put_node(key, wanted),
+            _ => {
+                let nodes: Vec<String> =
+                    self.referrers.get(&key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
+                self.objects.insert(key, wanted.clone());
+                nodes.into_iter().map(|node| (node, Change::Put(wanted.clone()))).collect()
+            }
+        }
+    }
+
+    /// An object is gone.
+    pub fn gone(&mut self, kind: ObjectKind, meta: &Meta, object: Json) -> Vec<(String, Change)> {
+        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let key = ObjectKey::new(namespace, kind, &meta.name);
+        if key.kind == ObjectKind::Pod {
+            return self.pod_gone(&key, &meta.uid, object);
+        }
+        let current = self.objects.get(&key).is_some_and(|stored| stored.uid == meta.uid);
+        if current {
+            self.objects.remove(&key);
+            self.node_digests.remove(&key);
+        }
+        // A node object is never taken from its node: the session ends instead.
+        if key.kind == ObjectKind::Node {
+            return Vec::new();
+        }
+        let nodes: Vec<String> =
+            self.referrers.get(&key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
+        let change = Change::Remove { key, uid: meta.uid.clone(), object, may_return: false };
+        nodes.into_iter().map(|node| (node, change.clone())).collect()
+    }
+
+    fn put_node(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
+        let node = key.name.clone();
+        let digest = digest(&wanted.object);
+        self.objects.insert(key.clone(), wanted.clone());
+        // Heartbeats change only the status, which is the node's own.
+        if self.node_digests.insert(key, digest) == Some(digest) {
+            return Vec::new();
+        }
+        vec![(node, Change::Put(wanted))]
+    }
+
+    fn put_pod(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
+        let spec = PodView::of(&wanted.object);
+        let Some(node) = spec.spec.node_name.clone().filter(|node| !node.is_empty()) else {
+            return Vec::new();
+        };
+        let digest = digest(&wanted.object);
+        let pod = Pod {
+            uid: wanted.uid.clone(),
+            node: node.clone(),
+            service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+            references: spec.references(key.namespace.as_deref().unwrap_or_default()),
+            digest,
+            wanted: wanted.clone(),
+        };
+        let mut changes = Vec::new();
+        for reference in &pod.references {
+            let nodes = self.referrers.entry(reference.clone()).or_default();
+            *nodes.entry(node.clone()).or_default() += 1;
+            if nodes[&node] == 1
+                && let Some(referred) = self.objects.get(reference)
+            {
+                changes.push((node.clone(), Change::Put(referred.clone())));
+            }
+        }
+        self.by_node.entry(node.clone()).or_default().insert(key.clone());
+        let previous = self.pods.insert(key, pod);
+        let unchanged = previous.as_ref().is_some_and(|old| old.uid == wanted.uid && old.digest == digest);
+        if let Some(old) = previous {
+            changes.extend(self.release(&old));
+        }
+        if !unchanged {
+            changes.push((node, Change::Put(wanted)));
+        }
+        changes
+    }
+
+    fn pod_gone(&mut self, key: &ObjectKey, uid: &str, object: Json) -> Vec<(String, Change)> {
+        if self.pods.get(key).is_none_or(|pod| pod.uid != uid) {
+            return Vec::new();
+        }
+        let Some(pod) = self.pods.remove(key) else { return Vec::new() };
+        if let Some(keys) = self.by_node.get_mut(&pod.node) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_node.remove(&pod.node);
+            }
+        }
+        let removal = Change::Remove { key: key.clone(), uid: uid.to_owned(), object, may_return: false };
+        let mut changes = vec![(pod.node.clone(), removal)];
+        changes.extend(self.release(&pod));
+        changes
+    }
+
+    /// Takes back the references of a pod. What its node no longer refers to is taken from the node as well, so that
+    /// no secret outlives its pods there.
+    fn release(&mut self, pod: &Pod) -> Vec<(String, Change)> {
+        let mut changes = Vec::new();
+        for reference in &pod.references {
+            let Some(nodes) = self.referrers.get_mut(reference) else { continue };
+            if let Some(count) = nodes.get_mut(&pod.node) {
+                *count -= 1;
+                if *count > 0 {
+                    continue;
+                }
+                nodes.remove(&pod.node);
+                if let Some(referred) = self.objects.get(reference) {
+                    let (key, uid, object) = (referred.key.clone(), referred.uid.clone(), stub(referred));
+                    changes.push((pod.node.clone(), Change::Remove { key, uid, object, may_return: true }));
+                }
+            }
+            if nodes.is_empty() {
+                self.referrers.remove(reference);
+            }
+        }
+        changes
+    }
+}
+
+/// Only the identity: a node that has no use for a secret need not see it once more.
+fn stub(wanted: &Wanted) -> Json {
+    let metadata =
+        serde_json::json!({"name": wanted.key.name, "namespace": wanted.key.namespace, "uid": wanted.uid});
+    Json::encode(&serde_json::json!({"metadata": metadata})).unwrap_or_else(|_| Json::null())
+}
+
+/// Hash of an object without its status and the metadata that changes with every write.
+fn digest(object: &Json) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match object.parse::<Value>() {
+        Ok(mut value) => {
+            if let Some(top) = value.as_object_mut() {
+                top.remove("status");
+                if let Some(metadata) = top.get_mut("metadata").and_then(Value::as_object_mut) {
+                    for field in ["resourceVersion", "managedFields", "generation"] {
+                        metadata.remove(field);
+                    }
+                }
+            }
+            value.to_string().hash(&mut hasher);
+        }
+        Err(_) => object.text().hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodView {
+    spec: PodSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    node_name: Option<String>,
+    service_account_name: Option<String>,
+    containers: Vec<Value>,
+    init_containers: Vec<Value>,
+    ephemeral_containers: Vec<Value>,
+    volumes: Vec<Value>,
+    image_pull_secrets: Vec<Value>,
+}
+
+impl PodView {
+    fn of(object: &Json) -> PodView {
+        object.parse().unwrap_or_default()
+    }
+
+    /// Config maps and secrets named by volumes, environments and pull secrets, of every kind of container.
+    fn references(&self, namespace: &str) -> BTreeSet<ObjectKey> {
+        let mut found = BTreeSet::new();
+        let spec = &self.spec;
+        let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
+        for container in containers.into_iter().flatten() {
+            collect(container, namespace, &mut found);
+        }
+        for volume in &spec.volumes {
+            collect(volume, namespace, &mut found);
+        }
+        for secret in &spec.image_pull_secrets {
+            add(ObjectKind::Secret, secret["name"].as_str(), namespace, &mut found);
+        }
+        found
+    }
+}
+
+/// Finds references by the field names the pod API uses for them.
+fn collect(value: &Value, namespace: &str, found: &mut BTreeSet<ObjectKey>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, namespace, found)),
+        Value::Object(fields) => {
+            for (field, inner) in fields {
+                match field.as_str() {
+                    "configMap" | "configMapRef" | "configMapKeyRef" => {
+                        add(ObjectKind::ConfigMap, inner["name"].as_str(), namespace, found);
+                    }
+                    "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
+                        let name = inner["secretName"].as_str().or_else(|| inner["name"].as_str());
+                        add(ObjectKind::Secret, name, namespace, found);
+                    }
+                    _ => collect(inner, namespace, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn add(kind: ObjectKind, name: Option<&str>, namespace: &str, found: &mut BTreeSet<ObjectKey>) {
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        found.insert(ObjectKey::new(Some(namespace), kind, name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn meta(name: &str, uid: &str, version: &str) -> Meta {
+        Meta {
+            name: name.into(),
+            namespace: Some("d".into()),
+            uid: uid.into(),
+            resource_version: version.into(),
+            deletion_timestamp: None,
+        }
+    }
+
+    fn pod(name: &str, version: &str, phase: &str) -> (Meta, Json) {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "d", "uid": name, "resourceVersion": version},
+            "spec": {
+                "nodeName": "e1",
+                "serviceAccountName": "robot",
+                "initContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "s1", "key": "k"}}}]}],
+                "containers": [{"envFrom": [{"configMapRef": {"name": "c1"}}]}],
+                "volumes": [
+                    {"projected": {"sources": [{"configMap": {"name": "c2"}}, {"secret": {"name": "s2"}}]}},
+                    {"secret": {"secretName": "s3"}}
+                ],
+                "imagePullSecrets": [{"name": "s4"}]
+            },
+            "status": {"phase": phase}
+        });
+        (meta(name, name, version), Json::encode(&object).unwrap())
+    }
+
+    fn names(changes: &[(String, Change)]) -> Vec<String> {
+        let name = |change: &Change| match change {
+            Change::Put(wanted) => format!("+{}", wanted.key),
+            Change::Remove { key, may_return, .. } => format!("{}{key}", if *may_return { "~" } else { "-" }),
+        };
+        changes.iter().map(|(node, change)| format!("{node} {}", name(change))).collect()
+    }
+
+    #[test]
+    fn a_pod_brings_everything_it_refers_to_whatever_came_first() {
+        let mut graph = Placement::default();
+        graph.put(ObjectKind::ConfigMap, &meta("c1", "c1", "1"), Json::null());
+        graph.put(ObjectKind::ConfigMap, &meta("other", "other", "1"), Json::null());
+        let (pod_meta, object) = pod("p", "5", "Pending");
+        assert_eq!(
+            names(&graph.put(ObjectKind::Pod, &pod_meta, object)),
+            ["e1 +d/configmap/c1", "e1 +d/pod/p"]
+        );
+        let later = graph.put(ObjectKind::Secret, &meta("s3", "s3", "6"), Json::null());
+        assert_eq!(names(&later), ["e1 +d/secret/s3"]);
+        let set: BTreeSet<String> = graph.set_of("e1").iter().map(|wanted| wanted.key.to_string()).collect();
+        assert_eq!(set, BTreeSet::from(["d/configmap/c1".into(), "d/pod/p".into(), "d/secret/s3".into()]));
+        for secret in ["s1", "s2", "s3", "s4"] {
+            assert!(graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, secret)), "{secret}");
+        }
+        assert!(!graph.may_read("e2", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
+        assert!(!graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "other")));
+        assert!(graph.may_mint("e1", "d", "robot", "p", "p"));
+        assert!(!graph.may_mint("e1", "d", "admin", "p", "p"));
+    }
+
+    #[test]
+    fn a_status_echo_is_not_sent_and_a_spec_change_is() {
+        let mut graph = Placement::default();
+        let (first, object) = pod("p", "5", "Pending");
+        graph.put(ObjectKind::Pod, &first, object);
+        let (second, object) = pod("p", "6", "Running");
+        assert!(graph.put(ObjectKind::Pod, &second, object).is_empty());
+        let (mut third, object) = pod("p", "7", "Running");
+        third.deletion_timestamp = Some("now".into());
+        let mut value: Value = object.parse().unwrap();
+        value["metadata"]["deletionTimestamp"] = json!("now");
+        let changes = graph.put(ObjectKind::Pod, &third, Json::encode(&value).unwrap());
+        assert_eq!(names(&changes), ["e1 +d/pod/p"]);
+    }
+
+    #[test]
+    fn the_last_pod_takes_its_references_with_it() {
+        let mut graph = Placement::default();
+        graph.put(ObjectKind::ConfigMap, &meta("c1", "cm", "1"), Json::null());
+        for name in ["a", "b"] {
+            let (pod_meta, object) = pod(name, "5", "Running");
+            graph.put(ObjectKind::Pod, &pod_meta, object);
+        }
+        let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1");
+        assert_eq!(names(&graph.gone(ObjectKind::Pod, &meta("a", "a", "9"), Json::null())), ["e1 -d/pod/a"]);
+        assert!(graph.may_read("e1", &key));
+        assert_eq!(
+            names(&graph.gone(ObjectKind::Pod, &meta("b", "b", "9"), Json::null())),
+            ["e1 -d/pod/b", "e1 ~d/configmap/c1"]
+        );
+        assert!(!graph.may_read("e1", &key));
+        assert!(graph.referrers.is_empty() && graph.pods.is_empty() && graph.by_node.is_empty());
+    }
+
+    #[test]
+    fn a_heartbeat_of_the_node_is_not_sent_back_to_it() {
+        let mut graph = Placement::default();
+        let node = |beat: &str, label: &str| {
+            Json::encode(
+                &json!({"metadata": {"name": "e1", "labels": {"l": label}}, "status": {"beat": beat}}),
+            )
+            .unwrap()
+        };
+        let node_meta = |version: &str| Meta { namespace: None, ..meta("e1", "n", version) };
+        assert_eq!(graph.put(ObjectKind::Node, &node_meta("1"), node("1", "a")).len(), 1);
+        assert!(graph.put(ObjectKind::Node, &node_meta("2"), node("2", "a")).is_empty());
+        assert_eq!(graph.put(ObjectKind::Node, &node_meta("3"), node("2", "b")).len(), 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
+//! (spec/edge-runtime.md 1.4, its "Better" lines).
+
+use message::{Json, ObjectKey, ObjectKind, Reply, Request, Status, Upstream, Verb};
+use serde_json::{Value, json};
+
+use crate::kubernetes::{Cluster, Merge, path_of};
+
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/// Carries out one request.
+pub async fn answer(cluster: &Cluster, request: &Request) -> Reply {
+    match carry_out(cluster, request).await {
+        Ok(reply) => reply,
+        Err(status) => Reply::Refused(status),
+    }
+}
+
+async fn carry_out(cluster: &Cluster, request: &Request) -> Result<Reply, Status> {
+    let object = match request {
+        Request::Get { key } => cluster.get(&path(key)?).await?,
+        Request::CreateNode { object, .. } => cluster.create("/api/v1/nodes", object).await?,
+        Request::UpdateNode { node, object } => {
+            let patch = labels_and_annotations(object)?;
+            cluster.patch(&format!("/api/v1/nodes/{node}"), Merge::Strategic, patch).await?;
+            return Ok(Reply::Done);
+        }
+        Request::PatchNodeStatus { node, patch } => {
+            cluster.patch(&format!("/api/v1/nodes/{node}/status"), Merge::Strategic, patch.clone()).await?
+        }
+        Request::PatchPodStatus { namespace, name, patch } => {
+            let path = path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, name))?;
+            cluster.patch(&format!("{path}/status"), Merge::Strategic, patch.clone()).await?
+        }
+        Request::CreatePod { namespace, object, .. } => {
+            cluster.create(&path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, ""))?, object).await?
+        }
+        Request::DeletePod { namespace, name, options } => {
+            let path = path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, name))?;
+            return match cluster.delete(&path, options).await {
+                // Gone already, or another pod took the name: what the edge wanted is so.
+                Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status),
+                _ => Ok(Reply::Done),
+            };
+        }
+        Request::Token { namespace, service_account, request } => {
+            let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token");
+            cluster.create(&path, request).await?
+        }
+        Request::Lease { verb: Verb::Create, object, .. } => cluster.create(LEASES, object).await?,
+        Request::Lease { node, object, .. } => cluster.replace(&format!("{LEASES}/{node}"), object).await?,
+        Request::CreateSigningRequest { object, .. } => {
+            let key = ObjectKey::new(None, ObjectKind::CertificateSigningRequest, "");
+            cluster.create(&path(&key)?, object).await?
+        }
+        Request::ClusterCa => {
+            Err(Status::failure(501, "NotImplemented", "the cluster CA is not served by this version"))?
+        }
+    };
+    Ok(Reply::Object(object))
+}
+
+/// Writes one event. Failures are logged by the caller; events are never answered.
+pub async fn record(cluster: &Cluster, event: &Upstream) -> Result<(), Status> {
+    let Upstream::Event { namespace, name, verb, object } = event else { return Ok(()) };
+    let one = path(&ObjectKey::new(Some(namespace), ObjectKind::Event, name))?;
+    let all = path(&ObjectKey::new(Some(namespace), ObjectKind::Event, ""))?;
+    match verb {
+        Verb::Create => match cluster.create(&all, object).await {
+            Err(status) if !status.is_conflict() => Err(status),
+            _ => Ok(()),
+        },
+        Verb::Update => match cluster.replace(&one, object).await {
+            Err(status) if status.is_not_found() => cluster.create(&all, object).await.map(|_| ()),
+            other => other.map(|_| ()),
+        },
+        Verb::Patch => {
+            let wrapped: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
+            let patch = wrapped["patchData"].as_str().unwrap_or("{}").to_owned();
+            match cluster.patch(&one, Merge::Strategic, patch).await {
+                Err(status) if status.is_not_found() => {
+                    let event =
+                        Json::encode(&wrapped["event"]).map_err(|error| bad_request(&error.to_string()))?;
+                    cluster.create(&all, &event).await.map(|_| ())
+                }
+                other => other.map(|_| ()),
+            }
+        }
+    }
+}
+
+fn path(key: &ObjectKey) -> Result<String, Status> {
+    path_of(key).ok_or_else(|| bad_request(&format!("{} objects are not served", key.kind)))
+}
+
+fn bad_request(text: &str) -> Status {
+    Status::failure(400, "BadRequest", text)
+}
+
+/// The part of a node object that an edge may change besides its status.
+fn labels_and_annotations(object: &Json) -> Result<String, Status> {
+    let node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
+    let metadata = &node["metadata"];
+    Ok(json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}})
+        .to_string())
+}

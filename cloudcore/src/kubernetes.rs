@@ -1,0 +1,15 @@
+//! The only room that touches the Kubernetes client: plain requests with raw JSON, and watches.
+//!
+//! Objects stay raw JSON. A failure is a [`message::Status`], so that it can go down the link as it is.
+
+mod cluster;
+mod install;
+mod raw;
+mod resource;
+mod watch;
+
+pub use cluster::{Cluster, ConnectError, Merge};
+pub use install::{InstallError, install_crds};
+pub use raw::Meta;
+pub use resource::{Resource, path_of};
+pub use watch::{Seen, Sight, feed};

@@ -1,0 +1,63 @@
+//! Installs the custom resource definitions, leaving newer ones alone.
+
+use std::time::Duration;
+
+use message::{Json, Status};
+use serde_json::Value;
+
+use super::{Cluster, Merge};
+
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error("reading the built-in definition {name}: {reason}")]
+    BuiltIn { name: &'static str, reason: String },
+    #[error("installing custom resource definition {name}")]
+    Refused { name: &'static str, source: Status },
+    #[error("custom resource definition {name} was not established within {after:?}")]
+    NotEstablished { name: &'static str, after: Duration },
+}
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
+const ESTABLISH_POLL: Duration = Duration::from_millis(100);
+
+/// Creates or updates every definition and waits until all are served. Safe to run in several replicas at once.
+pub async fn install_crds(cluster: &Cluster) -> Result<(), InstallError> {
+    for (name, yaml) in api::crds::ALL {
+        let definition: Value = serde_saphyr::from_str(yaml)
+            .map_err(|error| InstallError::BuiltIn { name, reason: error.to_string() })?;
+        let body = Json::encode(&definition)
+            .map_err(|error| InstallError::BuiltIn { name, reason: error.to_string() })?;
+        let created = cluster.create(CRDS, &body).await;
+        let result = match created {
+            Err(status) if status.is_conflict() => {
+                cluster.patch(&format!("{CRDS}/{name}"), Merge::Plain, body.text().to_owned()).await
+            }
+            other => other,
+        };
+        result.map_err(|source| InstallError::Refused { name, source })?;
+    }
+    for (name, _) in api::crds::ALL {
+        let established = tokio::time::timeout(ESTABLISH_TIMEOUT, wait_established(cluster, name));
+        established.await.map_err(|_| InstallError::NotEstablished { name, after: ESTABLISH_TIMEOUT })?;
+    }
+    Ok(())
+}
+
+async fn wait_established(cluster: &Cluster, name: &str) {
+    let path = format!("{CRDS}/{name}");
+    loop {
+        if cluster.get(&path).await.is_ok_and(|definition| is_established(&definition)) {
+            return;
+        }
+        tokio::time::sleep(ESTABLISH_POLL).await;
+    }
+}
+
+fn is_established(definition: &Json) -> bool {
+    let Ok(definition) = definition.parse::<Value>() else { return false };
+    let conditions = definition["status"]["conditions"].as_array();
+    conditions.is_some_and(|list| {
+        list.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+    })
+}

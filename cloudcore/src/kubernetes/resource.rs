@@ -1,0 +1,100 @@
+//! The resources CloudCore watches and the paths of those it reads and writes.
+
+use api::{devices, reliablesyncs};
+use kube::core::ApiResource;
+use message::{ObjectKey, ObjectKind};
+
+/// A watched resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resource {
+    Pods,
+    ConfigMaps,
+    Secrets,
+    Nodes,
+    Devices,
+    DeviceModels,
+    ObjectSyncs,
+    ClusterObjectSyncs,
+}
+
+impl Resource {
+    /// (group, version, kind, plural)
+    fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Resource::Pods => ("", "v1", "Pod", "pods"),
+            Resource::ConfigMaps => ("", "v1", "ConfigMap", "configmaps"),
+            Resource::Secrets => ("", "v1", "Secret", "secrets"),
+            Resource::Nodes => ("", "v1", "Node", "nodes"),
+            Resource::Devices => (devices::GROUP, devices::VERSION, "Device", "devices"),
+            Resource::DeviceModels => (devices::GROUP, devices::VERSION, "DeviceModel", "devicemodels"),
+            Resource::ObjectSyncs => {
+                (reliablesyncs::GROUP, reliablesyncs::VERSION, "ObjectSync", "objectsyncs")
+            }
+            Resource::ClusterObjectSyncs => {
+                (reliablesyncs::GROUP, reliablesyncs::VERSION, "ClusterObjectSync", "clusterobjectsyncs")
+            }
+        }
+    }
+
+    pub(super) fn api(self) -> ApiResource {
+        let (group, version, kind, plural) = self.names();
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version,
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        }
+    }
+
+    /// What the link calls it; `None` for the bookkeeping resources, which never cross it.
+    pub fn kind(self) -> Option<ObjectKind> {
+        match self {
+            Resource::Pods => Some(ObjectKind::Pod),
+            Resource::ConfigMaps => Some(ObjectKind::ConfigMap),
+            Resource::Secrets => Some(ObjectKind::Secret),
+            Resource::Nodes => Some(ObjectKind::Node),
+            Resource::Devices => Some(ObjectKind::Device),
+            Resource::DeviceModels => Some(ObjectKind::DeviceModel),
+            Resource::ObjectSyncs | Resource::ClusterObjectSyncs => None,
+        }
+    }
+
+    /// Path of one object, or of the collection when `name` is empty.
+    pub fn path(self, namespace: Option<&str>, name: &str) -> String {
+        let (group, version, _, plural) = self.names();
+        build_path(group, version, plural, namespace, name)
+    }
+}
+
+fn build_path(group: &str, version: &str, plural: &str, namespace: Option<&str>, name: &str) -> String {
+    let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+    let scope = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
+    let name = if name.is_empty() { String::new() } else { format!("/{name}") };
+    format!("{root}{scope}/{plural}{name}")
+}
+
+/// API path of an object an edge may read or write; `None` for kinds with no such path. An empty name gives the
+/// collection.
+pub fn path_of(key: &ObjectKey) -> Option<String> {
+    let (group, version, plural) = match &key.kind {
+        ObjectKind::Pod => ("", "v1", "pods"),
+        ObjectKind::ConfigMap => ("", "v1", "configmaps"),
+        ObjectKind::Secret => ("", "v1", "secrets"),
+        ObjectKind::Node => ("", "v1", "nodes"),
+        ObjectKind::Event => ("", "v1", "events"),
+        ObjectKind::Lease => ("coordination.k8s.io", "v1", "leases"),
+        ObjectKind::PersistentVolume => ("", "v1", "persistentvolumes"),
+        ObjectKind::PersistentVolumeClaim => ("", "v1", "persistentvolumeclaims"),
+        ObjectKind::VolumeAttachment => ("storage.k8s.io", "v1", "volumeattachments"),
+        ObjectKind::CertificateSigningRequest => ("certificates.k8s.io", "v1", "certificatesigningrequests"),
+        ObjectKind::Device => (devices::GROUP, devices::VERSION, "devices"),
+        ObjectKind::DeviceModel => (devices::GROUP, devices::VERSION, "devicemodels"),
+        _ => return None,
+    };
+    // These two are cluster scoped although edges name a namespace (spec/transport.md 1.4).
+    let cluster = matches!(key.kind, ObjectKind::VolumeAttachment | ObjectKind::CertificateSigningRequest);
+    let namespace = key.namespace.as_deref().filter(|_| !cluster);
+    Some(build_path(group, version, plural, namespace, &key.name))
+}

@@ -1,0 +1,134 @@
+//! `cloudcore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use api::config::cloudcore::CloudCoreConfig;
+
+use crate::cloudhub;
+use crate::cloudhub::material;
+
+/// Everything the program needs, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `None`: in-cluster or the user's own.
+    pub kubeconfig: Option<PathBuf>,
+    pub master: String,
+    pub standalone: Option<Standalone>,
+    pub hub: cloudhub::Settings,
+    pub register: SocketAddr,
+    pub material: material::Wanted,
+    /// Days an edge's certificate is valid.
+    pub edge_certificate_days: i64,
+    pub token_refresh: Duration,
+    pub health: Option<SocketAddr>,
+}
+
+/// The embedded API server.
+#[derive(Clone, Debug)]
+pub struct Standalone {
+    pub data_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub admin_kubeconfig: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BadSettings(pub Vec<String>);
+
+impl Settings {
+    pub fn check(config: &CloudCoreConfig) -> Result<Settings, BadSettings> {
+        let mut problems = Vec::new();
+        let hub = &config.modules.cloud_hub;
+        let mut address = |key: &str, address: &str, port: u16| {
+            let ip = address.parse::<IpAddr>();
+            let ip =
+                ip.map_err(|_| problems.push(format!("{key}.address: {address:?} is not an IP address")));
+            SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
+        };
+        let listen = address("modules.cloudHub.websocket", &hub.websocket.address, hub.websocket.port);
+        let register = address("modules.cloudHub.https", &hub.https.address, hub.https.port);
+        if hub.advertise_address.iter().all(|name| name.is_empty()) {
+            problems.push(
+                "modules.cloudHub.advertiseAddress: give at least one address that edges can reach"
+                    .to_owned(),
+            );
+        }
+        for (key, value) in [
+            ("keepaliveInterval", hub.keepalive_interval),
+            ("nodeLimit", hub.node_limit),
+            ("edgeCertSigningDuration", hub.edge_cert_signing_duration),
+            ("tokenRefreshDuration", hub.token_refresh_duration),
+        ] {
+            if value == 0 {
+                problems.push(format!("modules.cloudHub.{key}: must be greater than 0"));
+            }
+        }
+        let standalone = &config.modules.standalone;
+        let standalone_listen = standalone.listen.parse::<SocketAddr>();
+        let standalone = standalone.enable.then(|| Standalone {
+            data_dir: PathBuf::from(&standalone.data_dir),
+            listen: standalone_listen.unwrap_or_else(|_| {
+                problems
+                    .push(format!("modules.standalone.listen: {:?} is not address:port", standalone.listen));
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            }),
+            admin_kubeconfig: PathBuf::from(&standalone.admin_kubeconfig),
+        });
+        let health = match config.common_config.monitor_server.bind_address.as_str() {
+            "" => None,
+            text => text
+                .parse()
+                .map_err(|_| {
+                    problems
+                        .push(format!("commonConfig.monitorServer.bindAddress: {text:?} is not address:port"))
+                })
+                .ok(),
+        };
+        if !problems.is_empty() {
+            return Err(BadSettings(problems));
+        }
+        let names =
+            hub.advertise_address.iter().chain(&hub.dns_names).filter(|name| !name.is_empty()).cloned();
+        let kubeconfig = &config.kube_api_config.kube_config;
+        Ok(Settings {
+            kubeconfig: (!kubeconfig.is_empty()).then(|| PathBuf::from(kubeconfig)),
+            master: config.kube_api_config.master.clone(),
+            standalone,
+            hub: cloudhub::Settings {
+                listen,
+                keepalive: Duration::from_secs(hub.keepalive_interval.into()),
+                node_limit: hub.node_limit as usize,
+                enforce: hub.authorization.enable,
+            },
+            register,
+            material: material::Wanted {
+                names: names.collect(),
+                ca_file: PathBuf::from(&hub.tls_ca_file),
+                ca_key_file: PathBuf::from(&hub.tls_ca_key_file),
+            },
+            edge_certificate_days: hub.edge_cert_signing_duration.into(),
+            token_refresh: Duration::from_secs(u64::from(hub.token_refresh_duration) * 3600),
+            health,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let mut config = CloudCoreConfig::default();
+        config.modules.cloud_hub.websocket.address = "somewhere".into();
+        config.modules.cloud_hub.node_limit = 0;
+        let problems = Settings::check(&config).unwrap_err().0;
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        config = CloudCoreConfig::default();
+        config.modules.cloud_hub.advertise_address = vec!["10.0.0.5".into()];
+        config.modules.cloud_hub.dns_names = vec![String::new()];
+        assert_eq!(Settings::check(&config).unwrap().material.names, ["10.0.0.5"]);
+    }
+}

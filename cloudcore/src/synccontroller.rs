@@ -1,0 +1,115 @@
+//! SyncController: remembers in the API server what each KubeEdge-dialect edge has acknowledged, as ObjectSync and
+//! ClusterObjectSync objects (spec/transport.md 3.7), so that any replica knows after a restart what a node has.
+//!
+//! Owns the sync objects. Records are coalesced per (node, uid): a burst of acknowledgements costs one write each.
+
+mod records;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use message::ObjectKey;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cloudhub::Settled;
+use crate::kubernetes::{Cluster, Resource, Seen, Sight};
+use records::Records;
+
+/// What this room watches: its own objects.
+pub const WATCHED: &[Resource] = &[Resource::ObjectSyncs, Resource::ClusterObjectSyncs];
+
+/// Records written at once.
+const CONCURRENT_WRITES: usize = 16;
+
+#[derive(Default)]
+struct State {
+    records: Records,
+    /// Newest acknowledgement per node and uid that is not written yet.
+    waiting: HashMap<(String, String), Settled>,
+}
+
+/// The room's handle.
+#[derive(Clone, Default)]
+pub struct Syncs {
+    state: Arc<Mutex<State>>,
+    recorded: Arc<Notify>,
+}
+
+impl Syncs {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `node` is known to have.
+    pub fn known(&self, node: &str) -> Vec<(ObjectKey, String)> {
+        self.lock().records.of_node(node)
+    }
+
+    /// A node acknowledged an object or its removal.
+    pub fn record(&self, node: &str, settled: Settled) {
+        self.lock().waiting.insert((node.to_owned(), settled.uid.clone()), settled);
+        self.recorded.notify_one();
+    }
+
+    /// Follows the sync objects and writes records until stopped; what waits at the end is written first.
+    pub async fn run(
+        self,
+        cluster: Cluster,
+        seen: mpsc::Receiver<Seen>,
+        synced: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
+        let follow = self.follow(seen, synced, stop.clone());
+        let write = self.write(cluster, stop);
+        tokio::join!(follow, write);
+    }
+
+    async fn follow(
+        &self,
+        mut seen: mpsc::Receiver<Seen>,
+        synced: watch::Sender<bool>,
+        stop: CancellationToken,
+    ) {
+        let mut missing = WATCHED.len();
+        loop {
+            let seen = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                seen = seen.recv() => seen,
+            };
+            let Some(Seen { sight, .. }) = seen else { return };
+            let mut state = self.lock();
+            match sight {
+                Sight::Put { meta, object } => state.records.put(&meta, &object),
+                Sight::Gone { meta, .. } => state.records.gone(&meta.name),
+                Sight::Synced => {
+                    missing -= 1;
+                    synced.send_replace(missing == 0);
+                }
+            }
+        }
+    }
+
+    async fn write(&self, cluster: Cluster, stop: CancellationToken) {
+        loop {
+            let batch = self.take_waiting();
+            if batch.is_empty() {
+                tokio::select! {
+                    biased;
+                    _ = self.recorded.notified() => continue,
+                    _ = stop.cancelled() => return,
+                }
+            }
+            let writes = batch.into_iter().map(|((node, _), settled)| writer::write(&cluster, node, settled));
+            futures_util::future::join_all(writes).await;
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<((String, String), Settled)> {
+        let mut state = self.lock();
+        let keys: Vec<_> = state.waiting.keys().take(CONCURRENT_WRITES).cloned().collect();
+        keys.into_iter().filter_map(|key| state.waiting.remove_entry(&key)).collect()
+    }
+}

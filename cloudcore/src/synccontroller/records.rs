@@ -1,0 +1,64 @@
+//! The sync objects that exist, by node. Pure.
+
+use std::collections::HashMap;
+
+use api::reliablesyncs::{Spec, split_name};
+use message::{Json, ObjectKey, ObjectKind};
+use serde::Deserialize;
+
+use crate::kubernetes::Meta;
+
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    by_node: HashMap<String, HashMap<String, ObjectKey>>,
+}
+
+impl Records {
+    pub fn put(&mut self, meta: &Meta, object: &Json) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Object {
+            spec: Spec,
+        }
+        let Some((node, uid)) = split_name(&meta.name) else { return };
+        let spec = object.parse::<Object>().unwrap_or_default().spec;
+        let kind = ObjectKind::parse(&spec.object_kind.to_ascii_lowercase());
+        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let key = ObjectKey::new(namespace, kind, &spec.object_name);
+        self.by_node.entry(node.to_owned()).or_default().insert(uid.to_owned(), key);
+    }
+
+    pub fn gone(&mut self, name: &str) {
+        let Some((node, uid)) = split_name(name) else { return };
+        if let Some(objects) = self.by_node.get_mut(node) {
+            objects.remove(uid);
+            if objects.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+    }
+
+    pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String)> {
+        let objects = self.by_node.get(node).into_iter().flatten();
+        objects.map(|(uid, key)| (key.clone(), uid.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_found_by_node_and_name_their_object() {
+        let mut records = Records::default();
+        let meta = Meta { name: "edge.1.u-1".into(), namespace: Some("d".into()), ..Meta::default() };
+        let object = serde_json::json!({"spec": {"objectAPIVersion": "v1", "objectKind": "ConfigMap", "objectName": "c"}});
+        records.put(&meta, &Json::encode(&object).unwrap());
+        assert_eq!(
+            records.of_node("edge.1"),
+            [(ObjectKey::parse("d/configmap/c").unwrap(), "u-1".to_owned())]
+        );
+        records.gone("edge.1.u-1");
+        assert!(records.of_node("edge.1").is_empty());
+    }
+}

@@ -1,0 +1,63 @@
+//! Writes one record.
+
+use api::reliablesyncs::{GROUP, NEVER, VERSION, name};
+use message::{Json, Status};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cloudhub::Settled;
+use crate::kubernetes::{Cluster, Merge};
+
+pub(super) async fn write(cluster: &Cluster, node: String, settled: Settled) {
+    let key = settled.key.clone();
+    if let Err(status) = try_write(cluster, &node, settled).await {
+        tracing::warn!(%node, object = %key, error = %status, "could not record an acknowledgement");
+    }
+}
+
+async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<(), Status> {
+    let (kind, scope) = match &settled.key.namespace {
+        Some(namespace) => ("ObjectSync", format!("/namespaces/{namespace}/objectsyncs")),
+        None => ("ClusterObjectSync", "/clusterobjectsyncs".to_owned()),
+    };
+    let collection = format!("/apis/{GROUP}/{VERSION}{scope}");
+    let name = name(node, &settled.uid);
+    let path = format!("{collection}/{name}");
+    let Some(version) = settled.version else {
+        return match cluster.delete(&path, &Json::null()).await {
+            Err(status) if !status.is_not_found() => Err(status),
+            _ => Ok(()),
+        };
+    };
+    let patch = json!({"status": {"objectResourceVersion": version.0}}).to_string();
+    let status_path = format!("{path}/status");
+    match cluster.patch(&status_path, Merge::Plain, patch.clone()).await {
+        Err(status) if status.is_not_found() => {}
+        other => return other.map(|_| ()),
+    }
+    let Some(object) = settled.object else { return Ok(()) };
+    let record = record(kind, &name, &settled.key.name, settled.key.namespace.as_deref(), &object);
+    match cluster.create(&collection, &record).await {
+        Err(status) if !status.is_conflict() => return Err(status),
+        _ => {}
+    }
+    cluster.patch(&status_path, Merge::Plain, patch).await.map(|_| ())
+}
+
+fn record(kind: &str, name: &str, object_name: &str, namespace: Option<&str>, object: &Json) -> Json {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct TypeMeta {
+        kind: String,
+        api_version: String,
+    }
+    let types = object.parse::<TypeMeta>().unwrap_or_default();
+    let value = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"objectAPIVersion": types.api_version, "objectKind": types.kind, "objectName": object_name},
+        "status": {"objectResourceVersion": NEVER},
+    });
+    Json::encode(&value).unwrap_or_else(|_| Json::null())
+}

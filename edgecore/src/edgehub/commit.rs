@@ -1,0 +1,49 @@
+//! Takes received objects in groups, has them committed, and gives back their acknowledgements.
+
+use message::{Downstream, Message, Received};
+use tokio::sync::mpsc;
+
+use crate::metamanager::intake::Intake;
+use crate::metamanager::{Change, ObjectChange};
+
+/// Objects committed in one transaction.
+const GROUP: usize = 64;
+
+/// Received objects that may wait for a commit; the cloud sends no more than its window before acknowledgements.
+pub(super) const QUEUE: usize = 128;
+
+/// Runs until the session drops its end. A commit that fails is answered with a complaint: the cloud sends again.
+pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Received>, outbox: mpsc::Sender<Message>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while inbox.recv_many(&mut group, GROUP).await > 0 {
+        let changes = group.iter().filter_map(change).collect();
+        let result = intake.commit(changes).await;
+        let now = daemon::clock::unix_ms();
+        for received in group.drain(..) {
+            let answer = match &result {
+                Ok(()) => received.message.ack(now),
+                Err(error) => {
+                    let of = received.message.header.msg_id.clone();
+                    tracing::error!(msg_id = %of, error = super::describe(error), "object not stored");
+                    message::Upstream::Complaint { of, text: super::describe(error) }.to_message(now)
+                }
+            };
+            if outbox.send(answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn change(received: &Received) -> Option<ObjectChange> {
+    match &received.body {
+        Downstream::Put { key, version, object, .. } => Some(ObjectChange {
+            key: key.clone(),
+            change: Change::Put { version: version.clone(), object: object.clone() },
+        }),
+        Downstream::Remove { key, uid, .. } => {
+            Some(ObjectChange { key: key.clone(), change: Change::Remove { uid: uid.clone() } })
+        }
+        _ => None,
+    }
+}
