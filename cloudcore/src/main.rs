@@ -1,1 +1,126 @@
-fn main() {}
+//! `cloudcore`: the cloud program.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use api::config::cloudcore::CloudCoreConfig;
+use clap::Parser;
+use cloudcore::kubernetes::Cluster;
+use cloudcore::settings::{Settings, Standalone};
+use daemon::exit::{Exit, report};
+use tokio_util::sync::CancellationToken;
+
+/// Watches Kubernetes and keeps every edge node in step with it.
+#[derive(Parser)]
+#[command(name = "cloudcore", version)]
+struct Flags {
+    /// Configuration file, in KubeEdge's form.
+    #[arg(long, default_value = "/etc/kubeedge/config/cloudcore.yaml")]
+    config: PathBuf,
+    /// Serve an embedded Kubernetes API from SQLite instead of joining a cluster (modules.standalone.enable).
+    #[arg(long)]
+    standalone: bool,
+    /// Print the configuration file with all defaults and exit.
+    #[arg(long)]
+    defaultconfig: bool,
+    /// Print the keys most installations set and exit.
+    #[arg(long)]
+    minconfig: bool,
+    /// Check the configuration file and exit.
+    #[arg(long)]
+    check: bool,
+    /// Log more.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    daemon::logs::init(flags.verbose);
+    if flags.defaultconfig || flags.minconfig {
+        return print_config(flags.minconfig);
+    }
+    let settings = match settings(&flags) {
+        Ok(settings) => settings,
+        Err(error) => return report(Err(error), Exit::BadConfiguration),
+    };
+    if flags.check {
+        return Exit::Stopped.into();
+    }
+    pki::install_provider();
+    daemon::stop::raise_open_files();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(error.into()), Exit::Failed),
+    };
+    report(runtime.block_on(run(settings)), Exit::Failed)
+}
+
+fn print_config(minimal: bool) -> ExitCode {
+    let config = CloudCoreConfig::default();
+    let text = if minimal {
+        daemon::config::to_yaml(&serde_json::json!({
+            "apiVersion": config.api_version,
+            "kind": config.kind,
+            "kubeAPIConfig": config.kube_api_config,
+            "modules": {"cloudHub": {
+                "advertiseAddress": ["10.0.0.5"],
+                "nodeLimit": config.modules.cloud_hub.node_limit,
+                "websocket": config.modules.cloud_hub.websocket,
+                "https": config.modules.cloud_hub.https,
+            }},
+        }))
+    } else {
+        daemon::config::to_yaml(&config)
+    };
+    let written = text.map_err(anyhow::Error::msg).and_then(|text| {
+        use std::io::Write;
+        std::io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+    });
+    report(written, Exit::Failed)
+}
+
+fn settings(flags: &Flags) -> anyhow::Result<Settings> {
+    let (mut config, unused): (CloudCoreConfig, _) = daemon::config::load(&flags.config)?;
+    for key in unused {
+        tracing::warn!(path = %flags.config.display(), key, "configuration key is not used by this program");
+    }
+    config.modules.standalone.enable |= flags.standalone;
+    Settings::check(&config).with_context(|| format!("configuration file {}", flags.config.display()))
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = daemon::stop::on_signals().context("listening for signals")?;
+    match settings.standalone.clone() {
+        None => {
+            let cluster = Cluster::connect(settings.kubeconfig.clone(), &settings.master).await?;
+            cloudcore::app::run(settings, cluster, stop).await
+        }
+        Some(standalone) => with_embedded(settings, standalone, stop).await,
+    }
+}
+
+/// Runs the embedded API server beside CloudCore; it stops after CloudCore, which needs it to the end.
+async fn with_embedded(settings: Settings, standalone: Standalone, stop: CancellationToken) -> anyhow::Result<()> {
+    let names = settings.material.names.clone();
+    let server = apiserver::ApiServer::build(apiserver::Settings {
+        data_dir: standalone.data_dir,
+        listen: standalone.listen,
+        names,
+        admin_kubeconfig: standalone.admin_kubeconfig.clone(),
+    })
+    .await?;
+    tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");
+    let stop_server = CancellationToken::new();
+    let serving = tokio::spawn(server.run(stop_server.clone()));
+    let outcome = run_against(settings, &standalone.admin_kubeconfig, stop).await;
+    stop_server.cancel();
+    serving.await.context("embedded API server")??;
+    outcome
+}
+
+async fn run_against(settings: Settings, kubeconfig: &Path, stop: CancellationToken) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(Some(kubeconfig.to_owned()), "").await?;
+    cloudcore::app::run(settings, cluster, stop).await
+}

@@ -1,1 +1,13 @@
+//! What the demo, the end-to-end tests and the benchmarks are made of: a scratch site with its own cloud, edges,
+//! container runtime and a link that can be cut. Everything is a real process; everything started is stopped again,
+//! by pid, and nothing is left behind.
 
+pub mod cloud;
+pub mod edge;
+pub mod kubectl;
+pub mod memory;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod relay;
+pub mod wait;

@@ -1,0 +1,101 @@
+//! `keadm reset`: stops what init or join started and removes its files.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+
+use crate::layout::Layout;
+use crate::program::Program;
+use crate::render;
+
+#[derive(Args)]
+pub struct Flags {
+    /// What to reset; default: whatever is installed.
+    #[arg(value_enum)]
+    side: Option<Side>,
+    /// Do not ask.
+    #[arg(long)]
+    force: bool,
+    /// The folder given to `keadm init` or `keadm join`.
+    #[arg(long)]
+    root: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Cloud,
+    Edge,
+}
+
+/// Folders of each side, as KubeEdge's reset removes them. Those both sides use go when the last side goes.
+const SHARED: &[&str] = &["/etc/kubeedge", "/var/lib/kubeedge", "/var/log/kubeedge"];
+const CLOUD: &[&str] = &["/var/lib/causeway"];
+const EDGE: &[&str] = &["/var/lib/kubelet"];
+
+pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    let layout = Layout::new(flags.root.as_deref())?;
+    let cloud = layout.cloudcore_config().exists() && flags.side != Some(Side::Edge);
+    let edge = layout.edgecore_config().exists() && flags.side != Some(Side::Cloud);
+    if !cloud && !edge {
+        render::done("nothing to reset");
+        return Ok(());
+    }
+    if !flags.force {
+        confirm(cloud, edge)?;
+    }
+    if edge {
+        Program { name: "edgecore", layout: &layout }.stop().await?;
+        remove(&layout, EDGE)?;
+        remove_file(&layout.edgecore_config())?;
+    }
+    if cloud {
+        Program { name: "cloudcore", layout: &layout }.stop().await?;
+        remove(&layout, CLOUD)?;
+        remove_file(&layout.cloudcore_config())?;
+    }
+    if !layout.cloudcore_config().exists() && !layout.edgecore_config().exists() {
+        remove(&layout, SHARED)?;
+    }
+    render::done("reset");
+    Ok(())
+}
+
+fn confirm(cloud: bool, edge: bool) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        bail!("reset removes files; give --force to do so without being asked");
+    }
+    let what = match (cloud, edge) {
+        (true, true) => "CloudCore, EdgeCore, their pods and all their files",
+        (true, false) => "CloudCore and all its files",
+        _ => "EdgeCore, its pods and all its files",
+    };
+    render::done(&format!("this removes {what}; continue? [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
+    if !answer.trim().eq_ignore_ascii_case("y") {
+        bail!("nothing was changed");
+    }
+    Ok(())
+}
+
+fn remove(layout: &Layout, folders: &[&str]) -> anyhow::Result<()> {
+    for folder in folders {
+        let path = layout.path(folder);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+            render::done(&format!("removed {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn remove_file(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,132 @@
+//! Starting and stopping cloudcore and edgecore: by systemd on the machine's own folders, else as a background process
+//! with a pid file. Never through a shell.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::layout::Layout;
+use crate::render;
+
+/// Time a program gets to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+const UNITS: &[(&str, &str)] = &[
+    ("cloudcore", include_str!("../../build/systemd/cloudcore.service")),
+    ("edgecore", include_str!("../../build/systemd/edgecore.service")),
+];
+
+/// A program of an installation.
+pub struct Program<'a> {
+    pub name: &'static str,
+    pub layout: &'a Layout,
+}
+
+impl Program<'_> {
+    fn by_systemd(&self) -> bool {
+        self.layout.is_system() && Path::new("/run/systemd/system").is_dir()
+    }
+
+    /// The binary: beside keadm, or on the path.
+    pub fn binary(&self) -> anyhow::Result<PathBuf> {
+        let beside = std::env::current_exe()?.with_file_name(self.name);
+        if beside.is_file() {
+            return Ok(beside);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(self.name))
+            .find(|file| file.is_file())
+            .with_context(|| format!("{} is neither beside keadm nor on the PATH", self.name))
+    }
+
+    /// Starts the program with its configuration file. It must not be running.
+    pub fn start(&self, config: &Path) -> anyhow::Result<()> {
+        if let Some(pid) = self.running() {
+            bail!("{} is running already (pid {pid}); keadm reset stops it", self.name);
+        }
+        let binary = self.binary()?;
+        if self.by_systemd() { self.start_unit(&binary) } else { self.start_process(&binary, config) }
+    }
+
+    fn start_unit(&self, binary: &Path) -> anyhow::Result<()> {
+        let unit = UNITS.iter().find(|(name, _)| *name == self.name).map(|(_, text)| *text).unwrap_or_default();
+        let unit = unit.replace(&format!("/usr/local/bin/{}", self.name), &binary.to_string_lossy());
+        let path = PathBuf::from(format!("/etc/systemd/system/{}.service", self.name));
+        pki::files::write_atomic(&path, unit.as_bytes(), 0o644)?;
+        run("systemctl", &["daemon-reload"])?;
+        run("systemctl", &["enable", "--now", self.name])?;
+        render::done(&format!("started systemd unit {} (journalctl -u {})", self.name, self.name));
+        Ok(())
+    }
+
+    fn start_process(&self, binary: &Path, config: &Path) -> anyhow::Result<()> {
+        let log = self.layout.log(self.name);
+        let pid_file = self.layout.pid_file(self.name);
+        for file in [&log, &pid_file] {
+            let folder = file.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        }
+        let open = || File::options().create(true).append(true).open(&log);
+        let output = open().with_context(|| format!("opening {}", log.display()))?;
+        let child = Command::new(binary)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", binary.display()))?;
+        std::fs::write(&pid_file, format!("{}\n", child.id()))
+            .with_context(|| format!("writing {}", pid_file.display()))?;
+        render::done(&format!("started {} as pid {}, log {}", self.name, child.id(), log.display()));
+        Ok(())
+    }
+
+    /// The pid of the running program, if it is the one the pid file was written for.
+    pub fn running(&self) -> Option<i32> {
+        let pid: i32 = std::fs::read_to_string(self.layout.pid_file(self.name)).ok()?.trim().parse().ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+        (name.trim() == self.name && !zombie).then_some(pid)
+    }
+
+    /// Stops the program; it is killed if it does not stop in time.
+    pub async fn stop(&self) -> anyhow::Result<()> {
+        if self.by_systemd() && Path::new(&format!("/etc/systemd/system/{}.service", self.name)).exists() {
+            run("systemctl", &["disable", "--now", self.name])?;
+            std::fs::remove_file(format!("/etc/systemd/system/{}.service", self.name))?;
+            run("systemctl", &["daemon-reload"])?;
+            render::done(&format!("stopped and removed systemd unit {}", self.name));
+        }
+        let Some(pid) = self.running() else { return Ok(()) };
+        let process = Pid::from_raw(pid).context("pid file holds 0")?;
+        kill_process(process, Signal::TERM).with_context(|| format!("stopping {} (pid {pid})", self.name))?;
+        let stopped = tokio::time::timeout(STOP_TIMEOUT, async {
+            while self.running().is_some() {
+                tokio::time::sleep(POLL).await;
+            }
+        });
+        if stopped.await.is_err() && test_kill_process(process).is_ok() {
+            kill_process(process, Signal::KILL).with_context(|| format!("killing {} (pid {pid})", self.name))?;
+        }
+        let _ = std::fs::remove_file(self.layout.pid_file(self.name));
+        render::done(&format!("stopped {} (pid {pid})", self.name));
+        Ok(())
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(program).args(arguments).status().with_context(|| format!("running {program}"))?;
+    if !status.success() {
+        bail!("{program} {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}

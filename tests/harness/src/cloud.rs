@@ -1,0 +1,117 @@
+//! A cloud side of its own, set up by keadm.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::kubectl::Kubectl;
+use crate::programs::Programs;
+use crate::{ports, process, wait};
+
+/// CloudCore with its embedded API server, under its own root.
+pub struct Cloud {
+    pub root: PathBuf,
+    pub edge_port: u16,
+    pub cert_port: u16,
+    pub health_port: u16,
+    programs: Programs,
+}
+
+impl Cloud {
+    /// `keadm init --standalone` under `root`, on free ports.
+    pub fn init(programs: &Programs, root: &Path) -> Result<Cloud> {
+        let (edge_port, cert_port, health_port, api_port) =
+            (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
+        let cloud =
+            Cloud { root: root.to_owned(), edge_port, cert_port, health_port, programs: programs.clone() };
+        let root = root.to_string_lossy();
+        programs.keadm(&[
+            "init",
+            "--standalone",
+            "--root",
+            &root,
+            "--set",
+            &format!("modules.cloudHub.websocket.port={edge_port}"),
+            "--set",
+            &format!("modules.cloudHub.https.port={cert_port}"),
+            "--set",
+            &format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
+            "--set",
+            &format!("modules.standalone.listen=127.0.0.1:{api_port}"),
+        ])?;
+        Ok(cloud)
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("etc/kubeedge/admin.kubeconfig")
+    }
+
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubeconfig())
+    }
+
+    pub fn token(&self) -> Result<String> {
+        let token = self.programs.keadm(&["gettoken", "--root", &self.root.to_string_lossy()])?;
+        Ok(token.trim().to_owned())
+    }
+
+    pub fn edge_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.edge_port))
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("var/log/kubeedge/cloudcore.log")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.root.join("var/lib/kubeedge/cloudcore.pid")
+    }
+
+    pub fn pid(&self) -> Result<i32> {
+        process::running(&self.pid_file(), "cloudcore").context("cloudcore is not running")
+    }
+
+    pub fn kill9(&self) -> Result<()> {
+        process::signal(&self.pid_file(), "cloudcore", Signal::KILL)
+    }
+
+    /// Starts CloudCore again after [`Cloud::kill9`] and waits until it serves edges.
+    pub fn start(&self) -> Result<()> {
+        start(&self.programs.path("cloudcore"), &self.root, "cloudcore")?;
+        wait::for_true("CloudCore ready", Duration::from_secs(30), || {
+            self.pid()?;
+            Ok(std::net::TcpStream::connect(self.edge_address()).is_ok())
+        })
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        let _ = process::signal(&self.pid_file(), "cloudcore", Signal::TERM);
+        let _ = process::signal(&self.pid_file(), "cloudcore", Signal::KILL);
+    }
+}
+
+/// Starts a program the way keadm does: in the background, log appended, pid file written.
+pub(crate) fn start(binary: &Path, root: &Path, name: &str) -> Result<()> {
+    let log = root.join(format!("var/log/kubeedge/{name}.log"));
+    let output = File::options().create(true).append(true).open(&log);
+    let output = output.with_context(|| format!("opening {}", log.display()))?;
+    let mut child = Command::new(binary)
+        .arg("--config")
+        .arg(root.join(format!("etc/kubeedge/config/{name}.yaml")))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .with_context(|| format!("starting {}", binary.display()))?;
+    std::fs::write(root.join(format!("var/lib/kubeedge/{name}.pid")), format!("{}\n", child.id()))?;
+    // Reaps it whenever it ends, so that its pid is never mistaken for a running process.
+    std::thread::spawn(move || child.wait());
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! An edge node of its own, joined by keadm.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::cloud::{self, Cloud};
+use crate::process;
+use crate::programs::Programs;
+use crate::ports;
+
+/// EdgeCore under its own root.
+pub struct Edge {
+    pub node: String,
+    pub root: PathBuf,
+    pub mqtt_port: u16,
+    programs: Programs,
+}
+
+impl Edge {
+    /// `keadm join` under `root`. `link` is where the edge connects to: the cloud or a relay. `runtime` is the CRI
+    /// endpoint; without one the node runs no pods.
+    pub fn join(
+        programs: &Programs,
+        cloud: &Cloud,
+        node: &str,
+        root: &Path,
+        link: SocketAddr,
+        runtime: Option<&Path>,
+    ) -> Result<Edge> {
+        let mqtt_port = ports::free()?;
+        let edge = Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
+        let runtime = runtime.map(|socket| format!("unix://{}", socket.display()));
+        let (link, cert_port, token) = (link.to_string(), cloud.cert_port.to_string(), cloud.token()?);
+        let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt_port}");
+        let edged = format!("modules.edged.enable={}", runtime.is_some());
+        // Two sites on one machine must not share cgroups.
+        let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
+        let root_text = root.to_string_lossy().into_owned();
+        let mut arguments = vec![
+            "join", "-e", &link, "-s", &cert_port, "-t", &token, "-i", node, "--root", &root_text, "--set", &mqtt,
+            "--set", &edged, "--set", &cgroup,
+        ];
+        if let Some(runtime) = &runtime {
+            arguments.extend(["-p", runtime]);
+        }
+        programs.keadm(&arguments)?;
+        Ok(edge)
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.root.join("var/log/kubeedge/edgecore.log")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("var/lib/kubeedge/edgecore.db")
+    }
+
+    pub fn pod_logs(&self) -> PathBuf {
+        self.root.join("var/log/pods")
+    }
+
+    pub fn dmi_socket(&self) -> PathBuf {
+        self.root.join("etc/kubeedge/dmi.sock")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.root.join("var/lib/kubeedge/edgecore.pid")
+    }
+
+    pub fn pid(&self) -> Result<i32> {
+        process::running(&self.pid_file(), "edgecore").context("edgecore is not running")
+    }
+
+    pub fn kill9(&self) -> Result<()> {
+        process::signal(&self.pid_file(), "edgecore", Signal::KILL)
+    }
+
+    /// Starts EdgeCore again after [`Edge::kill9`].
+    pub fn start(&self) -> Result<()> {
+        cloud::start(&self.programs.path("edgecore"), &self.root, "edgecore")
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = process::signal(&self.pid_file(), "edgecore", Signal::TERM);
+        let _ = process::signal(&self.pid_file(), "edgecore", Signal::KILL);
+    }
+}

@@ -1,0 +1,82 @@
+//! Processes this harness started, and those whose pid files it owns.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::wait;
+
+/// A child with its output in a file; killed when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    pub log: PathBuf,
+}
+
+impl Process {
+    pub fn start(mut command: Command, name: &str, log: &Path) -> Result<Process> {
+        let output = File::options().create(true).append(true).open(log);
+        let output = output.with_context(|| format!("opening {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Process { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Errors if the process has ended.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}; see {}", self.name, self.log.display());
+        }
+        Ok(())
+    }
+
+    pub fn kill9(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = Pid::from_child(&self.child);
+            let _ = kill_process(pid, Signal::TERM);
+            let ended = wait::for_true(&self.name, Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
+            if ended.is_err() {
+                let _ = self.child.kill();
+            }
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The pid in `file`, if a process called `name` has it.
+pub fn running(file: &Path, name: &str) -> Option<i32> {
+    let pid: i32 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    (comm.trim() == name && !stat.contains(") Z ")).then_some(pid)
+}
+
+/// Signals the process of a pid file and waits for its end.
+pub fn signal(file: &Path, name: &str, signal: Signal) -> Result<()> {
+    let Some(pid) = running(file, name) else { return Ok(()) };
+    let process = Pid::from_raw(pid).context("pid 0")?;
+    kill_process(process, signal).with_context(|| format!("signalling {name} (pid {pid})"))?;
+    wait::for_true(&format!("end of {name}"), Duration::from_secs(15), || {
+        Ok(running(file, name).is_none() || test_kill_process(process).is_err())
+    })
+}
