@@ -1,1 +1,124 @@
+//! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
+//!
+//! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
+//! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
+//! clean-up, evaluate RBAC rules (only `system:masters` reach objects), convert between versions of custom resources,
+//! or keep field ownership: server-side apply creates or merges. Later pages of a list show the state at the time
+//! they are read.
 
+mod admission;
+mod auth;
+mod bootstrap;
+mod collector;
+mod context;
+mod discovery;
+mod dispatch;
+mod keys;
+mod openapi;
+mod registry;
+mod render;
+mod request;
+mod respond;
+mod server;
+mod settings;
+mod storage;
+mod tables;
+mod tls;
+mod tokens;
+mod verbs;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use keys::KeysError;
+pub use settings::Settings;
+pub use tls::TlsError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("creating data directory {path}")]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error("preparing keys and certificates")]
+    Keys(#[from] KeysError),
+    #[error("configuring TLS")]
+    Tls(#[from] TlsError),
+    #[error("opening the object database")]
+    Database(#[from] store::OpenError),
+    #[error("listening on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("creating the default objects")]
+    Defaults(#[source] apimachinery::Status),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the clean-up task ended early")]
+    Collector(#[source] tokio::task::JoinError),
+}
+
+/// Built, not running.
+pub struct ApiServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: tls::Tls,
+    context: Arc<context::Context>,
+}
+
+impl ApiServer {
+    /// Binds the socket, migrates the database, creates the default objects and writes the admin's kubeconfig.
+    pub async fn build(settings: Settings) -> Result<ApiServer, BuildError> {
+        pki::install_provider();
+        let data_dir = settings.data_dir.clone();
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+            .create(&data_dir)
+            .map_err(|source| BuildError::DataDir { path: data_dir.clone(), source })?;
+        let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
+        let tls = tls::configure(&keys.serving, &keys.ca)?;
+        let registry = Arc::new(registry::Registry::new());
+        let storage = storage::Storage::open(&data_dir.join("apiserver.db"), registry.clone())?;
+        storage.load_definitions().await.map_err(BuildError::Defaults)?;
+        let listen_error = |source| BuildError::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let context = Arc::new(context::Context {
+            storage,
+            registry,
+            signer: tokens::Signer::new(&keys.token_secret),
+            ca_pem: pki::files::certificate_pem(&keys.ca),
+            stop: CancellationToken::new(),
+        });
+        bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
+        keys.write_kubeconfig(&settings.admin_kubeconfig, address)?;
+        Ok(ApiServer { listener, address, tls, context })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let ApiServer { listener, address, tls, context } = self;
+        tracing::info!(peer = %address, "API server listening");
+        let collector = tokio::spawn(collector::run(context.clone(), context.stop.clone()));
+        let ending = context.stop.clone();
+        let serving = server::serve(listener, tls, context, stop.clone());
+        tokio::pin!(serving);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = &mut serving => {}
+        }
+        ending.cancel();
+        if !stop.is_cancelled() {
+            return collector.await.map_err(RunError::Collector);
+        }
+        serving.await;
+        collector.await.map_err(RunError::Collector)
+    }
+}

@@ -1,1 +1,48 @@
-fn main() {}
+//! The API server as a program of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use apiserver::{ApiServer, Settings};
+use clap::Parser;
+use daemon::exit::{Exit, report};
+
+/// An embedded Kubernetes API server on SQLite.
+#[derive(Parser)]
+#[command(name = "apiserver", version)]
+struct Arguments {
+    /// Directory of the database and the keys.
+    #[arg(long, default_value = "/var/lib/causeway/apiserver")]
+    data_dir: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// Where to write the admin's kubeconfig.
+    #[arg(long, default_value = "/etc/causeway/admin.kubeconfig")]
+    admin_kubeconfig: PathBuf,
+    /// A further name or address in the serving certificate (repeatable).
+    #[arg(long = "name")]
+    names: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    daemon::logs::init(false);
+    daemon::stop::raise_open_files();
+    report(run(Arguments::parse()).await, Exit::Failed)
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let stop = daemon::stop::on_signals().context("installing signal handlers")?;
+    let server = ApiServer::build(Settings {
+        data_dir: arguments.data_dir,
+        listen: arguments.listen,
+        names: arguments.names,
+        admin_kubeconfig: arguments.admin_kubeconfig,
+    })
+    .await
+    .context("building the API server")?;
+    server.run(stop).await.context("running the API server")
+}

@@ -1,1 +1,20 @@
+//! Kubernetes API rules as pure functions over raw JSON: no I/O, no clock, no storage.
+//!
+//! [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
+//! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
+//! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access.
 
+pub mod duration;
+pub mod jsonpath;
+pub mod names;
+pub mod object;
+pub mod patch;
+pub mod path;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod status;
+
+pub use path::RequestPath;
+pub use selector::{FieldSelector, LabelSelector};
+pub use status::{Cause, Status};

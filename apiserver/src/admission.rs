@@ -1,0 +1,135 @@
+//! What happens to an object between the request and storage: defaults, additions, checks.
+
+mod configs;
+mod pod_defaults;
+mod pod_rules;
+mod pods;
+mod service_accounts;
+
+use apimachinery::{Cause, Status, object, schema};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::dispatch::Target;
+use crate::registry::{self, Served};
+
+/// True if `metadata.generation` follows the spec of this resource.
+pub(crate) fn counts_generations(served: &Served) -> bool {
+    let resource = &served.resource;
+    resource.custom
+        || served.is_definition()
+        || matches!(resource.group.as_str(), "apps" | "batch" | "networking.k8s.io" | "policy")
+}
+
+/// Completes a new object.
+pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value) -> Result<(), Status> {
+    let served = &target.served;
+    // Nodes register with their status.
+    if served.version().status && !served.is_core("nodes") {
+        object::as_map(value).remove("status");
+    }
+    if served.is_core("pods") {
+        service_accounts::attach(context, target, value).await?;
+        pods::start(value);
+    }
+    if served.is_core("namespaces") {
+        value["status"] = json!({ "phase": "Active" });
+        let name = object::name(value).to_owned();
+        let metadata = object::metadata(value);
+        object::map_in(metadata, "labels").insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+    }
+    if served.is_core("persistentvolumes") {
+        value["status"] = json!({ "phase": "Available" });
+    }
+    if served.is_core("persistentvolumeclaims") {
+        value["status"] = json!({ "phase": "Pending" });
+    }
+    complete(served, value);
+    Ok(())
+}
+
+/// Completes a changed object.
+pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
+    if target.served.is_core("pods") {
+        pods::keep(old, new);
+    }
+    if target.served.is_core("services") {
+        for field in ["clusterIP", "clusterIPs"] {
+            if let (None, Some(value)) = (new["spec"].get(field), old["spec"].get(field)) {
+                new["spec"][field] = value.clone();
+            }
+        }
+    }
+    complete(&target.served, new);
+    Ok(())
+}
+
+/// Defaults that apply to new and changed objects alike.
+fn complete(served: &Served, value: &mut Value) {
+    if served.is_definition() {
+        registry::with_defaults(value, &daemon::clock::rfc3339(daemon::clock::now()));
+        return;
+    }
+    match (served.resource.group.as_str(), served.resource.plural.as_str()) {
+        ("", "pods") => pod_defaults::pod(value),
+        ("", "secrets") => configs::secret(value),
+        ("", "services") => configs::service(value),
+        ("", "nodes") => {
+            object::map_in(object::as_map(value), "spec");
+        }
+        ("apps" | "batch", _) => pod_defaults::template(value),
+        _ => {}
+    }
+}
+
+/// What is wrong with an object of a built-in resource.
+pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
+    if served.is_definition() {
+        return registry::problems(value);
+    }
+    match (served.resource.group.as_str(), served.resource.plural.as_str()) {
+        ("", "pods") => pod_rules::problems(value, "spec", &value["spec"]),
+        ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
+            pod_rules::problems(value, "spec.template.spec", &value["spec"]["template"]["spec"])
+        }
+        ("", "configmaps" | "secrets") => configs::problems(value),
+        ("", "services") => configs::service_problems(value),
+        _ => vec![],
+    }
+}
+
+/// What an update must not have changed.
+pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
+    match (served.resource.group.as_str(), served.resource.plural.as_str()) {
+        ("", "pods") => pods::changes(old, new),
+        ("", "configmaps" | "secrets") => configs::changes(old, new),
+        _ => vec![],
+    }
+}
+
+/// Prunes, defaults and checks a custom resource by its schema; `strict` refuses unknown fields instead.
+pub(crate) fn custom(served: &Served, value: &mut Value, name: &str, strict: bool) -> Result<(), Status> {
+    let Some(schema) = &served.version().schema else { return Ok(()) };
+    if strict {
+        let unknown = schema::unknown_fields(value, schema);
+        if !unknown.is_empty() {
+            let fields: Vec<String> = unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
+            return Err(Status::bad_request(format!("strict decoding error: {}", fields.join(", "))));
+        }
+    }
+    schema::prune(value, schema);
+    schema::defaults(value, schema);
+    // The stored form has no type; a schema that requires it is satisfied by the envelope.
+    let mut typed = value.clone();
+    typed["apiVersion"] = json!(served.api_version());
+    typed["kind"] = json!(served.resource.kind);
+    refuse(served, name, schema::validate(&typed, schema))
+}
+
+/// 422 if there are causes.
+pub(crate) fn refuse(served: &Served, name: &str, causes: Vec<Cause>) -> Result<(), Status> {
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&served.resource.group, &served.resource.kind, name, causes)),
+    }
+}

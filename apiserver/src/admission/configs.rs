@@ -1,0 +1,102 @@
+//! ConfigMaps, Secrets and Services.
+
+use apimachinery::object::{self, list, maps_in, set_default, text};
+use apimachinery::{Cause, names};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// Moves `stringData` into `data` and sets the type.
+pub(super) fn secret(value: &mut Value) {
+    let map = object::as_map(value);
+    set_default(map, "type", "Opaque");
+    let Some(Value::Object(plain)) = map.remove("stringData") else { return };
+    let data = object::map_in(map, "data");
+    for (key, value) in plain {
+        data.insert(key, json!(STANDARD.encode(value.as_str().unwrap_or_default())));
+    }
+}
+
+/// Kubernetes' limit for the data of one ConfigMap or Secret.
+const MAX_DATA: usize = 1024 * 1024;
+
+pub(super) fn problems(value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let mut size = 0;
+    let secret = value.get("type").is_some();
+    for field in ["data", "binaryData"] {
+        let pairs = match value.get(field) {
+            None | Some(Value::Null) => continue,
+            Some(Value::Object(pairs)) => pairs,
+            Some(other) => {
+                causes.push(Cause::type_invalid(field, other, "must be a map"));
+                continue;
+            }
+        };
+        for (key, value) in pairs {
+            let path = format!("{field}[{key}]");
+            if let Some(why) = names::config_key(key) {
+                causes.push(Cause::invalid(path.clone(), &json!(key), &why));
+            }
+            match value.as_str() {
+                None => causes.push(Cause::type_invalid(path, value, "must be a string")),
+                Some(text) if (secret || field == "binaryData") && STANDARD.decode(text).is_err() => {
+                    causes.push(Cause::invalid(path, &json!("<omitted>"), "must be base64"));
+                }
+                Some(text) => size += text.len(),
+            }
+        }
+    }
+    if size > MAX_DATA {
+        causes.push(Cause::too_long("data", MAX_DATA));
+    }
+    causes
+}
+
+pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if old["immutable"] == true {
+        for field in ["data", "binaryData", "immutable"] {
+            if old.get(field) != new.get(field) {
+                causes.push(Cause::forbidden(field, "field is immutable when `immutable` is set"));
+            }
+        }
+    }
+    if old.get("type").is_some() && old.get("type") != new.get("type") {
+        causes.push(Cause::invalid("type", &new["type"], "field is immutable"));
+    }
+    causes
+}
+
+pub(super) fn service(value: &mut Value) {
+    let spec = object::map_in(object::as_map(value), "spec");
+    set_default(spec, "type", "ClusterIP");
+    set_default(spec, "sessionAffinity", "None");
+    for port in maps_in(spec, "ports") {
+        set_default(port, "protocol", "TCP");
+        if let Some(number) = port.get("port").cloned() {
+            set_default(port, "targetPort", number);
+        }
+    }
+}
+
+pub(super) fn service_problems(value: &Value) -> Vec<Cause> {
+    let spec = &value["spec"];
+    let ports = list(spec, "/ports");
+    let mut causes = Vec::new();
+    let portless = text(spec, "/clusterIP") == "None" || text(spec, "/type") == "ExternalName";
+    if ports.is_empty() && !portless {
+        causes.push(Cause::required("spec.ports", ""));
+    }
+    for (at, port) in ports.iter().enumerate() {
+        let valid = object::integer(port, "/port").is_some_and(|port| (1..=65_535).contains(&port));
+        if !valid {
+            let detail = "must be between 1 and 65535, inclusive";
+            causes.push(Cause::invalid(format!("spec.ports[{at}].port"), &port["port"], detail));
+        }
+        if ports.len() > 1 && text(port, "/name").is_empty() {
+            causes.push(Cause::required(format!("spec.ports[{at}].name"), ""));
+        }
+    }
+    causes
+}

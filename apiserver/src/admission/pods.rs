@@ -1,0 +1,126 @@
+//! Pods: first status, what an update may change, quality of service.
+
+use apimachinery::object::{list, text};
+use apimachinery::{Cause, quantity};
+use serde_json::{Map, Value, json};
+
+/// Gives a new pod its first status and the tolerations every pod gets.
+pub(super) fn start(pod: &mut Value) {
+    let class = qos(&pod["spec"]);
+    pod["status"] = json!({ "phase": "Pending", "qosClass": class });
+    let Some(spec) = pod["spec"].as_object_mut() else { return };
+    let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
+    if let Value::Array(tolerations) = tolerations {
+        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+            if !tolerations.iter().any(|one| tolerates(one, key)) {
+                tolerations.push(
+                    json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }),
+                );
+            }
+        }
+    }
+}
+
+fn tolerates(toleration: &Value, key: &str) -> bool {
+    let (own, effect) = (text(toleration, "/key"), text(toleration, "/effect"));
+    let everything = own.is_empty() && text(toleration, "/operator") == "Exists";
+    (everything || own == key) && matches!(effect, "" | "NoExecute")
+}
+
+/// Guaranteed, Burstable or BestEffort, from the cpu and memory of all containers.
+fn qos(spec: &Value) -> &'static str {
+    let amounts = |container: &Value, kind: &str| -> Map<String, Value> {
+        let all = container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object).cloned();
+        let counted = all.unwrap_or_default().into_iter();
+        counted.filter(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && milli(amount) != Some(0)).collect()
+    };
+    let containers = list(spec, "/containers").iter().chain(list(spec, "/initContainers"));
+    let (mut any, mut guaranteed) = (false, true);
+    for container in containers {
+        let (limits, mut requests) = (amounts(container, "limits"), amounts(container, "requests"));
+        any |= !limits.is_empty() || !requests.is_empty();
+        for (name, amount) in &limits {
+            requests.entry(name.clone()).or_insert_with(|| amount.clone());
+        }
+        let equal = |name: &str| {
+            let pair = (limits.get(name).and_then(milli), requests.get(name).and_then(milli));
+            matches!(pair, (Some(limit), Some(request)) if limit == request)
+        };
+        guaranteed &= equal("cpu") && equal("memory");
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+fn milli(amount: &Value) -> Option<i128> {
+    match amount {
+        Value::String(text) => quantity::milli(text),
+        other => quantity::milli(&other.to_string()),
+    }
+}
+
+/// Puts back fields that an update may leave out.
+pub(super) fn keep(old: &Value, new: &mut Value) {
+    for field in ["serviceAccountName", "serviceAccount", "nodeName"] {
+        if let (None, Some(value), true) = (new["spec"].get(field), old["spec"].get(field), new["spec"].is_object()) {
+            new["spec"][field] = value.clone();
+        }
+    }
+}
+
+/// The spec is immutable but for images, tolerations (added to), activeDeadlineSeconds and a shorter grace period.
+pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let kept = list(old, "/spec/tolerations").iter().all(|one| list(new, "/spec/tolerations").contains(one));
+    if !kept {
+        causes.push(Cause::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+    }
+    if mutable_removed(&old["spec"]) != mutable_removed(&new["spec"]) {
+        causes.push(Cause::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        ));
+    }
+    causes
+}
+
+fn mutable_removed(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if let Some(spec) = spec.as_object_mut() {
+        for field in ["tolerations", "activeDeadlineSeconds", "ephemeralContainers"] {
+            spec.remove(field);
+        }
+        for containers in ["containers", "initContainers"] {
+            for container in apimachinery::object::maps_in(spec, containers) {
+                container.remove("image");
+            }
+        }
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quality_of_service_follows_requests_and_limits() {
+        let spec = |resources: Value| json!({ "containers": [{ "resources": resources }] });
+        assert_eq!(qos(&spec(json!({}))), "BestEffort");
+        assert_eq!(qos(&spec(json!({"requests": {"cpu": "1"}}))), "Burstable");
+        assert_eq!(qos(&spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}}))), "Guaranteed");
+        assert_eq!(qos(&spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}))), "Burstable");
+    }
+
+    #[test]
+    fn only_images_and_a_few_fields_may_change() {
+        let pod = |image: &str, host: bool| json!({"spec": {"hostNetwork": host, "containers": [{"name": "a", "image": image}]}});
+        assert!(changes(&pod("1", false), &pod("2", false)).is_empty());
+        assert_eq!(changes(&pod("1", false), &pod("1", true)).len(), 1);
+    }
+}

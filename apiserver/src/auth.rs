@@ -1,0 +1,136 @@
+//! Who is asking, and may they.
+//!
+//! Client certificates of the own CA (CN is the user, O the groups) and service-account tokens issued here. Members
+//! of `system:masters` may do everything; other users may discover and review their own access.
+
+use apimachinery::{RequestPath, Status};
+use http::HeaderMap;
+use pki::Subject;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::context::Context;
+use crate::tokens;
+
+pub(crate) const MASTERS: &str = "system:masters";
+const AUTHENTICATED: &str = "system:authenticated";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+}
+
+impl User {
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == MASTERS)
+    }
+}
+
+/// What the handshake showed of the client.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    NoCertificate,
+    /// A certificate that is not ours, or not valid now.
+    Foreign,
+    Known {
+        user: User,
+        not_after: i64,
+    },
+}
+
+impl Peer {
+    pub(crate) fn of(chain: Option<&[CertificateDer<'_>]>, verifier: &dyn ClientCertVerifier, now: i64) -> Peer {
+        let Some((leaf, intermediates)) = chain.and_then(<[_]>::split_first) else { return Peer::NoCertificate };
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unsigned_abs()));
+        if verifier.verify_client_cert(leaf, intermediates, time).is_err() {
+            return Peer::Foreign;
+        }
+        match Subject::of(leaf) {
+            Ok(subject) if !subject.common_name.is_empty() => {
+                let mut groups = subject.organizations;
+                groups.push(AUTHENTICATED.to_owned());
+                let user = User { name: subject.common_name, uid: String::new(), groups };
+                Peer::Known { user, not_after: subject.not_after }
+            }
+            _ => Peer::Foreign,
+        }
+    }
+}
+
+/// The user of a request, `None` for one that shows nothing. Impersonation headers are honoured for masters.
+pub(crate) async fn authenticate(
+    context: &Context,
+    peer: &Peer,
+    headers: &HeaderMap,
+) -> Result<Option<User>, Status> {
+    let user = match bearer(headers)? {
+        Some(token) => Some(tokens::verify(context, token).await?),
+        None => match peer {
+            Peer::NoCertificate => None,
+            Peer::Foreign => return Err(Status::unauthorized()),
+            Peer::Known { not_after, .. } if *not_after <= daemon::clock::unix_seconds() => {
+                return Err(Status::unauthorized());
+            }
+            Peer::Known { user, .. } => Some(user.clone()),
+        },
+    };
+    match user {
+        Some(user) => impersonate(user, headers).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
+    let Some(header) = headers.get(http::header::AUTHORIZATION) else { return Ok(None) };
+    let text = header.to_str().map_err(|_| Status::unauthorized())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(Status::unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Status::unauthorized());
+    }
+    Ok(Some(token.trim()))
+}
+
+fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
+    let texts = |name: &str| -> Vec<String> {
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
+    };
+    let (names, mut groups) = (texts("impersonate-user"), texts("impersonate-group"));
+    let Some(name) = names.into_iter().next() else {
+        return if groups.is_empty() { Ok(user) } else { Err(Status::bad_request("impersonated groups without a user")) };
+    };
+    if !user.is_master() {
+        return Err(Status::forbidden(&user.name, "impersonate", "", "users", &name));
+    }
+    groups.push(AUTHENTICATED.to_owned());
+    Ok(User { name, uid: String::new(), groups })
+}
+
+/// True if anyone may ask for this path.
+pub(crate) fn is_public(path: &str) -> bool {
+    let root = path.split('/').nth(1).unwrap_or_default();
+    matches!(root, "healthz" | "livez" | "readyz") || path == "/version"
+}
+
+/// May `user` do `verb` on this path.
+pub(crate) fn authorise(user: &User, verb: &str, path: &RequestPath, raw: &str) -> Result<(), Status> {
+    if user.is_master() {
+        return Ok(());
+    }
+    match path {
+        RequestPath::Resource(resource)
+            if resource.group.ends_with("k8s.io") && resource.resource.starts_with("self") && verb == "create" =>
+        {
+            Ok(())
+        }
+        RequestPath::Resource(resource) => {
+            Err(Status::forbidden(&user.name, verb, &resource.group, &resource.resource, &resource.name))
+        }
+        RequestPath::Other if !raw.starts_with("/openapi") => {
+            let message = format!("forbidden: User {:?} cannot {verb} path {raw:?}", user.name);
+            Err(Status::new(403, "Forbidden", message))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,168 @@
+//! What follows from deletions: dependents of a deleted owner go, and so do the contents of a deleted namespace.
+//!
+//! One task that follows all changes. It keeps no state: after falling behind, and at the start, it looks at
+//! everything that could be left over.
+
+use std::sync::Arc;
+
+use apimachinery::{Status, object};
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::dispatch::Target;
+use crate::storage::{Change, Event, EventKind, Key, ListQuery, Traits, WriteError};
+use crate::verbs::delete;
+
+pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let mut events = context.storage.subscribe(None);
+    sweep(&context).await;
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            received = events.recv() => received,
+        };
+        let outcome = match received {
+            Ok(event) => follow(&context, &event).await,
+            Err(RecvError::Lagged(_)) => {
+                sweep(&context).await;
+                Ok(())
+            }
+            Err(RecvError::Closed) => return,
+        };
+        if let Err(status) = outcome {
+            tracing::warn!(error = %status, "could not clean up after a deletion");
+        }
+    }
+}
+
+async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
+    let key = &event.stored.key;
+    match event.kind {
+        EventKind::Deleted => {
+            let value = event.stored.value()?;
+            for dependent in context.storage.dependents(object::uid(&value)).await? {
+                reconsider(context, &dependent).await?;
+            }
+            if key.resource == crate::registry::DEFINITIONS {
+                remove_instances(context, &key.name).await?;
+            }
+            if !key.namespace.is_empty() {
+                empty_namespace(context, &key.namespace).await?;
+            }
+        }
+        EventKind::Added | EventKind::Modified => {
+            if event.stored.body.contains("\"ownerReferences\"") {
+                reconsider(context, key).await?;
+            }
+            if key.resource == "namespaces" {
+                empty_namespace(context, &key.name).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes an object if it has owners and none of them exists.
+async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+    let value = stored.value()?;
+    let owners = object::list(&value, "/metadata/ownerReferences");
+    for owner in owners {
+        if context.storage.exists(object::text(owner, "/uid")).await? {
+            return Ok(());
+        }
+    }
+    if owners.is_empty() || object::deleting(&value) {
+        return Ok(());
+    }
+    remove(context, key).await
+}
+
+async fn remove(context: &Context, key: &Key) -> Result<(), Status> {
+    let Some(served) = context.registry.by_key(&key.resource) else {
+        return purge(context, key).await;
+    };
+    let target = Target {
+        served,
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        subresource: String::new(),
+    };
+    match delete::remove(context, &target, &delete::Options::default()).await {
+        Err(status) if status.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Removes an object of a resource that is not served any more.
+async fn purge(context: &Context, key: &Key) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+    let value = stored.value()?;
+    let previous = Traits::of(&key.resource, &value);
+    match context.storage.commit(key.clone(), Change::Delete { value, expected: stored.revision, previous }).await {
+        Ok(_) | Err(WriteError::Missing | WriteError::Stale | WriteError::Exists) => Ok(()),
+        Err(WriteError::Store(status)) => Err(status),
+    }
+}
+
+async fn remove_instances(context: &Context, resource: &str) -> Result<(), Status> {
+    let query = ListQuery { resource: resource.to_owned(), ..ListQuery::default() };
+    for item in context.storage.list(query).await?.items {
+        purge(context, &item.key).await?;
+    }
+    Ok(())
+}
+
+/// Moves the deletion of a namespace on: deletes what is in it, or, if that is nothing, the namespace.
+async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Status> {
+    let key = Key::new("namespaces", "", namespace);
+    let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
+    let value = stored.value()?;
+    if !object::deleting(&value) {
+        return Ok(());
+    }
+    for inner in context.storage.contents(namespace).await? {
+        remove(context, &inner).await?;
+    }
+    let waits = object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
+    if waits { Ok(()) } else { purge(context, &key).await }
+}
+
+async fn sweep(context: &Context) {
+    if let Err(status) = try_sweep(context).await {
+        tracing::warn!(error = %status, "could not look for leftovers of deletions");
+    }
+}
+
+async fn try_sweep(context: &Context) -> Result<(), Status> {
+    for key in context.storage.orphans().await? {
+        reconsider(context, &key).await?;
+    }
+    let namespaces = ListQuery { resource: "namespaces".to_owned(), ..ListQuery::default() };
+    for namespace in context.storage.list(namespaces).await?.items {
+        empty_namespace(context, &namespace.key.name).await?;
+    }
+    Ok(())
+}
+
+/// Takes the owner `uid` out of its dependents, so that they survive it.
+pub(crate) async fn release_dependents(context: &Context, uid: &str) -> Result<(), Status> {
+    for key in context.storage.dependents(uid).await? {
+        let Some(stored) = context.storage.get(&key).await? else { continue };
+        let mut value = stored.value()?;
+        let previous = Traits::of(&key.resource, &value);
+        if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
+            owners.retain(|owner| object::text(owner, "/uid") != uid);
+        }
+        let change = Change::Update { value, expected: stored.revision, previous };
+        match context.storage.commit(key, change).await {
+            Err(WriteError::Store(status)) => return Err(status),
+            // Changed or gone in the meantime: its owner is then looked at again when it is gone.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}

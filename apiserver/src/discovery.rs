@@ -1,0 +1,191 @@
+//! Discovery: which groups, versions and resources there are, in the classic and the aggregated form.
+
+use std::collections::BTreeMap;
+
+use apimachinery::Status;
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::registry::builtin::{REVIEWS, split};
+use crate::registry::{Registry, Resource, Version};
+use crate::respond::{self, Answer};
+
+const AGGREGATED: [(&str, &str); 2] = [
+    ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+    ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"),
+];
+
+/// The Kubernetes version whose API this follows.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1", "minor": "33", "gitVersion": "v1.33.0-causeway", "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
+    })
+}
+
+/// Resources of one group version, in the forms of both discoveries: (APIResource, APIResourceDiscovery).
+type Entry = (Vec<Value>, Value);
+/// Versions of a group, preferred first.
+type Versions = Vec<(String, Vec<Entry>)>;
+
+fn all(registry: &Registry) -> BTreeMap<String, Versions> {
+    let mut groups: BTreeMap<String, Versions> = BTreeMap::new();
+    let mut add = |group: &str, version: &str, entry: Entry| {
+        let versions = groups.entry(group.to_owned()).or_default();
+        match versions.iter_mut().find(|(name, _)| name == version) {
+            Some((_, entries)) => entries.push(entry),
+            None => versions.push((version.to_owned(), vec![entry])),
+        }
+    };
+    for resource in registry.resources() {
+        for version in &resource.versions {
+            add(&resource.group, &version.name, describe(&resource, version));
+        }
+    }
+    for (api_version, plural, kind) in REVIEWS {
+        let (group, version) = split(api_version);
+        let singular = kind.to_lowercase();
+        let classic = json!({ "name": plural, "singularName": singular, "namespaced": false, "kind": kind, "verbs": ["create"] });
+        let aggregated = json!({
+            "resource": plural, "singularResource": singular, "scope": "Cluster", "verbs": ["create"],
+            "responseKind": { "group": group, "version": version, "kind": kind },
+        });
+        add(group, version, (vec![classic], aggregated));
+    }
+    groups
+}
+
+const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+/// (name, kind, verbs) of the subresources of a resource.
+fn subresources(resource: &Resource, version: &Version) -> Vec<(&'static str, String, &'static [&'static str])> {
+    let mut found: Vec<(&str, String, &[&str])> = Vec::new();
+    if version.status {
+        found.push(("status", resource.kind.clone(), &STATUS_VERBS));
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => {
+            found.push(("binding", "Binding".to_owned(), &["create"]));
+            found.push(("eviction", "Eviction".to_owned(), &["create"]));
+            found.push(("ephemeralcontainers", "Pod".to_owned(), &STATUS_VERBS));
+            found.push(("log", "Pod".to_owned(), &["get"]));
+        }
+        ("", "serviceaccounts") => found.push(("token", "TokenRequest".to_owned(), &["create"])),
+        ("certificates.k8s.io", _) => found.push(("approval", resource.kind.clone(), &STATUS_VERBS)),
+        _ => {}
+    }
+    found
+}
+
+fn describe(resource: &Resource, version: &Version) -> Entry {
+    let mut main = json!({
+        "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
+        "kind": resource.kind, "verbs": VERBS,
+    });
+    let kind = |kind: &str| json!({ "group": resource.group, "version": version.name, "kind": kind });
+    let mut aggregated = json!({
+        "resource": resource.plural, "responseKind": kind(&resource.kind), "singularResource": resource.singular,
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" }, "verbs": VERBS,
+    });
+    for (key, values) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+        if !values.is_empty() {
+            main[key] = json!(values);
+            aggregated[key] = json!(values);
+        }
+    }
+    let mut classic = vec![main];
+    let mut nested = Vec::new();
+    for (name, response, verbs) in subresources(resource, version) {
+        classic.push(json!({
+            "name": format!("{}/{name}", resource.plural), "singularName": "", "namespaced": resource.namespaced,
+            "kind": response, "verbs": verbs,
+        }));
+        nested.push(json!({ "subresource": name, "responseKind": kind(&response), "verbs": verbs }));
+    }
+    if !nested.is_empty() {
+        aggregated["subresources"] = json!(nested);
+    }
+    (classic, aggregated)
+}
+
+/// The aggregated form, if the client prefers it.
+fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Option<Answer> {
+    let accept = headers.get(http::header::ACCEPT)?.to_str().ok()?.replace(' ', "");
+    let wanted = accept.split(',').find_map(|range| {
+        let (version, media) = AGGREGATED.iter().find(|(version, _)| {
+            range.contains("g=apidiscovery.k8s.io")
+                && range.contains("as=APIGroupDiscoveryList")
+                && range.split(';').any(|part| part.strip_prefix("v=") == Some(*version))
+        })?;
+        Some((*version, *media))
+    });
+    let (version, media) = wanted?;
+    let items: Vec<Value> = groups
+        .iter()
+        .map(|(group, versions)| {
+            let versions = versions.iter().map(|(name, entries)| {
+                let resources: Vec<&Value> = entries.iter().map(|(_, aggregated)| aggregated).collect();
+                json!({ "version": name, "resources": resources, "freshness": "Current" })
+            });
+            json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions.collect::<Vec<_>>() })
+        })
+        .collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {},
+        "items": items,
+    });
+    Some(respond::bytes(200, media, list.to_string()))
+}
+
+/// `/api`
+pub(crate) fn core(context: &Context, headers: &HeaderMap) -> Answer {
+    let mut groups = all(&context.registry);
+    groups.retain(|group, _| group.is_empty());
+    aggregated(headers, &groups).unwrap_or_else(|| {
+        let versions = json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
+        respond::json(200, &versions)
+    })
+}
+
+fn group_json(name: &str, versions: &Versions) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|(version, _)| json!({ "groupVersion": format!("{name}/{version}"), "version": version }))
+        .collect();
+    json!({ "name": name, "versions": versions, "preferredVersion": versions.first() })
+}
+
+/// `/apis`
+pub(crate) fn groups(context: &Context, headers: &HeaderMap) -> Answer {
+    let mut groups = all(&context.registry);
+    groups.remove("");
+    aggregated(headers, &groups).unwrap_or_else(|| {
+        let list: Vec<Value> = groups.iter().map(|(name, versions)| group_json(name, versions)).collect();
+        respond::json(200, &json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
+    })
+}
+
+/// `/apis/<group>`
+pub(crate) fn group(context: &Context, name: &str) -> Result<Answer, Status> {
+    let groups = all(&context.registry);
+    let versions = groups.get(name).filter(|_| !name.is_empty()).ok_or_else(Status::no_such_path)?;
+    let mut answer = group_json(name, versions);
+    answer["kind"] = json!("APIGroup");
+    answer["apiVersion"] = json!("v1");
+    Ok(respond::json(200, &answer))
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`
+pub(crate) fn resources(context: &Context, group: &str, version: &str) -> Result<Answer, Status> {
+    let groups = all(&context.registry);
+    let versions = groups.get(group).ok_or_else(Status::no_such_path)?;
+    let (_, entries) = versions.iter().find(|(name, _)| name == version).ok_or_else(Status::no_such_path)?;
+    let resources: Vec<&Value> = entries.iter().flat_map(|(classic, _)| classic).collect();
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Ok(respond::json(
+        200,
+        &json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
+    ))
+}

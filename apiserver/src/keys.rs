@@ -1,0 +1,110 @@
+//! The files in `pki/`: CA, serving certificate, admin client certificate, token signing key; and the kubeconfig.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pki::files::{self, FileError};
+use pki::{Authority, AuthorityError, DAY, Identity, Profile, Usage};
+use ring::rand::SecureRandom as _;
+
+use crate::Settings;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("reading or writing the keys")]
+    File(#[from] FileError),
+    #[error("issuing a certificate")]
+    Authority(#[from] AuthorityError),
+    #[error("reading {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the system gives no random numbers")]
+    Random,
+    #[error("a key cannot be written as PEM")]
+    Pem,
+}
+
+pub(crate) struct Keys {
+    pub ca: Vec<u8>,
+    pub serving: Identity,
+    pub token_secret: Vec<u8>,
+    admin: Identity,
+}
+
+const NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+const LIFETIME: i64 = 365 * DAY;
+const SECRET_BYTES: usize = 32;
+
+impl Keys {
+    /// Reads the CA and the signing key, or makes them; serving and admin certificates are issued anew at each start,
+    /// so they carry the current names and never expire on a server that is restarted once a year.
+    pub(crate) fn prepare(settings: &Settings, now: i64) -> Result<Keys, KeysError> {
+        let folder = settings.data_dir.join("pki");
+        let authority = authority(&folder, now)?;
+        let mut names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
+        names.extend(settings.names.iter().cloned());
+        if !settings.listen.ip().is_unspecified() {
+            names.push(settings.listen.ip().to_string());
+        }
+        names.sort();
+        names.dedup();
+        let profile = |name: &str, organization: Option<&str>, names, usage| Profile {
+            common_name: name.to_owned(),
+            organizations: organization.map(str::to_owned).into_iter().collect(),
+            names,
+            usage,
+            lifetime: LIFETIME,
+        };
+        let serving = authority.issue(&profile("kube-apiserver", None, names, Usage::Server), now)?;
+        files::write_identity(&folder.join("apiserver.crt"), &folder.join("apiserver.key"), &serving)?;
+        let admin =
+            authority.issue(&profile("kubernetes-admin", Some("system:masters"), vec![], Usage::Client), now)?;
+        files::write_identity(&folder.join("admin.crt"), &folder.join("admin.key"), &admin)?;
+        let token_secret = secret(&folder.join("sa.key"))?;
+        Ok(Keys { ca: authority.certificate().to_vec(), serving, token_secret, admin })
+    }
+
+    pub(crate) fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> Result<(), KeysError> {
+        let host = match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("127.0.0.1:{}", v6.port()),
+            specific => specific.to_string(),
+        };
+        let (certificate, key) = self.admin.to_pem().ok_or(KeysError::Pem)?;
+        let ca = STANDARD.encode(files::certificate_pem(&self.ca));
+        let (certificate, key) = (STANDARD.encode(certificate), STANDARD.encode(key));
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: causeway\nclusters:\n- name: causeway\n  cluster:\n    \
+             server: https://{host}\n    certificate-authority-data: {ca}\ncontexts:\n- name: causeway\n  context:\n    \
+             cluster: causeway\n    user: admin\nusers:\n- name: admin\n  user:\n    \
+             client-certificate-data: {certificate}\n    client-key-data: {key}\n"
+        );
+        Ok(files::write_atomic(path, text.as_bytes(), 0o600)?)
+    }
+}
+
+fn authority(folder: &Path, now: i64) -> Result<Authority, KeysError> {
+    let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+    if certificate.exists() {
+        let identity = files::read_identity(&certificate, &key)?;
+        return Ok(Authority::from_der(identity.certificate(), &identity.key_sec1().ok_or(KeysError::Pem)?)?);
+    }
+    let authority = Authority::generate(Some("causeway"), now)?;
+    let identity = Identity::from_der(authority.certificate(), authority.key_sec1()).map_err(|_| KeysError::Pem)?;
+    files::write_identity(&certificate, &key, &identity)?;
+    Ok(authority)
+}
+
+fn secret(path: &Path) -> Result<Vec<u8>, KeysError> {
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.len() == SECRET_BYTES => return Ok(bytes),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(KeysError::Read { path: path.to_owned(), source }),
+    }
+    let mut bytes = vec![0; SECRET_BYTES];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| KeysError::Random)?;
+    files::write_atomic(path, &bytes, 0o600)?;
+    Ok(bytes)
+}

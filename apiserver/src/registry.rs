@@ -1,0 +1,129 @@
+//! What is served: the built-in table and whatever CustomResourceDefinitions add.
+//!
+//! Custom resources are added and removed by storage's commit hook, in commit order, so a definition is served as
+//! soon as its creation is answered.
+
+pub(crate) mod builtin;
+mod custom;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value;
+
+pub(crate) use custom::{problems, with_defaults};
+
+/// A served resource, all its versions.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    pub group: String,
+    pub plural: String,
+    pub singular: String,
+    pub kind: String,
+    pub list_kind: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    /// Served versions, the preferred one first. Never empty.
+    pub versions: Vec<Version>,
+    pub custom: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub name: String,
+    pub status: bool,
+    /// Structural schema, of custom resources only.
+    pub schema: Option<Value>,
+    /// `additionalPrinterColumns`.
+    pub columns: Vec<Value>,
+}
+
+/// A resource in the version that a request named.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub resource: Arc<Resource>,
+    pub version: usize,
+}
+
+impl Version {
+    pub(crate) fn named(name: &str) -> Version {
+        Version { name: name.to_owned(), status: false, schema: None, columns: vec![] }
+    }
+}
+
+impl Resource {
+    /// `pods` or `deployments.apps`: the key in storage and in messages.
+    pub(crate) fn key(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+}
+
+impl Served {
+    pub(crate) fn version(&self) -> &Version {
+        &self.resource.versions[self.version]
+    }
+
+    pub(crate) fn api_version(&self) -> String {
+        let version = &self.version().name;
+        if self.resource.group.is_empty() { version.clone() } else { format!("{}/{version}", self.resource.group) }
+    }
+
+    /// True for the built-in resource of this plural in the core group.
+    pub(crate) fn is_core(&self, plural: &str) -> bool {
+        self.resource.group.is_empty() && self.resource.plural == plural
+    }
+
+    pub(crate) fn is_definition(&self) -> bool {
+        !self.resource.custom && self.resource.plural == "customresourcedefinitions"
+    }
+}
+
+type Custom = BTreeMap<String, Arc<Resource>>;
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    builtin: Vec<Arc<Resource>>,
+    /// By storage key, which is also the CRD's name.
+    custom: RwLock<Custom>,
+}
+
+/// The storage key of CRDs.
+pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+impl Registry {
+    pub(crate) fn new() -> Registry {
+        let builtin = builtin::resources().into_iter().map(Arc::new).collect();
+        Registry { builtin, custom: RwLock::new(Custom::new()) }
+    }
+
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
+        let resource = self.resources().into_iter().find(|r| r.group == group && r.plural == plural)?;
+        let version = resource.versions.iter().position(|served| served.name == version)?;
+        Some(Served { resource, version })
+    }
+
+    /// The resource with this storage key, in its preferred version.
+    pub(crate) fn by_key(&self, key: &str) -> Option<Served> {
+        let resource = self.resources().into_iter().find(|resource| resource.key() == key)?;
+        Some(Served { resource, version: 0 })
+    }
+
+    pub(crate) fn resources(&self) -> Vec<Arc<Resource>> {
+        let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
+        self.builtin.iter().chain(custom.values()).cloned().collect()
+    }
+
+    /// Takes note of a CRD as it is now; a definition that does not read is not served.
+    pub(crate) fn define(&self, name: &str, definition: &Value) {
+        let mut custom = self.custom.write().unwrap_or_else(PoisonError::into_inner);
+        match custom::read(definition) {
+            Some(resource) => custom.insert(name.to_owned(), Arc::new(resource)),
+            None => custom.remove(name),
+        };
+    }
+
+    pub(crate) fn forget(&self, name: &str) {
+        self.custom.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}

@@ -1,0 +1,147 @@
+//! CustomResourceDefinitions: read, defaulted, checked.
+
+use apimachinery::object::{list, text};
+use apimachinery::{Cause, names};
+use serde_json::{Value, json};
+
+use super::{Resource, Version};
+
+/// What a CRD serves, or `None` if nothing.
+pub(super) fn read(definition: &Value) -> Option<Resource> {
+    let spec = definition.get("spec")?;
+    let strings = |pointer: &str| -> Vec<String> {
+        list(spec, pointer).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut versions: Vec<Version> =
+        list(spec, "/versions").iter().filter(|version| version["served"] == true).map(version).collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(priority(&version.name)));
+    let kind = text(spec, "/names/kind");
+    let resource = Resource {
+        group: text(spec, "/group").to_owned(),
+        plural: text(spec, "/names/plural").to_owned(),
+        singular: text(spec, "/names/singular").to_owned(),
+        kind: kind.to_owned(),
+        list_kind: text(spec, "/names/listKind").to_owned(),
+        short_names: strings("/names/shortNames"),
+        categories: strings("/names/categories"),
+        namespaced: text(spec, "/scope") == "Namespaced",
+        versions,
+        custom: true,
+    };
+    (!resource.versions.is_empty() && !kind.is_empty()).then_some(resource)
+}
+
+fn version(version: &Value) -> Version {
+    Version {
+        name: text(version, "/name").to_owned(),
+        status: version.pointer("/subresources/status").is_some(),
+        schema: version.pointer("/schema/openAPIV3Schema").cloned(),
+        columns: list(version, "/additionalPrinterColumns").to_vec(),
+    }
+}
+
+/// Kubernetes' version order: v10 > v2 > v1 > v2beta1 > v1beta2 > v1alpha1 > anything else.
+fn priority(name: &str) -> (u8, u32, u32) {
+    let parse = || {
+        let rest = name.strip_prefix('v')?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major = rest[..end].parse().ok()?;
+        let (stage, minor) = match &rest[end..] {
+            "" => (3, ""),
+            tail => tail
+                .strip_prefix("beta")
+                .map(|minor| (2, minor))
+                .or_else(|| tail.strip_prefix("alpha").map(|minor| (1, minor)))?,
+        };
+        Some((stage, major, minor.parse().unwrap_or(0)))
+    };
+    parse().unwrap_or((0, 0, 0))
+}
+
+/// Fills in what a CRD may leave out and sets the status that says it is served.
+pub(crate) fn with_defaults(definition: &mut Value, now: &str) {
+    let kind = text(definition, "/spec/names/kind").to_owned();
+    let spec = &mut definition["spec"];
+    if !spec.is_object() {
+        return;
+    }
+    let default = |at: &mut Value, key: &str, value: Value| {
+        if at.get(key).is_none_or(Value::is_null) {
+            at[key] = value;
+        }
+    };
+    default(spec, "conversion", json!({ "strategy": "None" }));
+    if spec["names"].is_object() {
+        default(&mut spec["names"], "singular", json!(kind.to_lowercase()));
+        default(&mut spec["names"], "listKind", json!(format!("{kind}List")));
+    }
+    let names = spec["names"].clone();
+    let stored: Vec<Value> = list(spec, "/versions")
+        .iter()
+        .filter(|version| version["storage"] == true)
+        .map(|version| version["name"].clone())
+        .collect();
+    let condition = |kind: &str, reason: &str, message: &str| {
+        json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message })
+    };
+    definition["status"] = json!({
+        "acceptedNames": names,
+        "storedVersions": stored,
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+    });
+}
+
+/// What is wrong with a CRD.
+pub(crate) fn problems(definition: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let spec = &definition["spec"];
+    for field in ["/group", "/names/plural", "/names/kind", "/scope"] {
+        if text(spec, field).is_empty() {
+            causes.push(Cause::required(format!("spec{}", field.replace('/', ".")), ""));
+        }
+    }
+    let (group, plural) = (text(spec, "/group"), text(spec, "/names/plural"));
+    let name = text(definition, "/metadata/name");
+    if name != format!("{plural}.{group}") {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        causes.push(Cause::invalid("metadata.name", &json!(name), detail));
+    }
+    if let Some(why) = names::subdomain(group) {
+        causes.push(Cause::invalid("spec.group", &json!(group), &why));
+    }
+    if !matches!(text(spec, "/scope"), "Namespaced" | "Cluster") {
+        causes.push(Cause::unsupported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]));
+    }
+    if spec.pointer("/conversion/strategy").is_some_and(|strategy| strategy == "Webhook") {
+        causes.push(Cause::unsupported("spec.conversion.strategy", &json!("Webhook"), &["None"]));
+    }
+    let versions = list(spec, "/versions");
+    let stored = versions.iter().filter(|version| version["storage"] == true).count();
+    if stored != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        causes.push(Cause::invalid("spec.versions", &json!(stored), detail));
+    }
+    for (at, version) in versions.iter().enumerate() {
+        let schema = version.pointer("/schema/openAPIV3Schema");
+        if !schema.is_some_and(Value::is_object) {
+            causes.push(Cause::required(format!("spec.versions[{at}].schema.openAPIV3Schema"), "schemas are required"));
+        }
+        if let Some(why) = names::label(text(version, "/name")) {
+            causes.push(Cause::invalid(format!("spec.versions[{at}].name"), &version["name"], &why));
+        }
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_are_preferred_as_kubernetes_does() {
+        let mut names = ["foo", "v1alpha1", "v1beta2", "v2beta1", "v1", "v10", "v2"];
+        names.sort_by_key(|name| std::cmp::Reverse(super::priority(name)));
+        assert_eq!(names, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "foo"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Objects and lists in the form a client asked for. Full objects are never parsed: stored bodies get a prefix.
+
+use apimachinery::Status;
+use serde_json::{Value, json};
+
+use crate::registry::Served;
+use crate::respond::Form;
+use crate::storage::{Page, Stored};
+use crate::tables;
+
+/// What `rows[].object` of a Table holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub(crate) fn parse(text: &str) -> Result<Include, Status> {
+        match text {
+            "" | "Metadata" => Ok(Include::Metadata),
+            "None" => Ok(Include::None),
+            "Object" => Ok(Include::Object),
+            other => Err(Status::bad_request(format!("unrecognized includeObject value {other:?}"))),
+        }
+    }
+}
+
+pub(crate) struct Renderer {
+    served: Served,
+    form: Form,
+    include: Include,
+    /// `{"kind":"Pod","apiVersion":"v1",`
+    prefix: String,
+}
+
+impl Renderer {
+    pub(crate) fn new(served: &Served, form: Form, include: Include) -> Renderer {
+        let prefix = format!(
+            "{{\"kind\":{},\"apiVersion\":{},",
+            Value::from(served.resource.kind.as_str()),
+            Value::from(served.api_version())
+        );
+        Renderer { served: served.clone(), form, include, prefix }
+    }
+
+    /// One object as JSON text.
+    pub(crate) fn object(&self, stored: &Stored) -> Result<String, Status> {
+        Ok(match self.form {
+            Form::Object => self.full(stored),
+            Form::Metadata => partial(&stored.value()?).to_string(),
+            Form::Table => self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?,
+        })
+    }
+
+    /// One object of a watch; only the first table of a stream has its columns.
+    pub(crate) fn watched(&self, stored: &Stored, first: bool) -> Result<String, Status> {
+        match self.form {
+            Form::Table => {
+                self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), first)
+            }
+            _ => self.object(stored),
+        }
+    }
+
+    /// An object that carries a resourceVersion and nothing else.
+    pub(crate) fn bookmark(&self, revision: i64, initial_end: bool) -> Value {
+        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        if initial_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        match self.form {
+            Form::Object => {
+                json!({ "kind": self.served.resource.kind, "apiVersion": self.served.api_version(), "metadata": metadata })
+            }
+            Form::Metadata => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            }
+            Form::Table => {
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": [] })
+            }
+        }
+    }
+
+    /// A list as JSON text; `continuation` is the token of the next page.
+    pub(crate) fn list(&self, page: &Page, continuation: &str) -> Result<String, Status> {
+        let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
+        if !continuation.is_empty() {
+            metadata["continue"] = json!(continuation);
+        }
+        let (kind, api_version) = match self.form {
+            Form::Table => {
+                let items: Vec<&Stored> = page.items.iter().collect();
+                return self.table(&items, metadata, true);
+            }
+            Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+            Form::Object => (self.served.resource.list_kind.clone(), self.served.api_version()),
+        };
+        let mut out = format!(
+            "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+            Value::from(kind),
+            Value::from(api_version)
+        );
+        for (at, item) in page.items.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            match self.form {
+                Form::Object if self.served.resource.custom => out.push_str(&self.full(item)),
+                Form::Object => out.push_str(&item.body),
+                _ => out.push_str(&self.object(item)?),
+            }
+        }
+        out.push_str("]}");
+        Ok(out)
+    }
+
+    fn full(&self, stored: &Stored) -> String {
+        // Bodies always have metadata, so what follows the brace is never empty.
+        format!("{}{}", self.prefix, stored.body.get(1..).unwrap_or("}"))
+    }
+
+    fn table(&self, items: &[&Stored], metadata: Value, columns: bool) -> Result<String, Status> {
+        let now = daemon::clock::unix_seconds();
+        let printer = tables::Printer::of(&self.served);
+        let rows = items.iter().map(|item| {
+            let value = item.value()?;
+            let mut row = json!({ "cells": printer.cells(&value, now) });
+            match self.include {
+                Include::None => {}
+                Include::Metadata => row["object"] = partial(&value),
+                Include::Object => row["object"] = self.typed(value),
+            }
+            Ok(row)
+        });
+        let rows = rows.collect::<Result<Vec<Value>, Status>>()?;
+        let columns = if columns { printer.columns() } else { Value::Null };
+        Ok(json!({
+            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            "columnDefinitions": columns, "rows": rows,
+        })
+        .to_string())
+    }
+
+    /// `value` with `kind` and `apiVersion`.
+    pub(crate) fn typed(&self, mut value: Value) -> Value {
+        value["kind"] = json!(self.served.resource.kind);
+        value["apiVersion"] = json!(self.served.api_version());
+        value
+    }
+}
+
+fn partial(value: &Value) -> Value {
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": value["metadata"] })
+}

@@ -1,0 +1,113 @@
+//! Reading requests: query options and bodies, within limits.
+
+use std::time::Duration;
+
+use apimachinery::path::query_pairs;
+use apimachinery::{FieldSelector, LabelSelector, Status};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::Value;
+
+use crate::registry::Served;
+
+/// Kubernetes' limit for request bodies.
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Query parameters, decoded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(query: Option<&str>) -> Query {
+        Query(query_pairs(query.unwrap_or_default()))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, value)| key == name && matches!(value.as_str(), "" | "1" | "true" | "True"))
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("query parameter {name}: {text:?} is not a number"))),
+        }
+    }
+
+    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
+        match self.get("dryRun") {
+            "" => Ok(false),
+            "All" => Ok(true),
+            other => Err(Status::bad_request(format!("Unsupported value for dryRun: {other:?}, supported: \"All\""))),
+        }
+    }
+
+    /// `resourceVersion`, 0 if unset.
+    pub(crate) fn resource_version(&self) -> Result<i64, Status> {
+        match self.get("resourceVersion") {
+            "" => Ok(0),
+            text => text
+                .parse()
+                .ok()
+                .filter(|version| *version >= 0)
+                .ok_or_else(|| Status::bad_request(format!("invalid resource version {text:?}"))),
+        }
+    }
+
+    pub(crate) fn selectors(&self, served: &Served) -> Result<(LabelSelector, FieldSelector), Status> {
+        let bad = |error: apimachinery::selector::SelectorError| Status::bad_request(error.to_string());
+        let labels = LabelSelector::parse(self.get("labelSelector")).map_err(bad)?;
+        let fields = FieldSelector::parse(self.get("fieldSelector")).map_err(bad)?;
+        let key = served.resource.key();
+        if let Some(field) = fields.fields().find(|field| !crate::storage::supports_field(&key, field)) {
+            return Err(Status::bad_request(format!("field label not supported: {field}")));
+        }
+        Ok((labels, fields))
+    }
+}
+
+/// Reads a whole body, or answers 413 or 408.
+pub(crate) async fn body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes, Error = hyper::Error>,
+{
+    let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > MAX_BODY as u64) {
+        return Err(Status::too_large(MAX_BODY));
+    }
+    let reading = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, reading).await {
+        Err(_) => Err(Status::new(408, "Timeout", "the request body took too long")),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
+        Ok(Err(error)) => Err(Status::bad_request(format!("reading the request body: {error}"))),
+    }
+}
+
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// Parses a body by its content type. Nesting is bounded by the parsers.
+pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
+    let bad = |error: String| Status::bad_request(format!("the object provided is unrecognized: {error}"));
+    if content_type.ends_with("yaml") {
+        let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
+        return serde_saphyr::from_str(text).map_err(|error| bad(error.to_string()));
+    }
+    match content_type {
+        "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => {}
+        other if other.ends_with("+json") => {}
+        other => return Err(Status::unsupported_media_type(other, "application/json, application/yaml")),
+    }
+    serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
+}

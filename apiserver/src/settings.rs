@@ -1,0 +1,16 @@
+//! What the server is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Holds `apiserver.db` and `pki/`, everything private to the owner.
+    pub data_dir: PathBuf,
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Names and addresses in the serving certificate, besides the usual ones of an API server.
+    pub names: Vec<String>,
+    /// Written at build, mode 0600.
+    pub admin_kubeconfig: PathBuf,
+}

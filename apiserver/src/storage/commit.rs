@@ -1,0 +1,138 @@
+//! Writing: each change is conditional, takes a revision, and is logged in the same transaction.
+
+use std::sync::Arc;
+
+use apimachinery::object;
+use serde_json::{Value, json};
+use store::rusqlite::{self, OptionalExtension, Transaction, params};
+
+use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
+use crate::registry::Resource;
+use apimachinery::Status;
+
+/// A change of one object. Values come without `apiVersion` and `kind`.
+pub(crate) enum Change {
+    Create(Value),
+    /// Replaces the object if its revision is `expected`.
+    Update { value: Value, expected: i64, previous: Traits },
+    /// Removes the object if its revision is `expected`; `value` is its last state.
+    Delete { value: Value, expected: i64, previous: Traits },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error("the object exists already")]
+    Exists,
+    #[error("the object does not exist")]
+    Missing,
+    #[error("the object has another revision than expected")]
+    Stale,
+    #[error("the database failed")]
+    Store(Status),
+}
+
+impl WriteError {
+    pub(crate) fn into_status(self, resource: &Resource, name: &str) -> Status {
+        match self {
+            WriteError::Exists => Status::already_exists(&resource.group, &resource.plural, name),
+            WriteError::Missing => Status::not_found(&resource.group, &resource.plural, name),
+            WriteError::Stale => Status::stale(&resource.group, &resource.plural, name),
+            WriteError::Store(status) => status,
+        }
+    }
+}
+
+impl Storage {
+    /// Makes one change and announces it.
+    pub(crate) async fn commit(&self, key: Key, change: Change) -> Result<Stored, WriteError> {
+        let hub = self.hub.clone();
+        let outcome = self
+            .store
+            .write_then(
+                move |transaction| apply(transaction, key, change),
+                move |outcome: &Outcome| {
+                    if let Ok(event) = outcome {
+                        hub.announce(event.clone());
+                    }
+                },
+            )
+            .await
+            .map_err(|error| WriteError::Store(store_failure(error)))?;
+        outcome.map(|event| event.stored.clone())
+    }
+}
+
+type Outcome = Result<Arc<Event>, WriteError>;
+
+fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::Result<Outcome> {
+    let found: Option<i64> = transaction
+        .prepare_cached("SELECT revision FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
+        .query_row(params![key.resource, key.namespace, key.name], |row| row.get(0))
+        .optional()?;
+    let (kind, mut value, previous) = match (change, found) {
+        (Change::Create(_), Some(_)) => return Ok(Err(WriteError::Exists)),
+        (Change::Create(value), None) => (EventKind::Added, value, None),
+        (Change::Update { .. } | Change::Delete { .. }, None) => return Ok(Err(WriteError::Missing)),
+        (Change::Update { expected, .. } | Change::Delete { expected, .. }, Some(found)) if expected != found => {
+            return Ok(Err(WriteError::Stale));
+        }
+        (Change::Update { value, previous, .. }, Some(_)) => (EventKind::Modified, value, Some(previous)),
+        (Change::Delete { value, previous, .. }, Some(_)) => (EventKind::Deleted, value, Some(previous)),
+    };
+    let revision: i64 = transaction
+        .prepare_cached("UPDATE revision SET current = current + 1 RETURNING current")?
+        .query_row([], |row| row.get(0))?;
+    object::metadata(&mut value).insert("resourceVersion".to_owned(), json!(revision.to_string()));
+    let body = value.to_string();
+    write_object(transaction, &key, kind, revision, &value, &body)?;
+    let before = previous.as_ref().map(|traits| serde_json::to_string(traits).unwrap_or_default());
+    transaction
+        .prepare_cached(
+            "INSERT INTO log (revision, resource, namespace, name, kind, body, previous) VALUES (?1,?2,?3,?4,?5,?6,?7)",
+        )?
+        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), body, before])?;
+    transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([revision - LOG_LENGTH])?;
+    let traits = Traits::of(&key.resource, &value);
+    let stored = Stored { key, revision, body: body.into() };
+    Ok(Ok(Arc::new(Event { kind, stored, traits, previous })))
+}
+
+fn write_object(
+    transaction: &Transaction<'_>,
+    key: &Key,
+    kind: EventKind,
+    revision: i64,
+    value: &Value,
+    body: &str,
+) -> rusqlite::Result<()> {
+    let place = params![key.resource, key.namespace, key.name];
+    if kind != EventKind::Added {
+        transaction
+            .prepare_cached("DELETE FROM owners WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
+            .execute(place)?;
+    }
+    match kind {
+        EventKind::Deleted => {
+            transaction
+                .prepare_cached("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
+                .execute(place)?;
+            return Ok(());
+        }
+        EventKind::Added => transaction
+            .prepare_cached(
+                "INSERT INTO objects (resource, namespace, name, uid, revision, body) VALUES (?1,?2,?3,?4,?5,?6)",
+            )?
+            .execute(params![key.resource, key.namespace, key.name, object::uid(value), revision, body])?,
+        EventKind::Modified => transaction
+            .prepare_cached(
+                "UPDATE objects SET revision = ?4, body = ?5 WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
+            )?
+            .execute(params![key.resource, key.namespace, key.name, revision, body])?,
+    };
+    for owner in object::list(value, "/metadata/ownerReferences") {
+        transaction
+            .prepare_cached("INSERT INTO owners (owner, resource, namespace, name) VALUES (?1,?2,?3,?4)")?
+            .execute(params![object::text(owner, "/uid"), key.resource, key.namespace, key.name])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Reading: one object, pages of a list, the log, and the indexes of the collector.
+
+use apimachinery::{FieldSelector, LabelSelector, Status};
+use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
+
+use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
+
+/// What a list is of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListQuery {
+    pub resource: String,
+    /// `None` for all namespaces and for cluster-scoped resources.
+    pub namespace: Option<String>,
+    pub labels: LabelSelector,
+    pub fields: FieldSelector,
+    /// Most items returned; 0 for all.
+    pub limit: usize,
+    /// Return only what comes after this (namespace, name).
+    pub after: Option<(String, String)>,
+}
+
+/// Items of one snapshot.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub items: Vec<Stored>,
+    /// The current revision of the snapshot.
+    pub revision: i64,
+    pub more: bool,
+}
+
+/// Answer to "what happened since".
+pub(crate) enum Replay {
+    /// In order, and the revision up to which they reach.
+    Events(Vec<Event>, i64),
+    /// The log does not reach back that far; the current revision.
+    Expired(i64),
+}
+
+/// Events one read of the log returns at most, so that a far-behind watch does not hold it all in memory.
+const REPLAY: i64 = 256;
+
+impl ListQuery {
+    fn selects(&self, stored: &Stored) -> bool {
+        if self.labels.is_everything() && self.fields.is_everything() {
+            return true;
+        }
+        let object = serde_json::from_str(&stored.body).unwrap_or_default();
+        Traits::of(&self.resource, &object).match_selectors(&self.labels, &self.fields)
+    }
+}
+
+fn current(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT current FROM revision")?.query_row([], |row| row.get(0))
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let key = Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
+    let body: String = row.get(4)?;
+    Ok(Stored { key, revision: row.get(3)?, body: body.into() })
+}
+
+impl Storage {
+    async fn read<T, F>(&self, work: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.store.read(work).await.map_err(store_failure)
+    }
+
+    pub(crate) async fn revision(&self) -> Result<i64, Status> {
+        self.read(current).await
+    }
+
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Stored>, Status> {
+        let key = key.clone();
+        self.read(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT resource, namespace, name, revision, body FROM objects
+                     WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
+                )?
+                .query_row(params![key.resource, key.namespace, key.name], stored)
+                .optional()
+        })
+        .await
+    }
+
+    pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, Status> {
+        self.read(move |connection| {
+            // One transaction, so that the revision is that of the items.
+            let snapshot = connection.unchecked_transaction()?;
+            let revision = current(&snapshot)?;
+            let (after_namespace, after_name) = query.after.clone().unwrap_or_default();
+            let mut statement = snapshot.prepare_cached(
+                "SELECT resource, namespace, name, revision, body FROM objects
+                 WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)
+                 ORDER BY namespace, name",
+            )?;
+            let mut rows =
+                statement.query(params![query.resource, query.namespace, after_namespace, after_name])?;
+            let mut items = Vec::new();
+            while let Some(row) = rows.next()? {
+                let item = stored(row)?;
+                if !query.selects(&item) {
+                    continue;
+                }
+                if query.limit > 0 && items.len() == query.limit {
+                    return Ok(Page { items, revision, more: true });
+                }
+                items.push(item);
+            }
+            Ok(Page { items, revision, more: false })
+        })
+        .await
+    }
+
+    /// Changes of `resource` after `since`.
+    pub(crate) async fn replay(&self, resource: &str, since: i64) -> Result<Replay, Status> {
+        let resource = resource.to_owned();
+        self.read(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let revision = current(&snapshot)?;
+            if since < revision - LOG_LENGTH || since > revision {
+                return Ok(Replay::Expired(revision));
+            }
+            let mut statement = snapshot.prepare_cached(
+                "SELECT resource, namespace, name, revision, body, kind, previous FROM log
+                 WHERE resource = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
+            )?;
+            let events =
+                statement.query_map(params![resource, since, REPLAY], logged)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let full = events.len() as i64 == REPLAY;
+            let reached = events.last().filter(|_| full).map_or(revision, |event| event.stored.revision);
+            Ok(Replay::Events(events, reached))
+        })
+        .await
+    }
+
+    /// Keys of the objects that name `owner` in their ownerReferences.
+    pub(crate) async fn dependents(&self, owner: &str) -> Result<Vec<Key>, Status> {
+        let owner = owner.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT resource, namespace, name FROM owners WHERE owner = ?1")?
+                .query_map([owner], key)?
+                .collect()
+        })
+        .await
+    }
+
+    /// Keys of objects with an owner that does not exist.
+    pub(crate) async fn orphans(&self) -> Result<Vec<Key>, Status> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT DISTINCT resource, namespace, name FROM owners
+                     WHERE NOT EXISTS (SELECT 1 FROM objects WHERE uid = owner)",
+                )?
+                .query_map([], key)?
+                .collect()
+        })
+        .await
+    }
+
+    /// True if an object with this uid exists.
+    pub(crate) async fn exists(&self, uid: &str) -> Result<bool, Status> {
+        let uid = uid.to_owned();
+        self.read(move |connection| {
+            connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1")?.exists([uid])
+        })
+        .await
+    }
+
+    /// Keys of everything in a namespace.
+    pub(crate) async fn contents(&self, namespace: &str) -> Result<Vec<Key>, Status> {
+        let namespace = namespace.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE namespace = ?1")?
+                .query_map([namespace], key)?
+                .collect()
+        })
+        .await
+    }
+
+    /// Serves the CRDs that are stored. Call once, after opening.
+    pub(crate) async fn load_definitions(&self) -> Result<(), Status> {
+        let query = ListQuery { resource: crate::registry::DEFINITIONS.to_owned(), ..ListQuery::default() };
+        for definition in self.list(query).await?.items {
+            self.hub.registry().define(&definition.key.name, &definition.value()?);
+        }
+        Ok(())
+    }
+}
+
+fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    Ok(Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? })
+}
+
+fn logged(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let stored = stored(row)?;
+    let kind: String = row.get(5)?;
+    let previous: Option<String> = row.get(6)?;
+    let object = serde_json::from_str(&stored.body).unwrap_or_default();
+    Ok(Event {
+        kind: EventKind::parse(&kind),
+        traits: Traits::of(&stored.key.resource, &object),
+        previous: previous.map(|text| serde_json::from_str(&text).unwrap_or_default()),
+        stored,
+    })
+}

@@ -1,0 +1,64 @@
+//! What selectors look at: labels and selectable fields.
+
+use std::collections::BTreeMap;
+
+use apimachinery::object::text;
+use apimachinery::{FieldSelector, LabelSelector};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Traits {
+    pub labels: BTreeMap<String, String>,
+    pub fields: BTreeMap<String, String>,
+}
+
+/// Fields besides `metadata.name` and `metadata.namespace` that can be selected by, per resource.
+fn selectable(resource: &str) -> &'static [&'static str] {
+    match resource {
+        "pods" => &[
+            "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+            "status.phase", "status.podIP", "status.nominatedNodeName",
+        ],
+        "nodes" => &["spec.unschedulable"],
+        "namespaces" => &["status.phase"],
+        "secrets" => &["type"],
+        "services" => &["spec.clusterIP", "spec.type"],
+        "events" | "events.events.k8s.io" => &[
+            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
+            "reportingComponent", "source", "type", "regarding.kind", "regarding.namespace", "regarding.name",
+            "regarding.uid",
+        ],
+        "certificatesigningrequests.certificates.k8s.io" => &["spec.signerName"],
+        _ => &[],
+    }
+}
+
+pub(crate) fn supports_field(resource: &str, field: &str) -> bool {
+    matches!(field, "metadata.name" | "metadata.namespace") || selectable(resource).contains(&field)
+}
+
+impl Traits {
+    pub(crate) fn of(resource: &str, object: &Value) -> Traits {
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+        let mut fields = BTreeMap::new();
+        for field in ["metadata.name", "metadata.namespace"].iter().chain(selectable(resource)) {
+            let value = object.pointer(&format!("/{}", field.replace('.', "/")));
+            let value = match (value, *field) {
+                (Some(Value::String(text)), _) => text.clone(),
+                (Some(Value::Bool(flag)), _) => flag.to_string(),
+                (None, "spec.unschedulable" | "spec.hostNetwork") => "false".to_owned(),
+                (Some(source), "source") => text(source, "/component").to_owned(),
+                _ => continue,
+            };
+            fields.insert((*field).to_owned(), value);
+        }
+        Traits { labels, fields }
+    }
+
+    pub(crate) fn match_selectors(&self, labels: &LabelSelector, fields: &FieldSelector) -> bool {
+        labels.matches(&self.labels) && fields.matches(&self.fields)
+    }
+}

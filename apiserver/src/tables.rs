@@ -1,0 +1,115 @@
+//! Tables: what `kubectl get` prints.
+
+mod cluster;
+mod custom;
+mod nodes;
+mod pods;
+mod workloads;
+
+use apimachinery::duration;
+use apimachinery::object::{name, text};
+use serde_json::{Value, json};
+
+use crate::registry::Served;
+
+/// One column. Columns of priority 1 are shown by `-o wide` only.
+pub(crate) struct Column {
+    name: String,
+    kind: &'static str,
+    format: &'static str,
+    priority: i64,
+}
+
+impl Column {
+    fn text(name: &str) -> Column {
+        Column { name: name.to_owned(), kind: "string", format: "", priority: 0 }
+    }
+    fn wide(name: &str) -> Column {
+        Column { priority: 1, ..Column::text(name) }
+    }
+    fn name() -> Column {
+        Column { format: "name", ..Column::text("Name") }
+    }
+}
+
+type Cells = fn(&Value, i64) -> Vec<Value>;
+
+/// How one resource prints.
+pub(crate) enum Printer {
+    Builtin(Vec<Column>, Cells),
+    Custom(custom::Columns),
+}
+
+impl Printer {
+    pub(crate) fn of(served: &Served) -> Printer {
+        let resource = &served.resource;
+        if resource.custom {
+            return Printer::Custom(custom::Columns::of(&served.version().columns));
+        }
+        let (columns, cells): (Vec<Column>, Cells) = match (resource.group.as_str(), resource.plural.as_str()) {
+            ("", "pods") => (pods::columns(), pods::cells),
+            ("", "nodes") => (nodes::columns(), nodes::cells),
+            ("", "configmaps") => (cluster::columns(&["Data"]), cluster::config_map),
+            ("", "secrets") => (cluster::columns(&["Type", "Data"]), cluster::secret),
+            ("", "namespaces") => (cluster::columns(&["Status"]), cluster::namespace),
+            ("", "serviceaccounts") => (cluster::columns(&["Secrets"]), cluster::service_account),
+            ("", "services") => (cluster::service_columns(), cluster::service),
+            ("", "events") => (cluster::event_columns(), cluster::event),
+            ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
+            ("apiextensions.k8s.io", _) => (vec![Column::name(), Column::text("Created At")], cluster::definition),
+            ("apps", "deployments") => {
+                (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)
+            }
+            ("apps", "replicasets") => (workloads::columns(&["Desired", "Current", "Ready"]), workloads::replica_set),
+            ("apps", "statefulsets") => (workloads::columns(&["Ready"]), workloads::stateful_set),
+            ("apps", "daemonsets") => (
+                workloads::columns(&["Desired", "Current", "Ready", "Up-to-date", "Available"]),
+                workloads::daemon_set,
+            ),
+            _ => (cluster::columns(&[]), cluster::plain),
+        };
+        Printer::Builtin(columns, cells)
+    }
+
+    pub(crate) fn columns(&self) -> Value {
+        let columns = match self {
+            Printer::Builtin(columns, _) => columns,
+            Printer::Custom(custom) => custom.columns(),
+        };
+        let column = |column: &Column| {
+            json!({
+                "name": column.name, "type": column.kind, "format": column.format, "description": "",
+                "priority": column.priority,
+            })
+        };
+        columns.iter().map(column).collect()
+    }
+
+    /// The row of an object at `now` (Unix seconds).
+    pub(crate) fn cells(&self, object: &Value, now: i64) -> Vec<Value> {
+        match self {
+            Printer::Builtin(_, cells) => cells(object, now),
+            Printer::Custom(custom) => custom.cells(object, now),
+        }
+    }
+}
+
+/// The time since an RFC 3339 timestamp.
+fn since(timestamp: &str, now: i64) -> String {
+    match timestamp.parse::<jiff::Timestamp>() {
+        Ok(time) => duration::human(now - time.as_second()),
+        Err(_) => "<unknown>".to_owned(),
+    }
+}
+
+fn age(object: &Value, now: i64) -> Value {
+    json!(since(text(object, "/metadata/creationTimestamp"), now))
+}
+
+fn own_name(object: &Value) -> Value {
+    json!(name(object))
+}
+
+fn or_none(text: &str) -> Value {
+    json!(if text.is_empty() { "<none>" } else { text })
+}

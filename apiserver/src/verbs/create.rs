@@ -1,0 +1,84 @@
+//! create.
+
+use apimachinery::{Status, object};
+use serde_json::Value;
+
+use super::{Call, prepare, unstored};
+use crate::context::Context;
+use crate::dispatch::Target;
+use crate::respond::Answer;
+use crate::storage::{Change, Key, Stored, WriteError};
+use crate::{admission, bootstrap};
+
+pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let value = call.body(body).await?;
+    let dry_run = call.query.dry_run()?;
+    call.renderer()?;
+    let strict = call.query.get("fieldValidation") == "Strict";
+    let stored = insert(call.context, &call.target, value, strict, dry_run).await?;
+    call.answer(201, &stored)
+}
+
+/// Attempts to find a free generated name.
+const NAMES: u32 = 4;
+
+/// Checks and stores a new object; `target` may lack the name.
+pub(crate) async fn insert(
+    context: &Context,
+    target: &Target,
+    mut value: Value,
+    strict: bool,
+    dry_run: bool,
+) -> Result<Stored, Status> {
+    let served = &target.served;
+    if served.resource.namespaced && target.namespace.is_empty() {
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    }
+    prepare::envelope(target, &mut value)?;
+    for attempt in 0..NAMES {
+        let mut value = value.clone();
+        let generated = object::name(&value).is_empty();
+        prepare::created(&mut value, admission::counts_generations(served))?;
+        let target = Target { name: object::name(&value).to_owned(), ..target.clone() };
+        in_live_namespace(context, &target).await?;
+        admission::create(context, &target, &mut value).await?;
+        let mut causes = prepare::problems(&target, &value);
+        causes.extend(admission::problems(served, &value));
+        admission::refuse(served, &target.name, causes)?;
+        admission::custom(served, &mut value, &target.name, strict)?;
+        if dry_run {
+            if context.storage.get(&target.key()).await?.is_some() {
+                return Err(WriteError::Exists.into_status(&served.resource, &target.name));
+            }
+            return Ok(unstored(&target, 0, &value));
+        }
+        match context.storage.commit(target.key(), Change::Create(value)).await {
+            Err(WriteError::Exists) if generated && attempt + 1 < NAMES => {}
+            Err(error) => return Err(error.into_status(&served.resource, &target.name)),
+            Ok(stored) => {
+                if served.is_core("namespaces") {
+                    bootstrap::furnish(context, &target.name).await?;
+                }
+                return Ok(stored);
+            }
+        }
+    }
+    Err(Status::unavailable("no free generated name was found; try again"))
+}
+
+async fn in_live_namespace(context: &Context, target: &Target) -> Result<(), Status> {
+    if !target.served.resource.namespaced {
+        return Ok(());
+    }
+    let found = context.storage.get(&Key::new("namespaces", "", &target.namespace)).await?;
+    let namespace = found.ok_or_else(|| Status::not_found("", "namespaces", &target.namespace))?.value()?;
+    if object::deleting(&namespace) {
+        let resource = &target.served.resource;
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            target.namespace
+        );
+        return Err(Status::refused(&resource.group, &resource.plural, &target.name, &why));
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! delete and deletecollection.
+
+use apimachinery::object::{self, integer, text};
+use apimachinery::{Status, status};
+use daemon::clock;
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::context::Context;
+use crate::dispatch::Target;
+use crate::render::{Include, Renderer};
+use crate::respond::{self, Answer, Form};
+use crate::storage::{Change, ListQuery, Stored, Traits, WriteError};
+
+/// `DeleteOptions`, from the body or the query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Seconds.
+    pub grace: Option<i64>,
+    pub uid: String,
+    pub resource_version: String,
+    pub orphan: bool,
+    pub dry_run: bool,
+}
+
+async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<Options, Status> {
+    let bytes = crate::request::body(&call.parts.headers, body).await?;
+    let given = match bytes.is_empty() {
+        true => Value::Null,
+        false => crate::request::parse(crate::request::content_type(&call.parts.headers), &bytes)?,
+    };
+    let policy = match text(&given, "/propagationPolicy") {
+        "" => call.query.get("propagationPolicy"),
+        policy => policy,
+    };
+    let grace = match integer(&given, "/gracePeriodSeconds") {
+        None => call.query.number("gracePeriodSeconds")?,
+        given => given,
+    };
+    Ok(Options {
+        grace: grace.map(|seconds| seconds.max(0)),
+        uid: text(&given, "/preconditions/uid").to_owned(),
+        resource_version: text(&given, "/preconditions/resourceVersion").to_owned(),
+        orphan: policy == "Orphan" || given["orphanDependents"] == true || call.query.flag("orphanDependents"),
+        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
+    })
+}
+
+pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let options = options(&call, body).await?;
+    let resource = &call.target.served.resource;
+    match remove(call.context, &call.target, &options).await? {
+        Removal::Pending(stored) => call.answer(200, &stored),
+        Removal::Gone(stored) => {
+            let uid = stored.value()?;
+            let answer = status::deleted(&resource.group, &resource.plural, &call.target.name, object::uid(&uid));
+            Ok(respond::json(200, &answer))
+        }
+    }
+}
+
+pub(crate) async fn collection(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let options = options(&call, body).await?;
+    let (labels, fields) = call.query.selectors(&call.target.served)?;
+    let scope = ListQuery {
+        resource: call.target.served.resource.key(),
+        namespace: Some(call.target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        labels,
+        fields,
+        ..ListQuery::default()
+    };
+    let page = call.context.storage.list(scope).await?;
+    for item in &page.items {
+        let target = Target {
+            namespace: item.key.namespace.clone(),
+            name: item.key.name.clone(),
+            ..call.target.clone()
+        };
+        match remove(call.context, &target, &options).await {
+            Ok(_) => {}
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let renderer = Renderer::new(&call.target.served, Form::Object, Include::None);
+    Ok(respond::bytes(200, "application/json", renderer.list(&page, "")?))
+}
+
+/// How far a deletion got.
+pub(crate) enum Removal {
+    Gone(Stored),
+    /// Waiting for finalizers, a node, or the namespace's contents.
+    Pending(Stored),
+}
+
+/// What to do with one state of an object.
+enum Step {
+    Remove,
+    Mark(Value),
+    Nothing,
+}
+
+const ATTEMPTS: u32 = 16;
+
+/// Deletes an object as far as it can be deleted now.
+pub(crate) async fn remove(context: &Context, target: &Target, options: &Options) -> Result<Removal, Status> {
+    let resource = &target.served.resource;
+    if target.served.is_core("namespaces") && matches!(target.name.as_str(), "default" | "kube-system") {
+        let why = "this namespace may not be deleted";
+        return Err(Status::refused("", "namespaces", &target.name, why));
+    }
+    for _ in 0..ATTEMPTS {
+        let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
+        let value = stored.value()?;
+        check_preconditions(target, options, &value)?;
+        if options.orphan {
+            crate::collector::release_dependents(context, object::uid(&value)).await?;
+        }
+        let step = step(target, options, &value);
+        let previous = Traits::of(&stored.key.resource, &value);
+        let expected = stored.revision;
+        let (change, gone) = match step {
+            Step::Nothing => return Ok(Removal::Pending(stored)),
+            Step::Remove => (Change::Delete { value, expected, previous }, true),
+            Step::Mark(value) => (Change::Update { value, expected, previous }, false),
+        };
+        if options.dry_run {
+            return Ok(if gone { Removal::Gone(stored) } else { Removal::Pending(stored) });
+        }
+        match context.storage.commit(target.key(), change).await {
+            Ok(stored) if gone => return Ok(Removal::Gone(stored)),
+            Ok(stored) => return Ok(Removal::Pending(stored)),
+            Err(WriteError::Stale) => {}
+            Err(error) => return Err(error.into_status(resource, &target.name)),
+        }
+    }
+    Err(Status::stale(&resource.group, &resource.plural, &target.name))
+}
+
+fn check_preconditions(target: &Target, options: &Options, value: &Value) -> Result<(), Status> {
+    let resource = &target.served.resource;
+    let pairs = [
+        ("UID", &options.uid, object::uid(value)),
+        ("ResourceVersion", &options.resource_version, object::resource_version(value)),
+    ];
+    for (what, wanted, found) in pairs {
+        if !wanted.is_empty() && wanted != found {
+            let why = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
+            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
+        }
+    }
+    Ok(())
+}
+
+fn step(target: &Target, options: &Options, value: &Value) -> Step {
+    let finalizers = object::has_finalizers(value);
+    let deleting = object::deleting(value);
+    if target.served.is_core("namespaces") {
+        // The collector empties it first.
+        return match deleting {
+            true => Step::Nothing,
+            false => {
+                let mut marked = mark(value, 0);
+                marked["status"]["phase"] = json!("Terminating");
+                Step::Mark(marked)
+            }
+        };
+    }
+    let grace = if target.served.is_core("pods") { pod_grace(options, value) } else { 0 };
+    if deleting {
+        let current = integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or(0);
+        return match (grace, finalizers) {
+            (0, false) => Step::Remove,
+            (grace, _) if grace < current => Step::Mark(mark(value, grace)),
+            _ => Step::Nothing,
+        };
+    }
+    match grace == 0 && !finalizers {
+        true => Step::Remove,
+        false => Step::Mark(mark(value, grace)),
+    }
+}
+
+/// Seconds a pod gets: none if no node runs it.
+fn pod_grace(options: &Options, pod: &Value) -> i64 {
+    let finished = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    if text(pod, "/spec/nodeName").is_empty() || finished {
+        return 0;
+    }
+    options.grace.or_else(|| integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or(30).max(0)
+}
+
+fn mark(value: &Value, grace: i64) -> Value {
+    let mut marked = value.clone();
+    let at = jiff::Timestamp::from_second(clock::unix_seconds() + grace).unwrap_or_else(|_| clock::now());
+    let metadata = object::metadata(&mut marked);
+    metadata.insert("deletionTimestamp".to_owned(), json!(clock::rfc3339(at)));
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    marked
+}

@@ -1,0 +1,160 @@
+//! Metadata rules that all objects share, on the way into storage.
+
+use apimachinery::object::{self, map_in, text};
+use apimachinery::{Cause, Status, names};
+use daemon::clock;
+use rand::Rng as _;
+use serde_json::{Map, Value, json};
+
+use crate::dispatch::Target;
+
+/// Checks `apiVersion` and `kind`, the namespace and the name against the URL, and takes the first two off.
+pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status> {
+    let served = &target.served;
+    let given = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, api_version) = (given("kind"), given("apiVersion"));
+    if !value.is_object() {
+        return Err(Status::bad_request("the object provided is not a JSON object"));
+    }
+    // Built-ins may come without: typed clients leave them out.
+    let missing_ok = !served.resource.custom;
+    if kind != served.resource.kind && !(kind.is_empty() && missing_ok) {
+        return Err(Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered here",
+            kind,
+            served.version().name,
+            served.resource.kind
+        )));
+    }
+    if api_version != served.api_version() && !(api_version.is_empty() && missing_ok) {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({})",
+            served.api_version()
+        )));
+    }
+    let map = object::as_map(value);
+    map.remove("kind");
+    map.remove("apiVersion");
+    let metadata = map_in(map, "metadata");
+    metadata.remove("managedFields");
+    metadata.remove("selfLink");
+    metadata.retain(|_, value| !value.is_null());
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    match (namespace.is_empty(), served.resource.namespaced) {
+        (_, true) if !namespace.is_empty() && namespace != target.namespace => {
+            Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+        }
+        (_, true) => {
+            metadata.insert("namespace".to_owned(), json!(target.namespace));
+            Ok(())
+        }
+        (false, false) => {
+            metadata.remove("namespace");
+            Ok(())
+        }
+        (true, false) => Ok(()),
+    }
+}
+
+/// Sets what the server sets on new objects.
+pub(super) fn created(value: &mut Value, counts_generations: bool) -> Result<(), Status> {
+    if !matches!(object::resource_version(value), "" | "0") {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    let metadata = object::metadata(value);
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"] {
+        metadata.remove(key);
+    }
+    metadata.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
+    metadata.insert("creationTimestamp".to_owned(), json!(clock::rfc3339(clock::now())));
+    if counts_generations {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+    let generate = metadata.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let unnamed = metadata.get("name").and_then(Value::as_str).unwrap_or_default().is_empty();
+    if unnamed && !generate.is_empty() {
+        let stem: String = generate.chars().take(58).collect();
+        metadata.insert("name".to_owned(), json!(format!("{stem}{}", suffix())));
+    }
+    Ok(())
+}
+
+/// Five letters and digits that spell no words, as Kubernetes draws them.
+pub(crate) fn suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut random = rand::rng();
+    (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
+}
+
+/// Puts back what an update must not change.
+pub(super) fn keep(old: &Value, new: &mut Value) {
+    let old = old.get("metadata").and_then(Value::as_object);
+    let metadata = object::metadata(new);
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"] {
+        match old.and_then(|old| old.get(key)) {
+            Some(value) => metadata.insert(key.to_owned(), value.clone()),
+            None => metadata.remove(key),
+        };
+    }
+}
+
+/// Whether and how the name and the rest of the metadata are wrong.
+pub(super) fn problems(target: &Target, value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let name = object::name(value);
+    let rule = match (target.served.resource.group.as_str(), target.served.resource.plural.as_str()) {
+        ("", "namespaces" | "services") => names::label,
+        ("rbac.authorization.k8s.io" | "certificates.k8s.io", _) => names::path_segment,
+        _ => names::subdomain,
+    };
+    if name.is_empty() {
+        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+    } else if let Some(why) = rule(name) {
+        causes.push(Cause::invalid("metadata.name", &json!(name), &why));
+    }
+    check_pairs(value, "labels", names::label_value, &mut causes);
+    check_pairs(value, "annotations", |_| None, &mut causes);
+    for (at, finalizer) in object::list(value, "/metadata/finalizers").iter().enumerate() {
+        if let Some(why) = names::qualified(finalizer.as_str().unwrap_or_default()) {
+            causes.push(Cause::invalid(format!("metadata.finalizers[{at}]"), finalizer, &why));
+        }
+    }
+    for (at, owner) in object::list(value, "/metadata/ownerReferences").iter().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if text(owner, &format!("/{field}")).is_empty() {
+                causes.push(Cause::required(format!("metadata.ownerReferences[{at}].{field}"), "must not be empty"));
+            }
+        }
+    }
+    causes
+}
+
+/// Kubernetes' limit for all annotations of an object together.
+const ANNOTATIONS: usize = 256 * 1024;
+
+fn check_pairs(value: &Value, field: &str, rule: impl Fn(&str) -> Option<String>, causes: &mut Vec<Cause>) {
+    let path = format!("metadata.{field}");
+    let empty = Map::new();
+    let pairs = match value.pointer(&format!("/metadata/{field}")) {
+        None => &empty,
+        Some(Value::Object(pairs)) => pairs,
+        Some(other) => return causes.push(Cause::type_invalid(path, other, "must be a map")),
+    };
+    let mut size = 0;
+    for (key, value) in pairs {
+        let text = value.as_str();
+        size += key.len() + text.map_or(0, str::len);
+        if let Some(why) = names::qualified(&key.to_lowercase()) {
+            causes.push(Cause::invalid(path.clone(), &json!(key), &why));
+        }
+        match text {
+            None => causes.push(Cause::type_invalid(format!("{path}.{key}"), value, "must be a string")),
+            Some(text) => {
+                causes.extend(rule(text).map(|why| Cause::invalid(path.clone(), value, &why)));
+            }
+        }
+    }
+    if size > ANNOTATIONS {
+        causes.push(Cause::too_long(path, ANNOTATIONS));
+    }
+}

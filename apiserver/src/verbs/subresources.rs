@@ -1,0 +1,77 @@
+//! Subresources that are posted to: binding, eviction, token.
+
+use apimachinery::object::{self, list, text};
+use apimachinery::{Status, status};
+use daemon::clock;
+use serde_json::{Value, json};
+
+use super::{Call, delete};
+use crate::respond::{self, Answer};
+use crate::storage::{Change, Traits};
+use crate::tokens;
+
+pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let served = &call.target.served;
+    match call.target.subresource.as_str() {
+        "token" if served.is_core("serviceaccounts") => token(call, body).await,
+        "binding" if served.is_core("pods") => bind(call, body).await,
+        "eviction" if served.is_core("pods") => evict(call, body).await,
+        "exec" | "attach" | "portforward" if served.is_core("pods") => super::read::subresource(call).await,
+        _ => Err(Status::no_such_path()),
+    }
+}
+
+async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let request = call.body(body).await?;
+    let account =
+        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?.value()?;
+    let answer = tokens::issue(call.context, &account, &request).await?;
+    Ok(respond::json(201, &answer))
+}
+
+async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let binding = call.body(body).await?;
+    let node = text(&binding, "/target/name");
+    let stored = call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+    let mut pod = stored.value()?;
+    let refuse = |why: &str| Err(Status::conflict("", "pods/binding", &call.target.name, why));
+    if node.is_empty() {
+        return Err(Status::bad_request("binding.target.name: Required value"));
+    }
+    if object::deleting(&pod) {
+        return refuse(&format!("pod {} is being deleted, cannot be assigned to a host", call.target.name));
+    }
+    let bound = text(&pod, "/spec/nodeName");
+    if !bound.is_empty() {
+        return refuse(&format!("pod {} is already assigned to node {bound:?}", call.target.name));
+    }
+    let previous = Traits::of("pods", &pod);
+    pod["spec"]["nodeName"] = json!(node);
+    let mut conditions: Vec<Value> =
+        list(&pod, "/status/conditions").iter().filter(|old| old["type"] != "PodScheduled").cloned().collect();
+    let now = clock::rfc3339(clock::now());
+    conditions.push(json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now }));
+    pod["status"]["conditions"] = Value::Array(conditions);
+    let change = Change::Update { value: pod, expected: stored.revision, previous };
+    let committed = call.context.storage.commit(call.target.key(), change).await;
+    committed.map_err(|error| error.into_status(&call.target.served.resource, &call.target.name))?;
+    Ok(respond::json(201, &success()))
+}
+
+async fn evict(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let eviction = call.body(body).await?;
+    let options = delete::Options {
+        grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
+        uid: text(&eviction, "/deleteOptions/preconditions/uid").to_owned(),
+        dry_run: call.query.dry_run()?,
+        ..delete::Options::default()
+    };
+    delete::remove(call.context, &call.target, &options).await?;
+    Ok(respond::json(201, &success()))
+}
+
+fn success() -> Value {
+    let mut answer = status::deleted("", "", "", "");
+    object::as_map(&mut answer).remove("details");
+    answer
+}

@@ -1,0 +1,244 @@
+//! update and patch, of objects and of their status.
+
+use apimachinery::object::{self, integer, text};
+use apimachinery::patch::{self, PatchKind};
+use apimachinery::{Cause, Status};
+use serde_json::{Value, json};
+
+use super::{Call, create, prepare, unstored};
+use crate::admission;
+use crate::context::Context;
+use crate::dispatch::Target;
+use crate::request;
+use crate::respond::Answer;
+use crate::storage::{Change, Stored, Traits, WriteError};
+
+/// Which part of the object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Main,
+    Status,
+    Approval,
+}
+
+fn part(target: &Target) -> Result<Part, Status> {
+    let resource = &target.served.resource;
+    match target.subresource.as_str() {
+        "" => Ok(Part::Main),
+        "status" if target.served.version().status => Ok(Part::Status),
+        "ephemeralcontainers" | "resize" if target.served.is_core("pods") => Ok(Part::Main),
+        "finalize" if target.served.is_core("namespaces") => Ok(Part::Main),
+        "approval" if resource.plural == "certificatesigningrequests" => Ok(Part::Approval),
+        _ => Err(Status::no_such_path()),
+    }
+}
+
+pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let value = call.body(body).await?;
+    if object::name(&value) != call.target.name {
+        let message = format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            object::name(&value),
+            call.target.name
+        );
+        return Err(Status::bad_request(message));
+    }
+    if call.target.served.resource.custom && object::resource_version(&value).is_empty() {
+        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+        admission::refuse(&call.target.served, &call.target.name, vec![cause])?;
+    }
+    let stored = modify(&call, |_| Ok(value.clone())).await?;
+    call.answer(200, &stored)
+}
+
+pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+    let content_type = request::content_type(&call.parts.headers);
+    let kind = PatchKind::of(content_type).ok_or_else(|| {
+        let accepted = "application/json-patch+json, application/merge-patch+json, \
+            application/strategic-merge-patch+json, application/apply-patch+yaml";
+        Status::unsupported_media_type(content_type, accepted)
+    })?;
+    let value = request::parse(content_type, &request::body(&call.parts.headers, body).await?)?;
+    let custom = call.target.served.resource.custom;
+    if kind == PatchKind::Apply {
+        let missing = call.context.storage.get(&call.target.key()).await?.is_none();
+        if missing && part(&call.target)? == Part::Main {
+            let strict = call.query.get("fieldValidation") == "Strict";
+            let mut value = value.clone();
+            object::metadata(&mut value).insert("name".to_owned(), json!(call.target.name));
+            let stored =
+                create::insert(call.context, &call.target, value, strict, call.query.dry_run()?).await?;
+            return call.answer(201, &stored);
+        }
+    }
+    let renderer = crate::render::Renderer::new(
+        &call.target.served,
+        crate::respond::Form::Object,
+        crate::render::Include::None,
+    );
+    let stored = modify(&call, |current| {
+        let mut typed = renderer.typed(current.clone());
+        // A patch without a version applies to whatever is there; one with a version pins it.
+        object::metadata(&mut typed).remove("resourceVersion");
+        patch::apply(kind, &typed, &value, !custom)
+    })
+    .await?;
+    call.answer(200, &stored)
+}
+
+/// Races lost to other writers before giving up.
+const ATTEMPTS: u32 = 16;
+
+/// Reads, changes, checks and writes; starts over if somebody else was faster and the change is not pinned to a
+/// version.
+async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status>) -> Result<Stored, Status> {
+    let (context, target) = (call.context, &call.target);
+    let part = part(target)?;
+    let dry_run = call.query.dry_run()?;
+    call.renderer()?;
+    let resource = &target.served.resource;
+    let stale = || Status::stale(&resource.group, &resource.plural, &target.name);
+    for _ in 0..ATTEMPTS {
+        let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
+        let old = stored.value()?;
+        let mut new = change(&old)?;
+        let pinned = object::resource_version(&new).to_owned();
+        if !matches!(pinned.as_str(), "" | "0") && pinned != stored.revision.to_string() {
+            return Err(stale());
+        }
+        let wanted_uid = object::uid(&new);
+        if !wanted_uid.is_empty() && wanted_uid != object::uid(&old) {
+            let why = format!(
+                "Precondition failed: UID in precondition: {wanted_uid}, UID in object meta: {}",
+                object::uid(&old)
+            );
+            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
+        }
+        let strict = call.query.get("fieldValidation") == "Strict";
+        merge_parts(context, target, part, &old, &mut new, strict)?;
+        object::metadata(&mut new).insert("resourceVersion".to_owned(), json!(stored.revision.to_string()));
+        if new == old {
+            return Ok(stored);
+        }
+        if dry_run {
+            return Ok(unstored(target, stored.revision, &new));
+        }
+        let previous = Traits::of(&stored.key.resource, &old);
+        let gone = finished(&new);
+        let change = match gone {
+            true => Change::Delete { value: new, expected: stored.revision, previous },
+            false => Change::Update { value: new, expected: stored.revision, previous },
+        };
+        match context.storage.commit(target.key(), change).await {
+            Ok(stored) => return Ok(stored),
+            Err(WriteError::Stale) if matches!(pinned.as_str(), "" | "0") => {}
+            Err(error) => return Err(error.into_status(resource, &target.name)),
+        }
+    }
+    Err(stale())
+}
+
+/// True for an object that was waiting for its last finalizer.
+fn finished(object: &Value) -> bool {
+    object::deleting(object)
+        && !object::has_finalizers(object)
+        && object::list(object, "/spec/finalizers").is_empty()
+        && integer(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) == 0
+}
+
+/// Takes from `new` the part that the request may change, the rest from `old`, then checks the whole.
+fn merge_parts(
+    context: &Context,
+    target: &Target,
+    part: Part,
+    old: &Value,
+    new: &mut Value,
+    strict: bool,
+) -> Result<(), Status> {
+    let served = &target.served;
+    prepare::envelope(target, new)?;
+    prepare::keep(old, new);
+    match part {
+        Part::Main if served.version().status => copy(old, new, "status"),
+        Part::Main => {}
+        Part::Status | Part::Approval => {
+            let status = new.get("status").cloned();
+            let metadata = new["metadata"].clone();
+            *new = old.clone();
+            if !served.resource.custom {
+                new["metadata"] = metadata;
+                copy_metadata(old, new, &["ownerReferences", "finalizers"]);
+            }
+            match (part, status) {
+                (Part::Approval, status) => {
+                    let conditions = status.as_ref().and_then(|status| status.get("conditions"));
+                    new["status"]["conditions"] = conditions.cloned().unwrap_or(json!([]));
+                }
+                (_, Some(status)) => new["status"] = status,
+                (_, None) => {
+                    object::as_map(new).remove("status");
+                }
+            }
+        }
+    }
+    if part == Part::Main {
+        admission::update(context, target, old, new)?;
+    }
+    if counted(target, old, new) {
+        let generation = integer(old, "/metadata/generation").unwrap_or(0) + 1;
+        object::metadata(new).insert("generation".to_owned(), json!(generation));
+    }
+    let mut causes = prepare::problems(target, new);
+    causes.extend(new_finalizers(old, new));
+    if part == Part::Main {
+        causes.extend(admission::problems(served, new));
+        causes.extend(admission::changes(served, old, new));
+    }
+    admission::refuse(served, &target.name, causes)?;
+    admission::custom(served, new, &target.name, strict)
+}
+
+fn copy(from: &Value, to: &mut Value, field: &str) {
+    match from.get(field) {
+        Some(value) => to[field] = value.clone(),
+        None => {
+            object::as_map(to).remove(field);
+        }
+    }
+}
+
+fn copy_metadata(from: &Value, to: &mut Value, fields: &[&str]) {
+    for field in fields {
+        match from.pointer(&format!("/metadata/{field}")) {
+            Some(value) => object::metadata(to).insert((*field).to_owned(), value.clone()),
+            None => object::metadata(to).remove(*field),
+        };
+    }
+}
+
+/// True if the change counts as a new generation: anything but metadata and, where it is separate, status.
+fn counted(target: &Target, old: &Value, new: &Value) -> bool {
+    let served = &target.served;
+    if !admission::counts_generations(served) {
+        return false;
+    }
+    let fields = |value: &Value| -> Vec<(String, Value)> {
+        let all = value.as_object().into_iter().flatten();
+        all.filter(|(key, _)| *key != "metadata" && !(*key == "status" && served.version().status))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    fields(old) != fields(new)
+}
+
+fn new_finalizers(old: &Value, new: &Value) -> Vec<Cause> {
+    let before = object::list(old, "/metadata/finalizers");
+    let added = object::list(new, "/metadata/finalizers").iter().any(|finalizer| !before.contains(finalizer));
+    match added && !text(old, "/metadata/deletionTimestamp").is_empty() {
+        true => vec![Cause::forbidden(
+            "metadata.finalizers",
+            "no new finalizers can be added if the object is being deleted",
+        )],
+        false => vec![],
+    }
+}

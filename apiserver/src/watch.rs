@@ -1,0 +1,218 @@
+//! One watch: initial state or the log first, then live events; a watch that falls behind reads the log again.
+//!
+//! ```text
+//!  start -- resourceVersion given --> Replaying --caught up--> Live --lagged--> Replaying
+//!    '----- no version, or 0 -------> (synthetic ADDED) -------^                    '-- too old --> ERROR 410, end
+//! ```
+//! It is a stream polled by the connection, so a slow client is slowed by its own socket and holds a bounded queue.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apimachinery::Status;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::render::Renderer;
+use crate::respond::Body;
+use crate::storage::{Event, EventKind, ListQuery, Replay, Stored};
+
+/// How a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// After this revision.
+    After(i64),
+    /// With the current objects as additions; `mark_end` adds the bookmark that ends a streaming list.
+    Everything { mark_end: bool },
+    /// With the next change.
+    Now,
+}
+
+pub(crate) struct Options {
+    pub start: Start,
+    pub bookmarks: bool,
+    pub timeout: Duration,
+}
+
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) struct Watch {
+    context: Arc<Context>,
+    scope: ListQuery,
+    renderer: Renderer,
+    live: broadcast::Receiver<Arc<Event>>,
+    /// Everything up to this revision was sent or does not concern this watch.
+    reached: i64,
+    replaying: bool,
+    ended: bool,
+    first: bool,
+    queue: VecDeque<Bytes>,
+    bookmarks: bool,
+    bookmarked: i64,
+    deadline: Instant,
+}
+
+impl Watch {
+    pub(crate) async fn open(
+        context: Arc<Context>,
+        scope: ListQuery,
+        renderer: Renderer,
+        options: Options,
+    ) -> Result<Watch, Status> {
+        // Before the snapshot, so that nothing falls between the two.
+        let live = context.storage.subscribe(Some(&scope.resource));
+        let mut watch = Watch {
+            context,
+            scope,
+            renderer,
+            live,
+            reached: 0,
+            replaying: false,
+            ended: false,
+            first: true,
+            queue: VecDeque::new(),
+            bookmarks: options.bookmarks,
+            bookmarked: 0,
+            deadline: Instant::now() + options.timeout,
+        };
+        match options.start {
+            Start::After(revision) => {
+                watch.reached = revision;
+                watch.replaying = true;
+            }
+            Start::Now => watch.reached = watch.context.storage.revision().await?,
+            Start::Everything { mark_end } => {
+                let page = watch.context.storage.list(watch.scope.clone()).await?;
+                watch.reached = page.revision;
+                page.items.iter().for_each(|item| watch.send(EventKind::Added, item));
+                if mark_end {
+                    watch.bookmark(true);
+                }
+            }
+        }
+        Ok(watch)
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        let chunks = stream::unfold(self, |mut watch| async move {
+            let chunk = watch.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(chunk)), watch))
+        });
+        StreamBody::new(chunks).boxed_unsync()
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(chunk) = self.queue.pop_front() {
+                return Some(chunk);
+            }
+            if self.ended {
+                return None;
+            }
+            if self.replaying {
+                self.replay().await;
+            } else {
+                self.receive().await;
+            }
+        }
+    }
+
+    async fn replay(&mut self) {
+        match self.context.storage.replay(&self.scope.resource, self.reached).await {
+            Ok(Replay::Events(events, reached)) => {
+                events.iter().for_each(|event| self.take(event));
+                // A full read ends before the current revision; the next one then finds the rest.
+                self.replaying = !events.is_empty() && self.reached < reached;
+                self.reached = self.reached.max(reached);
+            }
+            Ok(Replay::Expired(current)) => {
+                let message = format!("too old resource version: {} ({current})", self.reached);
+                self.fail(&Status::expired(message));
+            }
+            Err(status) => self.fail(&status),
+        }
+    }
+
+    async fn receive(&mut self) {
+        let bookmark_due = async {
+            match self.bookmarks {
+                true => tokio::time::sleep(BOOKMARK_EVERY).await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.context.stop.cancelled() => self.ended = true,
+            received = self.live.recv() => match received {
+                Ok(event) => self.take(&event),
+                Err(RecvError::Lagged(_)) => self.replaying = true,
+                Err(RecvError::Closed) => self.ended = true,
+            },
+            () = tokio::time::sleep_until(self.deadline) => {
+                if self.bookmarks {
+                    self.bookmark(false);
+                }
+                self.ended = true;
+            }
+            () = bookmark_due => {
+                if self.reached > self.bookmarked {
+                    self.bookmark(false);
+                }
+            }
+        }
+    }
+
+    /// Sends what an event means to this watch's selectors, unless it was sent already.
+    fn take(&mut self, event: &Event) {
+        if event.stored.revision <= self.reached {
+            return;
+        }
+        self.reached = event.stored.revision;
+        let key = &event.stored.key;
+        if self.scope.namespace.as_ref().is_some_and(|namespace| *namespace != key.namespace) {
+            return;
+        }
+        let selects = |traits: &crate::storage::Traits| {
+            traits.match_selectors(&self.scope.labels, &self.scope.fields)
+        };
+        let before = event.previous.as_ref().is_some_and(selects);
+        let now = event.kind != EventKind::Deleted && selects(&event.traits);
+        match (before, now) {
+            (false, true) => self.send(EventKind::Added, &event.stored),
+            (true, true) => self.send(EventKind::Modified, &event.stored),
+            (true, false) => self.send(EventKind::Deleted, &event.stored),
+            (false, false) => {}
+        }
+    }
+
+    fn send(&mut self, kind: EventKind, stored: &Stored) {
+        match self.renderer.watched(stored, self.first) {
+            Ok(object) => {
+                let line = format!("{{\"type\":\"{}\",\"object\":{object}}}\n", kind.as_str());
+                self.queue.push_back(line.into());
+                self.first = false;
+            }
+            Err(status) => self.fail(&status),
+        }
+    }
+
+    fn bookmark(&mut self, initial_end: bool) {
+        let object = self.renderer.bookmark(self.reached, initial_end);
+        self.queue.push_back(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into());
+        self.bookmarked = self.reached;
+    }
+
+    fn fail(&mut self, status: &Status) {
+        let object = json!(status.to_json());
+        self.queue.push_back(format!("{{\"type\":\"ERROR\",\"object\":{object}}}\n").into());
+        self.ended = true;
+    }
+}

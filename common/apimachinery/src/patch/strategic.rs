@@ -1,0 +1,324 @@
+//! Strategic merge patch: maps merge, and the lists of the built-in types merge by their key.
+//!
+//! Which lists merge, and by which key, is in [`list_rule`], taken from the `patchStrategy` and `patchMergeKey` of
+//! the API reference. Directives: `$patch`, `$retainKeys`, `$setElementOrder/x`, `$deleteFromPrimitiveList/x`.
+
+use serde_json::{Map, Value};
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum StrategicError {
+    #[error("map: {field} does not contain declared merge key: {key}")]
+    NoMergeKey { field: String, key: &'static str },
+    #[error("unknown $patch directive {0}")]
+    UnknownDirective(String),
+    #[error("{0} must be a list")]
+    NotAList(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ListRule {
+    Replace,
+    ByKey(&'static str),
+    Primitives,
+}
+
+/// How the list `field`, whose parents (innermost last) are `parents`, merges.
+fn list_rule(parents: &[&str], field: &str) -> ListRule {
+    let parent = parents.last().copied().unwrap_or_default();
+    let key = match (parent, field) {
+        (_, "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes") => "name",
+        (_, "imagePullSecrets" | "secrets" | "resourceClaims") => "name",
+        ("containers" | "initContainers" | "ephemeralContainers", "ports") => "containerPort",
+        ("spec", "ports") => "port",
+        (_, "volumeMounts") => "mountPath",
+        (_, "volumeDevices") => "devicePath",
+        ("status", "conditions") => "type",
+        ("status", "addresses") => "type",
+        ("spec", "taints") => "key",
+        (_, "podIPs" | "hostIPs" | "hostAliases") => "ip",
+        (_, "topologySpreadConstraints") => "topologyKey",
+        ("metadata", "ownerReferences") => "uid",
+        ("metadata", "finalizers") => return ListRule::Primitives,
+        _ => return ListRule::Replace,
+    };
+    ListRule::ByKey(key)
+}
+
+/// Applies a strategic merge patch; both must be maps.
+pub fn strategic_merge(object: &Value, patch: &Value) -> Result<Value, StrategicError> {
+    let empty = Map::new();
+    let object = object.as_object().unwrap_or(&empty);
+    let patch = patch.as_object().unwrap_or(&empty);
+    merge_maps(object, patch, &mut Vec::new()).map(Value::Object)
+}
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const ELEMENT_ORDER: &str = "$setElementOrder/";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+
+type Json = Map<String, Value>;
+
+fn merge_maps<'a>(object: &Json, patch: &'a Json, parents: &mut Vec<&'a str>) -> Result<Json, StrategicError> {
+    let mut out = match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("?")) {
+        None | Some("merge") => object.clone(),
+        Some("replace") => Json::new(),
+        Some("delete") => return Ok(Json::new()),
+        Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned())),
+    };
+    if let Some(retained) = patch.get(RETAIN_KEYS).and_then(Value::as_array) {
+        out.retain(|key, _| retained.iter().any(|kept| kept == key));
+    }
+    for (key, gone) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_PRIMITIVES) {
+            let gone = gone.as_array().ok_or_else(|| StrategicError::NotAList(key.clone()))?;
+            if let Some(list) = out.get_mut(field).and_then(Value::as_array_mut) {
+                list.retain(|item| !gone.contains(item));
+            }
+        }
+    }
+    for (key, value) in patch {
+        if key.starts_with('$') {
+            continue;
+        }
+        match merge_field(out.get(key), key, value, patch, parents)? {
+            Some(merged) => out.insert(key.clone(), merged),
+            None => out.remove(key),
+        };
+    }
+    for (key, order) in patch {
+        let Some(field) = key.strip_prefix(ELEMENT_ORDER) else { continue };
+        let order = order.as_array().ok_or_else(|| StrategicError::NotAList(key.clone()))?;
+        let rule = list_rule(parents, field);
+        if let Some(list) = out.get_mut(field).and_then(Value::as_array_mut) {
+            reorder(list, order, rule, object.get(field).and_then(Value::as_array));
+        }
+    }
+    Ok(out)
+}
+
+/// The new value of one field, `None` if the patch removes it.
+fn merge_field<'a>(
+    old: Option<&Value>,
+    key: &'a str,
+    patch: &'a Value,
+    siblings: &'a Json,
+    parents: &mut Vec<&'a str>,
+) -> Result<Option<Value>, StrategicError> {
+    let _ = siblings;
+    match patch {
+        Value::Null => Ok(None),
+        Value::Object(patch) => {
+            let deletes = patch.get(PATCH).is_some_and(|directive| directive == "delete");
+            if deletes {
+                return Ok(None);
+            }
+            let empty = Json::new();
+            let old = old.and_then(Value::as_object).unwrap_or(&empty);
+            parents.push(key);
+            let merged = merge_maps(old, patch, parents);
+            parents.pop();
+            merged.map(|map| Some(Value::Object(map)))
+        }
+        Value::Array(patch) => {
+            let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let list = match list_rule(parents, key) {
+                ListRule::Replace => patch.clone(),
+                ListRule::Primitives => merge_primitives(old, patch),
+                ListRule::ByKey(merge_key) => merge_lists(old, patch, key, merge_key, parents)?,
+            };
+            Ok(Some(Value::Array(list)))
+        }
+        scalar => Ok(Some(scalar.clone())),
+    }
+}
+
+fn merge_primitives(old: &[Value], patch: &[Value]) -> Vec<Value> {
+    let mut out = old.to_vec();
+    for item in patch {
+        if !out.contains(item) {
+            out.push(item.clone());
+        }
+    }
+    out
+}
+
+fn merge_lists<'a>(
+    old: &[Value],
+    patch: &'a [Value],
+    field: &'a str,
+    key: &'static str,
+    parents: &mut Vec<&'a str>,
+) -> Result<Vec<Value>, StrategicError> {
+    let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_owned);
+    let replaces = patch.iter().any(|item| directive(item).as_deref() == Some("replace"));
+    let mut out = if replaces { Vec::new() } else { old.to_vec() };
+    for item in patch {
+        let directive = directive(item);
+        let fields = item.as_object().filter(|fields| fields.contains_key(key));
+        let Some(fields) = fields else {
+            match directive.as_deref() {
+                Some("replace") => continue,
+                _ => return Err(StrategicError::NoMergeKey { field: field.to_owned(), key }),
+            }
+        };
+        let same = |candidate: &Value| candidate.get(key) == fields.get(key);
+        match directive.as_deref() {
+            Some("delete") => out.retain(|candidate| !same(candidate)),
+            None | Some("merge" | "replace") => {
+                let found = out.iter().position(same);
+                let empty = Json::new();
+                let old = found.and_then(|at| out[at].as_object()).unwrap_or(&empty);
+                parents.push(field);
+                let merged = merge_maps(old, fields, parents);
+                parents.pop();
+                let merged = Value::Object(merged?);
+                match found {
+                    Some(at) => out[at] = merged,
+                    None => out.push(merged),
+                }
+            }
+            Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned())),
+        }
+    }
+    Ok(out)
+}
+
+/// Puts the items that `order` names into that order; others stay behind the item they followed in `original`.
+fn reorder(list: &mut Vec<Value>, order: &[Value], rule: ListRule, original: Option<&Vec<Value>>) {
+    let same = |item: &Value, wanted: &Value| match rule {
+        ListRule::ByKey(key) => item.get(key).is_some() && item.get(key) == wanted.get(key),
+        _ => item == wanted,
+    };
+    let identical = |a: &Value, b: &Value| match rule {
+        ListRule::ByKey(key) => a.get(key) == b.get(key),
+        _ => a == b,
+    };
+    let rank = |item: &Value| order.iter().position(|wanted| same(item, wanted));
+    let place = |item: &Value| original.and_then(|list| list.iter().position(|old| identical(old, item)));
+    let (mut named, others): (Vec<Value>, Vec<Value>) = list.drain(..).partition(|item| rank(item).is_some());
+    named.sort_by_key(|item| rank(item));
+    let mut named = named.into_iter().peekable();
+    for other in others {
+        while let Some(item) = named.next_if(|item| match (place(item), place(&other)) {
+            (Some(item), Some(other)) => item < other,
+            _ => false,
+        }) {
+            list.push(item);
+        }
+        list.push(other);
+    }
+    list.extend(named);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(object: Value, patch: Value, want: Value) {
+        assert_eq!(strategic_merge(&object, &patch).unwrap(), want);
+    }
+
+    #[test]
+    fn containers_merge_by_name_and_new_ones_are_appended() {
+        check(
+            json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "image": "2"}]}}),
+            json!({"spec": {"containers": [
+                {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                {"name": "b", "image": "2"}]}}),
+        );
+    }
+
+    #[test]
+    fn an_item_is_deleted_by_directive() {
+        check(
+            json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+            json!({"spec": {"containers": [{"name": "b"}]}}),
+        );
+    }
+
+    #[test]
+    fn a_list_is_replaced_by_directive() {
+        check(
+            json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
+            json!({"spec": {"containers": [{"name": "c"}, {"$patch": "replace"}]}}),
+            json!({"spec": {"containers": [{"name": "c"}]}}),
+        );
+    }
+
+    #[test]
+    fn a_map_is_replaced_or_emptied_by_directive() {
+        check(json!({"d": {"a": 1}}), json!({"d": {"b": 2, "$patch": "replace"}}), json!({"d": {"b": 2}}));
+        check(json!({"d": {"a": 1}, "e": 1}), json!({"d": {"$patch": "delete"}}), json!({"e": 1}));
+    }
+
+    #[test]
+    fn retain_keys_drops_what_is_not_retained() {
+        check(
+            json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}),
+            json!({"strategy": {"type": "Recreate", "$retainKeys": ["type"]}}),
+            json!({"strategy": {"type": "Recreate"}}),
+        );
+    }
+
+    #[test]
+    fn primitives_merge_and_are_deleted_one_by_one() {
+        check(
+            json!({"metadata": {"finalizers": ["a", "b"]}}),
+            json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}}),
+            json!({"metadata": {"finalizers": ["b", "c"]}}),
+        );
+    }
+
+    #[test]
+    fn lists_without_a_key_are_replaced_and_null_removes() {
+        check(
+            json!({"spec": {"tolerations": [{"key": "a"}], "nodeName": "n"}}),
+            json!({"spec": {"tolerations": [{"key": "b"}], "nodeName": null}}),
+            json!({"spec": {"tolerations": [{"key": "b"}]}}),
+        );
+    }
+
+    #[test]
+    fn conditions_addresses_and_ports_have_their_own_keys() {
+        check(
+            json!({"status": {"conditions": [{"type": "Ready", "status": "False"}], "addresses": [{"type": "Hostname", "address": "a"}]}}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}}),
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "1.2.3.4"}]}}),
+        );
+        check(
+            json!({"spec": {"ports": [{"port": 80, "targetPort": 1}]}}),
+            json!({"spec": {"ports": [{"port": 80, "targetPort": 2}]}}),
+            json!({"spec": {"ports": [{"port": 80, "targetPort": 2}]}}),
+        );
+        check(
+            json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81}]}]}}),
+        );
+    }
+
+    #[test]
+    fn element_order_orders_and_leaves_no_directive_behind() {
+        check(
+            json!({"spec": {"containers": [{"name": "a"}, {"name": "mine"}, {"name": "b"}]}}),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "b", "x": 1}]}}),
+            json!({"spec": {"containers": [{"name": "mine"}, {"name": "b", "x": 1}, {"name": "a"}]}}),
+        );
+        check(json!({}), json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name"]}]}}), json!({"spec": {"volumes": [{"name": "v"}]}}));
+    }
+
+    #[test]
+    fn items_without_their_key_are_refused() {
+        let patch = json!({"spec": {"containers": [{"image": "x"}]}});
+        assert_eq!(
+            strategic_merge(&json!({}), &patch),
+            Err(StrategicError::NoMergeKey { field: "containers".to_owned(), key: "name" })
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! Label selectors (equality and set based) and field selectors.
+
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("unable to parse requirement: {0}")]
+pub struct SelectorError(String);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Test {
+    Exists,
+    Absent,
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    GreaterThan(i64),
+    LessThan(i64),
+}
+
+/// All requirements must hold. The default matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector(Vec<(String, Test)>);
+
+impl LabelSelector {
+    /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k,n>3`.
+    pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
+        split_outside_parentheses(text).map(requirement).collect::<Result<_, _>>().map(LabelSelector)
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(key, test)| {
+            let value = labels.get(key);
+            let number = || value.and_then(|value| value.parse::<i64>().ok());
+            match test {
+                Test::Exists => value.is_some(),
+                Test::Absent => value.is_none(),
+                Test::In(set) => value.is_some_and(|value| set.contains(value)),
+                // As in Kubernetes, a missing label is not in the set.
+                Test::NotIn(set) => value.is_none_or(|value| !set.contains(value)),
+                Test::GreaterThan(limit) => number().is_some_and(|number| number > *limit),
+                Test::LessThan(limit) => number().is_some_and(|number| number < *limit),
+            }
+        })
+    }
+}
+
+fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    let parts = text.split(move |c: char| {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        c == ',' && depth <= 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn requirement(text: &str) -> Result<(String, Test), SelectorError> {
+    let (key, test) = match text.strip_prefix('!') {
+        Some(key) => (key, Test::Absent),
+        None => test_of(text)?,
+    };
+    let key = key.trim();
+    match crate::names::qualified(key) {
+        Some(why) => Err(SelectorError(format!("key {key:?}: {why}"))),
+        None => Ok((key.to_owned(), test)),
+    }
+}
+
+fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
+    if let Some(open) = text.find('(') {
+        let inner = text[open + 1..].strip_suffix(')').ok_or_else(|| SelectorError(format!("no ')' in {text:?}")))?;
+        let set: Vec<String> = inner.split(',').map(|item| item.trim().to_owned()).collect();
+        set.iter().try_for_each(|value| check_value(value))?;
+        let head = text[..open].trim_end();
+        return match head.rsplit_once(char::is_whitespace) {
+            Some((key, "in")) => Ok((key, Test::In(set))),
+            Some((key, "notin")) => Ok((key, Test::NotIn(set))),
+            _ => Err(SelectorError(format!("found {text:?}, expected: in, notin"))),
+        };
+    }
+    for (operator, negated) in [("!=", true), ("==", false), ("=", false)] {
+        if let Some((key, value)) = text.split_once(operator) {
+            let value = value.trim();
+            check_value(value)?;
+            let set = vec![value.to_owned()];
+            return Ok((key, if negated { Test::NotIn(set) } else { Test::In(set) }));
+        }
+    }
+    for (operator, greater) in [('>', true), ('<', false)] {
+        if let Some((key, value)) = text.split_once(operator) {
+            let limit = value.trim().parse().map_err(|_| SelectorError(format!("{value:?} is not an integer")))?;
+            return Ok((key, if greater { Test::GreaterThan(limit) } else { Test::LessThan(limit) }));
+        }
+    }
+    Ok((text, Test::Exists))
+}
+
+fn check_value(value: &str) -> Result<(), SelectorError> {
+    match crate::names::label_value(value) {
+        Some(why) => Err(SelectorError(format!("value {value:?}: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// `field=value` and `field!=value`, all of which must hold. The default matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector(Vec<(String, bool, String)>);
+
+impl FieldSelector {
+    pub fn parse(text: &str) -> Result<FieldSelector, SelectorError> {
+        let mut out = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (key, equal, value) = match (part.split_once("!="), part.split_once("=")) {
+                (Some((key, value)), _) => (key, false, value),
+                (None, Some((key, value))) => (key, true, value.strip_prefix('=').unwrap_or(value)),
+                (None, None) => return Err(SelectorError(format!("invalid field selector {part:?}"))),
+            };
+            out.push((key.trim().to_owned(), equal, value.trim().replace('\\', "")));
+        }
+        Ok(FieldSelector(out))
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fields it looks at, so that the caller can refuse those it does not index.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(field, ..)| field.as_str())
+    }
+
+    /// The value that `field` must have, if the selector pins it.
+    pub fn pinned(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(name, equal, _)| *equal && name == field).map(|(.., value)| value.as_str())
+    }
+
+    /// `value` answers the value of a field; fields an object lacks are empty.
+    pub fn matches(&self, fields: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(field, equal, wanted)| {
+            let found = fields.get(field).map(String::as_str).unwrap_or_default();
+            (found == wanted) == *equal
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn label_selectors_select() {
+        let object = labels(&[("app", "web"), ("tier", "1"), ("k.io/x", "")]);
+        for (selector, wanted) in [
+            ("", true), ("app=web", true), ("app==web", true), ("app!=web", false), ("app", true), ("!app", false),
+            ("!gone", true), ("gone!=x", true), ("app in (api, web),tier", true), ("app notin (web)", false),
+            ("gone notin (web)", true), ("tier>0", true), ("tier<1", false), ("k.io/x=", true), ("app = api", false),
+        ] {
+            assert_eq!(LabelSelector::parse(selector).unwrap().matches(&object), wanted, "{selector}");
+        }
+        for bad in ["a in b", "a in (b", "=x", "a=-", "a>x", "!", "a b"] {
+            assert!(LabelSelector::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_select() {
+        let object = labels(&[("spec.nodeName", "n1"), ("status.phase", "Running")]);
+        for (selector, wanted) in [
+            ("spec.nodeName=n1", true), ("spec.nodeName==n1,status.phase!=Failed", true), ("spec.nodeName=", false),
+            ("metadata.name=", true), ("spec.nodeName!=n1", false),
+        ] {
+            assert_eq!(FieldSelector::parse(selector).unwrap().matches(&object), wanted, "{selector}");
+        }
+        assert!(FieldSelector::parse("nonsense").is_err());
+        assert_eq!(FieldSelector::parse("metadata.name=x").unwrap().pinned("metadata.name"), Some("x"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z!=,()<> .\\-]{0,40}") {
+            let _ = LabelSelector::parse(&text);
+            let _ = FieldSelector::parse(&text);
+        }
+
+        #[test]
+        fn equality_and_inequality_are_opposites(key in "[a-z]{1,5}", value in "[a-z0-9]{0,5}", other in "[a-z0-9]{0,5}") {
+            let object = labels(&[(&key, &value)]);
+            let equal = LabelSelector::parse(&format!("{key}={other}")).unwrap().matches(&object);
+            let unequal = LabelSelector::parse(&format!("{key}!={other}")).unwrap().matches(&object);
+            prop_assert_ne!(equal, unequal);
+        }
+    }
+}
