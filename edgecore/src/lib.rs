@@ -2,4 +2,5 @@
 
 pub mod database;
 pub mod edged;
+pub mod host;
 pub mod metamanager;
