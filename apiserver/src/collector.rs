@@ -102,7 +102,11 @@ async fn purge(context: &Context, key: &Key) -> Result<(), Status> {
     let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
     let value = stored.value()?;
     let previous = Traits::of(&key.resource, &value);
-    match context.storage.commit(key.clone(), Change::Delete { value, expected: stored.revision, previous }).await {
+    match context
+        .storage
+        .commit(key.clone(), Change::Delete { value, expected: stored.revision, previous })
+        .await
+    {
         Ok(_) | Err(WriteError::Missing | WriteError::Stale | WriteError::Exists) => Ok(()),
         Err(WriteError::Store(status)) => Err(status),
     }

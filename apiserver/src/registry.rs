@@ -66,7 +66,11 @@ impl Served {
 
     pub(crate) fn api_version(&self) -> String {
         let version = &self.version().name;
-        if self.resource.group.is_empty() { version.clone() } else { format!("{}/{version}", self.resource.group) }
+        if self.resource.group.is_empty() {
+            version.clone()
+        } else {
+            format!("{}/{version}", self.resource.group)
+        }
     }
 
     /// True for the built-in resource of this plural in the core group.

@@ -50,7 +50,9 @@ impl Renderer {
         Ok(match self.form {
             Form::Object => self.full(stored),
             Form::Metadata => partial(&stored.value()?).to_string(),
-            Form::Table => self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?,
+            Form::Table => {
+                self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?
+            }
         })
     }
 

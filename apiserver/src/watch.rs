@@ -180,9 +180,8 @@ impl Watch {
         if self.scope.namespace.as_ref().is_some_and(|namespace| *namespace != key.namespace) {
             return;
         }
-        let selects = |traits: &crate::storage::Traits| {
-            traits.match_selectors(&self.scope.labels, &self.scope.fields)
-        };
+        let selects =
+            |traits: &crate::storage::Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
         let before = event.previous.as_ref().is_some_and(selects);
         let now = event.kind != EventKind::Deleted && selects(&event.traits);
         match (before, now) {

@@ -102,7 +102,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Runs the embedded API server beside CloudCore; it stops after CloudCore, which needs it to the end.
-async fn with_embedded(settings: Settings, standalone: Standalone, stop: CancellationToken) -> anyhow::Result<()> {
+async fn with_embedded(
+    settings: Settings,
+    standalone: Standalone,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let names = settings.material.names.clone();
     let server = apiserver::ApiServer::build(apiserver::Settings {
         data_dir: standalone.data_dir,

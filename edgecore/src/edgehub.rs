@@ -29,7 +29,7 @@ use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
 use crate::metamanager::{LinkState, Outbox};
 use backoff::Backoff;
-pub use enroll::{EnrollError, Enrollment};
+pub use enroll::{EnrollError, Enrollment, Secret};
 use session::Session;
 
 /// Checked configuration.

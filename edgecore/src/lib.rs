@@ -1,6 +1,9 @@
 //! EdgeCore: the edge end of Causeway. See ARCHITECTURE.md for the two streets; each room's header says what it owns.
 
+pub mod app;
 pub mod database;
 pub mod edged;
 pub mod edgehub;
+pub mod host;
 pub mod metamanager;
+pub mod settings;

@@ -1,1 +1,96 @@
-fn main() {}
+//! `edgecore`: the edge program.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use api::config::edgecore::EdgeCoreConfig;
+use clap::Parser;
+use daemon::exit::{Exit, report};
+use edgecore::settings::Settings;
+
+/// Runs this node's pods and devices, in step with the cloud when it can be reached and alone when not.
+#[derive(Parser)]
+#[command(name = "edgecore", version)]
+struct Flags {
+    /// Configuration file, in KubeEdge's form.
+    #[arg(long, default_value = "/etc/kubeedge/config/edgecore.yaml")]
+    config: PathBuf,
+    /// Print the configuration file with all defaults and exit.
+    #[arg(long)]
+    defaultconfig: bool,
+    /// Print the keys most installations set and exit.
+    #[arg(long)]
+    minconfig: bool,
+    /// Check the configuration file and exit.
+    #[arg(long)]
+    check: bool,
+    /// Log more.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Worker threads: an edge node has better uses for its cores and memory.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    daemon::logs::init(flags.verbose);
+    if flags.defaultconfig || flags.minconfig {
+        return report(print_config(flags.minconfig), Exit::Failed);
+    }
+    let settings = match settings(&flags) {
+        Ok(settings) => settings,
+        Err(error) => return report(Err(error), Exit::BadConfiguration),
+    };
+    if flags.check {
+        return Exit::Stopped.into();
+    }
+    pki::install_provider();
+    daemon::stop::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            let stop = daemon::stop::on_signals().context("listening for signals")?;
+            edgecore::app::run(settings, stop).await
+        }),
+        Err(error) => Err(error.into()),
+    };
+    report(result, Exit::Failed)
+}
+
+fn print_config(minimal: bool) -> anyhow::Result<()> {
+    use std::io::Write;
+    let config = EdgeCoreConfig::default();
+    let text = if minimal {
+        daemon::config::to_yaml(&serde_json::json!({
+            "apiVersion": config.api_version,
+            "kind": config.kind,
+            "database": config.database,
+            "modules": {
+                "edged": {"hostnameOverride": "edge-1", "tailoredKubeletConfig": {
+                    "containerRuntimeEndpoint": config.modules.edged.tailored_kubelet_config.container_runtime_endpoint,
+                }},
+                "edgeHub": {
+                    "httpServer": config.modules.edge_hub.http_server,
+                    "websocket": config.modules.edge_hub.websocket,
+                    "token": "",
+                },
+            },
+        }))
+    } else {
+        daemon::config::to_yaml(&config)
+    };
+    std::io::stdout()
+        .write_all(text.map_err(anyhow::Error::msg)?.as_bytes())
+        .context("writing to standard output")
+}
+
+fn settings(flags: &Flags) -> anyhow::Result<Settings> {
+    let (config, unused): (EdgeCoreConfig, _) = daemon::config::load(&flags.config)?;
+    for key in unused {
+        tracing::warn!(path = %flags.config.display(), key, "configuration key is not used by this program");
+    }
+    Settings::check(&config, &flags.config)
+        .with_context(|| format!("configuration file {}", flags.config.display()))
+}

@@ -56,7 +56,8 @@ impl Program<'_> {
     }
 
     fn start_unit(&self, binary: &Path) -> anyhow::Result<()> {
-        let unit = UNITS.iter().find(|(name, _)| *name == self.name).map(|(_, text)| *text).unwrap_or_default();
+        let unit =
+            UNITS.iter().find(|(name, _)| *name == self.name).map(|(_, text)| *text).unwrap_or_default();
         let unit = unit.replace(&format!("/usr/local/bin/{}", self.name), &binary.to_string_lossy());
         let path = PathBuf::from(format!("/etc/systemd/system/{}.service", self.name));
         pki::files::write_atomic(&path, unit.as_bytes(), 0o644)?;
@@ -94,7 +95,8 @@ impl Program<'_> {
     pub fn running(&self) -> Option<i32> {
         let pid: i32 = std::fs::read_to_string(self.layout.pid_file(self.name)).ok()?.trim().parse().ok()?;
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+        let zombie =
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
         (name.trim() == self.name && !zombie).then_some(pid)
     }
 
@@ -115,7 +117,8 @@ impl Program<'_> {
             }
         });
         if stopped.await.is_err() && test_kill_process(process).is_ok() {
-            kill_process(process, Signal::KILL).with_context(|| format!("killing {} (pid {pid})", self.name))?;
+            kill_process(process, Signal::KILL)
+                .with_context(|| format!("killing {} (pid {pid})", self.name))?;
         }
         let _ = std::fs::remove_file(self.layout.pid_file(self.name));
         render::done(&format!("stopped {} (pid {pid})", self.name));
@@ -124,7 +127,8 @@ impl Program<'_> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new(program).args(arguments).status().with_context(|| format!("running {program}"))?;
+    let status =
+        Command::new(program).args(arguments).status().with_context(|| format!("running {program}"))?;
     if !status.success() {
         bail!("{program} {} ended with {status}", arguments.join(" "));
     }

@@ -22,7 +22,9 @@ pub fn apply<T: Serialize + DeserializeOwned>(config: &T, assignments: &[String]
 fn slot<'a>(value: &'a mut Value, path: &str) -> anyhow::Result<&'a mut Value> {
     let mut at = value;
     for part in path.split('.') {
-        let Value::Object(fields) = at else { bail!("--set {path}: {part:?} is below a value that has no keys") };
+        let Value::Object(fields) = at else {
+            bail!("--set {path}: {part:?} is below a value that has no keys")
+        };
         let free_form = fields.is_empty();
         if !fields.contains_key(part) && !free_form {
             let known: Vec<&str> = fields.keys().map(String::as_str).collect();
@@ -43,7 +45,10 @@ mod tests {
         let config = EdgeCoreConfig::default();
         let set = |text: &str| apply(&config, &[text.to_owned()]);
         assert_eq!(set("modules.edgeHub.heartbeat=5").unwrap().modules.edge_hub.heartbeat, 5);
-        assert_eq!(set("modules.edgeHub.websocket.server=h:1").unwrap().modules.edge_hub.websocket.server, "h:1");
+        assert_eq!(
+            set("modules.edgeHub.websocket.server=h:1").unwrap().modules.edge_hub.websocket.server,
+            "h:1"
+        );
         let error = set("modules.edgeHub.hartbeat=5").unwrap_err().to_string();
         assert!(error.contains("hartbeat") && error.contains("heartbeat"), "{error}");
         assert!(set("modules.edgeHub.heartbeat=often").is_err());

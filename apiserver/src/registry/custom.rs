@@ -81,9 +81,7 @@ pub(crate) fn with_defaults(definition: &mut Value, now: &str) {
         .filter(|version| version["storage"] == true)
         .map(|version| version["name"].clone())
         .collect();
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message })
-    };
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
     definition["status"] = json!({
         "acceptedNames": names,
         "storedVersions": stored,
@@ -127,7 +125,10 @@ pub(crate) fn problems(definition: &Value) -> Vec<Cause> {
     for (at, version) in versions.iter().enumerate() {
         let schema = version.pointer("/schema/openAPIV3Schema");
         if !schema.is_some_and(Value::is_object) {
-            causes.push(Cause::required(format!("spec.versions[{at}].schema.openAPIV3Schema"), "schemas are required"));
+            causes.push(Cause::required(
+                format!("spec.versions[{at}].schema.openAPIV3Schema"),
+                "schemas are required",
+            ));
         }
         if let Some(why) = names::label(text(version, "/name")) {
             causes.push(Cause::invalid(format!("spec.versions[{at}].name"), &version["name"], &why));

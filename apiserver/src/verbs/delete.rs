@@ -41,7 +41,9 @@ async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<Options
         grace: grace.map(|seconds| seconds.max(0)),
         uid: text(&given, "/preconditions/uid").to_owned(),
         resource_version: text(&given, "/preconditions/resourceVersion").to_owned(),
-        orphan: policy == "Orphan" || given["orphanDependents"] == true || call.query.flag("orphanDependents"),
+        orphan: policy == "Orphan"
+            || given["orphanDependents"] == true
+            || call.query.flag("orphanDependents"),
         dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
     })
 }
@@ -53,7 +55,8 @@ pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<A
         Removal::Pending(stored) => call.answer(200, &stored),
         Removal::Gone(stored) => {
             let uid = stored.value()?;
-            let answer = status::deleted(&resource.group, &resource.plural, &call.target.name, object::uid(&uid));
+            let answer =
+                status::deleted(&resource.group, &resource.plural, &call.target.name, object::uid(&uid));
             Ok(respond::json(200, &answer))
         }
     }

@@ -125,7 +125,8 @@ mod tests {
             (".status.conditions[?(@.type=='Live')].status", json!(["False"])),
             ("{.spec.gone}", json!([])),
         ] {
-            let found: Vec<Value> = JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
+            let found: Vec<Value> =
+                JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
             assert_eq!(Value::Array(found), want, "{path}");
         }
         assert!(JsonPath::parse(".a[x").is_err());

@@ -37,7 +37,10 @@ pub async fn read(kubeconfig: &Path) -> anyhow::Result<String> {
         .with_context(|| format!("reading kubeconfig {}; give --kube-config", kubeconfig.display()))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     let secrets: Api<Secret> = Api::namespaced(Client::try_from(config)?, "kubeedge");
-    let secret = secrets.get("tokensecret").await.context("reading secret kubeedge/tokensecret; is CloudCore running?")?;
+    let secret = secrets
+        .get("tokensecret")
+        .await
+        .context("reading secret kubeedge/tokensecret; is CloudCore running?")?;
     let token = secret.data.unwrap_or_default().remove("tokendata").map(|data| data.0).unwrap_or_default();
     if token.is_empty() {
         bail!("secret kubeedge/tokensecret has no key tokendata; restart CloudCore to make it");

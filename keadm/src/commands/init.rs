@@ -80,9 +80,12 @@ fn config(flags: &Flags, layout: &Layout) -> CloudCoreConfig {
     let mut config = CloudCoreConfig::default();
     let hub = &mut config.modules.cloud_hub;
     hub.advertise_address = flags.advertise_address.clone();
-    for file in
-        [&mut hub.tls_ca_file, &mut hub.tls_ca_key_file, &mut hub.tls_cert_file, &mut hub.tls_private_key_file]
-    {
+    for file in [
+        &mut hub.tls_ca_file,
+        &mut hub.tls_ca_key_file,
+        &mut hub.tls_cert_file,
+        &mut hub.tls_private_key_file,
+    ] {
         *file = layout.text(file);
     }
     let standalone = &mut config.modules.standalone;
@@ -107,6 +110,8 @@ async fn wait_for_token(program: &Program<'_>, kubeconfig: &PathBuf, layout: &La
             tokio::time::sleep(POLL).await;
         }
     };
-    let timed_out = || format!("CloudCore is not ready after {START_TIMEOUT:?}; see {}", layout.log(program.name).display());
+    let timed_out = || {
+        format!("CloudCore is not ready after {START_TIMEOUT:?}; see {}", layout.log(program.name).display())
+    };
     tokio::time::timeout(START_TIMEOUT, ready).await.with_context(timed_out)?
 }

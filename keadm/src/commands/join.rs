@@ -138,7 +138,8 @@ fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         .iter()
         .filter(|label| !label.is_empty())
         .map(|label| {
-            let (key, value) = label.split_once('=').with_context(|| format!("--labels {label:?}: wanted k=v"))?;
+            let (key, value) =
+                label.split_once('=').with_context(|| format!("--labels {label:?}: wanted k=v"))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
@@ -152,7 +153,11 @@ fn run_program(program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for_certificate(program: &Program<'_>, certificate: &Path, layout: &Layout) -> anyhow::Result<()> {
+async fn wait_for_certificate(
+    program: &Program<'_>,
+    certificate: &Path,
+    layout: &Layout,
+) -> anyhow::Result<()> {
     let log = layout.log(program.name);
     let ready = async {
         while !certificate.exists() {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::cloud::{self, Cloud};
+use crate::ports;
 use crate::process;
 use crate::programs::Programs;
-use crate::ports;
 
 /// EdgeCore under its own root.
 pub struct Edge {
@@ -31,7 +31,8 @@ impl Edge {
         runtime: Option<&Path>,
     ) -> Result<Edge> {
         let mqtt_port = ports::free()?;
-        let edge = Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
+        let edge =
+            Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
         let runtime = runtime.map(|socket| format!("unix://{}", socket.display()));
         let (link, cert_port, token) = (link.to_string(), cloud.cert_port.to_string(), cloud.token()?);
         let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt_port}");
@@ -40,8 +41,8 @@ impl Edge {
         let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
         let root_text = root.to_string_lossy().into_owned();
         let mut arguments = vec![
-            "join", "-e", &link, "-s", &cert_port, "-t", &token, "-i", node, "--root", &root_text, "--set", &mqtt,
-            "--set", &edged, "--set", &cgroup,
+            "join", "-e", &link, "-s", &cert_port, "-t", &token, "-i", node, "--root", &root_text, "--set",
+            &mqtt, "--set", &edged, "--set", &cgroup,
         ];
         if let Some(runtime) = &runtime {
             arguments.extend(["-p", runtime]);

@@ -54,7 +54,8 @@ impl Drop for Process {
         if matches!(self.child.try_wait(), Ok(None)) {
             let pid = Pid::from_child(&self.child);
             let _ = kill_process(pid, Signal::TERM);
-            let ended = wait::for_true(&self.name, Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
+            let ended =
+                wait::for_true(&self.name, Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
             if ended.is_err() {
                 let _ = self.child.kill();
             }

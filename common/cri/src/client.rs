@@ -1,0 +1,296 @@
+//! The client: one method per call, each with its deadline.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Streaming};
+
+use crate::CallError;
+use crate::v1::image_service_client::ImageServiceClient;
+use crate::v1::runtime_service_client::RuntimeServiceClient;
+use crate::v1::*;
+
+/// Handle of a container runtime. Clones share one connection.
+#[derive(Clone)]
+pub struct Runtime {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    #[error("{endpoint:?} is not a runtime endpoint: write unix:///path/to/socket")]
+    NotUnix { endpoint: String },
+}
+
+/// What the protocol's other clients allow one message to be.
+const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
+/// Reading calls answer from the runtime's memory.
+const READ: Duration = Duration::from_secs(30);
+/// Calls that make or unmake something (KubeEdge's runtimeRequestTimeout).
+const CHANGE: Duration = Duration::from_secs(120);
+/// A sandbox may have to fetch its pause image and wait for CNI.
+const SANDBOX: Duration = Duration::from_secs(240);
+/// Large images over thin links: long, but not for ever.
+const PULL: Duration = Duration::from_secs(3600);
+
+macro_rules! call {
+    ($self:ident.$client:ident.$method:ident, $name:literal, $object:expr, $deadline:expr, $message:expr) => {{
+        let object: &str = $object;
+        let mut request = Request::new($message);
+        request.set_timeout($deadline);
+        match $self.$client.clone().$method(request).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(source) => Err(CallError { call: $name, object: object.to_owned(), source }),
+        }
+    }};
+}
+
+const NODE: &str = "the node";
+
+impl Runtime {
+    /// A client of `unix:///path`, or of a bare absolute path. Connects on the first call.
+    pub fn new(endpoint: &str) -> Result<Runtime, EndpointError> {
+        let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+        if !Path::new(path).is_absolute() {
+            return Err(EndpointError::NotUnix { endpoint: endpoint.to_owned() });
+        }
+        let path = PathBuf::from(path);
+        let connect = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connect);
+        Ok(Runtime {
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT),
+            images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT),
+        })
+    }
+
+    pub async fn version(&self) -> Result<VersionResponse, CallError> {
+        call!(self.runtime.version, "Version", NODE, READ, VersionRequest { version: "0.1.0".to_owned() })
+    }
+
+    /// The conditions RuntimeReady and NetworkReady.
+    pub async fn status(&self) -> Result<RuntimeStatus, CallError> {
+        let answer: StatusResponse =
+            call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose: false })?;
+        Ok(answer.status.unwrap_or_default())
+    }
+
+    /// The cgroup driver the runtime uses; unimplemented before containerd 2.0.
+    pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, CallError> {
+        let answer: RuntimeConfigResponse =
+            call!(self.runtime.runtime_config, "RuntimeConfig", NODE, READ, RuntimeConfigRequest {})?;
+        Ok(answer.linux.map(|linux| linux.cgroup_driver()))
+    }
+
+    pub async fn run_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, CallError> {
+        let name =
+            config.metadata.as_ref().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default();
+        let message = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        let answer: RunPodSandboxResponse =
+            call!(self.runtime.run_pod_sandbox, "RunPodSandbox", &name, SANDBOX, message)?;
+        Ok(answer.pod_sandbox_id)
+    }
+
+    /// Stops a sandbox and what runs in it; done if there is none.
+    pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
+        let message = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone(call!(self.runtime.stop_pod_sandbox, "StopPodSandbox", id, CHANGE, message))
+    }
+
+    /// Removes a stopped sandbox with its containers; done if there is none.
+    pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
+        let message = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone(call!(self.runtime.remove_pod_sandbox, "RemovePodSandbox", id, CHANGE, message))
+    }
+
+    pub async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus, CallError> {
+        let message = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let answer: PodSandboxStatusResponse =
+            call!(self.runtime.pod_sandbox_status, "PodSandboxStatus", id, READ, message)?;
+        Ok(answer.status.unwrap_or_default())
+    }
+
+    /// All sandboxes, or those that carry `label`.
+    pub async fn list_pod_sandboxes(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<PodSandbox>, CallError> {
+        let filter = label.map(|(key, value)| PodSandboxFilter {
+            label_selector: [(key.to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        });
+        let message = ListPodSandboxRequest { filter };
+        let answer: ListPodSandboxResponse =
+            call!(self.runtime.list_pod_sandbox, "ListPodSandbox", NODE, READ, message)?;
+        Ok(answer.items)
+    }
+
+    pub async fn create_container(
+        &self,
+        sandbox: &str,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,
+    ) -> Result<String, CallError> {
+        let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
+        let message = CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let answer: CreateContainerResponse =
+            call!(self.runtime.create_container, "CreateContainer", &name, CHANGE, message)?;
+        Ok(answer.container_id)
+    }
+
+    pub async fn start_container(&self, id: &str) -> Result<(), CallError> {
+        let message = StartContainerRequest { container_id: id.to_owned() };
+        call!(self.runtime.start_container, "StartContainer", id, CHANGE, message)
+            .map(|_: StartContainerResponse| ())
+    }
+
+    /// Asks a container to stop and kills it after `grace`; done if there is none.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CallError> {
+        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        let message = StopContainerRequest { container_id: id.to_owned(), timeout };
+        gone(call!(self.runtime.stop_container, "StopContainer", id, grace + CHANGE, message))
+    }
+
+    /// Removes a container; done if there is none.
+    pub async fn remove_container(&self, id: &str) -> Result<(), CallError> {
+        let message = RemoveContainerRequest { container_id: id.to_owned() };
+        gone(call!(self.runtime.remove_container, "RemoveContainer", id, CHANGE, message))
+    }
+
+    /// All containers, or those that carry `label`.
+    pub async fn list_containers(&self, label: Option<(&str, &str)>) -> Result<Vec<Container>, CallError> {
+        let filter = label.map(|(key, value)| ContainerFilter {
+            label_selector: [(key.to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        });
+        let message = ListContainersRequest { filter };
+        let answer: ListContainersResponse =
+            call!(self.runtime.list_containers, "ListContainers", NODE, READ, message)?;
+        Ok(answer.containers)
+    }
+
+    pub async fn container_status(&self, id: &str) -> Result<ContainerStatus, CallError> {
+        let message = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let answer: ContainerStatusResponse =
+            call!(self.runtime.container_status, "ContainerStatus", id, READ, message)?;
+        Ok(answer.status.unwrap_or_default())
+    }
+
+    /// Makes the runtime open a container's log file anew, after rotation.
+    pub async fn reopen_container_log(&self, id: &str) -> Result<(), CallError> {
+        let message = ReopenContainerLogRequest { container_id: id.to_owned() };
+        call!(self.runtime.reopen_container_log, "ReopenContainerLog", id, READ, message)
+            .map(|_: ReopenContainerLogResponse| ())
+    }
+
+    /// Runs a command in a container and waits for its end, at most `limit` (whole seconds, at least one).
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Result<ExecSyncResponse, CallError> {
+        let timeout = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
+        let message = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
+        call!(self.runtime.exec_sync, "ExecSync", id, limit + READ, message)
+    }
+
+    /// The one-use URL of a prepared exec session.
+    pub async fn exec(&self, request: ExecRequest) -> Result<String, CallError> {
+        let id = request.container_id.clone();
+        let answer: ExecResponse = call!(self.runtime.exec, "Exec", &id, READ, request)?;
+        Ok(answer.url)
+    }
+
+    /// The one-use URL of a prepared attach session.
+    pub async fn attach(&self, request: AttachRequest) -> Result<String, CallError> {
+        let id = request.container_id.clone();
+        let answer: AttachResponse = call!(self.runtime.attach, "Attach", &id, READ, request)?;
+        Ok(answer.url)
+    }
+
+    /// The one-use URL of a prepared port-forward session.
+    pub async fn port_forward(&self, request: PortForwardRequest) -> Result<String, CallError> {
+        let id = request.pod_sandbox_id.clone();
+        let answer: PortForwardResponse =
+            call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
+        Ok(answer.url)
+    }
+
+    /// The stream of container events; unimplemented before containerd 1.7. It has no deadline: it ends with the
+    /// connection.
+    pub async fn container_events(&self) -> Result<Streaming<ContainerEventResponse>, CallError> {
+        match self.runtime.clone().get_container_events(GetEventsRequest {}).await {
+            Ok(stream) => Ok(stream.into_inner()),
+            Err(source) => Err(CallError { call: "GetContainerEvents", object: NODE.to_owned(), source }),
+        }
+    }
+
+    pub async fn list_images(&self) -> Result<Vec<Image>, CallError> {
+        let answer: ListImagesResponse =
+            call!(self.images.list_images, "ListImages", NODE, READ, ListImagesRequest { filter: None })?;
+        Ok(answer.images)
+    }
+
+    /// The image, if it is present.
+    pub async fn image_status(&self, image: &str) -> Result<Option<Image>, CallError> {
+        let message = ImageStatusRequest { image: Some(spec(image)), verbose: false };
+        let answer: Result<ImageStatusResponse, CallError> =
+            call!(self.images.image_status, "ImageStatus", image, READ, message);
+        match answer {
+            Ok(answer) => Ok(answer.image),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls an image and returns its reference.
+    pub async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<AuthConfig>,
+        sandbox: Option<PodSandboxConfig>,
+    ) -> Result<String, CallError> {
+        let message = PullImageRequest { image: Some(spec(image)), auth, sandbox_config: sandbox };
+        let answer: PullImageResponse = call!(self.images.pull_image, "PullImage", image, PULL, message)?;
+        Ok(answer.image_ref)
+    }
+
+    /// Removes an image; done if there is none.
+    pub async fn remove_image(&self, image: &str) -> Result<(), CallError> {
+        let message = RemoveImageRequest { image: Some(spec(image)) };
+        gone(call!(self.images.remove_image, "RemoveImage", image, CHANGE, message))
+    }
+
+    /// Where images are kept and what they use.
+    pub async fn image_filesystems(&self) -> Result<Vec<FilesystemUsage>, CallError> {
+        let answer: ImageFsInfoResponse =
+            call!(self.images.image_fs_info, "ImageFsInfo", NODE, READ, ImageFsInfoRequest {})?;
+        Ok(answer.image_filesystems)
+    }
+}
+
+fn spec(image: &str) -> ImageSpec {
+    ImageSpec { image: image.to_owned(), ..Default::default() }
+}
+
+fn gone<T>(answer: Result<T, CallError>) -> Result<(), CallError> {
+    match answer {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}

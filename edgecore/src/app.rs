@@ -1,0 +1,56 @@
+//! Builds every room, then runs them, then drains. Reads as the start order of EdgeCore.
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::edged::{self, Edged};
+use crate::edgehub::{self, EdgeHub};
+use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
+use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
+use crate::settings::Settings;
+
+/// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
+pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let store = crate::database::open(&settings.database)?;
+    let (link, link_state) = watch::channel(LinkState::Disconnected);
+    let (cloud, calls) = Cloud::channel(link_state);
+    let objects = Objects::new(store.clone());
+    let outbox = Outbox::new(store.clone());
+    let queries = Queries::new(objects.clone(), cloud.clone());
+    let (edged_changes, changes) = mpsc::channel(CHANGE_QUEUE);
+    let (device_changes, _devices) = mpsc::channel(CHANGE_QUEUE);
+
+    let mut rooms = JoinSet::new();
+    if let Some(settings) = settings.edged {
+        let deps = edged::Deps { objects: objects.clone(), queries, outbox: outbox.clone(), cloud, changes };
+        let edged = Edged::build(settings, deps).await.context("edged")?;
+        let stop = stop.clone();
+        rooms.spawn(async move { edged.run(stop).await.context("edged") });
+    }
+    let intake = Intake::new(objects, Outlets { edged: edged_changes, devices: device_changes });
+    let hub = EdgeHub::build(settings.hub, edgehub::Deps { intake, outbox, calls, link });
+    let hub_stop = stop.clone();
+    rooms.spawn(async move { hub.run(hub_stop).await.context("edgehub") });
+
+    let first = rooms.join_next().await;
+    let early = !stop.is_cancelled();
+    stop.cancel();
+    let mut result = outcome(first);
+    if early && result.is_ok() {
+        result = Err(anyhow::anyhow!("a room ended without being asked to"));
+    }
+    while let Some(ended) = rooms.join_next().await {
+        result = result.and(outcome(Some(ended)));
+    }
+    result
+}
+
+fn outcome(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
+    match ended {
+        None => Ok(()),
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => Err(panic).context("a room panicked"),
+    }
+}

@@ -1,0 +1,100 @@
+//! What the parts of Edged share: handles, and facts of the node.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::Settings;
+use super::events::Events;
+use super::pods::fields::Place;
+use super::runtime::RuntimeFacts;
+use crate::host::{Host, facts};
+use crate::metamanager::{Objects, Outbox, Queries};
+
+/// One per Edged, shared by its workers.
+pub struct Context {
+    pub settings: Settings,
+    pub runtime: cri::Runtime,
+    pub facts: watch::Receiver<RuntimeFacts>,
+    pub objects: Objects,
+    pub queries: Queries,
+    pub outbox: Outbox,
+    pub events: Events,
+    pub clock: Clock,
+    pub machine: Machine,
+    /// One pull at a time: a thin link is better used by one image than by many.
+    pub pulls: Semaphore,
+    /// Told when something was made in the runtime, so that PLEG looks soon.
+    pub activity: Arc<Notify>,
+}
+
+/// The wall clock, or a test's.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    pub fn wall() -> Clock {
+        Clock(Arc::new(daemon::clock::now))
+    }
+
+    /// A clock that moves with tokio's, so that tests can pause it.
+    pub fn tokio(start: Timestamp) -> Clock {
+        let base = tokio::time::Instant::now();
+        Clock(Arc::new(move || start + base.elapsed()))
+    }
+
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+/// What the machine has.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub cpu_milli: i64,
+    pub memory: i64,
+    pub node_ips: Vec<String>,
+}
+
+impl Machine {
+    pub fn read(host: &dyn Host, settings: &Settings) -> Machine {
+        let address = settings.node_ip.or_else(|| host.default_address());
+        Machine {
+            cpu_milli: i64::from(host.cpus()) * 1000,
+            memory: facts::memory_bytes(host),
+            node_ips: vec![address.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())],
+        }
+    }
+}
+
+impl Context {
+    /// Where a pod runs, as its environment and files may tell.
+    pub fn place(&self, pod_ips: Vec<String>) -> Place {
+        Place {
+            node: self.settings.node.as_str().to_owned(),
+            node_ips: self.machine.node_ips.clone(),
+            pod_ips,
+            cpu_milli: self.machine.cpu_milli,
+            memory: self.machine.memory,
+        }
+    }
+}
+
+/// An error and its sources in one line, for statuses, events and logs.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = match cause.downcast_ref::<tonic::Status>() {
+            Some(status) => format!("{:?}: {}", status.code(), status.message()),
+            None => cause.to_string(),
+        };
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}

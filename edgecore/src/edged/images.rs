@@ -1,0 +1,157 @@
+//! Images: policy, credentials, pulling (spec/edge-runtime.md 5.15).
+
+pub mod credentials;
+
+use cri::v1;
+
+use super::context::{Context, chain};
+use credentials::Credentials;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    /// The policy written, or Kubernetes' default: `Always` for `:latest`.
+    pub fn of(written: Option<&str>, image: &str) -> PullPolicy {
+        match written {
+            Some("Always") => PullPolicy::Always,
+            Some("Never") => PullPolicy::Never,
+            Some("IfNotPresent") => PullPolicy::IfNotPresent,
+            _ if normalize(image).ends_with(":latest") => PullPolicy::Always,
+            _ => PullPolicy::IfNotPresent,
+        }
+    }
+}
+
+/// The reference with its tag written out.
+pub fn normalize(image: &str) -> String {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    match name.contains([':', '@']) {
+        true => image.to_owned(),
+        false => format!("{image}:latest"),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("container image {image:?} is not present with pull policy of Never")]
+    NeverPulled { image: String },
+    #[error("inspecting image {image:?}")]
+    Inspect { image: String, source: cri::CallError },
+    #[error("pulling image {image:?}")]
+    Pull { image: String, source: cri::CallError },
+    #[error("image {image:?} was pulled and is not there")]
+    Vanished { image: String },
+}
+
+impl ImageError {
+    /// The waiting reason the API shows.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ImageError::NeverPulled { .. } => "ErrImageNeverPull",
+            ImageError::Inspect { .. } => "ImageInspectError",
+            ImageError::Pull { .. } | ImageError::Vanished { .. } => "ErrImagePull",
+        }
+    }
+}
+
+/// How an image came to be here.
+#[derive(Debug, PartialEq)]
+pub enum Found {
+    Present(v1::Image),
+    Pulled(v1::Image),
+}
+
+/// The image, pulled if the policy says so.
+pub async fn ensure(
+    context: &Context,
+    image: &str,
+    policy: PullPolicy,
+    credentials: &Credentials,
+) -> Result<Found, ImageError> {
+    let image = normalize(image);
+    let present = status(context, &image).await?;
+    match (present, policy) {
+        (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(Found::Present(found)),
+        (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
+        (present, _) => match pull(context, &image, credentials).await {
+            Ok(reference) => match status(context, &reference).await? {
+                Some(found) => Ok(Found::Pulled(found)),
+                None => {
+                    status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image })
+                }
+            },
+            Err(source) => match present.filter(|_| is_unreachable(&source)) {
+                Some(found) => {
+                    tracing::info!(error = %chain(&source), "registry not reachable, image on disk is used");
+                    Ok(Found::Present(found))
+                }
+                None => Err(ImageError::Pull { image, source }),
+            },
+        },
+    }
+}
+
+async fn status(context: &Context, image: &str) -> Result<Option<v1::Image>, ImageError> {
+    let answer = context.runtime.image_status(image).await;
+    answer.map_err(|source| ImageError::Inspect { image: image.to_owned(), source })
+}
+
+async fn pull(context: &Context, image: &str, credentials: &Credentials) -> Result<String, cri::CallError> {
+    // The semaphore is never closed; without a permit the pull goes ahead all the same.
+    let _turn = context.pulls.acquire().await;
+    let mut last = None;
+    for auth in credentials.matching(image) {
+        match context.runtime.pull_image(image, Some(auth), None).await {
+            Ok(reference) => return Ok(reference),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(error),
+        None => context.runtime.pull_image(image, None, None).await,
+    }
+}
+
+/// Whether nothing answered, as opposed to a registry that said no.
+fn is_unreachable(error: &cri::CallError) -> bool {
+    let text = error.reason().to_ascii_lowercase();
+    let network = [
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "network is unreachable",
+        "no route to host",
+        "deadline exceeded",
+        "failed to do request",
+        "temporary failure in name resolution",
+        "server misbehaving",
+        "connection reset",
+    ];
+    network.iter().any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_defaults_by_the_tag() {
+        for (written, image, expected) in [
+            (None, "busybox", PullPolicy::Always),
+            (None, "busybox:latest", PullPolicy::Always),
+            (None, "host:5000/busybox", PullPolicy::Always),
+            (None, "busybox:1", PullPolicy::IfNotPresent),
+            (None, "busybox@sha256:0", PullPolicy::IfNotPresent),
+            (Some("Never"), "busybox", PullPolicy::Never),
+        ] {
+            assert_eq!(PullPolicy::of(written, image), expected, "{image}");
+        }
+        assert_eq!(normalize("host:5000/a"), "host:5000/a:latest");
+    }
+}

@@ -1,0 +1,142 @@
+//! PLEG: notices what changed in the runtime, and tells which pods it changed for (spec/edge-runtime.md 5.17).
+//!
+//! The runtime's event stream wakes it where there is one, with a slow relist as a safety net; else it relists each
+//! second while there are containers. A relist is two calls, and compares one number per pod.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::{CallError, Runtime, labels};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::pods::spec::PodId;
+
+/// Pods whose sandboxes or containers changed state.
+#[derive(Debug)]
+pub struct Relisted {
+    pub changed: Vec<PodId>,
+}
+
+const ACTIVE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(10);
+const WITH_EVENTS: Duration = Duration::from_secs(60);
+/// Relists waiting to be looked at; the next one says the same again, so few are enough.
+pub const RELIST_QUEUE: usize = 4;
+
+type Snapshot = BTreeMap<String, (PodId, u64)>;
+
+pub struct Pleg {
+    pub runtime: Runtime,
+    pub relisted: mpsc::Sender<Relisted>,
+    /// Told by workers that made something, and by the event stream.
+    pub poke: Arc<Notify>,
+    /// When the last relist succeeded; for the node's Ready condition.
+    pub healthy: watch::Sender<Option<tokio::time::Instant>>,
+}
+
+impl Pleg {
+    pub async fn run(self, stop: CancellationToken) {
+        let (streaming, has_events) = watch::channel(false);
+        let events = tokio::spawn(follow_events(self.runtime.clone(), self.poke.clone(), streaming));
+        let mut known = Snapshot::new();
+        loop {
+            match snapshot(&self.runtime).await {
+                Ok(now) => {
+                    self.healthy.send_replace(Some(tokio::time::Instant::now()));
+                    let changed = difference(&known, &now);
+                    known = now;
+                    if !changed.is_empty() && self.relisted.send(Relisted { changed }).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => tracing::debug!(error = %super::context::chain(&error), "relist failed"),
+            }
+            let rest = match (*has_events.borrow(), known.is_empty()) {
+                (true, _) => WITH_EVENTS,
+                (false, false) => ACTIVE,
+                (false, true) => IDLE,
+            };
+            tokio::select! {
+                biased;
+                _ = stop.cancelled() => break,
+                _ = self.poke.notified() => {}
+                _ = tokio::time::sleep(rest) => {}
+            }
+        }
+        events.abort();
+    }
+}
+
+async fn snapshot(runtime: &Runtime) -> Result<Snapshot, CallError> {
+    let mut pods: BTreeMap<String, (PodId, Vec<(String, i32)>)> = BTreeMap::new();
+    let sandboxes = runtime.list_pod_sandboxes(None).await?;
+    let containers = runtime.list_containers(None).await?;
+    let sandboxes = sandboxes.into_iter().map(|item| (item.labels, item.id, item.state));
+    let containers = containers.into_iter().map(|item| (item.labels, item.id, item.state));
+    for (labels, id, state) in sandboxes.chain(containers) {
+        let Some(uid) = labels.get(labels::POD_UID) else { continue };
+        let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
+        let pod = || PodId {
+            namespace: text(labels::POD_NAMESPACE),
+            name: text(labels::POD_NAME),
+            uid: uid.clone(),
+        };
+        pods.entry(uid.clone()).or_insert_with(|| (pod(), Vec::new())).1.push((id, state));
+    }
+    let digest = |mut states: Vec<(String, i32)>| {
+        states.sort();
+        let mut hasher = DefaultHasher::new();
+        states.hash(&mut hasher);
+        hasher.finish()
+    };
+    Ok(pods.into_iter().map(|(uid, (pod, states))| (uid, (pod, digest(states)))).collect())
+}
+
+/// Pods that are new, gone or different.
+fn difference(before: &Snapshot, now: &Snapshot) -> Vec<PodId> {
+    let changed =
+        now.iter().filter(|(uid, (_, digest))| before.get(*uid).is_none_or(|(_, old)| old != digest));
+    let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid));
+    changed.chain(gone).map(|(_, (pod, _))| pod.clone()).collect()
+}
+
+/// Turns the runtime's events into pokes. Ends when the runtime has no events; comes back when the stream breaks.
+async fn follow_events(runtime: Runtime, poke: Arc<Notify>, streaming: watch::Sender<bool>) {
+    loop {
+        match runtime.container_events().await {
+            Ok(mut stream) => {
+                streaming.send_replace(true);
+                poke.notify_one();
+                while let Ok(Some(_)) = stream.message().await {
+                    poke.notify_one();
+                }
+                streaming.send_replace(false);
+                poke.notify_one();
+            }
+            Err(error) if error.is_unimplemented() => return,
+            Err(_) => {}
+        }
+        tokio::time::sleep(IDLE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_gone_and_different_pods_are_named_and_the_rest_is_not() {
+        let pod = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
+        let snapshot = |list: &[(&str, u64)]| -> Snapshot {
+            list.iter().map(|(uid, digest)| ((*uid).to_owned(), (pod(uid), *digest))).collect()
+        };
+        let before = snapshot(&[("same", 1), ("gone", 1), ("other", 1)]);
+        let now = snapshot(&[("same", 1), ("new", 1), ("other", 2)]);
+        let mut uids: Vec<String> = difference(&before, &now).into_iter().map(|pod| pod.uid).collect();
+        uids.sort();
+        assert_eq!(uids, ["gone", "new", "other"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Crash-loop back-off, derived from what the runtime remembers, so that a restart of EdgeCore does not reset it.
+
+use std::time::Duration;
+
+use super::observed::Instance;
+
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(300);
+/// A run this long counts as healthy: the next crash starts the series anew.
+const HEALTHY_RUN_NS: i64 = 600 * 1_000_000_000;
+
+/// The delay for the `n`th failure in a row: none, then 10 s doubling to 300 s.
+pub fn delay(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        n => FIRST.saturating_mul(1u32.checked_shl((n - 2).min(16)).unwrap_or(u32::MAX)).min(LONGEST),
+    }
+}
+
+/// How long after the end of its newest run a container stays down. `runs` are newest first and not empty.
+pub fn restart_delay(runs: &[&Instance]) -> Duration {
+    let healthy = |run: &Instance| run.started > 0 && run.finished - run.started >= HEALTHY_RUN_NS;
+    let failures = match runs {
+        [] => 0,
+        [newest, ..] if healthy(newest) => 1,
+        [_, before, ..] if healthy(before) => 2,
+        [newest, ..] => newest.attempt + 1,
+    };
+    delay(failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edged::pods::plan::tests::exited;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_later_ones_double_to_five_minutes() {
+        let delays: Vec<u64> = (0..9).map(|n| delay(n).as_secs()).collect();
+        assert_eq!(delays, [0, 0, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(delay(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn a_long_run_starts_the_series_anew() {
+        let mut newest = exited("a", 40, 1);
+        assert_eq!(restart_delay(&[&newest]), LONGEST);
+        newest.started = 1;
+        newest.finished = 1 + HEALTHY_RUN_NS;
+        assert_eq!(restart_delay(&[&newest]), Duration::ZERO);
+        let crashed = exited("a", 41, 1);
+        assert_eq!(restart_delay(&[&crashed, &newest]), FIRST);
+    }
+}

@@ -1,0 +1,189 @@
+//! Starting one container: image, configuration, create, start.
+
+use std::time::Duration;
+
+use cri::v1;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::observed::Sandbox;
+use super::syncing::Round;
+use super::worker::{Retry, Worker, ips};
+use super::{backoff, configs, env, network, security, spec};
+use crate::edged::context::chain;
+use crate::edged::events::Kind;
+use crate::edged::images::{self, Found, PullPolicy, credentials::Credentials};
+use crate::edged::status::Failure;
+use crate::edged::volumes::{self, Prepared, container_mounts};
+
+/// Where a container starts.
+pub(super) struct Site<'a> {
+    pub pod: &'a Pod,
+    pub spec: &'a PodSpec,
+    pub sandbox: &'a Sandbox,
+    pub volumes: &'a Prepared,
+}
+
+/// Configuration errors end with what they wait for (a config map that is pushed), so they are looked at again soon.
+const CONFIG_RETRY: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// True if the container runs. A failure is kept for the status, and not tried again before its delay.
+    pub(super) async fn start(
+        &mut self,
+        site: &Site<'_>,
+        name: &str,
+        attempt: u32,
+        round: &mut Round,
+    ) -> bool {
+        let Some(container) = spec::container(site.spec, name) else { return false };
+        if let Some(retry) = self.retries.get(name).filter(|retry| retry.not_before > self.now()) {
+            round.not_before(retry.not_before);
+            let at = retry.not_before;
+            self.still_failing(container, at).await;
+            return false;
+        }
+        let Err(failure) = self.try_start(site, container, attempt).await else {
+            self.failures.remove(name);
+            self.retries.remove(name);
+            return true;
+        };
+        tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, container = name,
+            reason = failure.reason, error = %failure.message, "container not started");
+        self.context.events.record(&self.id, Some(name), Kind::Warning, "Failed", &failure.message).await;
+        let failures = self.retries.get(name).map_or(0, |retry| retry.failures) + 1;
+        let delay = match failure.reason {
+            "CreateContainerConfigError" => CONFIG_RETRY,
+            _ => backoff::delay(failures + 1),
+        };
+        let not_before = self.now() + delay;
+        round.not_before(not_before);
+        self.retries.insert(name.to_owned(), Retry { failures, not_before });
+        self.failures.insert(name.to_owned(), failure);
+        false
+    }
+
+    /// While a pull waits for its next try, the API shows that.
+    async fn still_failing(&mut self, container: &Container, at: jiff::Timestamp) {
+        let image = container.image.as_deref().unwrap_or_default();
+        let Some(failure) = self.failures.get_mut(&container.name) else { return };
+        if matches!(failure.reason, "ErrImagePull" | "ImagePullBackOff") {
+            if failure.reason == "ErrImagePull" {
+                let text = format!("Back-off pulling image {image:?}: {}", failure.message);
+                *failure = Failure { reason: "ImagePullBackOff", message: text };
+            }
+            let text = format!("Back-off pulling image {image:?}");
+            self.context.events.record(&self.id, Some(&container.name), Kind::Normal, "BackOff", &text).await;
+        }
+        tracing::debug!(container = %container.name, until = %at, "start held back");
+    }
+
+    async fn try_start(
+        &mut self,
+        site: &Site<'_>,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<(), Failure> {
+        let image = self.image(site, container).await?;
+        let config = self.configure(site, container, attempt, image).await?;
+        let resolv = self.resolv().await;
+        let sandbox = configs::sandbox(site.pod, site.spec, site.sandbox.attempt, &self.node(&resolv));
+        let runtime = &self.context.runtime;
+        let id = match runtime.create_container(&site.sandbox.id, config, sandbox).await {
+            Ok(id) => id,
+            Err(error) => {
+                self.remove_stale(&error, container, attempt).await;
+                return Err(Failure { reason: "CreateContainerError", message: chain(&error) });
+            }
+        };
+        let named = Some(container.name.as_str());
+        let text = format!("Created container: {}", container.name);
+        self.context.events.record(&self.id, named, Kind::Normal, "Created", &text).await;
+        if let Err(error) = runtime.start_container(&id).await {
+            return Err(Failure { reason: "RunContainerError", message: chain(&error) });
+        }
+        let text = format!("Started container {}", container.name);
+        self.context.events.record(&self.id, named, Kind::Normal, "Started", &text).await;
+        tracing::info!(namespace = %self.id.namespace, name = %self.id.name, container = %container.name, attempt, "container started");
+        Ok(())
+    }
+
+    /// A name that is taken belongs to a container that was made and never started: it goes.
+    async fn remove_stale(&self, error: &cri::CallError, container: &Container, attempt: u32) {
+        if !error.is_name_taken() {
+            return;
+        }
+        let label = Some((cri::labels::POD_UID, self.id.uid.as_str()));
+        for item in self.context.runtime.list_containers(label).await.unwrap_or_default() {
+            let same =
+                item.metadata.as_ref().is_some_and(|m| m.name == container.name && m.attempt == attempt);
+            if same && item.state() != v1::ContainerState::ContainerRunning {
+                let _ = self.context.runtime.remove_container(&item.id).await;
+            }
+        }
+    }
+
+    async fn image(&self, site: &Site<'_>, container: &Container) -> Result<v1::Image, Failure> {
+        let image = container.image.as_deref().unwrap_or_default();
+        let policy = PullPolicy::of(container.image_pull_policy.as_deref(), image);
+        let credentials = Credentials::of(&self.context.queries, &self.id.namespace, site.spec).await;
+        let named = Some(container.name.as_str());
+        match images::ensure(&self.context, image, policy, &credentials).await {
+            Ok(Found::Present(found)) => {
+                let text = format!("Container image {image:?} already present on machine");
+                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text).await;
+                Ok(found)
+            }
+            Ok(Found::Pulled(found)) => {
+                let text = format!("Successfully pulled image {image:?}");
+                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text).await;
+                Ok(found)
+            }
+            Err(error) => Err(Failure { reason: error.reason(), message: chain(&error) }),
+        }
+    }
+
+    async fn configure(
+        &self,
+        site: &Site<'_>,
+        container: &Container,
+        attempt: u32,
+        image: v1::Image,
+    ) -> Result<v1::ContainerConfig, Failure> {
+        let config_error = |error: &(dyn std::error::Error + 'static)| Failure {
+            reason: "CreateContainerConfigError",
+            message: chain(error),
+        };
+        let context = &self.context;
+        let pod_ips = ips(context, site.spec, Some(site.sandbox));
+        let place = context.place(pod_ips.clone());
+        let reader = env::Reader { queries: &context.queries, pod: site.pod, place: &place };
+        let environment = reader.environment(container).await.map_err(|error| config_error(&error))?;
+        let security = security::container(site.spec, container, &image, &context.settings.root_dir)
+            .map_err(|error| config_error(&error))?;
+        let host_file = match site.spec.host_network {
+            Some(true) => tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default(),
+            _ => String::new(),
+        };
+        let domain = &context.settings.cluster_domain;
+        let hosts = network::hosts_file(site.pod, site.spec, domain, &pod_ips, &host_file);
+        let (root, uid) = (context.settings.root_dir.clone(), self.id.uid.clone());
+        let (wanted, vars, volumes) = (container.clone(), environment.clone(), site.volumes.clone());
+        let mounts = volumes::blocking(move || {
+            let wanted = container_mounts::Wanted {
+                root: &root,
+                uid: &uid,
+                container: &wanted,
+                attempt,
+                environment: &vars,
+                hosts,
+            };
+            Ok(container_mounts::prepare(&wanted, &volumes))
+        })
+        .await
+        .map_err(|error| config_error(&error))?
+        .map_err(|error| config_error(&error))?;
+        let resolv = self.resolv().await;
+        let parts = configs::Parts { attempt, image, environment, mounts, security };
+        Ok(configs::container(site.pod, site.spec, container, parts, &self.node(&resolv)))
+    }
+}

@@ -1,0 +1,250 @@
+//! Syncing: bring the runtime nearer to the spec, then tell how it stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+use super::observed::{Observed, Sandbox};
+use super::plan::{Action, Situation, plan};
+use super::starting::Site;
+use super::worker::{AFTER_ERROR, Next, Worker};
+use super::{configs, spec};
+use crate::edged::context::chain;
+use crate::edged::events::Kind;
+use crate::edged::status::Failure;
+use crate::edged::volumes::{self, Prepared};
+
+/// A pod that is as it should be is looked at again after this, plus up to half of it.
+const RESYNC: Duration = Duration::from_secs(60);
+/// A pod that waits for the network plugin.
+const NETWORK_WAIT: Duration = Duration::from_secs(1);
+
+/// What a round of actions wants next.
+#[derive(Default)]
+pub(super) struct Round {
+    acted: bool,
+    /// The earliest time something held back may go on.
+    wake: Option<jiff::Timestamp>,
+    failed: bool,
+}
+
+impl Round {
+    pub(super) fn not_before(&mut self, at: jiff::Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
+    }
+}
+
+impl Worker {
+    pub(super) async fn sync(&mut self, pod: &Pod, spec: &PodSpec) -> Next {
+        let observed = match Observed::read(&self.context.runtime, &self.id.uid).await {
+            Ok(observed) => observed,
+            Err(error) => return self.runtime_trouble(&error),
+        };
+        self.cleaned = false;
+        let actions = self.plan(spec, &observed, pod);
+        let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
+        let network_ready = self.context.facts.borrow().network_ready;
+        if needs_network && !network_ready && spec.host_network != Some(true) {
+            let text = "network is not ready: container runtime network not ready";
+            self.context.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text).await;
+            self.report(pod, spec, &observed, false).await;
+            return Next::In(NETWORK_WAIT);
+        }
+        // The API shows that the node has taken the pod before images are pulled.
+        if self.status.is_none() {
+            self.report(pod, spec, &observed, false).await;
+        }
+        let volumes = match self.prepare(pod, spec, &observed).await {
+            Ok(volumes) => volumes,
+            Err(text) => {
+                self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text).await;
+                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
+                self.report(pod, spec, &observed, false).await;
+                return Next::In(AFTER_ERROR);
+            }
+        };
+        let mut round = Round::default();
+        if let Some(due) = volumes.refresh_at {
+            round.not_before(due.max(self.now() + AFTER_ERROR));
+        }
+        let after = self.act(pod, spec, observed, actions, &volumes, &mut round).await;
+        self.report(pod, spec, &after, false).await;
+        self.collect_garbage(&after).await;
+        self.next(&round)
+    }
+
+    fn next(&self, round: &Round) -> Next {
+        let resync = RESYNC + RESYNC.mul_f64(rand::random_range(0.0..0.5));
+        let rest = if round.failed { AFTER_ERROR } else { resync };
+        Next::In(round.wake.map_or(rest, |at| self.until(at).min(rest)))
+    }
+
+    fn plan(&mut self, spec: &PodSpec, observed: &Observed, pod: &Pod) -> Vec<Action> {
+        plan(&Situation {
+            spec,
+            observed,
+            now: self.now(),
+            counted: &self.counted(pod, spec, observed),
+            unhealthy: &BTreeSet::new(),
+            starting: &BTreeSet::new(),
+        })
+    }
+
+    /// Restart counts of containers the runtime has forgotten: from the last status, or from their log files.
+    fn counted(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> BTreeMap<String, u32> {
+        let previous = self.previous(pod);
+        let statuses = previous.container_statuses.iter().chain(&previous.init_container_statuses).flatten();
+        let told: BTreeMap<&str, u32> = statuses
+            .filter(|status| status.container_id.is_some())
+            .map(|status| (status.name.as_str(), u32::try_from(status.restart_count).unwrap_or(0)))
+            .collect();
+        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+        let forgotten = spec::all_containers(spec).filter(|c| observed.newest(&c.name).is_none());
+        forgotten
+            .filter_map(|container| {
+                let logged = super::housekeeping::highest_log(&folder.join(&container.name));
+                let count = told.get(container.name.as_str()).copied().max(logged)?;
+                Some((container.name.clone(), count))
+            })
+            .collect()
+    }
+
+    async fn prepare(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> Result<Prepared, String> {
+        let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+        let dir = volumes::pod_dir(&self.context.settings.root_dir, &self.id.uid);
+        let made = volumes::blocking(move || {
+            volumes::mounts::make_dir(&dir, 0o750)?;
+            std::fs::create_dir_all(&logs)
+        });
+        made.await.map_err(|error| format!("making the pod's folders: {error}"))?;
+        let place = self.context.place(super::worker::ips(&self.context, spec, observed.sandboxes.first()));
+        let site = volumes::Site {
+            root: &self.context.settings.root_dir,
+            queries: &self.context.queries,
+            place: &place,
+            pod,
+            spec,
+        };
+        site.prepare().await.map_err(|error| chain(&error))
+    }
+
+    /// Does the actions in order and returns what the runtime holds afterwards.
+    async fn act(
+        &mut self,
+        pod: &Pod,
+        spec: &PodSpec,
+        before: Observed,
+        actions: Vec<Action>,
+        volumes: &Prepared,
+        round: &mut Round,
+    ) -> Observed {
+        let mut sandbox = before.sandboxes.first().cloned();
+        let held: BTreeSet<String> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Hold { name, .. } | Action::Start { name, .. } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        self.failures.retain(|name, _| held.contains(name));
+        for action in actions {
+            let goes_on = match action {
+                Action::StopPod => {
+                    round.acted = true;
+                    self.stop_all(&before, self.grace).await.is_ok()
+                }
+                Action::CreateSandbox { attempt } => {
+                    round.acted = true;
+                    sandbox = self.create_sandbox(pod, spec, attempt).await;
+                    sandbox.is_some()
+                }
+                Action::Kill { id, name, why } => {
+                    round.acted = true;
+                    self.context
+                        .events
+                        .record(&self.id, Some(&name), Kind::Normal, "Killing", why.text())
+                        .await;
+                    self.done(self.context.runtime.stop_container(&id, self.grace).await)
+                }
+                Action::Remove { id } => self.done(self.context.runtime.remove_container(&id).await),
+                Action::Hold { name, until } => {
+                    self.hold(&name, until).await;
+                    round.not_before(until);
+                    true
+                }
+                Action::Start { name, attempt, init } => {
+                    round.acted = true;
+                    let Some(sandbox) = &sandbox else { break };
+                    let site = Site { pod, spec, sandbox, volumes };
+                    self.start(&site, &name, attempt, round).await || !init
+                }
+            };
+            if !goes_on {
+                round.failed = true;
+                break;
+            }
+        }
+        if !round.acted {
+            return before;
+        }
+        self.context.activity.notify_one();
+        Observed::read(&self.context.runtime, &self.id.uid).await.unwrap_or(before)
+    }
+
+    fn done(&self, result: Result<(), cri::CallError>) -> bool {
+        if let Err(error) = &result {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(error), "step of a pod failed");
+        }
+        result.is_ok()
+    }
+
+    fn runtime_trouble(&self, error: &cri::CallError) -> Next {
+        tracing::debug!(name = %self.id.name, error = %chain(error), "runtime cannot be read");
+        Next::In(AFTER_ERROR)
+    }
+
+    async fn hold(&mut self, name: &str, until: jiff::Timestamp) {
+        let seconds = self.until(until).as_secs() + 1;
+        let text = format!("back-off restarting failed container={name} pod={}", self.id.log_folder());
+        self.context.events.record(&self.id, Some(name), Kind::Warning, "BackOff", &text).await;
+        tracing::debug!(name, seconds, "container held back");
+        self.failures.insert(name.to_owned(), Failure { reason: "CrashLoopBackOff", message: text });
+    }
+
+    pub(super) fn node<'a>(&'a self, resolv: &'a str) -> configs::Node<'a> {
+        configs::Node {
+            settings: &self.context.settings,
+            driver: self.context.facts.borrow().driver,
+            resolv,
+            memory: self.context.machine.memory,
+        }
+    }
+
+    async fn create_sandbox(&mut self, pod: &Pod, spec: &PodSpec, attempt: u32) -> Option<Sandbox> {
+        let attempt = attempt.max(self.sandbox_floor);
+        let resolv = self.resolv().await;
+        let config = configs::sandbox(pod, spec, attempt, &self.node(&resolv));
+        let id = match self.context.runtime.run_pod_sandbox(config, "").await {
+            Ok(id) => id,
+            Err(error) => {
+                if error.is_name_taken() {
+                    self.sandbox_floor = attempt + 1;
+                }
+                let text = chain(&error);
+                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "sandbox not made");
+                self.context
+                    .events
+                    .record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text)
+                    .await;
+                return None;
+            }
+        };
+        let observed = Observed::read(&self.context.runtime, &self.id.uid).await.ok()?;
+        observed.sandboxes.into_iter().find(|sandbox| sandbox.id == id)
+    }
+
+    pub(super) async fn resolv(&self) -> String {
+        tokio::fs::read_to_string(&self.context.settings.resolv_conf).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,221 @@
+//! One pod's worker.
+//!
+//! ```text
+//! syncing --deletionTimestamp | phase ended--> terminating --nothing runs--> terminated (waits for its removal)
+//!    \---------------- removed from the store ---------------> gone: killed, cleaned up, the worker ends
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::order::{Order, Wake};
+use super::spec::{self, PodId};
+use crate::edged::context::Context;
+use crate::edged::status::Failure;
+use crate::edged::status::phase::Phase;
+
+/// When to look again without being woken.
+pub enum Next {
+    In(Duration),
+    /// Only when woken.
+    Idle,
+    /// There is nothing left of the pod.
+    Done,
+}
+
+/// A start that failed is not tried again before this.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    pub failures: u32,
+    pub not_before: Timestamp,
+}
+
+pub struct Worker {
+    pub(super) id: PodId,
+    pub(super) context: Arc<Context>,
+    order: watch::Receiver<Order>,
+    wake: Arc<Wake>,
+    /// Why containers do not run, by name; shown in the status.
+    pub(super) failures: BTreeMap<String, Failure>,
+    pub(super) retries: BTreeMap<String, Retry>,
+    /// The status computed last: base of the next one, and what was submitted.
+    pub(super) status: Option<PodStatus>,
+    pub(super) submitted: bool,
+    /// The least attempt number of the next sandbox, when lower names are taken by leftovers.
+    pub(super) sandbox_floor: u32,
+    /// Until when the containers of an ending pod may take; it only gets nearer.
+    pub(super) deadline: Option<Timestamp>,
+    /// The grace of the last pod object seen, for a removal without warning.
+    pub(super) grace: Duration,
+    pub(super) cleaned: bool,
+    pub(super) deletion_sent: bool,
+}
+
+/// How long an orphan may take to end.
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+/// Next look after an error of the runtime or the disk.
+pub const AFTER_ERROR: Duration = Duration::from_secs(5);
+
+impl Worker {
+    pub fn new(id: PodId, context: Arc<Context>, order: watch::Receiver<Order>, wake: Arc<Wake>) -> Worker {
+        Worker {
+            id,
+            context,
+            order,
+            wake,
+            failures: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            status: None,
+            submitted: false,
+            sandbox_floor: 0,
+            deadline: None,
+            grace: ORPHAN_GRACE,
+            cleaned: false,
+            deletion_sent: false,
+        }
+    }
+
+    /// Works until there is nothing left of the pod, or until `stop`, which leaves its containers alone.
+    pub async fn run(mut self, stop: CancellationToken) -> PodId {
+        loop {
+            let next = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return self.id,
+                next = self.step() => next,
+            };
+            let rest = match next {
+                Next::Done => return self.id,
+                Next::In(wait) => wait,
+                Next::Idle => Duration::from_secs(24 * 3600),
+            };
+            tokio::select! {
+                biased;
+                _ = stop.cancelled() => return self.id,
+                changed = self.order.changed() => if changed.is_err() { return self.id },
+                _ = self.wake.wait() => {}
+                _ = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Next {
+        if self.wake.take_retry() {
+            self.retries.clear();
+        }
+        let order = self.order.borrow_and_update().clone();
+        let object = match order {
+            Order::Gone => return self.remove().await,
+            Order::Run(object) => object,
+        };
+        let Ok(pod) = object.parse::<Pod>() else { return Next::Idle };
+        let Some(spec) = pod.spec.clone() else { return Next::Idle };
+        drop(object);
+        self.grace = spec::grace(&pod);
+        self.notice_foreign_changes(&pod);
+        if is_ending(&pod) {
+            let mut order = self.order.clone();
+            let grace = self.grace;
+            return tokio::select! {
+                biased;
+                next = self.terminate(&pod, &spec) => next,
+                _ = sooner(&mut order, grace) => Next::In(Duration::ZERO),
+            };
+        }
+        if self.has_ended(&pod) {
+            return self.finish(&pod, &spec).await;
+        }
+        let mut order = self.order.clone();
+        tokio::select! {
+            biased;
+            next = self.sync(&pod, &spec) => next,
+            _ = ending(&mut order) => Next::In(Duration::ZERO),
+        }
+    }
+
+    /// The last status: computed here, or stored before this start.
+    pub(super) fn previous(&self, pod: &Pod) -> PodStatus {
+        self.status.clone().or_else(|| pod.status.clone()).unwrap_or_default()
+    }
+
+    fn has_ended(&self, pod: &Pod) -> bool {
+        let ended = |status: Option<&PodStatus>| {
+            status.is_some_and(|status| Phase::read(status.phase.as_deref()).is_terminal())
+        };
+        ended(self.status.as_ref()) || ended(pod.status.as_ref())
+    }
+
+    /// The cloud may have changed what this node said (a node that was silent has its pods marked not ready): then it
+    /// is said again.
+    fn notice_foreign_changes(&mut self, pod: &Pod) {
+        let (Some(ours), Some(theirs)) = (&self.status, &pod.status) else { return };
+        let ready = |status: &PodStatus| {
+            let found = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+            found.map(|condition| condition.status.clone())
+        };
+        if ours.phase != theirs.phase || ready(ours) != ready(theirs) {
+            self.submitted = false;
+        }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    /// The time from now until `at`, at least a moment.
+    pub(super) fn until(&self, at: Timestamp) -> Duration {
+        let left = at.duration_since(self.now());
+        Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(10))
+    }
+}
+
+pub(super) fn is_ending(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Resolves when the pod is to end.
+async fn ending(order: &mut watch::Receiver<Order>) {
+    loop {
+        if order.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let now = order.borrow_and_update().clone();
+        match now {
+            Order::Gone => return,
+            Order::Run(object) if object.parse::<Pod>().is_ok_and(|pod| is_ending(&pod)) => return,
+            Order::Run(_) => {}
+        }
+    }
+}
+
+/// Resolves when the pod is to end sooner than in `grace`.
+async fn sooner(order: &mut watch::Receiver<Order>, grace: Duration) {
+    loop {
+        if order.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let now = order.borrow_and_update().clone();
+        match now {
+            Order::Gone => {}
+            Order::Run(object) if object.parse::<Pod>().is_ok_and(|pod| spec::grace(&pod) < grace) => return,
+            Order::Run(_) => {}
+        }
+    }
+}
+
+/// The addresses of a pod's sandbox, or the node's for pods in its network.
+pub(super) fn ips(
+    context: &Context,
+    spec: &PodSpec,
+    sandbox: Option<&super::observed::Sandbox>,
+) -> Vec<String> {
+    match spec.host_network {
+        Some(true) => context.machine.node_ips.clone(),
+        _ => sandbox.map(|sandbox| sandbox.ips.clone()).unwrap_or_default(),
+    }
+}

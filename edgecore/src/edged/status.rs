@@ -1,0 +1,105 @@
+//! The status of a pod: computed from its spec and what the runtime holds, sent as a patch when it changed. Pure.
+
+pub mod conditions;
+pub mod containers;
+pub mod patch;
+pub mod phase;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::pods::observed::Observed;
+use super::pods::resources;
+
+/// Why a container could not be started; kept until it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The waiting reason the API shows: `ErrImagePull`, `CrashLoopBackOff`, ...
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Everything a status depends on.
+pub struct View<'a> {
+    pub pod: &'a Pod,
+    pub spec: &'a PodSpec,
+    pub observed: &'a Observed,
+    pub failures: &'a BTreeMap<String, Failure>,
+    /// The status computed before, or the stored one after a start.
+    pub previous: &'a PodStatus,
+    /// Ids of running containers whose readiness probe has not succeeded.
+    pub unready: &'a BTreeSet<String>,
+    /// Ids of running containers whose startup probe has not succeeded.
+    pub starting: &'a BTreeSet<String>,
+    /// `containerd`, `cri-o`: the scheme of container ids.
+    pub runtime_name: &'a str,
+    pub node_ips: &'a [String],
+    pub now: Timestamp,
+    /// The pod is being stopped for good: its containers will not come back.
+    pub ending: bool,
+}
+
+/// The status as the API should show it.
+pub fn compute(view: &View<'_>) -> PodStatus {
+    let init = containers::statuses(view, containers::Group::Init);
+    let regular = containers::statuses(view, containers::Group::Regular);
+    let phase = phase::sticky(view, phase::of(view.spec, &init, &regular, view.ending));
+    let same_phase = view.previous.phase.as_deref() == Some(phase.as_str());
+    let ips = pod_ips(view);
+    let sandbox_ready = view.observed.sandboxes.first().is_some_and(|sandbox| sandbox.ready);
+    let conditions = conditions::compute(&conditions::Facts {
+        spec: view.spec,
+        phase,
+        init: &init,
+        regular: &regular,
+        sandbox_ready: sandbox_ready && !ips.is_empty(),
+        previous: view.previous.conditions.as_deref().unwrap_or_default(),
+        now: view.now,
+    });
+    PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        reason: view.previous.reason.clone().filter(|_| same_phase),
+        message: view.previous.message.clone().filter(|_| same_phase),
+        conditions: Some(conditions),
+        init_container_statuses: Some(init).filter(|list| !list.is_empty()),
+        container_statuses: Some(regular).filter(|list| !list.is_empty()),
+        host_ip: view.node_ips.first().cloned(),
+        host_ips: some_list(view.node_ips.iter().map(|ip| HostIP { ip: ip.clone() })),
+        pod_ip: ips.first().cloned(),
+        pod_ips: some_list(ips.into_iter().map(|ip| PodIP { ip })),
+        qos_class: Some(resources::qos(view.spec).as_str().to_owned()),
+        start_time: Some(view.previous.start_time.clone().unwrap_or_else(|| whole_seconds(view.now))),
+        ..PodStatus::default()
+    }
+}
+
+fn some_list<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    Some(items.collect::<Vec<_>>()).filter(|list| !list.is_empty())
+}
+
+/// The sandbox's addresses; the node's for pods in its network; the last known ones once the sandbox is gone.
+fn pod_ips(view: &View<'_>) -> Vec<String> {
+    let sandbox = view.observed.sandboxes.first();
+    if view.spec.host_network == Some(true) {
+        return if sandbox.is_some() { view.node_ips.to_vec() } else { Vec::new() };
+    }
+    match sandbox {
+        Some(sandbox) if !sandbox.ips.is_empty() => sandbox.ips.clone(),
+        Some(sandbox) if !sandbox.ready => {
+            view.previous.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Kubernetes writes whole seconds.
+pub fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+#[cfg(test)]
+#[path = "status/tests.rs"]
+mod tests;

@@ -1,0 +1,37 @@
+//! The operating system this node runs on, behind a trait with a recorded double.
+//!
+//! Reads only: /proc, /sys, os-release, machine id, file system sizes, the address of the default route. Facts are
+//! computed from those texts by pure functions in [`facts`].
+
+pub mod facts;
+mod linux;
+mod recorded;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+pub use linux::Linux;
+pub use recorded::Recorded;
+
+/// Size and use of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub bytes: u64,
+    pub available: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// What is read of the host.
+pub trait Host: Send + Sync {
+    /// The text of a small file.
+    fn text(&self, path: &str) -> io::Result<String>;
+    /// Names in a folder.
+    fn names(&self, path: &str) -> io::Result<Vec<String>>;
+    fn disk(&self, path: &Path) -> io::Result<Disk>;
+    fn cpus(&self) -> u32;
+    fn kernel_release(&self) -> String;
+    /// The address packets to the world would leave from.
+    fn default_address(&self) -> Option<IpAddr>;
+}

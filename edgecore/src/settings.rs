@@ -1,0 +1,216 @@
+//! `edgecore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::config::edgecore::{EdgeCoreConfig, Edged};
+use message::NodeName;
+
+use crate::edged::{self, CgroupDriver};
+use crate::edgehub::{self, CertificateFiles, Enrollment, Secret};
+
+/// Everything the program needs, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub database: PathBuf,
+    pub hub: edgehub::Settings,
+    /// `None`: the module is off.
+    pub edged: Option<edged::Settings>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BadSettings(pub Vec<String>);
+
+/// Collects problems while values are read.
+struct Checker {
+    problems: Vec<String>,
+}
+
+impl Checker {
+    fn problem(&mut self, key: &str, text: impl std::fmt::Display) {
+        self.problems.push(format!("{key}: {text}"));
+    }
+
+    /// An address that may be absent.
+    fn address(&mut self, key: &str, text: &str) -> Option<std::net::IpAddr> {
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = text.parse();
+        if parsed.is_err() {
+            self.problem(key, format!("{text:?} is not an IP address"));
+        }
+        parsed.ok()
+    }
+
+    /// A duration as Go writes it.
+    fn duration(&mut self, key: &str, text: &str) -> Duration {
+        match go_duration(text) {
+            Some(duration) if !duration.is_zero() => duration,
+            _ => {
+                self.problem(key, format!("{text:?} is not a duration such as 10s or 1m30s"));
+                Duration::from_secs(1)
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// `config_file` is where a used join token is blanked.
+    pub fn check(config: &EdgeCoreConfig, config_file: &Path) -> Result<Settings, BadSettings> {
+        let mut checker = Checker { problems: Vec::new() };
+        let host_name = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        let name = match config.modules.edged.hostname_override.as_str() {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
+        let node = NodeName::new(&name).map_err(|error| {
+            checker.problem("modules.edged.hostnameOverride", &error);
+            BadSettings(checker.problems.clone())
+        })?;
+        let hub = hub(config, &node, config_file, &mut checker);
+        let edged = config.modules.edged.enable.then(|| edged(&config.modules.edged, &node, &mut checker));
+        if !checker.problems.is_empty() {
+            return Err(BadSettings(checker.problems));
+        }
+        Ok(Settings { database: PathBuf::from(&config.database.data_source), hub, edged })
+    }
+}
+
+fn hub(
+    config: &EdgeCoreConfig,
+    node: &NodeName,
+    config_file: &Path,
+    checker: &mut Checker,
+) -> edgehub::Settings {
+    let hub = &config.modules.edge_hub;
+    for (key, value) in
+        [("heartbeat", hub.heartbeat), ("websocket.handshakeTimeout", hub.websocket.handshake_timeout)]
+    {
+        if value == 0 {
+            checker.problem(&format!("modules.edgeHub.{key}"), "must be greater than 0");
+        }
+    }
+    if !hub.websocket.enable {
+        checker
+            .problem("modules.edgeHub.websocket.enable", "must be true: this version has no other transport");
+    }
+    let server = &hub.websocket.server;
+    if !server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+        checker.problem("modules.edgeHub.websocket.server", format!("{server:?} is not host:port"));
+    }
+    if !hub.http_server.starts_with("https://") {
+        checker.problem("modules.edgeHub.httpServer", format!("{:?} is not an https URL", hub.http_server));
+    }
+    edgehub::Settings {
+        node: node.clone(),
+        project_id: hub.project_id.clone(),
+        server: server.clone(),
+        handshake_timeout: Duration::from_secs(hub.websocket.handshake_timeout.into()),
+        heartbeat: Duration::from_secs(hub.heartbeat.max(1).into()),
+        enrollment: Enrollment {
+            server: hub.http_server.clone(),
+            files: CertificateFiles {
+                ca: PathBuf::from(&hub.tls_ca_file),
+                certificate: PathBuf::from(&hub.tls_cert_file),
+                key: PathBuf::from(&hub.tls_private_key_file),
+            },
+            token: (!hub.token.is_empty()).then(|| Secret(hub.token.clone())),
+            token_file: PathBuf::from(&hub.token_file),
+            config_file: Some(config_file.to_owned()),
+        },
+    }
+}
+
+fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> edged::Settings {
+    let kubelet = &config.tailored_kubelet_config;
+    let key = |name: &str| format!("modules.edged.tailoredKubeletConfig.{name}");
+    if !kubelet.container_runtime_endpoint.starts_with("unix://") {
+        let text = format!("{:?} is not a unix:// socket", kubelet.container_runtime_endpoint);
+        checker.problem(&key("containerRuntimeEndpoint"), text);
+    }
+    let cgroup_driver = match kubelet.cgroup_driver.as_str() {
+        "systemd" => CgroupDriver::Systemd,
+        "cgroupfs" => CgroupDriver::Cgroupfs,
+        other => {
+            checker.problem(&key("cgroupDriver"), format!("{other:?} is neither cgroupfs nor systemd"));
+            CgroupDriver::Cgroupfs
+        }
+    };
+    let servers = kubelet.cluster_dns.clone().unwrap_or_default();
+    edged::Settings {
+        node_ip: checker.address("modules.edged.nodeIP", &config.node_ip),
+        root_dir: PathBuf::from(&config.root_directory),
+        pod_logs_dir: PathBuf::from(&kubelet.pod_logs_dir),
+        runtime_endpoint: kubelet.container_runtime_endpoint.clone(),
+        cgroup_driver,
+        cgroup_root: kubelet.cgroup_root.clone(),
+        labels: config.node_labels.clone(),
+        max_pods: kubelet.max_pods,
+        register_schedulable: config.register_schedulable,
+        cluster_dns: servers
+            .iter()
+            .filter_map(|server| checker.address(&key("clusterDNS"), server))
+            .collect(),
+        cluster_domain: kubelet.cluster_domain.clone(),
+        resolv_conf: PathBuf::from(&kubelet.resolv_conf),
+        status_interval: checker
+            .duration(&key("nodeStatusUpdateFrequency"), &kubelet.node_status_update_frequency),
+        status_report_interval: checker
+            .duration(&key("nodeStatusReportFrequency"), &kubelet.node_status_report_frequency),
+        lease_seconds: kubelet.node_lease_duration_seconds,
+        report_events: config.report_event,
+        ..edged::Settings::with_defaults(node.clone())
+    }
+}
+
+/// A duration in Go's form: numbers with units h, m, s, ms.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let (unit, length) = match rest {
+            _ if rest.starts_with("ms") => (0.001, 2),
+            _ if rest.starts_with('s') => (1.0, 1),
+            _ if rest.starts_with('m') => (60.0, 1),
+            _ if rest.starts_with('h') => (3600.0, 1),
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number * unit).ok()?;
+        rest = &rest[length..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_durations_read_as_go_reads_them() {
+        for (text, seconds) in
+            [("10s", 10.0), ("1m30s", 90.0), ("1h0m0s", 3600.0), ("500ms", 0.5), ("1.5s", 1.5)]
+        {
+            assert_eq!(go_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        assert_eq!(go_duration("10"), None);
+        assert_eq!(go_duration("ten s"), None);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        assert!(Settings::check(&config, Path::new("x")).is_ok());
+        config.modules.edge_hub.websocket.server = "nowhere".into();
+        config.modules.edge_hub.heartbeat = 0;
+        config.modules.edged.node_ip = "here".into();
+        config.modules.edged.tailored_kubelet_config.cgroup_driver = "none".into();
+        let problems = Settings::check(&config, Path::new("x")).unwrap_err().0;
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+}
