@@ -1,1 +1,51 @@
-fn main() {}
+//! `cargo xtask`: the one front door for building, showing, testing and measuring.
+#![allow(clippy::print_stdout)] // A tool for people at a terminal.
+
+mod bench;
+mod build;
+mod demo;
+mod deps;
+mod packages;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the main job on this machine: a pod and a device from kubectl to an edge node.
+    Demo(demo::Flags),
+    /// Run every check and test.
+    Test(test::Flags),
+    /// Measure; prints a table and a last line `RESULT {json}`.
+    Bench(bench::Flags),
+    /// Check who imports whom (ARCHITECTURE.md).
+    Deps,
+    /// Install the Debian packages that demo and test need.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let result = match Flags::parse().command {
+        Command::Demo(flags) => demo::run(&flags),
+        Command::Test(flags) => test::run(&flags),
+        Command::Bench(flags) => bench::run(&flags),
+        Command::Deps => deps::run(),
+        Command::Setup => packages::ensure(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nError: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Running cargo.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use harness::programs::Programs;
+
+/// The workspace's root folder.
+pub fn root() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).map_or(own.clone(), PathBuf::from)
+}
+
+/// Runs cargo in the workspace; its output goes to the terminal.
+pub fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(arguments).current_dir(root()).status().context("running cargo")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// True if `cargo <name>` exists.
+pub fn has_subcommand(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(format!("cargo-{name}")).is_file())
+}
+
+/// The target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The programs people install, as release builds.
+pub fn release() -> Result<Programs> {
+    cargo(&[
+        "build", "--release", "--quiet", "-p", "cloudcore", "-p", "edgecore", "-p", "keadm", "-p", "mapper-virtual",
+    ])?;
+    Programs::in_folder(&target().join("release"))
+}
