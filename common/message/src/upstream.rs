@@ -217,6 +217,8 @@ impl Upstream {
             Upstream::Ask(request @ (Request::PatchPodStatus { .. } | Request::PatchNodeStatus { .. })) => {
                 Some(request.route().1)
             }
+            // Reports carry every twin of the device, so the newest says all that the older ones said.
+            Upstream::TwinReport { namespace, name, .. } => Some(format!("device/{namespace}/{name}/twin")),
             Upstream::DeviceState { namespace, name, .. } => Some(format!("device/{namespace}/{name}/state")),
             _ => None,
         }

@@ -24,7 +24,7 @@ pub enum FileError {
 /// Writes `bytes` under a temporary name, syncs, then renames over `path`. Creates missing folders (0700).
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
             .create(folder)?;
         let mut temporary = path.as_os_str().to_owned();

@@ -61,13 +61,24 @@ impl Outbox {
     /// Keeps a message until the cloud answers it. Returns once it is on disk. A state submitted again replaces the
     /// one still waiting.
     pub async fn submit(&self, item: Upstream) -> Result<(), SubmitError> {
+        self.submit_with(item, |_| Ok(())).await
+    }
+
+    /// Like [`Outbox::submit`], with more statements in the same transaction: both happen or neither.
+    pub async fn submit_with<F>(&self, item: Upstream, also: F) -> Result<(), SubmitError>
+    where
+        F: FnOnce(&Transaction<'_>) -> store::rusqlite::Result<()> + Send + 'static,
+    {
         let (stream, limit) = stream(&item);
         let merge_key = item.coalesce_key();
         let text = message::encode(&item.to_message(daemon::clock::unix_ms()));
         let (added, dropped) = (self.added.clone(), self.dropped.clone());
         self.store
             .write_then(
-                move |tx| insert(tx, stream, limit, merge_key, &text),
+                move |tx| {
+                    also(tx)?;
+                    insert(tx, stream, limit, merge_key, &text)
+                },
                 move |over| {
                     dropped.fetch_add(*over, Ordering::Relaxed);
                     added.notify_one();

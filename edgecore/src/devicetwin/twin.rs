@@ -1,0 +1,384 @@
+//! One device's twin: expected and actual value of each property, with versions. Pure (spec/devices.md 3.4, 3.6).
+//!
+//! Differences from KubeEdge, all its "Better" lines: values may be any UTF-8 up to [`MAX_VALUE`]; a value that did not
+//! change is not a change; an absent value never ends the worker.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Longest value, in bytes.
+pub const MAX_VALUE: usize = 64 * 1024;
+/// Longest property name, in characters.
+const MAX_NAME: usize = 128;
+/// Most properties of a device: a client that makes up names is stopped here.
+const MAX_PROPERTIES: usize = 1024;
+
+/// Type of a twin that was deleted: its row stays as a tombstone, so that its versions go on.
+const DELETED: &str = "deleted";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Version {
+    pub cloud: i64,
+    pub edge: i64,
+}
+
+/// A value and when it was set (Unix ms, this node's clock).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub value: String,
+    pub at: i64,
+    pub version: Version,
+}
+
+/// One property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    pub expected: Option<Side>,
+    pub actual: Option<Side>,
+    /// What the device says it was told; reported to the cloud as `observedDesired`.
+    pub observed: Option<String>,
+    pub optional: bool,
+    /// string, int, float, boolean, or `deleted`.
+    pub kind: String,
+}
+
+impl Twin {
+    fn is_deleted(&self) -> bool {
+        self.kind == DELETED
+    }
+
+    fn new(kind: &str) -> Twin {
+        Twin { expected: None, actual: None, observed: None, optional: true, kind: kind.to_owned() }
+    }
+
+    /// The form of documents, results and get answers: no versions.
+    fn document(&self) -> Value {
+        let mut out = Map::new();
+        for (name, side) in [("expected", &self.expected), ("actual", &self.actual)] {
+            if let Some(side) = side {
+                out.insert(name.to_owned(), json!({"value": side.value, "metadata": {"timestamp": side.at}}));
+            }
+        }
+        out.insert("optional".to_owned(), Value::Bool(self.optional));
+        out.insert("metadata".to_owned(), json!({"type": self.kind}));
+        Value::Object(out)
+    }
+}
+
+/// What a client asks for one property; `None` deletes it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wanted {
+    pub expected: Option<WantedSide>,
+    pub actual: Option<WantedSide>,
+    pub optional: Option<bool>,
+    pub metadata: Option<WantedType>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WantedSide {
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WantedType {
+    #[serde(rename = "type")]
+    pub name: String,
+}
+
+/// A refusal, as published on the result topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: u16,
+    pub reason: String,
+}
+
+pub fn bad_request(reason: impl Into<String>) -> Refusal {
+    Refusal { code: 400, reason: reason.into() }
+}
+
+/// What an update did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// `twin` of the result topic: only the sides that were given.
+    pub result: Map<String, Value>,
+    /// `twin` of the document topic.
+    pub document: Map<String, Value>,
+    /// Properties whose stored row changed.
+    pub changed: Vec<String>,
+}
+
+/// All properties of one device.
+#[derive(Clone, Debug, Default)]
+pub struct Twins(pub BTreeMap<String, Twin>);
+
+impl Twins {
+    /// A local update (MQTT or DMI). Everything is checked before anything is changed.
+    pub fn update(&mut self, wanted: &BTreeMap<String, Option<Wanted>>, now: i64) -> Result<Outcome, Refusal> {
+        for (name, wanted) in wanted {
+            self.check(name, wanted.as_ref())?;
+        }
+        let mut outcome = Outcome::default();
+        for (name, wanted) in wanted {
+            let before = self.0.get(name).cloned();
+            let result = match wanted {
+                None => self.delete(name, now),
+                Some(wanted) => self.set(name, wanted, now),
+            };
+            outcome.result.insert(name.clone(), result);
+            let after = self.0.get(name);
+            let visible = |twin: Option<&Twin>| twin.filter(|twin| !twin.is_deleted()).map(Twin::document);
+            if before.as_ref() != after {
+                outcome.changed.push(name.clone());
+            }
+            let last = visible(before.as_ref());
+            let current = visible(after);
+            outcome.document.insert(name.clone(), json!({"last": last, "current": current}));
+        }
+        Ok(outcome)
+    }
+
+    /// The cloud's desired value, set as expected. True if it changed.
+    pub fn desire(&mut self, name: &str, value: &str, kind: &str, now: i64) -> bool {
+        if check_name(name).is_err() || value.len() > MAX_VALUE {
+            return false;
+        }
+        let twin = self.0.entry(name.to_owned()).or_insert_with(|| Twin::new(kind));
+        if twin.is_deleted() {
+            twin.kind = kind.to_owned();
+        }
+        put(&mut twin.expected, value, now)
+    }
+
+    fn check(&self, name: &str, wanted: Option<&Wanted>) -> Result<(), Refusal> {
+        check_name(name)?;
+        let stored = self.0.get(name);
+        let Some(wanted) = wanted else {
+            return match stored {
+                Some(twin) if !twin.optional => Err(bad_request(format!("twin {name} is not optional"))),
+                _ => Ok(()),
+            };
+        };
+        if stored.is_none() && self.0.len() >= MAX_PROPERTIES {
+            return Err(bad_request(format!("the device has {MAX_PROPERTIES} twins already")));
+        }
+        let kind = kind_of(stored, wanted);
+        for side in [&wanted.expected, &wanted.actual].into_iter().flatten() {
+            match &side.value {
+                Some(value) => check_value(&kind, value)?,
+                None => return Err(bad_request(format!("twin {name}: value is missing"))),
+            }
+        }
+        if stored.is_none_or(Twin::is_deleted) && wanted.expected.is_none() && wanted.actual.is_none() {
+            return Err(bad_request(format!("twin {name}: a new twin needs a value")));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, wanted: &Wanted, now: i64) -> Value {
+        let kind = kind_of(self.0.get(name), wanted);
+        let twin = self.0.entry(name.to_owned()).or_insert_with(|| Twin::new(&kind));
+        twin.kind = kind;
+        if wanted.optional == Some(false) {
+            twin.optional = false;
+        }
+        if let Some(value) = wanted.expected.as_ref().and_then(|side| side.value.as_deref()) {
+            put(&mut twin.expected, value, now);
+            twin.observed = Some(value.to_owned());
+        }
+        if let Some(value) = wanted.actual.as_ref().and_then(|side| side.value.as_deref()) {
+            put(&mut twin.actual, value, now);
+        }
+        let mut result = twin.document();
+        if let Some(fields) = result.as_object_mut() {
+            for (side, given) in [("expected", wanted.expected.is_some()), ("actual", wanted.actual.is_some())] {
+                if !given {
+                    fields.remove(side);
+                }
+            }
+        }
+        result
+    }
+
+    fn delete(&mut self, name: &str, now: i64) -> Value {
+        if let Some(twin) = self.0.get_mut(name).filter(|twin| !twin.is_deleted()) {
+            for side in [&mut twin.expected, &mut twin.actual].into_iter().flatten() {
+                *side = Side { value: String::new(), at: now, version: bumped(side.version) };
+            }
+            twin.observed = None;
+            twin.kind = DELETED.to_owned();
+        }
+        Value::Null
+    }
+
+    /// `twin` of a get answer.
+    pub fn documents(&self) -> Map<String, Value> {
+        let living = self.0.iter().filter(|(_, twin)| !twin.is_deleted());
+        living.map(|(name, twin)| (name.clone(), twin.document())).collect()
+    }
+
+    /// (`twin`, `delta`) of the delta topic; `None` when nothing differs.
+    pub fn delta(&self) -> Option<(Map<String, Value>, Map<String, Value>)> {
+        let mut twins = Map::new();
+        let mut delta = Map::new();
+        for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
+            let Some(expected) = twin.expected.as_ref().filter(|side| !side.value.is_empty()) else { continue };
+            twins.insert(name.clone(), twin.document());
+            if twin.actual.as_ref().is_none_or(|actual| actual.value != expected.value) {
+                delta.insert(name.clone(), Value::String(expected.value.clone()));
+            }
+        }
+        (!delta.is_empty()).then_some((twins, delta))
+    }
+
+    /// `twin` of a report to the cloud: every living twin, with versions (spec/devices.md 2.4).
+    pub fn report(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
+            let mut fields = Map::new();
+            if let (Some(observed), Some(expected)) = (&twin.observed, &twin.expected) {
+                let side = json!({"value": observed, "metadata": {"timestamp": expected.at}});
+                fields.insert("expected".to_owned(), side);
+                fields.insert("expected_version".to_owned(), json!(expected.version));
+            }
+            if let Some(actual) = &twin.actual {
+                let side = json!({"value": actual.value, "metadata": {"timestamp": actual.at}});
+                fields.insert("actual".to_owned(), side);
+                fields.insert("actual_version".to_owned(), json!(actual.version));
+            }
+            if fields.is_empty() {
+                continue;
+            }
+            fields.insert("optional".to_owned(), Value::Bool(twin.optional));
+            fields.insert("metadata".to_owned(), json!({"type": twin.kind}));
+            out.insert(name.clone(), Value::Object(fields));
+        }
+        out
+    }
+}
+
+fn bumped(version: Version) -> Version {
+    Version { edge: version.edge + 1, ..version }
+}
+
+/// Sets a side. True if its value changed.
+fn put(side: &mut Option<Side>, value: &str, now: i64) -> bool {
+    match side {
+        Some(current) if current.value == value => false,
+        Some(current) => {
+            *current = Side { value: value.to_owned(), at: now, version: bumped(current.version) };
+            true
+        }
+        None => {
+            *side = Some(Side { value: value.to_owned(), at: now, version: Version { cloud: 0, edge: 1 } });
+            true
+        }
+    }
+}
+
+/// The stored type wins; a deleted twin takes the new one.
+fn kind_of(stored: Option<&Twin>, wanted: &Wanted) -> String {
+    let given = wanted.metadata.as_ref().map(|metadata| metadata.name.as_str()).filter(|name| !name.is_empty());
+    match stored {
+        Some(twin) if !twin.is_deleted() => twin.kind.clone(),
+        _ => given.unwrap_or("string").to_owned(),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_.,:/@#".contains(c);
+    if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(legal) {
+        let rule = "The key of twin must only contain upper or lowercase letters, number, english, and special letter - _ . , : / @ # and the length of key should be less than 128 bytes";
+        return Err(bad_request(rule));
+    }
+    Ok(())
+}
+
+fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
+    if value.len() > MAX_VALUE {
+        return Err(bad_request(format!("The value of twin must have at most {MAX_VALUE} bytes")));
+    }
+    match kind {
+        "string" | "" | "bytes" => Ok(()),
+        "int" | "integer" if value.parse::<i64>().is_err() => Err(bad_request("the value is not int or integer")),
+        "float" | "double" if value.parse::<f64>().is_err() => Err(bad_request("the value is not float")),
+        "boolean" if value != "true" && value != "false" => {
+            Err(bad_request("the bool value must be true or false"))
+        }
+        "int" | "integer" | "float" | "double" | "boolean" => Ok(()),
+        _ => Err(bad_request("the value type is not allowed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(twins: &mut Twins, text: &str, now: i64) -> Result<Outcome, Refusal> {
+        twins.update(&serde_json::from_str(text).unwrap(), now)
+    }
+
+    #[test]
+    fn a_recorded_update_gives_the_recorded_result_and_document() {
+        let mut twins = Twins::default();
+        let first = r#"{"temperature":{"actual":{"value":"36.6"},"metadata":{"type":"string"}}}"#;
+        let outcome = update(&mut twins, first, 1795222427820).unwrap();
+        let written = r#"{"temperature":{"actual":{"value":"36.6","metadata":{"timestamp":1795222427820}},"optional":true,"metadata":{"type":"string"}}}"#;
+        assert_eq!(Value::Object(outcome.result), serde_json::from_str::<Value>(written).unwrap());
+        let second = first.replace("36.6", "37.1");
+        let outcome = update(&mut twins, &second, 1795222444904).unwrap();
+        let written = r#"{"temperature":{"last":{"actual":{"value":"36.6","metadata":{"timestamp":1795222427820}},"optional":true,"metadata":{"type":"string"}},"current":{"actual":{"value":"37.1","metadata":{"timestamp":1795222444904}},"optional":true,"metadata":{"type":"string"}}}}"#;
+        assert_eq!(Value::Object(outcome.document), serde_json::from_str::<Value>(written).unwrap());
+        let report = &twins.report()["temperature"];
+        assert_eq!(report["actual_version"], json!({"cloud": 0, "edge": 2}));
+    }
+
+    #[test]
+    fn an_unchanged_value_is_no_change_and_a_bad_one_changes_nothing() {
+        let mut twins = Twins::default();
+        let text = r#"{"n":{"actual":{"value":"1"},"metadata":{"type":"int"}}}"#;
+        assert_eq!(update(&mut twins, text, 1).unwrap().changed, ["n"]);
+        assert!(update(&mut twins, text, 2).unwrap().changed.is_empty());
+        for bad in [
+            r#"{"n":{"actual":{"value":"x"}}}"#,
+            r#"{"ok":{"actual":{"value":"1"}},"bad name":{"actual":{"value":"1"}}}"#,
+            r#"{"n":{"actual":{}}}"#,
+            r#"{"new":{}}"#,
+            r#"{"new":{"actual":{"value":"1"},"metadata":{"type":"odd"}}}"#,
+        ] {
+            assert_eq!(update(&mut twins, bad, 3).unwrap_err().code, 400, "{bad}");
+        }
+        assert_eq!(twins.0.len(), 1);
+        assert_eq!(twins.0["n"].actual.as_ref().unwrap().at, 1);
+    }
+
+    #[test]
+    fn a_desired_value_makes_a_delta_until_the_actual_value_meets_it() {
+        let mut twins = Twins::default();
+        assert!(twins.desire("setpoint", "60", "int", 1));
+        assert!(!twins.desire("setpoint", "60", "int", 2));
+        let (shown, delta) = twins.delta().unwrap();
+        assert_eq!(delta["setpoint"], "60");
+        assert!(shown.contains_key("setpoint"));
+        assert!(twins.report().is_empty(), "a desire nobody observed is not reported back");
+        update(&mut twins, r#"{"setpoint":{"actual":{"value":"60"}}}"#, 3).unwrap();
+        assert!(twins.delta().is_none());
+    }
+
+    #[test]
+    fn a_deleted_twin_is_gone_from_sight_and_keeps_its_versions() {
+        let mut twins = Twins::default();
+        update(&mut twins, r#"{"a":{"actual":{"value":"1"}}}"#, 1).unwrap();
+        let outcome = update(&mut twins, r#"{"a":null}"#, 2).unwrap();
+        assert_eq!(outcome.result["a"], Value::Null);
+        assert_eq!(outcome.document["a"]["current"], Value::Null);
+        assert!(twins.documents().is_empty());
+        update(&mut twins, r#"{"a":{"actual":{"value":"2"}}}"#, 3).unwrap();
+        assert_eq!(twins.0["a"].actual.as_ref().unwrap().version.edge, 3);
+    }
+}
