@@ -15,6 +15,7 @@ mod discovery;
 mod dispatch;
 mod keys;
 mod openapi;
+mod protobuf;
 mod registry;
 mod render;
 mod request;

@@ -105,6 +105,7 @@ pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
         return serde_saphyr::from_str(text).map_err(|error| bad(error.to_string()));
     }
     match content_type {
+        crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body),
         "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => {}
         other if other.ends_with("+json") => {}
         other => return Err(Status::unsupported_media_type(other, "application/json, application/yaml")),
