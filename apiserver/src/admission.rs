@@ -113,7 +113,8 @@ pub(crate) fn custom(served: &Served, value: &mut Value, name: &str, strict: boo
     if strict {
         let unknown = schema::unknown_fields(value, schema);
         if !unknown.is_empty() {
-            let fields: Vec<String> = unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
+            let fields: Vec<String> =
+                unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
             return Err(Status::bad_request(format!("strict decoding error: {}", fields.join(", "))));
         }
     }

@@ -41,8 +41,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) fn of(chain: Option<&[CertificateDer<'_>]>, verifier: &dyn ClientCertVerifier, now: i64) -> Peer {
-        let Some((leaf, intermediates)) = chain.and_then(<[_]>::split_first) else { return Peer::NoCertificate };
+    pub(crate) fn of(
+        chain: Option<&[CertificateDer<'_>]>,
+        verifier: &dyn ClientCertVerifier,
+        now: i64,
+    ) -> Peer {
+        let Some((leaf, intermediates)) = chain.and_then(<[_]>::split_first) else {
+            return Peer::NoCertificate;
+        };
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unsigned_abs()));
         if verifier.verify_client_cert(leaf, intermediates, time).is_err() {
             return Peer::Foreign;
@@ -98,7 +104,11 @@ fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
     };
     let (names, mut groups) = (texts("impersonate-user"), texts("impersonate-group"));
     let Some(name) = names.into_iter().next() else {
-        return if groups.is_empty() { Ok(user) } else { Err(Status::bad_request("impersonated groups without a user")) };
+        return if groups.is_empty() {
+            Ok(user)
+        } else {
+            Err(Status::bad_request("impersonated groups without a user"))
+        };
     };
     if !user.is_master() {
         return Err(Status::forbidden(&user.name, "impersonate", "", "users", &name));
@@ -120,7 +130,9 @@ pub(crate) fn authorise(user: &User, verb: &str, path: &RequestPath, raw: &str) 
     }
     match path {
         RequestPath::Resource(resource)
-            if resource.group.ends_with("k8s.io") && resource.resource.starts_with("self") && verb == "create" =>
+            if resource.group.ends_with("k8s.io")
+                && resource.resource.starts_with("self")
+                && verb == "create" =>
         {
             Ok(())
         }

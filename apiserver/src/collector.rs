@@ -102,7 +102,11 @@ async fn purge(context: &Context, key: &Key) -> Result<(), Status> {
     let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
     let value = stored.value()?;
     let previous = Traits::of(&key.resource, &value);
-    match context.storage.commit(key.clone(), Change::Delete { value, expected: stored.revision, previous }).await {
+    match context
+        .storage
+        .commit(key.clone(), Change::Delete { value, expected: stored.revision, previous })
+        .await
+    {
         Ok(_) | Err(WriteError::Missing | WriteError::Stale | WriteError::Exists) => Ok(()),
         Err(WriteError::Store(status)) => Err(status),
     }
@@ -150,19 +154,28 @@ async fn try_sweep(context: &Context) -> Result<(), Status> {
 
 /// Takes the owner `uid` out of its dependents, so that they survive it.
 pub(crate) async fn release_dependents(context: &Context, uid: &str) -> Result<(), Status> {
-    for key in context.storage.dependents(uid).await? {
-        let Some(stored) = context.storage.get(&key).await? else { continue };
-        let mut value = stored.value()?;
-        let previous = Traits::of(&key.resource, &value);
-        if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
-            owners.retain(|owner| object::text(owner, "/uid") != uid);
+    // A dependent that was changed meanwhile is still in the index and is tried again.
+    loop {
+        let dependents = context.storage.dependents(uid).await?;
+        if dependents.is_empty() {
+            return Ok(());
         }
-        let change = Change::Update { value, expected: stored.revision, previous };
-        match context.storage.commit(key, change).await {
-            Err(WriteError::Store(status)) => return Err(status),
-            // Changed or gone in the meantime: its owner is then looked at again when it is gone.
-            Ok(_) | Err(_) => {}
+        for key in dependents {
+            release(context, key, uid).await?;
         }
     }
-    Ok(())
+}
+
+async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
+    let mut value = stored.value()?;
+    let previous = Traits::of(&key.resource, &value);
+    if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
+        owners.retain(|reference| object::text(reference, "/uid") != owner);
+    }
+    let change = Change::Update { value, expected: stored.revision, previous };
+    match context.storage.commit(key, change).await {
+        Err(WriteError::Store(status)) => Err(status),
+        Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
 }

@@ -60,7 +60,10 @@ const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list",
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// (name, kind, verbs) of the subresources of a resource.
-fn subresources(resource: &Resource, version: &Version) -> Vec<(&'static str, String, &'static [&'static str])> {
+fn subresources(
+    resource: &Resource,
+    version: &Version,
+) -> Vec<(&'static str, String, &'static [&'static str])> {
     let mut found: Vec<(&str, String, &[&str])> = Vec::new();
     if version.status {
         found.push(("status", resource.kind.clone(), &STATUS_VERBS));

@@ -108,8 +108,7 @@ async fn resource(
     if misplaced || unplaced {
         return Err(Status::no_such_path());
     }
-    let target =
-        Target { served, namespace: path.namespace, name: path.name, subresource: path.subresource };
+    let target = Target { served, namespace: path.namespace, name: path.name, subresource: path.subresource };
     let call = verbs::Call { context, target, query, parts };
     match (call.parts.method.clone(), call.target.name.is_empty(), call.target.subresource.is_empty()) {
         (Method::GET, true, _) => verbs::read::list(call).await,

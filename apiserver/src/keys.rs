@@ -32,7 +32,8 @@ pub(crate) struct Keys {
     admin: Identity,
 }
 
-const NAMES: [&str; 5] = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+const NAMES: [&str; 5] =
+    ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 const LIFETIME: i64 = 365 * DAY;
 const SECRET_BYTES: usize = 32;
 
@@ -58,8 +59,8 @@ impl Keys {
         };
         let serving = authority.issue(&profile("kube-apiserver", None, names, Usage::Server), now)?;
         files::write_identity(&folder.join("apiserver.crt"), &folder.join("apiserver.key"), &serving)?;
-        let admin =
-            authority.issue(&profile("kubernetes-admin", Some("system:masters"), vec![], Usage::Client), now)?;
+        let admin = authority
+            .issue(&profile("kubernetes-admin", Some("system:masters"), vec![], Usage::Client), now)?;
         files::write_identity(&folder.join("admin.crt"), &folder.join("admin.key"), &admin)?;
         let token_secret = secret(&folder.join("sa.key"))?;
         Ok(Keys { ca: authority.certificate().to_vec(), serving, token_secret, admin })
@@ -81,7 +82,8 @@ impl Keys {
              client-certificate-data: {certificate}\n    client-key-data: {key}\n"
         );
         // A bare file name has no folder that could be synced.
-        let path = std::path::absolute(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
+        let path =
+            std::path::absolute(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
         Ok(files::write_atomic(&path, text.as_bytes(), 0o600)?)
     }
 }
@@ -93,7 +95,8 @@ fn authority(folder: &Path, now: i64) -> Result<Authority, KeysError> {
         return Ok(Authority::from_der(identity.certificate(), &identity.key_sec1().ok_or(KeysError::Pem)?)?);
     }
     let authority = Authority::generate(Some("causeway"), now)?;
-    let identity = Identity::from_der(authority.certificate(), authority.key_sec1()).map_err(|_| KeysError::Pem)?;
+    let identity =
+        Identity::from_der(authority.certificate(), authority.key_sec1()).map_err(|_| KeysError::Pem)?;
     files::write_identity(&certificate, &key, &identity)?;
     Ok(authority)
 }

@@ -12,7 +12,8 @@ use crate::respond::{self, Answer};
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 pub(crate) fn answer(context: &Context, path: &str, headers: &HeaderMap) -> Result<Answer, Status> {
-    let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let accept =
+        headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     match path.strip_prefix("/openapi/").unwrap_or_default() {
         // Zero bytes are an empty gnostic Document.
         "v2" if accept.contains("proto-openapi.spec.v2") => Ok(respond::bytes(200, V2_PROTOBUF, "")),
@@ -72,7 +73,10 @@ fn group_version(context: &Context, wanted: &str) -> Result<Value, Status> {
                 "delete": operation("delete", &["dryRun"]),
             });
             paths.insert(format!("{collection}/{{name}}"), item);
-            paths.insert(collection, json!({ "get": operation("list", &[]), "post": operation("post", &write) }));
+            paths.insert(
+                collection,
+                json!({ "get": operation("list", &[]), "post": operation("post", &write) }),
+            );
             let name = format!("{}.{}.{}", reversed(&resource.group), version.name, resource.kind);
             let mut schema = version.schema.clone().unwrap_or_else(|| json!({ "type": "object" }));
             schema["x-kubernetes-group-version-kind"] = json!([gvk]);

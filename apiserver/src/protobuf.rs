@@ -35,37 +35,69 @@ type Field = (u64, &'static str, Kind);
 fn fields(message: &str) -> Option<&'static [Field]> {
     Some(match message {
         "ObjectMeta" => &[
-            (1, "name", Text), (2, "generateName", Text), (3, "namespace", Text), (4, "selfLink", Text), (5, "uid", Text),
-            (6, "resourceVersion", Text), (7, "generation", Integer), (8, "creationTimestamp", Time),
-            (9, "deletionTimestamp", Time), (10, "deletionGracePeriodSeconds", Integer), (11, "labels", TextMap),
-            (12, "annotations", TextMap), (13, "ownerReferences", Messages("OwnerReference")),
-            (14, "finalizers", Texts), (17, "managedFields", Ignored),
+            (1, "name", Text),
+            (2, "generateName", Text),
+            (3, "namespace", Text),
+            (4, "selfLink", Text),
+            (5, "uid", Text),
+            (6, "resourceVersion", Text),
+            (7, "generation", Integer),
+            (8, "creationTimestamp", Time),
+            (9, "deletionTimestamp", Time),
+            (10, "deletionGracePeriodSeconds", Integer),
+            (11, "labels", TextMap),
+            (12, "annotations", TextMap),
+            (13, "ownerReferences", Messages("OwnerReference")),
+            (14, "finalizers", Texts),
+            (17, "managedFields", Ignored),
         ],
         "OwnerReference" => &[
-            (1, "kind", Text), (3, "name", Text), (4, "uid", Text), (5, "apiVersion", Text), (6, "controller", Flag),
+            (1, "kind", Text),
+            (3, "name", Text),
+            (4, "uid", Text),
+            (5, "apiVersion", Text),
+            (6, "controller", Flag),
             (7, "blockOwnerDeletion", Flag),
         ],
-        "v1/Namespace" => &[(1, "metadata", META), (2, "spec", Message("NamespaceSpec")), (3, "status", Ignored)],
-        "NamespaceSpec" => &[(1, "finalizers", Texts)],
-        "v1/ConfigMap" => {
-            &[(1, "metadata", META), (2, "data", TextMap), (3, "binaryData", BytesMap), (4, "immutable", Flag)]
+        "v1/Namespace" => {
+            &[(1, "metadata", META), (2, "spec", Message("NamespaceSpec")), (3, "status", Ignored)]
         }
+        "NamespaceSpec" => &[(1, "finalizers", Texts)],
+        "v1/ConfigMap" => &[
+            (1, "metadata", META),
+            (2, "data", TextMap),
+            (3, "binaryData", BytesMap),
+            (4, "immutable", Flag),
+        ],
         "v1/Secret" => &[
-            (1, "metadata", META), (2, "data", BytesMap), (3, "type", Text), (4, "stringData", TextMap),
+            (1, "metadata", META),
+            (2, "data", BytesMap),
+            (3, "type", Text),
+            (4, "stringData", TextMap),
             (5, "immutable", Flag),
         ],
         "v1/ServiceAccount" => &[
-            (1, "metadata", META), (2, "secrets", Messages("ObjectReference")),
-            (3, "imagePullSecrets", Messages("LocalObjectReference")), (4, "automountServiceAccountToken", Flag),
+            (1, "metadata", META),
+            (2, "secrets", Messages("ObjectReference")),
+            (3, "imagePullSecrets", Messages("LocalObjectReference")),
+            (4, "automountServiceAccountToken", Flag),
         ],
         "ObjectReference" => &[
-            (1, "kind", Text), (2, "namespace", Text), (3, "name", Text), (4, "uid", Text), (5, "apiVersion", Text),
-            (6, "resourceVersion", Text), (7, "fieldPath", Text),
+            (1, "kind", Text),
+            (2, "namespace", Text),
+            (3, "name", Text),
+            (4, "uid", Text),
+            (5, "apiVersion", Text),
+            (6, "resourceVersion", Text),
+            (7, "fieldPath", Text),
         ],
         "LocalObjectReference" => &[(1, "name", Text)],
         "v1/DeleteOptions" | "policy/v1/DeleteOptions" | "DeleteOptions" => &[
-            (1, "gracePeriodSeconds", Integer), (2, "preconditions", Message("Preconditions")),
-            (3, "orphanDependents", Flag), (4, "propagationPolicy", Text), (5, "dryRun", Texts),
+            (1, "gracePeriodSeconds", Integer),
+            (2, "preconditions", Message("Preconditions")),
+            (3, "orphanDependents", Flag),
+            (4, "propagationPolicy", Text),
+            (5, "dryRun", Texts),
         ],
         "Preconditions" => &[(1, "uid", Text), (2, "resourceVersion", Text)],
         "policy/v1/Eviction" => &[(1, "metadata", META), (2, "deleteOptions", Message("DeleteOptions"))],
@@ -73,10 +105,13 @@ fn fields(message: &str) -> Option<&'static [Field]> {
             &[(1, "metadata", META), (2, "spec", Message("TokenRequestSpec")), (3, "status", Ignored)]
         }
         "TokenRequestSpec" => &[
-            (1, "audiences", Texts), (3, "boundObjectRef", Message("BoundObjectReference")),
+            (1, "audiences", Texts),
+            (3, "boundObjectRef", Message("BoundObjectReference")),
             (4, "expirationSeconds", Integer),
         ],
-        "BoundObjectReference" => &[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)],
+        "BoundObjectReference" => {
+            &[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)]
+        }
         "authorization.k8s.io/v1/SelfSubjectAccessReview" => {
             &[(1, "metadata", META), (2, "spec", Message("AccessReviewSpec")), (3, "status", Ignored)]
         }
@@ -85,8 +120,15 @@ fn fields(message: &str) -> Option<&'static [Field]> {
             (2, "nonResourceAttributes", Message("NonResourceAttributes")),
         ],
         "ResourceAttributes" => &[
-            (1, "namespace", Text), (2, "verb", Text), (3, "group", Text), (4, "version", Text), (5, "resource", Text),
-            (6, "subresource", Text), (7, "name", Text), (8, "fieldSelector", Ignored), (9, "labelSelector", Ignored),
+            (1, "namespace", Text),
+            (2, "verb", Text),
+            (3, "group", Text),
+            (4, "version", Text),
+            (5, "resource", Text),
+            (6, "subresource", Text),
+            (7, "name", Text),
+            (8, "fieldSelector", Ignored),
+            (9, "labelSelector", Ignored),
         ],
         "NonResourceAttributes" => &[(1, "path", Text), (2, "verb", Text)],
         "authentication.k8s.io/v1/SelfSubjectReview" => &[(1, "metadata", META), (2, "status", Ignored)],
@@ -99,7 +141,10 @@ fn fields(message: &str) -> Option<&'static [Field]> {
             &[(1, "metadata", META), (2, "rules", Messages("PolicyRule"))]
         }
         "PolicyRule" => &[
-            (1, "verbs", Texts), (2, "apiGroups", Texts), (3, "resources", Texts), (4, "resourceNames", Texts),
+            (1, "verbs", Texts),
+            (2, "apiGroups", Texts),
+            (3, "resources", Texts),
+            (4, "resourceNames", Texts),
             (5, "nonResourceURLs", Texts),
         ],
         "rbac.authorization.k8s.io/v1/RoleBinding" | "rbac.authorization.k8s.io/v1/ClusterRoleBinding" => {
@@ -117,7 +162,10 @@ const MAGIC: &[u8] = b"k8s\0";
 /// Reads a body as the JSON it stands for.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, Status> {
     let refused = |what: String| {
-        Status::unsupported_media_type(&format!("{MEDIA_TYPE} ({what})"), "application/json, application/yaml")
+        Status::unsupported_media_type(
+            &format!("{MEDIA_TYPE} ({what})"),
+            "application/json, application/yaml",
+        )
     };
     let broken = || Status::bad_request("the object provided is unrecognized: broken protobuf");
     let unknown = body.strip_prefix(MAGIC).ok_or_else(broken)?;
@@ -212,7 +260,8 @@ fn message(bytes: &[u8], known: &[Field]) -> Result<Value, Failure> {
     let mut out = Map::new();
     for part in Parts(bytes) {
         let (number, wire) = part.ok_or(Failure::Broken)?;
-        let (_, name, kind) = known.iter().find(|(known, ..)| *known == number).ok_or(Failure::Unknown(number))?;
+        let (_, name, kind) =
+            known.iter().find(|(known, ..)| *known == number).ok_or(Failure::Unknown(number))?;
         set(&mut out, name, *kind, wire)?;
     }
     Ok(Value::Object(out))
@@ -304,7 +353,10 @@ mod tests {
     fn a_config_map_reads_as_json() {
         let raw = [field(1, &field(1, b"c")), field(2, &[field(1, b"k"), field(2, b"v")].concat())].concat();
         let value = parse(&envelope("ConfigMap", &raw)).unwrap();
-        assert_eq!(value, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}}));
+        assert_eq!(
+            value,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}})
+        );
     }
 
     #[test]

@@ -55,7 +55,12 @@ impl Version {
 impl Resource {
     /// `pods` or `deployments.apps`: the key in storage and in messages.
     pub(crate) fn key(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        let shared = self.group == crate::events::GROUP;
+        if self.group.is_empty() || shared {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 }
 
@@ -66,7 +71,11 @@ impl Served {
 
     pub(crate) fn api_version(&self) -> String {
         let version = &self.version().name;
-        if self.resource.group.is_empty() { version.clone() } else { format!("{}/{version}", self.resource.group) }
+        if self.resource.group.is_empty() {
+            version.clone()
+        } else {
+            format!("{}/{version}", self.resource.group)
+        }
     }
 
     /// True for the built-in resource of this plural in the core group.

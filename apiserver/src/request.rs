@@ -35,10 +35,9 @@ impl Query {
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         match self.get(name) {
             "" => Ok(None),
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|_| Status::bad_request(format!("query parameter {name}: {text:?} is not a number"))),
+            text => text.parse().map(Some).map_err(|_| {
+                Status::bad_request(format!("query parameter {name}: {text:?} is not a number"))
+            }),
         }
     }
 
@@ -46,7 +45,9 @@ impl Query {
         match self.get("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(Status::bad_request(format!("Unsupported value for dryRun: {other:?}, supported: \"All\""))),
+            other => Err(Status::bad_request(format!(
+                "Unsupported value for dryRun: {other:?}, supported: \"All\""
+            ))),
         }
     }
 
@@ -79,7 +80,8 @@ pub(crate) async fn body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Statu
 where
     B: http_body::Body<Data = Bytes, Error = hyper::Error>,
 {
-    let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let declared =
+        headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > MAX_BODY as u64) {
         return Err(Status::too_large(MAX_BODY));
     }
@@ -93,7 +95,8 @@ where
 }
 
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value =
+        headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 

@@ -46,7 +46,8 @@ impl Printer {
         if resource.custom {
             return Printer::Custom(custom::Columns::of(&served.version().columns));
         }
-        let (columns, cells): (Vec<Column>, Cells) = match (resource.group.as_str(), resource.plural.as_str()) {
+        let (columns, cells): (Vec<Column>, Cells) = match (resource.group.as_str(), resource.plural.as_str())
+        {
             ("", "pods") => (pods::columns(), pods::cells),
             ("", "nodes") => (nodes::columns(), nodes::cells),
             ("", "configmaps") => (cluster::columns(&["Data"]), cluster::config_map),
@@ -54,13 +55,17 @@ impl Printer {
             ("", "namespaces") => (cluster::columns(&["Status"]), cluster::namespace),
             ("", "serviceaccounts") => (cluster::columns(&["Secrets"]), cluster::service_account),
             ("", "services") => (cluster::service_columns(), cluster::service),
-            ("", "events") => (cluster::event_columns(), cluster::event),
+            ("" | crate::events::GROUP, "events") => (cluster::event_columns(), cluster::event),
             ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
-            ("apiextensions.k8s.io", _) => (vec![Column::name(), Column::text("Created At")], cluster::definition),
+            ("apiextensions.k8s.io", _) => {
+                (vec![Column::name(), Column::text("Created At")], cluster::definition)
+            }
             ("apps", "deployments") => {
                 (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)
             }
-            ("apps", "replicasets") => (workloads::columns(&["Desired", "Current", "Ready"]), workloads::replica_set),
+            ("apps", "replicasets") => {
+                (workloads::columns(&["Desired", "Current", "Ready"]), workloads::replica_set)
+            }
             ("apps", "statefulsets") => (workloads::columns(&["Ready"]), workloads::stateful_set),
             ("apps", "daemonsets") => (
                 workloads::columns(&["Desired", "Current", "Ready", "Up-to-date", "Available"]),

@@ -60,7 +60,8 @@ pub(crate) async fn verify(context: &Context, token: &str) -> Result<User, Statu
             return Err(Status::unauthorized());
         }
     }
-    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
+    let groups =
+        ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
     Ok(User {
         name: text(&claims, "/sub").to_owned(),
         uid: text(bound, "/serviceaccount/uid").to_owned(),
@@ -85,8 +86,10 @@ pub(crate) async fn issue(context: &Context, account: &Value, request: &Value) -
         given => given.to_vec(),
     };
     let (now, seconds) = (clock::unix_seconds(), wanted.min(LONGEST));
-    let mut bound = json!({ "namespace": namespace, "serviceaccount": { "name": name, "uid": uid(account) } });
-    if let Some(reference) = request.pointer("/spec/boundObjectRef").filter(|reference| reference.is_object()) {
+    let mut bound =
+        json!({ "namespace": namespace, "serviceaccount": { "name": name, "uid": uid(account) } });
+    if let Some(reference) = request.pointer("/spec/boundObjectRef").filter(|reference| reference.is_object())
+    {
         let (field, object) = bound_object(context, namespace, reference).await?;
         bound[field] = object;
     }
@@ -98,11 +101,13 @@ pub(crate) async fn issue(context: &Context, account: &Value, request: &Value) -
     let mut answer = request.clone();
     answer["kind"] = json!("TokenRequest");
     answer["apiVersion"] = json!("authentication.k8s.io/v1");
-    answer["metadata"] = json!({ "name": name, "namespace": namespace, "creationTimestamp": clock::rfc3339(clock::now()) });
+    answer["metadata"] =
+        json!({ "name": name, "namespace": namespace, "creationTimestamp": clock::rfc3339(clock::now()) });
     answer["spec"] = json!({
         "audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": request.pointer("/spec/boundObjectRef"),
     });
-    answer["status"] = json!({ "token": context.signer.sign(&claims), "expirationTimestamp": clock::rfc3339(expires) });
+    answer["status"] =
+        json!({ "token": context.signer.sign(&claims), "expirationTimestamp": clock::rfc3339(expires) });
     Ok(answer)
 }
 
@@ -121,7 +126,12 @@ async fn bound_object(
     let found = found.ok_or_else(|| Status::not_found("", resource, name))?.value()?;
     let wanted = text(reference, "/uid");
     if !wanted.is_empty() && wanted != uid(&found) {
-        return Err(Status::conflict("", resource, name, "the UID in the bound object reference does not match"));
+        return Err(Status::conflict(
+            "",
+            resource,
+            name,
+            "the UID in the bound object reference does not match",
+        ));
     }
     Ok((field, json!({ "name": name, "uid": uid(&found) })))
 }

@@ -57,6 +57,7 @@ pub(crate) struct Watch {
     queue: VecDeque<Bytes>,
     bookmarks: bool,
     bookmarked: i64,
+    next_bookmark: Instant,
     deadline: Instant,
 }
 
@@ -81,6 +82,7 @@ impl Watch {
             queue: VecDeque::new(),
             bookmarks: options.bookmarks,
             bookmarked: 0,
+            next_bookmark: Instant::now() + BOOKMARK_EVERY,
             deadline: Instant::now() + options.timeout,
         };
         match options.start {
@@ -144,7 +146,7 @@ impl Watch {
     async fn receive(&mut self) {
         let bookmark_due = async {
             match self.bookmarks {
-                true => tokio::time::sleep(BOOKMARK_EVERY).await,
+                true => tokio::time::sleep_until(self.next_bookmark).await,
                 false => std::future::pending().await,
             }
         };
@@ -158,15 +160,26 @@ impl Watch {
             },
             () = tokio::time::sleep_until(self.deadline) => {
                 if self.bookmarks {
+                    self.catch_up();
                     self.bookmark(false);
                 }
                 self.ended = true;
             }
             () = bookmark_due => {
+                self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                self.catch_up();
                 if self.reached > self.bookmarked {
                     self.bookmark(false);
                 }
             }
+        }
+    }
+
+    /// Moves over revisions of other resources, so that a quiet watch does not grow too old to be resumed.
+    fn catch_up(&mut self) {
+        let announced = self.context.storage.announced();
+        if self.live.is_empty() {
+            self.reached = self.reached.max(announced);
         }
     }
 
@@ -180,9 +193,8 @@ impl Watch {
         if self.scope.namespace.as_ref().is_some_and(|namespace| *namespace != key.namespace) {
             return;
         }
-        let selects = |traits: &crate::storage::Traits| {
-            traits.match_selectors(&self.scope.labels, &self.scope.fields)
-        };
+        let selects =
+            |traits: &crate::storage::Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
         let before = event.previous.as_ref().is_some_and(selects);
         let now = event.kind != EventKind::Deleted && selects(&event.traits);
         match (before, now) {

@@ -50,7 +50,9 @@ fn container(container: &mut Json, host_network: bool) {
         }
     }
     for entry in maps_in(container, "env") {
-        if let Some(Value::Object(field)) = entry.get_mut("valueFrom").and_then(|from| from.get_mut("fieldRef")) {
+        if let Some(Value::Object(field)) =
+            entry.get_mut("valueFrom").and_then(|from| from.get_mut("fieldRef"))
+        {
             set_default(field, "apiVersion", "v1");
         }
     }
@@ -91,7 +93,9 @@ fn http_get(request: &mut Json) {
 }
 
 fn probe(probe: &mut Json) {
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if probe.get(key).is_some_and(|value| *value == 0) {
             probe.remove(key);
         }
@@ -146,7 +150,11 @@ mod tests {
     #[test]
     fn images_without_a_fixed_tag_are_always_pulled() {
         for (image, latest) in [
-            ("nginx", true), ("nginx:latest", true), ("nginx:1", false), ("r:5000/nginx", true), ("r:5000/n:1", false),
+            ("nginx", true),
+            ("nginx:latest", true),
+            ("nginx:1", false),
+            ("r:5000/nginx", true),
+            ("r:5000/n:1", false),
             ("nginx@sha256:0", false),
         ] {
             assert_eq!(is_latest(image), latest, "{image}");

@@ -82,7 +82,11 @@ fn container(at: &str, container: &Value, volumes: &[String], causes: &mut Vec<C
         let number = port["containerPort"].as_i64();
         if number.is_none_or(|number| !(1..=65_535).contains(&number)) {
             let detail = "must be between 1 and 65535, inclusive";
-            causes.push(Cause::invalid(format!("{at}.ports[{index}].containerPort"), &port["containerPort"], detail));
+            causes.push(Cause::invalid(
+                format!("{at}.ports[{index}].containerPort"),
+                &port["containerPort"],
+                detail,
+            ));
         }
     }
     for (index, entry) in list(container, "/env").iter().enumerate() {
@@ -90,7 +94,11 @@ fn container(at: &str, container: &Value, volumes: &[String], causes: &mut Vec<C
             causes.push(Cause::required(format!("{at}.env[{index}].name"), ""));
         }
         if entry.get("value").is_some_and(|value| !value.is_string() && !value.is_null()) {
-            causes.push(Cause::type_invalid(format!("{at}.env[{index}].value"), &entry["value"], "must be a string"));
+            causes.push(Cause::type_invalid(
+                format!("{at}.env[{index}].value"),
+                &entry["value"],
+                "must be a string",
+            ));
         }
     }
     let mut paths = Vec::new();
@@ -108,7 +116,11 @@ fn container(at: &str, container: &Value, volumes: &[String], causes: &mut Vec<C
             causes.push(Cause::required(format!("{at}.volumeMounts[{index}].mountPath"), ""));
         } else if paths.contains(&path) {
             let detail = "must be unique";
-            causes.push(Cause::invalid(format!("{at}.volumeMounts[{index}].mountPath"), &json!(path), detail));
+            causes.push(Cause::invalid(
+                format!("{at}.volumeMounts[{index}].mountPath"),
+                &json!(path),
+                detail,
+            ));
         }
         paths.push(path);
     }

@@ -32,7 +32,9 @@ fn qos(spec: &Value) -> &'static str {
     let amounts = |container: &Value, kind: &str| -> Map<String, Value> {
         let all = container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object).cloned();
         let counted = all.unwrap_or_default().into_iter();
-        counted.filter(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && milli(amount) != Some(0)).collect()
+        counted
+            .filter(|(name, amount)| matches!(name.as_str(), "cpu" | "memory") && milli(amount) != Some(0))
+            .collect()
     };
     let containers = list(spec, "/containers").iter().chain(list(spec, "/initContainers"));
     let (mut any, mut guaranteed) = (false, true);
@@ -65,7 +67,9 @@ fn milli(amount: &Value) -> Option<i128> {
 /// Puts back fields that an update may leave out.
 pub(super) fn keep(old: &Value, new: &mut Value) {
     for field in ["serviceAccountName", "serviceAccount", "nodeName"] {
-        if let (None, Some(value), true) = (new["spec"].get(field), old["spec"].get(field), new["spec"].is_object()) {
+        if let (None, Some(value), true) =
+            (new["spec"].get(field), old["spec"].get(field), new["spec"].is_object())
+        {
             new["spec"][field] = value.clone();
         }
     }
@@ -76,7 +80,10 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let kept = list(old, "/spec/tolerations").iter().all(|one| list(new, "/spec/tolerations").contains(one));
     if !kept {
-        causes.push(Cause::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+        causes.push(Cause::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
     if mutable_removed(&old["spec"]) != mutable_removed(&new["spec"]) {
         causes.push(Cause::forbidden(
@@ -114,7 +121,10 @@ mod tests {
         assert_eq!(qos(&spec(json!({}))), "BestEffort");
         assert_eq!(qos(&spec(json!({"requests": {"cpu": "1"}}))), "Burstable");
         assert_eq!(qos(&spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}}))), "Guaranteed");
-        assert_eq!(qos(&spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}))), "Burstable");
+        assert_eq!(
+            qos(&spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}))),
+            "Burstable"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Giving a pod its service account and the volume with its token.
 
-use apimachinery::object::{self, maps_in, set_default, text};
 use apimachinery::Status;
+use apimachinery::object::{self, maps_in, set_default, text};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -52,7 +52,9 @@ fn mount(spec: &mut serde_json::Map<String, Value>) {
     let mut mounted = false;
     for list in ["containers", "initContainers"] {
         for container in maps_in(spec, list) {
-            let Value::Array(mounts) = container.entry("volumeMounts").or_insert_with(|| json!([])) else { continue };
+            let Value::Array(mounts) = container.entry("volumeMounts").or_insert_with(|| json!([])) else {
+                continue;
+            };
             if mounts.iter().all(|mount| text(mount, "/mountPath") != MOUNT) {
                 mounts.push(json!({ "name": volume, "readOnly": true, "mountPath": MOUNT }));
                 mounted = true;

@@ -43,7 +43,14 @@ const TABLE: &[Line] = &[
     ("node.k8s.io/v1", "runtimeclasses", "RuntimeClass", CLUSTER, PLAIN, &[]),
     ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", NAMESPACED, STATUS, &["pdb"]),
     ("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", CLUSTER, PLAIN, &["pc"]),
-    ("certificates.k8s.io/v1", "certificatesigningrequests", "CertificateSigningRequest", CLUSTER, STATUS, &["csr"]),
+    (
+        "certificates.k8s.io/v1",
+        "certificatesigningrequests",
+        "CertificateSigningRequest",
+        CLUSTER,
+        STATUS,
+        &["csr"],
+    ),
     ("storage.k8s.io/v1", "storageclasses", "StorageClass", CLUSTER, PLAIN, &["sc"]),
     ("storage.k8s.io/v1", "csidrivers", "CSIDriver", CLUSTER, PLAIN, &[]),
     ("storage.k8s.io/v1", "csinodes", "CSINode", CLUSTER, PLAIN, &[]),
@@ -52,7 +59,14 @@ const TABLE: &[Line] = &[
     ("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding", NAMESPACED, PLAIN, &[]),
     ("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", CLUSTER, PLAIN, &[]),
     ("rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding", CLUSTER, PLAIN, &[]),
-    ("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", CLUSTER, STATUS, &["crd", "crds"]),
+    (
+        "apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        CLUSTER,
+        STATUS,
+        &["crd", "crds"],
+    ),
 ];
 
 /// Resources that are only ever created, never stored: (apiVersion, plural, kind).
@@ -89,6 +103,7 @@ pub(crate) fn split(api_version: &str) -> (&str, &str) {
 }
 
 fn category(plural: &str) -> Vec<String> {
-    let all = ["pods", "services", "deployments", "daemonsets", "replicasets", "statefulsets", "jobs", "cronjobs"];
+    let all =
+        ["pods", "services", "deployments", "daemonsets", "replicasets", "statefulsets", "jobs", "cronjobs"];
     if all.contains(&plural) { vec!["all".to_owned()] } else { vec![] }
 }

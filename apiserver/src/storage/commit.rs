@@ -14,9 +14,17 @@ use apimachinery::Status;
 pub(crate) enum Change {
     Create(Value),
     /// Replaces the object if its revision is `expected`.
-    Update { value: Value, expected: i64, previous: Traits },
+    Update {
+        value: Value,
+        expected: i64,
+        previous: Traits,
+    },
     /// Removes the object if its revision is `expected`; `value` is its last state.
-    Delete { value: Value, expected: i64, previous: Traits },
+    Delete {
+        value: Value,
+        expected: i64,
+        previous: Traits,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +81,9 @@ fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::R
         (Change::Create(_), Some(_)) => return Ok(Err(WriteError::Exists)),
         (Change::Create(value), None) => (EventKind::Added, value, None),
         (Change::Update { .. } | Change::Delete { .. }, None) => return Ok(Err(WriteError::Missing)),
-        (Change::Update { expected, .. } | Change::Delete { expected, .. }, Some(found)) if expected != found => {
+        (Change::Update { expected, .. } | Change::Delete { expected, .. }, Some(found))
+            if expected != found =>
+        {
             return Ok(Err(WriteError::Stale));
         }
         (Change::Update { value, previous, .. }, Some(_)) => (EventKind::Modified, value, Some(previous)),

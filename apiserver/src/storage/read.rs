@@ -128,8 +128,9 @@ impl Storage {
                 "SELECT resource, namespace, name, revision, body, kind, previous FROM log
                  WHERE resource = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
             )?;
-            let events =
-                statement.query_map(params![resource, since, REPLAY], logged)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let events = statement
+                .query_map(params![resource, since, REPLAY], logged)?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
             let full = events.len() as i64 == REPLAY;
             let reached = events.last().filter(|_| full).map_or(revision, |event| event.stored.revision);
             Ok(Replay::Events(events, reached))

@@ -17,17 +17,34 @@ pub(crate) struct Traits {
 fn selectable(resource: &str) -> &'static [&'static str] {
     match resource {
         "pods" => &[
-            "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-            "status.phase", "status.podIP", "status.nominatedNodeName",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
         ],
         "nodes" => &["spec.unschedulable"],
         "namespaces" => &["status.phase"],
         "secrets" => &["type"],
         "services" => &["spec.clusterIP", "spec.type"],
-        "events" | "events.events.k8s.io" => &[
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-            "reportingComponent", "source", "type", "regarding.kind", "regarding.namespace", "regarding.name",
+        "events" => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
             "regarding.uid",
         ],
         "certificatesigningrequests.certificates.k8s.io" => &["spec.signerName"],
@@ -42,10 +59,13 @@ pub(crate) fn supports_field(resource: &str, field: &str) -> bool {
 impl Traits {
     pub(crate) fn of(resource: &str, object: &Value) -> Traits {
         let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-        let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+        let labels =
+            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
         let mut fields = BTreeMap::new();
         for field in ["metadata.name", "metadata.namespace"].iter().chain(selectable(resource)) {
-            let value = object.pointer(&format!("/{}", field.replace('.', "/")));
+            // The name that events.k8s.io has for it.
+            let stored = field.replace("regarding.", "involvedObject.");
+            let value = object.pointer(&format!("/{}", stored.replace('.', "/")));
             let value = match (value, *field) {
                 (Some(Value::String(text)), _) => text.clone(),
                 (Some(Value::Bool(flag)), _) => flag.to_string(),

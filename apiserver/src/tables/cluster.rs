@@ -85,9 +85,13 @@ pub(super) fn event_columns() -> Vec<Column> {
 
 pub(super) fn event(object: &Value, now: i64) -> Vec<Value> {
     let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
-    let last = times.iter().map(|pointer| text(object, pointer)).find(|time| !time.is_empty()).unwrap_or_default();
-    let about =
-        format!("{}/{}", text(object, "/involvedObject/kind").to_lowercase(), text(object, "/involvedObject/name"));
+    let last =
+        times.iter().map(|pointer| text(object, pointer)).find(|time| !time.is_empty()).unwrap_or_default();
+    let about = format!(
+        "{}/{}",
+        text(object, "/involvedObject/kind").to_lowercase(),
+        text(object, "/involvedObject/name")
+    );
     vec![
         json!(since(last, now)),
         json!(text(object, "/type")),

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 use super::{Column, age, or_none, own_name, since};
 
 pub(super) fn columns() -> Vec<Column> {
-    let mut columns = vec![Column::name(), Column::text("Ready"), Column::text("Status"), Column::text("Restarts"), Column::text("Age")];
+    let mut columns = vec![
+        Column::name(),
+        Column::text("Ready"),
+        Column::text("Status"),
+        Column::text("Restarts"),
+        Column::text("Age"),
+    ];
     columns.extend(["IP", "Node", "Nominated Node", "Readiness Gates"].map(Column::wide));
     columns
 }
@@ -27,7 +33,8 @@ fn reason(status: &Value) -> Option<String> {
 }
 
 fn restartable(pod: &Value, name: &str) -> bool {
-    let declared = list(pod, "/spec/initContainers").iter().find(|container| text(container, "/name") == name);
+    let declared =
+        list(pod, "/spec/initContainers").iter().find(|container| text(container, "/name") == name);
     declared.is_some_and(|container| text(container, "/restartPolicy") == "Always")
 }
 
@@ -64,7 +71,8 @@ fn status(pod: &Value) -> String {
                 status = reason;
             }
         }
-        let running = statuses.iter().any(|one| one["ready"] == true && one.pointer("/state/running").is_some());
+        let running =
+            statuses.iter().any(|one| one["ready"] == true && one.pointer("/state/running").is_some());
         if status == "Completed" && running {
             let conditions = list(pod, "/status/conditions");
             let ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
@@ -80,23 +88,32 @@ fn status(pod: &Value) -> String {
 
 fn restarts(pod: &Value, now: i64) -> String {
     let statuses = list(pod, "/status/containerStatuses");
-    let sidecars = list(pod, "/status/initContainerStatuses").iter().filter(|one| restartable(pod, text(one, "/name")));
+    let sidecars =
+        list(pod, "/status/initContainerStatuses").iter().filter(|one| restartable(pod, text(one, "/name")));
     let (mut count, mut last) = (0, "");
     for status in statuses.iter().chain(sidecars) {
         count += integer(status, "/restartCount").unwrap_or(0);
         // RFC 3339 in UTC sorts as text.
         last = last.max(text(status, "/lastState/terminated/finishedAt"));
     }
-    if count > 0 && !last.is_empty() { format!("{count} ({} ago)", since(last, now)) } else { count.to_string() }
+    if count > 0 && !last.is_empty() {
+        format!("{count} ({} ago)", since(last, now))
+    } else {
+        count.to_string()
+    }
 }
 
 fn ready(pod: &Value) -> String {
     let sidecar = |status: &&Value| restartable(pod, text(status, "/name"));
     let total = list(pod, "/spec/containers").len()
-        + list(pod, "/spec/initContainers").iter().filter(|one| text(one, "/restartPolicy") == "Always").count();
+        + list(pod, "/spec/initContainers")
+            .iter()
+            .filter(|one| text(one, "/restartPolicy") == "Always")
+            .count();
     let statuses = list(pod, "/status/containerStatuses").iter();
     let statuses = statuses.chain(list(pod, "/status/initContainerStatuses").iter().filter(sidecar));
-    let ready = statuses.filter(|one| one["ready"] == true && one.pointer("/state/running").is_some()).count();
+    let ready =
+        statuses.filter(|one| one["ready"] == true && one.pointer("/state/running").is_some()).count();
     format!("{ready}/{total}")
 }
 
@@ -138,11 +155,20 @@ mod tests {
             (json!({"status": {"phase": "Running", "containerStatuses": waiting}}), "CrashLoopBackOff"),
             (json!({"status": {"phase": "Failed", "reason": "Evicted"}}), "Evicted"),
             (json!({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}}), "Terminating"),
-            (json!({"status": {"phase": "Succeeded", "containerStatuses": [
-                {"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}]}}), "Completed"),
-            (json!({"spec": {"initContainers": [{"name": "i"}]}, "status": {"phase": "Pending", "initContainerStatuses": [
-                {"name": "i", "state": {"running": {}}}]}}), "Init:0/1"),
-            (json!({"status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}}), "ExitCode:3"),
+            (
+                json!({"status": {"phase": "Succeeded", "containerStatuses": [
+                {"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}]}}),
+                "Completed",
+            ),
+            (
+                json!({"spec": {"initContainers": [{"name": "i"}]}, "status": {"phase": "Pending", "initContainerStatuses": [
+                {"name": "i", "state": {"running": {}}}]}}),
+                "Init:0/1",
+            ),
+            (
+                json!({"status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}}),
+                "ExitCode:3",
+            ),
         ] {
             assert_eq!(status(&pod), want, "{pod}");
         }

@@ -19,7 +19,8 @@ fn ready(object: &Value) -> Value {
 }
 
 pub(super) fn deployment(object: &Value, now: i64) -> Vec<Value> {
-    let (updated, available) = (count(object, "status/updatedReplicas"), count(object, "status/availableReplicas"));
+    let (updated, available) =
+        (count(object, "status/updatedReplicas"), count(object, "status/availableReplicas"));
     vec![own_name(object), ready(object), json!(updated), json!(available), age(object, now)]
 }
 
@@ -35,7 +36,11 @@ pub(super) fn stateful_set(object: &Value, now: i64) -> Vec<Value> {
 
 pub(super) fn daemon_set(object: &Value, now: i64) -> Vec<Value> {
     let counts = [
-        "desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable",
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
     ];
     let mut cells = vec![own_name(object)];
     cells.extend(counts.iter().map(|field| json!(count(object, &format!("status/{field}")))));

@@ -41,7 +41,9 @@ async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<Options
         grace: grace.map(|seconds| seconds.max(0)),
         uid: text(&given, "/preconditions/uid").to_owned(),
         resource_version: text(&given, "/preconditions/resourceVersion").to_owned(),
-        orphan: policy == "Orphan" || given["orphanDependents"] == true || call.query.flag("orphanDependents"),
+        orphan: policy == "Orphan"
+            || given["orphanDependents"] == true
+            || call.query.flag("orphanDependents"),
         dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
     })
 }
@@ -53,7 +55,8 @@ pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<A
         Removal::Pending(stored) => call.answer(200, &stored),
         Removal::Gone(stored) => {
             let uid = stored.value()?;
-            let answer = status::deleted(&resource.group, &resource.plural, &call.target.name, object::uid(&uid));
+            let answer =
+                status::deleted(&resource.group, &resource.plural, &call.target.name, object::uid(&uid));
             Ok(respond::json(200, &answer))
         }
     }
@@ -113,7 +116,7 @@ pub(crate) async fn remove(context: &Context, target: &Target, options: &Options
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let value = stored.value()?;
         check_preconditions(target, options, &value)?;
-        if options.orphan {
+        if options.orphan && !options.dry_run {
             crate::collector::release_dependents(context, object::uid(&value)).await?;
         }
         let step = step(target, options, &value);

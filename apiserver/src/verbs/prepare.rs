@@ -32,6 +32,9 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
             served.api_version()
         )));
     }
+    if served.resource.group == crate::events::GROUP {
+        crate::events::to_stored(value);
+    }
     let map = object::as_map(value);
     map.remove("kind");
     map.remove("apiVersion");
@@ -41,9 +44,9 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
     metadata.retain(|_, value| !value.is_null());
     let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
     match (namespace.is_empty(), served.resource.namespaced) {
-        (_, true) if !namespace.is_empty() && namespace != target.namespace => {
-            Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
-        }
+        (_, true) if !namespace.is_empty() && namespace != target.namespace => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
         (_, true) => {
             metadata.insert("namespace".to_owned(), json!(target.namespace));
             Ok(())
@@ -90,7 +93,16 @@ pub(crate) fn suffix() -> String {
 pub(super) fn keep(old: &Value, new: &mut Value) {
     let old = old.get("metadata").and_then(Value::as_object);
     let metadata = object::metadata(new);
-    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"] {
+    for key in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ] {
         match old.and_then(|old| old.get(key)) {
             Some(value) => metadata.insert(key.to_owned(), value.clone()),
             None => metadata.remove(key),
@@ -122,7 +134,10 @@ pub(super) fn problems(target: &Target, value: &Value) -> Vec<Cause> {
     for (at, owner) in object::list(value, "/metadata/ownerReferences").iter().enumerate() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if text(owner, &format!("/{field}")).is_empty() {
-                causes.push(Cause::required(format!("metadata.ownerReferences[{at}].{field}"), "must not be empty"));
+                causes.push(Cause::required(
+                    format!("metadata.ownerReferences[{at}].{field}"),
+                    "must not be empty",
+                ));
             }
         }
     }

@@ -16,7 +16,8 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, Status> {
     if call.query.flag("watch") {
         return list(call).await;
     }
-    let stored = call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+    let stored =
+        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
     call.answer(200, &stored)
 }
 
@@ -42,7 +43,8 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, Status> {
     let (labels, mut fields) = call.query.selectors(&call.target.served)?;
     if !call.target.name.is_empty() {
         let selector = format!("metadata.name={}", call.target.name);
-        fields = apimachinery::FieldSelector::parse(&selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        fields =
+            apimachinery::FieldSelector::parse(&selector).map_err(|e| Status::bad_request(e.to_string()))?;
     }
     let mut scope = ListQuery {
         resource: call.target.served.resource.key(),

@@ -43,7 +43,8 @@ pub(crate) async fn answer(
         "TokenReview" => review = tokens::review(context, &review).await,
         "SelfSubjectAccessReview" => review["status"] = allowed(user.is_master()),
         "SubjectAccessReview" => {
-            review["status"] = allowed(object::list(&review, "/spec/groups").iter().any(|group| group == MASTERS));
+            review["status"] =
+                allowed(object::list(&review, "/spec/groups").iter().any(|group| group == MASTERS));
         }
         "SelfSubjectReview" => {
             review["status"] =

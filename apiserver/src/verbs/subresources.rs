@@ -23,8 +23,13 @@ pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<
 
 async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let request = call.body(body).await?;
-    let account =
-        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?.value()?;
+    let account = call
+        .context
+        .storage
+        .get(&call.target.key())
+        .await?
+        .ok_or_else(|| call.target.not_found())?
+        .value()?;
     let answer = tokens::issue(call.context, &account, &request).await?;
     Ok(respond::json(201, &answer))
 }
@@ -32,7 +37,8 @@ async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, St
 async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let binding = call.body(body).await?;
     let node = text(&binding, "/target/name");
-    let stored = call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+    let stored =
+        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
     let mut pod = stored.value()?;
     let refuse = |why: &str| Err(Status::conflict("", "pods/binding", &call.target.name, why));
     if node.is_empty() {
@@ -47,10 +53,15 @@ async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Sta
     }
     let previous = Traits::of("pods", &pod);
     pod["spec"]["nodeName"] = json!(node);
-    let mut conditions: Vec<Value> =
-        list(&pod, "/status/conditions").iter().filter(|old| old["type"] != "PodScheduled").cloned().collect();
+    let mut conditions: Vec<Value> = list(&pod, "/status/conditions")
+        .iter()
+        .filter(|old| old["type"] != "PodScheduled")
+        .cloned()
+        .collect();
     let now = clock::rfc3339(clock::now());
-    conditions.push(json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now }));
+    conditions.push(
+        json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now }),
+    );
     pod["status"]["conditions"] = Value::Array(conditions);
     let change = Change::Update { value: pod, expected: stored.revision, previous };
     let committed = call.context.storage.commit(call.target.key(), change).await;

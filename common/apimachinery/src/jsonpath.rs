@@ -95,7 +95,7 @@ fn walk<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
                 let found = field.iter().try_fold(*item, |at, key| at.get(key.as_str()));
                 match found {
                     Some(Value::String(text)) => text == wanted,
-                    Some(other) => other.to_string() == *wanted,
+                    Some(other) => serde_json::to_string(other).is_ok_and(|text| text == *wanted),
                     None => false,
                 }
             };
@@ -125,7 +125,8 @@ mod tests {
             (".status.conditions[?(@.type=='Live')].status", json!(["False"])),
             ("{.spec.gone}", json!([])),
         ] {
-            let found: Vec<Value> = JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
+            let found: Vec<Value> =
+                JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect();
             assert_eq!(Value::Array(found), want, "{path}");
         }
         assert!(JsonPath::parse(".a[x").is_err());

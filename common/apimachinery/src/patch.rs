@@ -42,18 +42,23 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> R
     let mut out = object.clone();
     match kind {
         PatchKind::Json => {
-            let patch: json_patch::Patch =
-                serde_json::from_value(patch.clone()).map_err(|error| Status::bad_request(error.to_string()))?;
+            let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+                .map_err(|error| Status::bad_request(error.to_string()))?;
             if patch.0.len() > MAX_OPERATIONS {
                 return Err(Status::too_large(MAX_OPERATIONS));
             }
             let invalid = |error: json_patch::PatchError| {
-                Status::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {error}"))
+                Status::new(
+                    422,
+                    "Invalid",
+                    format!("the server rejected our request due to an error in our request: {error}"),
+                )
             };
             json_patch::patch(&mut out, &patch).map_err(invalid)?;
         }
         PatchKind::Strategic if !builtin => {
-            let accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            let accepted =
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
             return Err(Status::unsupported_media_type("application/strategic-merge-patch+json", accepted));
         }
         PatchKind::Merge => require_map(patch).map(|()| merge(&mut out, patch))?,

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn traversal_and_broken_escapes_are_refused() {
-        for path in ["/api/v1/pods/..", "/api/v1/pods/%2e%2e", "/api/v1/pods/a%2fb", "/api/%zz", "/api/v1/%ff"] {
+        for path in
+            ["/api/v1/pods/..", "/api/v1/pods/%2e%2e", "/api/v1/pods/a%2fb", "/api/%zz", "/api/v1/%ff"]
+        {
             assert_eq!(RequestPath::parse(path), None, "{path}");
         }
         assert_eq!(RequestPath::parse("/healthz"), Some(RequestPath::Other));

@@ -2,7 +2,8 @@
 
 /// The value in thousandths, or `None` if it is not a quantity.
 pub fn milli(text: &str) -> Option<i128> {
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let split =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let factor = factor(suffix)?;
     let (sign, digits) = match number.strip_prefix('-') {
@@ -10,11 +11,15 @@ pub fn milli(text: &str) -> Option<i128> {
         None => (1, number.strip_prefix('+').unwrap_or(number)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains(['+', '-']) || whole.contains(['+', '-']) {
+    if (whole.is_empty() && fraction.is_empty())
+        || fraction.contains(['+', '-'])
+        || whole.contains(['+', '-'])
+    {
         return None;
     }
     let places = u32::try_from(fraction.len()).ok().filter(|places| *places <= 12)?;
-    let digits: i128 = if whole.len() > 20 { return None } else { format!("{whole}{fraction}").parse().ok()? };
+    let digits: i128 =
+        if whole.len() > 20 { return None } else { format!("{whole}{fraction}").parse().ok()? };
     let scaled = digits.checked_mul(factor)? / 10_i128.pow(places);
     Some(sign * scaled)
 }

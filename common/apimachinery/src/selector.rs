@@ -74,7 +74,8 @@ fn requirement(text: &str) -> Result<(String, Test), SelectorError> {
 
 fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
     if let Some(open) = text.find('(') {
-        let inner = text[open + 1..].strip_suffix(')').ok_or_else(|| SelectorError(format!("no ')' in {text:?}")))?;
+        let inner =
+            text[open + 1..].strip_suffix(')').ok_or_else(|| SelectorError(format!("no ')' in {text:?}")))?;
         let set: Vec<String> = inner.split(',').map(|item| item.trim().to_owned()).collect();
         set.iter().try_for_each(|value| check_value(value))?;
         let head = text[..open].trim_end();
@@ -94,7 +95,8 @@ fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
     }
     for (operator, greater) in [('>', true), ('<', false)] {
         if let Some((key, value)) = text.split_once(operator) {
-            let limit = value.trim().parse().map_err(|_| SelectorError(format!("{value:?} is not an integer")))?;
+            let limit =
+                value.trim().parse().map_err(|_| SelectorError(format!("{value:?} is not an integer")))?;
             return Ok((key, if greater { Test::GreaterThan(limit) } else { Test::LessThan(limit) }));
         }
     }
@@ -162,9 +164,21 @@ mod tests {
     fn label_selectors_select() {
         let object = labels(&[("app", "web"), ("tier", "1"), ("k.io/x", "")]);
         for (selector, wanted) in [
-            ("", true), ("app=web", true), ("app==web", true), ("app!=web", false), ("app", true), ("!app", false),
-            ("!gone", true), ("gone!=x", true), ("app in (api, web),tier", true), ("app notin (web)", false),
-            ("gone notin (web)", true), ("tier>0", true), ("tier<1", false), ("k.io/x=", true), ("app = api", false),
+            ("", true),
+            ("app=web", true),
+            ("app==web", true),
+            ("app!=web", false),
+            ("app", true),
+            ("!app", false),
+            ("!gone", true),
+            ("gone!=x", true),
+            ("app in (api, web),tier", true),
+            ("app notin (web)", false),
+            ("gone notin (web)", true),
+            ("tier>0", true),
+            ("tier<1", false),
+            ("k.io/x=", true),
+            ("app = api", false),
         ] {
             assert_eq!(LabelSelector::parse(selector).unwrap().matches(&object), wanted, "{selector}");
         }
@@ -177,8 +191,11 @@ mod tests {
     fn field_selectors_select() {
         let object = labels(&[("spec.nodeName", "n1"), ("status.phase", "Running")]);
         for (selector, wanted) in [
-            ("spec.nodeName=n1", true), ("spec.nodeName==n1,status.phase!=Failed", true), ("spec.nodeName=", false),
-            ("metadata.name=", true), ("spec.nodeName!=n1", false),
+            ("spec.nodeName=n1", true),
+            ("spec.nodeName==n1,status.phase!=Failed", true),
+            ("spec.nodeName=", false),
+            ("metadata.name=", true),
+            ("spec.nodeName!=n1", false),
         ] {
             assert_eq!(FieldSelector::parse(selector).unwrap().matches(&object), wanted, "{selector}");
         }

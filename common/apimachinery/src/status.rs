@@ -35,14 +35,23 @@ pub struct Cause {
 
 impl Cause {
     pub fn required(field: impl Into<String>, detail: &str) -> Cause {
-        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        let message =
+            if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
         Cause { reason: "FieldValueRequired", message, field: field.into() }
     }
     pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
-        Cause { reason: "FieldValueInvalid", message: format!("Invalid value: {value}: {detail}"), field: field.into() }
+        Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {value}: {detail}"),
+            field: field.into(),
+        }
     }
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
-        Cause { reason: "FieldValueDuplicate", message: format!("Duplicate value: {value}"), field: field.into() }
+        Cause {
+            reason: "FieldValueDuplicate",
+            message: format!("Duplicate value: {value}"),
+            field: field.into(),
+        }
     }
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Cause {
         let allowed: Vec<String> = allowed.iter().map(|name| format!("{name:?}")).collect();
@@ -75,8 +84,12 @@ impl Status {
         Status { code, reason, message: message.into(), about: None, causes: vec![], retry_after: None }
     }
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
-        let about =
-            About { group: group.to_owned(), kind: kind.to_owned(), name: name.to_owned(), uid: String::new() };
+        let about = About {
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: String::new(),
+        };
         self.about = Some(Box::new(about));
         self
     }
@@ -125,12 +138,14 @@ impl Status {
         Status::new(409, "AlreadyExists", message).about(group, resource, name)
     }
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Status {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
         Status::new(409, "Conflict", message).about(group, resource, name)
     }
     /// The write was based on an old resourceVersion.
     pub fn stale(group: &str, resource: &str, name: &str) -> Status {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Status::conflict(group, resource, name, why)
     }
     pub fn expired(message: impl Into<String>) -> Status {
@@ -141,13 +156,15 @@ impl Status {
         Status::new(413, "RequestEntityTooLarge", message)
     }
     pub fn unsupported_media_type(given: &str, accepted: &str) -> Status {
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted} (got {given:?})");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted} (got {given:?})"
+        );
         Status::new(415, "UnsupportedMediaType", message)
     }
     /// `causes` must not be empty.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Status {
-        let lines: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let lines: Vec<String> =
+            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let lines = match lines.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -59,7 +59,11 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 
 type Json = Map<String, Value>;
 
-fn merge_maps<'a>(object: &Json, patch: &'a Json, parents: &mut Vec<&'a str>) -> Result<Json, StrategicError> {
+fn merge_maps<'a>(
+    object: &Json,
+    patch: &'a Json,
+    parents: &mut Vec<&'a str>,
+) -> Result<Json, StrategicError> {
     let mut out = match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("?")) {
         None | Some("merge") => object.clone(),
         Some("replace") => Json::new(),
@@ -310,7 +314,11 @@ mod tests {
             json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "b", "x": 1}]}}),
             json!({"spec": {"containers": [{"name": "mine"}, {"name": "b", "x": 1}, {"name": "a"}]}}),
         );
-        check(json!({}), json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name"]}]}}), json!({"spec": {"volumes": [{"name": "v"}]}}));
+        check(
+            json!({}),
+            json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name"]}]}}),
+            json!({"spec": {"volumes": [{"name": "v"}]}}),
+        );
     }
 
     #[test]

@@ -43,11 +43,21 @@ fn defaults_fill_what_is_missing_at_every_depth() {
 
 #[test]
 fn what_does_not_fit_is_named() {
-    let fields = |value: Value| -> Vec<String> { validate(&value, &schema()).into_iter().map(|cause| cause.field).collect() };
-    assert!(fields(json!({"spec": {"name": "x", "count": 9_007_199_254_740_993_i64, "port": "http", "maybe": null}})).is_empty());
+    let fields = |value: Value| -> Vec<String> {
+        validate(&value, &schema()).into_iter().map(|cause| cause.field).collect()
+    };
+    assert!(
+        fields(
+            json!({"spec": {"name": "x", "count": 9_007_199_254_740_993_i64, "port": "http", "maybe": null}})
+        )
+        .is_empty()
+    );
     assert_eq!(fields(json!({"spec": {}})), ["spec.name"]);
     assert_eq!(fields(json!({"spec": {"name": ""}})), ["spec.name"]);
-    assert_eq!(fields(json!({"spec": {"name": "x", "mode": "odd", "count": -1, "port": 1.5}})), ["spec.count", "spec.mode", "spec.port"]);
+    assert_eq!(
+        fields(json!({"spec": {"name": "x", "mode": "odd", "count": -1, "port": 1.5}})),
+        ["spec.count", "spec.mode", "spec.port"]
+    );
     assert_eq!(fields(json!({"spec": {"name": "x", "list": [[{"a": "b"}]]}})), ["spec.list[0][0].a"]);
     assert_eq!(fields(json!({"spec": {"name": "x", "labels": {"l": 1}}})), ["spec.labels.l"]);
     assert_eq!(fields(json!({"spec": "x"})), ["spec"]);

@@ -76,7 +76,9 @@ fn join(path: &str, key: &str) -> String {
 }
 
 fn check_map(map: &serde_json::Map<String, Value>, schema: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for required in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for required in
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
         if !map.contains_key(required) {
             causes.push(Cause::required(join(path, required), ""));
         }
@@ -99,9 +101,14 @@ fn check_list(list: &[Value], schema: &Value, path: &str, causes: &mut Vec<Cause
     }
     count(list.len(), schema, ["minItems", "maxItems"], path, causes);
     let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-    if let Some(keys) = keys.filter(|_| schema.get("x-kubernetes-list-type").is_some_and(|kind| kind == "map")) {
+    if let Some(keys) =
+        keys.filter(|_| schema.get("x-kubernetes-list-type").is_some_and(|kind| kind == "map"))
+    {
         let identity = |item: &Value| -> Vec<Value> {
-            keys.iter().filter_map(Value::as_str).map(|key| item.get(key).cloned().unwrap_or(Value::Null)).collect()
+            keys.iter()
+                .filter_map(Value::as_str)
+                .map(|key| item.get(key).cloned().unwrap_or(Value::Null))
+                .collect()
         };
         let mut seen = Vec::new();
         for (at, item) in list.iter().enumerate() {
@@ -118,18 +125,27 @@ fn check_text(text: &str, value: &Value, schema: &Value, path: &str, causes: &mu
     count(text.chars().count(), schema, ["minLength", "maxLength"], path, causes);
     let format = schema.get("format").and_then(Value::as_str);
     if format == Some("date-time") && text.parse::<jiff::Timestamp>().is_err() {
-        causes.push(Cause::invalid(path, value, &format!("{} in body must be of type date-time", named(path))));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            &format!("{} in body must be of type date-time", named(path)),
+        ));
     }
 }
 
 fn check_number(number: &Number, value: &Value, schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     let Some(found) = number.as_f64() else { return };
     let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
-    if limit("minimum").is_some_and(|least| found < least || (found == least && flag(schema, "exclusiveMinimum"))) {
-        let detail = format!("{} in body should be greater than or equal to {}", named(path), schema["minimum"]);
+    if limit("minimum")
+        .is_some_and(|least| found < least || (found == least && flag(schema, "exclusiveMinimum")))
+    {
+        let detail =
+            format!("{} in body should be greater than or equal to {}", named(path), schema["minimum"]);
         causes.push(Cause::invalid(path, value, &detail));
     }
-    if limit("maximum").is_some_and(|most| found > most || (found == most && flag(schema, "exclusiveMaximum"))) {
+    if limit("maximum")
+        .is_some_and(|most| found > most || (found == most && flag(schema, "exclusiveMaximum")))
+    {
         let detail = format!("{} in body should be less than or equal to {}", named(path), schema["maximum"]);
         causes.push(Cause::invalid(path, value, &detail));
     }
