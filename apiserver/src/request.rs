@@ -78,7 +78,7 @@ impl Query {
 /// Reads a whole body, or answers 413 or 408.
 pub(crate) async fn body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Status>
 where
-    B: http_body::Body<Data = Bytes, Error = hyper::Error>,
+    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
 {
     let declared =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());

@@ -29,6 +29,11 @@ async fn a_stale_update_conflicts_and_an_unchanged_one_keeps_the_version() {
     assert_eq!((code, &status["reason"], &status["kind"]), (404, &json!("NotFound"), &json!("Status")));
     let (_, status) = server.patch(&path, "merge-patch+json", &json!({"metadata": {"uid": "other"}})).await;
     assert_eq!(status["reason"], "Conflict");
+    let current = server.get(&path).await.1["metadata"]["resourceVersion"].clone();
+    let guarded = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": current},
+        {"op": "replace", "path": "/data/k", "value": "guarded"}]);
+    assert_eq!(server.patch(&path, "json-patch+json", &guarded).await.0, 200);
+    assert_eq!(server.patch(&path, "json-patch+json", &guarded).await.0, 422);
     let stale = json!({"metadata": {"resourceVersion": "1"}, "data": {"k": "z"}});
     assert_eq!(server.patch(&path, "merge-patch+json", &stale).await.0, 409);
     server.stop().await;
