@@ -88,9 +88,9 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         return registry::problems(value);
     }
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-        ("", "pods") => pod_rules::problems(value, "spec", &value["spec"]),
+        ("", "pods") => pod_rules::problems("spec", &value["spec"]),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
-            pod_rules::problems(value, "spec.template.spec", &value["spec"]["template"]["spec"])
+            pod_rules::problems("spec.template.spec", &value["spec"]["template"]["spec"])
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::dispatch::Target;
+use crate::storage::ListQuery;
 use crate::verbs::create;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -13,7 +14,14 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 pub(crate) async fn defaults(context: &Context, port: u16) -> Result<(), Status> {
     for name in NAMESPACES {
         ensure(context, "namespaces", "", name, json!({})).await?;
-        furnish(context, name).await?;
+    }
+    // One whose creation was cut short may lack its contents.
+    let all = ListQuery { resource: "namespaces".to_owned(), ..ListQuery::default() };
+    for namespace in context.storage.list(all).await?.items {
+        let value = namespace.value()?;
+        if !apimachinery::object::deleting(&value) {
+            furnish(context, &namespace.key.name).await?;
+        }
     }
     let service = json!({
         "metadata": { "labels": { "component": "apiserver", "provider": "kubernetes" } },

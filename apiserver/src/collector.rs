@@ -1,13 +1,17 @@
 //! What follows from deletions: dependents of a deleted owner go, and so do the contents of a deleted namespace.
 //!
+//! Events older than an hour go too, as in Kubernetes; they are looked for when new ones come, never by a timer.
+//!
 //! One task that follows all changes. It keeps no state: after falling behind, and at the start, it looks at
 //! everything that could be left over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::{Status, object};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -18,12 +22,20 @@ use crate::verbs::delete;
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut events = context.storage.subscribe(None);
     sweep(&context).await;
+    let mut next_expiry = Instant::now();
     loop {
         let received = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             received = events.recv() => received,
         };
+        let event_came = matches!(&received, Ok(event) if is_new_event(event));
+        if event_came && Instant::now() >= next_expiry {
+            next_expiry = Instant::now() + EXPIRY_EVERY;
+            if let Err(status) = expire_events(&context).await {
+                tracing::warn!(error = %status, "could not delete old events");
+            }
+        }
         let outcome = match received {
             Ok(event) => follow(&context, &event).await,
             Err(RecvError::Lagged(_)) => {
@@ -36,6 +48,30 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
             tracing::warn!(error = %status, "could not clean up after a deletion");
         }
     }
+}
+
+/// Seconds an event is kept, the default of the real server.
+const EVENT_LIFETIME: i64 = 3600;
+const EXPIRY_EVERY: Duration = Duration::from_secs(300);
+
+fn is_new_event(event: &Event) -> bool {
+    event.kind == EventKind::Added && event.stored.key.resource == "events"
+}
+
+async fn expire_events(context: &Context) -> Result<(), Status> {
+    let oldest = jiff::Timestamp::from_second(daemon::clock::unix_seconds() - EVENT_LIFETIME);
+    let oldest = daemon::clock::rfc3339(oldest.unwrap_or_default());
+    let query = ListQuery { resource: "events".to_owned(), ..ListQuery::default() };
+    for item in context.storage.list(query).await?.items {
+        let value = item.value()?;
+        let times = ["/metadata/creationTimestamp", "/lastTimestamp", "/series/lastObservedTime"];
+        // RFC 3339 in UTC sorts as text.
+        let last = times.iter().map(|pointer| object::text(&value, pointer)).max().unwrap_or_default();
+        if last < oldest.as_str() {
+            purge(context, &item.key).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
@@ -154,19 +190,28 @@ async fn try_sweep(context: &Context) -> Result<(), Status> {
 
 /// Takes the owner `uid` out of its dependents, so that they survive it.
 pub(crate) async fn release_dependents(context: &Context, uid: &str) -> Result<(), Status> {
-    for key in context.storage.dependents(uid).await? {
-        let Some(stored) = context.storage.get(&key).await? else { continue };
-        let mut value = stored.value()?;
-        let previous = Traits::of(&key.resource, &value);
-        if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
-            owners.retain(|owner| object::text(owner, "/uid") != uid);
+    // A dependent that was changed meanwhile is still in the index and is tried again.
+    loop {
+        let dependents = context.storage.dependents(uid).await?;
+        if dependents.is_empty() {
+            return Ok(());
         }
-        let change = Change::Update { value, expected: stored.revision, previous };
-        match context.storage.commit(key, change).await {
-            Err(WriteError::Store(status)) => return Err(status),
-            // Changed or gone in the meantime: its owner is then looked at again when it is gone.
-            Ok(_) | Err(_) => {}
+        for key in dependents {
+            release(context, key, uid).await?;
         }
     }
-    Ok(())
+}
+
+async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
+    let mut value = stored.value()?;
+    let previous = Traits::of(&key.resource, &value);
+    if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
+        owners.retain(|reference| object::text(reference, "/uid") != owner);
+    }
+    let change = Change::Update { value, expected: stored.revision, previous };
+    match context.storage.commit(key, change).await {
+        Err(WriteError::Store(status)) => Err(status),
+        Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
 }

@@ -81,7 +81,10 @@ impl Keys {
              cluster: causeway\n    user: admin\nusers:\n- name: admin\n  user:\n    \
              client-certificate-data: {certificate}\n    client-key-data: {key}\n"
         );
-        Ok(files::write_atomic(path, text.as_bytes(), 0o600)?)
+        // A bare file name has no folder that could be synced.
+        let path =
+            std::path::absolute(path).map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
+        Ok(files::write_atomic(&path, text.as_bytes(), 0o600)?)
     }
 }
 

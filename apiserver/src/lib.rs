@@ -13,8 +13,10 @@ mod collector;
 mod context;
 mod discovery;
 mod dispatch;
+mod events;
 mod keys;
 mod openapi;
+mod protobuf;
 mod registry;
 mod render;
 mod request;
@@ -106,19 +108,21 @@ impl ApiServer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let ApiServer { listener, address, tls, context } = self;
         tracing::info!(peer = %address, "API server listening");
-        let collector = tokio::spawn(collector::run(context.clone(), context.stop.clone()));
-        let ending = context.stop.clone();
+        let collecting = CancellationToken::new();
+        let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
+        let watches = context.stop.clone();
         let serving = server::serve(listener, tls, context, stop.clone());
-        tokio::pin!(serving);
+        let ending = async {
+            stop.cancelled().await;
+            watches.cancel();
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = &mut serving => {}
+            ((), ()) = async { tokio::join!(serving, ending) } => {
+                collecting.cancel();
+                collector.await.map_err(RunError::Collector)
+            }
+            // Only a panic ends it before it is told to stop.
+            ended = &mut collector => ended.map_err(RunError::Collector),
         }
-        ending.cancel();
-        if !stop.is_cancelled() {
-            return collector.await.map_err(RunError::Collector);
-        }
-        serving.await;
-        collector.await.map_err(RunError::Collector)
     }
 }

@@ -55,7 +55,12 @@ impl Version {
 impl Resource {
     /// `pods` or `deployments.apps`: the key in storage and in messages.
     pub(crate) fn key(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        let shared = self.group == crate::events::GROUP;
+        if self.group.is_empty() || shared {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 }
 

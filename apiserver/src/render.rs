@@ -48,7 +48,7 @@ impl Renderer {
     /// One object as JSON text.
     pub(crate) fn object(&self, stored: &Stored) -> Result<String, Status> {
         Ok(match self.form {
-            Form::Object => self.full(stored),
+            Form::Object => self.full(stored)?,
             Form::Metadata => partial(&stored.value()?).to_string(),
             Form::Table => {
                 self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?
@@ -104,13 +104,14 @@ impl Renderer {
             Value::from(kind),
             Value::from(api_version)
         );
+        let shared = self.served.resource.group == crate::events::GROUP;
         for (at, item) in page.items.iter().enumerate() {
             if at > 0 {
                 out.push(',');
             }
             match self.form {
-                Form::Object if self.served.resource.custom => out.push_str(&self.full(item)),
-                Form::Object => out.push_str(&item.body),
+                Form::Object if !self.served.resource.custom && !shared => out.push_str(&item.body),
+                Form::Object => out.push_str(&self.full(item)?),
                 _ => out.push_str(&self.object(item)?),
             }
         }
@@ -118,9 +119,12 @@ impl Renderer {
         Ok(out)
     }
 
-    fn full(&self, stored: &Stored) -> String {
+    fn full(&self, stored: &Stored) -> Result<String, Status> {
+        if self.served.resource.group == crate::events::GROUP {
+            return Ok(self.typed(stored.value()?).to_string());
+        }
         // Bodies always have metadata, so what follows the brace is never empty.
-        format!("{}{}", self.prefix, stored.body.get(1..).unwrap_or("}"))
+        Ok(format!("{}{}", self.prefix, stored.body.get(1..).unwrap_or("}")))
     }
 
     fn table(&self, items: &[&Stored], metadata: Value, columns: bool) -> Result<String, Status> {
@@ -147,6 +151,9 @@ impl Renderer {
 
     /// `value` with `kind` and `apiVersion`.
     pub(crate) fn typed(&self, mut value: Value) -> Value {
+        if self.served.resource.group == crate::events::GROUP {
+            crate::events::from_stored(&mut value);
+        }
         value["kind"] = json!(self.served.resource.kind);
         value["apiVersion"] = json!(self.served.api_version());
         value

@@ -78,7 +78,7 @@ impl Query {
 /// Reads a whole body, or answers 413 or 408.
 pub(crate) async fn body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Status>
 where
-    B: http_body::Body<Data = Bytes, Error = hyper::Error>,
+    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
 {
     let declared =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -108,6 +108,7 @@ pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
         return serde_saphyr::from_str(text).map_err(|error| bad(error.to_string()));
     }
     match content_type {
+        crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body),
         "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => {}
         other if other.ends_with("+json") => {}
         other => return Err(Status::unsupported_media_type(other, "application/json, application/yaml")),

@@ -77,6 +77,11 @@ impl Storage {
     pub(crate) fn subscribe(&self, resource: Option<&str>) -> tokio::sync::broadcast::Receiver<Arc<Event>> {
         self.hub.subscribe(resource)
     }
+
+    /// Every change up to this revision has reached its subscribers' channels.
+    pub(crate) fn announced(&self) -> i64 {
+        self.hub.announced()
+    }
 }
 
 /// What a client is told when the database fails.
@@ -87,3 +92,6 @@ pub(crate) fn store_failure(error: StoreError) -> Status {
     }
     Status::internal(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

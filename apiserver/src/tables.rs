@@ -55,7 +55,7 @@ impl Printer {
             ("", "namespaces") => (cluster::columns(&["Status"]), cluster::namespace),
             ("", "serviceaccounts") => (cluster::columns(&["Secrets"]), cluster::service_account),
             ("", "services") => (cluster::service_columns(), cluster::service),
-            ("", "events") => (cluster::event_columns(), cluster::event),
+            ("" | crate::events::GROUP, "events") => (cluster::event_columns(), cluster::event),
             ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
             ("apiextensions.k8s.io", _) => {
                 (vec![Column::name(), Column::text("Created At")], cluster::definition)

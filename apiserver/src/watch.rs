@@ -57,6 +57,7 @@ pub(crate) struct Watch {
     queue: VecDeque<Bytes>,
     bookmarks: bool,
     bookmarked: i64,
+    next_bookmark: Instant,
     deadline: Instant,
 }
 
@@ -81,6 +82,7 @@ impl Watch {
             queue: VecDeque::new(),
             bookmarks: options.bookmarks,
             bookmarked: 0,
+            next_bookmark: Instant::now() + BOOKMARK_EVERY,
             deadline: Instant::now() + options.timeout,
         };
         match options.start {
@@ -144,7 +146,7 @@ impl Watch {
     async fn receive(&mut self) {
         let bookmark_due = async {
             match self.bookmarks {
-                true => tokio::time::sleep(BOOKMARK_EVERY).await,
+                true => tokio::time::sleep_until(self.next_bookmark).await,
                 false => std::future::pending().await,
             }
         };
@@ -158,15 +160,26 @@ impl Watch {
             },
             () = tokio::time::sleep_until(self.deadline) => {
                 if self.bookmarks {
+                    self.catch_up();
                     self.bookmark(false);
                 }
                 self.ended = true;
             }
             () = bookmark_due => {
+                self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                self.catch_up();
                 if self.reached > self.bookmarked {
                     self.bookmark(false);
                 }
             }
+        }
+    }
+
+    /// Moves over revisions of other resources, so that a quiet watch does not grow too old to be resumed.
+    fn catch_up(&mut self) {
+        let announced = self.context.storage.announced();
+        if self.live.is_empty() {
+            self.reached = self.reached.max(announced);
         }
     }
 

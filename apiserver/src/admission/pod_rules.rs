@@ -5,7 +5,7 @@ use apimachinery::{Cause, names, quantity};
 use serde_json::{Value, json};
 
 /// Checks the pod spec found at `path`.
-pub(super) fn problems(_: &Value, path: &str, spec: &Value) -> Vec<Cause> {
+pub(super) fn problems(path: &str, spec: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     if !spec.is_object() {
         return vec![Cause::required(path, "")];

@@ -76,19 +76,19 @@ pub(crate) fn with_defaults(definition: &mut Value, now: &str) {
         default(&mut spec["names"], "listKind", json!(format!("{kind}List")));
     }
     let names = spec["names"].clone();
-    let stored: Vec<Value> = list(spec, "/versions")
-        .iter()
-        .filter(|version| version["storage"] == true)
-        .map(|version| version["name"].clone())
-        .collect();
+    let current = list(spec, "/versions").iter().filter(|version| version["storage"] == true);
+    let current: Vec<Value> = current.map(|version| version["name"].clone()).collect();
+    let mut stored = list(definition, "/status/storedVersions").to_vec();
+    stored.extend(current.into_iter().filter(|name| !stored.contains(name)).collect::<Vec<_>>());
+    let conditions = definition.pointer("/status/conditions").cloned();
     let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
     definition["status"] = json!({
         "acceptedNames": names,
         "storedVersions": stored,
-        "conditions": [
+        "conditions": conditions.unwrap_or_else(|| json!([
             condition("NamesAccepted", "NoConflicts", "no conflicts found"),
             condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-        ],
+        ])),
     });
 }
 

@@ -1,6 +1,7 @@
 //! Live changes: one broadcast channel per resource and one for everything.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast;
@@ -51,11 +52,18 @@ pub(super) struct Hub {
     registry: Arc<Registry>,
     all: broadcast::Sender<Arc<Event>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<Event>>>>,
+    /// Every change up to this revision is in the channels.
+    announced: AtomicI64,
 }
 
 impl Hub {
     pub(super) fn new(registry: Arc<Registry>) -> Hub {
-        Hub { registry, all: broadcast::Sender::new(BEHIND), channels: Mutex::default() }
+        Hub {
+            registry,
+            all: broadcast::Sender::new(BEHIND),
+            channels: Mutex::default(),
+            announced: AtomicI64::new(0),
+        }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -73,6 +81,7 @@ impl Hub {
     /// Called on the writer thread in commit order.
     pub(super) fn announce(&self, event: Arc<Event>) {
         let key = &event.stored.key;
+        let revision = event.stored.revision;
         if key.resource == DEFINITIONS {
             match (event.kind, event.stored.value()) {
                 (EventKind::Deleted, _) | (_, Err(_)) => self.registry.forget(&key.name),
@@ -86,5 +95,10 @@ impl Hub {
             let _ = channel.send(event.clone());
         }
         let _ = self.all.send(event);
+        self.announced.store(revision, Ordering::Release);
+    }
+
+    pub(super) fn announced(&self) -> i64 {
+        self.announced.load(Ordering::Acquire)
     }
 }

@@ -30,7 +30,7 @@ fn selectable(resource: &str) -> &'static [&'static str] {
         "namespaces" => &["status.phase"],
         "secrets" => &["type"],
         "services" => &["spec.clusterIP", "spec.type"],
-        "events" | "events.events.k8s.io" => &[
+        "events" => &[
             "involvedObject.kind",
             "involvedObject.namespace",
             "involvedObject.name",
@@ -63,7 +63,9 @@ impl Traits {
             labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
         let mut fields = BTreeMap::new();
         for field in ["metadata.name", "metadata.namespace"].iter().chain(selectable(resource)) {
-            let value = object.pointer(&format!("/{}", field.replace('.', "/")));
+            // The name that events.k8s.io has for it.
+            let stored = field.replace("regarding.", "involvedObject.");
+            let value = object.pointer(&format!("/{}", stored.replace('.', "/")));
             let value = match (value, *field) {
                 (Some(Value::String(text)), _) => text.clone(),
                 (Some(Value::Bool(flag)), _) => flag.to_string(),

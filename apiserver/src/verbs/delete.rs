@@ -116,7 +116,7 @@ pub(crate) async fn remove(context: &Context, target: &Target, options: &Options
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let value = stored.value()?;
         check_preconditions(target, options, &value)?;
-        if options.orphan {
+        if options.orphan && !options.dry_run {
             crate::collector::release_dependents(context, object::uid(&value)).await?;
         }
         let step = step(target, options, &value);

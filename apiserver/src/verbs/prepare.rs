@@ -32,6 +32,9 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
             served.api_version()
         )));
     }
+    if served.resource.group == crate::events::GROUP {
+        crate::events::to_stored(value);
+    }
     let map = object::as_map(value);
     map.remove("kind");
     map.remove("apiVersion");

@@ -77,10 +77,8 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
         crate::render::Include::None,
     );
     let stored = modify(&call, |current| {
-        let mut typed = renderer.typed(current.clone());
-        // A patch without a version applies to whatever is there; one with a version pins it.
-        object::metadata(&mut typed).remove("resourceVersion");
-        patch::apply(kind, &typed, &value, !custom)
+        // The current resourceVersion stays in: a patch that brings its own is pinned to it.
+        patch::apply(kind, &renderer.typed(current.clone()), &value, !custom)
     })
     .await?;
     call.answer(200, &stored)
@@ -89,8 +87,7 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
 /// Races lost to other writers before giving up.
 const ATTEMPTS: u32 = 16;
 
-/// Reads, changes, checks and writes; starts over if somebody else was faster and the change is not pinned to a
-/// version.
+/// Reads, changes, checks and writes; starts over if somebody else was faster.
 async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status>) -> Result<Stored, Status> {
     let (context, target) = (call.context, &call.target);
     let part = part(target)?;
@@ -131,7 +128,8 @@ async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status
         };
         match context.storage.commit(target.key(), change).await {
             Ok(stored) => return Ok(stored),
-            Err(WriteError::Stale) if matches!(pinned.as_str(), "" | "0") => {}
+            // A change pinned to a version finds another one next time, and fails then.
+            Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),
         }
     }

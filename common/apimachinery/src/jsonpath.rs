@@ -95,7 +95,7 @@ fn walk<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
                 let found = field.iter().try_fold(*item, |at, key| at.get(key.as_str()));
                 match found {
                     Some(Value::String(text)) => text == wanted,
-                    Some(other) => other.to_string() == *wanted,
+                    Some(other) => serde_json::to_string(other).is_ok_and(|text| text == *wanted),
                     None => false,
                 }
             };

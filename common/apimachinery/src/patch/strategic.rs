@@ -85,7 +85,7 @@ fn merge_maps<'a>(
         if key.starts_with('$') {
             continue;
         }
-        match merge_field(out.get(key), key, value, patch, parents)? {
+        match merge_field(out.get(key), key, value, parents)? {
             Some(merged) => out.insert(key.clone(), merged),
             None => out.remove(key),
         };
@@ -106,10 +106,8 @@ fn merge_field<'a>(
     old: Option<&Value>,
     key: &'a str,
     patch: &'a Value,
-    siblings: &'a Json,
     parents: &mut Vec<&'a str>,
 ) -> Result<Option<Value>, StrategicError> {
-    let _ = siblings;
     match patch {
         Value::Null => Ok(None),
         Value::Object(patch) => {

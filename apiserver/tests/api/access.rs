@@ -1,0 +1,85 @@
+//! Who gets in.
+
+use http_body_util::Full;
+use pki::{Authority, Identity, Profile, Usage};
+use serde_json::{Value, json};
+
+use crate::client::{MAPS, Server, Who};
+
+const NOW: i64 = 1_800_000_000;
+
+fn stranger(authority: &Authority) -> Identity {
+    let profile = Profile {
+        common_name: "eve".to_owned(),
+        organizations: vec!["system:masters".to_owned()],
+        names: vec![],
+        usage: Usage::Client,
+        lifetime: 3650 * pki::DAY,
+    };
+    authority.issue(&profile, NOW - 1000 * pki::DAY).unwrap()
+}
+
+#[tokio::test]
+async fn anonymous_clients_see_health_and_version_only() {
+    let server = Server::start().await;
+    for path in ["/healthz", "/livez", "/readyz", "/version"] {
+        assert_eq!(server.call(Who::Anonymous, "GET", path, "", "").await.0, 200, "{path}");
+    }
+    for path in ["/api", "/apis", "/openapi/v3", MAPS, "/nonsense", "/healthzz"] {
+        let (code, status) = server.call(Who::Anonymous, "GET", path, "", "").await;
+        assert_eq!((code, &status["reason"]), (401, &json!("Unauthorized")), "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn foreign_certificates_and_tokens_are_unauthorised() {
+    pki::install_provider();
+    let server = Server::start().await;
+    let foreign = stranger(&Authority::generate(None, NOW - 1000 * pki::DAY).unwrap());
+    assert_eq!(server.call(Who::Certificate(&foreign), "GET", MAPS, "", "").await.0, 401);
+    for token in ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."] {
+        assert_eq!(server.call(Who::Token(token), "GET", MAPS, "", "").await.0, 401, "{token}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_account_token_works_until_its_account_is_gone() {
+    let server = Server::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.create(accounts, json!({"metadata": {"name": "robot"}})).await;
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": 600}});
+    let answer = server.create(&format!("{accounts}/robot/token"), request).await;
+    let token = answer["status"]["token"].as_str().unwrap();
+    let review = json!({"spec": {"token": token}});
+    let review = server.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await;
+    assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:default:robot");
+    assert_eq!(server.call(Who::Token(token), "GET", "/apis", "", "").await.0, 200);
+    let (code, status) = server.call(Who::Token(token), "GET", MAPS, "", "").await;
+    assert_eq!((code, &status["reason"]), (403, &json!("Forbidden")));
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let (code, answer) =
+        server.call(Who::Token(token), "POST", path, "application/json", "{\"spec\":{}}").await;
+    assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(false)));
+    server.delete(&format!("{accounts}/robot"), &Value::Null).await;
+    assert_eq!(server.call(Who::Token(token), "GET", "/apis", "", "").await.0, 401);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn impersonation_gives_up_rights_and_never_gains_them() {
+    let server = Server::start().await;
+    let request =
+        http::Request::get(MAPS).header("impersonate-user", "nobody").body(Full::default()).unwrap();
+    assert_eq!(server.send(Who::Admin, request).await.status(), 403);
+    let account = server.create("/api/v1/namespaces/default/serviceaccounts/default/token", json!({})).await;
+    let token = account["status"]["token"].as_str().unwrap();
+    let request = http::Request::get(MAPS)
+        .header("impersonate-user", "root")
+        .header("impersonate-group", "system:masters")
+        .body(Full::default())
+        .unwrap();
+    assert_eq!(server.send(Who::Token(token), request).await.status(), 403);
+    server.stop().await;
+}

@@ -1,0 +1,80 @@
+//! Clients that ask for too much, or for what is not there.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::client::{MAPS, Server, Who, config_map};
+
+#[tokio::test]
+async fn oversize_and_deep_bodies_are_refused_and_others_go_on() {
+    let server = Server::start().await;
+    let huge = "x".repeat(4 * 1024 * 1024);
+    let (code, status) = server.call(Who::Admin, "POST", MAPS, "application/json", &huge).await;
+    assert_eq!((code, &status["reason"]), (413, &json!("RequestEntityTooLarge")));
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(server.call(Who::Admin, "POST", MAPS, "application/json", &deep).await.0, 400);
+    let deep = format!(
+        "{{\"metadata\":{{\"name\":\"d\"}},\"data\":{}1{}}}",
+        "{\"a\":".repeat(5000),
+        "}".repeat(5000)
+    );
+    assert_eq!(server.call(Who::Admin, "POST", MAPS, "application/json", &deep).await.0, 400);
+    let (code, _) = server.call(Who::Admin, "POST", MAPS, "application/yaml", &deep).await;
+    assert_eq!(code, 400);
+    server.create(MAPS, config_map("still-here")).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn noise_on_the_socket_disturbs_nobody() {
+    let server = Server::start().await;
+    for noise in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xff; 1000], &[0x16, 3, 1, 0xff, 0xff]] {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(noise).await.unwrap();
+    }
+    // One that stays open and says nothing.
+    let silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(server.get("/version").await.0, 200);
+    drop(silent);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_and_answers_are_negotiated() {
+    let server = Server::start().await;
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\ndata: {a: b}\n";
+    assert_eq!(server.call(Who::Admin, "POST", MAPS, "application/yaml", yaml).await.0, 201);
+    assert_eq!(server.call(Who::Admin, "POST", MAPS, "application/cbor", "x").await.0, 415);
+    assert_eq!(
+        server.call(Who::Admin, "PATCH", &format!("{MAPS}/yam"), "application/json", "{}").await.0,
+        415
+    );
+    for (accept, code) in [
+        ("application/vnd.kubernetes.protobuf", 406),
+        ("application/vnd.kubernetes.protobuf, application/json", 200),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", 200),
+        ("*/*", 200),
+    ] {
+        let request =
+            http::Request::get(MAPS).header("accept", accept).body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(server.send(Who::Admin, request).await.status(), code, "{accept}");
+    }
+    for (method, path, code) in [
+        ("GET", "/api/v1/nothings", 404),
+        ("GET", "/api/v2", 404),
+        ("GET", "/apis/none.io/v1", 404),
+        ("GET", "/api/v1/namespaces/default/nodes", 404),
+        ("POST", "/api/v1/namespaces/default/configmaps/y", 405),
+        ("PUT", MAPS, 405),
+        ("GET", "/api/v1/pods/%2e%2e", 404),
+    ] {
+        assert_eq!(
+            server.call(Who::Admin, method, path, "application/json", "{}").await.0,
+            code,
+            "{method} {path}"
+        );
+    }
+    server.stop().await;
+}

@@ -1,0 +1,10 @@
+//! The API server over its socket: raw HTTPS requests, and the real kubectl.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod client;
+mod kubectl;
+mod limits;
+mod objects;
+mod pods;
+mod watches;
