@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const IMAGE: &str = "registry.invalid/busybox:test";
-const UID: &str = "5a1e0f0c-0000-4000-8000-000000000001";
 
 struct Lab {
+    /// The pod's uid: cgroups are named by it, so each test has its own.
+    uid: String,
     folder: tempfile::TempDir,
     containerd: Containerd,
     store: store::Store,
@@ -38,7 +39,8 @@ async fn lab(cni: bool) -> Option<Lab> {
     let containerd = Containerd::start(&folder.path().join("containerd"), cni).await.unwrap();
     containerd.import(&images::busybox(IMAGE)).await.unwrap();
     let store = edgecore::database::open(&folder.path().join("edgecore.db")).unwrap();
-    Some(Lab { folder, containerd, store })
+    let uid = format!("5a1e0f0c-0000-4000-8000-{:012}", u64::from(std::process::id()));
+    Some(Lab { uid, folder, containerd, store })
 }
 
 impl Lab {
@@ -127,10 +129,10 @@ async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> 
     panic!("not seen within 30 s: {what}");
 }
 
-fn pod(host_network: bool) -> Value {
+fn pod(uid: &str, host_network: bool) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "web", "namespace": "default", "uid": UID, "resourceVersion": "1", "labels": {"app": "web"}},
+        "metadata": {"name": "web", "namespace": "default", "uid": uid, "resourceVersion": "1", "labels": {"app": "web"}},
         "spec": {
             "nodeName": "edge-1", "hostNetwork": host_network, "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 1,
@@ -166,7 +168,7 @@ fn config_map(greeting: &str, version: u64) -> Value {
 }
 
 fn log(lab: &Lab, container: &str) -> String {
-    let path = lab.path(&format!("logs/default_web_{UID}/{container}/0.log"));
+    let path = lab.path(&format!("logs/default_web_{}/{container}/0.log", lab.uid));
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -175,7 +177,7 @@ async fn life_of_a_pod(cni: bool) {
     lab.store("default/configmap/app", config_map("hello\n", 1), 1).await;
     let secret = json!({"metadata": {"name": "pass", "namespace": "default", "uid": "s"}, "data": {"word": "c2VjcmV0Cg=="}});
     lab.store("default/secret/pass", secret, 1).await;
-    lab.store("default/pod/web", pod(!cni), 1).await;
+    lab.store("default/pod/web", pod(&lab.uid, !cni), 1).await;
 
     // It starts from the store, offline.
     let edged = lab.edged().await;
@@ -191,7 +193,7 @@ async fn life_of_a_pod(cni: bool) {
         log(&lab, "talker").lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect();
     assert_eq!(said, ["hello", "secret", "made", "causeway edge-1"].map(str::to_owned));
     let status = lab.status().await.unwrap();
-    assert_eq!(status["metadata"]["uid"], UID);
+    assert_eq!(status["metadata"]["uid"], lab.uid.as_str());
     assert_eq!(status["status"]["phase"], "Running");
     assert_eq!(status["status"]["qosClass"], "Burstable");
     assert!(status["status"]["podIP"].is_string(), "{status}");
@@ -200,7 +202,7 @@ async fn life_of_a_pod(cni: bool) {
     assert!(containers[0]["containerID"].as_str().unwrap().starts_with("containerd://"));
 
     // A changed config map reaches the file.
-    let greeting = lab.path(&format!("kubelet/pods/{UID}/volumes/kubernetes.io~configmap/config/greeting"));
+    let greeting = lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~configmap/config/greeting", lab.uid));
     let change = lab.store("default/configmap/app", config_map("changed\n", 2), 2).await;
     edged.changes.send(change).await.unwrap();
     until("the new greeting", || async { std::fs::read_to_string(&greeting).unwrap() == "changed\n" }).await;
@@ -213,7 +215,7 @@ async fn life_of_a_pod(cni: bool) {
     assert_eq!(lab.container_ids().await, before);
 
     // Deletion leaves nothing.
-    let mut ending = pod(!cni);
+    let mut ending = pod(&lab.uid, !cni);
     ending["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
     ending["metadata"]["deletionGracePeriodSeconds"] = json!(1);
     let change = lab.store("default/pod/web", ending, 3).await;
@@ -227,15 +229,15 @@ async fn life_of_a_pod(cni: bool) {
     assert!(lab.container_ids().await.is_empty());
     assert!(lab.runtime().list_pod_sandboxes(None).await.unwrap().is_empty());
     assert_eq!(mounts_below(&lab.path("kubelet")), Vec::<PathBuf>::new());
-    assert!(!lab.path(&format!("kubelet/pods/{UID}")).exists());
-    assert_eq!(cgroups_named(&format!("pod{UID}")), Vec::<PathBuf>::new());
+    assert!(!lab.path(&format!("kubelet/pods/{}", lab.uid)).exists());
+    assert_eq!(cgroups_named(&format!("pod{}", lab.uid)), Vec::<PathBuf>::new());
 
     let gone = ObjectChange {
         key: ObjectKey::parse("default/pod/web").unwrap(),
-        change: Change::Remove { uid: Some(UID.to_owned()) },
+        change: Change::Remove { uid: Some(lab.uid.clone()) },
     };
     edged.changes.send(gone).await.unwrap();
-    let logs = lab.path(&format!("logs/default_web_{UID}"));
+    let logs = lab.path(&format!("logs/default_web_{}", lab.uid));
     until("the removal of the logs", || async { !logs.exists() }).await;
     edged.stop().await;
 }
