@@ -16,6 +16,7 @@ pub mod images;
 pub mod node;
 pub mod pleg;
 pub mod pods;
+pub mod probes;
 pub mod quantity;
 mod runtime;
 pub mod settings;
@@ -113,9 +114,12 @@ impl Edged {
         let runtime = self.context.runtime.clone();
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
-        let pleg = pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
-        let inputs = pods::Inputs { changes: self.deps.changes, relisted: inbox, link: self.deps.cloud.link() };
-        let node = node::Node { context: self.context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
+        let pleg =
+            pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
+        let inputs =
+            pods::Inputs { changes: self.deps.changes, relisted: inbox, link: self.deps.cloud.link() };
+        let node =
+            node::Node { context: self.context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
         tokio::join!(
             runtime::watch(runtime, self.facts, stop.clone()),
             pleg.run(stop.clone()),

@@ -1,5 +1,7 @@
 //! Edged against a real containerd: a pod with volumes starts, is adopted after a restart, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ struct Running {
 async fn lab(cni: bool) -> Option<Lab> {
     if let Some(reason) = missing(cni) {
         assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must run this test: {reason}");
-        println!("skipped: {reason}");
+        eprintln!("skipped: {reason}");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -189,8 +191,10 @@ async fn life_of_a_pod(cni: bool) {
     })
     .await;
     until("the log", || async { log(&lab, "talker").contains("causeway") }).await;
-    let said: Vec<String> =
-        log(&lab, "talker").lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned()).collect();
+    let said: Vec<String> = log(&lab, "talker")
+        .lines()
+        .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned())
+        .collect();
     assert_eq!(said, ["hello", "secret", "made", "causeway edge-1"].map(str::to_owned));
     let status = lab.status().await.unwrap();
     assert_eq!(status["metadata"]["uid"], lab.uid.as_str());
@@ -202,7 +206,8 @@ async fn life_of_a_pod(cni: bool) {
     assert!(containers[0]["containerID"].as_str().unwrap().starts_with("containerd://"));
 
     // A changed config map reaches the file.
-    let greeting = lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~configmap/config/greeting", lab.uid));
+    let greeting =
+        lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~configmap/config/greeting", lab.uid));
     let change = lab.store("default/configmap/app", config_map("changed\n", 2), 2).await;
     edged.changes.send(change).await.unwrap();
     until("the new greeting", || async { std::fs::read_to_string(&greeting).unwrap() == "changed\n" }).await;
@@ -246,7 +251,9 @@ fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
     let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
     let classes = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
-    all.flat_map(|root| classes.map(|class| root.join(class).join(name))).filter(|path: &PathBuf| Path::exists(path)).collect()
+    all.flat_map(|root| classes.map(|class| root.join(class).join(name)))
+        .filter(|path: &PathBuf| Path::exists(path))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Edged with a runtime that runs nothing and a clock that stands still unless it is waited on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +147,8 @@ async fn a_crashing_container_restarts_at_once_then_after_ten_and_twenty_seconds
     room.put("default/pod/p", pod(json!({}))).await;
     let mut waited = Vec::new();
     for attempt in 0..4 {
-        until("a running container", async || room.fake.running("a").is_some_and(|a| a.attempt() == attempt)).await;
+        until("a running container", async || room.fake.running("a").is_some_and(|a| a.attempt() == attempt))
+            .await;
         let crashed = Instant::now();
         assert!(room.fake.exit("a", 1));
         if attempt < 3 {
@@ -156,10 +159,11 @@ async fn a_crashing_container_restarts_at_once_then_after_ten_and_twenty_seconds
     assert!(waited[0] < 5, "{waited:?}");
     assert!((10..15).contains(&waited[1]) && (20..25).contains(&waited[2]), "{waited:?}");
     until("the reason in the status", async || {
-        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+            == "CrashLoopBackOff"
     })
     .await;
-    assert!(room.fake.containers().len() <= 2, "old runs are removed");
+    until("the removal of old runs", async || room.fake.containers().len() <= 2).await;
     room.stop().await;
 }
 
@@ -206,6 +210,31 @@ async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
     assert!(room.fake.sandboxes().is_empty());
     room.apply("default/pod/p", Change::Remove { uid: Some("u-1".into()) }).await;
     until("the pod's folder to go", async || !room.folder.path().join("kubelet/pods/u-1").exists()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_decide_about_readiness_and_restarts() {
+    let mut room = Room::new();
+    room.start().await;
+    // The fake's only program ends with the code it is given.
+    let probe = |code: &str| json!({"exec": {"command": ["exit", code]}, "periodSeconds": 1});
+    let container =
+        json!({"name": "a", "image": IMAGE, "readinessProbe": probe("1"), "livenessProbe": probe("0")});
+    room.put("default/pod/p", pod(json!({"containers": [container]}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let status = room.status().await;
+    assert_eq!(status["status"]["containerStatuses"][0]["ready"], false, "{status}");
+    assert_eq!(status["status"]["containerStatuses"][0]["restartCount"], 0);
+    let container =
+        json!({"name": "b", "image": IMAGE, "readinessProbe": probe("0"), "livenessProbe": probe("1")});
+    let mut other = pod(json!({"containers": [container]}));
+    other["metadata"]["uid"] = json!("u-2");
+    other["metadata"]["name"] = json!("q");
+    room.put("default/pod/q", other).await;
+    until("readiness", async || room.status().await["status"]["containerStatuses"][0]["ready"] == true).await;
+    until("a restart", async || room.fake.running("b").is_some_and(|b| b.attempt() == 1)).await;
     room.stop().await;
 }
 
@@ -278,7 +307,8 @@ async fn an_image_that_cannot_be_pulled_backs_off_and_a_finished_pod_stays_finis
     let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "other:1"}]});
     room.put("default/pod/p", pod(spec)).await;
     until("the back-off in the status", async || {
-        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+            == "ImagePullBackOff"
     })
     .await;
     room.fake.fail_pulls(None);

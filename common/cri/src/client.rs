@@ -88,8 +88,13 @@ impl Runtime {
         Ok(answer.linux.map(|linux| linux.cgroup_driver()))
     }
 
-    pub async fn run_pod_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Result<String, CallError> {
-        let name = config.metadata.as_ref().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default();
+    pub async fn run_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+        handler: &str,
+    ) -> Result<String, CallError> {
+        let name =
+            config.metadata.as_ref().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default();
         let message = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         let answer: RunPodSandboxResponse =
             call!(self.runtime.run_pod_sandbox, "RunPodSandbox", &name, SANDBOX, message)?;
@@ -116,7 +121,10 @@ impl Runtime {
     }
 
     /// All sandboxes, or those that carry `label`.
-    pub async fn list_pod_sandboxes(&self, label: Option<(&str, &str)>) -> Result<Vec<PodSandbox>, CallError> {
+    pub async fn list_pod_sandboxes(
+        &self,
+        label: Option<(&str, &str)>,
+    ) -> Result<Vec<PodSandbox>, CallError> {
         let filter = label.map(|(key, value)| PodSandboxFilter {
             label_selector: [(key.to_owned(), value.to_owned())].into(),
             ..Default::default()
@@ -218,7 +226,8 @@ impl Runtime {
     /// The one-use URL of a prepared port-forward session.
     pub async fn port_forward(&self, request: PortForwardRequest) -> Result<String, CallError> {
         let id = request.pod_sandbox_id.clone();
-        let answer: PortForwardResponse = call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
+        let answer: PortForwardResponse =
+            call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
         Ok(answer.url)
     }
 
@@ -227,9 +236,7 @@ impl Runtime {
     pub async fn container_events(&self) -> Result<Streaming<ContainerEventResponse>, CallError> {
         match self.runtime.clone().get_container_events(GetEventsRequest {}).await {
             Ok(stream) => Ok(stream.into_inner()),
-            Err(source) => {
-                Err(CallError { call: "GetContainerEvents", object: NODE.to_owned(), source })
-            }
+            Err(source) => Err(CallError { call: "GetContainerEvents", object: NODE.to_owned(), source }),
         }
     }
 

@@ -15,8 +15,8 @@ use tonic::transport::Server;
 use crate::v1;
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
-pub use state::{FakeContainer, FakeSandbox};
 use state::State;
+pub use state::{FakeContainer, FakeSandbox};
 
 /// A running fake. It stops answering when it is dropped.
 pub struct Fake {
@@ -84,7 +84,8 @@ impl Fake {
         let mut state = self.state();
         let now = state.now();
         state.sandboxes.values_mut().for_each(|sandbox| sandbox.ready = false);
-        let running = |container: &&mut FakeContainer| container.state == v1::ContainerState::ContainerRunning;
+        let running =
+            |container: &&mut FakeContainer| container.state == v1::ContainerState::ContainerRunning;
         state.containers.values_mut().filter(running).for_each(|container| container.exit(255, now));
     }
 

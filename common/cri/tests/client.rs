@@ -1,5 +1,7 @@
 //! The client against the fake, over a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +17,16 @@ fn fake() -> (tempfile::TempDir, Fake, Runtime) {
 }
 
 fn sandbox(name: &str) -> PodSandboxConfig {
-    let metadata = PodSandboxMetadata { name: name.into(), uid: "u".into(), namespace: "d".into(), attempt: 0 };
+    let metadata =
+        PodSandboxMetadata { name: name.into(), uid: "u".into(), namespace: "d".into(), attempt: 0 };
     PodSandboxConfig { metadata: Some(metadata), ..Default::default() }
 }
 
 fn container(name: &str) -> ContainerConfig {
-    ContainerConfig { metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }), ..Default::default() }
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]

@@ -81,7 +81,9 @@ pub async fn ensure(
         (present, _) => match pull(context, &image, credentials).await {
             Ok(reference) => match status(context, &reference).await? {
                 Some(found) => Ok(Found::Pulled(found)),
-                None => status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image }),
+                None => {
+                    status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image })
+                }
             },
             Err(source) => match present.filter(|_| is_unreachable(&source)) {
                 Some(found) => {
@@ -119,9 +121,17 @@ async fn pull(context: &Context, image: &str, credentials: &Credentials) -> Resu
 fn is_unreachable(error: &cri::CallError) -> bool {
     let text = error.reason().to_ascii_lowercase();
     let network = [
-        "dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable",
-        "no route to host", "deadline exceeded", "failed to do request", "temporary failure in name resolution",
-        "server misbehaving", "connection reset",
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "network is unreachable",
+        "no route to host",
+        "deadline exceeded",
+        "failed to do request",
+        "temporary failure in name resolution",
+        "server misbehaving",
+        "connection reset",
     ];
     network.iter().any(|words| text.contains(words))
 }

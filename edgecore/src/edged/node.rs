@@ -59,7 +59,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(7);
 const LEASE_SHARE: u32 = 4;
 
 /// Asks the cloud and turns a refusal into an error.
-pub(super) async fn ask(cloud: &Cloud, what: &'static str, request: Request) -> Result<Option<Json>, NodeError> {
+pub(super) async fn ask(
+    cloud: &Cloud,
+    what: &'static str,
+    request: Request,
+) -> Result<Option<Json>, NodeError> {
     match cloud.call(request).await {
         Ok(Reply::Object(object)) => Ok(Some(object)),
         Ok(Reply::Done) => Ok(None),
@@ -146,13 +150,14 @@ impl Tell {
         let name = self.node.context.settings.node.clone();
         let object = object::initial(&self.node.context, &*self.node.host);
         let object = Json::encode(&object).map_err(|source| NodeError::Encode { what, source })?;
-        let answer = match ask(&self.node.cloud, what, Request::CreateNode { node: name.clone(), object }).await {
-            Err(error) if error.is_conflict() => {
-                let key = ObjectKey::new(None, ObjectKind::Node, name.as_str());
-                ask(&self.node.cloud, "read the node", Request::Get { key }).await?
-            }
-            other => other?,
-        };
+        let answer =
+            match ask(&self.node.cloud, what, Request::CreateNode { node: name.clone(), object }).await {
+                Err(error) if error.is_conflict() => {
+                    let key = ObjectKey::new(None, ObjectKind::Node, name.as_str());
+                    ask(&self.node.cloud, "read the node", Request::Get { key }).await?
+                }
+                other => other?,
+            };
         if let Some(uid) = answer.and_then(|object| object::uid(&object)) {
             self.uid = Some(uid);
         }

@@ -79,7 +79,11 @@ async fn snapshot(runtime: &Runtime) -> Result<Snapshot, CallError> {
     for (labels, id, state) in sandboxes.chain(containers) {
         let Some(uid) = labels.get(labels::POD_UID) else { continue };
         let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
-        let pod = || PodId { namespace: text(labels::POD_NAMESPACE), name: text(labels::POD_NAME), uid: uid.clone() };
+        let pod = || PodId {
+            namespace: text(labels::POD_NAMESPACE),
+            name: text(labels::POD_NAME),
+            uid: uid.clone(),
+        };
         pods.entry(uid.clone()).or_insert_with(|| (pod(), Vec::new())).1.push((id, state));
     }
     let digest = |mut states: Vec<(String, i32)>| {
@@ -93,7 +97,8 @@ async fn snapshot(runtime: &Runtime) -> Result<Snapshot, CallError> {
 
 /// Pods that are new, gone or different.
 fn difference(before: &Snapshot, now: &Snapshot) -> Vec<PodId> {
-    let changed = now.iter().filter(|(uid, (_, digest))| before.get(*uid).is_none_or(|(_, old)| old != digest));
+    let changed =
+        now.iter().filter(|(uid, (_, digest))| before.get(*uid).is_none_or(|(_, old)| old != digest));
     let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid));
     changed.chain(gone).map(|(_, (pod, _))| pod.clone()).collect()
 }

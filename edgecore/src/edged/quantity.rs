@@ -14,7 +14,8 @@ pub fn units(quantity: &Quantity) -> Option<i64> {
 
 fn scaled(text: &str, scale: i128) -> Option<i64> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (numerator, denominator) = multiplier(suffix)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

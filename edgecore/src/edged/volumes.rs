@@ -109,7 +109,8 @@ impl Site<'_> {
             *refresh_at = Some(refresh_at.map_or(due, |earlier| earlier.min(due)));
         }
         let dir = volume_dir(self.root, self.uid(), plugin, &name);
-        let (path, group, in_memory) = (dir.clone(), self.fs_group(), matches!(plugin, "secret" | "projected"));
+        let (path, group, in_memory) =
+            (dir.clone(), self.fs_group(), matches!(plugin, "secret" | "projected"));
         blocking(move || {
             match in_memory {
                 true => mounts::memory_dir(&path, None)?,

@@ -15,7 +15,8 @@ pub fn memory_available(host: &dyn Host) -> i64 {
 fn meminfo(host: &dyn Host, key: &str) -> i64 {
     let text = host.text("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key));
-    let kib = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<i64>().ok());
+    let kib =
+        line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<i64>().ok());
     kib.unwrap_or(0) * 1024
 }
 
@@ -64,7 +65,8 @@ pub struct Identity {
 }
 
 pub fn identity(host: &dyn Host) -> Identity {
-    let trimmed = |path: &str| host.text(path).map(|text| text.trim().to_owned()).ok().filter(|t| !t.is_empty());
+    let trimmed =
+        |path: &str| host.text(path).map(|text| text.trim().to_owned()).ok().filter(|t| !t.is_empty());
     let machine_id =
         trimmed("/etc/machine-id").or_else(|| trimmed("/var/lib/dbus/machine-id")).unwrap_or_default();
     Identity {

@@ -169,7 +169,8 @@ fn shims_of(dir: &Path) -> Vec<u32> {
     let is_ours = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        words.next().is_some_and(|program| program.contains("containerd-shim")) && words.any(|word| word == address)
+        words.next().is_some_and(|program| program.contains("containerd-shim"))
+            && words.any(|word| word == address)
     };
     processes().filter(is_ours).collect()
 }

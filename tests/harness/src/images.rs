@@ -9,8 +9,8 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// Programs every test image has as links to busybox.
 const APPLETS: [&str; 20] = [
-    "sh", "sleep", "cat", "echo", "ls", "id", "env", "true", "false", "hostname", "wget", "nc", "httpd", "ip",
-    "mkdir", "touch", "stat", "grep", "tr", "date",
+    "sh", "sleep", "cat", "echo", "ls", "id", "env", "true", "false", "hostname", "wget", "nc", "httpd",
+    "ip", "mkdir", "touch", "stat", "grep", "tr", "date",
 ];
 
 /// An image to be imported.
@@ -61,7 +61,8 @@ impl Image {
 }
 
 fn layer() -> Result<Vec<u8>> {
-    let busybox = std::fs::read(BUSYBOX).with_context(|| format!("reading {BUSYBOX} (package busybox-static)"))?;
+    let busybox =
+        std::fs::read(BUSYBOX).with_context(|| format!("reading {BUSYBOX} (package busybox-static)"))?;
     let mut archive = tar::Builder::new(Vec::new());
     for folder in ["bin/", "etc/", "proc/", "sys/", "dev/", "tmp/", "run/"] {
         let mut header = tar::Header::new_gnu();
@@ -83,7 +84,12 @@ fn layer() -> Result<Vec<u8>> {
     archive.into_inner().context("finishing the layer")
 }
 
-fn append<W: std::io::Write>(archive: &mut tar::Builder<W>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(mode);
     header.set_size(bytes.len() as u64);

@@ -60,7 +60,9 @@ impl RuntimeService for Service {
     async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
         let config = request.into_inner().config.unwrap_or_default();
         let mut state = self.state();
-        if let Some(taken) = state.sandboxes.values().find(|sandbox| sandbox.config.metadata == config.metadata) {
+        if let Some(taken) =
+            state.sandboxes.values().find(|sandbox| sandbox.config.metadata == config.metadata)
+        {
             return Err(Status::already_exists(format!("name is reserved for {}", taken.id)));
         }
         let id = state.next_id("sandbox");
@@ -72,7 +74,10 @@ impl RuntimeService for Service {
         Ok(Response::new(RunPodSandboxResponse { pod_sandbox_id: id }))
     }
 
-    async fn stop_pod_sandbox(&self, request: Request<StopPodSandboxRequest>) -> Answer<StopPodSandboxResponse> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<StopPodSandboxRequest>,
+    ) -> Answer<StopPodSandboxResponse> {
         let id = request.into_inner().pod_sandbox_id;
         let mut state = self.state();
         let now = state.now();
@@ -123,7 +128,10 @@ impl RuntimeService for Service {
         }))
     }
 
-    async fn list_pod_sandbox(&self, request: Request<ListPodSandboxRequest>) -> Answer<ListPodSandboxResponse> {
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<ListPodSandboxRequest>,
+    ) -> Answer<ListPodSandboxResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let state = self.state();
         let found = state.sandboxes.values().filter(|sandbox| fits(&sandbox.config.labels, &wanted));
@@ -171,7 +179,10 @@ impl RuntimeService for Service {
         Ok(Response::new(CreateContainerResponse { container_id: id }))
     }
 
-    async fn start_container(&self, request: Request<StartContainerRequest>) -> Answer<StartContainerResponse> {
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Answer<StartContainerResponse> {
         let id = request.into_inner().container_id;
         let mut state = self.state();
         let now = state.now();
@@ -208,7 +219,10 @@ impl RuntimeService for Service {
         Ok(Response::new(RemoveContainerResponse {}))
     }
 
-    async fn list_containers(&self, request: Request<ListContainersRequest>) -> Answer<ListContainersResponse> {
+    async fn list_containers(
+        &self,
+        request: Request<ListContainersRequest>,
+    ) -> Answer<ListContainersResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let state = self.state();
         let found = state.containers.values().filter(|container| fits(&container.config.labels, &wanted));
@@ -282,7 +296,8 @@ impl RuntimeService for Service {
         unimplemented()
     }
 
-    type GetContainerEventsStream = Pin<Box<dyn Stream<Item = Result<ContainerEventResponse, Status>> + Send>>;
+    type GetContainerEventsStream =
+        Pin<Box<dyn Stream<Item = Result<ContainerEventResponse, Status>> + Send>>;
 
     async fn get_container_events(
         &self,

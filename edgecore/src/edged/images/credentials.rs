@@ -103,7 +103,8 @@ fn covers(registry: &str, image: &str) -> bool {
     let host_fits = labels.len() == image_labels.len()
         && labels.iter().zip(&image_labels).all(|(label, image)| *label == "*" || label == image);
     let rest = image_path.strip_prefix(path);
-    host_fits && rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(['/', ':', '@']))
+    host_fits
+        && rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
 
 #[cfg(test)]
@@ -128,7 +129,8 @@ mod tests {
     #[test]
     fn the_longest_match_is_tried_first_and_auth_is_decoded() {
         let mut credentials = Credentials::default();
-        let text = r#"{"auths": {"reg.io": {"username": "u", "password": "p"}, "reg.io/a": {"auth": "eDp5Onk="}}}"#;
+        let text =
+            r#"{"auths": {"reg.io": {"username": "u", "password": "p"}, "reg.io/a": {"auth": "eDp5Onk="}}}"#;
         credentials.add(serde_json::from_str::<DockerConfig>(text).unwrap().auths);
         let found = credentials.matching("reg.io/a/b:1");
         assert_eq!((found[0].username.as_str(), found[0].password.as_str()), ("x", "y:y"));

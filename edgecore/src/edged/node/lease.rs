@@ -23,7 +23,12 @@ impl Lease {
     }
 
     /// Renews the lease; makes it when there is none, reads it again when somebody else changed it.
-    pub async fn renew(&mut self, cloud: &Cloud, owner: Option<&str>, now: Timestamp) -> Result<(), NodeError> {
+    pub async fn renew(
+        &mut self,
+        cloud: &Cloud,
+        owner: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), NodeError> {
         if self.known.is_none() {
             self.known = self.read(cloud).await?;
         }
@@ -55,7 +60,8 @@ impl Lease {
         now: Timestamp,
     ) -> Result<(), NodeError> {
         let what = "renew the node's lease";
-        let object = Json::encode(&self.object(owner, now)).map_err(|source| NodeError::Encode { what, source })?;
+        let object =
+            Json::encode(&self.object(owner, now)).map_err(|source| NodeError::Encode { what, source })?;
         let request = Request::Lease { node: self.node.clone(), verb, object };
         let answer = ask(cloud, what, request).await?;
         self.known = answer.and_then(|object| object.parse().ok());

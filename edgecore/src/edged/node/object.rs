@@ -38,7 +38,8 @@ pub fn initial(context: &Context, host: &dyn Host) -> Node {
         standard.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     labels.extend(settings.labels.clone());
     let mut annotations = settings.annotations.clone();
-    annotations.insert("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned());
+    annotations
+        .insert("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned());
     let mut taints = settings.taints.clone();
     if !settings.register_schedulable {
         taints.push(Taint {

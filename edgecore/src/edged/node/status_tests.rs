@@ -37,7 +37,8 @@ fn a_healthy_node_says_so_in_kubernetes_order() {
 
 #[test]
 fn each_trouble_has_its_condition() {
-    let table: [(fn(&mut Facts), &str); 6] = [
+    type Spoil = fn(&mut Facts);
+    let table: [(Spoil, &str); 6] = [
         (|facts| facts.memory_available = 1 << 20, "MemoryPressure=True"),
         (|facts| facts.disk.available = 1 << 30, "DiskPressure=True"),
         (|facts| facts.disk.inodes_free = 1, "DiskPressure=True"),
@@ -69,13 +70,15 @@ fn an_unchanged_status_is_sent_only_after_the_report_interval() {
     let every = Duration::from_secs(300);
     assert!(reporter.next(compute(&facts()), at(0), every).is_some());
     assert!(reporter.next(compute(&facts()), at(10), every).is_none());
-    let late: Value = serde_json::from_str(&reporter.next(compute(&facts()), at(300), every).unwrap()).unwrap();
+    let late: Value =
+        serde_json::from_str(&reporter.next(compute(&facts()), at(300), every).unwrap()).unwrap();
     assert_eq!(late["status"]["conditions"][3]["lastHeartbeatTime"], "1970-01-01T00:05:00Z");
     assert_eq!(late["status"]["conditions"][3]["lastTransitionTime"], "1970-01-01T00:00:00Z");
     assert_eq!(late["status"]["addresses"][0]["$patch"], "replace");
     let mut down = facts();
     down.runtime.ready = false;
-    let changed: Value = serde_json::from_str(&reporter.next(compute(&down), at(310), every).unwrap()).unwrap();
+    let changed: Value =
+        serde_json::from_str(&reporter.next(compute(&down), at(310), every).unwrap()).unwrap();
     assert_eq!(changed["status"]["conditions"][3]["lastTransitionTime"], "1970-01-01T00:05:10Z");
     reporter.forget();
     assert!(reporter.next(compute(&down), at(311), every).is_some());

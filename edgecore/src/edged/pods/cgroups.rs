@@ -23,7 +23,9 @@ fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
 
 /// The folder of a path or of a slice: `a-b.slice` is `a.slice/a-b.slice`.
 fn folder(parent: &str) -> PathBuf {
-    let Some(name) = parent.strip_suffix(".slice") else { return PathBuf::from(parent.trim_start_matches('/')) };
+    let Some(name) = parent.strip_suffix(".slice") else {
+        return PathBuf::from(parent.trim_start_matches('/'));
+    };
     let mut path = PathBuf::new();
     for (at, _) in name.match_indices('-') {
         path.push(format!("{}.slice", &name[..at]));
@@ -48,7 +50,10 @@ mod tests {
     #[test]
     fn a_slice_lies_below_the_slices_its_name_names() {
         let path = folder("kubepods-burstable-poda_b.slice");
-        assert_eq!(path, Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice"));
+        assert_eq!(
+            path,
+            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice")
+        );
         assert_eq!(folder("/kubepods/podu"), Path::new("kubepods/podu"));
     }
 

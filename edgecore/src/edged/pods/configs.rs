@@ -77,7 +77,13 @@ pub struct Parts {
     pub security: v1::LinuxContainerSecurityContext,
 }
 
-pub fn container(pod: &Pod, spec: &PodSpec, wanted: &Container, parts: Parts, node: &Node<'_>) -> v1::ContainerConfig {
+pub fn container(
+    pod: &Pod,
+    spec: &PodSpec,
+    wanted: &Container,
+    parts: Parts,
+    node: &Node<'_>,
+) -> v1::ContainerConfig {
     let id = PodId::of(pod);
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
         let known = |name: &str| env::get(&parts.environment, name);
@@ -138,7 +144,11 @@ fn annotations(pod: &Pod, wanted: &Container, attempt: u32) -> Labels {
 }
 
 pub fn termination_path(container: &Container) -> &str {
-    container.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log")
+    container
+        .termination_message_path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/dev/termination-log")
 }
 
 /// FNV-1a over name and image: shown to other tools, never compared with a hash of Go's.

@@ -81,7 +81,10 @@ pub fn resource(
         "limits.memory" => (amounts.memory_limit.unwrap_or(place.memory), false),
         "requests.memory" => (amounts.memory_request.unwrap_or(0), false),
         resource => {
-            return Err(FieldError::UnknownResource { resource: resource.to_owned(), container: name.to_owned() });
+            return Err(FieldError::UnknownResource {
+                resource: resource.to_owned(),
+                container: name.to_owned(),
+            });
         }
     };
     let divisor = selector.divisor.as_ref().and_then(if is_cpu { quantity::milli } else { quantity::units });

@@ -19,9 +19,9 @@ impl Worker {
         let mut kept_in = BTreeSet::new();
         for name in names {
             for (index, run) in observed.runs(name).enumerate() {
-                if index < RUNS_KEPT || run.state == State::Running {
-                    kept_in.insert(run.sandbox.as_str());
-                } else if self.context.runtime.remove_container(&run.id).await.is_err() {
+                let kept = index < RUNS_KEPT || run.state == State::Running;
+                // What could not be removed keeps its sandbox until the next look.
+                if kept || self.context.runtime.remove_container(&run.id).await.is_err() {
                     kept_in.insert(run.sandbox.as_str());
                 }
             }
@@ -39,9 +39,9 @@ impl Worker {
 /// The highest `<n>.log` in a container's log folder: how often it had been restarted.
 pub fn highest_log(folder: &Path) -> Option<u32> {
     let entries = std::fs::read_dir(folder).ok()?;
-    let numbers = entries.flatten().filter_map(|entry| {
-        entry.file_name().to_str()?.strip_suffix(".log")?.parse::<u32>().ok()
-    });
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse::<u32>().ok());
     numbers.max()
 }
 
@@ -56,7 +56,8 @@ pub async fn remove_leftovers(context: Arc<Context>, known: BTreeSet<String>) {
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
     let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
     let removed = volumes::blocking(move || {
-        let stale = |name: &str, uid: &str| super::spec::is_safe_uid(uid) && !keep.contains(uid) && !name.is_empty();
+        let stale =
+            |name: &str, uid: &str| super::spec::is_safe_uid(uid) && !keep.contains(uid) && !name.is_empty();
         for name in names(&pods).iter().filter(|name| stale(name, name)) {
             mounts::unmount_and_remove(&pods.join(name))?;
         }

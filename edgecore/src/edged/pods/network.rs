@@ -45,7 +45,11 @@ pub fn hosts_file(pod: &Pod, spec: &PodSpec, domain: &str, ips: &[String], host_
         text.push_str("\n# Entries added by HostAliases.\n");
     }
     for alias in aliases {
-        text.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t")));
+        text.push_str(&format!(
+            "{}\t{}\n",
+            alias.ip,
+            alias.hostnames.as_deref().unwrap_or_default().join("\t")
+        ));
     }
     text
 }
@@ -160,7 +164,8 @@ mod tests {
     fn cluster_first_puts_the_cluster_before_the_node() {
         let mut settings = Settings::with_defaults(message::NodeName::new("e").unwrap());
         let resolv = "nameserver 9.9.9.9\nsearch lan\n";
-        let (first, spec) = pod(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}));
+        let (first, spec) =
+            pod(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}));
         let without = dns(&first, &spec, &settings, resolv);
         assert_eq!((without.servers, without.searches), (vec!["9.9.9.9".to_owned()], vec!["lan".to_owned()]));
         settings.cluster_dns = vec!["169.254.96.16".parse().unwrap()];

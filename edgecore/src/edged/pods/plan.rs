@@ -15,15 +15,30 @@ use super::spec::RestartPolicy;
 pub enum Action {
     /// Stop all containers and the sandbox.
     StopPod,
-    CreateSandbox { attempt: u32 },
+    CreateSandbox {
+        attempt: u32,
+    },
     /// Stop one container, with the pod's grace.
-    Kill { id: String, name: String, why: Why },
+    Kill {
+        id: String,
+        name: String,
+        why: Why,
+    },
     /// Remove a container that was made and never started.
-    Remove { id: String },
+    Remove {
+        id: String,
+    },
     /// Make and start a container.
-    Start { name: String, attempt: u32, init: bool },
+    Start {
+        name: String,
+        attempt: u32,
+        init: bool,
+    },
     /// Crash-loop back-off: not before this time.
-    Hold { name: String, until: Timestamp },
+    Hold {
+        name: String,
+        until: Timestamp,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +73,8 @@ pub struct Situation<'a> {
 
 /// The steps that bring the pod nearer to its spec; empty when there is nothing to do.
 pub fn plan(situation: &Situation<'_>) -> Vec<Action> {
-    let mut planner = Planner { at: situation, policy: RestartPolicy::of(situation.spec), actions: Vec::new() };
+    let mut planner =
+        Planner { at: situation, policy: RestartPolicy::of(situation.spec), actions: Vec::new() };
     match usable_sandbox(situation) {
         Some(sandbox) => planner.in_sandbox(&sandbox.id),
         None => planner.new_sandbox(),
@@ -101,7 +117,8 @@ impl<'a> Planner<'a> {
         if self.at.observed.is_running() {
             self.actions.push(Action::StopPod);
         }
-        let regular_existed = self.at.spec.containers.iter().any(|c| self.at.observed.newest(&c.name).is_some());
+        let regular_existed =
+            self.at.spec.containers.iter().any(|c| self.at.observed.newest(&c.name).is_some());
         let existed = regular_existed || !self.at.observed.containers.is_empty();
         let given_up = self.policy == RestartPolicy::Never && existed;
         let remains = self.at.spec.containers.iter().any(|container| self.wants_start(container));
@@ -141,9 +158,12 @@ impl<'a> Planner<'a> {
     }
 
     fn initialize(&mut self, sandbox: &str) -> Initialization {
-        let regular_started = self.at.spec.containers.iter().any(|c| {
-            self.here(&c.name, sandbox).is_some_and(|run| run.state != State::Created)
-        });
+        let regular_started = self
+            .at
+            .spec
+            .containers
+            .iter()
+            .any(|c| self.here(&c.name, sandbox).is_some_and(|run| run.state != State::Created));
         for init in self.at.spec.init_containers.iter().flatten() {
             let progress = match is_sidecar(init) {
                 true => self.sidecar(init, sandbox),

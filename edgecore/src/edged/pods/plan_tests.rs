@@ -19,6 +19,8 @@ pub fn exited(name: &str, attempt: u32, exit_code: i32) -> Instance {
         image_ref: "sha256:1".to_owned(),
         spec_image: Some("busybox".to_owned()),
         log_path: String::new(),
+        pre_stop: None,
+        ports: None,
     }
 }
 
@@ -27,7 +29,14 @@ pub fn running(name: &str, attempt: u32) -> Instance {
 }
 
 pub fn sandbox(ready: bool) -> Sandbox {
-    Sandbox { id: "s".into(), attempt: 0, ready, created: 1, ips: vec!["10.0.0.2".into()], host_network: false }
+    Sandbox {
+        id: "s".into(),
+        attempt: 0,
+        ready,
+        created: 1,
+        ips: vec!["10.0.0.2".into()],
+        host_network: false,
+    }
 }
 
 pub fn spec(json: serde_json::Value) -> PodSpec {
@@ -131,7 +140,11 @@ fn init_containers_run_one_after_the_other() {
     assert_eq!(actions(&spec, up(), vec![exited("i", 0, 0)]), vec![start("j", 0, true)]);
     let both = vec![exited("i", 0, 0), exited("j", 0, 0)];
     assert_eq!(actions(&spec, up(), both), vec![start("a", 0, false)]);
-    assert_eq!(actions(&spec, up(), vec![running("a", 0)]), vec![], "forgotten init containers do not run again");
+    assert_eq!(
+        actions(&spec, up(), vec![running("a", 0)]),
+        vec![],
+        "forgotten init containers do not run again"
+    );
 }
 
 #[test]
@@ -139,7 +152,10 @@ fn a_failed_init_container_ends_a_never_pod_and_is_retried_otherwise() {
     let init = || serde_json::json!([{"name": "i"}]);
     let failed = || vec![exited("i", 0, 1)];
     assert_eq!(actions(&with_init("Never", init()), vec![sandbox(true)], failed()), vec![Action::StopPod]);
-    assert_eq!(actions(&with_init("Always", init()), vec![sandbox(true)], failed()), vec![start("i", 1, true)]);
+    assert_eq!(
+        actions(&with_init("Always", init()), vec![sandbox(true)], failed()),
+        vec![start("i", 1, true)]
+    );
 }
 
 #[test]

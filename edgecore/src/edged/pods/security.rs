@@ -9,7 +9,9 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 pub enum SecurityError {
     #[error("container has runAsNonRoot and image will run as root")]
     RunsAsRoot,
-    #[error("container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root")]
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root"
+    )]
     UnknownUser { user: String },
 }
 
@@ -56,7 +58,8 @@ fn groups(spec: &PodSpec) -> Vec<i64> {
 }
 
 fn groups_policy(spec: &PodSpec) -> i32 {
-    let policy = spec.security_context.as_ref().and_then(|context| context.supplemental_groups_policy.as_deref());
+    let policy =
+        spec.security_context.as_ref().and_then(|context| context.supplemental_groups_policy.as_deref());
     match policy {
         Some("Strict") => v1::SupplementalGroupsPolicy::Strict.into(),
         _ => v1::SupplementalGroupsPolicy::Merge.into(),
@@ -124,10 +127,12 @@ pub fn container(
         true => Vec::new(),
         false => list.iter().map(|path| (*path).to_owned()).collect(),
     };
-    let seccomp = own.and_then(|c| c.seccomp_profile.as_ref()).or(pod.and_then(|c| c.seccomp_profile.as_ref()));
+    let seccomp =
+        own.and_then(|c| c.seccomp_profile.as_ref()).or(pod.and_then(|c| c.seccomp_profile.as_ref()));
     let apparmor =
         own.and_then(|c| c.app_armor_profile.as_ref()).or(pod.and_then(|c| c.app_armor_profile.as_ref()));
-    let se_linux = own.and_then(|c| c.se_linux_options.as_ref()).or(pod.and_then(|c| c.se_linux_options.as_ref()));
+    let se_linux =
+        own.and_then(|c| c.se_linux_options.as_ref()).or(pod.and_then(|c| c.se_linux_options.as_ref()));
     Ok(v1::LinuxContainerSecurityContext {
         capabilities,
         privileged: is_privileged(container),
@@ -143,9 +148,8 @@ pub fn container(
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
         seccomp: Some(seccomp_profile(seccomp, root_dir)),
-        apparmor: apparmor.map(|wanted| {
-            profile(&wanted.type_, wanted.localhost_profile.clone().unwrap_or_default())
-        }),
+        apparmor: apparmor
+            .map(|wanted| profile(&wanted.type_, wanted.localhost_profile.clone().unwrap_or_default())),
         ..Default::default()
     })
 }
@@ -182,8 +186,13 @@ mod tests {
     use crate::edged::pods::plan::tests::spec;
     use serde_json::json;
 
-    fn context(pod: serde_json::Value, own: serde_json::Value, image: v1::Image) -> Result<v1::LinuxContainerSecurityContext, SecurityError> {
-        let spec = spec(json!({"securityContext": pod, "containers": [{"name": "a", "securityContext": own}]}));
+    fn context(
+        pod: serde_json::Value,
+        own: serde_json::Value,
+        image: v1::Image,
+    ) -> Result<v1::LinuxContainerSecurityContext, SecurityError> {
+        let spec =
+            spec(json!({"securityContext": pod, "containers": [{"name": "a", "securityContext": own}]}));
         container(&spec, &spec.containers[0], &image, Path::new("/root"))
     }
 
@@ -200,8 +209,14 @@ mod tests {
     fn run_as_non_root_refuses_root_and_names() {
         let non_root = || json!({"runAsNonRoot": true});
         let named = v1::Image { username: "www".into(), ..Default::default() };
-        assert!(matches!(context(non_root(), json!({}), v1::Image::default()), Err(SecurityError::RunsAsRoot)));
-        assert!(matches!(context(non_root(), json!({}), named.clone()), Err(SecurityError::UnknownUser { .. })));
+        assert!(matches!(
+            context(non_root(), json!({}), v1::Image::default()),
+            Err(SecurityError::RunsAsRoot)
+        ));
+        assert!(matches!(
+            context(non_root(), json!({}), named.clone()),
+            Err(SecurityError::UnknownUser { .. })
+        ));
         assert!(context(non_root(), json!({"runAsUser": 10}), named.clone()).is_ok());
         let by_name = context(json!({}), json!({}), named).unwrap();
         assert_eq!((by_name.run_as_username.as_str(), by_name.run_as_user), ("www", None));
@@ -212,7 +227,8 @@ mod tests {
         let own = json!({"privileged": true, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
             "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
             "seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}});
-        let made = context(json!({"fsGroup": 9, "supplementalGroups": [1]}), own, v1::Image::default()).unwrap();
+        let made =
+            context(json!({"fsGroup": 9, "supplementalGroups": [1]}), own, v1::Image::default()).unwrap();
         assert!(made.privileged && made.readonly_rootfs && made.no_new_privs);
         assert_eq!(made.supplemental_groups, [9, 1]);
         assert_eq!(made.seccomp.unwrap().localhost_ref, "/root/seccomp/p.json");

@@ -99,7 +99,10 @@ impl References<'_> {
     fn volumes(&mut self, spec: &PodSpec) {
         for volume in spec.volumes.iter().flatten() {
             self.add(ObjectKind::ConfigMap, volume.config_map.as_ref().map(|source| &*source.name));
-            self.add(ObjectKind::Secret, volume.secret.as_ref().and_then(|source| source.secret_name.as_deref()));
+            self.add(
+                ObjectKind::Secret,
+                volume.secret.as_ref().and_then(|source| source.secret_name.as_deref()),
+            );
             let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_ref());
             for source in projected.into_iter().flatten() {
                 self.add(ObjectKind::ConfigMap, source.config_map.as_ref().map(|source| &*source.name));

@@ -28,7 +28,13 @@ const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// True if the container runs. A failure is kept for the status, and not tried again before its delay.
-    pub(super) async fn start(&mut self, site: &Site<'_>, name: &str, attempt: u32, round: &mut Round) -> bool {
+    pub(super) async fn start(
+        &mut self,
+        site: &Site<'_>,
+        name: &str,
+        attempt: u32,
+        round: &mut Round,
+    ) -> bool {
         let Some(container) = spec::container(site.spec, name) else { return false };
         if let Some(retry) = self.retries.get(name).filter(|retry| retry.not_before > self.now()) {
             round.not_before(retry.not_before);
@@ -71,12 +77,17 @@ impl Worker {
         tracing::debug!(container = %container.name, until = %at, "start held back");
     }
 
-    async fn try_start(&mut self, site: &Site<'_>, container: &Container, attempt: u32) -> Result<(), Failure> {
+    async fn try_start(
+        &mut self,
+        site: &Site<'_>,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<(), Failure> {
         let image = self.image(site, container).await?;
         let config = self.configure(site, container, attempt, image).await?;
         let resolv = self.resolv().await;
         let sandbox = configs::sandbox(site.pod, site.spec, site.sandbox.attempt, &self.node(&resolv));
-        let runtime = &self.context.runtime;
+        let runtime = self.context.runtime.clone();
         let id = match runtime.create_container(&site.sandbox.id, config, sandbox).await {
             Ok(id) => id,
             Err(error) => {
@@ -89,6 +100,12 @@ impl Worker {
         self.context.events.record(&self.id, named, Kind::Normal, "Created", &text).await;
         if let Err(error) = runtime.start_container(&id).await {
             return Err(Failure { reason: "RunContainerError", message: chain(&error) });
+        }
+        let pod_ip = ips(&self.context, site.spec, Some(site.sandbox)).first().cloned().unwrap_or_default();
+        if !self.post_start(container, &id, &pod_ip).await {
+            let _ = self.context.runtime.stop_container(&id, self.grace).await;
+            let message = "PostStartHook failed".to_owned();
+            return Err(Failure { reason: "PostStartHookError", message });
         }
         let text = format!("Started container {}", container.name);
         self.context.events.record(&self.id, named, Kind::Normal, "Started", &text).await;
@@ -103,7 +120,8 @@ impl Worker {
         }
         let label = Some((cri::labels::POD_UID, self.id.uid.as_str()));
         for item in self.context.runtime.list_containers(label).await.unwrap_or_default() {
-            let same = item.metadata.as_ref().is_some_and(|m| m.name == container.name && m.attempt == attempt);
+            let same =
+                item.metadata.as_ref().is_some_and(|m| m.name == container.name && m.attempt == attempt);
             if same && item.state() != v1::ContainerState::ContainerRunning {
                 let _ = self.context.runtime.remove_container(&item.id).await;
             }

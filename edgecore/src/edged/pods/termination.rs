@@ -49,11 +49,8 @@ async fn log_end(path: &str) -> Option<String> {
 
 /// The texts of the last log lines, within the limit.
 fn last_lines(log: &str, cut: bool) -> String {
-    let texts: Vec<&str> = log
-        .lines()
-        .skip(usize::from(cut))
-        .filter_map(|line| line.splitn(4, ' ').nth(3))
-        .collect();
+    let texts: Vec<&str> =
+        log.lines().skip(usize::from(cut)).filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
     let mut size = 0;
     let fits = texts.iter().rev().take(LOG_LINES).take_while(|text| {
         size += text.len() as u64 + 1;

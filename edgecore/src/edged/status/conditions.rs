@@ -36,7 +36,8 @@ pub fn compute(facts: &Facts<'_>) -> Vec<PodCondition> {
 
 fn condition(facts: &Facts<'_>, kind: &str, (holds, reason, message): Claim) -> PodCondition {
     let status = if holds { "True" } else { "False" };
-    let before = facts.previous.iter().find(|condition| condition.type_ == kind && condition.status == status);
+    let before =
+        facts.previous.iter().find(|condition| condition.type_ == kind && condition.status == status);
     PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),
@@ -55,9 +56,10 @@ fn initialized(facts: &Facts<'_>) -> Claim {
     let missing: Vec<&str> = wanted
         .iter()
         .filter(|init| {
-            !facts.init.iter().any(|status| {
-                status.name == init.name && (status.ready || status.started == Some(true))
-            })
+            !facts
+                .init
+                .iter()
+                .any(|status| status.name == init.name && (status.ready || status.started == Some(true)))
         })
         .map(|init| init.name.as_str())
         .collect();
@@ -78,9 +80,12 @@ fn containers_ready(facts: &Facts<'_>) -> Claim {
         _ => {}
     }
     let sidecars = facts.init.iter().filter(|status| {
-        facts.spec.init_containers.iter().flatten().any(|init| {
-            init.name == status.name && crate::edged::pods::plan::is_sidecar(init)
-        })
+        facts
+            .spec
+            .init_containers
+            .iter()
+            .flatten()
+            .any(|init| init.name == status.name && crate::edged::pods::plan::is_sidecar(init))
     });
     let unready: Vec<&str> = sidecars
         .chain(facts.regular)
@@ -100,9 +105,7 @@ fn ready(facts: &Facts<'_>, containers: &Claim) -> Claim {
     }
     let gates = facts.spec.readiness_gates.iter().flatten();
     let closed = gates
-        .filter(|gate| {
-            !facts.previous.iter().any(|c| c.type_ == gate.condition_type && c.status == "True")
-        })
+        .filter(|gate| !facts.previous.iter().any(|c| c.type_ == gate.condition_type && c.status == "True"))
         .count();
     match closed {
         0 => TRUE,

@@ -22,7 +22,8 @@ pub fn statuses(view: &View<'_>, group: Group) -> Vec<ContainerStatus> {
         Group::Init => view.spec.init_containers.as_deref().unwrap_or_default(),
         Group::Regular => &view.spec.containers,
     };
-    let mut list: Vec<ContainerStatus> = containers.iter().map(|container| one(view, container, group)).collect();
+    let mut list: Vec<ContainerStatus> =
+        containers.iter().map(|container| one(view, container, group)).collect();
     if group == Group::Regular {
         list.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -46,10 +47,11 @@ fn one(view: &View<'_>, container: &Container, group: Group) -> ContainerStatus 
     if status.image.is_empty() {
         status.image = container.image.clone().unwrap_or_default();
     }
-    if let Some(failure) = view.failures.get(&container.name) {
-        if !is_running(&status) && !view.ending {
-            overlay(&mut status, failure.reason, &failure.message);
-        }
+    if let Some(failure) = view.failures.get(&container.name)
+        && !is_running(&status)
+        && !view.ending
+    {
+        overlay(&mut status, failure.reason, &failure.message);
     }
     status
 }
@@ -138,7 +140,8 @@ fn absent(
     let regular_exist = view.spec.containers.iter().any(|c| view.observed.newest(&c.name).is_some());
     let state = status.state.take().unwrap_or_default();
     if state.terminated.is_some() {
-        status.ready = group == Group::Init && state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
+        status.ready =
+            group == Group::Init && state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
         status.state = Some(state);
         return status;
     }

@@ -74,7 +74,8 @@ pub fn of(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus],
     for container in spec.init_containers.iter().flatten() {
         let status = init.iter().find(|status| status.name == container.name);
         if is_sidecar(container) {
-            let started = status.is_some_and(|status| status.started == Some(true) || ended(status).is_some());
+            let started =
+                status.is_some_and(|status| status.started == Some(true) || ended(status).is_some());
             pending += usize::from(!started);
             continue;
         }

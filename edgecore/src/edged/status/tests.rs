@@ -32,7 +32,9 @@ fn status_with(
 }
 
 fn two(policy: &str) -> PodSpec {
-    spec(json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}))
+    spec(
+        json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]}),
+    )
 }
 
 fn with_init(policy: &str) -> PodSpec {
@@ -70,7 +72,8 @@ fn the_phase_follows_the_containers_and_the_restart_policy() {
 
 #[test]
 fn an_ended_pod_stays_ended() {
-    let previous = PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..Default::default() };
+    let previous =
+        PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..Default::default() };
     let status = status_of(two("Always"), vec![running("a", 0), running("b", 0)], false, previous);
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }
@@ -82,7 +85,8 @@ fn container(status: &PodStatus, name: &str) -> serde_json::Value {
 
 #[test]
 fn the_newest_run_is_the_state_and_the_one_before_the_last_state() {
-    let status = status_of(two("Always"), vec![running("a", 2), exited("a", 1, 3)], false, PodStatus::default());
+    let status =
+        status_of(two("Always"), vec![running("a", 2), exited("a", 1, 3)], false, PodStatus::default());
     let a = container(&status, "a");
     assert_eq!(a["restartCount"], 2);
     assert_eq!(a["containerID"], "containerd://a-2");
@@ -94,8 +98,10 @@ fn the_newest_run_is_the_state_and_the_one_before_the_last_state() {
 
 #[test]
 fn a_start_failure_shows_as_waiting_and_keeps_the_end_before() {
-    let failures =
-        BTreeMap::from([("a".to_owned(), Failure { reason: "CrashLoopBackOff", message: "back-off 10s".into() })]);
+    let failures = BTreeMap::from([(
+        "a".to_owned(),
+        Failure { reason: "CrashLoopBackOff", message: "back-off 10s".into() },
+    )]);
     let containers = vec![exited("a", 1, 3), running("b", 0)];
     let status = status_with(two("Always"), containers, false, PodStatus::default(), &failures);
     let a = container(&status, "a");
@@ -106,7 +112,8 @@ fn a_start_failure_shows_as_waiting_and_keeps_the_end_before() {
 
 #[test]
 fn a_forgotten_container_that_ran_is_told_as_lost_and_counts_as_a_restart() {
-    let before = status_of(two("Always"), vec![running("a", 2), running("b", 0)], false, PodStatus::default());
+    let before =
+        status_of(two("Always"), vec![running("a", 2), running("b", 0)], false, PodStatus::default());
     let after = status_of(two("Always"), vec![running("b", 0)], false, before.clone());
     let a = container(&after, "a");
     assert_eq!(a["restartCount"], 3);

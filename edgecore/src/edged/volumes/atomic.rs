@@ -101,7 +101,8 @@ fn is_same(folder: &Path, files: &Files, group: Option<u32>) -> bool {
                 Some(_) => file.mode | 0o440,
                 None => file.mode,
             };
-            let same_mode = fs::metadata(&target).is_ok_and(|meta| meta.permissions().mode() & 0o7777 == mode);
+            let same_mode =
+                fs::metadata(&target).is_ok_and(|meta| meta.permissions().mode() & 0o7777 == mode);
             same_mode && fs::read(&target).is_ok_and(|bytes| bytes == file.bytes)
         })
 }
@@ -173,8 +174,10 @@ mod tests {
         assert!(!write(dir, &files(&[("a", "1"), ("d/b", "2"), ("gone", "3")]), None).unwrap());
         assert!(write(dir, &files(&[("a", "9"), ("d/b", "2")]), None).unwrap());
         assert_eq!((read(dir, "a"), read(dir, "d/b")), ("9".into(), "2".into()));
-        let names: BTreeSet<String> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let names: BTreeSet<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         assert_eq!(names.len(), 4, "{names:?}");
         assert!(!names.contains("gone"));
     }

@@ -67,7 +67,12 @@ fn plain(inside: &str, outside: &Path) -> Mount {
     }
 }
 
-fn volume(wanted: &Wanted<'_>, volumes: &Prepared, mount: &VolumeMount, index: usize) -> Result<Mount, MountError> {
+fn volume(
+    wanted: &Wanted<'_>,
+    volumes: &Prepared,
+    mount: &VolumeMount,
+    index: usize,
+) -> Result<Mount, MountError> {
     let source = volumes.paths.get(&mount.name);
     let source = source.ok_or_else(|| MountError::NoVolume { volume: mount.name.clone() })?;
     let known: BTreeMap<&str, &str> =
@@ -85,8 +90,11 @@ fn volume(wanted: &Wanted<'_>, volumes: &Prepared, mount: &VolumeMount, index: u
                 .join(&mount.name)
                 .join(&wanted.container.name)
                 .join(index.to_string());
-            subpath::bind(source, &below, &target)
-                .map_err(|source| MountError::SubPath { volume: mount.name.clone(), path: below, source })?;
+            subpath::bind(source, &below, &target).map_err(|source| MountError::SubPath {
+                volume: mount.name.clone(),
+                path: below,
+                source,
+            })?;
             target
         }
     };

@@ -15,7 +15,8 @@ pub fn bind(volume: &Path, below: &str, target: &Path) -> io::Result<()> {
     if mounts::is_mount_point(target) || is_bound(target) {
         return Ok(());
     }
-    let plain = Path::new(below).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain =
+        Path::new(below).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !plain {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it leaves the volume"));
     }
