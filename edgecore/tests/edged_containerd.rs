@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
-use harness::containerd::{Containerd, missing, mounts_below};
+use harness::containerd::{Containerd, missing, mounts_below, unmount_below};
 use harness::images;
 use message::{Json, NodeName, ObjectKey, ResourceVersion};
 use serde_json::{Value, json};
@@ -111,6 +111,13 @@ impl Lab {
             self.runtime().list_containers(None).await.unwrap().into_iter().map(|item| item.id).collect();
         ids.sort();
         ids
+    }
+}
+
+impl Drop for Lab {
+    /// A test that failed in the middle leaves no mounts either.
+    fn drop(&mut self) {
+        unmount_below(&self.path("kubelet"));
     }
 }
 

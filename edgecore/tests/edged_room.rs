@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cri::fake::Fake;
@@ -12,7 +12,7 @@ use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::host::{Disk, Recorded};
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use jiff::Timestamp;
-use message::{Json, NodeName, ObjectKey, ResourceVersion};
+use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,6 +27,51 @@ struct Room {
     clock: Clock,
     version: u64,
     running: Option<Running>,
+    link: watch::Sender<LinkState>,
+    answers: Answers,
+}
+
+/// Answers the live requests of Edged as a cloud does, and remembers them.
+#[derive(Clone, Default)]
+struct Answers {
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Answers {
+    async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
+        while let Some(call) = calls.recv().await {
+            let (what, answer) = match &call.request {
+                Request::CreateNode { object, .. } => {
+                    let node: Value = object.parse().unwrap();
+                    let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
+                    (format!("create {role}"), json!({"metadata": {"uid": "node-uid"}}))
+                }
+                Request::PatchNodeStatus { patch, .. } => {
+                    let patch: Value = serde_json::from_str(patch).unwrap();
+                    let ready = &patch["status"]["conditions"][3];
+                    (format!("status {}", ready["status"].as_str().unwrap()), json!({}))
+                }
+                Request::Lease { object, .. } => {
+                    let mut lease: Value = object.parse().unwrap();
+                    let owner =
+                        lease["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or("none").to_owned();
+                    lease["metadata"]["resourceVersion"] = json!("1");
+                    (format!("lease {owner}"), lease)
+                }
+                _ => {
+                    let refused = Reply::Refused(Status::failure(404, "NotFound", ""));
+                    let _ = call.answer.send(refused);
+                    continue;
+                }
+            };
+            self.seen.lock().unwrap().push(what);
+            let _ = call.answer.send(Reply::Object(Json::encode(&answer).unwrap()));
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
 }
 
 struct Running {
@@ -44,13 +89,14 @@ impl Room {
         let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
         fake.add_image(IMAGE);
         let store = edgecore::database::open(&folder.path().join("e.db")).unwrap();
-        Room { folder, fake, store, clock, version: 0, running: None }
+        let (link, _) = watch::channel(LinkState::Disconnected);
+        Room { folder, fake, store, clock, version: 0, running: None, link, answers: Answers::default() }
     }
 
     async fn start(&mut self) {
         let objects = Objects::new(self.store.clone());
-        let (_, link) = watch::channel(LinkState::Disconnected);
-        let (cloud, _) = Cloud::channel(link);
+        let (cloud, calls) = Cloud::channel(self.link.subscribe());
+        tokio::spawn(self.answers.clone().serve(calls));
         let (changes, inbox) = mpsc::channel(16);
         let settings = Settings {
             root_dir: self.folder.path().join("kubelet"),
@@ -339,5 +385,35 @@ async fn without_a_network_only_pods_of_the_hosts_network_start() {
     assert!(room.fake.running("a").is_none());
     room.fake.set_network_ready(true);
     until("the other pod", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_is_registered_told_and_leased_at_each_connection_and_silent_without_one() {
+    let mut room = Room::new();
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(room.answers.take(), Vec::<String>::new());
+    room.link.send_replace(LinkState::Connected);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut first = room.answers.take();
+    assert_eq!(first.remove(0), "create true");
+    first.sort();
+    assert_eq!(first, ["lease node-uid", "status True"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let steady = room.answers.take();
+    assert!(
+        steady.iter().all(|what| what == "lease node-uid") && (5..8).contains(&steady.len()),
+        "{steady:?}"
+    );
+    room.fake.set_network_ready(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(room.answers.take().contains(&"status False".to_owned()));
+    room.link.send_replace(LinkState::Disconnected);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(room.answers.take(), Vec::<String>::new());
+    room.link.send_replace(LinkState::Connected);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(room.answers.take().len(), 3);
     room.stop().await;
 }

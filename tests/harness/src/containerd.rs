@@ -147,8 +147,9 @@ impl Drop for Containerd {
         for pid in shims.into_iter().chain(members).filter_map(|pid| pid_of(Some(pid))) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        for path in mounts_below(&self.dir) {
-            let _ = rustix::mount::unmount(&path, UnmountFlags::DETACH);
+        unmount_below(&self.dir);
+        if let Some(bridge) = &self.bridge {
+            remove_networks(bridge);
         }
         if let Some(bridge) = &self.bridge {
             let link = std::process::Command::new("ip").args(["link", "delete", bridge]).output();
@@ -196,6 +197,36 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let mut below: Vec<PathBuf> = points.filter(|path| path.starts_with(dir)).collect();
     below.reverse();
     below
+}
+
+/// Unmounts all of them: for a test that ended in the middle.
+pub fn unmount_below(dir: &Path) {
+    for path in mounts_below(dir) {
+        let _ = rustix::mount::unmount(&path, UnmountFlags::DETACH);
+    }
+}
+
+/// Where CNI plugins remember what they made, as `<network>-<sandbox>-<interface>`.
+const CNI_RESULTS: &str = "/var/lib/cni/results";
+
+/// Removes the network namespaces of sandboxes that were never stopped, and what CNI remembers of them.
+fn remove_networks(bridge: &str) {
+    let entries = std::fs::read_dir(CNI_RESULTS).into_iter().flatten().flatten();
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let prefix = format!("{bridge}-");
+    for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+        let text = std::fs::read_to_string(Path::new(CNI_RESULTS).join(name)).unwrap_or_default();
+        let result: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let interfaces = result["result"]["interfaces"].as_array().cloned().unwrap_or_default();
+        for namespace in interfaces.iter().filter_map(|interface| interface["sandbox"].as_str()) {
+            let _ = rustix::mount::unmount(namespace, UnmountFlags::DETACH);
+            let _ = std::fs::remove_file(namespace);
+        }
+        let sandbox = result["containerId"].as_str().unwrap_or(name);
+        for file in names.iter().filter(|file| file.contains(sandbox)) {
+            let _ = std::fs::remove_file(Path::new(CNI_RESULTS).join(file));
+        }
+    }
 }
 
 fn config(dir: &Path) -> String {
