@@ -13,8 +13,10 @@
 pub mod context;
 mod events;
 pub mod images;
+pub mod node;
 pub mod pleg;
 pub mod pods;
+pub mod probes;
 pub mod quantity;
 mod runtime;
 pub mod settings;
@@ -111,16 +113,18 @@ impl Edged {
         pods.load().await.map_err(RunError::Load)?;
         let runtime = self.context.runtime.clone();
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
-        let (healthy, _) = watch::channel(None);
+        let (healthy, health) = watch::channel(None);
         let pleg =
             pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
         let inputs =
             pods::Inputs { changes: self.deps.changes, relisted: inbox, link: self.deps.cloud.link() };
-        let _ = &self.deps.host;
+        let node =
+            node::Node { context: self.context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
         tokio::join!(
             runtime::watch(runtime, self.facts, stop.clone()),
             pleg.run(stop.clone()),
             pods.run(inputs),
+            node.run(stop),
         );
         Ok(())
     }

@@ -44,6 +44,13 @@ impl CallError {
         )
     }
 
+    /// It took longer than it may.
+    pub fn is_timeout(&self) -> bool {
+        self.source.code() == Code::DeadlineExceeded
+            || (self.source.code() == Code::Unknown
+                && self.source.message().contains("exceeded: context deadline"))
+    }
+
     /// The runtime's own words.
     pub fn reason(&self) -> &str {
         self.source.message()

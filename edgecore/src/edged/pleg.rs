@@ -20,6 +20,8 @@ pub struct Relisted {
     pub changed: Vec<PodId>,
 }
 
+/// Right after something was made or ended, more is likely to happen: the pause grows from this to the usual one.
+const SOON: Duration = Duration::from_millis(100);
 const ACTIVE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(10);
 const WITH_EVENTS: Duration = Duration::from_secs(60);
@@ -42,12 +44,14 @@ impl Pleg {
         let (streaming, has_events) = watch::channel(false);
         let events = tokio::spawn(follow_events(self.runtime.clone(), self.poke.clone(), streaming));
         let mut known = Snapshot::new();
+        let mut pause = SOON;
         loop {
             match snapshot(&self.runtime).await {
                 Ok(now) => {
                     self.healthy.send_replace(Some(tokio::time::Instant::now()));
                     let changed = difference(&known, &now);
                     known = now;
+                    pause = if changed.is_empty() { (pause * 2).min(ACTIVE) } else { SOON };
                     if !changed.is_empty() && self.relisted.send(Relisted { changed }).await.is_err() {
                         break;
                     }
@@ -56,13 +60,13 @@ impl Pleg {
             }
             let rest = match (*has_events.borrow(), known.is_empty()) {
                 (true, _) => WITH_EVENTS,
-                (false, false) => ACTIVE,
+                (false, false) => pause,
                 (false, true) => IDLE,
             };
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
-                _ = self.poke.notified() => {}
+                _ = self.poke.notified() => pause = SOON,
                 _ = tokio::time::sleep(rest) => {}
             }
         }

@@ -15,6 +15,7 @@ pub mod configs;
 pub mod env;
 pub mod expand;
 pub mod fields;
+mod hooks;
 mod housekeeping;
 pub mod network;
 pub mod observed;
@@ -68,6 +69,8 @@ struct Handle {
     references: BTreeSet<ObjectKey>,
     order: watch::Sender<Order>,
     wake: Arc<Wake>,
+    /// The pod was given again while its worker was removing it: what to start when that is done.
+    again: Option<(ObjectKey, Json)>,
 }
 
 /// How often leftovers of gone pods are looked for.
@@ -146,6 +149,7 @@ impl Pods {
         successors.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
         let references = spec::references(&pod);
         match self.workers.get_mut(&id.uid) {
+            Some(worker) if worker.order.borrow().is_gone() => worker.again = Some((key, object)),
             Some(worker) => {
                 worker.references = references;
                 worker.order.send_modify(|order| order.replace(object));
@@ -159,6 +163,11 @@ impl Pods {
             worker.key.as_ref() == Some(key) && uid.is_none_or(|uid| uid == known.as_str())
         });
         gone.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
+        let waiting = self
+            .workers
+            .values_mut()
+            .filter(|worker| worker.again.as_ref().is_some_and(|(waiting, _)| waiting == key));
+        waiting.for_each(|worker| worker.again = None);
     }
 
     fn relisted(&mut self, relisted: Relisted) {
@@ -179,13 +188,16 @@ impl Pods {
         let wake = Arc::new(Wake::default());
         let worker = Worker::new(id.clone(), self.context.clone(), orders, wake.clone());
         self.running.spawn(worker.run(self.stop.clone()));
-        self.workers.insert(id.uid, Handle { key, references, order, wake });
+        self.workers.insert(id.uid, Handle { key, references, order, wake, again: None });
     }
 
     fn ended(&mut self, ended: Result<PodId, tokio::task::JoinError>) {
         match ended {
             Ok(id) => {
-                self.workers.remove(&id.uid);
+                let again = self.workers.remove(&id.uid).and_then(|worker| worker.again);
+                if let Some((key, object)) = again.filter(|_| !self.stop.is_cancelled()) {
+                    self.put(key, object);
+                }
             }
             Err(error) => tracing::error!(error = %error, "a pod worker ended abnormally"),
         }

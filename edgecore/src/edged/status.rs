@@ -83,14 +83,16 @@ fn some_list<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
 /// The sandbox's addresses; the node's for pods in its network; the last known ones once the sandbox is gone.
 fn pod_ips(view: &View<'_>) -> Vec<String> {
     let sandbox = view.observed.sandboxes.first();
+    let known = || view.previous.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
+    if view.ending && sandbox.is_none() {
+        return known();
+    }
     if view.spec.host_network == Some(true) {
         return if sandbox.is_some() { view.node_ips.to_vec() } else { Vec::new() };
     }
     match sandbox {
         Some(sandbox) if !sandbox.ips.is_empty() => sandbox.ips.clone(),
-        Some(sandbox) if !sandbox.ready => {
-            view.previous.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect()
-        }
+        Some(sandbox) if !sandbox.ready => known(),
         _ => Vec::new(),
     }
 }

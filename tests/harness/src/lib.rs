@@ -3,11 +3,14 @@
 //! by pid, and nothing is left behind.
 
 pub mod cloud;
+pub mod containerd;
 pub mod edge;
+pub mod images;
 pub mod kubectl;
 pub mod memory;
 pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod relay;
+pub mod site;
 pub mod wait;

@@ -19,9 +19,9 @@ impl Worker {
         let mut kept_in = BTreeSet::new();
         for name in names {
             for (index, run) in observed.runs(name).enumerate() {
-                if index < RUNS_KEPT || run.state == State::Running {
-                    kept_in.insert(run.sandbox.as_str());
-                } else if self.context.runtime.remove_container(&run.id).await.is_err() {
+                let kept = index < RUNS_KEPT || run.state == State::Running;
+                // What could not be removed keeps its sandbox until the next look.
+                if kept || self.context.runtime.remove_container(&run.id).await.is_err() {
                     kept_in.insert(run.sandbox.as_str());
                 }
             }

@@ -42,6 +42,9 @@ pub struct Instance {
     /// The image text of the pod spec it was made from, if we made it.
     pub spec_image: Option<String>,
     pub log_path: String,
+    /// The hook to run before it is stopped, and its ports, as JSON: they outlive the pod's spec.
+    pub pre_stop: Option<String>,
+    pub ports: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,5 +147,7 @@ async fn instance(status: v1::ContainerStatus, sandbox: String) -> Instance {
         image_ref: status.image_ref,
         spec_image: status.annotations.get(SPEC_IMAGE).cloned(),
         log_path: status.log_path,
+        pre_stop: status.annotations.get(labels::PRE_STOP).cloned(),
+        ports: status.annotations.get(labels::PORTS).cloned(),
     }
 }

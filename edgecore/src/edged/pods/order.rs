@@ -21,6 +21,10 @@ impl Order {
         }
     }
 
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Order::Gone)
+    }
+
     pub fn be_gone(order: &mut Order) {
         *order = Order::Gone;
     }

@@ -19,6 +19,8 @@ pub fn exited(name: &str, attempt: u32, exit_code: i32) -> Instance {
         image_ref: "sha256:1".to_owned(),
         spec_image: Some("busybox".to_owned()),
         log_path: String::new(),
+        pre_stop: None,
+        ports: None,
     }
 }
 

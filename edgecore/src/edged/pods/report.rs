@@ -1,7 +1,5 @@
 //! Reporting: the status is computed, and submitted when it says something new.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use message::{Request, Upstream};
 
@@ -15,14 +13,15 @@ impl Worker {
     pub(super) async fn report(&mut self, pod: &Pod, spec: &PodSpec, observed: &Observed, ending: bool) {
         let previous = self.previous(pod);
         let runtime_name = self.context.facts.borrow().name.clone();
+        let health = self.probes.health();
         let status = status::compute(&View {
             pod,
             spec,
             observed,
             failures: &self.failures,
             previous: &previous,
-            unready: &BTreeSet::new(),
-            starting: &BTreeSet::new(),
+            unready: &health.unready,
+            starting: &health.starting,
             runtime_name: &runtime_name,
             node_ips: &self.context.machine.node_ips,
             now: self.now(),

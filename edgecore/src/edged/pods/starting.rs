@@ -87,7 +87,7 @@ impl Worker {
         let config = self.configure(site, container, attempt, image).await?;
         let resolv = self.resolv().await;
         let sandbox = configs::sandbox(site.pod, site.spec, site.sandbox.attempt, &self.node(&resolv));
-        let runtime = &self.context.runtime;
+        let runtime = self.context.runtime.clone();
         let id = match runtime.create_container(&site.sandbox.id, config, sandbox).await {
             Ok(id) => id,
             Err(error) => {
@@ -100,6 +100,12 @@ impl Worker {
         self.context.events.record(&self.id, named, Kind::Normal, "Created", &text).await;
         if let Err(error) = runtime.start_container(&id).await {
             return Err(Failure { reason: "RunContainerError", message: chain(&error) });
+        }
+        let pod_ip = ips(&self.context, site.spec, Some(site.sandbox)).first().cloned().unwrap_or_default();
+        if !self.post_start(container, &id, &pod_ip).await {
+            let _ = self.context.runtime.stop_container(&id, self.grace).await;
+            let message = "PostStartHook failed".to_owned();
+            return Err(Failure { reason: "PostStartHookError", message });
         }
         let text = format!("Started container {}", container.name);
         self.context.events.record(&self.id, named, Kind::Normal, "Started", &text).await;

@@ -35,19 +35,20 @@ pub enum StopError {
 impl Worker {
     /// The API asked for the pod's end.
     pub(super) async fn terminate(&mut self, pod: &Pod, spec: &PodSpec) -> Next {
+        self.probes.stop();
         let grace = self.remaining();
         let observed = match self.end(spec, grace).await {
             Ok(observed) => observed,
             Err(error) => return self.again(&error),
         };
         // After a restart of EdgeCore there may be nothing left to look at; then what was said before stands.
-        if !observed.is_empty() || self.status.is_some() {
+        if !observed.is_empty() || (self.status.is_some() && !self.submitted) {
             self.report(pod, spec, &observed, true).await;
         }
-        if !self.cleaned {
-            if let Err(error) = self.clean(&observed, Some(spec)).await {
-                return self.again(&error);
-            }
+        if !self.cleaned
+            && let Err(error) = self.clean(&observed, Some(spec)).await
+        {
+            return self.again(&error);
         }
         if !self.deletion_sent {
             let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": self.id.uid}});
@@ -67,6 +68,7 @@ impl Worker {
 
     /// The pod has succeeded or failed: it stops using the node, but its containers stay for their logs.
     pub(super) async fn finish(&mut self, pod: &Pod, spec: &PodSpec) -> Next {
+        self.probes.stop();
         let observed = match self.end(spec, self.grace).await {
             Ok(observed) => observed,
             Err(error) => return self.again(&error),
@@ -84,15 +86,16 @@ impl Worker {
 
     /// The store does not have the pod: nothing of it stays.
     pub(super) async fn remove(&mut self) -> Next {
+        self.probes.stop();
         let grace = self.remaining();
         let observed = match Observed::read(&self.context.runtime, &self.id.uid).await {
             Ok(observed) => observed,
             Err(error) => return self.again(&StopError::Runtime(error)),
         };
-        if observed.is_running() {
-            if let Err(error) = self.stop_all(&observed, grace).await {
-                return self.again(&StopError::Runtime(error));
-            }
+        if observed.is_running()
+            && let Err(error) = self.stop_all(&observed, grace).await
+        {
+            return self.again(&StopError::Runtime(error));
         }
         match self.clean(&observed, None).await {
             Ok(()) => {
@@ -152,7 +155,10 @@ impl Worker {
         let stops = running.map(|run| async move {
             let text = format!("Stopping container {}", run.name);
             self.context.events.record(&self.id, Some(&run.name), Kind::Normal, "Killing", &text).await;
-            self.context.runtime.stop_container(&run.id, grace.max(LEAST_GRACE)).await
+            let began = tokio::time::Instant::now();
+            self.pre_stop(run, observed, grace).await;
+            let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
+            self.context.runtime.stop_container(&run.id, left).await
         });
         join_all(stops).await.into_iter().collect()
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use super::observed::{Observed, Sandbox};
+use super::observed::{Observed, Sandbox, State};
 use super::plan::{Action, Situation, plan};
 use super::starting::Site;
 use super::worker::{AFTER_ERROR, Next, Worker};
 use super::{configs, spec};
 use crate::edged::context::chain;
 use crate::edged::events::Kind;
+use crate::edged::probes::Surroundings;
 use crate::edged::status::Failure;
 use crate::edged::volumes::{self, Prepared};
 
@@ -42,6 +43,7 @@ impl Worker {
             Err(error) => return self.runtime_trouble(&error),
         };
         self.cleaned = false;
+        self.follow_probes(pod, spec, &observed);
         let actions = self.plan(spec, &observed, pod);
         let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
         let network_ready = self.context.facts.borrow().network_ready;
@@ -69,6 +71,7 @@ impl Worker {
             round.not_before(due.max(self.now() + AFTER_ERROR));
         }
         let after = self.act(pod, spec, observed, actions, &volumes, &mut round).await;
+        self.follow_probes(pod, spec, &after);
         self.report(pod, spec, &after, false).await;
         self.collect_garbage(&after).await;
         self.next(&round)
@@ -81,14 +84,43 @@ impl Worker {
     }
 
     fn plan(&mut self, spec: &PodSpec, observed: &Observed, pod: &Pod) -> Vec<Action> {
+        let health = self.probes.health();
         plan(&Situation {
             spec,
             observed,
             now: self.now(),
             counted: &self.counted(pod, spec, observed),
-            unhealthy: &BTreeSet::new(),
-            starting: &BTreeSet::new(),
+            unhealthy: &health.unhealthy,
+            starting: &health.starting,
         })
+    }
+
+    /// Probes the containers that run.
+    fn follow_probes(&mut self, pod: &Pod, spec: &PodSpec, observed: &Observed) {
+        let previous = self.previous(pod);
+        let statuses = previous.container_statuses.iter().chain(&previous.init_container_statuses).flatten();
+        let told: BTreeMap<String, (bool, bool)> = statuses
+            .filter_map(|status| {
+                let id = status.container_id.as_ref()?.rsplit('/').next()?.to_owned();
+                Some((id, (status.ready, status.started == Some(true))))
+            })
+            .collect();
+        let running: Vec<_> = spec::all_containers(spec)
+            .filter_map(|container| {
+                let run = observed.newest(&container.name).filter(|run| run.state == State::Running)?;
+                let (ready, started) = told.get(&run.id).copied().unwrap_or_default();
+                Some((container, run, ready, started))
+            })
+            .collect();
+        let ips = super::worker::ips(&self.context, spec, observed.sandboxes.first());
+        let wake = self.wake.clone();
+        let around = Surroundings {
+            runtime: self.context.runtime.clone(),
+            clock: self.context.clock.clone(),
+            pod_ip: ips.first().cloned().unwrap_or_default(),
+            changed: std::sync::Arc::new(move || wake.now()),
+        };
+        self.probes.follow(&running, &around);
     }
 
     /// Restart counts of containers the runtime has forgotten: from the last status, or from their log files.

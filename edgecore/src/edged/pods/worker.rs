@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::order::{Order, Wake};
 use super::spec::{self, PodId};
 use crate::edged::context::Context;
+use crate::edged::probes::Probes;
 use crate::edged::status::Failure;
 use crate::edged::status::phase::Phase;
 
@@ -40,7 +41,8 @@ pub struct Worker {
     pub(super) id: PodId,
     pub(super) context: Arc<Context>,
     order: watch::Receiver<Order>,
-    wake: Arc<Wake>,
+    pub(super) wake: Arc<Wake>,
+    pub(super) probes: Probes,
     /// Why containers do not run, by name; shown in the status.
     pub(super) failures: BTreeMap<String, Failure>,
     pub(super) retries: BTreeMap<String, Retry>,
@@ -69,6 +71,7 @@ impl Worker {
             context,
             order,
             wake,
+            probes: Probes::default(),
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
             status: None,

@@ -47,10 +47,11 @@ fn one(view: &View<'_>, container: &Container, group: Group) -> ContainerStatus 
     if status.image.is_empty() {
         status.image = container.image.clone().unwrap_or_default();
     }
-    if let Some(failure) = view.failures.get(&container.name) {
-        if !is_running(&status) && !view.ending {
-            overlay(&mut status, failure.reason, &failure.message);
-        }
+    if let Some(failure) = view.failures.get(&container.name)
+        && !is_running(&status)
+        && !view.ending
+    {
+        overlay(&mut status, failure.reason, &failure.message);
     }
     status
 }

@@ -17,13 +17,13 @@ use crate::metamanager::queries::TokenWanted;
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     #[error("{kind} {name:?}")]
-    Read { kind: &'static str, name: String, source: QueryError },
+    Read { kind: &'static str, name: String, source: Box<QueryError> },
     #[error("{kind} {name:?} cannot be read as one")]
     Unreadable { kind: &'static str, name: String, source: message::JsonError },
     #[error("references non-existent key {key} of {kind} {name}")]
     NoKey { kind: &'static str, name: String, key: String },
     #[error("a token of service account {account:?}")]
-    Token { account: String, source: QueryError },
+    Token { account: String, source: Box<QueryError> },
     #[error(transparent)]
     Field(#[from] FieldError),
 }
@@ -100,7 +100,10 @@ async fn config_map(
     let object = match site.queries.config_map(namespace(site), name).await {
         Ok(object) => object,
         Err(error) if select.optional && error.is_not_found() => return Ok(()),
-        Err(source) => return Err(PayloadError::Read { kind, name: name.to_owned(), source }),
+        Err(error) => {
+            let source = Box::new(error);
+            return Err(PayloadError::Read { kind, name: name.to_owned(), source });
+        }
     };
     let unreadable = |source| PayloadError::Unreadable { kind, name: name.to_owned(), source };
     let map = object.parse::<ConfigMap>().map_err(unreadable)?;
@@ -119,7 +122,10 @@ async fn secret(
     let object = match site.queries.secret(namespace(site), name).await {
         Ok(object) => object,
         Err(error) if select.optional && error.is_not_found() => return Ok(()),
-        Err(source) => return Err(PayloadError::Read { kind, name: name.to_owned(), source }),
+        Err(error) => {
+            let source = Box::new(error);
+            return Err(PayloadError::Read { kind, name: name.to_owned(), source });
+        }
     };
     let unreadable = |source| PayloadError::Unreadable { kind, name: name.to_owned(), source };
     let data = object.parse::<Secret>().map_err(unreadable)?.data.unwrap_or_default();
@@ -193,7 +199,7 @@ async fn token(
             expiration_seconds: wanted.expiration_seconds.unwrap_or(3600).max(600),
         })
         .await
-        .map_err(|source| PayloadError::Token { account: account.to_owned(), source })?;
+        .map_err(|error| PayloadError::Token { account: account.to_owned(), source: Box::new(error) })?;
     let (mode, owner) = token_access(site, default);
     let due = token.refresh_at();
     payload.refresh_at = Some(payload.refresh_at.map_or(due, |earlier| earlier.min(due)));

@@ -1,0 +1,83 @@
+//! What the fake holds.
+
+use std::collections::BTreeMap;
+
+use crate::v1;
+
+use super::FakeClock;
+
+#[derive(Clone, Debug)]
+pub struct FakeSandbox {
+    pub id: String,
+    pub config: v1::PodSandboxConfig,
+    pub ready: bool,
+    pub created: i64,
+    pub ip: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct FakeContainer {
+    pub id: String,
+    pub sandbox: String,
+    pub config: v1::ContainerConfig,
+    pub state: v1::ContainerState,
+    pub created: i64,
+    pub started: i64,
+    pub finished: i64,
+    pub exit_code: i32,
+}
+
+impl FakeContainer {
+    pub fn name(&self) -> &str {
+        self.config.metadata.as_ref().map_or("", |metadata| &metadata.name)
+    }
+
+    pub fn attempt(&self) -> u32 {
+        self.config.metadata.as_ref().map_or(0, |metadata| metadata.attempt)
+    }
+
+    pub(super) fn exit(&mut self, code: i32, now: i64) {
+        self.state = v1::ContainerState::ContainerExited;
+        self.finished = now;
+        self.exit_code = code;
+    }
+}
+
+pub struct State {
+    pub sandboxes: BTreeMap<String, FakeSandbox>,
+    pub containers: BTreeMap<String, FakeContainer>,
+    pub images: BTreeMap<String, v1::Image>,
+    pub pull_failure: Option<tonic::Status>,
+    pub network_ready: bool,
+    pub changes: Vec<String>,
+    clock: FakeClock,
+    made: u32,
+}
+
+impl State {
+    pub fn new(clock: FakeClock) -> State {
+        State {
+            sandboxes: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            images: BTreeMap::new(),
+            pull_failure: None,
+            network_ready: true,
+            changes: Vec::new(),
+            clock,
+            made: 0,
+        }
+    }
+
+    pub fn now(&self) -> i64 {
+        (self.clock)()
+    }
+
+    pub fn next_id(&mut self, kind: &str) -> String {
+        self.made += 1;
+        format!("{kind}-{:04}", self.made)
+    }
+
+    pub fn note(&mut self, call: &str, object: &str) {
+        self.changes.push(format!("{call} {object}"));
+    }
+}

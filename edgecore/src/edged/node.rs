@@ -1,0 +1,189 @@
+//! The node: registered, its status told, its lease kept. All of it needs the link; without one nothing is tried, and
+//! everything is brought up to date when it comes back.
+//!
+//! ```text
+//! link down --Connected--> register (back-off 100 ms .. 7 s) --> status now, lease now
+//!                            status: computed each 10 s, sent on change or after 5 min   lease: renewed each 10 s
+//! ```
+//!
+//! Owns nothing but what it said last. Source: spec/edge-runtime.md 5.19.
+
+pub mod lease;
+pub mod object;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use message::{Json, ObjectKey, ObjectKind, Reply, Request};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, chain};
+use crate::host::Host;
+use crate::metamanager::{CallError, Cloud, LinkState};
+
+pub struct Node {
+    pub context: Arc<Context>,
+    pub cloud: Cloud,
+    pub host: Arc<dyn Host>,
+    /// When PLEG last succeeded.
+    pub pleg: watch::Receiver<Option<Instant>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error("asking the cloud to {what}")]
+    Call { what: &'static str, source: CallError },
+    #[error("the cloud refused to {what}")]
+    Refused { what: &'static str, source: message::Status },
+    #[error("encoding what the cloud is asked to {what}")]
+    Encode { what: &'static str, source: message::JsonError },
+}
+
+impl NodeError {
+    /// The object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, NodeError::Refused { source, .. } if source.is_not_found())
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, NodeError::Refused { source, .. } if source.is_conflict())
+    }
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(7);
+/// A share of the lease's duration after which it is renewed.
+const LEASE_SHARE: u32 = 4;
+
+/// Asks the cloud and turns a refusal into an error.
+pub(super) async fn ask(
+    cloud: &Cloud,
+    what: &'static str,
+    request: Request,
+) -> Result<Option<Json>, NodeError> {
+    match cloud.call(request).await {
+        Ok(Reply::Object(object)) => Ok(Some(object)),
+        Ok(Reply::Done) => Ok(None),
+        Ok(Reply::Refused(source)) => Err(NodeError::Refused { what, source }),
+        Err(source) => Err(NodeError::Call { what, source }),
+    }
+}
+
+impl Node {
+    pub async fn run(self, stop: CancellationToken) {
+        let mut link = self.cloud.link();
+        let mut tell = Tell::new(self);
+        loop {
+            let connected = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                connected = link.wait_for(|state| *state == LinkState::Connected) => connected.is_ok(),
+            };
+            if !connected {
+                return;
+            }
+            let mut watch = link.clone();
+            tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                _ = watch.wait_for(|state| *state == LinkState::Disconnected) => {}
+                _ = tell.while_connected() => {}
+            }
+        }
+    }
+}
+
+/// What was said, and what is to be said next.
+struct Tell {
+    node: Node,
+    /// The node's uid, for the lease's owner.
+    uid: Option<String>,
+    lease: lease::Lease,
+    status: status::Reporter,
+}
+
+impl Tell {
+    fn new(node: Node) -> Tell {
+        let name = node.context.settings.node.clone();
+        let lease = lease::Lease::new(name, node.context.settings.lease_seconds);
+        Tell { node, uid: None, lease, status: status::Reporter::default() }
+    }
+
+    /// Registers, then reports and renews for ever. Dropped when the link goes down.
+    async fn while_connected(&mut self) {
+        if self.node.context.settings.register_node {
+            self.register().await;
+        }
+        self.status.forget();
+        let settings = &self.node.context.settings;
+        let renew = Duration::from_secs(u64::from(settings.lease_seconds)) / LEASE_SHARE;
+        let mut status = tokio::time::interval(settings.status_interval);
+        let mut lease = tokio::time::interval(renew);
+        let mut facts = self.node.context.facts.clone();
+        loop {
+            tokio::select! {
+                biased;
+                _ = lease.tick() => self.renew().await,
+                _ = status.tick() => self.report().await,
+                Ok(()) = facts.changed() => self.report().await,
+            }
+        }
+    }
+
+    async fn register(&mut self) {
+        let mut wait = FIRST_RETRY;
+        loop {
+            match self.try_register().await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(error = %chain(&error), "node not registered yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn try_register(&mut self) -> Result<(), NodeError> {
+        let what = "create the node";
+        let name = self.node.context.settings.node.clone();
+        let object = object::initial(&self.node.context, &*self.node.host);
+        let object = Json::encode(&object).map_err(|source| NodeError::Encode { what, source })?;
+        let answer =
+            match ask(&self.node.cloud, what, Request::CreateNode { node: name.clone(), object }).await {
+                Err(error) if error.is_conflict() => {
+                    let key = ObjectKey::new(None, ObjectKind::Node, name.as_str());
+                    ask(&self.node.cloud, "read the node", Request::Get { key }).await?
+                }
+                other => other?,
+            };
+        if let Some(uid) = answer.and_then(|object| object::uid(&object)) {
+            self.uid = Some(uid);
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self) {
+        let status = status::compute(&status::Facts::gather(&self.node));
+        let settings = &self.node.context.settings;
+        let every = settings.status_report_interval;
+        let Some(patch) = self.status.next(status, self.node.context.clock.now(), every) else { return };
+        let request = Request::PatchNodeStatus { node: settings.node.clone(), patch };
+        if let Err(error) = ask(&self.node.cloud, "patch the node's status", request).await {
+            self.status.forget();
+            tracing::warn!(error = %chain(&error), "node status not told");
+            // A node that was deleted while connected is made again.
+            if error.is_not_found() && self.node.context.settings.register_node {
+                self.register().await;
+            }
+        }
+    }
+
+    async fn renew(&mut self) {
+        let now = self.node.context.clock.now();
+        if let Err(error) = self.lease.renew(&self.node.cloud, self.uid.as_deref(), now).await {
+            tracing::warn!(error = %chain(&error), "node lease not renewed");
+        }
+    }
+}

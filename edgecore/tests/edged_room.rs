@@ -1,0 +1,419 @@
+//! Edged with a runtime that runs nothing and a clock that stands still unless it is waited on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cri::fake::Fake;
+use edgecore::edged::context::Clock;
+use edgecore::edged::{Deps, Edged, Settings};
+use edgecore::host::{Disk, Recorded};
+use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
+use jiff::Timestamp;
+use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const IMAGE: &str = "busybox:1";
+
+struct Room {
+    folder: tempfile::TempDir,
+    fake: Fake,
+    store: store::Store,
+    clock: Clock,
+    version: u64,
+    running: Option<Running>,
+    link: watch::Sender<LinkState>,
+    answers: Answers,
+}
+
+/// Answers the live requests of Edged as a cloud does, and remembers them.
+#[derive(Clone, Default)]
+struct Answers {
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Answers {
+    async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
+        while let Some(call) = calls.recv().await {
+            let (what, answer) = match &call.request {
+                Request::CreateNode { object, .. } => {
+                    let node: Value = object.parse().unwrap();
+                    let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
+                    (format!("create {role}"), json!({"metadata": {"uid": "node-uid"}}))
+                }
+                Request::PatchNodeStatus { patch, .. } => {
+                    let patch: Value = serde_json::from_str(patch).unwrap();
+                    let ready = &patch["status"]["conditions"][3];
+                    (format!("status {}", ready["status"].as_str().unwrap()), json!({}))
+                }
+                Request::Lease { object, .. } => {
+                    let mut lease: Value = object.parse().unwrap();
+                    let owner =
+                        lease["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or("none").to_owned();
+                    lease["metadata"]["resourceVersion"] = json!("1");
+                    (format!("lease {owner}"), lease)
+                }
+                _ => {
+                    let refused = Reply::Refused(Status::failure(404, "NotFound", ""));
+                    let _ = call.answer.send(refused);
+                    continue;
+                }
+            };
+            self.seen.lock().unwrap().push(what);
+            let _ = call.answer.send(Reply::Object(Json::encode(&answer).unwrap()));
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+struct Running {
+    changes: mpsc::Sender<ObjectChange>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Room {
+    fn new() -> Room {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
+        let fake_clock = clock.clone();
+        let nanoseconds = move || i64::try_from(fake_clock.now().as_nanosecond()).unwrap();
+        let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
+        fake.add_image(IMAGE);
+        let store = edgecore::database::open(&folder.path().join("e.db")).unwrap();
+        let (link, _) = watch::channel(LinkState::Disconnected);
+        Room { folder, fake, store, clock, version: 0, running: None, link, answers: Answers::default() }
+    }
+
+    async fn start(&mut self) {
+        let objects = Objects::new(self.store.clone());
+        let (cloud, calls) = Cloud::channel(self.link.subscribe());
+        tokio::spawn(self.answers.clone().serve(calls));
+        let (changes, inbox) = mpsc::channel(16);
+        let settings = Settings {
+            root_dir: self.folder.path().join("kubelet"),
+            pod_logs_dir: self.folder.path().join("logs"),
+            runtime_endpoint: self.fake.endpoint(),
+            ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
+        };
+        let deps = Deps {
+            queries: Queries::new(objects.clone(), cloud.clone()),
+            outbox: Outbox::new(self.store.clone()),
+            objects,
+            cloud,
+            changes: inbox,
+        };
+        let host = Recorded { cpus: 2, disk: Disk::default(), ..Recorded::default() };
+        let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
+        self.running = Some(Running { changes, stop, task });
+    }
+
+    async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.stop.cancel();
+        running.task.await.unwrap();
+    }
+
+    /// Commits an object and hands it on, as the intake does.
+    async fn put(&mut self, key: &str, object: Value) {
+        self.version += 1;
+        let version = ResourceVersion(self.version.to_string());
+        self.apply(key, Change::Put { version, object: Json::encode(&object).unwrap() }).await;
+    }
+
+    async fn apply(&mut self, key: &str, change: Change) {
+        let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
+        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
+        if let Some(running) = &self.running {
+            running.changes.send(change).await.unwrap();
+        }
+    }
+
+    async fn sent(&self, part: &str) -> Vec<message::Message> {
+        let waiting = Outbox::new(self.store.clone()).next(0, 100).await.unwrap();
+        let messages = waiting.into_iter().map(|waiting| waiting.message);
+        messages.filter(|message| message.route.resource.contains(part)).collect()
+    }
+
+    async fn status(&self) -> Value {
+        let patches = self.sent("/podpatch/").await;
+        patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
+    }
+
+    async fn deletions(&self) -> usize {
+        self.sent("default/pod/").await.iter().filter(|message| message.route.operation == "delete").count()
+    }
+
+    fn ids(&self) -> BTreeSet<String> {
+        self.fake.containers().into_iter().map(|container| container.id).collect()
+    }
+}
+
+async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
+    for _ in 0..2_000 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never seen: {what}");
+}
+
+fn pod(extra: Value) -> Value {
+    let mut pod = json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
+        "spec": {"nodeName": "edge-1", "containers": [{"name": "a", "image": IMAGE}]}});
+    if let Value::Object(fields) = extra {
+        fields.into_iter().for_each(|(key, value)| pod["spec"][key] = value);
+    }
+    pod
+}
+
+fn ending(mut pod: Value) -> Value {
+    pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(5);
+    pod
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashing_container_restarts_at_once_then_after_ten_and_twenty_seconds() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    let mut waited = Vec::new();
+    for attempt in 0..4 {
+        until("a running container", async || room.fake.running("a").is_some_and(|a| a.attempt() == attempt))
+            .await;
+        let crashed = Instant::now();
+        assert!(room.fake.exit("a", 1));
+        if attempt < 3 {
+            until("the next run", async || room.fake.running("a").is_some()).await;
+            waited.push(crashed.elapsed().as_secs());
+        }
+    }
+    assert!(waited[0] < 5, "{waited:?}");
+    assert!((10..15).contains(&waited[1]) && (20..25).contains(&waited[2]), "{waited:?}");
+    until("the reason in the status", async || {
+        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+            == "CrashLoopBackOff"
+    })
+    .await;
+    until("the removal of old runs", async || room.fake.containers().len() <= 2).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_edgecore_adopts_what_runs_and_keeps_the_back_off() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    let before = room.ids();
+    room.stop().await;
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(room.ids(), before);
+    for attempt in 0..2 {
+        until("a run", async || room.fake.running("a").is_some_and(|a| a.attempt() == attempt)).await;
+        room.fake.exit("a", 1);
+    }
+    let crashed = Instant::now();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    room.stop().await;
+    room.start().await;
+    until("the third run", async || room.fake.running("a").is_some()).await;
+    assert!(crashed.elapsed() >= Duration::from_secs(10), "{:?}", crashed.elapsed());
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.put("default/pod/p", ending(pod(json!({})))).await;
+    until("the deletion", async || room.deletions().await == 1).await;
+    assert!(room.ids().is_empty() && room.fake.sandboxes().is_empty());
+    let status = room.status().await;
+    assert!(status["status"]["containerStatuses"][0]["state"]["terminated"].is_object(), "{status}");
+    // Restarted before the cloud confirmed: nothing is started, and what was said stands.
+    room.stop().await;
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(room.status().await, status);
+    assert!(room.fake.sandboxes().is_empty());
+    room.apply("default/pod/p", Change::Remove { uid: Some("u-1".into()) }).await;
+    until("the pod's folder to go", async || !room.folder.path().join("kubelet/pods/u-1").exists()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_decide_about_readiness_and_restarts() {
+    let mut room = Room::new();
+    room.start().await;
+    // The fake's only program ends with the code it is given.
+    let probe = |code: &str| json!({"exec": {"command": ["exit", code]}, "periodSeconds": 1});
+    let container =
+        json!({"name": "a", "image": IMAGE, "readinessProbe": probe("1"), "livenessProbe": probe("0")});
+    room.put("default/pod/p", pod(json!({"containers": [container]}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let status = room.status().await;
+    assert_eq!(status["status"]["containerStatuses"][0]["ready"], false, "{status}");
+    assert_eq!(status["status"]["containerStatuses"][0]["restartCount"], 0);
+    let container =
+        json!({"name": "b", "image": IMAGE, "readinessProbe": probe("0"), "livenessProbe": probe("1")});
+    let mut other = pod(json!({"containers": [container]}));
+    other["metadata"]["uid"] = json!("u-2");
+    other["metadata"]["name"] = json!("q");
+    room.put("default/pod/q", other).await;
+    until("readiness", async || room.status().await["status"]["containerStatuses"][0]["ready"] == true).await;
+    until("a restart", async || room.fake.running("b").is_some_and(|b| b.attempt() == 1)).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_removed_by_force_and_an_unknown_pod_are_killed() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.apply("default/pod/p", Change::Remove { uid: None }).await;
+    until("nothing left", async || room.fake.sandboxes().is_empty() && room.ids().is_empty()).await;
+    assert_eq!(room.deletions().await, 0);
+    // The store forgets a pod while EdgeCore is down.
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+    room.apply("default/pod/p", Change::Remove { uid: None }).await;
+    room.start().await;
+    until("nothing left", async || room.fake.sandboxes().is_empty() && room.ids().is_empty()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_config_map_reaches_the_file_of_a_running_pod() {
+    let mut room = Room::new();
+    room.start().await;
+    let map = |text: &str| json!({"metadata": {"name": "m", "namespace": "default", "uid": "m"}, "data": {"k": text}});
+    let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "m"}}],
+        "containers": [{"name": "a", "image": IMAGE, "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]});
+    room.put("default/pod/p", pod(spec)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(room.fake.running("a").is_none(), "a pod waits for its config map");
+    room.put("default/configmap/m", map("1")).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    let file = room.folder.path().join("kubelet/pods/u-1/volumes/kubernetes.io~configmap/v/k");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1");
+    room.put("default/configmap/m", map("2")).await;
+    let changed = Instant::now();
+    until("the new text", async || std::fs::read_to_string(&file).unwrap() == "2").await;
+    assert!(changed.elapsed() < Duration::from_secs(2));
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_the_pod_runs_again_in_a_new_sandbox() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+    room.fake.reboot();
+    room.start().await;
+    until("a second run", async || room.fake.running("a").is_some_and(|a| a.attempt() == 1)).await;
+    let attempts: Vec<u32> = room
+        .fake
+        .sandboxes()
+        .iter()
+        .filter(|sandbox| sandbox.ready)
+        .map(|sandbox| sandbox.config.metadata.as_ref().unwrap().attempt)
+        .collect();
+    assert_eq!(attempts, [1]);
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_pulled_backs_off_and_a_finished_pod_stays_finished() {
+    let mut room = Room::new();
+    room.fake.fail_pulls(Some(tonic::Status::unknown("denied")));
+    room.start().await;
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "other:1"}]});
+    room.put("default/pod/p", pod(spec)).await;
+    until("the back-off in the status", async || {
+        room.status().await["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+            == "ImagePullBackOff"
+    })
+    .await;
+    room.fake.fail_pulls(None);
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.fake.exit("a", 0);
+    until("success", async || room.status().await["status"]["phase"] == "Succeeded").await;
+    until("the sandbox to stop", async || room.fake.sandboxes().iter().all(|sandbox| !sandbox.ready)).await;
+    room.stop().await;
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(room.fake.running("a").is_none());
+    assert_eq!(room.status().await["status"]["phase"], "Succeeded");
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_network_only_pods_of_the_hosts_network_start() {
+    let mut room = Room::new();
+    room.fake.set_network_ready(false);
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    let mut host = pod(json!({"hostNetwork": true, "containers": [{"name": "h", "image": IMAGE}]}));
+    host["metadata"]["uid"] = json!("u-2");
+    host["metadata"]["name"] = json!("h");
+    room.put("default/pod/h", host).await;
+    until("the host's pod", async || room.fake.running("h").is_some()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(room.fake.running("a").is_none());
+    room.fake.set_network_ready(true);
+    until("the other pod", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_is_registered_told_and_leased_at_each_connection_and_silent_without_one() {
+    let mut room = Room::new();
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(room.answers.take(), Vec::<String>::new());
+    room.link.send_replace(LinkState::Connected);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut first = room.answers.take();
+    assert_eq!(first.remove(0), "create true");
+    first.sort();
+    assert_eq!(first, ["lease node-uid", "status True"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let steady = room.answers.take();
+    assert!(
+        steady.iter().all(|what| what == "lease node-uid") && (5..8).contains(&steady.len()),
+        "{steady:?}"
+    );
+    room.fake.set_network_ready(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(room.answers.take().contains(&"status False".to_owned()));
+    room.link.send_replace(LinkState::Disconnected);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(room.answers.take(), Vec::<String>::new());
+    room.link.send_replace(LinkState::Connected);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(room.answers.take().len(), 3);
+    room.stop().await;
+}
