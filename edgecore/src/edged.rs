@@ -13,6 +13,7 @@
 pub mod context;
 mod events;
 pub mod images;
+mod logs;
 pub mod node;
 pub mod pleg;
 pub mod pods;
@@ -23,7 +24,7 @@ pub mod settings;
 pub mod status;
 pub mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -102,6 +103,8 @@ impl Edged {
             machine: Machine::read(&*host, &settings),
             pulls: Semaphore::new(1),
             activity: Arc::new(Notify::new()),
+            link: deps.cloud.link(),
+            no_registry_until: Mutex::new(None),
             settings,
         });
         Ok(Edged { context, facts, deps: Parts { cloud: deps.cloud, changes: deps.changes, host } })
@@ -118,14 +121,23 @@ impl Edged {
             pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
         let inputs =
             pods::Inputs { changes: self.deps.changes, relisted: inbox, link: self.deps.cloud.link() };
-        let node =
-            node::Node { context: self.context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
-        tokio::join!(
-            runtime::watch(runtime, self.facts, stop.clone()),
-            pleg.run(stop.clone()),
-            pods.run(inputs),
-            node.run(stop),
-        );
+        let context = self.context.clone();
+        let node = node::Node { context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
+        // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
+        let aides = async {
+            tokio::join!(
+                runtime::watch(runtime, self.facts, stop.clone()),
+                pleg.run(stop.clone()),
+                node.run(stop.clone()),
+                logs::rotate(self.context, stop),
+            )
+        };
+        tokio::pin!(aides);
+        let mut pods = std::pin::pin!(pods.run(inputs));
+        tokio::select! {
+            () = &mut pods => {}
+            _ = &mut aides => pods.await,
+        }
         Ok(())
     }
 }

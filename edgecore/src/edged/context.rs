@@ -1,16 +1,17 @@
 //! What the parts of Edged share: handles, and facts of the node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::Settings;
 use super::events::Events;
 use super::pods::fields::Place;
 use super::runtime::RuntimeFacts;
 use crate::host::{Host, facts};
-use crate::metamanager::{Objects, Outbox, Queries};
+use crate::metamanager::{LinkState, Objects, Outbox, Queries};
 
 /// One per Edged, shared by its workers.
 pub struct Context {
@@ -25,6 +26,10 @@ pub struct Context {
     pub machine: Machine,
     /// One pull at a time: a thin link is better used by one image than by many.
     pub pulls: Semaphore,
+    /// Whether the cloud can be reached: a hint whether a registry can.
+    pub link: watch::Receiver<LinkState>,
+    /// Until when registries are taken for unreachable, for images that are present anyway.
+    pub no_registry_until: Mutex<Option<Instant>>,
     /// Told when something was made in the runtime, so that PLEG looks soon.
     pub activity: Arc<Notify>,
 }

@@ -2,9 +2,14 @@
 
 pub mod credentials;
 
-use cri::v1;
+use std::sync::PoisonError;
+use std::time::Duration;
 
-use super::context::{Context, chain};
+use cri::v1;
+use tokio::time::Instant;
+
+use super::context::Context;
+use crate::metamanager::LinkState;
 use credentials::Credentials;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,21 +83,54 @@ pub async fn ensure(
     match (present, policy) {
         (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(Found::Present(found)),
         (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
-        (present, _) => match pull(context, &image, credentials).await {
-            Ok(reference) => match status(context, &reference).await? {
-                Some(found) => Ok(Found::Pulled(found)),
-                None => {
-                    status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image })
-                }
-            },
-            Err(source) => match present.filter(|_| is_unreachable(&source)) {
-                Some(found) => {
-                    tracing::info!(error = %chain(&source), "registry not reachable, image on disk is used");
-                    Ok(Found::Present(found))
-                }
-                None => Err(ImageError::Pull { image, source }),
-            },
+        (Some(found), PullPolicy::Always) => refresh(context, found, &image, credentials).await,
+        (None, _) => match pull(context, &image, credentials).await {
+            Ok(reference) => pulled(context, &reference, image).await,
+            Err(source) => Err(ImageError::Pull { image, source }),
         },
+    }
+}
+
+async fn pulled(context: &Context, reference: &str, image: String) -> Result<Found, ImageError> {
+    match status(context, reference).await? {
+        Some(found) => Ok(Found::Pulled(found)),
+        None => status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image }),
+    }
+}
+
+/// How long a registry has to answer for an image that is present, while the cloud cannot be reached.
+const OFFLINE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long registries are left alone after that, so that many pods start offline without waiting in turn.
+const OFFLINE_REST: Duration = Duration::from_secs(60);
+
+/// Pulls an image that is present, and takes the present one when nothing answers.
+async fn refresh(
+    context: &Context,
+    present: v1::Image,
+    image: &str,
+    credentials: &Credentials,
+) -> Result<Found, ImageError> {
+    let offline = *context.link.borrow() == LinkState::Disconnected;
+    let resting = *context.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner);
+    if offline && resting.is_some_and(|until| Instant::now() < until) {
+        return Ok(Found::Present(present));
+    }
+    let attempt = pull(context, image, credentials);
+    let answer = match offline {
+        true => tokio::time::timeout(OFFLINE_PATIENCE, attempt).await.ok(),
+        false => Some(attempt.await),
+    };
+    match answer {
+        Some(Ok(reference)) => pulled(context, &reference, image.to_owned()).await,
+        Some(Err(source)) if !is_unreachable(&source) => {
+            Err(ImageError::Pull { image: image.to_owned(), source })
+        }
+        _ => {
+            tracing::info!(image, "registry not reachable, the image on disk is used");
+            let rest = Some(Instant::now() + OFFLINE_REST);
+            *context.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+            Ok(Found::Present(present))
+        }
     }
 }
 
