@@ -60,9 +60,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     let shown = show(&mut site, &mut tell);
     tell.end();
     if shown.is_err() {
-        println!("\nLogs:\n{}", site.logs());
-        let kept = keep_logs(&site)?;
-        println!("(copied to {kept})");
+        println!("\nLogs: {}", site.kept_logs().display());
     }
     shown?;
     println!("\nAll of it in {:.0} s.", tell.start.elapsed().as_secs_f64());
@@ -144,18 +142,6 @@ fn print_table(title: &str, rows: &Table) {
         println!("  {what:<width$}   {seen}");
     }
     println!();
-}
-
-/// The scratch folder goes with the site; its logs are what a person needs after a failure.
-fn keep_logs(site: &Site) -> Result<String> {
-    let folder = build::target().join("demo-logs");
-    std::fs::create_dir_all(&folder)?;
-    for log in site.logs().lines().map(|line| std::path::PathBuf::from(line.trim())) {
-        if let Some(name) = log.file_name().filter(|_| log.exists()) {
-            std::fs::copy(&log, folder.join(name))?;
-        }
-    }
-    Ok(folder.display().to_string())
 }
 
 fn look_around(site: &Site) -> Result<()> {

@@ -1,1 +1,4 @@
+//! End-to-end tests on real processes: the programs, kubectl, containerd, TLS, SQLite, kill -9.
 
+pub mod peer;
+pub mod skip;

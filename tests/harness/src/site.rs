@@ -57,7 +57,7 @@ impl Site {
         let mut containerd = None;
         if pods {
             say("starting a private containerd and making its images");
-            let started = runtime.block_on(Containerd::start(&scratch.path().join("cri"), false))?;
+            let started = runtime.block_on(Containerd::start(&scratch.path().join("cri"), true))?;
             runtime.block_on(started.import(&images::busybox(IMAGE)))?;
             containerd = Some(started);
         }
@@ -204,16 +204,32 @@ impl Site {
         wait::for_true("no container left", PATIENCE, || Ok(self.running_tasks()?.is_empty()))
     }
 
-    /// Where to look when something failed.
-    pub fn logs(&self) -> String {
-        let mut logs = vec![self.cloud.log(), self.edge.log(), self.folder().join("cri/containerd.log")];
-        logs.extend(self.thermometer.as_ref().map(|thermometer| thermometer.log.clone()));
-        logs.iter().map(|log| format!("  {}", log.display())).collect::<Vec<_>>().join("\n")
+    fn logs(&self) -> [PathBuf; 4] {
+        let own = |name: &str| self.folder().join(name);
+        [self.cloud.log(), self.edge.log(), own("cri/containerd.log"), own("mapper.log")]
+    }
+
+    /// Where the logs are kept once the site is gone, replaced by the next site's.
+    pub fn kept_logs(&self) -> PathBuf {
+        self.programs.path("site-logs")
     }
 
     /// Returns when the person at the terminal presses Ctrl-C.
     pub fn wait_for_interrupt(&self) -> Result<()> {
         self.runtime.block_on(tokio::signal::ctrl_c()).context("waiting for Ctrl-C")
+    }
+}
+
+impl Drop for Site {
+    /// The scratch folder goes with the site; its logs are what a person needs after a failure.
+    fn drop(&mut self) {
+        let folder = self.kept_logs();
+        let _ = std::fs::create_dir_all(&folder);
+        for log in self.logs() {
+            if let Some(name) = log.file_name().filter(|_| log.exists()) {
+                let _ = std::fs::copy(&log, folder.join(name));
+            }
+        }
     }
 }
 
