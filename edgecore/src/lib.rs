@@ -4,6 +4,7 @@ pub mod app;
 pub mod database;
 pub mod edged;
 pub mod edgehub;
+pub mod eventbus;
 pub mod host;
 pub mod metamanager;
 pub mod settings;

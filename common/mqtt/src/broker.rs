@@ -1,0 +1,200 @@
+//! An embedded MQTT 3.1.1 broker on rumqttc's codec. Sessions and retained messages live in memory.
+//!
+//! ```text
+//! accept -> connection (one task each: reader + writer) -> State (one mutex, never held over an await)
+//!                                                           ^ Handle: publish, subscribe
+//! ```
+//!
+//! Promises: a publisher is never stalled by a subscriber. Each session has one queue; when it is full its **oldest**
+//! message is lost. A [`Handle`] subscription that is full loses the **newest**. New retained topics beyond the limit
+//! are delivered but not kept. Each loss counts in [`Handle::dropped`]. Malformed packets close only their connection.
+
+mod connection;
+mod outgoing;
+mod packets;
+mod retained;
+mod session;
+mod state;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::{Login, MAX_PACKET, Publish, filter};
+use state::{Origin, State};
+
+/// Where the broker listens and what it may use.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Loopback unless apps of other machines are wanted; then set `login`.
+    pub listen: SocketAddr,
+    /// What every client must say; `None` admits everyone.
+    pub login: Option<Login>,
+    pub limits: Limits,
+}
+
+impl Settings {
+    pub fn at(listen: SocketAddr) -> Settings {
+        Settings { listen, login: None, limits: Limits::default() }
+    }
+}
+
+/// Bounds of memory and time.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest packet of a client, in bytes.
+    pub packet_bytes: usize,
+    /// Open connections, CONNECT seen or not.
+    pub connections: usize,
+    /// Sessions, connected or kept; the longest disconnected one makes room.
+    pub sessions: usize,
+    /// Subscriptions of one session.
+    pub filters: usize,
+    /// Messages that wait for one session.
+    pub queue_messages: usize,
+    /// Bytes that wait for one session.
+    pub queue_bytes: usize,
+    pub retained_messages: usize,
+    pub retained_bytes: usize,
+    /// How long a connection may take to say CONNECT.
+    pub connect_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            packet_bytes: MAX_PACKET,
+            connections: 256,
+            sessions: 512,
+            filters: 256,
+            queue_messages: 4096,
+            queue_bytes: 4 * MAX_PACKET,
+            retained_messages: 4096,
+            retained_bytes: 8 * MAX_PACKET,
+            connect_within: Duration::from_secs(10),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("binding the MQTT broker to {listen}")]
+    Bind { listen: SocketAddr, source: std::io::Error },
+}
+
+/// What connections and handles share.
+pub(crate) struct Shared {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Bound, not serving.
+pub struct Broker {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Broker {
+    pub async fn bind(settings: Settings) -> Result<Broker, BindError> {
+        let bind_error = |source| BindError::Bind { listen: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        if !address.ip().is_loopback() && settings.login.is_none() {
+            tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
+        }
+        let state = Mutex::new(State::new(settings.limits.clone()));
+        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state }) })
+    }
+
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone() }
+    }
+
+    /// Serves until `stop`; then closes all connections and returns when their tasks ended.
+    pub async fn run(self, stop: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(self.shared.settings.limits.connections));
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(error = %error, "could not accept an MQTT connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
+                tracing::warn!(peer = %peer, "MQTT connection refused, too many are open");
+                continue;
+            };
+            let (shared, stop) = (self.shared.clone(), stop.clone());
+            tasks.spawn(async move {
+                connection::serve(stream, peer, &shared, stop).await;
+                drop(slot);
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+/// Out of file descriptors is the usual reason; they come back when connections close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Messages that wait for one in-process subscriber: a burst of a second.
+const LOCAL_QUEUE: usize = 1024;
+
+/// The broker's way in for its own process.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Gives a message to the subscribers on the network, at once and without waiting. It is not given to
+    /// [`Handle::subscribe`]rs, so a process does not hear itself. A bad topic or an oversized message is counted as
+    /// dropped.
+    pub fn publish(&self, publish: Publish) {
+        let fits = publish.size() <= self.shared.settings.limits.packet_bytes;
+        self.shared.with(|state| {
+            if fits && filter::is_topic(&publish.topic) {
+                state.publish(publish, Origin::Process);
+            } else {
+                state.dropped += 1;
+            }
+        });
+    }
+
+    /// Messages that clients publish from now on, in the order they arrive. Filters that are not valid match nothing.
+    pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Publish> {
+        let (sender, receiver) = mpsc::channel(LOCAL_QUEUE);
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        self.shared.with(|state| state.subscribe_process(filters, sender));
+        receiver
+    }
+
+    /// Messages lost since the start, by any of the limits.
+    pub fn dropped(&self) -> u64 {
+        self.shared.with(|state| state.dropped)
+    }
+}

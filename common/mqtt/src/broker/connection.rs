@@ -1,0 +1,291 @@
+//! One client's connection: CONNECT, then its reading and writing halves in one task until either ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::{
+    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, SubAck, UnsubAck,
+};
+use tokio::io::AsyncRead;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::packets::{Packets, ReadError};
+use super::session::Session;
+use super::state::{Attached, Origin};
+use super::{Shared, outgoing};
+use crate::{Publish, QoS, filter};
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Closed {
+    #[error("client said goodbye")]
+    Goodbye,
+    #[error("connection ended")]
+    Ended,
+    #[error("another connection took the session")]
+    TakenOver,
+    #[error("broker stops")]
+    Stopped,
+    #[error("client was silent for too long")]
+    Silent,
+    #[error("client does not take what is sent")]
+    Stalled,
+    #[error("connection refused: {0:?}")]
+    Refused(ConnectReturnCode),
+    #[error("client broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("{0}")]
+    Unreadable(#[from] ReadError),
+}
+
+impl Closed {
+    fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Closed::Silent
+                | Closed::Stalled
+                | Closed::Refused(_)
+                | Closed::Protocol(_)
+                | Closed::Unreadable(_)
+        )
+    }
+}
+
+/// Which session a connection serves.
+pub(super) struct Identity {
+    pub client: String,
+    pub link: u64,
+    pub wake: Arc<Notify>,
+}
+
+/// Answers that wait to be written; the reader waits when a client does not take them.
+const ANSWERS: usize = 256;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, stop: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let packets = Packets::new(reader, shared.settings.limits.packet_bytes);
+    let closed = tokio::select! {
+        biased;
+        _ = stop.cancelled() => Closed::Stopped,
+        closed = converse(packets, writer, shared, &stop) => closed,
+    };
+    if closed.is_fault() {
+        tracing::warn!(peer = %peer, error = %closed, "MQTT connection closed");
+    } else {
+        tracing::debug!(peer = %peer, reason = %closed, "MQTT connection closed");
+    }
+}
+
+async fn converse(
+    mut packets: Packets<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> Closed {
+    let mut buffer = BytesMut::new();
+    let connected = match connect(&mut packets, shared).await {
+        Ok(connected) => connected,
+        Err(closed) => {
+            let code = match &closed {
+                Closed::Refused(code) => *code,
+                Closed::Unreadable(ReadError::Version) => ConnectReturnCode::RefusedProtocolVersion,
+                _ => return closed,
+            };
+            outgoing::encode(&Packet::ConnAck(ConnAck::new(code, false)), &mut buffer);
+            let _ = outgoing::send(&mut writer, &mut buffer).await;
+            return closed;
+        }
+    };
+    let Connected { identity, silence, attached } = connected;
+    let ack = ConnAck::new(ConnectReturnCode::Success, attached.session_present);
+    outgoing::encode(&Packet::ConnAck(ack), &mut buffer);
+    for packet in &attached.again {
+        outgoing::encode(packet, &mut buffer);
+    }
+    let closed = match outgoing::send(&mut writer, &mut buffer).await {
+        Err(closed) => closed,
+        Ok(()) => {
+            let (answers, unsent) = mpsc::channel(ANSWERS);
+            let incoming = Incoming { identity: &identity, shared, answers };
+            tokio::select! {
+                biased;
+                _ = stop.cancelled() => Closed::Stopped,
+                _ = attached.taken_over.cancelled() => Closed::TakenOver,
+                closed = incoming.read(packets, silence) => closed,
+                closed = outgoing::write(writer, unsent, &identity, shared) => closed,
+            }
+        }
+    };
+    let said_goodbye = matches!(closed, Closed::Goodbye);
+    shared.with(|state| state.detach(&identity.client, identity.link, said_goodbye));
+    closed
+}
+
+struct Connected {
+    identity: Identity,
+    /// How long the client may be silent.
+    silence: Option<Duration>,
+    attached: Attached,
+}
+
+async fn connect<R: AsyncRead + Unpin>(
+    packets: &mut Packets<R>,
+    shared: &Shared,
+) -> Result<Connected, Closed> {
+    let first = tokio::time::timeout(shared.settings.limits.connect_within, packets.next()).await;
+    let connect = match first.map_err(|_| Closed::Silent)?? {
+        Some(Packet::Connect(connect)) => connect,
+        Some(_) => return Err(Closed::Protocol("the first packet is not CONNECT")),
+        None => return Err(Closed::Ended),
+    };
+    admit(&connect, shared)?;
+    let will = match connect.last_will {
+        None => None,
+        Some(will) if !filter::is_topic(&will.topic) => {
+            return Err(Closed::Protocol("bad topic of the will"));
+        }
+        Some(will) => Some(Publish {
+            topic: will.topic,
+            payload: Bytes::copy_from_slice(&will.message),
+            qos: will.qos,
+            retain: will.retain,
+        }),
+    };
+    let client = match connect.client_id.as_str() {
+        "" if connect.clean_session => anonymous(),
+        "" => return Err(Closed::Refused(ConnectReturnCode::BadClientId)),
+        given => given.to_owned(),
+    };
+    let attached =
+        shared.with(|state| state.attach(&client, connect.clean_session, will)).map_err(Closed::Refused)?;
+    // One and a half times what the client promised (MQTT 3.1.1 section 3.1.2.10); 0 promises nothing.
+    let silence =
+        (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
+    let identity = Identity { client, link: attached.link, wake: attached.wake.clone() };
+    Ok(Connected { identity, silence, attached })
+}
+
+fn admit(connect: &Connect, shared: &Shared) -> Result<(), Closed> {
+    let Some(wanted) = &shared.settings.login else { return Ok(()) };
+    let is_admitted =
+        connect.login.as_ref().is_some_and(|login| wanted.admits(&login.username, &login.password));
+    if is_admitted { Ok(()) } else { Err(Closed::Refused(ConnectReturnCode::BadUserNamePassword)) }
+}
+
+/// A name for a client that gave none. The NUL keeps it apart from names that clients can give.
+fn anonymous() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("\0{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The reading half.
+struct Incoming<'a> {
+    identity: &'a Identity,
+    shared: &'a Shared,
+    answers: mpsc::Sender<Packet>,
+}
+
+impl Incoming<'_> {
+    async fn read<R: AsyncRead + Unpin>(self, mut packets: Packets<R>, silence: Option<Duration>) -> Closed {
+        loop {
+            let next = match silence {
+                None => packets.next().await,
+                Some(silence) => match tokio::time::timeout(silence, packets.next()).await {
+                    Ok(next) => next,
+                    Err(_) => return Closed::Silent,
+                },
+            };
+            let packet = match next {
+                Ok(Some(packet)) => packet,
+                Ok(None) | Err(ReadError::Io(_)) => return Closed::Ended,
+                Err(error) => return error.into(),
+            };
+            if let Err(closed) = self.on_packet(packet).await {
+                return closed;
+            }
+        }
+    }
+
+    async fn on_packet(&self, packet: Packet) -> Result<(), Closed> {
+        // Room for the answer first: what follows happens at once, and the answer is written before what it queued.
+        let answer = self.answers.reserve().await.map_err(|_| Closed::Ended)?;
+        let reply = match packet {
+            Packet::Publish(publish) => self.on_publish(publish)?,
+            Packet::PubAck(PubAck { pkid }) | Packet::PubComp(PubComp { pkid }) => {
+                self.session(|session| session.confirmed(pkid))?;
+                None
+            }
+            Packet::PubRec(PubRec { pkid }) => {
+                self.session(|session| session.received(pkid))?;
+                Some(Packet::PubRel(PubRel::new(pkid)))
+            }
+            Packet::PubRel(PubRel { pkid }) => {
+                self.session(|session| session.free(pkid))?;
+                Some(Packet::PubComp(PubComp::new(pkid)))
+            }
+            Packet::Subscribe(subscribe) => {
+                let Identity { client, link, .. } = self.identity;
+                let codes = self.shared.with(|state| state.subscribe(client, *link, subscribe.filters));
+                Some(Packet::SubAck(SubAck::new(subscribe.pkid, codes.ok_or(Closed::TakenOver)?)))
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.session(|session| {
+                    session.filters.retain(|filter, _| !unsubscribe.topics.contains(filter))
+                })?;
+                Some(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)))
+            }
+            Packet::PingReq => Some(Packet::PingResp),
+            Packet::Disconnect => return Err(Closed::Goodbye),
+            Packet::Connect(_) => return Err(Closed::Protocol("a second CONNECT")),
+            _ => return Err(Closed::Protocol("a packet that only brokers send")),
+        };
+        if let Some(reply) = reply {
+            answer.send(reply);
+        }
+        Ok(())
+    }
+
+    fn on_publish(&self, publish: rumqttc::Publish) -> Result<Option<Packet>, Closed> {
+        if !filter::is_topic(&publish.topic) {
+            return Err(Closed::Protocol("bad topic"));
+        }
+        let id = publish.pkid;
+        let message = Publish {
+            topic: publish.topic,
+            // A slice would keep the whole read buffer alive for as long as the message waits.
+            payload: Bytes::copy_from_slice(&publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+        };
+        let deliver = |message| self.shared.with(|state| state.publish(message, Origin::Network));
+        Ok(match message.qos {
+            QoS::AtMostOnce => {
+                deliver(message);
+                None
+            }
+            QoS::AtLeastOnce => {
+                deliver(message);
+                Some(Packet::PubAck(PubAck::new(id)))
+            }
+            QoS::ExactlyOnce => {
+                if self.session(|session| session.hold(id))? {
+                    deliver(message);
+                }
+                Some(Packet::PubRec(PubRec::new(id)))
+            }
+        })
+    }
+
+    fn session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> Result<T, Closed> {
+        let Identity { client, link, .. } = self.identity;
+        self.shared.with(|state| state.session(client, *link).map(act)).ok_or(Closed::TakenOver)
+    }
+}

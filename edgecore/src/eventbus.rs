@@ -1,0 +1,157 @@
+//! EventBus: MQTT between apps, mappers and this node. Runs the embedded broker, a client of an external one, or both.
+//!
+//! ```text
+//! apps -> embedded broker --+
+//!                           +--> Receiver<Incoming>   (in the order of arrival)
+//! apps -> external broker --+
+//! Handle::publish --> both
+//! ```
+//!
+//! Promises: starts without a reachable external broker and keeps trying; publishing never waits; what cannot be kept
+//! is lost oldest first and counted. Source: spec/devices.md section 4 (upstream blocks its start and its bus loop).
+
+mod handle;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use mqtt::broker::{BindError, Broker};
+use mqtt::client::{BadAddress, Client};
+use mqtt::{Login, Publish, topics};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::edgehub::Secret;
+pub use handle::Handle;
+
+/// Which brokers to use; neither is valid and makes a bus on which nothing happens.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where the embedded broker listens.
+    pub internal: Option<SocketAddr>,
+    pub external: Option<External>,
+}
+
+/// A broker that somebody else runs.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// `tcp://host:port`.
+    pub url: String,
+    /// Empty: connect without a name.
+    pub username: String,
+    pub password: Secret,
+}
+
+/// A message that an app published for EdgeCore or the cloud; `mqtt::topics::Inbound` reads the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    pub topic: String,
+    pub payload: Bytes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("starting the embedded broker")]
+    Broker(#[source] BindError),
+    #[error("modules.eventBus.mqttServerExternal")]
+    External(#[source] BadAddress),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the embedded broker ended early")]
+    BrokerEnded(#[source] tokio::task::JoinError),
+}
+
+/// Messages handed to the reader and not yet taken; each broker keeps as many again.
+const INBOX: usize = 256;
+
+/// Built, not running.
+pub struct EventBus {
+    broker: Option<Broker>,
+    from_internal: Option<mpsc::Receiver<Publish>>,
+    from_external: Option<mpsc::Receiver<Publish>>,
+    inbox: mpsc::Sender<Incoming>,
+}
+
+impl EventBus {
+    /// Binds the embedded broker and starts connecting to the external one.
+    pub async fn build(
+        settings: Settings,
+    ) -> Result<(EventBus, Handle, mpsc::Receiver<Incoming>), BuildError> {
+        // Read first: nothing is bound for settings that cannot work.
+        let external = settings.external.map(client_settings).transpose().map_err(BuildError::External)?;
+        let broker = match settings.internal {
+            None => None,
+            Some(listen) => {
+                Some(Broker::bind(mqtt::broker::Settings::at(listen)).await.map_err(BuildError::Broker)?)
+            }
+        };
+        let address = broker.as_ref().map(Broker::local_addr);
+        let internal = broker.as_ref().map(Broker::handle);
+        let from_internal = internal.as_ref().map(|handle| handle.subscribe(topics::SUBSCRIPTIONS));
+        let subscriptions = topics::SUBSCRIPTIONS.iter().map(|filter| (*filter).to_owned()).collect();
+        let (external, from_external) = match external {
+            None => (None, None),
+            Some(settings) => {
+                let (client, receiver) = Client::start(settings, subscriptions);
+                (Some(client), Some(receiver))
+            }
+        };
+        let (inbox, receiver) = mpsc::channel(INBOX);
+        let bus = EventBus { broker, from_internal, from_external, inbox };
+        Ok((bus, Handle { internal, external, address }, receiver))
+    }
+
+    /// Runs until `stop`, or until nobody reads what arrives.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
+        // Its own token, so that the broker also ends when nobody reads any more.
+        let stop_broker = stop.child_token();
+        let broker = self.broker.take().map(|broker| tokio::spawn(broker.run(stop_broker.clone())));
+        loop {
+            let publish = tokio::select! {
+                biased;
+                _ = stop.cancelled() => break,
+                Some(publish) = next(&mut self.from_internal) => publish,
+                Some(publish) = next(&mut self.from_external) => publish,
+            };
+            let message = Incoming { topic: publish.topic, payload: publish.payload };
+            let sent = tokio::select! {
+                biased;
+                _ = stop.cancelled() => break,
+                sent = self.inbox.send(message) => sent,
+            };
+            if sent.is_err() {
+                break;
+            }
+        }
+        stop_broker.cancel();
+        match broker {
+            Some(broker) => broker.await.map_err(RunError::BrokerEnded),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The next message of a broker that is used; never anything from one that is not.
+async fn next(receiver: &mut Option<mpsc::Receiver<Publish>>) -> Option<Publish> {
+    let message = match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    };
+    if message.is_none() {
+        // Gone for good: asking again would answer at once.
+        *receiver = None;
+        return std::future::pending().await;
+    }
+    message
+}
+
+fn client_settings(external: External) -> Result<mqtt::client::Settings, BadAddress> {
+    let address = external.url.parse()?;
+    // Upstream's names end in seconds, so that two nodes of one broker can collide.
+    let client_id = format!("hub-client-{}", uuid::Uuid::new_v4().simple());
+    let login = (!external.username.is_empty())
+        .then(|| Login { username: external.username, password: external.password.0 });
+    Ok(mqtt::client::Settings { address, client_id, login })
+}
