@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::registry::Resource;
 use crate::respond::{self, Answer};
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 pub(crate) fn answer(context: &Context, path: &str, headers: &HeaderMap) -> Result<Answer, Status> {
     let accept =

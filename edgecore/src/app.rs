@@ -5,8 +5,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::devicetwin::{self, DeviceTwin};
 use crate::edged::{self, Edged};
 use crate::edgehub::{self, EdgeHub};
+use crate::eventbus::EventBus;
 use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 use crate::settings::Settings;
@@ -19,18 +21,36 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let objects = Objects::new(store.clone());
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
-    let (edged_changes, changes) = mpsc::channel(CHANGE_QUEUE);
-    let (device_changes, _devices) = mpsc::channel(CHANGE_QUEUE);
-
+    let mut outlets = Outlets::default();
     let mut rooms = JoinSet::new();
+
     if let Some(settings) = settings.edged {
+        let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
+        outlets.edged = Some(outlet);
         let deps = edged::Deps { objects: objects.clone(), queries, outbox: outbox.clone(), cloud, changes };
         let edged = Edged::build(settings, deps).await.context("edged")?;
         let stop = stop.clone();
         rooms.spawn(async move { edged.run(stop).await.context("edged") });
     }
-    let intake = Intake::new(objects, Outlets { edged: edged_changes, devices: device_changes });
-    let hub = EdgeHub::build(settings.hub, edgehub::Deps { intake, outbox, calls, link });
+    if let Some(modules) = settings.devices {
+        let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
+        outlets.devices = Some(outlet);
+        let (bus, handle, incoming) = EventBus::build(modules.bus).await.context("eventbus")?;
+        let deps = devicetwin::Deps {
+            store,
+            objects: objects.clone(),
+            outbox: outbox.clone(),
+            changes,
+            bus: Some(handle),
+            incoming,
+        };
+        let twin = DeviceTwin::build(modules.twin, deps, stop.clone()).await.context("devicetwin")?;
+        let (bus_stop, twin_stop) = (stop.clone(), stop.clone());
+        rooms.spawn(async move { bus.run(bus_stop).await.context("eventbus") });
+        rooms.spawn(async move { twin.run(twin_stop).await.context("devicetwin") });
+    }
+    let deps = edgehub::Deps { intake: Intake::new(objects, outlets), outbox, calls, link };
+    let hub = EdgeHub::build(settings.hub, deps);
     let hub_stop = stop.clone();
     rooms.spawn(async move { hub.run(hub_stop).await.context("edgehub") });
 

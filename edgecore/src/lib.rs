@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod database;
+pub mod devicetwin;
 pub mod edged;
 pub mod edgehub;
 pub mod eventbus;

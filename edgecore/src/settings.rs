@@ -1,13 +1,15 @@
 //! `edgecore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::config::edgecore::{EdgeCoreConfig, Edged};
+use api::config::edgecore::{EdgeCoreConfig, Edged, EventBus};
 use message::NodeName;
 
 use crate::edged::{self, CgroupDriver};
 use crate::edgehub::{self, CertificateFiles, Enrollment, Secret};
+use crate::{devicetwin, eventbus};
 
 /// Everything the program needs, checked.
 #[derive(Clone, Debug)]
@@ -16,6 +18,15 @@ pub struct Settings {
     pub hub: edgehub::Settings,
     /// `None`: the module is off.
     pub edged: Option<edged::Settings>,
+    /// `None`: the modules are off.
+    pub devices: Option<Devices>,
+}
+
+/// The device rooms.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    pub bus: eventbus::Settings,
+    pub twin: devicetwin::Settings,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,10 +82,17 @@ impl Settings {
         })?;
         let hub = hub(config, &node, config_file, &mut checker);
         let edged = config.modules.edged.enable.then(|| edged(&config.modules.edged, &node, &mut checker));
+        let devices = config.modules.device_twin.enable.then(|| Devices {
+            bus: bus(&config.modules.event_bus, &mut checker),
+            twin: devicetwin::Settings {
+                node: node.clone(),
+                dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
+            },
+        });
         if !checker.problems.is_empty() {
             return Err(BadSettings(checker.problems));
         }
-        Ok(Settings { database: PathBuf::from(&config.database.data_source), hub, edged })
+        Ok(Settings { database: PathBuf::from(&config.database.data_source), hub, edged, devices })
     }
 }
 
@@ -121,6 +139,36 @@ fn hub(
             config_file: Some(config_file.to_owned()),
         },
     }
+}
+
+/// KubeEdge's key names a folder; a value that ends with `.sock` is reduced to its folder.
+fn dmi_socket(path: &str) -> PathBuf {
+    let path = Path::new(path);
+    let folder = if path.extension().is_some_and(|end| end == "sock") { path.parent() } else { Some(path) };
+    folder.unwrap_or(path).join("dmi.sock")
+}
+
+fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
+    if !config.enable {
+        return eventbus::Settings::default();
+    }
+    if config.mqtt_mode > 2 {
+        checker.problem("modules.eventBus.mqttMode", format!("{} is none of 0, 1, 2", config.mqtt_mode));
+    }
+    let internal = matches!(config.mqtt_mode, 0 | 1).then(|| {
+        let url = config.mqtt_server_internal.as_str();
+        let parsed = url.trim_start_matches("tcp://").parse::<SocketAddr>();
+        parsed.unwrap_or_else(|_| {
+            checker.problem("modules.eventBus.mqttServerInternal", format!("{url:?} is not tcp://address:port"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    });
+    let external = matches!(config.mqtt_mode, 1 | 2).then(|| eventbus::External {
+        url: config.mqtt_server_external.clone(),
+        username: config.mqtt_username.clone(),
+        password: Secret(config.mqtt_password.clone()),
+    });
+    eventbus::Settings { internal, external }
 }
 
 fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> edged::Settings {

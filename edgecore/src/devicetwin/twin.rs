@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::service::Reported;
+
 /// Longest value, in bytes.
 pub const MAX_VALUE: usize = 64 * 1024;
 /// Longest property name, in characters.
@@ -153,6 +155,40 @@ impl Twins {
             twin.kind = kind.to_owned();
         }
         put(&mut twin.expected, value, now)
+    }
+
+    /// A mapper's report. A value that does not fit the stored type turns the twin into a string: a mapper knows its
+    /// device better than an earlier report did.
+    pub fn reported(&mut self, reports: &BTreeMap<String, Reported>, now: i64) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (name, report) in reports {
+            if check_name(name).is_err() || (!self.0.contains_key(name) && self.0.len() >= MAX_PROPERTIES) {
+                continue;
+            }
+            let before = self.0.get(name).cloned();
+            let twin = self.0.entry(name.clone()).or_insert_with(|| Twin::new(report.kind));
+            if twin.is_deleted() {
+                twin.kind = report.kind.to_owned();
+            }
+            if let Some(value) = report.actual.as_ref().filter(|value| value.len() <= MAX_VALUE) {
+                if check_value(&twin.kind, value).is_err() {
+                    twin.kind = "string".to_owned();
+                }
+                put(&mut twin.actual, value, now);
+            }
+            if let Some(observed) = report.observed.as_ref().filter(|value| !value.is_empty()) {
+                twin.observed = Some(observed.clone());
+                if twin.expected.is_none() {
+                    put(&mut twin.expected, observed, now);
+                }
+            }
+            if before.as_ref() != Some(twin) {
+                outcome.changed.push(name.clone());
+                let last = before.as_ref().filter(|twin| !twin.is_deleted()).map(Twin::document);
+                outcome.document.insert(name.clone(), json!({"last": last, "current": twin.document()}));
+            }
+        }
+        outcome
     }
 
     fn check(&self, name: &str, wanted: Option<&Wanted>) -> Result<(), Refusal> {

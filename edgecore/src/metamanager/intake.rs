@@ -6,13 +6,13 @@ use tokio::sync::mpsc;
 
 use super::{ObjectChange, Objects};
 
-/// Where committed changes go. Each room sees only its kinds.
-#[derive(Clone)]
+/// Where committed changes go. Each room sees only its kinds; a module that is off has no outlet.
+#[derive(Clone, Default)]
 pub struct Outlets {
     /// Pods, config maps, secrets.
-    pub edged: mpsc::Sender<ObjectChange>,
+    pub edged: Option<mpsc::Sender<ObjectChange>>,
     /// Devices and device models.
-    pub devices: mpsc::Sender<ObjectChange>,
+    pub devices: Option<mpsc::Sender<ObjectChange>>,
 }
 
 /// Changes a room may have waiting: it keeps the link's reader from running ahead of a busy room, and a burst of
@@ -40,9 +40,33 @@ impl Intake {
                 ObjectKind::Device | ObjectKind::DeviceModel => &self.outlets.devices,
                 _ => continue,
             };
-            // A closed outlet belongs to a module that is off, or to a process that is stopping.
-            let _ = outlet.send(change).await;
+            if let Some(outlet) = outlet {
+                // A closed outlet belongs to a process that is stopping.
+                let _ = outlet.send(change).await;
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metamanager::Change;
+    use message::{Json, ObjectKey, ResourceVersion};
+
+    fn put(name: usize) -> ObjectChange {
+        let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, &name.to_string());
+        let object = Json::from_text("{}".to_owned()).unwrap();
+        ObjectChange { key, change: Change::Put { version: ResourceVersion("1".to_owned()), object } }
+    }
+
+    #[tokio::test]
+    async fn a_module_that_is_off_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+        let intake = Intake::new(objects.clone(), Outlets::default());
+        intake.commit((0..CHANGE_QUEUE * 2).map(put).collect()).await.unwrap();
+        assert_eq!(objects.list(&ObjectKind::ConfigMap).await.unwrap().len(), CHANGE_QUEUE * 2);
     }
 }

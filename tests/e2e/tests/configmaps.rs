@@ -1,0 +1,175 @@
+//! CloudCore dies in the middle of a burst of changes: the edge ends with the newest of each.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::programs::{self, Programs};
+use harness::site::{NODE, Site};
+use harness::wait;
+use serde_json::{Value, json};
+
+const CONFIG_MAPS: usize = 500;
+const ROUNDS: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_kill_of_cloudcore_during_500_config_map_updates_loses_and_reverts_nothing() -> Result<()> {
+    let site = Site::start(&Programs::find()?, false, |_| {})?;
+    // A pod that refers to all of them; no runtime is needed to hold its objects.
+    site.kubectl().apply(&manifests(0))?;
+    site.kubectl().apply(&pod())?;
+    wait::for_true("the edge has the first version of each", PATIENCE, || {
+        Ok(stored(&site)?.values().filter(|(_, text)| text == "round 0").count() == CONFIG_MAPS)
+    })?;
+    let mut seen = stored(&site)?;
+
+    for round in 1..=ROUNDS {
+        let updating = update(&site, round)?;
+        // Somewhere in the middle of the burst.
+        wait::for_true("part of the round is at the edge", PATIENCE, || {
+            watch(&site, &mut seen)?;
+            Ok(seen.values().filter(|(_, text)| *text == format!("round {round}")).count() >= CONFIG_MAPS / 10)
+        })?;
+        site.cloud.kill9()?;
+        updating.ended()?;
+        site.cloud.start()?;
+        // What the killed server did not take is applied again, as an operator would.
+        site.kubectl().apply(&manifests(round))?;
+        wait::for_true("the edge has the newest version of each", PATIENCE, || {
+            watch(&site, &mut seen)?;
+            Ok(seen.values().filter(|(_, text)| *text == format!("round {round}")).count() == CONFIG_MAPS)
+        })?;
+    }
+    let newest = versions_of_the_api(&site)?;
+    assert_eq!(newest.len(), CONFIG_MAPS);
+    for (name, (version, _)) in stored(&site)? {
+        assert_eq!(Some(&version), newest.get(&name), "{name}");
+    }
+    Ok(())
+}
+
+/// Name -> (version, data) of the config maps in the edge's database.
+type Stored = BTreeMap<String, (u64, String)>;
+
+fn stored(site: &Site) -> Result<Stored> {
+    let db = rusqlite::Connection::open_with_flags(site.edge.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = db.prepare("SELECT value FROM meta WHERE type = 'configmap'")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let mut found = Stored::new();
+    for row in rows {
+        let object: Value = serde_json::from_str(&row?)?;
+        let name = object["metadata"]["name"].as_str().context("a name")?.to_owned();
+        if name.starts_with("load-") {
+            let version = object["metadata"]["resourceVersion"].as_str().context("a version")?.parse()?;
+            found.insert(name, (version, object["data"]["text"].as_str().unwrap_or_default().to_owned()));
+        }
+    }
+    Ok(found)
+}
+
+/// Reads again, and checks that nothing went back since the last look.
+fn watch(site: &Site, seen: &mut Stored) -> Result<()> {
+    for (name, (version, text)) in stored(site)? {
+        let before = seen.insert(name.clone(), (version, text)).map_or(0, |(before, _)| before);
+        assert!(version >= before, "{name} went from version {before} back to {version}");
+    }
+    Ok(())
+}
+
+fn versions_of_the_api(site: &Site) -> Result<BTreeMap<String, u64>> {
+    let text = site.kubectl().run(&["get", "configmaps", "-o", "json"])?;
+    let list: Value = serde_json::from_str(&text)?;
+    let mut versions = BTreeMap::new();
+    for item in list["items"].as_array().context("items")? {
+        let name = item["metadata"]["name"].as_str().unwrap_or_default();
+        if name.starts_with("load-") {
+            let version = item["metadata"]["resourceVersion"].as_str().context("a version")?.parse()?;
+            versions.insert(name.to_owned(), version);
+        }
+    }
+    Ok(versions)
+}
+
+fn name(number: usize) -> String {
+    format!("load-{number:03}")
+}
+
+fn manifests(round: usize) -> String {
+    let items: Vec<Value> = (0..CONFIG_MAPS)
+        .map(|number| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name(number), "namespace": "default"},
+                "data": {"text": format!("round {round}")},
+            })
+        })
+        .collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+fn pod() -> String {
+    let sources: Vec<Value> = (0..CONFIG_MAPS)
+        .map(|number| json!({"configMap": {"name": name(number), "items": [{"key": "text", "path": name(number)}]}}))
+        .collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": "default"},
+        "spec": {
+            "nodeName": NODE,
+            "containers": [{"name": "c", "image": "none", "volumeMounts": [{"name": "all", "mountPath": "/all"}]}],
+            "volumes": [{"name": "all", "projected": {"sources": sources}}],
+        },
+    })
+    .to_string()
+}
+
+/// A kubectl that applies a round in the background, and fails when the server dies under it.
+struct Updating {
+    child: std::process::Child,
+}
+
+fn update(site: &Site, round: usize) -> Result<Updating> {
+    let file = site.folder().join(format!("round-{round}.json"));
+    std::fs::write(&file, manifests(round))?;
+    let mut command: Command = site.kubectl().command(&["apply", "-f"]);
+    let child = command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("running kubectl")?;
+    Ok(Updating { child })
+}
+
+impl Updating {
+    fn ended(mut self) -> Result<()> {
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn deletions_missed_while_cut_off_are_caught_up_even_over_a_restart_of_cloudcore() -> Result<()> {
+    let site = Site::start(&Programs::find()?, false, |_| {})?;
+    let config_map = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}).to_string()
+    };
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": "default"},
+        "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "none",
+            "envFrom": [{"configMapRef": {"name": "load-keep"}}, {"configMapRef": {"name": "load-drop"}}]}]},
+    });
+    for manifest in [config_map("load-keep"), config_map("load-drop"), pod.to_string()] {
+        site.kubectl().apply(&manifest)?;
+    }
+    wait::for_true("both at the edge", PATIENCE, || Ok(stored(&site)?.len() == 2))?;
+    wait::for_true("the acknowledgement is recorded", PATIENCE, || {
+        Ok(site.kubectl().run(&["get", "objectsyncs", "-o", "name"])?.lines().count() >= 3)
+    })?;
+    site.relay.cut();
+    site.kubectl().run(&["delete", "configmap", "load-drop"])?;
+    site.cloud.kill9()?;
+    site.cloud.start()?;
+    site.relay.heal();
+    wait::for_true("the deleted one is gone at the edge", PATIENCE, || {
+        Ok(stored(&site)?.keys().map(String::as_str).eq(["load-keep"]))
+    })?;
+    let left = programs::run(site.kubectl().command(&["get", "pods", "reader", "-o", "name"]))?;
+    assert_eq!(left.trim(), "pod/reader");
+    Ok(())
+}
