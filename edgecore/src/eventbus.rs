@@ -155,3 +155,6 @@ fn client_settings(external: External) -> Result<mqtt::client::Settings, BadAddr
         .then(|| Login { username: external.username, password: external.password.0 });
     Ok(mqtt::client::Settings { address, client_id, login })
 }
+
+#[cfg(test)]
+mod tests;

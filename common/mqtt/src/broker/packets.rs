@@ -44,13 +44,14 @@ impl<R: AsyncRead + Unpin> Packets<R> {
     }
 
     fn take(&mut self) -> Result<Option<Packet>, ReadError> {
+        // Before the length: a client of another protocol must not be waited for.
+        if self.buffer.first().is_some_and(|first| !has_valid_flags(*first)) {
+            return Err(ReadError::Flags);
+        }
         match mqttbytes::check(self.buffer.iter(), self.max) {
             Ok(_) => {}
             Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(None),
             Err(error) => return Err(ReadError::Malformed(error)),
-        }
-        if !has_valid_flags(self.buffer[0]) {
-            return Err(ReadError::Flags);
         }
         if is_other_version(&self.buffer) {
             return Err(ReadError::Version);

@@ -1,0 +1,367 @@
+//! The embedded broker, spoken to by rumqttc's client and by hand.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mqtt::broker::{Broker, Handle, Settings};
+use mqtt::{Login, Publish, QoS};
+use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, Event, LastWill, MqttOptions, Packet};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Running {
+    address: SocketAddr,
+    handle: Handle,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn broker(adjust: impl FnOnce(&mut Settings)) -> Running {
+    let mut settings = Settings::at("127.0.0.1:0".parse().unwrap());
+    adjust(&mut settings);
+    let broker = Broker::bind(settings).await.unwrap();
+    let (address, handle, stop) = (broker.local_addr(), broker.handle(), CancellationToken::new());
+    let task = tokio::spawn(broker.run(stop.clone()));
+    Running { address, handle, stop, task }
+}
+
+/// A foreign client whose events come over a channel; it does not reconnect.
+struct Foreign {
+    client: AsyncClient,
+    events: mpsc::Receiver<Packet>,
+    poll: tokio::task::JoinHandle<ConnectionError>,
+}
+
+impl Foreign {
+    async fn connect(broker: &Running, id: &str, adjust: impl FnOnce(&mut MqttOptions)) -> (Foreign, bool) {
+        let mut options = MqttOptions::new(id, broker.address.ip().to_string(), broker.address.port());
+        options.set_max_packet_size(4 << 20, 4 << 20);
+        adjust(&mut options);
+        let (client, mut events_loop) = AsyncClient::new(options, 2000);
+        let (sender, events) = mpsc::channel(5000);
+        let poll = tokio::spawn(async move {
+            loop {
+                match events_loop.poll().await {
+                    Ok(Event::Incoming(packet)) => {
+                        let _ = sender.send(packet).await;
+                    }
+                    Ok(_) => {}
+                    Err(error) => return error,
+                }
+            }
+        });
+        let mut foreign = Foreign { client, events, poll };
+        let Packet::ConnAck(ack) = foreign.packet().await else { panic!("no CONNACK") };
+        (foreign, ack.session_present)
+    }
+
+    async fn new(broker: &Running, id: &str) -> Foreign {
+        Foreign::connect(broker, id, |_| {}).await.0
+    }
+
+    async fn packet(&mut self) -> Packet {
+        tokio::time::timeout(SOON, self.events.recv()).await.expect("nothing came").expect("disconnected")
+    }
+
+    async fn subscribe(&mut self, filter: &str, qos: QoS) {
+        self.client.subscribe(filter, qos).await.unwrap();
+        while !matches!(self.packet().await, Packet::SubAck(_)) {}
+    }
+
+    async fn message(&mut self) -> rumqttc::Publish {
+        loop {
+            if let Packet::Publish(publish) = self.packet().await {
+                return publish;
+            }
+        }
+    }
+
+    /// Everything published before has been routed once this returns.
+    async fn flush(&mut self) {
+        self.client.publish("flush", QoS::AtLeastOnce, false, "x").await.unwrap();
+        while !matches!(self.packet().await, Packet::PubAck(_)) {}
+    }
+
+    /// No message waits: a marker sent by the broker itself is the next one.
+    async fn has_nothing(&mut self, broker: &Running, topic: &str) {
+        broker.handle.publish(Publish::new(topic, "marker", QoS::AtLeastOnce));
+        assert_eq!(self.message().await.payload, "marker");
+    }
+
+    /// Ends without goodbye.
+    async fn vanish(self) {
+        self.poll.abort();
+        let _ = self.poll.await;
+    }
+}
+
+#[tokio::test]
+async fn every_qos_arrives_once_with_the_lower_of_both_qualities() {
+    let broker = broker(|_| {}).await;
+    let publisher = Foreign::new(&broker, "pub").await;
+    for wanted in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut subscriber = Foreign::new(&broker, &format!("sub{}", wanted as u8)).await;
+        subscriber.subscribe("a/+", wanted).await;
+        for sent in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            publisher.client.publish("a/b", sent, false, format!("{}", sent as u8)).await.unwrap();
+            let got = subscriber.message().await;
+            assert_eq!(got.payload, format!("{}", sent as u8));
+            assert_eq!(got.qos as u8, (sent as u8).min(wanted as u8));
+            assert!(!got.retain);
+        }
+        subscriber.has_nothing(&broker, "a/x").await;
+        subscriber.vanish().await;
+    }
+    assert_eq!(broker.handle.dropped(), 0);
+}
+
+#[tokio::test]
+async fn a_thousand_quick_messages_of_each_qos_keep_their_order() {
+    let broker = broker(|_| {}).await;
+    let mut local = broker.handle.subscribe(&["a/#"]);
+    let mut subscriber = Foreign::new(&broker, "sub").await;
+    subscriber.subscribe("a/#", QoS::ExactlyOnce).await;
+    let publisher = Foreign::new(&broker, "pub").await;
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        for number in 0..1000 {
+            publisher.client.publish("a/b", qos, false, number.to_string()).await.unwrap();
+        }
+        for number in 0..1000 {
+            assert_eq!(subscriber.message().await.payload, number.to_string());
+            assert_eq!(local.recv().await.unwrap().payload, number.to_string());
+        }
+    }
+    assert_eq!(broker.handle.dropped(), 0);
+}
+
+#[tokio::test]
+async fn the_retained_message_waits_for_later_subscribers_until_it_is_cleared() {
+    let broker = broker(|_| {}).await;
+    let mut publisher = Foreign::new(&broker, "pub").await;
+    for payload in ["1", "2"] {
+        publisher.client.publish("r/a", QoS::AtLeastOnce, true, payload).await.unwrap();
+    }
+    publisher.flush().await;
+    publisher.flush().await;
+    publisher.flush().await;
+    let mut subscriber = Foreign::new(&broker, "sub").await;
+    subscriber.subscribe("r/#", QoS::AtLeastOnce).await;
+    let got = subscriber.message().await;
+    assert_eq!((got.payload.as_ref(), got.retain), (&b"2"[..], true));
+    publisher.client.publish("r/a", QoS::AtLeastOnce, true, "").await.unwrap();
+    assert!(!subscriber.message().await.retain);
+    let mut late = Foreign::new(&broker, "late").await;
+    late.subscribe("r/#", QoS::AtLeastOnce).await;
+    late.has_nothing(&broker, "r/x").await;
+}
+
+#[tokio::test]
+async fn the_will_is_published_after_a_failure_and_not_after_a_goodbye() {
+    let broker = broker(|_| {}).await;
+    let mut watcher = Foreign::new(&broker, "watcher").await;
+    watcher.subscribe("will/#", QoS::AtLeastOnce).await;
+    for (id, is_polite) in [("polite", true), ("rude", false)] {
+        let will = LastWill::new(format!("will/{id}"), "gone", QoS::AtLeastOnce, false);
+        let (mut mortal, _) = Foreign::connect(&broker, id, |options| {
+            options.set_last_will(will);
+        })
+        .await;
+        mortal.flush().await;
+        if is_polite {
+            mortal.client.disconnect().await.unwrap();
+            let _ = tokio::time::timeout(SOON, mortal.poll).await.unwrap();
+            watcher.has_nothing(&broker, "will/marker").await;
+        } else {
+            mortal.vanish().await;
+            assert_eq!(watcher.message().await.topic, "will/rude");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_persistent_session_keeps_messages_and_a_clean_one_does_not() {
+    let broker = broker(|_| {}).await;
+    let mut publisher = Foreign::new(&broker, "pub").await;
+    let keep = |options: &mut MqttOptions| {
+        options.set_clean_session(false);
+    };
+    let (mut subscriber, present) = Foreign::connect(&broker, "sub", keep).await;
+    assert!(!present);
+    subscriber.subscribe("p", QoS::ExactlyOnce).await;
+    subscriber.vanish().await;
+    for (payload, qos) in [("0", QoS::AtMostOnce), ("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce)] {
+        publisher.client.publish("p", qos, false, payload).await.unwrap();
+    }
+    publisher.flush().await;
+    let (mut subscriber, present) = Foreign::connect(&broker, "sub", keep).await;
+    assert!(present);
+    let mut got = subscriber.message().await;
+    if got.payload == "0" {
+        // The broker had not yet noticed that the client was gone.
+        got = subscriber.message().await;
+    }
+    assert_eq!(got.payload, "1");
+    assert_eq!(subscriber.message().await.payload, "2");
+    subscriber.vanish().await;
+    let (_, present) = Foreign::connect(&broker, "sub", |_| {}).await;
+    assert!(!present);
+}
+
+#[tokio::test]
+async fn a_second_connection_of_the_same_name_takes_over() {
+    let broker = broker(|_| {}).await;
+    let mut first = Foreign::new(&broker, "same").await;
+    first.subscribe("a", QoS::AtMostOnce).await;
+    let mut second = Foreign::new(&broker, "same").await;
+    tokio::time::timeout(SOON, first.poll).await.expect("the first stays connected").unwrap();
+    second.subscribe("b", QoS::AtMostOnce).await;
+    broker.handle.publish(Publish::new("a", "no", QoS::AtMostOnce));
+    second.has_nothing(&broker, "b").await;
+}
+
+#[tokio::test]
+async fn dollar_topics_work_but_leading_wildcards_do_not_see_them() {
+    let broker = broker(|_| {}).await;
+    let mut local = broker.handle.subscribe(mqtt::topics::SUBSCRIPTIONS);
+    let mut all = Foreign::new(&broker, "all").await;
+    all.subscribe("#", QoS::AtMostOnce).await;
+    let mut app = Foreign::new(&broker, "app").await;
+    app.subscribe("$hw/events/device/+/+/twin/update", QoS::AtMostOnce).await;
+    let topic = "$hw/events/device/device/hw/twin/update";
+    app.client.publish(topic, QoS::AtMostOnce, false, "{}").await.unwrap();
+    assert_eq!(app.message().await.topic, topic);
+    assert_eq!(local.recv().await.unwrap().topic, topic);
+    all.has_nothing(&broker, "x").await;
+}
+
+#[tokio::test]
+async fn nothing_comes_after_unsubscribing() {
+    let broker = broker(|_| {}).await;
+    let mut client = Foreign::new(&broker, "c").await;
+    client.subscribe("a", QoS::AtLeastOnce).await;
+    client.subscribe("b", QoS::AtLeastOnce).await;
+    client.client.unsubscribe("a").await.unwrap();
+    while !matches!(client.packet().await, Packet::UnsubAck(_)) {}
+    broker.handle.publish(Publish::new("a", "no", QoS::AtLeastOnce));
+    client.has_nothing(&broker, "b").await;
+}
+
+#[tokio::test]
+async fn an_oversized_packet_ends_only_its_connection() {
+    let broker = broker(|_| {}).await;
+    let mut other = Foreign::new(&broker, "other").await;
+    let big = Foreign::new(&broker, "big").await;
+    big.client.publish("a", QoS::AtMostOnce, false, vec![0; 2 << 20]).await.unwrap();
+    tokio::time::timeout(SOON, big.poll).await.expect("still connected").unwrap();
+    other.subscribe("a", QoS::AtMostOnce).await;
+    other.has_nothing(&broker, "a").await;
+}
+
+async fn raw(broker: &Running, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(broker.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("still connected");
+    answer
+}
+
+const CONNECT: [u8; 15] = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a'];
+
+#[tokio::test]
+async fn garbage_and_broken_protocol_end_only_their_connection() {
+    let broker = broker(|_| {}).await;
+    let mut other = Foreign::new(&broker, "other").await;
+    assert_eq!(raw(&broker, b"GET / HTTP/1.1\r\n\r\n").await, b"");
+    assert_eq!(raw(&broker, &[0xff; 64]).await, b"");
+    assert_eq!(raw(&broker, &[0xc0, 0]).await, b"", "PINGREQ before CONNECT");
+    let accepted = [0x20, 2, 0, 0];
+    let twice = [CONNECT, CONNECT].concat();
+    assert_eq!(raw(&broker, &twice).await, accepted);
+    let wildcard = [&CONNECT[..], &[0x30, 3, 0, 1, b'#']].concat();
+    assert_eq!(raw(&broker, &wildcard).await, accepted);
+    let mut version_5 = CONNECT;
+    version_5[8] = 5;
+    assert_eq!(raw(&broker, &version_5).await, [0x20, 2, 0, 1]);
+    let nameless = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 0];
+    assert_eq!(raw(&broker, &nameless).await, [0x20, 2, 0, 2]);
+    other.subscribe("a", QoS::AtMostOnce).await;
+    other.has_nothing(&broker, "a").await;
+}
+
+#[tokio::test]
+async fn a_repeated_qos_2_message_is_delivered_once() {
+    let broker = broker(|_| {}).await;
+    let mut local = broker.handle.subscribe(&["t"]);
+    let publish = [0x34, 6, 0, 1, b't', 0, 9, b'x'];
+    let mut repeat = publish;
+    repeat[0] |= 8;
+    let bytes = [&CONNECT[..], &publish, &repeat, &[0x62, 2, 0, 9], &publish, &[0xe0, 0]].concat();
+    let answer = raw(&broker, &bytes).await;
+    assert!(answer.starts_with(&[0x20, 2, 0, 0]));
+    assert!(local.recv().await.is_some() && local.recv().await.is_some());
+    assert!(local.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection_before_and_after_connect() {
+    let broker = broker(|settings| settings.limits.connect_within = Duration::from_millis(200)).await;
+    assert_eq!(raw(&broker, &[]).await, b"");
+    let mut one_second = CONNECT;
+    one_second[11] = 1;
+    let started = tokio::time::Instant::now();
+    raw(&broker, &one_second).await;
+    assert!(started.elapsed() >= Duration::from_millis(1400));
+}
+
+#[tokio::test]
+async fn a_login_is_asked_for_if_configured() {
+    let login = Login { username: "app".into(), password: "right".into() };
+    let broker = broker(|settings| settings.login = Some(login)).await;
+    let (_, _) = Foreign::connect(&broker, "a", |options| {
+        options.set_credentials("app", "right");
+    })
+    .await;
+    for password in [Some("wrong"), None] {
+        let mut options = MqttOptions::new("b", "127.0.0.1", broker.address.port());
+        if let Some(password) = password {
+            options.set_credentials("app", password);
+        }
+        let (_client, mut events) = AsyncClient::new(options, 1);
+        let error = events.poll().await.unwrap_err();
+        let refused = ConnectReturnCode::BadUserNamePassword;
+        assert!(matches!(error, ConnectionError::ConnectionRefused(code) if code == refused), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_stalls_nobody() {
+    let broker = broker(|_| {}).await;
+    let mut deaf = TcpStream::connect(broker.address).await.unwrap();
+    let mut subscribe = CONNECT.to_vec();
+    subscribe.extend([0x82, 6, 0, 1, 0, 1, b't', 0]);
+    deaf.write_all(&subscribe).await.unwrap();
+    let mut answer = [0; 9];
+    deaf.read_exact(&mut answer).await.unwrap();
+    for _ in 0..100 {
+        broker.handle.publish(Publish::new("t", vec![0; 512 * 1024], QoS::AtMostOnce));
+        tokio::task::yield_now().await;
+    }
+    assert!(broker.handle.dropped() > 0);
+    let mut other = Foreign::new(&broker, "other").await;
+    other.subscribe("o", QoS::AtMostOnce).await;
+    other.has_nothing(&broker, "o").await;
+}
+
+#[tokio::test]
+async fn too_many_connections_are_refused_and_stopping_ends_all() {
+    let broker = broker(|settings| settings.limits.connections = 1).await;
+    let first = Foreign::new(&broker, "first").await;
+    assert_eq!(raw(&broker, &[]).await, b"");
+    broker.stop.cancel();
+    tokio::time::timeout(SOON, broker.task).await.expect("does not stop").unwrap();
+    tokio::time::timeout(SOON, first.poll).await.expect("still connected").unwrap();
+}

@@ -1,0 +1,113 @@
+//! The bus with apps on its embedded broker and on an external one.
+
+use std::time::Duration;
+
+use mqtt::client::{Client, Settings as ClientSettings};
+use mqtt::{MAX_PACKET, QoS};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.expect("nothing came")
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Publish>) {
+    let settings = ClientSettings {
+        address: address.to_string().parse().unwrap(),
+        client_id: "app".into(),
+        login: None,
+    };
+    let (client, receiver) = Client::start(settings, vec![filter.to_owned()]);
+    soon(client.connections().changed()).await.unwrap();
+    (client, receiver)
+}
+
+#[tokio::test]
+async fn requests_of_apps_arrive_in_order_and_answers_reach_them() {
+    let settings = Settings { internal: Some(loopback()), external: None };
+    let (bus, handle, mut incoming) = EventBus::build(settings).await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(bus.run(stop.clone()));
+    let (app, mut answers) =
+        app(handle.local_addr().unwrap(), "$hw/events/device/+/+/twin/update/result").await;
+    for number in 0..300 {
+        let topic = "$hw/events/device/device/hw/twin/update";
+        app.publish(Publish::new(topic, number.to_string(), QoS::AtLeastOnce));
+    }
+    app.publish(Publish::new("not/for/us", "x", QoS::AtLeastOnce));
+    app.publish(Publish::new("app/user/up", "last", QoS::AtLeastOnce));
+    for number in 0..300 {
+        assert_eq!(soon(incoming.recv()).await.unwrap().payload, number.to_string());
+    }
+    let last = Incoming { topic: "app/user/up".into(), payload: "last".into() };
+    assert_eq!(soon(incoming.recv()).await, Some(last));
+    let topic = topics::twin_update_result("device", "hw");
+    handle.publish(topic.clone(), "{}".into());
+    assert_eq!(soon(answers.recv()).await.unwrap().topic, topic);
+    stop.cancel();
+    soon(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
+    let reserved = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let external = External {
+        url: format!("tcp://{address}"),
+        username: "node".into(),
+        password: Secret("pass".into()),
+    };
+    let settings = Settings { internal: Some(loopback()), external: Some(external) };
+    let (bus, handle, mut incoming) = EventBus::build(settings).await.unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(bus.run(stop.clone()));
+    handle.publish("waiting".into(), "for the broker".into());
+
+    let login = Login { username: "node".into(), password: "pass".into() };
+    let outside = mqtt::broker::Settings { login: Some(login), ..mqtt::broker::Settings::at(address) };
+    let outside = Broker::bind(outside).await.unwrap();
+    let external = outside.handle();
+    let mut outside_app = external.subscribe(&["#"]);
+    let outside = tokio::spawn(outside.run(stop.clone()));
+    assert_eq!(soon(outside_app.recv()).await.unwrap().topic, "waiting");
+    soon(async {
+        loop {
+            external.publish(Publish::new("$hw/events/upload/x", "up", QoS::AtLeastOnce));
+            if tokio::time::timeout(Duration::from_millis(50), incoming.recv()).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
+    stop.cancel();
+    soon(running).await.unwrap().unwrap();
+    soon(outside).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_settings_are_refused_before_anything_is_bound() {
+    let external =
+        |url: &str| External { url: url.into(), username: String::new(), password: Secret(String::new()) };
+    let settings = Settings { internal: Some(loopback()), external: Some(external("ssl://broker:8883")) };
+    assert!(matches!(EventBus::build(settings).await, Err(BuildError::External(_))));
+    let taken = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let settings = Settings { internal: taken.local_addr().ok(), external: None };
+    assert!(matches!(EventBus::build(settings).await, Err(BuildError::Broker(_))));
+}
+
+#[tokio::test]
+async fn a_bus_without_brokers_publishes_into_nothing_and_stops() {
+    let (bus, handle, _incoming) = EventBus::build(Settings::default()).await.unwrap();
+    handle.publish("a".into(), "x".repeat(2 * MAX_PACKET));
+    assert_eq!(handle.dropped(), 0);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    soon(bus.run(stop)).await.unwrap();
+}
