@@ -80,12 +80,17 @@ pub struct DeviceTwin {
 
 impl DeviceTwin {
     /// Reads the devices and binds the DMI socket.
-    pub async fn build(settings: Settings, deps: Deps, stop: CancellationToken) -> Result<DeviceTwin, BuildError> {
+    pub async fn build(
+        settings: Settings,
+        deps: Deps,
+        stop: CancellationToken,
+    ) -> Result<DeviceTwin, BuildError> {
         let (room, requests) = mpsc::channel(MAPPER_QUEUE);
         let kept = deps.store.read(table::load).await.map_err(BuildError::Load)?;
         let models = deps.objects.list(&ObjectKind::DeviceModel).await.map_err(BuildError::Load)?;
         let devices = deps.objects.list(&ObjectKind::Device).await.map_err(BuildError::Load)?;
-        let mut state = Devices::new(settings.node, deps.store, deps.objects, deps.outbox, deps.bus, Mappers::new(stop));
+        let mut state =
+            Devices::new(settings.node, deps.store, deps.objects, deps.outbox, deps.bus, Mappers::new(stop));
         state.load(kept, models, devices).await.map_err(BuildError::Load)?;
         let socket = Socket::bind(&settings.dmi_socket).map_err(BuildError::Socket)?;
         Ok(DeviceTwin {
@@ -124,9 +129,13 @@ impl DeviceTwin {
 async fn published(devices: &mut Devices, incoming: eventbus::Incoming) {
     let payload: Bytes = incoming.payload;
     match Inbound::parse(&incoming.topic) {
-        Some(Inbound::TwinUpdate { namespace, name }) => devices.twin_update(&namespace, &name, &payload).await,
+        Some(Inbound::TwinUpdate { namespace, name }) => {
+            devices.twin_update(&namespace, &name, &payload).await
+        }
         Some(Inbound::TwinGet { namespace, name }) => devices.twin_get(&namespace, &name, &payload),
-        Some(Inbound::StateUpdate { namespace, name }) => devices.state_update(&namespace, &name, &payload).await,
+        Some(Inbound::StateUpdate { namespace, name }) => {
+            devices.state_update(&namespace, &name, &payload).await
+        }
         Some(Inbound::MembershipGet { node }) => devices.membership_get(&node, &payload),
         Some(Inbound::Upload { topic }) => tracing::debug!(topic, "upload without a router dropped"),
         None => {}

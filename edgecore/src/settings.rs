@@ -159,7 +159,8 @@ fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
         let url = config.mqtt_server_internal.as_str();
         let parsed = url.trim_start_matches("tcp://").parse::<SocketAddr>();
         parsed.unwrap_or_else(|_| {
-            checker.problem("modules.eventBus.mqttServerInternal", format!("{url:?} is not tcp://address:port"));
+            checker
+                .problem("modules.eventBus.mqttServerInternal", format!("{url:?} is not tcp://address:port"));
             SocketAddr::from(([127, 0, 0, 1], 0))
         })
     });

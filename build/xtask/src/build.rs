@@ -36,7 +36,17 @@ pub fn target() -> PathBuf {
 /// The programs people install, as release builds.
 pub fn release() -> Result<Programs> {
     cargo(&[
-        "build", "--release", "--quiet", "-p", "cloudcore", "-p", "edgecore", "-p", "keadm", "-p", "mapper-virtual",
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "cloudcore",
+        "-p",
+        "edgecore",
+        "-p",
+        "keadm",
+        "-p",
+        "mapper-virtual",
     ])?;
     Programs::in_folder(&target().join("release"))
 }

@@ -101,7 +101,8 @@ fn cut_and_heal(site: &mut Site, tell: &mut Teller, before: &[Running]) -> Resul
     tell.step("changing the ConfigMap in the cloud meanwhile");
     site.set_greeting("hello again")?;
     tell.step("killing a container: it must come back while cut off");
-    let victim = before.iter().find(|container| container.name == "greeter").context("no container greeter")?;
+    let victim =
+        before.iter().find(|container| container.name == "greeter").context("no container greeter")?;
     let lines = site.log_line("hello from the cloud")?;
     site.kill_container(&victim.id)?;
     let count = 2; // two containers, one sandbox: three tasks when both are back
@@ -109,7 +110,10 @@ fn cut_and_heal(site: &mut Site, tell: &mut Teller, before: &[Running]) -> Resul
         let tasks = site.running_tasks()?;
         Ok(tasks.len() > count && !tasks.iter().any(|task| victim.id.ends_with(task.as_str())))
     })?;
-    table.push(("while cut off, after the kill", format!("greeter runs again, still saying {:?}", message_of(&lines))));
+    table.push((
+        "while cut off, after the kill",
+        format!("greeter runs again, still saying {:?}", message_of(&lines)),
+    ));
     tell.step("restoring the link");
     site.relay.heal();
     let line = site.log_line("hello again")?;
@@ -126,7 +130,8 @@ fn cut_and_heal(site: &mut Site, tell: &mut Teller, before: &[Running]) -> Resul
 }
 
 fn describe(containers: &[Running]) -> String {
-    let each = containers.iter().map(|container| format!("{} (restarts {})", container.name, container.restarts));
+    let each =
+        containers.iter().map(|container| format!("{} (restarts {})", container.name, container.restarts));
     format!("Running: {}", each.collect::<Vec<_>>().join(", "))
 }
 
@@ -146,7 +151,10 @@ fn print_table(title: &str, rows: &Table) {
 
 fn look_around(site: &Site) -> Result<()> {
     println!("\nStill running. Look around:");
-    println!("  kubectl --kubeconfig {} get nodes,pods,devices,devicestatuses -o wide", site.kubectl().kubeconfig.display());
+    println!(
+        "  kubectl --kubeconfig {} get nodes,pods,devices,devicestatuses -o wide",
+        site.kubectl().kubeconfig.display()
+    );
     println!("  mosquitto_sub -h 127.0.0.1 -p {} -t '$hw/events/device/#' -v", site.edge.mqtt_port);
     println!("  sqlite3 {} 'select key, version from meta'", site.edge.database().display());
     println!("  tail -f {}", site.edge.log().display());

@@ -69,7 +69,13 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-fn check(name: &str, floor: u8, wanted: &str, development: bool, floors: &BTreeMap<&str, u8>) -> Option<String> {
+fn check(
+    name: &str,
+    floor: u8,
+    wanted: &str,
+    development: bool,
+    floors: &BTreeMap<&str, u8>,
+) -> Option<String> {
     if development {
         return None;
     }

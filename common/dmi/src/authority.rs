@@ -128,7 +128,8 @@ impl Headers<'_> {
                 *value = b"localhost".to_vec();
             }
         }
-        let encoded = self.encoder.encode(list.iter().map(|(name, value)| (name.as_slice(), value.as_slice())));
+        let encoded =
+            self.encoder.encode(list.iter().map(|(name, value)| (name.as_slice(), value.as_slice())));
         Ok(frames(&encoded, first.flags & END_STREAM, first.stream))
     }
 }
@@ -163,7 +164,8 @@ mod tests {
     }
 
     fn headers_frame(authority: &str, flags: u8, prefix: &[u8]) -> Vec<u8> {
-        let list = [(&b":method"[..], &b"POST"[..]), (b":authority", authority.as_bytes()), (b"te", b"trailers")];
+        let list =
+            [(&b":method"[..], &b"POST"[..]), (b":authority", authority.as_bytes()), (b"te", b"trailers")];
         let mut payload = prefix.to_vec();
         payload.extend(Encoder::new().encode(list));
         Frame { kind: HEADERS, flags, stream: [0, 0, 0, 1], payload }.bytes()
@@ -191,8 +193,17 @@ mod tests {
     async fn a_block_in_several_frames_is_joined_and_other_frames_pass_unchanged() {
         let whole = headers_frame("/x", 0, &[]);
         let (head, tail) = whole.split_at(FRAME_HEADER + 4);
-        let mut first = Frame { kind: HEADERS, flags: END_STREAM, stream: [0, 0, 0, 1], payload: head[FRAME_HEADER..].to_vec() }.bytes();
-        first.extend(Frame { kind: CONTINUATION, flags: END_HEADERS, stream: [0, 0, 0, 1], payload: tail.to_vec() }.bytes());
+        let mut first = Frame {
+            kind: HEADERS,
+            flags: END_STREAM,
+            stream: [0, 0, 0, 1],
+            payload: head[FRAME_HEADER..].to_vec(),
+        }
+        .bytes();
+        first.extend(
+            Frame { kind: CONTINUATION, flags: END_HEADERS, stream: [0, 0, 0, 1], payload: tail.to_vec() }
+                .bytes(),
+        );
         assert_eq!(authority_after(first).await, "localhost");
         let data = Frame { kind: 0, flags: 1, stream: [0, 0, 0, 1], payload: vec![7; 3] }.bytes();
         assert_eq!(mended(data.clone()).await, data);

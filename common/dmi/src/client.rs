@@ -36,7 +36,10 @@ impl CallError {
         match self {
             CallError::Connect { .. } => true,
             CallError::Refused { source, .. } => {
-                matches!(source.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted)
+                matches!(
+                    source.code(),
+                    Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
+                )
             }
         }
     }
@@ -77,7 +80,12 @@ impl Mapper {
 
     pub async fn register_device(&self, device: Device) -> Result<(), CallError> {
         let request = RegisterDeviceRequest { device: Some(device) };
-        self.client().await?.register_device(request).await.map(|_| ()).map_err(self.refused("RegisterDevice"))
+        self.client()
+            .await?
+            .register_device(request)
+            .await
+            .map(|_| ())
+            .map_err(self.refused("RegisterDevice"))
     }
 
     pub async fn update_device(&self, device: Device) -> Result<(), CallError> {
@@ -130,13 +138,22 @@ impl Manager {
     }
 
     /// Registers the mapper; with `with_data` EdgeCore answers the models and devices it should serve.
-    pub async fn register(&self, mapper: MapperInfo, with_data: bool) -> Result<MapperRegisterResponse, CallError> {
+    pub async fn register(
+        &self,
+        mapper: MapperInfo,
+        with_data: bool,
+    ) -> Result<MapperRegisterResponse, CallError> {
         let request = MapperRegisterRequest { with_data, mapper: Some(mapper) };
         let answer = self.client.clone().mapper_register(request).await;
         answer.map(|answer| answer.into_inner()).map_err(self.refused("MapperRegister"))
     }
 
-    pub async fn report_twins(&self, namespace: &str, name: &str, status: DeviceStatus) -> Result<(), CallError> {
+    pub async fn report_twins(
+        &self,
+        namespace: &str,
+        name: &str,
+        status: DeviceStatus,
+    ) -> Result<(), CallError> {
         let request = ReportDeviceStatusRequest {
             device_name: name.to_owned(),
             device_namespace: namespace.to_owned(),

@@ -73,7 +73,8 @@ impl Socket {
         let (connections, incoming) = mpsc::channel::<DuplexStream>(CONNECTIONS);
         let accept = tokio::spawn(accept(self.listener, connections));
         let incoming = ReceiverStream::new(incoming).map(Ok::<_, std::io::Error>);
-        let served = Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stop).await;
+        let served =
+            Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stop).await;
         accept.abort();
         served.map_err(|source| ServeError::Serve { path: self.path, source })
     }

@@ -94,8 +94,10 @@ fn overlaid(base: &Map<String, Value>, over: &Map<String, Value>) -> Map<String,
 }
 
 fn values(config: &Map<String, Value>) -> wire::CustomizedValue {
-    let data: HashMap<_, _> =
-        config.iter().filter_map(|(key, value)| Some((key.clone(), dmi::any_from_json(value).ok()?))).collect();
+    let data: HashMap<_, _> = config
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), dmi::any_from_json(value).ok()?)))
+        .collect();
     wire::CustomizedValue { data }
 }
 
@@ -116,7 +118,9 @@ fn push_method(method: &Value) -> wire::PushMethod {
                 }),
                 influxdb2_data_config: Some(wire::Influxdb2DataConfig {
                     measurement: text(data, "measurement"),
-                    tag: tags.map(|(key, tag)| (key.clone(), tag.as_str().unwrap_or_default().to_owned())).collect(),
+                    tag: tags
+                        .map(|(key, tag)| (key.clone(), tag.as_str().unwrap_or_default().to_owned()))
+                        .collect(),
                     field_key: text(data, "fieldKey"),
                 }),
             }
@@ -200,7 +204,8 @@ mod tests {
         .unwrap();
         let wire = super::device(&device, &model);
         let spec = wire.spec.unwrap();
-        let config = |value: &wire::CustomizedValue, key: &str| value.data.get(key).and_then(dmi::json_from_any);
+        let config =
+            |value: &wire::CustomizedValue, key: &str| value.data.get(key).and_then(dmi::json_from_any);
         let protocol = spec.protocol.unwrap().config_data.unwrap();
         assert_eq!(config(&protocol, "port"), Some(json!("b")));
         assert_eq!(config(&protocol, "baud"), Some(json!(9600)));
@@ -208,7 +213,10 @@ mod tests {
         let visitors = spec.properties[0].visitors.as_ref().unwrap();
         assert_eq!(visitors.protocol_name, "modbus");
         assert_eq!(config(visitors.config_data.as_ref().unwrap(), "register"), Some(json!(2)));
-        assert!(spec.properties[1].desired.is_some() && spec.properties[1].visitors.as_ref().unwrap().config_data.is_some());
+        assert!(
+            spec.properties[1].desired.is_some()
+                && spec.properties[1].visitors.as_ref().unwrap().config_data.is_some()
+        );
         assert_eq!(wire.status.unwrap().report_cycle, 7);
     }
 }

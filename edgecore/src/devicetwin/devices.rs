@@ -52,7 +52,16 @@ impl Devices {
         bus: Option<eventbus::Handle>,
         mappers: Mappers,
     ) -> Devices {
-        Devices { node, store, objects, outbox, bus, mappers, members: BTreeMap::new(), models: HashMap::new() }
+        Devices {
+            node,
+            store,
+            objects,
+            outbox,
+            bus,
+            mappers,
+            members: BTreeMap::new(),
+            models: HashMap::new(),
+        }
     }
 
     /// What was there before the process started: objects, twins, mappers.
@@ -105,7 +114,9 @@ impl Devices {
             (ObjectKind::Device, Change::Remove { .. }) => self.device_removed(&namespace, &name).await,
             (ObjectKind::DeviceModel, Change::Put { object, .. }) => match object.parse::<DeviceModel>() {
                 Ok(model) => self.model_put(model),
-                Err(error) => tracing::warn!(%namespace, %name, error = %error, "device model is not readable"),
+                Err(error) => {
+                    tracing::warn!(%namespace, %name, error = %error, "device model is not readable")
+                }
             },
             (ObjectKind::DeviceModel, Change::Remove { .. }) => {
                 if let Some(model) = self.models.remove(&id(&namespace, &name)) {
@@ -241,7 +252,9 @@ impl Devices {
     ) -> Result<(Outcome, i64), Refusal> {
         let unknown =
             Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
-        let wanted = request.twin.ok_or_else(|| super::twin::bad_request("Update twin error, key:twin does not exist"))?;
+        let wanted = request
+            .twin
+            .ok_or_else(|| super::twin::bad_request("Update twin error, key:twin does not exist"))?;
         let key = id(namespace, name);
         let mut member = self.members.remove(&key).ok_or(unknown)?;
         let now = daemon::clock::unix_ms();
@@ -323,9 +336,17 @@ impl Devices {
 
     /// Unknown states and devices are ignored, as KubeEdge does. `echo`: the result topic hears of it even when
     /// nothing changed.
-    async fn set_state(&mut self, namespace: &str, name: &str, state: &str, echo: bool) -> Result<(), SubmitError> {
+    async fn set_state(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        state: &str,
+        echo: bool,
+    ) -> Result<(), SubmitError> {
         let key = id(namespace, name);
-        let Some(member) = self.members.get_mut(&key).filter(|_| payloads::is_known_state(state)) else { return Ok(()) };
+        let Some(member) = self.members.get_mut(&key).filter(|_| payloads::is_known_state(state)) else {
+            return Ok(());
+        };
         let changed = member.kept.state != state;
         let online = ["online", "ok"].iter().any(|word| word.eq_ignore_ascii_case(state));
         let time = daemon::clock::now();
@@ -439,7 +460,10 @@ impl Devices {
     /// Mappers older than 1.16 leave the namespace empty: the name is resolved when only one device has it.
     fn find(&self, namespace: &str, name: &str) -> Option<(String, String)> {
         if !namespace.is_empty() {
-            return self.members.contains_key(&id(namespace, name)).then(|| (namespace.to_owned(), name.to_owned()));
+            return self
+                .members
+                .contains_key(&id(namespace, name))
+                .then(|| (namespace.to_owned(), name.to_owned()));
         }
         let mut named = self.members.values().filter(|member| member.device.metadata.name == name);
         let only = named.next()?;

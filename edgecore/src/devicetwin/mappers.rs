@@ -80,7 +80,9 @@ impl Mappers {
         let key = tell.key();
         let tell = match (mapper.waiting.get(&key), tell) {
             // A device the mapper has not heard of yet stays new.
-            (Some(Tell::Device { new: true, .. }), Tell::Device { device, .. }) => Tell::Device { device, new: true },
+            (Some(Tell::Device { new: true, .. }), Tell::Device { device, .. }) => {
+                Tell::Device { device, new: true }
+            }
             (_, tell) => tell,
         };
         mapper.waiting.insert(key, tell);

@@ -40,7 +40,8 @@ pub fn twins(event_id: &str, now: i64, twin: Map<String, Value>) -> String {
 }
 
 pub fn refusal(event_id: &str, now: i64, refusal: &Refusal) -> String {
-    json!({"event_id": event_id, "timestamp": now, "code": refusal.code, "reason": refusal.reason}).to_string()
+    json!({"event_id": event_id, "timestamp": now, "code": refusal.code, "reason": refusal.reason})
+        .to_string()
 }
 
 pub fn delta(now: i64, twin: Map<String, Value>, delta: Map<String, Value>) -> String {

@@ -13,10 +13,24 @@ use tonic::{Request, Response, Status};
 /// What mappers ask the room.
 pub enum MapperRequest {
     /// A mapper is there and wants its devices.
-    Register { mapper: MapperInfo, with_data: bool, answer: oneshot::Sender<MapperRegisterResponse> },
+    Register {
+        mapper: MapperInfo,
+        with_data: bool,
+        answer: oneshot::Sender<MapperRegisterResponse>,
+    },
     /// Values of a device. Answered when they are durable.
-    Twins { namespace: String, name: String, twins: Vec<Twin>, answer: oneshot::Sender<Result<(), Status>> },
-    State { namespace: String, name: String, state: String, answer: oneshot::Sender<Result<(), Status>> },
+    Twins {
+        namespace: String,
+        name: String,
+        twins: Vec<Twin>,
+        answer: oneshot::Sender<Result<(), Status>>,
+    },
+    State {
+        namespace: String,
+        name: String,
+        state: String,
+        answer: oneshot::Sender<Result<(), Status>>,
+    },
 }
 
 /// The service; clones share the room's inbox.
@@ -29,7 +43,9 @@ impl Service {
     async fn ask<T>(&self, request: MapperRequest, answer: oneshot::Receiver<T>) -> Result<T, Status> {
         // A full inbox is back-pressure on mappers, which have deadlines of their own.
         self.room.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Status::resource_exhausted("EdgeCore has too many reports waiting"),
+            mpsc::error::TrySendError::Full(_) => {
+                Status::resource_exhausted("EdgeCore has too many reports waiting")
+            }
             mpsc::error::TrySendError::Closed(_) => Status::unavailable("EdgeCore is stopping"),
         })?;
         answer.await.map_err(|_| Status::unavailable("EdgeCore is stopping"))
@@ -54,7 +70,8 @@ impl DeviceManagerService for Service {
         &self,
         request: Request<ReportDeviceStatusRequest>,
     ) -> Result<Response<ReportDeviceStatusResponse>, Status> {
-        let ReportDeviceStatusRequest { device_name, reported_device, device_namespace } = request.into_inner();
+        let ReportDeviceStatusRequest { device_name, reported_device, device_namespace } =
+            request.into_inner();
         let twins = reported_device.map(|status| status.twins).filter(|twins| !twins.is_empty());
         let twins = twins.ok_or_else(|| Status::invalid_argument("reportedDevice.twins is empty"))?;
         let (answer, reply) = oneshot::channel();

@@ -70,9 +70,13 @@ pub fn put_device(tx: &Transaction<'_>, id: &str, name: &str, kept: &Kept) -> st
 /// Writes one twin of a device.
 pub fn put_twin(tx: &Transaction<'_>, id: &str, name: &str, twin: &Twin) -> store::rusqlite::Result<()> {
     let value = |side: &Option<Side>| side.as_ref().map(|side| side.value.clone()).unwrap_or_default();
-    let meta = |side: &Option<Side>| side.as_ref().map(|side| json!({"timestamp": side.at}).to_string()).unwrap_or_default();
-    let version = |side: &Option<Side>| side.as_ref().map(|side| json!(side.version).to_string()).unwrap_or_default();
-    tx.prepare_cached("DELETE FROM device_twin WHERE deviceid = ?1 AND name = ?2")?.execute(params![id, name])?;
+    let meta = |side: &Option<Side>| {
+        side.as_ref().map(|side| json!({"timestamp": side.at}).to_string()).unwrap_or_default()
+    };
+    let version =
+        |side: &Option<Side>| side.as_ref().map(|side| json!(side.version).to_string()).unwrap_or_default();
+    tx.prepare_cached("DELETE FROM device_twin WHERE deviceid = ?1 AND name = ?2")?
+        .execute(params![id, name])?;
     tx.prepare_cached(
         "INSERT INTO device_twin(deviceid, name, description, expected, actual, expected_meta, actual_meta,
          expected_version, actual_version, optional, attr_type, metadata)

@@ -121,7 +121,11 @@ pub struct Twins(pub BTreeMap<String, Twin>);
 
 impl Twins {
     /// A local update (MQTT or DMI). Everything is checked before anything is changed.
-    pub fn update(&mut self, wanted: &BTreeMap<String, Option<Wanted>>, now: i64) -> Result<Outcome, Refusal> {
+    pub fn update(
+        &mut self,
+        wanted: &BTreeMap<String, Option<Wanted>>,
+        now: i64,
+    ) -> Result<Outcome, Refusal> {
         for (name, wanted) in wanted {
             self.check(name, wanted.as_ref())?;
         }
@@ -232,7 +236,9 @@ impl Twins {
         }
         let mut result = twin.document();
         if let Some(fields) = result.as_object_mut() {
-            for (side, given) in [("expected", wanted.expected.is_some()), ("actual", wanted.actual.is_some())] {
+            for (side, given) in
+                [("expected", wanted.expected.is_some()), ("actual", wanted.actual.is_some())]
+            {
                 if !given {
                     fields.remove(side);
                 }
@@ -263,7 +269,9 @@ impl Twins {
         let mut twins = Map::new();
         let mut delta = Map::new();
         for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
-            let Some(expected) = twin.expected.as_ref().filter(|side| !side.value.is_empty()) else { continue };
+            let Some(expected) = twin.expected.as_ref().filter(|side| !side.value.is_empty()) else {
+                continue;
+            };
             twins.insert(name.clone(), twin.document());
             if twin.actual.as_ref().is_none_or(|actual| actual.value != expected.value) {
                 delta.insert(name.clone(), Value::String(expected.value.clone()));
@@ -319,7 +327,8 @@ fn put(side: &mut Option<Side>, value: &str, now: i64) -> bool {
 
 /// The stored type wins; a deleted twin takes the new one.
 fn kind_of(stored: Option<&Twin>, wanted: &Wanted) -> String {
-    let given = wanted.metadata.as_ref().map(|metadata| metadata.name.as_str()).filter(|name| !name.is_empty());
+    let given =
+        wanted.metadata.as_ref().map(|metadata| metadata.name.as_str()).filter(|name| !name.is_empty());
     match stored {
         Some(twin) if !twin.is_deleted() => twin.kind.clone(),
         _ => given.unwrap_or("string").to_owned(),
@@ -341,7 +350,9 @@ fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
     }
     match kind {
         "string" | "" | "bytes" => Ok(()),
-        "int" | "integer" if value.parse::<i64>().is_err() => Err(bad_request("the value is not int or integer")),
+        "int" | "integer" if value.parse::<i64>().is_err() => {
+            Err(bad_request("the value is not int or integer"))
+        }
         "float" | "double" if value.parse::<f64>().is_err() => Err(bad_request("the value is not float")),
         "boolean" if value != "true" && value != "false" => {
             Err(bad_request("the bool value must be true or false"))

@@ -47,7 +47,11 @@ async fn stream(config: Arc<ClientConfig>, port: u16) -> Result<TlsStream<TcpStr
 }
 
 /// Connects to the message port as node `claimed`. An HTTP refusal is given as (status, body).
-pub async fn connect(config: Arc<ClientConfig>, port: u16, claimed: &str) -> Result<Result<Socket, (u16, String)>> {
+pub async fn connect(
+    config: Arc<ClientConfig>,
+    port: u16,
+    claimed: &str,
+) -> Result<Result<Socket, (u16, String)>> {
     let tls = stream(config, port).await?;
     let request = http::Request::builder()
         .uri(format!("wss://127.0.0.1:{port}/project/{claimed}/events"))
@@ -111,7 +115,8 @@ pub async fn get(
     body: Vec<u8>,
 ) -> Result<(u16, Vec<u8>)> {
     let tls = stream(config, port).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(tls)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(tls)).await?;
     let connection = tokio::spawn(connection);
     let mut request = http::Request::get(path).header("Host", "127.0.0.1");
     for (name, value) in headers {

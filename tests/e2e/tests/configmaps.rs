@@ -30,7 +30,8 @@ fn a_kill_of_cloudcore_during_500_config_map_updates_loses_and_reverts_nothing()
         // Somewhere in the middle of the burst.
         wait::for_true("part of the round is at the edge", PATIENCE, || {
             watch(&site, &mut seen)?;
-            Ok(seen.values().filter(|(_, text)| *text == format!("round {round}")).count() >= CONFIG_MAPS / 10)
+            Ok(seen.values().filter(|(_, text)| *text == format!("round {round}")).count()
+                >= CONFIG_MAPS / 10)
         })?;
         site.cloud.kill9()?;
         updating.ended()?;
@@ -54,7 +55,10 @@ fn a_kill_of_cloudcore_during_500_config_map_updates_loses_and_reverts_nothing()
 type Stored = BTreeMap<String, (u64, String)>;
 
 fn stored(site: &Site) -> Result<Stored> {
-    let db = rusqlite::Connection::open_with_flags(site.edge.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let db = rusqlite::Connection::open_with_flags(
+        site.edge.database(),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )?;
     let mut statement = db.prepare("SELECT value FROM meta WHERE type = 'configmap'")?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
     let mut found = Stored::new();
@@ -132,7 +136,8 @@ fn update(site: &Site, round: usize) -> Result<Updating> {
     let file = site.folder().join(format!("round-{round}.json"));
     std::fs::write(&file, manifests(round))?;
     let mut command: Command = site.kubectl().command(&["apply", "-f"]);
-    let child = command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("running kubectl")?;
+    let child =
+        command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("running kubectl")?;
     Ok(Updating { child })
 }
 
@@ -147,7 +152,8 @@ impl Updating {
 fn deletions_missed_while_cut_off_are_caught_up_even_over_a_restart_of_cloudcore() -> Result<()> {
     let site = Site::start(&Programs::find()?, false, |_| {})?;
     let config_map = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}}).to_string()
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}})
+            .to_string()
     };
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader", "namespace": "default"},

@@ -34,7 +34,8 @@ fn a_pod_and_a_device_go_from_kubectl_to_the_edge_and_back_over_a_link_that_fail
 
     site.relay.cut();
     site.set_greeting("hello again")?;
-    let victim = before.iter().find(|container| container.name == "greeter").context("no container greeter")?;
+    let victim =
+        before.iter().find(|container| container.name == "greeter").context("no container greeter")?;
     site.kill_container(&victim.id)?;
     wait::for_true("the killed container runs again while cut off", PATIENCE, || {
         let tasks = site.running_tasks()?;

@@ -24,7 +24,8 @@ fn twins_states_and_memberships_have_the_topics_and_payloads_kubeedge_gives() ->
     })?;
     site.apply_thermometer()?;
 
-    let joined = runtime.block_on(next(&mut events, &format!("$hw/events/node/{NODE}/membership/updated")))?;
+    let joined =
+        runtime.block_on(next(&mut events, &format!("$hw/events/node/{NODE}/membership/updated")))?;
     assert_eq!(joined["added_devices"][0]["id"], "default/thermometer");
     assert!(joined["removed_devices"].is_null());
     // The desired threshold reaches an app that speaks MQTT only.
@@ -46,7 +47,12 @@ fn twins_states_and_memberships_have_the_topics_and_payloads_kubeedge_gives() ->
     assert!(result.get("code").is_none());
     let document = runtime.block_on(next(&mut events, &format!("{DEVICE}/twin/update/document")))?;
     assert!(document["twin"]["temperature"]["last"].is_null());
-    let get = ask(&format!("{DEVICE}/twin/get"), r#"{"event_id":"e2"}"#, &format!("{DEVICE}/twin/get/result"), &mut events)?;
+    let get = ask(
+        &format!("{DEVICE}/twin/get"),
+        r#"{"event_id":"e2"}"#,
+        &format!("{DEVICE}/twin/get/result"),
+        &mut events,
+    )?;
     assert_eq!(get["twin"]["temperature"]["actual"]["value"], "36.6");
     let state = ask(
         &format!("{DEVICE}/state/update"),
@@ -62,8 +68,12 @@ fn twins_states_and_memberships_have_the_topics_and_payloads_kubeedge_gives() ->
         &mut events,
     )?;
     assert_eq!(members["devices"][0]["id"], "default/thermometer");
-    let refused =
-        ask(&format!("{DEVICE}/twin/update"), "not JSON", &format!("{DEVICE}/twin/update/result"), &mut events)?;
+    let refused = ask(
+        &format!("{DEVICE}/twin/update"),
+        "not JSON",
+        &format!("{DEVICE}/twin/update/result"),
+        &mut events,
+    )?;
     assert_eq!(refused["code"], 400);
 
     // And the cloud has it in DeviceStatus, the first value included.

@@ -61,7 +61,13 @@ impl Lab {
     }
 
     /// Sends a message as the intruder and gives the answer's content.
-    fn ask(&self, socket: &mut peer::Socket, operation: &str, resource: &str, content: Value) -> Result<Value> {
+    fn ask(
+        &self,
+        socket: &mut peer::Socket,
+        operation: &str,
+        resource: &str,
+        content: Value,
+    ) -> Result<Value> {
         let id = format!("test-{operation}-{resource}");
         let message = json!({
             "header": {"msg_id": id, "timestamp": 1_700_000_000_000_i64},
@@ -92,7 +98,9 @@ fn certificates_are_not_given_for_wrong_expired_or_foreign_requests() -> Result<
     let request = |node: &str| pki::node_request(node).map(|(_, request)| request);
 
     let foreign = pki::token::mint(&pki::Authority::generate(None, 1_700_000_000)?, i64::MAX / 2);
-    for (wrong, reason) in [("aa.bb.cc.dd", "token is not"), (&foreign, "token was not signed by this cluster")] {
+    for (wrong, reason) in
+        [("aa.bb.cc.dd", "token is not"), (&foreign, "token was not signed by this cluster")]
+    {
         let (status, text) = lab.register(wrong, "new", request("new")?)?;
         assert_eq!(status, 401, "{text}");
         assert!(text.contains(reason), "{text}");
@@ -120,7 +128,18 @@ fn certificates_are_not_given_for_wrong_expired_or_foreign_requests() -> Result<
     let bad = format!("{}x", &token[..token.len() - 1]);
     let (link, cert) = (lab.cloud.edge_address().to_string(), lab.cloud.cert_port.to_string());
     let joined = lab.programs.keadm(&[
-        "join", "-e", &link, "-s", &cert, "-t", &bad, "-i", "typo", "--root", &root.to_string_lossy(), "--set",
+        "join",
+        "-e",
+        &link,
+        "-s",
+        &cert,
+        "-t",
+        &bad,
+        "-i",
+        "typo",
+        "--root",
+        &root.to_string_lossy(),
+        "--set",
         "modules.edged.enable=false",
     ]);
     let error = format!("{:#}", joined.err().context("joined with a bad token")?);
@@ -142,7 +161,9 @@ fn expired_token(lab: &Lab) -> Result<String> {
 
 /// Standard base64; the test has no other use for a library.
 fn base64_decode(text: &str) -> Vec<u8> {
-    let value = |c: u8| b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|x| *x == c);
+    let value = |c: u8| {
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|x| *x == c)
+    };
     let bits: Vec<usize> = text.bytes().filter_map(value).collect();
     let mut out = Vec::new();
     for part in bits.chunks(4) {
@@ -164,7 +185,10 @@ fn a_certificate_speaks_for_its_own_node_only() -> Result<()> {
 
     let tls = peer::tls(&lab.intruder, false)?;
     let anonymous = lab.runtime.block_on(peer::connect(tls, lab.cloud.edge_port, "bystander"));
-    assert!(anonymous.is_err() || anonymous.is_ok_and(|upgraded| upgraded.is_err()), "let in without a certificate");
+    assert!(
+        anonymous.is_err() || anonymous.is_ok_and(|upgraded| upgraded.is_err()),
+        "let in without a certificate"
+    );
     lab.bystander_is_undisturbed()
 }
 
@@ -176,7 +200,8 @@ fn a_node_reaches_nothing_of_another_node() -> Result<()> {
         "spec": {"nodeName": "bystander", "containers": [{"name": "c", "image": "none",
             "envFrom": [{"secretRef": {"name": "theirs"}}]}]},
     });
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": "default"}});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": "default"}});
     lab.cloud.kubectl().apply(&secret.to_string())?;
     lab.cloud.kubectl().apply(&pod.to_string())?;
     let uid = lab.cloud.kubectl().field("pod", "theirs", ".metadata.uid")?;
@@ -226,8 +251,10 @@ fn frames_that_are_not_messages_end_only_their_own_session_and_cost_no_memory() 
     let mut socket = lab.connect_as_intruder()?;
     lab.runtime.block_on(async {
         let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
-        let route = r#"{"source":"edged","group":"meta","operation":"insert","resource":"null/node/intruder"}"#;
-        let text = format!(r#"{{"header":{{"msg_id":"deep","timestamp":1}},"route":{route},"content":{deep}}}"#);
+        let route =
+            r#"{"source":"edged","group":"meta","operation":"insert","resource":"null/node/intruder"}"#;
+        let text =
+            format!(r#"{{"header":{{"msg_id":"deep","timestamp":1}},"route":{route},"content":{deep}}}"#);
         peer::send(&mut socket, &text).await
     })?;
     let refused = lab.ask(&mut socket, "query", "null/node/bystander", Value::Null)?;

@@ -52,7 +52,8 @@ pub struct Running {
 impl Site {
     /// Starts everything; `say` is told each step. With `pods` there is a container runtime.
     pub fn start(programs: &Programs, pods: bool, mut say: impl FnMut(&str)) -> Result<Site> {
-        let scratch = tempfile::Builder::new().prefix("causeway-").tempdir().context("making a scratch folder")?;
+        let scratch =
+            tempfile::Builder::new().prefix("causeway-").tempdir().context("making a scratch folder")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut containerd = None;
         if pods {
@@ -147,7 +148,8 @@ impl Site {
         std::fs::write(&config, text)?;
         let mut command = Command::new(self.programs.path("mapper-virtual"));
         command.arg("--config-file").arg(&config);
-        self.thermometer = Some(Process::start(command, "mapper-virtual", &self.folder().join("mapper.log"))?);
+        self.thermometer =
+            Some(Process::start(command, "mapper-virtual", &self.folder().join("mapper.log"))?);
         Ok(())
     }
 
