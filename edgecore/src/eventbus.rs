@@ -152,7 +152,7 @@ fn client_settings(external: External) -> Result<mqtt::client::Settings, BadAddr
     // Upstream's names end in seconds, so that two nodes of one broker can collide.
     let client_id = format!("hub-client-{}", uuid::Uuid::new_v4().simple());
     let login = (!external.username.is_empty())
-        .then(|| Login { username: external.username, password: external.password.0 });
+        .then_some(Login { username: external.username, password: external.password.0 });
     Ok(mqtt::client::Settings { address, client_id, login })
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod layout;
+mod pods;
 mod program;
 mod render;
 mod set;
@@ -25,7 +26,7 @@ enum Command {
     /// Print the token nodes join with.
     Gettoken(commands::gettoken::Flags),
     /// Join this machine to the cloud side as an edge node.
-    Join(commands::join::Flags),
+    Join(Box<commands::join::Flags>),
     /// Stop what init or join started and remove its files.
     Reset(commands::reset::Flags),
     /// Print the version.
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             match flags.command {
                 Command::Init(flags) => commands::init::run(flags).await,
                 Command::Gettoken(flags) => commands::gettoken::run(flags).await,
-                Command::Join(flags) => commands::join::run(flags).await,
+                Command::Join(flags) => commands::join::run(*flags).await,
                 Command::Reset(flags) => commands::reset::run(flags).await,
                 Command::Version(flags) => commands::version::run(&flags),
             }

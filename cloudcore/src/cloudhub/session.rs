@@ -112,7 +112,7 @@ impl Session {
                 biased;
                 _ = self.handle.ended.cancelled() => return End::Told,
                 answer = answers.recv() => match answer {
-                    Some(answer) => Step::Send(answer),
+                    Some(answer) => Step::Send(Box::new(answer)),
                     None => return End::Told,
                 },
                 permit = requests.reserve(), if pending.is_some() => match (permit, pending.take()) {
@@ -133,10 +133,10 @@ impl Session {
                 Step::Resend => self.resend(set).await,
                 Step::Received(Incoming::Pong) => Ok(()),
                 Step::Received(Incoming::Message(message)) => {
-                    match self.take_in(set, message, &mut silent_at) {
+                    match self.take_in(set, *message, &mut silent_at) {
                         TakenIn::Done => Ok(()),
                         TakenIn::Request(request) => {
-                            pending = Some(request);
+                            pending = Some(*request);
                             Ok(())
                         }
                     }
@@ -193,7 +193,7 @@ impl Session {
             Upstream::Unsupported { route } => {
                 tracing::debug!(%node, source = route.source, operation = route.operation, "message without a room dropped");
             }
-            other => return TakenIn::Request((message, other)),
+            other => return TakenIn::Request(Box::new((message, other))),
         }
         TakenIn::Done
     }
@@ -201,14 +201,14 @@ impl Session {
 
 enum Step {
     Nothing,
-    Send(Message),
+    Send(Box<Message>),
     Resend,
     Received(Incoming),
 }
 
 enum TakenIn {
     Done,
-    Request((Message, Upstream)),
+    Request(Box<(Message, Upstream)>),
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

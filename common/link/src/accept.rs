@@ -50,6 +50,7 @@ impl Acceptor {
             .map_err(|_| AcceptError::TimedOut(HANDSHAKE_TIMEOUT))?
     }
 
+    #[allow(clippy::result_large_err)] // The WebSocket library dictates the type of the callback.
     async fn handshake<F>(&self, tcp: TcpStream, check: F) -> Result<Accepted, AcceptError>
     where
         F: FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), String> + Send + Unpin,

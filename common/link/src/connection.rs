@@ -34,7 +34,7 @@ pub(crate) fn split(socket: WebSocketStream<Stream>) -> (Sender, Receiver) {
 /// What the other end sent.
 #[derive(Debug)]
 pub enum Incoming {
-    Message(Message),
+    Message(Box<Message>),
     /// The answer to [`Sender::ping`].
     Pong,
 }
@@ -121,5 +121,5 @@ impl Receiver {
 }
 
 fn decode(bytes: &[u8]) -> Result<Incoming, ReceiveError> {
-    message::decode(bytes).map(Incoming::Message).map_err(ReceiveError::NotAMessage)
+    message::decode(bytes).map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
 }

@@ -33,7 +33,7 @@ mod tests {
         let (result, received) = tokio::join!(send, edge.next());
         result.unwrap();
         let Incoming::Message(received) = received.unwrap() else { panic!() };
-        assert_eq!(received, sent);
+        assert_eq!(*received, sent);
     }
 
     #[tokio::test]

@@ -62,10 +62,10 @@ impl Json {
     /// "Get content data" of every Go consumer (spec/transport.md 1.2): a string gives its characters, anything else
     /// its JSON text. So an object and a string that holds the object's JSON read alike.
     pub fn data(&self) -> String {
-        if self.text().starts_with('"') {
-            if let Ok(text) = serde_json::from_str::<String>(self.text()) {
-                return text;
-            }
+        if self.text().starts_with('"')
+            && let Ok(text) = serde_json::from_str::<String>(self.text())
+        {
+            return text;
         }
         self.text().to_owned()
     }

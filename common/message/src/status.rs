@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 #[error("{code} {reason}: {message}")]
 #[serde(default)]
 pub struct Status {
-    pub metadata: serde_json::Map<String, serde_json::Value>,
+    pub metadata: Box<serde_json::Map<String, serde_json::Value>>,
     pub status: String,
     pub message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub details: Option<serde_json::Value>,
+    pub details: Option<Box<serde_json::Value>>,
     pub code: u16,
 }
 

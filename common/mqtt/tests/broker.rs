@@ -1,4 +1,5 @@
 //! The embedded broker, spoken to by rumqttc's client and by hand.
+#![allow(clippy::unwrap_used)] // A test file throughout.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Our client against our broker: it starts before the broker, and comes back after it.
+#![allow(clippy::unwrap_used)] // A test file throughout.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -119,7 +119,7 @@ impl Session {
                 incoming = self.receiver.next() => {
                     heard = Instant::now();
                     if let Incoming::Message(message) = incoming? {
-                        self.take_in(message).await?;
+                        self.take_in(*message).await?;
                     }
                 }
                 _ = heartbeat.tick() => {

@@ -1,6 +1,6 @@
 //! `keadm init`: writes cloudcore.yaml and starts CloudCore.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -98,7 +98,7 @@ fn config(flags: &Flags, layout: &Layout) -> CloudCoreConfig {
     config
 }
 
-async fn wait_for_token(program: &Program<'_>, kubeconfig: &PathBuf, layout: &Layout) -> anyhow::Result<()> {
+async fn wait_for_token(program: &Program<'_>, kubeconfig: &Path, layout: &Layout) -> anyhow::Result<()> {
     let ready = async {
         loop {
             if kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::layout::Layout;
 use crate::program::Program;
-use crate::render;
+use crate::{pods, render};
 
 #[derive(Args)]
 pub struct Flags {
@@ -47,6 +47,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     if edge {
         Program { name: "edgecore", layout: &layout }.stop().await?;
+        pods::remove(&layout.edgecore_config()).await?;
         remove(&layout, EDGE)?;
         remove_file(&layout.edgecore_config())?;
     }

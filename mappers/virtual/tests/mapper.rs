@@ -1,4 +1,5 @@
 //! The whole mapper against a stand-in for EdgeCore, over real sockets.
+#![allow(clippy::unwrap_used)] // A test file throughout.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
 //! Every message recorded from KubeEdge decodes, re-encodes to the same JSON value and header form, and reads as the
 //! typed value its catalogue row names.
+#![allow(clippy::unwrap_used)] // A test file throughout.
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,62 @@
+//! keadm's commands, as an operator types them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use harness::programs::Programs;
+use harness::site::Site;
+use harness::wait;
+
+#[test]
+fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    let programs = Programs::find()?;
+    let site = Site::start(&programs, true, |_| {})?;
+    site.node_ready()?;
+    site.apply_greeter()?;
+    site.pod_running()?;
+    let root = site.edge.root.to_string_lossy().into_owned();
+
+    let again = programs.keadm(&["join", "-e", "127.0.0.1:1", "-t", &site.cloud.token()?, "--root", &root]);
+    let error = format!("{:#}", again.err().context("joined twice")?);
+    assert!(error.contains("has joined already"), "{error}");
+    let unasked = programs.keadm(&["reset", "edge", "--root", &root]);
+    assert!(unasked.is_err(), "reset without being asked");
+
+    programs.keadm(&["reset", "edge", "--force", "--root", &root])?;
+    assert!(site.edge.pid().is_err(), "EdgeCore still runs");
+    assert!(!site.edge.root.join("etc/kubeedge").exists());
+    wait::for_true("no container left", Duration::from_secs(30), || Ok(site.running_tasks()?.is_empty()))?;
+
+    // A node that lost everything joins under its old name and gets its pod again.
+    let endpoint = site.containerd()?.socket();
+    let socket = std::path::Path::new(endpoint.trim_start_matches("unix://"));
+    let fresh = site.folder().join("edge-again");
+    let edge = harness::edge::Edge::join(&programs, &site.cloud, "edge-1", &fresh, site.relay.address(), Some(socket))?;
+    wait::for_true("both containers run again", Duration::from_secs(60), || Ok(site.running_tasks()?.len() == 3))?;
+    drop(edge);
+    Ok(())
+}
+
+#[test]
+fn a_mistake_in_a_flag_names_the_flag_and_changes_nothing() -> Result<()> {
+    let programs = Programs::find()?;
+    let folder = tempfile::tempdir()?;
+    let root = folder.path().to_string_lossy().into_owned();
+    for (arguments, named) in [
+        (vec!["init", "--standalone", "--set", "modules.cloudHub.nodeLimits=7"], "nodeLimits"),
+        (vec!["join", "-e", "nowhere", "-t", "x"], "--token"),
+        (vec!["join", "-e", "a:1", "-t", "x", "-i", "Bad_Name"], "--edgenode-name"),
+        (vec!["gettoken", "--kube-config", "/nonexistent/config"], "/nonexistent/config"),
+    ] {
+        let mut arguments = arguments.clone();
+        arguments.extend(["--root", &root]);
+        let error = format!("{:#}", programs.keadm(&arguments).err().context("accepted")?);
+        assert!(error.contains(named), "{arguments:?}: {error}");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "{arguments:?} left something behind");
+    }
+    assert!(programs.keadm(&["version", "-o", "short"])?.starts_with('v'));
+    Ok(())
+}
