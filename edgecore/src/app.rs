@@ -22,7 +22,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();
-    let mut rooms = JoinSet::new();
+    let mut rooms: JoinSet<Ended> = JoinSet::new();
 
     if let Some(settings) = settings.edged {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
@@ -30,7 +30,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
         let deps = edged::Deps { objects: objects.clone(), queries, outbox: outbox.clone(), cloud, changes };
         let edged = Edged::build(settings, deps).await.context("edged")?;
         let stop = stop.clone();
-        rooms.spawn(async move { edged.run(stop).await.context("edged") });
+        rooms.spawn(async move { ("edged", edged.run(stop).await.context("edged")) });
     }
     if let Some(modules) = settings.devices {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
@@ -46,31 +46,34 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
         };
         let twin = DeviceTwin::build(modules.twin, deps, stop.clone()).await.context("devicetwin")?;
         let (bus_stop, twin_stop) = (stop.clone(), stop.clone());
-        rooms.spawn(async move { bus.run(bus_stop).await.context("eventbus") });
-        rooms.spawn(async move { twin.run(twin_stop).await.context("devicetwin") });
+        rooms.spawn(async move { ("eventbus", bus.run(bus_stop).await.context("eventbus")) });
+        rooms.spawn(async move { ("devicetwin", twin.run(twin_stop).await.context("devicetwin")) });
     }
+    // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
+    let _open = outlets.clone();
     let deps = edgehub::Deps { intake: Intake::new(objects, outlets), outbox, calls, link };
     let hub = EdgeHub::build(settings.hub, deps);
     let hub_stop = stop.clone();
-    rooms.spawn(async move { hub.run(hub_stop).await.context("edgehub") });
+    rooms.spawn(async move { ("edgehub", hub.run(hub_stop).await.context("edgehub")) });
 
     let first = rooms.join_next().await;
     let early = !stop.is_cancelled();
     stop.cancel();
-    let mut result = outcome(first);
-    if early && result.is_ok() {
-        result = Err(anyhow::anyhow!("a room ended without being asked to"));
-    }
+    let mut result = outcome(first, early);
     while let Some(ended) = rooms.join_next().await {
-        result = result.and(outcome(Some(ended)));
+        result = result.and(outcome(Some(ended), false));
     }
     result
 }
 
-fn outcome(ended: Option<Result<anyhow::Result<()>, tokio::task::JoinError>>) -> anyhow::Result<()> {
+/// A room's name and how it ended.
+type Ended = (&'static str, anyhow::Result<()>);
+
+fn outcome(ended: Option<Result<Ended, tokio::task::JoinError>>, early: bool) -> anyhow::Result<()> {
     match ended {
         None => Ok(()),
-        Some(Ok(result)) => result,
+        Some(Ok((room, Ok(())))) if early => Err(anyhow::anyhow!("{room} ended without being asked to")),
+        Some(Ok((_, result))) => result,
         Some(Err(panic)) => Err(panic).context("a room panicked"),
     }
 }

@@ -94,10 +94,10 @@ impl Program<'_> {
     /// The pid of the running program, if it is the one the pid file was written for.
     pub fn running(&self) -> Option<i32> {
         let pid: i32 = std::fs::read_to_string(self.layout.pid_file(self.name)).ok()?.trim().parse().ok()?;
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let zombie =
-            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-        (name.trim() == self.name && !zombie).then_some(pid)
+        // The link, not the name in `comm`: that one changes a moment after the program has started.
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let exe = exe.file_name()?.to_string_lossy().into_owned();
+        (exe.trim_end_matches(" (deleted)") == self.name).then_some(pid)
     }
 
     /// Stops the program; it is killed if it does not stop in time.

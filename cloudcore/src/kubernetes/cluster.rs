@@ -101,7 +101,8 @@ impl Cluster {
 fn to_status(error: kube::Error) -> Status {
     match error {
         kube::Error::Api(status) => {
-            let details = status.details.as_ref().and_then(|details| serde_json::to_value(details).ok()).map(Box::new);
+            let details =
+                status.details.as_ref().and_then(|details| serde_json::to_value(details).ok()).map(Box::new);
             Status { details, ..Status::failure(status.code, &status.reason, status.message.clone()) }
         }
         other => {

@@ -121,5 +121,7 @@ impl Receiver {
 }
 
 fn decode(bytes: &[u8]) -> Result<Incoming, ReceiveError> {
-    message::decode(bytes).map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
+    message::decode(bytes)
+        .map(|message| Incoming::Message(Box::new(message)))
+        .map_err(ReceiveError::NotAMessage)
 }

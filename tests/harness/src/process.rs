@@ -64,12 +64,13 @@ impl Drop for Process {
     }
 }
 
-/// The pid in `file`, if a process called `name` has it.
+/// The pid in `file`, if a process of program `name` has it.
 pub fn running(file: &Path, name: &str) -> Option<i32> {
     let pid: i32 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
-    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    (comm.trim() == name && !stat.contains(") Z ")).then_some(pid)
+    // The link of a process that has ended but was not reaped cannot be read.
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let exe = exe.file_name()?.to_string_lossy().into_owned();
+    (exe.trim_end_matches(" (deleted)") == name).then_some(pid)
 }
 
 /// Signals the process of a pid file and waits for its end.
