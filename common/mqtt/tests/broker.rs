@@ -1,5 +1,4 @@
 //! The embedded broker, spoken to by rumqttc's client and by hand.
-#![allow(clippy::unwrap_used)] // A test file throughout.
 #![allow(clippy::unwrap_used)] // clippy sees functions beside the tests as not tests
 
 use std::net::SocketAddr;

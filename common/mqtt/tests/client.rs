@@ -1,5 +1,4 @@
 //! Our client against our broker: it starts before the broker, and comes back after it.
-#![allow(clippy::unwrap_used)] // A test file throughout.
 #![allow(clippy::unwrap_used)] // clippy sees functions beside the tests as not tests
 
 use std::net::SocketAddr;

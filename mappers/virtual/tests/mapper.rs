@@ -1,5 +1,4 @@
 //! The whole mapper against a stand-in for EdgeCore, over real sockets.
-#![allow(clippy::unwrap_used)] // A test file throughout.
 #![allow(clippy::unwrap_used)] // clippy sees functions beside the tests as not tests
 
 use std::path::{Path, PathBuf};
