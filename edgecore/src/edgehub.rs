@@ -20,6 +20,7 @@ mod session;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::errors::describe;
 use link::{Dialer, Target};
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -142,15 +143,4 @@ pub struct CertificateFiles {
     pub ca: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
-}
-
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::errors::describe;
 use link::{AcceptError, Acceptor, Hello};
 use message::NodeName;
 use pki::EdgeSubject;
@@ -179,15 +180,4 @@ fn identify(certificate: &[u8], hello: &Hello, enforce: bool) -> Result<NodeName
 fn log_refusal(peer: SocketAddr, error: &AcceptError) {
     let error = describe(error);
     tracing::warn!(%peer, error, "connection refused");
-}
-
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod errors;
 pub mod exit;
 pub mod health;
 pub mod logs;
