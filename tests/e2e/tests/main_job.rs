@@ -51,7 +51,12 @@ fn a_pod_and_a_device_go_from_kubectl_to_the_edge_and_back_over_a_link_that_fail
     site.kubectl().run(&["delete", "device", "thermometer"])?;
     wait::for_true("DeviceStatus goes with its device", PATIENCE, || {
         Ok(site.kubectl().run(&["get", "devicestatuses", "-o", "name"])?.trim().is_empty())
-    })
+    })?;
+
+    let folder = site.folder().to_owned();
+    drop(site);
+    assert!(!folder.exists(), "{} was left behind", folder.display());
+    Ok(())
 }
 
 /// What an operator types to look around.

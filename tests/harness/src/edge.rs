@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 use crate::cloud::{self, Cloud};
+use crate::containerd::unmount_below;
 use crate::ports;
 use crate::process;
 use crate::programs::Programs;
@@ -89,5 +90,7 @@ impl Drop for Edge {
     fn drop(&mut self) {
         let _ = process::signal(&self.pid_file(), "edgecore", Signal::TERM);
         let _ = process::signal(&self.pid_file(), "edgecore", Signal::KILL);
+        // EdgeCore leaves its pods and their volumes when it stops; the folder cannot go while they are mounted.
+        unmount_below(&self.root);
     }
 }
