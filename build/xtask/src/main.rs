@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod demo;
 mod deps;
+mod dictionary;
 mod packages;
 mod test;
 
@@ -27,6 +28,8 @@ enum Command {
     Test(test::Flags),
     /// Measure; prints a table and a last line `RESULT {json}`.
     Bench(bench::Flags),
+    /// Train the compression dictionary of the native dialect.
+    Dictionary(dictionary::Flags),
     /// Check who imports whom (ARCHITECTURE.md).
     Deps,
     /// Install the Debian packages that demo and test need.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(flags) => demo::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Bench(flags) => bench::run(&flags),
+        Command::Dictionary(flags) => dictionary::run(&flags),
         Command::Deps => deps::run(),
         Command::Setup => packages::ensure(),
     };
