@@ -1,34 +1,39 @@
-//! The two halves of an upgraded connection.
+//! The two halves of an upgraded connection in KubeEdge's dialect.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use message::{MAX_MESSAGE_BYTES, Message};
+use message::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WebSocketError, Message as Frame};
 
+use crate::budget::Meter;
 use crate::{ReceiveError, SendError, WRITE_TIMEOUT};
 
 /// A byte stream under the WebSocket: TLS over TCP, or memory in tests.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(crate) type Stream = Box<dyn Io>;
+pub(crate) type Socket = WebSocketStream<Stream>;
 
 /// Buffers small enough for many thousand idle connections (measured: 24 KiB each instead of 152).
-pub(crate) fn limits() -> WebSocketConfig {
+pub(crate) fn limits(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(4096)
         .write_buffer_size(0)
-        .max_write_buffer_size(MAX_MESSAGE_BYTES + 1024 * 1024)
-        .max_message_size(Some(MAX_MESSAGE_BYTES))
-        .max_frame_size(Some(MAX_MESSAGE_BYTES))
+        .max_write_buffer_size(message::MAX_MESSAGE_BYTES + 1024 * 1024)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
 }
 
-pub(crate) fn split(socket: WebSocketStream<Stream>) -> (Sender, Receiver) {
+pub(crate) fn split(socket: Socket, max_message: usize, meter: Option<Arc<Meter>>) -> (Sender, Receiver) {
     let (sink, stream) = socket.split();
-    (Sender { sink }, Receiver { stream })
+    (Sender { sink }, Receiver { stream, max_message, meter })
 }
 
 /// What the other end sent.
@@ -39,8 +44,8 @@ pub enum Incoming {
     Pong,
 }
 
-/// Why a connection is closed, told to the peer as a close frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a connection is closed, told to the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     Done,
     TooLarge,
@@ -49,79 +54,107 @@ pub enum CloseReason {
     Replaced,
     Stopping,
     NotAllowed,
+    /// The node object was deleted.
+    NodeDeleted,
+    /// Too much at once; come back after this.
+    Busy(Duration),
 }
 
 impl CloseReason {
-    fn frame(self) -> CloseFrame {
-        let (code, reason) = match self {
-            CloseReason::Done => (CloseCode::Normal, "done"),
-            CloseReason::TooLarge => (CloseCode::Size, "message is larger than the limit"),
-            CloseReason::NotAMessage => (CloseCode::Invalid, "frame is not a message"),
-            CloseReason::Replaced => (CloseCode::Policy, "a newer connection of this node took over"),
-            CloseReason::Stopping => (CloseCode::Restart, "the server is stopping"),
-            CloseReason::NotAllowed => (CloseCode::Policy, "not allowed"),
+    /// What a person reads.
+    pub fn text(&self) -> String {
+        match self {
+            CloseReason::Done => "done".to_owned(),
+            CloseReason::TooLarge => "message is larger than the limit".to_owned(),
+            CloseReason::NotAMessage => "frame is not a message".to_owned(),
+            CloseReason::Replaced => "a newer connection of this node took over".to_owned(),
+            CloseReason::Stopping => "the server is stopping".to_owned(),
+            CloseReason::NotAllowed => "not allowed".to_owned(),
+            CloseReason::NodeDeleted => "the node was deleted".to_owned(),
+            CloseReason::Busy(wait) => format!("busy, try again after {} ms", wait.as_millis()),
+        }
+    }
+
+    pub(crate) fn frame(&self) -> CloseFrame {
+        let code = match self {
+            CloseReason::Done => CloseCode::Normal,
+            CloseReason::TooLarge => CloseCode::Size,
+            CloseReason::NotAMessage => CloseCode::Invalid,
+            CloseReason::Replaced | CloseReason::NotAllowed | CloseReason::NodeDeleted => CloseCode::Policy,
+            CloseReason::Stopping => CloseCode::Restart,
+            CloseReason::Busy(_) => CloseCode::Again,
         };
-        CloseFrame { code, reason: reason.into() }
+        CloseFrame { code, reason: self.text().into() }
+    }
+}
+
+/// Writes one WebSocket message before the deadline.
+pub(crate) async fn write(sink: &mut SplitSink<Socket, Frame>, frame: Frame) -> Result<(), SendError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, sink.send(frame)).await {
+        Err(_) => Err(SendError::Stalled(WRITE_TIMEOUT)),
+        Ok(Err(error)) => Err(SendError::Write(Box::new(error))),
+        Ok(Ok(())) => Ok(()),
+    }
+}
+
+/// What ended a WebSocket.
+pub(crate) fn end(error: WebSocketError, limit: usize) -> ReceiveError {
+    match error {
+        WebSocketError::Capacity(_) => ReceiveError::TooLarge { limit },
+        WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed => ReceiveError::Closed,
+        error => ReceiveError::Read(Box::new(error)),
     }
 }
 
 /// The writing half.
 pub struct Sender {
-    sink: SplitSink<WebSocketStream<Stream>, Frame>,
+    sink: SplitSink<Socket, Frame>,
 }
 
 impl Sender {
     /// Writes one message as a text frame.
     pub async fn send(&mut self, message: &Message) -> Result<(), SendError> {
-        self.write(Frame::text(message::encode(message))).await
+        write(&mut self.sink, Frame::text(message::encode(message))).await
     }
 
     /// Asks the peer for a sign of life; Go peers answer by themselves.
     pub async fn ping(&mut self) -> Result<(), SendError> {
-        self.write(Frame::Ping(Bytes::new())).await
+        write(&mut self.sink, Frame::Ping(Bytes::new())).await
     }
 
     /// Says why and closes. Best effort: the peer may be gone.
     pub async fn close(mut self, reason: CloseReason) {
-        let _ = self.write(Frame::Close(Some(reason.frame()))).await;
-    }
-
-    async fn write(&mut self, frame: Frame) -> Result<(), SendError> {
-        match tokio::time::timeout(WRITE_TIMEOUT, self.sink.send(frame)).await {
-            Err(_) => Err(SendError::Stalled(WRITE_TIMEOUT)),
-            Ok(Err(error)) => Err(SendError::Write(Box::new(error))),
-            Ok(Ok(())) => Ok(()),
-        }
+        let _ = write(&mut self.sink, Frame::Close(Some(reason.frame()))).await;
     }
 }
 
 /// The reading half. Fragments are joined, text and binary read alike, pings answered.
 pub struct Receiver {
-    stream: SplitStream<WebSocketStream<Stream>>,
+    stream: SplitStream<Socket>,
+    max_message: usize,
+    meter: Option<Arc<Meter>>,
 }
 
 impl Receiver {
-    /// The next message. Cancel safe.
+    /// The next message. Cancel safe. The message before it counts as worked off.
     pub async fn next(&mut self) -> Result<Incoming, ReceiveError> {
         loop {
             match self.stream.next().await {
-                Some(Ok(Frame::Text(text))) => return decode(text.as_bytes()),
-                Some(Ok(Frame::Binary(bytes))) => return decode(&bytes),
+                Some(Ok(Frame::Text(text))) => return self.decode(text.as_bytes()),
+                Some(Ok(Frame::Binary(bytes))) => return self.decode(&bytes),
                 Some(Ok(Frame::Pong(_))) => return Ok(Incoming::Pong),
                 Some(Ok(Frame::Ping(_) | Frame::Frame(_))) => {}
                 Some(Ok(Frame::Close(_))) | None => return Err(ReceiveError::Closed),
-                Some(Err(WebSocketError::Capacity(_))) => return Err(ReceiveError::TooLarge),
-                Some(Err(WebSocketError::ConnectionClosed | WebSocketError::AlreadyClosed)) => {
-                    return Err(ReceiveError::Closed);
-                }
-                Some(Err(error)) => return Err(ReceiveError::Read(Box::new(error))),
+                Some(Err(error)) => return Err(end(error, self.max_message)),
             }
         }
     }
-}
 
-fn decode(bytes: &[u8]) -> Result<Incoming, ReceiveError> {
-    message::decode(bytes)
-        .map(|message| Incoming::Message(Box::new(message)))
-        .map_err(ReceiveError::NotAMessage)
+    fn decode(&self, bytes: &[u8]) -> Result<Incoming, ReceiveError> {
+        let decoded = message::decode(bytes);
+        if let Some(meter) = &self.meter {
+            meter.reset();
+        }
+        decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
+    }
 }

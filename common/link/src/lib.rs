@@ -1,18 +1,29 @@
-//! One cloud-edge connection: WebSocket over mutual TLS, KubeEdge dialect (spec/transport.md section 2).
+//! One cloud-edge connection over mutual TLS: WebSocket in the KubeEdge dialect (spec/transport.md section 2) or in the
+//! native one, or QUIC in the native one.
 //!
-//! A connection is a [`Sender`] and a [`Receiver`] of [`message::Message`]. Every read and write has a byte limit, every
-//! handshake and write a deadline. Nothing here knows what messages mean.
+//! ```text
+//! Dialer --offers causeway.v1--> Acceptor          WebSocket; a peer that does not know it speaks KubeEdge's dialect
+//! Dialer --ALPN causeway.v1----> quic::Endpoint    QUIC
+//! ```
+//!
+//! A connection is a sender and a receiver, of [`message::Message`] or of [`native::frames`]. Every read and write has a
+//! byte limit, every handshake and write a deadline. Nothing here knows what messages mean.
 
 mod accept;
+mod budget;
 mod connection;
 mod dial;
 mod error;
+mod frames;
 pub mod memory;
+pub mod quic;
 
-pub use accept::{Accepted, Acceptor, Hello};
+pub use accept::{Accepted, Acceptor, Hello, Refusal};
+pub use budget::Budget;
 pub use connection::{CloseReason, Incoming, Receiver, Sender};
-pub use dial::{Dialer, Target};
+pub use dial::{Dialer, Offer, Target, host_of};
 pub use error::{AcceptError, DialError, ReceiveError, SendError};
+pub use frames::{FrameReceiver, FrameSender, IncomingFrame};
 
 use std::time::Duration;
 
@@ -24,3 +35,65 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Value of the `Connectionuse` header on the message channel; the Go server reads from no other.
 const USE_MESSAGES: &str = "msg";
+
+/// What two ends speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    KubeEdge,
+    Native,
+}
+
+impl Dialect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::KubeEdge => "kubeedge",
+            Dialect::Native => native::NAME,
+        }
+    }
+}
+
+/// What carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    WebSocket,
+    Quic,
+}
+
+impl Transport {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::Quic => "quic",
+        }
+    }
+}
+
+/// The two halves of a connection in the dialect both ends agreed on.
+pub enum Link {
+    KubeEdge(Sender, Receiver),
+    Native(FrameSender, FrameReceiver),
+}
+
+impl Link {
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Link::KubeEdge(..) => Dialect::KubeEdge,
+            Link::Native(..) => Dialect::Native,
+        }
+    }
+
+    pub fn transport(&self) -> Transport {
+        match self {
+            Link::KubeEdge(..) => Transport::WebSocket,
+            Link::Native(sender, _) => sender.transport(),
+        }
+    }
+
+    /// Says why and closes. Best effort.
+    pub async fn close(self, reason: CloseReason) {
+        match self {
+            Link::KubeEdge(sender, _) => sender.close(reason).await,
+            Link::Native(sender, _) => sender.close(reason).await,
+        }
+    }
+}

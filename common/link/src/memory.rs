@@ -1,21 +1,33 @@
-//! A connected pair in memory, for tests: the real framing over a pipe, without sockets and TLS.
+//! Connected pairs in memory, for tests: the real framing over a pipe, without sockets and TLS.
 
+use message::MAX_MESSAGE_BYTES;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::connection::{Stream, limits, split};
-use crate::{Receiver, Sender};
+use crate::connection::{Socket, Stream, limits, split};
+use crate::{FrameReceiver, FrameSender, Receiver, Sender, frames};
 
 /// Bytes the pipe holds each way before a writer waits.
 const PIPE: usize = 64 * 1024;
 
-/// (cloud end, edge end).
-pub async fn pair() -> ((Sender, Receiver), (Sender, Receiver)) {
+async fn sockets() -> (Socket, Socket) {
     let (cloud, edge) = tokio::io::duplex(PIPE);
-    let cloud =
-        WebSocketStream::from_raw_socket(Box::new(cloud) as Stream, Role::Server, Some(limits())).await;
-    let edge = WebSocketStream::from_raw_socket(Box::new(edge) as Stream, Role::Client, Some(limits())).await;
-    (split(cloud), split(edge))
+    let limits = || Some(limits(MAX_MESSAGE_BYTES));
+    let cloud = WebSocketStream::from_raw_socket(Box::new(cloud) as Stream, Role::Server, limits()).await;
+    let edge = WebSocketStream::from_raw_socket(Box::new(edge) as Stream, Role::Client, limits()).await;
+    (cloud, edge)
+}
+
+/// (cloud end, edge end), KubeEdge's dialect.
+pub async fn pair() -> ((Sender, Receiver), (Sender, Receiver)) {
+    let (cloud, edge) = sockets().await;
+    (split(cloud, MAX_MESSAGE_BYTES, None), split(edge, MAX_MESSAGE_BYTES, None))
+}
+
+/// (cloud end, edge end), native dialect.
+pub async fn native_pair() -> ((FrameSender, FrameReceiver), (FrameSender, FrameReceiver)) {
+    let (cloud, edge) = sockets().await;
+    (frames::split(cloud, None), frames::split(edge, None))
 }
 
 #[cfg(test)]

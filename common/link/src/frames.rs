@@ -1,0 +1,193 @@
+//! The two halves of a connection in the native dialect, over either transport.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::{SplitSink, SplitStream};
+use native::frames::Bye;
+use native::frames::frame::Body;
+use native::{MAX_FRAME_BYTES, frames};
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+use crate::budget::Meter;
+use crate::connection::{Socket, end, write};
+use crate::{CloseReason, ReceiveError, SendError, Transport, WRITE_TIMEOUT};
+
+/// What the other end sent.
+#[derive(Debug)]
+pub enum IncomingFrame {
+    Frame(Box<Body>),
+    /// A sign of life.
+    Life,
+}
+
+/// The writing half.
+pub struct FrameSender {
+    writer: Writer,
+}
+
+enum Writer {
+    WebSocket(SplitSink<Socket, Frame>),
+    Quic { stream: quinn::SendStream, connection: quinn::Connection },
+}
+
+/// The reading half.
+pub struct FrameReceiver {
+    reader: Reader,
+    meter: Option<Arc<Meter>>,
+}
+
+enum Reader {
+    WebSocket(SplitStream<Socket>),
+    Quic(QuicReader),
+}
+
+pub(crate) fn split(socket: Socket, meter: Option<Arc<Meter>>) -> (FrameSender, FrameReceiver) {
+    let (sink, stream) = socket.split();
+    (
+        FrameSender { writer: Writer::WebSocket(sink) },
+        FrameReceiver { reader: Reader::WebSocket(stream), meter },
+    )
+}
+
+pub(crate) fn of_quic(
+    connection: quinn::Connection,
+    (send, receive): (quinn::SendStream, quinn::RecvStream),
+    meter: Option<Arc<Meter>>,
+) -> (FrameSender, FrameReceiver) {
+    let reader = QuicReader { stream: receive, buffer: BytesMut::new() };
+    (
+        FrameSender { writer: Writer::Quic { stream: send, connection } },
+        FrameReceiver { reader: Reader::Quic(reader), meter },
+    )
+}
+
+impl FrameSender {
+    pub fn transport(&self) -> Transport {
+        match self.writer {
+            Writer::WebSocket(_) => Transport::WebSocket,
+            Writer::Quic { .. } => Transport::Quic,
+        }
+    }
+
+    pub async fn send(&mut self, body: Body) -> Result<(), SendError> {
+        let bytes = native::encode(body);
+        match &mut self.writer {
+            Writer::WebSocket(sink) => write(sink, Frame::binary(bytes)).await,
+            Writer::Quic { stream, .. } => write_quic(stream, bytes).await,
+        }
+    }
+
+    /// Tells the peer that this end lives. QUIC does so by itself.
+    pub async fn ping(&mut self) -> Result<(), SendError> {
+        match &mut self.writer {
+            Writer::WebSocket(sink) => write(sink, Frame::Ping(Bytes::new())).await,
+            Writer::Quic { .. } => Ok(()),
+        }
+    }
+
+    /// Says why and closes. Best effort: the peer may be gone.
+    pub async fn close(mut self, reason: CloseReason) {
+        let retry_after_ms = match &reason {
+            CloseReason::Busy(wait) => wait.as_millis() as u64,
+            _ => 0,
+        };
+        let _ = self.send(Body::Bye(Bye { reason: reason.text(), retry_after_ms })).await;
+        match self.writer {
+            Writer::WebSocket(mut sink) => {
+                let _ = write(&mut sink, Frame::Close(Some(reason.frame()))).await;
+            }
+            Writer::Quic { mut stream, connection } => {
+                let _ = stream.finish();
+                // Dropping the connection would drop what the peer has not read yet.
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream.stopped()).await;
+                connection.close(crate::quic::CODE_CLOSED, reason.text().as_bytes());
+            }
+        }
+    }
+}
+
+async fn write_quic(stream: &mut quinn::SendStream, bytes: Vec<u8>) -> Result<(), SendError> {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mut parts = [Bytes::copy_from_slice(&length), Bytes::from(bytes)];
+    let written = tokio::time::timeout(WRITE_TIMEOUT, stream.write_all_chunks(&mut parts)).await;
+    match written {
+        Err(_) => Err(SendError::Stalled(WRITE_TIMEOUT)),
+        Ok(Err(error)) => Err(SendError::Quic(error)),
+        Ok(Ok(())) => Ok(()),
+    }
+}
+
+impl FrameReceiver {
+    /// The next frame. Cancel safe.
+    pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
+        let body = match &mut self.reader {
+            Reader::WebSocket(stream) => match next_of_websocket(stream).await? {
+                None => return Ok(IncomingFrame::Life),
+                Some(bytes) => native::decode(&bytes),
+            },
+            Reader::Quic(reader) => native::decode(&reader.next(self.meter.as_deref()).await?),
+        };
+        if let Some(meter) = &self.meter {
+            meter.reset();
+        }
+        match body.map_err(ReceiveError::NotAFrame)? {
+            Body::Bye(frames::Bye { reason, retry_after_ms }) => Err(ReceiveError::Bye {
+                reason: reason.chars().take(256).collect(),
+                retry_after: std::time::Duration::from_millis(retry_after_ms),
+            }),
+            body => Ok(IncomingFrame::Frame(Box::new(body))),
+        }
+    }
+}
+
+/// `None`: a sign of life.
+async fn next_of_websocket(stream: &mut SplitStream<Socket>) -> Result<Option<Bytes>, ReceiveError> {
+    loop {
+        match stream.next().await {
+            Some(Ok(Frame::Binary(bytes))) => return Ok(Some(bytes)),
+            Some(Ok(Frame::Text(_))) => return Err(ReceiveError::NotAFrame(native::FrameError::Unknown)),
+            Some(Ok(Frame::Pong(_) | Frame::Ping(_))) => return Ok(None),
+            Some(Ok(Frame::Frame(_))) => {}
+            Some(Ok(Frame::Close(_))) | None => return Err(ReceiveError::Closed),
+            Some(Err(error)) => return Err(end(error, MAX_FRAME_BYTES)),
+        }
+    }
+}
+
+/// Cuts a QUIC stream into frames.
+struct QuicReader {
+    stream: quinn::RecvStream,
+    buffer: BytesMut,
+}
+
+/// Bytes taken from the stream at once.
+const CHUNK: usize = 64 * 1024;
+
+impl QuicReader {
+    async fn next(&mut self, meter: Option<&Meter>) -> Result<Bytes, ReceiveError> {
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*head) as usize;
+                if length > MAX_FRAME_BYTES {
+                    return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES });
+                }
+                if self.buffer.len() >= 4 + length {
+                    let mut frame = self.buffer.split_to(4 + length);
+                    return Ok(frame.split_off(4).freeze());
+                }
+            }
+            match self.stream.read_chunk(CHUNK, true).await {
+                Ok(Some(chunk)) => {
+                    if meter.is_some_and(|meter| !meter.count(chunk.bytes.len())) {
+                        return Err(ReceiveError::OverBudget);
+                    }
+                    self.buffer.extend_from_slice(&chunk.bytes);
+                }
+                Ok(None) => return Err(ReceiveError::Closed),
+                Err(error) => return Err(ReceiveError::Quic(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Real sockets and real TLS between a dialer and an acceptor.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::{
+    AcceptError, Accepted, Acceptor, Budget, DialError, Dialect, Dialer, Hello, IncomingFrame, Link, Offer,
+    Refusal, Target, Transport, quic,
+};
+use native::frames::Welcome;
+use native::frames::frame::Body;
+use pki::tls::ClientCertificate;
+use pki::{Authority, DAY, Profile, Usage};
+use tokio::net::TcpListener;
+
+const NOW: i64 = 1_790_000_000;
+
+struct Trust {
+    server: Arc<rustls::ServerConfig>,
+    client: Arc<rustls::ClientConfig>,
+    stranger: Arc<rustls::ClientConfig>,
+}
+
+fn trust() -> Trust {
+    pki::install_provider();
+    let ca = Authority::generate(None, NOW).unwrap();
+    let profile = |usage, names: &[&str]| Profile {
+        common_name: "system:node:e1".into(),
+        organizations: vec!["system:nodes".into()],
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        usage,
+        lifetime: 3650 * DAY,
+    };
+    let server = ca.issue(&profile(Usage::Server, &["127.0.0.1"]), NOW).unwrap();
+    let node = ca.issue(&profile(Usage::Client, &[]), NOW).unwrap();
+    Trust {
+        server: pki::tls::server(&server, ca.certificate(), ClientCertificate::Required, &[]).unwrap(),
+        client: pki::tls::client(ca.certificate(), Some(&node)).unwrap(),
+        stranger: pki::tls::client(ca.certificate(), None).unwrap(),
+    }
+}
+
+fn target(address: SocketAddr, offer: Offer) -> Target {
+    Target {
+        address: address.to_string(),
+        project_id: "p".into(),
+        node: "e1".into(),
+        timeout: Duration::from_secs(10),
+        offer,
+    }
+}
+
+fn anyone(_: &rustls_pki_types::CertificateDer<'_>, hello: &Hello) -> Result<(), Refusal> {
+    assert_eq!(hello.node_id, "e1");
+    Ok(())
+}
+
+async fn accept_one(
+    trust: &Trust,
+    listener: &TcpListener,
+    check: impl FnOnce(&rustls_pki_types::CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin,
+) -> Result<Accepted, AcceptError> {
+    let acceptor = Acceptor::new(trust.server.clone(), 1024 * 1024, Budget::new(1024 * 1024));
+    let (tcp, _) = listener.accept().await.unwrap();
+    acceptor.accept(tcp, check).await
+}
+
+async fn exchange(cloud: Link, edge: Link) {
+    let (Link::Native(mut down, _up), Link::Native(_, mut receiver)) = (cloud, edge) else { panic!() };
+    down.send(Body::Welcome(Welcome { epoch: 7 })).await.unwrap();
+    match receiver.next().await.unwrap() {
+        IncomingFrame::Frame(body) => assert_eq!(*body, Body::Welcome(Welcome { epoch: 7 })),
+        IncomingFrame::Life => panic!("expected a frame"),
+    }
+}
+
+#[tokio::test]
+async fn both_ends_agree_on_the_native_dialect_or_on_kubeedges() {
+    let trust = trust();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dialer = Dialer::new(trust.client.clone());
+    for (offer, dialect) in [(Offer::Auto, Dialect::Native), (Offer::KubeEdge, Dialect::KubeEdge)] {
+        let target = target(address, offer);
+        let (accepted, dialled) = tokio::join!(accept_one(&trust, &listener, anyone), dialer.dial(&target));
+        let (accepted, dialled) = (accepted.unwrap(), dialled.unwrap());
+        assert_eq!((accepted.link.dialect(), dialled.dialect()), (dialect, dialect));
+        if dialect == Dialect::Native {
+            exchange(accepted.link, dialled).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_subprotocol_is_spoken_to_in_kubeedges_dialect() {
+    let trust = trust();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(trust.server.clone());
+    // Answers upgrades as gorilla/websocket does: no word about subprotocols.
+    let server = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        while sockets.len() < 2 {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let stream = tls.accept(tcp).await.unwrap();
+            if let Ok(socket) = tokio_tungstenite::accept_async(stream).await {
+                sockets.push(socket);
+            }
+        }
+        sockets.len()
+    });
+    let dialer = Dialer::new(trust.client.clone());
+    let link = dialer.dial(&target(address, Offer::Auto)).await.unwrap();
+    assert_eq!(link.dialect(), Dialect::KubeEdge);
+    assert_eq!(server.await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_busy_server_says_when_to_come_back_and_a_refused_peer_why() {
+    let trust = trust();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(listener.local_addr().unwrap(), Offer::Auto);
+    let dialer = Dialer::new(trust.client.clone());
+    let busy =
+        |_: &rustls_pki_types::CertificateDer<'_>, _: &Hello| Err(Refusal::Busy(Duration::from_millis(2345)));
+    let (accepted, dialled) = tokio::join!(accept_one(&trust, &listener, busy), dialer.dial(&target));
+    assert!(matches!(accepted, Err(AcceptError::Busy(_))));
+    assert_eq!(dialled.err().unwrap().retry_after(), Some(Duration::from_millis(2345)));
+    let forbidden =
+        |_: &rustls_pki_types::CertificateDer<'_>, _: &Hello| Err(Refusal::Forbidden("not you".into()));
+    let (_, dialled) = tokio::join!(accept_one(&trust, &listener, forbidden), dialer.dial(&target));
+    let error = dialled.err().unwrap();
+    assert!(error.to_string().contains("403 not you"), "{error}");
+    assert_eq!(error.retry_after(), None);
+}
+
+fn quic_listener(trust: &Trust) -> quic::Listener {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let budget = Budget::new(1024 * 1024);
+    quic::Listener::bind(address, trust.server.clone(), Duration::from_secs(10), budget).unwrap()
+}
+
+fn quic_dialer(config: &Arc<rustls::ClientConfig>) -> quic::Dialer {
+    quic::Dialer::bind(config.clone(), Duration::from_secs(1), Duration::from_secs(10)).unwrap()
+}
+
+async fn welcome(
+    listener: &quic::Listener,
+    check: impl FnOnce(&rustls_pki_types::CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send,
+) -> Result<Accepted, AcceptError> {
+    let incoming = listener.accept().await.unwrap();
+    listener.welcome(incoming, check).await
+}
+
+#[tokio::test]
+async fn a_quic_connection_survives_a_change_of_the_edges_address() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let dialer = quic_dialer(&trust.client);
+    let target = target(listener.address().unwrap(), Offer::Auto);
+    let (accepted, dialled) = tokio::join!(welcome(&listener, anyone), dialer.dial(&target));
+    let (accepted, dialled) = (accepted.unwrap(), dialled.unwrap());
+    assert_eq!(accepted.link.transport(), Transport::Quic);
+    dialer.rebind().unwrap();
+    // The edge speaks first from its new address.
+    let (Link::Native(down, mut up), Link::Native(mut edge_up, edge_down)) = (accepted.link, dialled) else {
+        panic!()
+    };
+    edge_up.send(Body::Welcome(Welcome { epoch: 1 })).await.unwrap();
+    assert!(matches!(up.next().await.unwrap(), IncomingFrame::Frame(_)));
+    exchange(Link::Native(down, up), Link::Native(edge_up, edge_down)).await;
+}
+
+#[tokio::test]
+async fn quic_peers_without_certificate_or_right_are_refused_with_the_reason() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let target = target(listener.address().unwrap(), Offer::Auto);
+    let stranger = quic_dialer(&trust.stranger);
+    let (accepted, dialled) = tokio::join!(welcome(&listener, anyone), stranger.dial(&target));
+    assert!(accepted.is_err() && dialled.is_err());
+    let dialer = quic_dialer(&trust.client);
+    let forbidden =
+        |_: &rustls_pki_types::CertificateDer<'_>, _: &Hello| Err(Refusal::Forbidden("not you".into()));
+    let (_, dialled) = tokio::join!(welcome(&listener, forbidden), dialer.dial(&target));
+    assert!(dialled.err().unwrap().to_string().contains("not you"));
+    let busy =
+        |_: &rustls_pki_types::CertificateDer<'_>, _: &Hello| Err(Refusal::Busy(Duration::from_millis(99)));
+    let (_, dialled) = tokio::join!(welcome(&listener, busy), dialer.dial(&target));
+    assert!(matches!(
+        dialled.err().unwrap(),
+        DialError::Refused { retry_after: Some(wait), .. } if wait == Duration::from_millis(99)
+    ));
+}
+
+#[tokio::test]
+async fn a_frame_length_beyond_the_limit_ends_the_connection_before_memory_is_spent() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let address = listener.address().unwrap();
+    let mut config = (*trust.client).clone();
+    config.alpn_protocols = vec![native::NAME.into()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(Arc::new(config)).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint.connect_with(config, address, "127.0.0.1").unwrap();
+    let bomb = async {
+        let connection = connecting.await.unwrap();
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        send.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
+        connection.closed().await
+    };
+    let (accepted, _closed) = tokio::join!(welcome(&listener, anyone), bomb);
+    assert!(matches!(accepted, Err(AcceptError::Greeting)));
+}
