@@ -11,16 +11,22 @@
 //! wait for a node.
 
 mod acceptor;
+mod admission;
 pub mod authz;
 mod desired;
+mod exchange;
+mod handshakes;
 pub mod material;
 pub mod register;
 mod registry;
 mod session;
 mod set;
+mod uplog;
+mod upstream;
 
 pub use acceptor::{CloudHub, HubError, Settings};
 pub use desired::{Desired, Settled, Wanted};
 pub use registry::{Registry, SessionHandle};
-pub use session::{Rooms, UpstreamRoom};
+pub use session::Rooms;
 pub use set::{NodeSet, Notices};
+pub use upstream::UpstreamRoom;

@@ -6,3 +6,4 @@ mod inventory;
 pub mod upstream;
 
 pub use downstream::{Devices, WATCHED};
+pub use upstream::Stamp;

@@ -48,6 +48,7 @@ impl Settings {
             SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
         };
         let listen = address("modules.cloudHub.websocket", &hub.websocket.address, hub.websocket.port);
+        let quic = address("modules.cloudHub.quic", &hub.quic.address, hub.quic.port);
         let register = address("modules.cloudHub.https", &hub.https.address, hub.https.port);
         if hub.advertise_address.iter().all(|name| name.is_empty()) {
             problems.push(
@@ -60,6 +61,10 @@ impl Settings {
             ("nodeLimit", hub.node_limit),
             ("edgeCertSigningDuration", hub.edge_cert_signing_duration),
             ("tokenRefreshDuration", hub.token_refresh_duration),
+            ("limits.sessionsPerSecond", hub.limits.sessions_per_second),
+            ("limits.sessionsAtOnce", hub.limits.sessions_at_once),
+            ("limits.messageBytes", hub.limits.message_bytes),
+            ("limits.receiveBytes", hub.limits.receive_bytes),
         ] {
             if value == 0 {
                 problems.push(format!("modules.cloudHub.{key}: must be greater than 0"));
@@ -101,6 +106,10 @@ impl Settings {
                 keepalive: Duration::from_secs(hub.keepalive_interval.into()),
                 node_limit: hub.node_limit as usize,
                 enforce: hub.authorization.enable,
+                quic: hub.quic.enable.then_some(quic),
+                admission: (hub.limits.sessions_per_second, hub.limits.sessions_at_once),
+                max_message: hub.limits.message_bytes as usize,
+                budget: hub.limits.receive_bytes as usize,
             },
             register,
             material: material::Wanted {

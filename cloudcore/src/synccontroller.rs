@@ -9,7 +9,7 @@ mod writer;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use message::ObjectKey;
+use message::{ObjectKey, ResourceVersion};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,8 @@ impl Syncs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `node` is known to have.
-    pub fn known(&self, node: &str) -> Vec<(ObjectKey, String)> {
+    /// What `node` is known to have, and the version it acknowledged.
+    pub fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         self.lock().records.of_node(node)
     }
 

@@ -26,7 +26,24 @@ CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL
 CREATE INDEX outbox_stream ON outbox(stream, seq);
 ";
 
-const OPTIONS: Options = Options { migrations: &[KUBEEDGE_TABLES, OUTBOX], cache_kib: 1024, readers: 2 };
+/// Marks of the native dialect, the identity of this database, and the bytes each stream of the outbox holds.
+const NATIVE: &str = "
+ALTER TABLE meta ADD COLUMN mark INTEGER;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+INSERT INTO facts VALUES ('store', lower(hex(randomblob(12))));
+CREATE TABLE outbox_bytes (stream TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
+INSERT INTO outbox_bytes SELECT stream, sum(length(message)) FROM outbox GROUP BY stream;
+CREATE TRIGGER outbox_added AFTER INSERT ON outbox BEGIN
+  INSERT INTO outbox_bytes VALUES (NEW.stream, length(NEW.message))
+    ON CONFLICT(stream) DO UPDATE SET bytes = bytes + length(NEW.message);
+END;
+CREATE TRIGGER outbox_removed AFTER DELETE ON outbox BEGIN
+  UPDATE outbox_bytes SET bytes = bytes - length(OLD.message) WHERE stream = OLD.stream;
+END;
+";
+
+const OPTIONS: Options =
+    Options { migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE], cache_kib: 1024, readers: 2 };
 
 /// Opens or creates the database.
 pub fn open(path: &Path) -> Result<Store, OpenError> {

@@ -12,7 +12,9 @@
 
 mod backoff;
 mod commit;
+mod connect;
 mod enroll;
+pub mod exchange;
 mod https;
 mod inflight;
 mod session;
@@ -21,15 +23,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::errors::describe;
-use link::{Dialer, Target};
+use link::{DialError, Offer};
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
 use crate::metamanager::{LinkState, Outbox};
-use backoff::Backoff;
+use backoff::{Backoff, Failure};
+use connect::Connector;
 pub use enroll::{EnrollError, Enrollment, Secret};
 use session::Session;
 
@@ -38,11 +42,21 @@ use session::Session;
 pub struct Settings {
     pub node: NodeName,
     pub project_id: String,
-    /// `host:port` of the WebSocket server.
-    pub server: String,
+    pub servers: Servers,
     pub handshake_timeout: Duration,
     pub heartbeat: Duration,
     pub enrollment: Enrollment,
+}
+
+/// Where the cloud listens. QUIC is tried first where both are given.
+#[derive(Clone, Debug, Default)]
+pub struct Servers {
+    /// `host:port` of the WebSocket server.
+    pub websocket: Option<String>,
+    /// `host:port` of the QUIC server.
+    pub quic: Option<String>,
+    /// Which dialects to offer over WebSocket.
+    pub offer: Offer,
 }
 
 /// The rooms the hub feeds and serves.
@@ -59,6 +73,8 @@ pub enum RunError {
     Enroll(#[source] EnrollError),
     #[error("TLS with this node's certificate")]
     Tls(#[source] pki::tls::TlsError),
+    #[error("opening the QUIC socket")]
+    Quic(#[source] DialError),
 }
 
 pub struct EdgeHub {
@@ -79,21 +95,16 @@ impl EdgeHub {
             enrolled = enroll::obtain(&self.settings.node, &self.settings.enrollment) => enrolled,
         };
         let (ca, identity) = enrolled.map_err(RunError::Enroll)?;
-        let dialer = Dialer::new(pki::tls::client(&ca, Some(&identity)).map_err(RunError::Tls)?);
-        let target = Target {
-            address: self.settings.server.clone(),
-            project_id: self.settings.project_id.clone(),
-            node: self.settings.node.to_string(),
-            timeout: self.settings.handshake_timeout,
-        };
+        let tls = pki::tls::client(&ca, Some(&identity)).map_err(RunError::Tls)?;
+        let connector = Connector::build(&self.settings, tls).map_err(RunError::Quic)?;
         let mut backoff = Backoff::default();
         loop {
-            tokio::select! {
+            let failure = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
-                _ = self.connect_once(&dialer, &target, &mut backoff, &stop) => {}
-            }
-            let wait = backoff.next();
+                failure = self.connect_once(&connector, &mut backoff, &stop) => failure,
+            };
+            let wait = backoff.next(failure, Instant::now());
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
@@ -102,38 +113,41 @@ impl EdgeHub {
         }
     }
 
+    /// One connection, from dialling to its end. Says what the end tells about the next attempt.
     async fn connect_once(
         &mut self,
-        dialer: &Dialer,
-        target: &Target,
+        connector: &Connector,
         backoff: &mut Backoff,
         stop: &CancellationToken,
-    ) {
-        let (sender, receiver) = match dialer.dial(target).await {
-            Ok(halves) => halves,
+    ) -> Failure {
+        let (link, peer) = match connector.dial().await {
+            Ok(connected) => connected,
             Err(error) => {
-                let error = describe(&error);
+                let (failure, text) = (connect::failure(&error), describe(&error));
                 // The first failure of an outage is news; the rest would fill a disk.
                 match backoff.failures() {
-                    0 => tracing::warn!(peer = target.address, error, "cloud not reachable, trying again"),
-                    attempt => tracing::debug!(peer = target.address, attempt, error, "cloud not reachable"),
+                    0 => tracing::warn!(error = text, "cloud not reachable, trying again"),
+                    attempt => tracing::debug!(attempt, error = text, "cloud not reachable"),
                 }
-                return;
+                return failure;
             }
         };
-        tracing::info!(
-            peer = target.address,
-            dialect = "kubeedge",
-            transport = "websocket",
-            "connected to the cloud"
-        );
-        backoff.connected();
+        let (dialect, transport) = (link.dialect().as_str(), link.transport().as_str());
+        tracing::info!(peer, dialect, transport, "connected to the cloud");
         self.deps.link.send_replace(LinkState::Connected);
-        let session =
-            Session::new(sender, receiver, self.settings.heartbeat, &self.deps.intake, &self.deps.outbox);
-        let end = session.run(&mut self.deps.calls, stop.clone()).await;
+        let began = Instant::now();
+        let session = Session {
+            heartbeat: self.settings.heartbeat,
+            intake: &self.deps.intake,
+            outbox: &self.deps.outbox,
+            calls: &mut self.deps.calls,
+            stop: stop.clone(),
+        };
+        let end = session::run(link, session).await;
         self.deps.link.send_replace(LinkState::Disconnected);
-        tracing::warn!(peer = target.address, error = describe(&end), "disconnected from the cloud");
+        backoff.connected(began.elapsed());
+        tracing::warn!(peer, error = describe(&end), "disconnected from the cloud");
+        end.retry_after().map_or(Failure::Other, Failure::Asked)
     }
 }
 

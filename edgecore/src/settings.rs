@@ -110,21 +110,14 @@ fn hub(
             checker.problem(&format!("modules.edgeHub.{key}"), "must be greater than 0");
         }
     }
-    if !hub.websocket.enable {
-        checker
-            .problem("modules.edgeHub.websocket.enable", "must be true: this version has no other transport");
-    }
-    let server = &hub.websocket.server;
-    if !server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
-        checker.problem("modules.edgeHub.websocket.server", format!("{server:?} is not host:port"));
-    }
+    let servers = servers(hub, checker);
     if !hub.http_server.starts_with("https://") {
         checker.problem("modules.edgeHub.httpServer", format!("{:?} is not an https URL", hub.http_server));
     }
     edgehub::Settings {
         node: node.clone(),
         project_id: hub.project_id.clone(),
-        server: server.clone(),
+        servers,
         handshake_timeout: Duration::from_secs(hub.websocket.handshake_timeout.into()),
         heartbeat: Duration::from_secs(hub.heartbeat.max(1).into()),
         enrollment: Enrollment {
@@ -139,6 +132,31 @@ fn hub(
             config_file: Some(config_file.to_owned()),
         },
     }
+}
+
+fn servers(hub: &api::config::edgecore::EdgeHub, checker: &mut Checker) -> edgehub::Servers {
+    if !hub.websocket.enable && !hub.quic.enable {
+        checker.problem("modules.edgeHub", "enable websocket or quic: the cloud cannot be reached otherwise");
+    }
+    let mut server = |key: &str, enabled: bool, server: &String| {
+        let (host, port) = server.rsplit_once(':').unwrap_or_default();
+        if enabled && (host.is_empty() || port.parse::<u16>().is_err()) {
+            checker.problem(&format!("modules.edgeHub.{key}.server"), format!("{server:?} is not host:port"));
+        }
+        enabled.then(|| server.clone())
+    };
+    let websocket = server("websocket", hub.websocket.enable, &hub.websocket.server);
+    let quic = server("quic", hub.quic.enable, &hub.quic.server);
+    let offer = match hub.dialect.as_str() {
+        "auto" => link::Offer::Auto,
+        "kubeedge" => link::Offer::KubeEdge,
+        other => {
+            let text = format!("{other:?} is not a dialect: auto or kubeedge");
+            checker.problem("modules.edgeHub.dialect", text);
+            link::Offer::Auto
+        }
+    };
+    edgehub::Servers { websocket, quic, offer }
 }
 
 /// KubeEdge's key names a folder; a value that ends with `.sock` is reduced to its folder.

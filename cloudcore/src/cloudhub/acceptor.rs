@@ -1,19 +1,22 @@
-//! Listens for edges and starts a session for each.
+//! Listens for edges on WebSocket and QUIC and starts a session for each.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::errors::describe;
-use link::{AcceptError, Acceptor, Hello};
+use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
 use message::NodeName;
 use pki::EdgeSubject;
 use pki::tls::{ClientCertificate, TlsError};
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::Admission;
+use super::handshakes::Handshakes;
 use super::material::Material;
 use super::session::{End, Session};
 use super::{Registry, Rooms};
@@ -22,22 +25,32 @@ use super::{Registry, Rooms};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub listen: SocketAddr,
+    /// UDP address of the native dialect over QUIC, if it is on.
+    pub quic: Option<SocketAddr>,
+    /// A session without any sign of life for this long ends.
     pub keepalive: Duration,
     pub node_limit: usize,
     /// Off: a certificate may speak for any node, as KubeEdge allows by default. For migration only.
     pub enforce: bool,
+    /// Sessions that may start per second, and at once.
+    pub admission: (u32, u32),
+    /// Largest message read from a node, in bytes.
+    pub max_message: usize,
+    /// Bytes of large messages that all sessions together may be reading.
+    pub budget: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error("listening for edges on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("listening for edges over QUIC")]
+    Quic(#[source] quic::BindError),
     #[error("TLS of the edge port")]
     Tls(#[source] TlsError),
+    #[error("starting the handshake threads")]
+    Handshakes(#[source] std::io::Error),
 }
-
-/// Handshakes under way at once: each costs memory before its peer is known.
-const HANDSHAKES: usize = 256;
 
 /// Time sessions get to say goodbye.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -46,8 +59,18 @@ pub struct CloudHub {
     settings: Settings,
     listener: TcpListener,
     acceptor: Acceptor,
+    quic: Option<quic::Listener>,
     registry: Registry,
     rooms: Rooms,
+    handshakes: Handshakes,
+    admission: Arc<Mutex<Admission>>,
+}
+
+/// A session about to start.
+struct Entrant {
+    accepted: Accepted,
+    node: NodeName,
+    peer: SocketAddr,
 }
 
 impl CloudHub {
@@ -58,12 +81,20 @@ impl CloudHub {
         let listener = TcpListener::bind(settings.listen)
             .await
             .map_err(|source| HubError::Listen { address: settings.listen, source })?;
+        let budget = Budget::new(settings.budget);
+        let quic = settings
+            .quic
+            .map(|address| quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone()));
+        let (rate, burst) = settings.admission;
         Ok(CloudHub {
-            settings,
             listener,
-            acceptor: Acceptor::new(tls),
+            acceptor: Acceptor::new(tls, settings.max_message, budget),
+            quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms,
+            handshakes: Handshakes::build().map_err(HubError::Handshakes)?,
+            admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
+            settings,
         })
     }
 
@@ -74,22 +105,31 @@ impl CloudHub {
     /// Serves edges until stopped, then closes every session.
     pub async fn run(self, stop: CancellationToken) {
         let sessions = TaskTracker::new();
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let hub = Arc::new(self);
+        tokio::join!(hub.clone().accept_tcp(&sessions, &stop), hub.clone().accept_quic(&sessions, &stop),);
+        sessions.close();
+        if tokio::time::timeout(DRAIN, sessions.wait()).await.is_err() {
+            tracing::warn!("sessions did not end in time and were aborted");
+        }
+        if let Some(quic) = &hub.quic {
+            quic.close();
+        }
+    }
+
+    async fn accept_tcp(self: Arc<Self>, sessions: &TaskTracker, stop: &CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.cancelled() => break,
-                accepted = accept(&hub.listener, &handshakes) => accepted,
+                _ = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, peer, permit)) => {
-                    let (hub, stop) = (hub.clone(), stop.clone());
+                Ok((tcp, peer)) => {
+                    let (hub, stop, tracker) = (self.clone(), stop.clone(), sessions.clone());
                     sessions.spawn(async move {
-                        let upgraded = hub.upgrade(tcp, peer).await;
-                        drop(permit);
-                        if let Some((accepted, node)) = upgraded {
-                            hub.serve(accepted, node, peer, &stop).await;
+                        if let Some(entrant) = hub.upgrade(tcp, peer, &stop).await {
+                            // Apart from the handshake, whose large future ends here.
+                            tracker.spawn(async move { hub.serve(entrant, &stop).await });
                         }
                     });
                 }
@@ -100,68 +140,122 @@ impl CloudHub {
                 }
             }
         }
-        sessions.close();
-        if tokio::time::timeout(DRAIN, sessions.wait()).await.is_err() {
-            tracing::warn!("sessions did not end in time and were aborted");
+    }
+
+    async fn accept_quic(self: Arc<Self>, sessions: &TaskTracker, stop: &CancellationToken) {
+        let Some(listener) = self.quic.clone() else { return };
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return,
+                incoming = listener.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { return };
+            let (hub, stop, tracker) = (self.clone(), stop.clone(), sessions.clone());
+            let listener = listener.clone();
+            sessions.spawn(async move {
+                let peer = incoming.remote_address();
+                let (node, check) = hub.check();
+                let welcome = async move { listener.welcome(incoming, check).await };
+                let accepted = tokio::select! {
+                    biased;
+                    _ = stop.cancelled() => return,
+                    accepted = hub.handshakes.talk(welcome) => accepted,
+                };
+                if let Some(entrant) = entrant(accepted, &node, peer) {
+                    tracker.spawn(async move { hub.serve(entrant, &stop).await });
+                }
+            });
         }
     }
 
-    async fn upgrade(&self, tcp: TcpStream, peer: SocketAddr) -> Option<(link::Accepted, NodeName)> {
+    async fn upgrade(&self, tcp: TcpStream, peer: SocketAddr, stop: &CancellationToken) -> Option<Entrant> {
+        let (node, check) = self.check();
+        let acceptor = self.acceptor.clone();
+        let handshake = |tcp| async move { acceptor.accept(tcp, check).await };
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.cancelled() => return None,
+            accepted = self.handshakes.run(tcp, handshake) => accepted,
+        };
+        entrant(accepted, &node, peer)
+    }
+
+    /// Who may come in, and a place for the name of who did.
+    #[allow(clippy::type_complexity)] // A closure type has no shorter name.
+    fn check(
+        &self,
+    ) -> (
+        Arc<Mutex<Option<NodeName>>>,
+        impl FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin + 'static,
+    ) {
         let enforce = self.settings.enforce;
-        let mut node = None;
-        let check = |certificate: &rustls::pki_types::CertificateDer<'_>, hello: &Hello| {
-            node = Some(identify(certificate, hello, enforce)?);
+        let admission = self.admission.clone();
+        let node = Arc::new(Mutex::new(None));
+        let found = node.clone();
+        let check = move |certificate: &CertificateDer<'_>, hello: &Hello| {
+            let name = identify(certificate, hello, enforce).map_err(Refusal::Forbidden)?;
+            let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
+            admission.admit(Instant::now()).map_err(Refusal::Busy)?;
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
             Ok(())
         };
-        match self.acceptor.accept(tcp, check).await {
-            Ok(accepted) => node.map(|node| (accepted, node)),
-            Err(error) => {
-                log_refusal(peer, &error);
-                None
-            }
-        }
+        (node, check)
     }
 
-    async fn serve(
-        &self,
-        accepted: link::Accepted,
-        node: NodeName,
-        peer: SocketAddr,
-        stop: &CancellationToken,
-    ) {
+    async fn serve(&self, entrant: Entrant, stop: &CancellationToken) {
+        let Entrant { accepted, node, peer } = entrant;
         let Some(handle) = self.registry.enter(&node, self.settings.node_limit, stop) else {
             tracing::warn!(%node, %peer, limit = self.settings.node_limit, "refused: the limit of connected nodes is reached");
-            accepted.sender.close(link::CloseReason::NotAllowed).await;
+            accepted.link.close(link::CloseReason::NotAllowed).await;
             return;
         };
-        tracing::info!(%node, %peer, epoch = handle.epoch, connected = self.registry.connected(), "node connected");
+        let (dialect, transport) = (accepted.link.dialect().as_str(), accepted.link.transport().as_str());
+        tracing::info!(%node, %peer, dialect, transport, epoch = handle.epoch, connected = self.registry.connected(), "node connected");
         let session = Session {
             handle: handle.clone(),
             keepalive: self.settings.keepalive,
             rooms: self.rooms.clone(),
             registry: self.registry.clone(),
-            sender: accepted.sender,
-            receiver: accepted.receiver,
         };
-        let end = session.run().await;
+        let end = session.run(accepted.link).await;
         self.registry.leave(&handle);
-        let error = describe(&end);
-        match &end {
-            End::Receive(receive) if receive.is_peers_fault() => {
-                tracing::warn!(%node, %peer, epoch = handle.epoch, error, "node disconnected: it broke the protocol");
-            }
-            _ => tracing::info!(%node, %peer, epoch = handle.epoch, error, "node disconnected"),
-        }
+        log_end(&end, &node, peer, handle.epoch);
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    handshakes: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = handshakes.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (tcp, peer) = listener.accept().await?;
-    Ok((tcp, peer, permit))
+fn log_end(end: &End, node: &NodeName, peer: SocketAddr, epoch: u64) {
+    let error = describe(end);
+    if end.is_nodes_fault() {
+        tracing::warn!(%node, %peer, epoch, error, "node disconnected: it broke the protocol");
+    } else {
+        tracing::info!(%node, %peer, epoch, error, "node disconnected");
+    }
+}
+
+fn entrant(
+    accepted: Option<Result<Accepted, AcceptError>>,
+    node: &Mutex<Option<NodeName>>,
+    peer: SocketAddr,
+) -> Option<Entrant> {
+    match accepted {
+        Some(Ok(accepted)) => {
+            let node = node.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            Some(Entrant { accepted, node, peer })
+        }
+        Some(Err(AcceptError::Busy(wait))) => {
+            tracing::debug!(%peer, wait_ms = wait.as_millis() as u64, "connection told to come back");
+            None
+        }
+        Some(Err(error)) => {
+            tracing::warn!(%peer, error = describe(&error), "connection refused");
+            None
+        }
+        None => {
+            tracing::debug!(%peer, "connection without a handshake dropped");
+            None
+        }
+    }
 }
 
 /// The node a connection speaks for: the certificate's, which the request must name as well.
@@ -175,9 +269,4 @@ fn identify(certificate: &[u8], hello: &Hello, enforce: bool) -> Result<NodeName
         return Err(format!("certificate of node {} may not connect as node {named}", subject.node));
     }
     Ok(named)
-}
-
-fn log_refusal(peer: SocketAddr, error: &AcceptError) {
-    let error = describe(error);
-    tracing::warn!(%peer, error, "connection refused");
 }

@@ -32,6 +32,7 @@ pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Res
             allow(own, node, || format!("report on device {namespace}/{name}"))
         }
         Upstream::Keepalive
+        | Upstream::Control
         | Upstream::Acknowledged { .. }
         | Upstream::Complaint { .. }
         | Upstream::MembershipDetail { .. }

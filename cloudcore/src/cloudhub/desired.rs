@@ -1,19 +1,21 @@
-//! The set of objects one node should have, against what it has acknowledged. Pure: time and ids come from outside.
+//! The set of objects one node should have, against what it has acknowledged. Pure: time comes from outside.
 //!
 //! ```text
-//!            put / remove                    next()                      acked(id)
+//!            put / remove                    next()                    acked(ticket)
 //! (nothing) ------------> wanted (queued) ----------> in flight ------------------> settled
-//!                             ^   newer put / remove     |  ^ resend(now) after 5 s     |
-//!                             +--------------------------+--+---------------------------+
+//!                             ^   newer put / remove     |  ^ overdue(now) after 5 s     |
+//!                             +--------------------------+--+----------------------------+
 //! ```
 //!
-//! Keyed by uid, newest version wins, a removed uid never comes back. Memory is bounded by live objects: a settled
-//! entry keeps its version only. Nodes and their configuration go before pods.
+//! Keyed by uid, newest version wins, a removed uid never comes back, and an object whose mark did not change is not
+//! sent. Memory is bounded by live objects. Nodes and their configuration go before pods.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use message::{Downstream, Json, MessageId, ObjectKey, ObjectKind, Origin, ResourceVersion};
+use message::{Downstream, Json, ObjectKey, ObjectKind, Origin, ResourceVersion};
+use native::Digest;
+use native::frames::{Held, KindDigest};
 use tokio::time::Instant;
 
 /// An object as a controller wants it on a node.
@@ -22,7 +24,15 @@ pub struct Wanted {
     pub key: ObjectKey,
     pub uid: String,
     pub version: ResourceVersion,
+    /// Hash of what the node reacts to ([`native::mark`]).
+    pub mark: u64,
     pub object: Json,
+}
+
+impl PartialEq for Wanted {
+    fn eq(&self, other: &Wanted) -> bool {
+        self.key == other.key && self.uid == other.uid && self.version == other.version
+    }
 }
 
 /// What the node acknowledged about one uid.
@@ -36,15 +46,39 @@ pub struct Settled {
     pub object: Option<Json>,
 }
 
-impl PartialEq for Wanted {
-    fn eq(&self, other: &Wanted) -> bool {
-        self.key == other.key && self.uid == other.uid && self.version == other.version
-    }
+/// Names one sending of this session; ascending.
+pub type Ticket = u64;
+
+/// Something to send.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    pub ticket: Ticket,
+    pub body: Downstream,
+    pub mark: u64,
+    /// What the node acknowledged last, where differences are kept.
+    pub base: Option<Json>,
 }
+
+/// What may wait for its acknowledgement at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl Window {
+    /// Go edges work through messages one by one.
+    pub const KUBEEDGE: Window = Window { messages: 32, bytes: 4 * 1024 * 1024 };
+    /// Native edges commit in groups.
+    pub const NATIVE: Window = Window { messages: 1024, bytes: 1024 * 1024 };
+}
+
+/// Time after which an unacknowledged message is sent again (KubeEdge's 5 s).
+pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Target {
-    Present { version: ResourceVersion, object: Json },
+    Present { object: Json },
     Absent { object: Json },
 }
 
@@ -53,12 +87,19 @@ struct Entry {
     key: ObjectKey,
     /// `None` once settled.
     target: Option<Target>,
-    /// Newest version asked for or acknowledged.
+    /// Newest version asked for, acknowledged or recorded.
     version: ResourceVersion,
+    /// Of that version; 0 if not known.
+    mark: u64,
+    /// Text the node acknowledged, if differences are kept.
+    base: Option<Json>,
     /// The node has had this object before.
     delivered: bool,
-    flight: Option<MessageId>,
-    queued: bool,
+    /// A controller asked for it in this session.
+    claimed: bool,
+    flight: Option<Ticket>,
+    /// Its place in the queue.
+    queued: Option<u64>,
     removed: bool,
 }
 
@@ -67,22 +108,22 @@ struct Flight {
     uid: String,
     /// `None`: a removal.
     version: Option<ResourceVersion>,
+    bytes: usize,
     sent: Instant,
 }
-
-/// Messages that may wait for their acknowledgement at once. Go edges work through them one by one.
-const WINDOW: usize = 32;
-
-/// Time after which an unacknowledged message is sent again (KubeEdge's 5 s).
-pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub struct Desired {
     entries: HashMap<String, Entry>,
     /// (rank, order of arrival) -> uid
     queue: BTreeMap<(u8, u64), String>,
-    flights: HashMap<MessageId, Flight>,
+    flights: BTreeMap<Ticket, Flight>,
+    /// Of all flights.
+    bytes: usize,
     arrivals: u64,
+    tickets: Ticket,
+    /// Keep the text of what is acknowledged.
+    keep_base: bool,
 }
 
 fn rank(kind: &ObjectKind) -> u8 {
@@ -94,62 +135,67 @@ fn rank(kind: &ObjectKind) -> u8 {
     }
 }
 
+fn entry(key: ObjectKey, delivered: bool) -> Entry {
+    Entry {
+        key,
+        target: None,
+        version: ResourceVersion::default(),
+        mark: 0,
+        base: None,
+        delivered,
+        claimed: false,
+        flight: None,
+        queued: None,
+        removed: false,
+    }
+}
+
 impl Desired {
-    /// Tells that the node is known to have had `uid`, so its first delivery in this session is an update.
-    pub fn had(&mut self, key: ObjectKey, uid: String) {
-        let entry = Entry {
-            key,
-            target: None,
-            version: ResourceVersion::default(),
-            delivered: true,
-            flight: None,
-            queued: false,
-            removed: false,
-        };
-        self.entries.entry(uid).or_insert(entry);
+    /// Keeps the text of what the node acknowledges, so that differences can be sent.
+    pub fn keep_texts(&mut self) {
+        self.keep_base = true;
+    }
+
+    /// Starts over: nothing is known of the node, and what is in flight will not be acknowledged.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        self.queue.clear();
+        self.flights.clear();
+        self.bytes = 0;
+    }
+
+    /// Tells that the node is recorded to have acknowledged `version` of `uid`. Nothing older or equal is sent.
+    pub fn recorded(&mut self, key: ObjectKey, uid: String, version: ResourceVersion) {
+        let record = Entry { version, ..entry(key, true) };
+        self.entries.entry(uid).or_insert(record);
     }
 
     /// The object should be on the node in at least this version.
     pub fn put(&mut self, wanted: Wanted) {
-        let Wanted { key, uid, version, object } = wanted;
-        if let Some(entry) = self.entries.get_mut(&uid) {
-            let withdrawn = matches!(entry.target, Some(Target::Absent { .. }));
-            let newer = entry.version.0.is_empty() || version.is_newer_than(&entry.version);
-            if entry.removed || !(newer || withdrawn) {
-                return;
-            }
-            entry.version = version.clone();
-            entry.target = Some(Target::Present { version, object });
-        } else {
-            let entry = Entry {
-                key,
-                target: Some(Target::Present { version: version.clone(), object }),
-                version,
-                delivered: false,
-                flight: None,
-                queued: false,
-                removed: false,
-            };
-            self.entries.insert(uid.clone(), entry);
+        let Wanted { key, uid, version, mark, object } = wanted;
+        let known = self.entries.contains_key(&uid);
+        let entry = self.entries.entry(uid.clone()).or_insert_with(|| entry(key, false));
+        entry.claimed = true;
+        let withdrawn = matches!(entry.target, Some(Target::Absent { .. }));
+        let newer = entry.version.0.is_empty() || version.is_newer_than(&entry.version);
+        let same = entry.mark == mark && mark != 0;
+        if entry.removed || (known && !withdrawn && (!newer || same)) {
+            return;
         }
+        entry.version = version;
+        entry.mark = mark;
+        entry.target = Some(Target::Present { object });
         self.enqueue(&uid);
     }
 
     /// The object should not be on the node. `object` may be a stub. `may_return`: it still exists and may be wanted
     /// again; otherwise its uid is gone for good.
     pub fn remove(&mut self, key: &ObjectKey, uid: &str, object: Json, may_return: bool) {
-        let entry = self.entries.entry(uid.to_owned()).or_insert_with(|| Entry {
-            key: key.clone(),
-            target: None,
-            version: ResourceVersion::default(),
-            delivered: true,
-            flight: None,
-            queued: false,
-            removed: false,
-        });
+        let entry = self.entries.entry(uid.to_owned()).or_insert_with(|| entry(key.clone(), true));
         if entry.removed {
             return;
         }
+        entry.claimed = true;
         entry.removed = !may_return;
         entry.target = Some(Target::Absent { object });
         self.enqueue(uid);
@@ -158,77 +204,111 @@ impl Desired {
     fn enqueue(&mut self, uid: &str) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
         // A flight that is out keeps its place: the newer state follows its acknowledgement.
-        if entry.queued || entry.flight.is_some() {
+        if entry.queued.is_some() || entry.flight.is_some() {
             return;
         }
-        entry.queued = true;
         self.arrivals += 1;
+        entry.queued = Some(self.arrivals);
         self.queue.insert((rank(&entry.key.kind), self.arrivals), uid.to_owned());
     }
 
-    /// The next thing to send under `id`, if the window has room.
-    pub fn next(&mut self, id: MessageId, now: Instant) -> Option<Downstream> {
-        if self.flights.len() >= WINDOW {
-            return None;
+    /// The next thing to send, if the window has room.
+    pub fn next(&mut self, window: Window, now: Instant) -> Option<Outgoing> {
+        while self.flights.len() < window.messages && self.bytes < window.bytes {
+            let ((_, place), uid) = self.queue.pop_first()?;
+            let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.queued == Some(place)) else {
+                continue;
+            };
+            entry.queued = None;
+            let Some((body, version)) = body(entry, &uid) else { continue };
+            self.tickets += 1;
+            let ticket = self.tickets;
+            entry.flight = Some(ticket);
+            let bytes = size(&body);
+            let outgoing = Outgoing { ticket, body, mark: entry.mark, base: entry.base.clone() };
+            self.bytes += bytes;
+            self.flights.insert(ticket, Flight { uid, version, bytes, sent: now });
+            return Some(outgoing);
         }
-        let (_, uid) = self.queue.pop_first()?;
-        let entry = self.entries.get_mut(&uid)?;
-        entry.queued = false;
-        let (body, version) = body(entry, &uid)?;
-        entry.flight = Some(id.clone());
-        self.flights.insert(id, Flight { uid, version, sent: now });
-        Some(body)
+        None
     }
 
-    /// The node acknowledged message `id`. `None` for an unknown or late acknowledgement.
-    pub fn acked(&mut self, id: &MessageId) -> Option<Settled> {
-        let flight = self.flights.remove(id)?;
+    /// The node acknowledged a sending. `None` for an unknown or late acknowledgement.
+    pub fn acked(&mut self, ticket: Ticket) -> Option<Settled> {
+        let flight = self.land(ticket)?;
+        let keep_base = self.keep_base;
         let entry = self.entries.get_mut(&flight.uid)?;
-        entry.flight = None;
         entry.delivered = true;
         let key = entry.key.clone();
+        let removed = flight.version.is_none();
         let settled = match (&entry.target, &flight.version) {
-            (Some(Target::Present { version, .. }), Some(sent)) if version == sent => true,
+            (Some(Target::Present { .. }), Some(sent)) => entry.version == *sent,
             (Some(Target::Absent { .. }), None) => true,
             _ => false,
         };
         let object = match &entry.target {
-            Some(Target::Present { object, .. }) => Some(object.clone()),
+            Some(Target::Present { object }) => Some(object.clone()).filter(|_| !removed),
             _ => None,
         };
-        let removed = flight.version.is_none();
         if settled && removed {
             self.entries.remove(&flight.uid);
         } else if settled {
             entry.target = None;
+            entry.base = object.clone().filter(|_| keep_base);
         } else {
+            entry.base = None;
             self.enqueue(&flight.uid);
         }
-        Some(Settled { key, uid: flight.uid, version: flight.version, object: object.filter(|_| !removed) })
+        Some(Settled { key, uid: flight.uid, version: flight.version, object })
     }
 
-    /// Messages whose acknowledgement is overdue: the same id with the same content, or, if a newer state is wanted
-    /// by now, that one under the same id.
-    pub fn overdue(&mut self, now: Instant) -> Vec<(MessageId, Downstream)> {
-        let late: Vec<MessageId> = self
-            .flights
-            .iter()
-            .filter(|(_, flight)| now.duration_since(flight.sent) >= RESEND_AFTER)
-            .map(|(id, _)| id.clone())
-            .collect();
-        late.into_iter().filter_map(|id| self.resend(id, now)).collect()
+    /// The node acknowledged every sending up to `ticket`.
+    pub fn acked_through(&mut self, ticket: Ticket) {
+        while let Some((&first, _)) = self.flights.first_key_value() {
+            if first > ticket {
+                return;
+            }
+            self.acked(first);
+        }
     }
 
-    fn resend(&mut self, id: MessageId, now: Instant) -> Option<(MessageId, Downstream)> {
-        let flight = self.flights.get_mut(&id)?;
-        let Some(entry) = self.entries.get(&flight.uid) else {
-            self.flights.remove(&id);
+    /// The node could not take a sending: it goes back into the queue, whole.
+    pub fn failed(&mut self, ticket: Ticket) {
+        let Some(flight) = self.land(ticket) else { return };
+        if let Some(entry) = self.entries.get_mut(&flight.uid) {
+            entry.base = None;
+        }
+        self.enqueue(&flight.uid);
+    }
+
+    fn land(&mut self, ticket: Ticket) -> Option<Flight> {
+        let flight = self.flights.remove(&ticket)?;
+        self.bytes -= flight.bytes;
+        if let Some(entry) = self.entries.get_mut(&flight.uid) {
+            entry.flight = None;
+        }
+        Some(flight)
+    }
+
+    /// Sendings whose acknowledgement is overdue: the same ticket with the same content, or, if a newer state is wanted
+    /// by now, that one under the same ticket.
+    pub fn overdue(&mut self, now: Instant) -> Vec<(Ticket, Downstream)> {
+        let late = |flight: &Flight| now.duration_since(flight.sent) >= RESEND_AFTER;
+        let late: Vec<Ticket> =
+            self.flights.iter().filter(|(_, flight)| late(flight)).map(|(ticket, _)| *ticket).collect();
+        late.into_iter().filter_map(|ticket| self.resend(ticket, now)).collect()
+    }
+
+    fn resend(&mut self, ticket: Ticket, now: Instant) -> Option<(Ticket, Downstream)> {
+        let flight = self.flights.get_mut(&ticket)?;
+        let found = self.entries.get(&flight.uid).and_then(|entry| body(entry, &flight.uid));
+        let Some((body, version)) = found else {
+            self.land(ticket);
             return None;
         };
-        let (body, version) = body(entry, &flight.uid)?;
         flight.version = version;
         flight.sent = now;
-        Some((id, body))
+        Some((ticket, body))
     }
 
     /// When [`Desired::overdue`] should be asked next.
@@ -236,31 +316,89 @@ impl Desired {
         self.flights.values().map(|flight| flight.sent + RESEND_AFTER).min()
     }
 
-    /// Uids that the node is known to have had and that nobody has asked for in this session.
+    /// True if nothing waits to be sent or acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.flights.is_empty() && self.entries.values().all(|entry| entry.target.is_none())
+    }
+
+    /// Uids that the node is known to have and that nobody has asked for in this session.
     pub fn unclaimed(&self) -> Vec<(ObjectKey, String)> {
-        let unclaimed =
-            |entry: &Entry| entry.target.is_none() && entry.version.0.is_empty() && !entry.removed;
-        self.entries
-            .iter()
-            .filter(|(_, entry)| unclaimed(entry))
-            .map(|(uid, entry)| (entry.key.clone(), uid.clone()))
-            .collect()
+        let unclaimed = self.entries.iter().filter(|(_, entry)| !entry.claimed);
+        unclaimed.map(|(uid, entry)| (entry.key.clone(), uid.clone())).collect()
+    }
+
+    /// True if a controller asked for `uid` in this session.
+    pub fn is_claimed(&self, uid: &str) -> bool {
+        self.entries.get(uid).is_some_and(|entry| entry.claimed)
+    }
+
+    /// Kinds of which the node holds something else than what it should, by digest. The others count as settled.
+    pub fn compare(&mut self, theirs: &[KindDigest]) -> Vec<String> {
+        let mut ours: BTreeMap<String, Digest> = BTreeMap::new();
+        for (uid, entry) in &self.entries {
+            if let Some(Target::Present { .. }) = entry.target {
+                ours.entry(entry.key.kind.to_string()).or_default().add(uid, entry.mark);
+            }
+        }
+        let mut differing = Vec::new();
+        for digest in theirs {
+            match ours.remove(&digest.kind) {
+                Some(own) if own.matches(digest) => self.settle_kind(&digest.kind),
+                _ => differing.push(digest.kind.clone()),
+            }
+        }
+        differing
+    }
+
+    fn settle_kind(&mut self, kind: &str) {
+        let keep_base = self.keep_base;
+        for entry in self.entries.values_mut().filter(|entry| entry.key.kind.as_str() == kind) {
+            settle(entry, keep_base);
+        }
+    }
+
+    /// The node holds this. What it holds in the wanted state is settled; what nobody wants stays unclaimed.
+    pub fn held(&mut self, held: &Held, key: ObjectKey) {
+        let keep_base = self.keep_base;
+        match self.entries.get_mut(&held.uid) {
+            Some(entry)
+                if entry.mark == held.mark && matches!(entry.target, Some(Target::Present { .. })) =>
+            {
+                settle(entry, keep_base);
+            }
+            Some(entry) => entry.delivered = true,
+            None => {
+                self.entries.insert(held.uid.clone(), entry(key, true));
+            }
+        }
+    }
+}
+
+/// The node has the entry as it should be.
+fn settle(entry: &mut Entry, keep_base: bool) {
+    if let Some(Target::Present { object }) = entry.target.take() {
+        entry.base = Some(object).filter(|_| keep_base);
+        entry.delivered = true;
+        entry.queued = None;
+    }
+}
+
+fn size(body: &Downstream) -> usize {
+    match body {
+        Downstream::Put { object, .. } => object.text().len(),
+        _ => 0,
     }
 }
 
 fn body(entry: &Entry, uid: &str) -> Option<(Downstream, Option<ResourceVersion>)> {
     let (key, origin) = (entry.key.clone(), Origin::of(&entry.key.kind));
     Some(match entry.target.as_ref()? {
-        Target::Present { version, object } => (
-            Downstream::Put {
-                key,
-                origin,
-                version: version.clone(),
-                object: object.clone(),
-                first: !entry.delivered,
-            },
-            Some(version.clone()),
-        ),
+        Target::Present { object } => {
+            let (version, first) = (entry.version.clone(), !entry.delivered);
+            let put =
+                Downstream::Put { key, origin, version: version.clone(), object: object.clone(), first };
+            (put, Some(version))
+        }
         Target::Absent { object } => {
             (Downstream::Remove { key, origin, uid: Some(uid.to_owned()), object: object.clone() }, None)
         }
@@ -268,129 +406,5 @@ fn body(entry: &Entry, uid: &str) -> Option<(Downstream, Option<ResourceVersion>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted(path: &str, uid: &str, version: &str) -> Wanted {
-        Wanted {
-            key: ObjectKey::parse(path).unwrap(),
-            uid: uid.into(),
-            version: ResourceVersion(version.into()),
-            object: Json::null(),
-        }
-    }
-
-    fn id(n: u32) -> MessageId {
-        MessageId(n.to_string())
-    }
-
-    fn text(body: Option<Downstream>) -> String {
-        match body {
-            None => "nothing".into(),
-            Some(Downstream::Put { key, version, first, .. }) => {
-                format!("{} {key}@{}", if first { "insert" } else { "update" }, version.0)
-            }
-            Some(Downstream::Remove { key, .. }) => format!("delete {key}"),
-            Some(other) => format!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn only_the_newest_version_is_sent_and_configuration_goes_before_pods() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        desired.put(wanted("d/pod/p", "p", "3"));
-        desired.put(wanted("d/configmap/c", "c", "1"));
-        desired.put(wanted("d/configmap/c", "c", "2"));
-        desired.put(wanted("d/configmap/c", "c", "1"));
-        assert_eq!(text(desired.next(id(1), now)), "insert d/configmap/c@2");
-        assert_eq!(text(desired.next(id(2), now)), "insert d/pod/p@3");
-        assert_eq!(text(desired.next(id(3), now)), "nothing");
-    }
-
-    #[test]
-    fn a_change_during_flight_follows_the_acknowledgement_and_a_late_ack_moves_nothing_back() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        desired.put(wanted("d/configmap/c", "c", "1"));
-        desired.next(id(1), now);
-        desired.put(wanted("d/configmap/c", "c", "2"));
-        assert_eq!(text(desired.next(id(2), now)), "nothing");
-        assert_eq!(desired.acked(&id(1)).unwrap().version.unwrap().0, "1");
-        assert_eq!(text(desired.next(id(2), now)), "update d/configmap/c@2");
-        assert!(desired.acked(&id(1)).is_none());
-        assert_eq!(desired.acked(&id(2)).unwrap().version.unwrap().0, "2");
-        assert_eq!(text(desired.next(id(3), now)), "nothing");
-    }
-
-    #[test]
-    fn a_removed_uid_stays_removed_and_a_new_uid_of_the_same_name_is_another_object() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        desired.put(wanted("d/pod/p", "old", "1"));
-        desired.next(id(1), now);
-        desired.acked(&id(1));
-        desired.remove(&ObjectKey::parse("d/pod/p").unwrap(), "old", Json::null(), false);
-        desired.put(wanted("d/pod/p", "old", "9"));
-        desired.put(wanted("d/pod/p", "new", "10"));
-        assert_eq!(text(desired.next(id(2), now)), "delete d/pod/p");
-        assert_eq!(text(desired.next(id(3), now)), "insert d/pod/p@10");
-        assert_eq!(desired.acked(&id(2)).unwrap().version, None);
-        assert!(!desired.entries.contains_key("old"));
-    }
-
-    #[test]
-    fn a_withdrawn_object_comes_back_in_the_version_it_had() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        desired.put(wanted("d/secret/s", "s", "4"));
-        desired.next(id(1), now);
-        desired.acked(&id(1));
-        desired.remove(&ObjectKey::parse("d/secret/s").unwrap(), "s", Json::null(), true);
-        assert_eq!(text(desired.next(id(2), now)), "delete d/secret/s");
-        desired.put(wanted("d/secret/s", "s", "4"));
-        assert_eq!(desired.acked(&id(2)).unwrap().version, None);
-        assert_eq!(text(desired.next(id(3), now)), "update d/secret/s@4");
-    }
-
-    #[test]
-    fn an_overdue_message_is_sent_again_under_its_id_with_the_newest_content() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        desired.put(wanted("d/configmap/c", "c", "1"));
-        desired.next(id(1), now);
-        assert!(desired.overdue(now + Duration::from_secs(4)).is_empty());
-        desired.put(wanted("d/configmap/c", "c", "2"));
-        let again = desired.overdue(now + RESEND_AFTER);
-        assert_eq!(again.len(), 1);
-        assert_eq!(again[0].0, id(1));
-        assert_eq!(text(Some(again[0].1.clone())), "insert d/configmap/c@2");
-        assert_eq!(desired.acked(&id(1)).unwrap().version.unwrap().0, "2");
-        assert_eq!(desired.next_deadline(), None);
-    }
-
-    #[test]
-    fn what_the_node_had_and_nobody_claims_is_unclaimed() {
-        let mut desired = Desired::default();
-        desired.had(ObjectKey::parse("d/pod/gone").unwrap(), "gone".into());
-        desired.had(ObjectKey::parse("d/pod/here").unwrap(), "here".into());
-        desired.put(wanted("d/pod/here", "here", "7"));
-        assert_eq!(text(desired.next(id(1), Instant::now())), "update d/pod/here@7");
-        let unclaimed = desired.unclaimed();
-        assert_eq!(unclaimed.len(), 1);
-        assert_eq!(unclaimed[0].1, "gone");
-    }
-
-    #[test]
-    fn the_window_bounds_what_is_in_flight() {
-        let mut desired = Desired::default();
-        let now = Instant::now();
-        for n in 0..(WINDOW as u32 + 1) {
-            desired.put(wanted("d/configmap/c", &n.to_string(), "1"));
-        }
-        let sent = (0..100).filter(|n| desired.next(id(*n), now).is_some()).count();
-        assert_eq!(sent, WINDOW);
-        desired.acked(&id(0));
-        assert!(desired.next(id(1000), now).is_some());
-    }
-}
+#[path = "desired_tests.rs"]
+mod tests;

@@ -17,6 +17,7 @@ pub type Notices = Vec<Downstream>;
 struct State {
     desired: Desired,
     notices: Notices,
+    node_deleted: bool,
 }
 
 /// Shared by the session and the controllers; writing never waits.
@@ -51,6 +52,16 @@ impl NodeSet {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// The node object is gone: its session ends (spec/transport.md 3.6).
+    pub fn end_deleted(&self) {
+        self.lock().node_deleted = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_node_deleted(&self) -> bool {
+        self.lock().node_deleted
     }
 
     pub(super) fn take_notices(&self) -> Notices {

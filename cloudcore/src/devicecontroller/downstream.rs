@@ -8,9 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::inventory::{Inventory, Told};
-use super::upstream;
+use super::upstream::{self, Written};
 use crate::cloudhub::NodeSet;
-use crate::edgecontroller::Change;
 use crate::kubernetes::{Cluster, Resource, Seen, Sight};
 
 /// What this room watches; models first, so that a device finds its model.
@@ -19,6 +18,8 @@ pub const WATCHED: &[Resource] = &[Resource::DeviceModels, Resource::Devices];
 #[derive(Default)]
 struct State {
     inventory: Inventory,
+    /// What the DeviceStatus of a device holds; only for devices that exist.
+    written: HashMap<(String, String), Written>,
     sessions: HashMap<String, (u64, NodeSet)>,
 }
 
@@ -54,6 +55,21 @@ impl Devices {
             uid: known.wanted.uid.clone(),
             properties: known.device.spec.properties.iter().map(|property| property.name.clone()).collect(),
         })
+    }
+
+    pub(super) fn written(&self, device: &DeviceRef) -> Option<Written> {
+        self.lock().written.get(&(device.namespace.clone(), device.name.clone())).cloned()
+    }
+
+    pub(super) fn remember(&self, device: &DeviceRef, written: Written) {
+        let mut state = self.lock();
+        if state.inventory.get(&device.namespace, &device.name).is_some() {
+            state.written.insert((device.namespace.clone(), device.name.clone()), written);
+        }
+    }
+
+    pub(super) fn forget(&self, device: &DeviceRef) {
+        self.lock().written.remove(&(device.namespace.clone(), device.name.clone()));
     }
 
     /// Fills the set of a new session, and sends the full list of its devices: an edge drops what is not in it.
@@ -122,7 +138,10 @@ impl Devices {
                 }
                 told
             }
-            (Resource::Devices, Sight::Gone { meta, .. }) => state.inventory.device_gone(&meta),
+            (Resource::Devices, Sight::Gone { meta, .. }) => {
+                state.written.remove(&(meta.namespace.clone().unwrap_or_default(), meta.name.clone()));
+                state.inventory.device_gone(&meta)
+            }
             (_, Sight::Put { meta, object }) => state.inventory.put_model(&meta, object),
             (_, Sight::Gone { meta, object }) => state.inventory.model_gone(&meta, object),
         };
@@ -143,10 +162,7 @@ enum TakenIn {
 
 fn tell(set: &NodeSet, told: Told) {
     match told {
-        Told::Change(Change::Put(wanted)) => set.with(|desired| desired.put(wanted)),
-        Told::Change(Change::Remove { key, uid, object, may_return }) => {
-            set.with(|desired| desired.remove(&key, &uid, object, may_return));
-        }
+        Told::Change(change) => change.apply_to(set),
         Told::Joined(entry) => set.notice(notice(Some(vec![entry]), None)),
         Told::Left(entry) => set.notice(notice(None, Some(vec![entry]))),
     }

@@ -66,7 +66,8 @@ impl Inventory {
         let device: Device = object.parse().unwrap_or_default();
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::Device, &meta.name);
         let version = ResourceVersion(meta.resource_version.clone());
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, object };
+        let mark = native::mark(&object);
+        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
         let known = Known { wanted, device };
         let previous = self.devices.insert(key, known.clone());
         let node = known.device.spec.node_name.clone();
@@ -108,7 +109,8 @@ impl Inventory {
     pub fn put_model(&mut self, meta: &Meta, object: Json) -> Vec<(String, Told)> {
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::DeviceModel, &meta.name);
         let version = ResourceVersion(meta.resource_version.clone());
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, object };
+        let mark = native::mark(&object);
+        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
         self.models.insert(key.clone(), wanted.clone());
         self.nodes_using(&key)
             .into_iter()
@@ -188,6 +190,7 @@ mod tests {
     fn names(told: &[(String, Told)]) -> Vec<String> {
         told.iter()
             .map(|(node, told)| match told {
+                Told::Change(Change::EndSession) => format!("{node} ends"),
                 Told::Change(Change::Put(wanted)) => format!("{node} +{}", wanted.key),
                 Told::Change(Change::Remove { key, .. }) => format!("{node} -{key}"),
                 Told::Joined(entry) => format!("{node} joins {}", entry.id),

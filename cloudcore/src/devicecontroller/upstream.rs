@@ -46,23 +46,86 @@ struct TypeName {
     name: String,
 }
 
-/// Writes the twins of a device into its DeviceStatus. A property the device does not have is dropped.
+/// Names a report among all that one edge ever sent: its database and the place in that database's outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub store: String,
+    pub seq: u64,
+}
+
+/// Annotation that holds the stamp of the last report written, so that a report sent again is written once, whichever
+/// replica wrote it first.
+const REPORTED: &str = "causeway.io/reported";
+
+/// Attempts against writers in between.
+const ATTEMPTS: usize = 5;
+
+/// What a DeviceStatus holds, as this replica read or wrote it last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    version: String,
+    twins: Vec<StatusTwin>,
+    stamp: Option<Stamp>,
+}
+
+impl Stamp {
+    fn parse(text: &str) -> Option<Stamp> {
+        let (store, seq) = text.rsplit_once('/')?;
+        Some(Stamp { store: store.to_owned(), seq: seq.parse().ok()? })
+    }
+
+    fn is_covered_by(&self, written: Option<&Stamp>) -> bool {
+        written.is_some_and(|written| written.store == self.store && written.seq >= self.seq)
+    }
+}
+
+/// Writes the twins of a device into its DeviceStatus. A property the device does not have is dropped; a report that
+/// was written before, by its stamp, is not written again.
 pub async fn report_twins(
     cluster: &Cluster,
     devices: &Devices,
     namespace: &str,
     name: &str,
     report: &Json,
+    stamp: Option<&Stamp>,
 ) -> Result<(), Status> {
     let device = known(devices, namespace, name)?;
     let report: TwinReport =
         report.parse().map_err(|error| Status::failure(400, "BadRequest", error.to_string()))?;
-    let current = read_status(cluster, &device).await?;
-    let twins = merge(&current.twins, &report, &device.properties);
-    if twins == current.twins {
-        return Ok(());
+    let mut failed = Status::default();
+    for _ in 0..ATTEMPTS {
+        let current = match devices.written(&device) {
+            Some(written) => written,
+            None => read_status(cluster, &device).await?,
+        };
+        let twins = merge(&current.twins, &report, &device.properties);
+        if twins == current.twins || stamp.is_some_and(|stamp| stamp.is_covered_by(current.stamp.as_ref())) {
+            devices.remember(&device, current);
+            return Ok(());
+        }
+        let mut patch = json!({"status": {"twins": twins}});
+        if !current.version.is_empty() {
+            patch["metadata"]["resourceVersion"] = Value::String(current.version);
+        }
+        if let Some(stamp) = stamp {
+            patch["metadata"]["annotations"][REPORTED] = format!("{}/{}", stamp.store, stamp.seq).into();
+        }
+        match write(cluster, &device, &patch).await {
+            Ok(object) => {
+                devices.remember(&device, written(&object));
+                return Ok(());
+            }
+            Err(status) => {
+                devices.forget(&device);
+                if !status.is_conflict() {
+                    return Err(status);
+                }
+                failed = status;
+            }
+        }
     }
-    write(cluster, &device, &json!({"status": {"twins": twins}})).await
+    // Somebody else writes all the time; the report is tried again.
+    Err(Status::failure(503, "ServiceUnavailable", failed.message))
 }
 
 /// Writes the state of a device into its DeviceStatus.
@@ -95,7 +158,8 @@ pub async fn report_state(
             status.insert(field.to_owned(), Value::String(text));
         }
     }
-    write(cluster, &device, &json!({"status": status})).await
+    devices.forget(&device);
+    write(cluster, &device, &json!({"status": status})).await.map(|_| ())
 }
 
 fn known(devices: &Devices, namespace: &str, name: &str) -> Result<DeviceRef, Status> {
@@ -108,26 +172,39 @@ fn path(device: &DeviceRef) -> String {
     format!("/apis/{GROUP}/{VERSION}/namespaces/{}/devicestatuses/{}", device.namespace, device.name)
 }
 
-async fn read_status(cluster: &Cluster, device: &DeviceRef) -> Result<DeviceStatus, Status> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Object {
-        status: DeviceStatus,
-    }
+async fn read_status(cluster: &Cluster, device: &DeviceRef) -> Result<Written, Status> {
     match cluster.get(&path(device)).await {
-        Ok(object) => Ok(object.parse::<Object>().unwrap_or_default().status),
-        Err(status) if status.is_not_found() => Ok(DeviceStatus::default()),
+        Ok(object) => Ok(written(&object)),
+        Err(status) if status.is_not_found() => Ok(Written::default()),
         Err(status) => Err(status),
     }
 }
 
-async fn write(cluster: &Cluster, device: &DeviceRef, patch: &Value) -> Result<(), Status> {
+fn written(object: &Json) -> Written {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Object {
+        metadata: Metadata,
+        status: DeviceStatus,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Metadata {
+        resource_version: String,
+        annotations: BTreeMap<String, String>,
+    }
+    let Object { metadata, status } = object.parse().unwrap_or_default();
+    let stamp = metadata.annotations.get(REPORTED).and_then(|text| Stamp::parse(text));
+    Written { version: metadata.resource_version, twins: status.twins, stamp }
+}
+
+async fn write(cluster: &Cluster, device: &DeviceRef, patch: &Value) -> Result<Json, Status> {
     match cluster.patch(&path(device), Merge::Plain, patch.to_string()).await {
         Err(status) if status.is_not_found() => {
             create_status(cluster, device).await?;
-            cluster.patch(&path(device), Merge::Plain, patch.to_string()).await.map(|_| ())
+            cluster.patch(&path(device), Merge::Plain, patch.to_string()).await
         }
-        other => other.map(|_| ()),
+        other => other,
     }
 }
 
@@ -179,16 +256,20 @@ fn merge(current: &[StatusTwin], report: &TwinReport, properties: &[String]) -> 
         if let Some(value) = value {
             let type_name =
                 value.metadata.as_ref().map(|metadata| metadata.name.as_str()).unwrap_or_default();
-            twin.reported = value.actual.as_ref().and_then(|side| written(side, type_name)).or(twin.reported);
-            twin.observed_desired =
-                value.expected.as_ref().and_then(|side| written(side, type_name)).or(twin.observed_desired);
+            twin.reported =
+                value.actual.as_ref().and_then(|side| as_property(side, type_name)).or(twin.reported);
+            twin.observed_desired = value
+                .expected
+                .as_ref()
+                .and_then(|side| as_property(side, type_name))
+                .or(twin.observed_desired);
         }
         twins.push(twin);
     }
     twins
 }
 
-fn written(side: &Reported, type_name: &str) -> Option<TwinProperty> {
+fn as_property(side: &Reported, type_name: &str) -> Option<TwinProperty> {
     let mut metadata = BTreeMap::new();
     if let Some(at) = &side.metadata {
         metadata.insert("timestamp".to_owned(), at.timestamp.to_string());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, Placement};
+use super::Placement;
 use crate::cloudhub::NodeSet;
 use crate::kubernetes::{Resource, Seen, Sight};
 
@@ -78,12 +78,7 @@ impl Downstream {
             };
             for (node, change) in changes {
                 if let Some((_, set)) = state.sessions.get(&node) {
-                    set.with(|desired| match change {
-                        Change::Put(wanted) => desired.put(wanted),
-                        Change::Remove { key, uid, object, may_return } => {
-                            desired.remove(&key, &uid, object, may_return);
-                        }
-                    });
+                    change.apply_to(set);
                 }
             }
         }

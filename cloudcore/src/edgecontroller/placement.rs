@@ -4,13 +4,12 @@
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cloudhub::Wanted;
+use crate::cloudhub::{NodeSet, Wanted};
 use crate::kubernetes::Meta;
 
 /// Something a node's desired set must hear.
@@ -24,6 +23,21 @@ pub enum Change {
         object: Json,
         may_return: bool,
     },
+    /// The node object is gone.
+    EndSession,
+}
+
+impl Change {
+    /// Tells a connected node.
+    pub fn apply_to(self, set: &NodeSet) {
+        match self {
+            Change::Put(wanted) => set.with(|desired| desired.put(wanted)),
+            Change::Remove { key, uid, object, may_return } => {
+                set.with(|desired| desired.remove(&key, &uid, object, may_return));
+            }
+            Change::EndSession => set.end_deleted(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,8 +46,6 @@ struct Pod {
     node: String,
     service_account: String,
     references: BTreeSet<ObjectKey>,
-    /// Of everything but status and bookkeeping: equal digests need no sending.
-    digest: u64,
     wanted: Wanted,
 }
 
@@ -46,7 +58,6 @@ pub struct Placement {
     /// referred object -> node -> number of pods there that refer to it
     referrers: HashMap<ObjectKey, BTreeMap<String, usize>>,
     by_node: HashMap<String, BTreeSet<ObjectKey>>,
-    node_digests: HashMap<ObjectKey, u64>,
 }
 
 impl Placement {
@@ -88,9 +99,13 @@ impl Placement {
         let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         let key = ObjectKey::new(namespace, kind, &meta.name);
         let version = ResourceVersion(meta.resource_version.clone());
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, object };
+        let mark = native::mark(&object);
+        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
         match key.kind {
             ObjectKind::Pod => self.put_pod(key, wanted),
+            // What nodes hold already stays as it was sent: a heartbeat, a touched annotation of a controller and a
+            // write that changed nothing are nobody's news.
+            _ if self.objects.get(&key).is_some_and(|known| is_same(known, &wanted)) => Vec::new(),
             ObjectKind::Node => self.put_node(key, wanted),
             _ => {
                 let nodes: Vec<String> =
@@ -111,11 +126,10 @@ impl Placement {
         let current = self.objects.get(&key).is_some_and(|stored| stored.uid == meta.uid);
         if current {
             self.objects.remove(&key);
-            self.node_digests.remove(&key);
         }
         // A node object is never taken from its node: the session ends instead.
         if key.kind == ObjectKind::Node {
-            return Vec::new();
+            return if current { vec![(key.name, Change::EndSession)] } else { Vec::new() };
         }
         let nodes: Vec<String> =
             self.referrers.get(&key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
@@ -125,12 +139,7 @@ impl Placement {
 
     fn put_node(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
         let node = key.name.clone();
-        let digest = digest(&wanted.object);
-        self.objects.insert(key.clone(), wanted.clone());
-        // Heartbeats change only the status, which is the node's own.
-        if self.node_digests.insert(key, digest) == Some(digest) {
-            return Vec::new();
-        }
+        self.objects.insert(key, wanted.clone());
         vec![(node, Change::Put(wanted))]
     }
 
@@ -139,13 +148,14 @@ impl Placement {
         let Some(node) = spec.spec.node_name.clone().filter(|node| !node.is_empty()) else {
             return Vec::new();
         };
-        let digest = digest(&wanted.object);
+        let sent = self.pods.get(&key).filter(|pod| pod.node == node).map(|pod| &pod.wanted);
+        let unchanged = sent.is_some_and(|sent| is_same(sent, &wanted));
+        let wanted = sent.filter(|_| unchanged).cloned().unwrap_or(wanted);
         let pod = Pod {
             uid: wanted.uid.clone(),
             node: node.clone(),
             service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
             references: spec.references(key.namespace.as_deref().unwrap_or_default()),
-            digest,
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
@@ -160,7 +170,6 @@ impl Placement {
         }
         self.by_node.entry(node.clone()).or_default().insert(key.clone());
         let previous = self.pods.insert(key, pod);
-        let unchanged = previous.as_ref().is_some_and(|old| old.uid == wanted.uid && old.digest == digest);
         if let Some(old) = previous {
             changes.extend(self.release(&old));
         }
@@ -219,24 +228,9 @@ fn stub(wanted: &Wanted) -> Json {
     Json::encode(&serde_json::json!({"metadata": metadata})).unwrap_or_else(|_| Json::null())
 }
 
-/// Hash of an object without its status and the metadata that changes with every write.
-fn digest(object: &Json) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match object.parse::<Value>() {
-        Ok(mut value) => {
-            if let Some(top) = value.as_object_mut() {
-                top.remove("status");
-                if let Some(metadata) = top.get_mut("metadata").and_then(Value::as_object_mut) {
-                    for field in ["resourceVersion", "managedFields", "generation"] {
-                        metadata.remove(field);
-                    }
-                }
-            }
-            value.to_string().hash(&mut hasher);
-        }
-        Err(_) => object.text().hash(&mut hasher),
-    }
-    hasher.finish()
+/// True if a node that has `known` need not hear of `new`.
+fn is_same(known: &Wanted, new: &Wanted) -> bool {
+    known.uid == new.uid && known.mark == new.mark
 }
 
 #[derive(Default, Deserialize)]
@@ -346,6 +340,7 @@ mod tests {
         let name = |change: &Change| match change {
             Change::Put(wanted) => format!("+{}", wanted.key),
             Change::Remove { key, may_return, .. } => format!("{}{key}", if *may_return { "~" } else { "-" }),
+            Change::EndSession => "end".to_owned(),
         };
         changes.iter().map(|(node, change)| format!("{node} {}", name(change))).collect()
     }

@@ -53,9 +53,10 @@ async fn carry_out(cluster: &Cluster, request: &Request) -> Result<Reply, Status
             let key = ObjectKey::new(None, ObjectKind::CertificateSigningRequest, "");
             cluster.create(&path(&key)?, object).await?
         }
-        Request::ClusterCa => {
-            Err(Status::failure(501, "NotImplemented", "the cluster CA is not served by this version"))?
+        Request::ClusterCa if cluster.ca().is_empty() => {
+            Err(Status::failure(404, "NotFound", "the API server is trusted by the system's certificates"))?
         }
+        Request::ClusterCa => return Ok(Reply::Text(cluster.ca().to_owned())),
     };
     Ok(Reply::Object(object))
 }

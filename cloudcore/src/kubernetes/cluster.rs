@@ -10,6 +10,7 @@ use message::{Json, Status};
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) client: kube::Client,
+    ca: std::sync::Arc<str>,
 }
 
 /// How a patch is merged.
@@ -49,9 +50,16 @@ impl Cluster {
         {
             config.cluster_url = uri;
         }
+        let ca =
+            config.root_cert.iter().flatten().map(|der| pki::files::certificate_pem(der)).collect::<String>();
         let client =
             kube::Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)))?;
-        Ok(Cluster { client })
+        Ok(Cluster { client, ca: ca.into() })
+    }
+
+    /// The CA certificates of the API server as PEM; empty if it is trusted by the system's own.
+    pub fn ca(&self) -> &str {
+        &self.ca
     }
 
     pub async fn get(&self, path: &str) -> Result<Json, Status> {

@@ -3,14 +3,21 @@
 use std::collections::HashMap;
 
 use api::reliablesyncs::{Spec, split_name};
-use message::{Json, ObjectKey, ObjectKind};
+use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use serde::Deserialize;
 
 use crate::kubernetes::Meta;
 
+/// What one sync object says.
+#[derive(Clone, Debug)]
+struct Record {
+    key: ObjectKey,
+    version: ResourceVersion,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    by_node: HashMap<String, HashMap<String, ObjectKey>>,
+    by_node: HashMap<String, HashMap<String, Record>>,
 }
 
 impl Records {
@@ -19,13 +26,21 @@ impl Records {
         #[serde(default)]
         struct Object {
             spec: Spec,
+            status: Acknowledged,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Acknowledged {
+            object_resource_version: String,
         }
         let Some((node, uid)) = split_name(&meta.name) else { return };
-        let spec = object.parse::<Object>().unwrap_or_default().spec;
+        let Object { spec, status } = object.parse::<Object>().unwrap_or_default();
         let kind = ObjectKind::parse(&spec.object_kind.to_ascii_lowercase());
         let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         let key = ObjectKey::new(namespace, kind, &spec.object_name);
-        self.by_node.entry(node.to_owned()).or_default().insert(uid.to_owned(), key);
+        // KubeEdge leaves objects with an empty version stuck; here it counts as never acknowledged.
+        let version = ResourceVersion(status.object_resource_version);
+        self.by_node.entry(node.to_owned()).or_default().insert(uid.to_owned(), Record { key, version });
     }
 
     pub fn gone(&mut self, name: &str) {
@@ -38,9 +53,9 @@ impl Records {
         }
     }
 
-    pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String)> {
+    pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let objects = self.by_node.get(node).into_iter().flatten();
-        objects.map(|(uid, key)| (key.clone(), uid.clone())).collect()
+        objects.map(|(uid, record)| (record.key.clone(), uid.clone(), record.version.clone())).collect()
     }
 }
 
@@ -52,11 +67,11 @@ mod tests {
     fn records_are_found_by_node_and_name_their_object() {
         let mut records = Records::default();
         let meta = Meta { name: "edge.1.u-1".into(), namespace: Some("d".into()), ..Meta::default() };
-        let object = serde_json::json!({"spec": {"objectAPIVersion": "v1", "objectKind": "ConfigMap", "objectName": "c"}});
+        let object = serde_json::json!({"spec": {"objectAPIVersion": "v1", "objectKind": "ConfigMap", "objectName": "c"}, "status": {"objectResourceVersion": "7"}});
         records.put(&meta, &Json::encode(&object).unwrap());
         assert_eq!(
             records.of_node("edge.1"),
-            [(ObjectKey::parse("d/configmap/c").unwrap(), "u-1".to_owned())]
+            [(ObjectKey::parse("d/configmap/c").unwrap(), "u-1".to_owned(), ResourceVersion("7".into()))]
         );
         records.gone("edge.1.u-1");
         assert!(records.of_node("edge.1").is_empty());

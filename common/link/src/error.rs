@@ -81,7 +81,7 @@ pub enum ReceiveError {
     Closed,
     #[error("the cloud ended the link: {reason}")]
     Bye { reason: String, retry_after: Duration },
-    #[error("message larger than {limit} bytes")]
+    #[error("frame larger than {limit} bytes")]
     TooLarge { limit: usize },
     #[error("too many large messages are being received at once")]
     OverBudget,

@@ -16,6 +16,7 @@ mod dial;
 mod error;
 mod frames;
 pub mod memory;
+mod outlet;
 pub mod quic;
 
 pub use accept::{Accepted, Acceptor, Hello, Refusal};
@@ -24,6 +25,7 @@ pub use connection::{CloseReason, Incoming, Receiver, Sender};
 pub use dial::{Dialer, Offer, Target, host_of};
 pub use error::{AcceptError, DialError, ReceiveError, SendError};
 pub use frames::{FrameReceiver, FrameSender, IncomingFrame};
+pub use outlet::Outlet;
 
 use std::time::Duration;
 

@@ -76,6 +76,8 @@ pub enum Downstream {
     MembershipList(Membership),
     /// A twin or state report was written to the API server.
     Confirmed { to: MessageId },
+    /// A question of the transport itself, answered "ack" at once.
+    Control,
     /// Something this build has no room for; named so that it can be logged.
     Unsupported { route: Route },
 }
@@ -145,6 +147,7 @@ impl Downstream {
                 let content = match reply {
                     Reply::Done => Json::string("OK"),
                     Reply::Object(object) => object.clone(),
+                    Reply::Text(text) => Json::string(text),
                     Reply::Refused(status) => Reply::refusal(status.clone()).unwrap_or_else(|_| Json::null()),
                 };
                 Message::new(Route::new("edgecontroller", "resource", "response", ""), content, now_ms)
@@ -158,6 +161,9 @@ impl Downstream {
                 now_ms,
             )
             .answering(to),
+            Downstream::Control => {
+                Message::new(Route::new("cloudhub", "resource", "ping", ""), Json::null(), now_ms)
+            }
             Downstream::Unsupported { route } => Message::new(route.clone(), Json::null(), now_ms),
         }
     }
@@ -167,6 +173,9 @@ impl Downstream {
         let route = &message.route;
         let unsupported = || Ok(Downstream::Unsupported { route: route.clone() });
         let parent = &message.header.parent_msg_id;
+        if matches!(route.operation.as_str(), "config" | "ping" | "pong") {
+            return Ok(Downstream::Control);
+        }
         match route.group.as_str() {
             "resource" | "func" | "user" if !parent.is_empty() => {
                 Ok(Downstream::Reply { to: parent.clone(), reply: Reply::read(&message.content) })

@@ -112,6 +112,13 @@ impl Message {
         Message::new(route, Json::string("OK"), now_ms).answering(&self.header.msg_id)
     }
 
+    /// The answer to a question of the transport (spec/transport.md 2.1).
+    pub fn control_reply(&self, now_ms: i64) -> Message {
+        let mut route = self.route.clone();
+        route.operation = "response".to_owned();
+        Message::new(route, Json::string("ack"), now_ms).answering(&self.header.msg_id)
+    }
+
     pub fn is_ok(&self) -> bool {
         self.content.text() == "\"OK\""
     }

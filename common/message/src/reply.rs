@@ -11,6 +11,8 @@ pub enum Reply {
     Done,
     /// An object (a query's answer, or the `Object` of an object response).
     Object(Json),
+    /// A text: the cluster's CA certificates.
+    Text(String),
     /// A refusal.
     Refused(Status),
 }
@@ -79,6 +81,9 @@ impl Reply {
         let content = content.unwrapped().unwrap_or_else(|_| content.clone());
         if content.text() == "{}" || content.is_null() {
             return unnamed("the cloud answered with an error it did not name");
+        }
+        if content.text().starts_with('"') && content.data().starts_with("-----BEGIN") {
+            return Reply::Text(content.data());
         }
         if !content.text().starts_with('{') {
             return unnamed("the cloud answered with neither an object nor a status");

@@ -61,6 +61,8 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Upstream {
     Keepalive,
+    /// A question of the transport itself (operations config, ping, pong): answered "ack" at once, by either end.
+    Control,
     /// An object or answer is durable at the edge.
     Acknowledged {
         of: MessageId,
@@ -160,6 +162,22 @@ impl Request {
         }
     }
 
+    fn order_key(&self) -> String {
+        match self {
+            Request::CreateNode { .. } | Request::UpdateNode { .. } | Request::PatchNodeStatus { .. } => {
+                "node".to_owned()
+            }
+            Request::PatchPodStatus { namespace, name, .. }
+            | Request::CreatePod { namespace, name, .. }
+            | Request::DeletePod { namespace, name, .. } => format!("pod/{namespace}/{name}"),
+            Request::Lease { .. } => "lease".to_owned(),
+            Request::Token { .. } | Request::Get { .. } | Request::ClusterCa => {
+                format!("read/{}", self.route().1)
+            }
+            Request::CreateSigningRequest { name, .. } => format!("csr/{name}"),
+        }
+    }
+
     /// True for requests whose object answer is wrapped as `{"Object":..,"Err":..}` (spec/edge-runtime.md 1.4).
     fn answers_wrapped(&self) -> bool {
         match self {
@@ -178,6 +196,7 @@ impl Request {
         let wrapped = self.answers_wrapped();
         let content = match reply {
             Reply::Done => Ok(Json::string("OK")),
+            Reply::Text(text) => Ok(Json::string(text)),
             Reply::Object(object) if wrapped => ObjectResponse::object(object),
             Reply::Object(object) => Ok(object.clone()),
             Reply::Refused(status) if wrapped => ObjectResponse::error(status.clone()),
@@ -217,10 +236,21 @@ impl Upstream {
             Upstream::Ask(request @ (Request::PatchPodStatus { .. } | Request::PatchNodeStatus { .. })) => {
                 Some(request.route().1)
             }
-            // Reports carry every twin of the device, so the newest says all that the older ones said.
-            Upstream::TwinReport { namespace, name, .. } => Some(format!("device/{namespace}/{name}/twin")),
             Upstream::DeviceState { namespace, name, .. } => Some(format!("device/{namespace}/{name}/state")),
             _ => None,
+        }
+    }
+
+    /// What must be carried out in order: two values with the same key never overtake each other.
+    pub fn order_key(&self) -> String {
+        match self {
+            Upstream::Ask(request) => request.order_key(),
+            Upstream::Event { namespace, name, .. } => format!("event/{namespace}/{name}"),
+            Upstream::TwinReport { namespace, name, .. } | Upstream::DeviceState { namespace, name, .. } => {
+                format!("device/{namespace}/{name}")
+            }
+            Upstream::MembershipDetail { .. } => "membership".to_owned(),
+            _ => String::new(),
         }
     }
 
@@ -237,6 +267,9 @@ impl Upstream {
             Message::new(Route::new("twin", "resource", operation, resource), content, now_ms)
         };
         match self {
+            Upstream::Control => {
+                Message::new(Route::new("websocket", "resource", "ping", ""), Json::null(), now_ms)
+            }
             Upstream::Keepalive => Message::new(
                 Route::new("websocket", "resource", "keepalive", "node"),
                 Json::string("ping"),
@@ -282,6 +315,7 @@ impl Upstream {
         let route = &message.route;
         let parent = &message.header.parent_msg_id;
         match route.operation.as_str() {
+            "config" | "ping" | "pong" => return Ok(Upstream::Control),
             "keepalive" => return Ok(Upstream::Keepalive),
             "response" => return Ok(Upstream::Acknowledged { of: parent.clone() }),
             "error" => return Ok(Upstream::Complaint { of: parent.clone(), text: message.content.data() }),

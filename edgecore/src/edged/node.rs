@@ -66,7 +66,7 @@ pub(super) async fn ask(
 ) -> Result<Option<Json>, NodeError> {
     match cloud.call(request).await {
         Ok(Reply::Object(object)) => Ok(Some(object)),
-        Ok(Reply::Done) => Ok(None),
+        Ok(Reply::Done | Reply::Text(_)) => Ok(None),
         Ok(Reply::Refused(source)) => Err(NodeError::Refused { what, source }),
         Err(source) => Err(NodeError::Call { what, source }),
     }

@@ -4,7 +4,7 @@ use message::{Downstream, Message, Received};
 use tokio::sync::mpsc;
 
 use crate::metamanager::intake::Intake;
-use crate::metamanager::{Change, ObjectChange};
+use crate::metamanager::objects::{Arrival, Body};
 
 /// Objects committed in one transaction.
 const GROUP: usize = 64;
@@ -16,12 +16,12 @@ pub(super) const QUEUE: usize = 128;
 pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Received>, outbox: mpsc::Sender<Message>) {
     let mut group = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut group, GROUP).await > 0 {
-        let changes = group.iter().filter_map(change).collect();
-        let result = intake.commit(changes).await;
+        let arrivals = group.iter().filter_map(arrival).collect();
+        let result = intake.commit(arrivals).await;
         let now = daemon::clock::unix_ms();
         for received in group.drain(..) {
             let answer = match &result {
-                Ok(()) => received.message.ack(now),
+                Ok(_) => received.message.ack(now),
                 Err(error) => {
                     let of = received.message.header.msg_id.clone();
                     tracing::error!(msg_id = %of, error = super::describe(error), "object not stored");
@@ -35,15 +35,13 @@ pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Received>, out
     }
 }
 
-fn change(received: &Received) -> Option<ObjectChange> {
-    match &received.body {
-        Downstream::Put { key, version, object, .. } => Some(ObjectChange {
-            key: key.clone(),
-            change: Change::Put { version: version.clone(), object: object.clone() },
-        }),
-        Downstream::Remove { key, uid, .. } => {
-            Some(ObjectChange { key: key.clone(), change: Change::Remove { uid: uid.clone() } })
+fn arrival(received: &Received) -> Option<Arrival> {
+    let (key, body) = match &received.body {
+        Downstream::Put { key, version, object, .. } => {
+            (key, Body::Put { version: version.clone(), object: object.clone() })
         }
-        _ => None,
-    }
+        Downstream::Remove { key, uid, .. } => (key, Body::Remove { uid: uid.clone() }),
+        _ => return None,
+    };
+    Some(Arrival { key: key.clone(), mark: 0, body })
 }

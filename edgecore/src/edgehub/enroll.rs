@@ -13,7 +13,7 @@ use pki::token::{JoinToken, TokenError};
 use pki::{AuthorityError, EdgeSubject, Identity, Subject, SubjectError};
 
 use super::CertificateFiles;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Failure};
 use super::https::{self, HttpsError};
 
 /// How to enrol.
@@ -96,7 +96,8 @@ pub(super) async fn obtain(
             Err(error) if error.is_retryable() => {
                 let error = super::describe(&error);
                 tracing::warn!(%node, peer = enrollment.server, error, "no certificate yet, trying again");
-                tokio::time::sleep(backoff.next()).await;
+                let wait = backoff.next(Failure::Other, tokio::time::Instant::now());
+                tokio::time::sleep(wait).await;
             }
             Err(error) => return Err(error),
         }

@@ -1,26 +1,23 @@
-//! One connection to the cloud, from upgrade to end.
+//! One connection to the cloud, from upgrade to end, in the dialect both ends agreed on.
 
-use std::collections::{HashMap, VecDeque};
+mod kubeedge;
+mod native;
+
 use std::time::Duration;
 
-use link::{CloseReason, Incoming, ReceiveError, Receiver, SendError, Sender};
-use message::{Downstream, Message, MessageId, Received, Reply, Upstream};
+use link::{Link, ReceiveError, SendError};
 use store::StoreError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::commit;
-use super::inflight::InFlight;
+use super::exchange::Violation;
+use crate::metamanager::Outbox;
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
-use crate::metamanager::outbox::{Outbox, Waiting};
 
 /// Silent heartbeats after which the link counts as dead: a ping goes with each and its answer is a sign of life.
 const SILENT_HEARTBEATS: u32 = 2;
-
-/// Objects kept while the commit queue is full. A cloud that sends more without acknowledgements breaks the protocol.
-const MAX_PENDING: usize = 4096;
 
 /// Rows whose removal may wait for the disk.
 const DONE_QUEUE: usize = 256;
@@ -31,223 +28,42 @@ pub(super) enum End {
     Silent(Duration),
     #[error("stopping")]
     Stopped,
-    #[error("the cloud sent {MAX_PENDING} objects without waiting for acknowledgements")]
-    Flooded,
-    #[error("reading the outbox")]
-    Outbox(#[source] StoreError),
+    #[error("the cloud sent {0} objects without waiting for acknowledgements")]
+    Flooded(usize),
+    #[error("reading the database")]
+    Store(#[source] StoreError),
+    #[error(transparent)]
+    Violation(#[from] Violation),
     #[error(transparent)]
     Receive(#[from] ReceiveError),
     #[error(transparent)]
     Send(#[from] SendError),
 }
 
-pub(super) struct Session {
-    sender: Sender,
-    receiver: Receiver,
-    heartbeat: Duration,
-    outbox: Outbox,
-    flight: InFlight,
-    /// Live requests by message id.
-    calls: HashMap<MessageId, oneshot::Sender<Reply>>,
-    /// Received objects the commit queue has no room for yet.
-    pending: VecDeque<Received>,
-    commits: mpsc::Sender<Received>,
-    acks: mpsc::Receiver<Message>,
-    done: mpsc::Sender<i64>,
+impl End {
+    /// How long the cloud asked this edge to stay away.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            End::Receive(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
-impl Session {
-    pub fn new(
-        sender: Sender,
-        receiver: Receiver,
-        heartbeat: Duration,
-        intake: &Intake,
-        outbox: &Outbox,
-    ) -> Session {
-        let (commits, inbox) = mpsc::channel(commit::QUEUE);
-        let (ack_sender, acks) = mpsc::channel(commit::QUEUE);
-        tokio::spawn(commit::run(intake.clone(), inbox, ack_sender));
-        let (done, finished) = mpsc::channel(DONE_QUEUE);
-        tokio::spawn(remove_done(outbox.clone(), finished));
-        Session {
-            sender,
-            receiver,
-            heartbeat,
-            outbox: outbox.clone(),
-            flight: InFlight::default(),
-            calls: HashMap::new(),
-            pending: VecDeque::new(),
-            commits,
-            acks,
-            done,
-        }
-    }
+/// What a session works with.
+pub(super) struct Session<'a> {
+    pub heartbeat: Duration,
+    pub intake: &'a Intake,
+    pub outbox: &'a Outbox,
+    pub calls: &'a mut mpsc::Receiver<Call>,
+    pub stop: CancellationToken,
+}
 
-    /// Pumps until the link ends. Live requests without an answer fail when this returns.
-    pub async fn run(mut self, calls: &mut mpsc::Receiver<Call>, stop: CancellationToken) -> End {
-        let end = match self.pump(calls, stop).await {
-            Ok(()) => End::Stopped,
-            Err(end) => end,
-        };
-        let reason = match &end {
-            End::Receive(ReceiveError::TooLarge) => CloseReason::TooLarge,
-            End::Receive(ReceiveError::NotAMessage(_)) => CloseReason::NotAMessage,
-            _ => CloseReason::Done,
-        };
-        self.sender.close(reason).await;
-        end
-    }
-
-    async fn pump(&mut self, calls: &mut mpsc::Receiver<Call>, stop: CancellationToken) -> Result<(), End> {
-        let mut heartbeat = tokio::time::interval(self.heartbeat);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let patience = self.heartbeat * SILENT_HEARTBEATS;
-        let mut heard = Instant::now();
-        self.send_waiting().await?;
-        let commits = self.commits.clone();
-        loop {
-            let retry = self.flight.next_deadline();
-            tokio::select! {
-                biased;
-                _ = stop.cancelled() => return Ok(()),
-                Some(ack) = self.acks.recv() => self.sender.send(&ack).await?,
-                permit = commits.reserve(), if !self.pending.is_empty() => {
-                    if let (Ok(permit), Some(received)) = (permit, self.pending.pop_front()) {
-                        permit.send(received);
-                    }
-                }
-                incoming = self.receiver.next() => {
-                    heard = Instant::now();
-                    if let Incoming::Message(message) = incoming? {
-                        self.take_in(*message).await?;
-                    }
-                }
-                _ = heartbeat.tick() => {
-                    if heard.elapsed() > patience {
-                        return Err(End::Silent(patience));
-                    }
-                    self.sender.send(&Upstream::Keepalive.to_message(daemon::clock::unix_ms())).await?;
-                    self.sender.ping().await?;
-                }
-                Some(call) = calls.recv() => self.send_call(call).await?,
-                _ = self.outbox.added(), if self.flight.room() > 0 => self.send_waiting().await?,
-                _ = sleep_until(retry) => self.send_again().await?,
-            }
-        }
-    }
-
-    async fn send_call(&mut self, call: Call) -> Result<(), End> {
-        let message = Upstream::Ask(call.request).to_message(daemon::clock::unix_ms());
-        // Callers that gave up have closed their end.
-        self.calls.retain(|_, answer| !answer.is_closed());
-        self.calls.insert(message.header.msg_id.clone(), call.answer);
-        Ok(self.sender.send(&message).await?)
-    }
-
-    async fn send_waiting(&mut self) -> Result<(), End> {
-        while self.flight.room() > 0 {
-            let rows = self.outbox.next(self.flight.cursor, self.flight.room()).await.map_err(End::Outbox)?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            for row in rows {
-                self.send_row(row).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn send_again(&mut self) -> Result<(), End> {
-        for seq in self.flight.due(Instant::now()) {
-            // The row may be gone or replaced by a newer one, which is sent in its own turn.
-            let rows = self.outbox.next(seq - 1, 1).await.map_err(End::Outbox)?;
-            if let Some(row) = rows.into_iter().find(|row| row.seq == seq) {
-                self.send_row(row).await?;
-            }
-        }
-        self.send_waiting().await
-    }
-
-    async fn send_row(&mut self, row: Waiting) -> Result<(), End> {
-        let Waiting { seq, message } = row;
-        self.sender.send(&message).await?;
-        self.flight.sent(message.header.msg_id.clone(), seq, Instant::now());
-        let answered = Upstream::parse(&message).is_ok_and(|upstream| upstream.is_answered());
-        if !answered {
-            self.finish(&message.header.msg_id).await;
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, id: &MessageId) {
-        if let Some(seq) = self.flight.done(id) {
-            // The receiving task ends only with this session.
-            let _ = self.done.send(seq).await;
-        }
-    }
-
-    async fn take_in(&mut self, message: Message) -> Result<(), End> {
-        let msg_id = message.header.msg_id.clone();
-        let received = match Received::parse(message) {
-            Ok(received) => received,
-            Err(error) => {
-                let error = super::describe(&error);
-                tracing::warn!(%msg_id, error, "unreadable message refused");
-                let complaint = Upstream::Complaint { of: msg_id, text: error };
-                return Ok(self.sender.send(&complaint.to_message(daemon::clock::unix_ms())).await?);
-            }
-        };
-        let ack = received.wants_ack().then(|| received.message.ack(daemon::clock::unix_ms()));
-        match received.body {
-            Downstream::Put { .. } | Downstream::Remove { .. } => {
-                if self.pending.len() >= MAX_PENDING {
-                    return Err(End::Flooded);
-                }
-                // Acknowledged by the commit task.
-                self.pending.push_back(received);
-                return Ok(());
-            }
-            Downstream::Reply { to, reply } => self.answered(&to, reply).await,
-            Downstream::Confirmed { to } => self.finish(&to).await,
-            // Membership follows from the device objects themselves.
-            Downstream::Membership(_) | Downstream::MembershipList(_) => {}
-            Downstream::Unsupported { route } => {
-                tracing::debug!(
-                    source = route.source,
-                    operation = route.operation,
-                    "message without a room dropped"
-                );
-            }
-        }
-        match ack {
-            Some(ack) => Ok(self.sender.send(&ack).await?),
-            None => Ok(()),
-        }
-    }
-
-    async fn answered(&mut self, to: &MessageId, reply: Reply) {
-        if let Some(call) = self.calls.remove(to) {
-            // The caller may have given up.
-            let _ = call.send(reply);
-            return;
-        }
-        match reply {
-            Reply::Refused(status) if status.is_retryable() => self.flight.postponed(to, Instant::now()),
-            Reply::Refused(status) => {
-                tracing::warn!(msg_id = %to, error = %status, "the cloud refused a message for good");
-                self.finish(to).await;
-                self.wake_outbox();
-            }
-            Reply::Done | Reply::Object(_) => {
-                self.finish(to).await;
-                self.wake_outbox();
-            }
-        }
-    }
-
-    /// An answer made room in the window; rows may be waiting for it.
-    fn wake_outbox(&self) {
-        self.outbox.wake();
+/// Pumps until the link ends. Live requests without an answer fail when this returns.
+pub(super) async fn run(link: Link, session: Session<'_>) -> End {
+    match link {
+        Link::KubeEdge(sender, receiver) => kubeedge::run(sender, receiver, session).await,
+        Link::Native(sender, receiver) => native::run(sender, receiver, session).await,
     }
 }
 

@@ -4,6 +4,7 @@ use message::ObjectKind;
 use store::StoreError;
 use tokio::sync::mpsc;
 
+use super::objects::Arrival;
 use super::{ObjectChange, Objects};
 
 /// Where committed changes go. Each room sees only its kinds; a module that is off has no outlet.
@@ -31,10 +32,11 @@ impl Intake {
         Intake { objects, outlets }
     }
 
-    /// Commits `changes` in one transaction and hands on those that changed something. After it returns, all of them
-    /// may be acknowledged.
-    pub async fn commit(&self, changes: Vec<ObjectChange>) -> Result<(), StoreError> {
-        for change in self.objects.apply(changes).await? {
+    /// Commits `arrivals` in one transaction and hands on those that changed something. After it returns, all of them
+    /// may be acknowledged but those whose places it gives back: their difference fits no stored text.
+    pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Vec<usize>, StoreError> {
+        let committed = self.objects.commit(arrivals).await?;
+        for change in committed.changed {
             let outlet = match change.key.kind {
                 ObjectKind::Pod | ObjectKind::ConfigMap | ObjectKind::Secret => &self.outlets.edged,
                 ObjectKind::Device | ObjectKind::DeviceModel => &self.outlets.devices,
@@ -45,20 +47,25 @@ impl Intake {
                 let _ = outlet.send(change).await;
             }
         }
-        Ok(())
+        Ok(committed.base_missing)
+    }
+
+    /// The objects it commits to.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metamanager::Change;
+    use crate::metamanager::objects::Body;
     use message::{Json, ObjectKey, ResourceVersion};
 
-    fn put(name: usize) -> ObjectChange {
+    fn put(name: usize) -> Arrival {
         let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, &name.to_string());
         let object = Json::from_text("{}".to_owned()).unwrap();
-        ObjectChange { key, change: Change::Put { version: ResourceVersion("1".to_owned()), object } }
+        Arrival { key, mark: 1, body: Body::Put { version: ResourceVersion("1".to_owned()), object } }
     }
 
     #[tokio::test]

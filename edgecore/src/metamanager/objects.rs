@@ -1,7 +1,9 @@
 //! The stored objects: table `meta`, keyed by wire resource.
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
-use store::rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use native::Digest;
+use native::frames::{Delta, Held, KindDigest};
+use store::rusqlite::{Connection, OptionalExtension, Row, params};
 use store::{Store, StoreError};
 
 /// What happened to one object.
@@ -17,6 +19,40 @@ pub enum Change {
     Put { version: ResourceVersion, object: Json },
     /// The object is gone; with a uid, only the object of that uid.
     Remove { uid: Option<String> },
+}
+
+/// A change as it came over the link.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub key: ObjectKey,
+    /// The sender's mark of the object's meaning; 0 if it has none.
+    pub mark: u64,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    Put {
+        version: ResourceVersion,
+        object: Json,
+    },
+    /// The difference to the stored text.
+    Differ {
+        version: ResourceVersion,
+        delta: Delta,
+    },
+    Remove {
+        uid: Option<String>,
+    },
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// Changes that changed something.
+    pub changed: Vec<ObjectChange>,
+    /// Places of the arrivals whose difference fits no stored text.
+    pub base_missing: Vec<usize>,
 }
 
 /// A stored object.
@@ -59,17 +95,30 @@ impl Objects {
     /// Applies changes in one transaction, in order. Returns those that changed something: an older or equal version
     /// of the same object, and the removal of another uid, change nothing.
     pub async fn apply(&self, changes: Vec<ObjectChange>) -> Result<Vec<ObjectChange>, StoreError> {
+        let arrivals = changes.into_iter().map(Arrival::from).collect();
+        Ok(self.commit(arrivals).await?.changed)
+    }
+
+    /// Like [`Objects::apply`], for what came over the link.
+    pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Committed, StoreError> {
+        self.store.write(move |tx| commit(tx, arrivals)).await
+    }
+
+    /// Identity of this database.
+    pub async fn store_id(&self) -> Result<String, StoreError> {
         self.store
-            .write(move |tx| {
-                let mut applied = Vec::with_capacity(changes.len());
-                for change in changes {
-                    if apply_one(tx, &change)? {
-                        applied.push(change);
-                    }
-                }
-                Ok(applied)
-            })
+            .read(|db| db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0)))
             .await
+    }
+
+    /// Digests of what is held of each synced kind.
+    pub async fn digests(&self) -> Result<Vec<KindDigest>, StoreError> {
+        self.store.read(digests).await
+    }
+
+    /// What is held of the named kinds.
+    pub async fn held(&self, kinds: Vec<String>) -> Result<Vec<Held>, StoreError> {
+        self.store.read(move |db| held(db, &kinds)).await
     }
 
     /// Stores a row that is this node's own (a cached token), replacing the last one.
@@ -153,33 +202,127 @@ fn uid_of(object: &Json) -> String {
     object.parse::<Object>().unwrap_or_default().metadata.uid
 }
 
-fn apply_one(tx: &Transaction<'_>, change: &ObjectChange) -> store::rusqlite::Result<bool> {
-    let path = change.key.to_string();
+/// The transaction of [`Objects::commit`].
+pub fn commit(tx: &Connection, arrivals: Vec<Arrival>) -> store::rusqlite::Result<Committed> {
+    let mut committed = Committed::default();
+    for (at, arrival) in arrivals.into_iter().enumerate() {
+        match commit_one(tx, arrival)? {
+            Outcome::Changed(change) => committed.changed.push(change),
+            Outcome::Unchanged => {}
+            Outcome::BaseMissing => committed.base_missing.push(at),
+        }
+    }
+    Ok(committed)
+}
+
+enum Outcome {
+    Changed(ObjectChange),
+    Unchanged,
+    BaseMissing,
+}
+
+fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outcome> {
+    let Arrival { key, mark, body } = arrival;
+    let path = key.to_string();
     let stored = tx
         .prepare_cached("SELECT key, value, uid, version FROM meta WHERE key = ?1")?
         .query_row([&path], read_row)
         .optional()?
         .flatten();
-    match &change.change {
-        Change::Put { version, object } => {
-            let uid = uid_of(object);
-            if stored.is_some_and(|stored| stored.uid == uid && !version.is_newer_than(&stored.version)) {
-                return Ok(false);
-            }
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO meta(key, type, value, uid, version) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![path, change.key.kind.as_str(), object.text(), uid, version.0])?;
-            Ok(true)
+    let (version, object) = match body {
+        Body::Put { version, object } => (version, object),
+        Body::Differ { version, delta } => {
+            let text = stored.as_ref().and_then(|stored| native::apply(stored.object.text(), &delta).ok());
+            let Some(object) = text.and_then(|text| Json::from_text(text).ok()) else {
+                return Ok(Outcome::BaseMissing);
+            };
+            (version, object)
         }
-        Change::Remove { uid } => {
-            let Some(stored) = stored else { return Ok(false) };
+        Body::Remove { uid } => {
+            let Some(stored) = stored else { return Ok(Outcome::Unchanged) };
             if uid.as_ref().is_some_and(|uid| *uid != stored.uid) {
-                return Ok(false);
+                return Ok(Outcome::Unchanged);
             }
             tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([path])?;
-            Ok(true)
+            return Ok(Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }));
         }
+    };
+    let uid = uid_of(&object);
+    if let Some(stored) = stored.filter(|stored| stored.uid == uid && !version.is_newer_than(&stored.version))
+    {
+        if stored.version == version {
+            // The same object from a sender that marks it.
+            tx.prepare_cached("UPDATE meta SET mark = ?2 WHERE key = ?1")?
+                .execute(params![path, mark as i64])?;
+        }
+        return Ok(Outcome::Unchanged);
+    }
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![path, key.kind.as_str(), object.text(), uid, version.0, mark as i64])?;
+    Ok(Outcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
+}
+
+/// Kinds the cloud keeps in step; other rows are this node's own or answers to its questions.
+pub const SYNCED: [ObjectKind; 6] = [
+    ObjectKind::Node,
+    ObjectKind::ConfigMap,
+    ObjectKind::Secret,
+    ObjectKind::Pod,
+    ObjectKind::Device,
+    ObjectKind::DeviceModel,
+];
+
+/// Rows kept by this node itself have no version.
+const HELD: &str = "SELECT key, uid, version, mark FROM meta WHERE type = ?1 AND version IS NOT NULL";
+
+fn rows_of(
+    db: &Connection,
+    kind: &str,
+    mut each: impl FnMut(String, String, String, u64),
+) -> store::rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(HELD)?;
+    let mut rows = statement.query([kind])?;
+    while let Some(row) = rows.next()? {
+        let uid: Option<String> = row.get(1)?;
+        let mark: Option<i64> = row.get(3)?;
+        each(row.get(0)?, uid.unwrap_or_default(), row.get(2)?, mark.unwrap_or_default() as u64);
+    }
+    Ok(())
+}
+
+/// Digests of what is held of each synced kind; kinds of which nothing is held are left out.
+pub fn digests(db: &Connection) -> store::rusqlite::Result<Vec<KindDigest>> {
+    let mut digests = Vec::new();
+    for kind in SYNCED {
+        let mut digest = Digest::default();
+        rows_of(db, kind.as_str(), |_, uid, _, mark| digest.add(&uid, mark))?;
+        if digest != Digest::default() {
+            digests.push(digest.of_kind(kind.as_str()));
+        }
+    }
+    Ok(digests)
+}
+
+/// What is held of the named kinds, if they are synced ones.
+pub fn held(db: &Connection, kinds: &[String]) -> store::rusqlite::Result<Vec<Held>> {
+    let mut held = Vec::new();
+    for kind in SYNCED.iter().filter(|kind| kinds.iter().any(|name| name == kind.as_str())) {
+        rows_of(db, kind.as_str(), |resource, uid, version, mark| {
+            held.push(Held { resource, uid, version, mark });
+        })?;
+    }
+    Ok(held)
+}
+
+impl From<ObjectChange> for Arrival {
+    fn from(change: ObjectChange) -> Arrival {
+        let body = match change.change {
+            Change::Put { version, object } => Body::Put { version, object },
+            Change::Remove { uid } => Body::Remove { uid },
+        };
+        Arrival { key: change.key, mark: 0, body }
     }
 }
 
@@ -214,5 +357,49 @@ mod tests {
         assert!(objects.apply(vec![remove("u")]).await.unwrap().is_empty());
         assert_eq!(objects.apply(vec![remove("other")]).await.unwrap().len(), 1);
         assert_eq!(version(&objects).await, None);
+    }
+
+    fn text(version: u32) -> String {
+        let filler: Vec<String> = (0..100).map(|n| format!("\"key-{n}\":\"{}\"", n * 7919)).collect();
+        format!("{{\"metadata\":{{\"uid\":\"u\"}},\"version\":{version},\"data\":{{{}}}}}", filler.join(","))
+    }
+
+    fn arrival(version: u32, body: Body) -> Arrival {
+        Arrival { key: ObjectKey::parse("default/configmap/a").unwrap(), mark: u64::from(version), body }
+    }
+
+    #[tokio::test]
+    async fn a_difference_is_applied_to_the_stored_text_and_refused_on_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+        let version = |n: u32| ResourceVersion(n.to_string());
+        let whole = Body::Put { version: version(1), object: Json::from_text(text(1)).unwrap() };
+        objects.commit(vec![arrival(1, whole)]).await.unwrap();
+        let differ = |from: u32, to: u32| {
+            let delta = native::difference(&text(from), &text(to)).unwrap();
+            arrival(to, Body::Differ { version: version(to), delta })
+        };
+        let done = objects.commit(vec![differ(1, 2), differ(1, 3), differ(2, 4)]).await.unwrap();
+        assert_eq!((done.changed.len(), done.base_missing), (2, vec![1]));
+        let stored = objects.get(&ObjectKey::parse("default/configmap/a").unwrap()).await.unwrap().unwrap();
+        assert_eq!(stored.object.text(), text(4));
+    }
+
+    #[tokio::test]
+    async fn the_inventory_names_synced_objects_and_nothing_the_node_keeps_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+        objects.keep("d/configmap/own".into(), "configmap", "x".into(), "{}".into()).await.unwrap();
+        assert!(objects.digests().await.unwrap().is_empty());
+        objects.apply(vec![put("u", "5")]).await.unwrap();
+        let before = objects.digests().await.unwrap();
+        let object = Json::from_text("{\"metadata\":{\"uid\":\"u\"}}".into()).unwrap();
+        let marked = Body::Put { version: ResourceVersion("5".into()), object };
+        assert!(objects.commit(vec![arrival(9, marked)]).await.unwrap().changed.is_empty());
+        assert_ne!(objects.digests().await.unwrap(), before);
+        let held = objects.held(vec!["configmap".into(), "outbox".into()]).await.unwrap();
+        assert_eq!(held.len(), 1);
+        assert_eq!((held[0].mark, held[0].version.as_str()), (9, "5"));
+        assert_eq!(objects.store_id().await.unwrap().len(), 24);
     }
 }

@@ -1,26 +1,72 @@
 //! The outbox: upstream messages that must reach the cloud, kept in SQLite until it answers them.
 //!
 //! ```text
-//! submit --commit--> row(seq) --next(after)--> EdgeHub sends it --answer--> done(seq) deletes it
+//! submit --commit--> row(seq) --next--> EdgeHub sends it --answer--> done(seq) deletes it
 //!                      ^ same merge key: the newer row replaces the older, under a new seq
 //! ```
 //!
-//! Bounded per stream: states hold one row per object, events and twin reports drop their oldest row past the limit.
+//! | stream | holds | order | when full |
+//! |---|---|---|---|
+//! | state | newest status of each object | newest replaces | its writers wait |
+//! | report | twins and device states | kept | oldest dropped, counted |
+//! | event | Kubernetes events | kept | oldest dropped, counted |
+//!
+//! States are sent before reports and events: a status must not wait behind an hour of telemetry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use message::{Message, Upstream};
-use store::rusqlite::{Transaction, params};
+use store::rusqlite::{Connection, OptionalExtension, Transaction, params};
 use store::{Store, StoreError};
 use tokio::sync::Notify;
+
+/// What happens to a message whose stream is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Its writer waits.
+    Block,
+    /// The oldest rows go, and are counted.
+    DropOldest,
+}
+
+/// Limit of one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Bytes of messages on disk.
+    pub bytes: i64,
+    pub policy: Policy,
+}
+
+/// Limits of all streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub states: Limit,
+    pub reports: Limit,
+    pub events: Limit,
+}
+
+const MIB: i64 = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            states: Limit { bytes: 16 * MIB, policy: Policy::Block },
+            reports: Limit { bytes: 64 * MIB, policy: Policy::DropOldest },
+            events: Limit { bytes: 2 * MIB, policy: Policy::DropOldest },
+        }
+    }
+}
 
 /// Handle of the outbox.
 #[derive(Clone)]
 pub struct Outbox {
     store: Store,
+    limits: Limits,
     /// Told after every commit that added a row.
     added: Arc<Notify>,
+    /// Told after every commit that removed rows.
+    removed: Arc<Notify>,
     /// Rows dropped because their stream was full, since start.
     dropped: Arc<AtomicU64>,
 }
@@ -32,30 +78,36 @@ pub struct Waiting {
     pub message: Message,
 }
 
+/// Places in the two queues: rows up to them were sent in this session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursors {
+    pub states: i64,
+    pub others: i64,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     #[error("storing an upstream message")]
     Store(#[source] StoreError),
 }
 
-/// Kubernetes events kept while the link is down; older ones are worth less than disk.
-const MAX_EVENTS: i64 = 1_000;
-/// Twin and state reports kept while the link is down.
-const MAX_REPORTS: i64 = 20_000;
-/// Requests about pods and the node: bounded by live objects, limited all the same.
-const MAX_STATES: i64 = 5_000;
+const STATE: &str = "state";
 
-fn stream(item: &Upstream) -> (&'static str, i64) {
+fn stream(item: &Upstream, limits: &Limits) -> (&'static str, Limit) {
     match item {
-        Upstream::Event { .. } => ("event", MAX_EVENTS),
-        Upstream::TwinReport { .. } | Upstream::DeviceState { .. } => ("report", MAX_REPORTS),
-        _ => ("state", MAX_STATES),
+        Upstream::Event { .. } => ("event", limits.events),
+        Upstream::TwinReport { .. } | Upstream::DeviceState { .. } => ("report", limits.reports),
+        _ => (STATE, limits.states),
     }
 }
 
 impl Outbox {
     pub fn new(store: Store) -> Outbox {
-        Outbox { store, added: Arc::new(Notify::new()), dropped: Arc::new(AtomicU64::new(0)) }
+        Outbox::with_limits(store, Limits::default())
+    }
+
+    pub fn with_limits(store: Store, limits: Limits) -> Outbox {
+        Outbox { store, limits, added: Arc::default(), removed: Arc::default(), dropped: Arc::default() }
     }
 
     /// Keeps a message until the cloud answers it. Returns once it is on disk. A state submitted again replaces the
@@ -69,7 +121,10 @@ impl Outbox {
     where
         F: FnOnce(&Transaction<'_>) -> store::rusqlite::Result<()> + Send + 'static,
     {
-        let (stream, limit) = stream(&item);
+        let (stream, limit) = stream(&item, &self.limits);
+        if limit.policy == Policy::Block {
+            self.room(stream, limit.bytes).await.map_err(SubmitError::Store)?;
+        }
         let merge_key = item.coalesce_key();
         let text = message::encode(&item.to_message(daemon::clock::unix_ms()));
         let (added, dropped) = (self.added.clone(), self.dropped.clone());
@@ -89,6 +144,17 @@ impl Outbox {
             .map_err(SubmitError::Store)
     }
 
+    /// Waits until the stream holds less than `limit` bytes.
+    async fn room(&self, stream: &'static str, limit: i64) -> Result<(), StoreError> {
+        loop {
+            let removed = self.removed.notified();
+            if self.store.read(move |db| bytes(db, stream)).await? < limit {
+                return Ok(());
+            }
+            removed.await;
+        }
+    }
+
     /// Makes [`Outbox::added`] return: room was made for rows that wait already.
     pub fn wake(&self) {
         self.added.notify_one();
@@ -99,36 +165,20 @@ impl Outbox {
         self.added.notified().await;
     }
 
-    /// Up to `limit` messages with a sequence above `after`, oldest first.
+    /// Up to `limit` messages with a sequence above `after`, oldest first, of all streams.
     pub async fn next(&self, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
-        self.store
-            .read(move |db| {
-                let mut statement = db
-                    .prepare_cached("SELECT seq, message FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
-                let rows = statement.query_map(params![after, limit as i64], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-                })?;
-                let mut waiting = Vec::new();
-                for row in rows {
-                    let (seq, text) = row?;
-                    match message::decode(text.as_bytes()) {
-                        Ok(message) => waiting.push(Waiting { seq, message }),
-                        Err(error) => tracing::error!(seq, error = %error, "unreadable outbox row skipped"),
-                    }
-                }
-                Ok(waiting)
-            })
-            .await
+        self.store.read(move |db| select(db, ALL, after, limit)).await
+    }
+
+    /// Up to `limit` messages beyond `after`: states first, then the others, each oldest first.
+    pub async fn next_of_both(&self, after: Cursors, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+        self.store.read(move |db| next(db, after, limit)).await
     }
 
     /// Removes messages the cloud has answered.
     pub async fn done(&self, seqs: Vec<i64>) -> Result<(), StoreError> {
-        self.store
-            .write(move |tx| {
-                let mut statement = tx.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?;
-                seqs.iter().try_for_each(|seq| statement.execute([seq]).map(|_| ()))
-            })
-            .await
+        let removed = self.removed.clone();
+        self.store.write_then(move |tx| remove(tx, &seqs), move |_| removed.notify_waiters()).await
     }
 
     /// Messages dropped because their stream was full, since start.
@@ -137,23 +187,77 @@ impl Outbox {
     }
 }
 
-/// Returns how many rows were dropped to make room.
-fn insert(
-    tx: &Transaction<'_>,
+/// Bytes a stream holds.
+fn bytes(db: &Connection, stream: &str) -> store::rusqlite::Result<i64> {
+    let found = db
+        .prepare_cached("SELECT bytes FROM outbox_bytes WHERE stream = ?1")?
+        .query_row([stream], |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+const ALL: &str = "SELECT seq, message FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const STATES: &str =
+    "SELECT seq, message FROM outbox WHERE stream = 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
+const OTHERS: &str =
+    "SELECT seq, message FROM outbox WHERE stream <> 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
+
+/// The query of [`Outbox::next_of_both`].
+pub fn next(db: &Connection, after: Cursors, limit: usize) -> store::rusqlite::Result<Vec<Waiting>> {
+    let mut waiting = select(db, STATES, after.states, limit)?;
+    let left = limit - waiting.len().min(limit);
+    waiting.extend(select(db, OTHERS, after.others, left)?);
+    Ok(waiting)
+}
+
+fn select(db: &Connection, sql: &str, after: i64, limit: usize) -> store::rusqlite::Result<Vec<Waiting>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![after, limit as i64], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut waiting = Vec::new();
+    for row in rows {
+        let (seq, text) = row?;
+        match message::decode(text.as_bytes()) {
+            Ok(message) => waiting.push(Waiting { seq, message }),
+            Err(error) => tracing::error!(seq, error = %error, "unreadable outbox row skipped"),
+        }
+    }
+    Ok(waiting)
+}
+
+/// The statements of [`Outbox::done`].
+pub fn remove(db: &Connection, seqs: &[i64]) -> store::rusqlite::Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?;
+    seqs.iter().try_for_each(|seq| statement.execute([seq]).map(|_| ()))
+}
+
+/// The statements of [`Outbox::submit`]. Returns how many rows were dropped to make room.
+pub fn insert(
+    db: &Connection,
     stream: &str,
-    limit: i64,
+    limit: Limit,
     merge_key: Option<String>,
     text: &str,
 ) -> store::rusqlite::Result<u64> {
-    tx.prepare_cached("INSERT OR REPLACE INTO outbox(stream, merge_key, message) VALUES (?1, ?2, ?3)")?
+    if let Some(key) = &merge_key {
+        // Not INSERT OR REPLACE: its deletions are not counted.
+        db.prepare_cached("DELETE FROM outbox WHERE merge_key = ?1")?.execute([key])?;
+    }
+    db.prepare_cached("INSERT INTO outbox(stream, merge_key, message) VALUES (?1, ?2, ?3)")?
         .execute(params![stream, merge_key, text])?;
-    let over = tx
-        .prepare_cached(
-            "DELETE FROM outbox WHERE stream = ?1 AND seq <= (SELECT seq FROM outbox WHERE stream = ?1
-             ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-        )?
-        .execute(params![stream, limit])?;
-    Ok(over as u64)
+    if limit.policy == Policy::Block {
+        return Ok(0);
+    }
+    let mut dropped = 0;
+    while bytes(db, stream)? > limit.bytes {
+        let oldest = "DELETE FROM outbox WHERE seq = (SELECT min(seq) FROM outbox WHERE stream = ?1)";
+        if db.prepare_cached(oldest)?.execute([stream])? == 0 {
+            break;
+        }
+        dropped += 1;
+    }
+    Ok(dropped)
 }
 
 #[cfg(test)]
@@ -188,21 +292,60 @@ mod tests {
         assert!(left[0].seq > sent[0].seq);
     }
 
+    fn event(n: usize) -> Upstream {
+        Upstream::Event {
+            namespace: "d".into(),
+            name: n.to_string(),
+            verb: Verb::Create,
+            object: Json::string(&"x".repeat(1000)),
+        }
+    }
+
     #[tokio::test]
     async fn events_past_the_limit_push_out_the_oldest_and_are_counted() {
-        let (_folder, outbox) = outbox();
-        for n in 0..(MAX_EVENTS + 3) {
-            let event = Upstream::Event {
-                namespace: "d".into(),
-                name: n.to_string(),
-                verb: Verb::Create,
-                object: Json::null(),
-            };
-            outbox.submit(event).await.unwrap();
+        let (_folder, mut outbox) = outbox();
+        outbox.limits.events.bytes = 12_000;
+        for n in 0..12 {
+            outbox.submit(event(n)).await.unwrap();
         }
-        let left = outbox.next(0, 5_000).await.unwrap();
-        assert_eq!(left.len() as i64, MAX_EVENTS);
-        assert_eq!(left[0].message.route.resource, "d/event/3");
-        assert_eq!(outbox.dropped(), 3);
+        let left = outbox.next(0, 100).await.unwrap();
+        assert_eq!(outbox.dropped() as usize, 12 - left.len());
+        assert!((8..12).contains(&left.len()), "{}", left.len());
+        assert_eq!(left.last().unwrap().message.route.resource, "d/event/11");
+    }
+
+    #[tokio::test]
+    async fn a_full_stream_of_states_makes_its_writers_wait_for_room() {
+        let (_folder, mut outbox) = outbox();
+        outbox.limits.states.bytes = 1;
+        outbox.submit(status("1")).await.unwrap();
+        let second = Upstream::Ask(Request::PatchPodStatus {
+            namespace: "d".into(),
+            name: "other".into(),
+            patch: "{}".into(),
+        });
+        let waiting = tokio::spawn({
+            let outbox = outbox.clone();
+            async move { outbox.submit(second).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let first = outbox.next(0, 1).await.unwrap()[0].seq;
+        outbox.done(vec![first]).await.unwrap();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(outbox.next(0, 10).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn states_go_before_reports_and_events_that_came_earlier() {
+        let (_folder, outbox) = outbox();
+        outbox.submit(event(1)).await.unwrap();
+        outbox.submit(event(2)).await.unwrap();
+        outbox.submit(status("1")).await.unwrap();
+        let seqs = |waiting: Vec<Waiting>| waiting.iter().map(|row| row.seq).collect::<Vec<_>>();
+        let all = outbox.next_of_both(Cursors::default(), 2).await.unwrap();
+        assert_eq!(seqs(all), [3, 1]);
+        let rest = outbox.next_of_both(Cursors { states: 3, others: 1 }, 10).await.unwrap();
+        assert_eq!(seqs(rest), [2]);
     }
 }

@@ -177,7 +177,7 @@ impl Queries {
         match self.cloud.call(request).await {
             Ok(Reply::Object(object)) => Ok(object),
             Ok(Reply::Refused(source)) => Err(QueryError::Refused { path: path.to_owned(), source }),
-            Ok(Reply::Done) => Err(QueryError::Unreadable { path: path.to_owned() }),
+            Ok(Reply::Done | Reply::Text(_)) => Err(QueryError::Unreadable { path: path.to_owned() }),
             Err(source) => Err(QueryError::Unreachable { path: path.to_owned(), source }),
         }
     }

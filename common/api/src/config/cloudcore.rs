@@ -94,8 +94,11 @@ pub struct CloudHub {
     /// Hours.
     pub token_refresh_duration: u32,
     pub websocket: Listener,
+    /// The native dialect over QUIC.
+    pub quic: Listener,
     pub https: Listener,
     pub authorization: Authorization,
+    pub limits: Limits,
 }
 
 impl Default for CloudHub {
@@ -113,8 +116,35 @@ impl Default for CloudHub {
             edge_cert_signing_duration: 365,
             token_refresh_duration: 12,
             websocket: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
+            quic: Listener { enable: false, address: "0.0.0.0".to_owned(), port: 10001 },
             https: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10002 },
             authorization: Authorization::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Ours: what nodes may cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Limits {
+    /// Sessions that may start per second; nodes beyond it are told when to come back.
+    pub sessions_per_second: u32,
+    /// Sessions that may start at once.
+    pub sessions_at_once: u32,
+    /// Largest message read from a node, in bytes.
+    pub message_bytes: u32,
+    /// Bytes of large messages that are received at once, over all nodes.
+    pub receive_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions_per_second: 500,
+            sessions_at_once: 1000,
+            message_bytes: 8 * 1024 * 1024,
+            receive_bytes: 24 * 1024 * 1024,
         }
     }
 }

@@ -125,6 +125,10 @@ pub struct EdgeHub {
     pub tls_cert_file: String,
     pub tls_private_key_file: String,
     pub websocket: WebSocket,
+    /// The native dialect over QUIC; tried before WebSocket where both are on.
+    pub quic: Quic,
+    /// Ours. `auto`: the native dialect where the cloud knows it; `kubeedge`: KubeEdge's only.
+    pub dialect: String,
     pub http_server: String,
     /// Join token; blanked in the file once the certificate is there.
     pub token: String,
@@ -142,6 +146,8 @@ impl Default for EdgeHub {
             tls_cert_file: "/etc/kubeedge/certs/server.crt".to_owned(),
             tls_private_key_file: "/etc/kubeedge/certs/server.key".to_owned(),
             websocket: WebSocket::default(),
+            quic: Quic::default(),
+            dialect: "auto".to_owned(),
             http_server: "https://127.0.0.1:10002".to_owned(),
             token: String::new(),
             token_file: "/etc/kubeedge/bootstrap-edgecore.conf".to_owned(),
@@ -201,5 +207,19 @@ pub struct DeviceTwin {
 impl Default for DeviceTwin {
     fn default() -> Self {
         DeviceTwin { enable: true, dmi_sock_path: "/etc/kubeedge/".to_owned() }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Quic {
+    pub enable: bool,
+    /// `host:port`.
+    pub server: String,
+}
+
+impl Default for Quic {
+    fn default() -> Self {
+        Quic { enable: false, server: "127.0.0.1:10001".to_owned() }
     }
 }

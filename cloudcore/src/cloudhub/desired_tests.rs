@@ -1,0 +1,194 @@
+use super::*;
+
+const WIDE: Window = Window { messages: 32, bytes: usize::MAX };
+
+fn wanted(path: &str, uid: &str, version: &str) -> Wanted {
+    Wanted {
+        key: ObjectKey::parse(path).unwrap(),
+        uid: uid.into(),
+        version: ResourceVersion(version.into()),
+        mark: version.parse().unwrap(),
+        object: Json::string(version),
+    }
+}
+
+fn text(body: &Downstream) -> String {
+    match body {
+        Downstream::Put { key, version, first, .. } => {
+            format!("{} {key}@{}", if *first { "insert" } else { "update" }, version.0)
+        }
+        Downstream::Remove { key, .. } => format!("delete {key}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn next(desired: &mut Desired) -> (Ticket, String) {
+    match desired.next(WIDE, Instant::now()) {
+        Some(outgoing) => (outgoing.ticket, text(&outgoing.body)),
+        None => (0, "nothing".into()),
+    }
+}
+
+fn version(settled: Option<Settled>) -> Option<String> {
+    settled.unwrap().version.map(|version| version.0)
+}
+
+#[test]
+fn only_the_newest_version_is_sent_and_configuration_goes_before_pods() {
+    let mut desired = Desired::default();
+    desired.put(wanted("d/pod/p", "p", "3"));
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    desired.put(wanted("d/configmap/c", "c", "2"));
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    assert_eq!(next(&mut desired).1, "insert d/configmap/c@2");
+    assert_eq!(next(&mut desired).1, "insert d/pod/p@3");
+    assert_eq!(next(&mut desired).1, "nothing");
+}
+
+#[test]
+fn a_change_during_flight_follows_the_acknowledgement_and_a_late_ack_moves_nothing_back() {
+    let mut desired = Desired::default();
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    let (first, _) = next(&mut desired);
+    desired.put(wanted("d/configmap/c", "c", "2"));
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(version(desired.acked(first)).as_deref(), Some("1"));
+    let (second, what) = next(&mut desired);
+    assert_eq!(what, "update d/configmap/c@2");
+    assert!(desired.acked(first).is_none());
+    assert_eq!(version(desired.acked(second)).as_deref(), Some("2"));
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert!(desired.is_settled());
+}
+
+#[test]
+fn a_removed_uid_stays_removed_and_a_new_uid_of_the_same_name_is_another_object() {
+    let mut desired = Desired::default();
+    desired.put(wanted("d/pod/p", "old", "1"));
+    let (ticket, _) = next(&mut desired);
+    desired.acked(ticket);
+    desired.remove(&ObjectKey::parse("d/pod/p").unwrap(), "old", Json::null(), false);
+    desired.put(wanted("d/pod/p", "old", "9"));
+    desired.put(wanted("d/pod/p", "new", "10"));
+    let (ticket, what) = next(&mut desired);
+    assert_eq!(what, "delete d/pod/p");
+    assert_eq!(next(&mut desired).1, "insert d/pod/p@10");
+    assert_eq!(version(desired.acked(ticket)), None);
+    assert!(!desired.entries.contains_key("old"));
+}
+
+#[test]
+fn a_withdrawn_object_comes_back_in_the_version_it_had() {
+    let mut desired = Desired::default();
+    desired.put(wanted("d/secret/s", "s", "4"));
+    let (ticket, _) = next(&mut desired);
+    desired.acked(ticket);
+    desired.remove(&ObjectKey::parse("d/secret/s").unwrap(), "s", Json::null(), true);
+    let (ticket, what) = next(&mut desired);
+    assert_eq!(what, "delete d/secret/s");
+    desired.put(wanted("d/secret/s", "s", "4"));
+    assert_eq!(version(desired.acked(ticket)), None);
+    assert_eq!(next(&mut desired).1, "update d/secret/s@4");
+}
+
+#[test]
+fn an_overdue_message_is_sent_again_under_its_ticket_with_the_newest_content() {
+    let mut desired = Desired::default();
+    let now = Instant::now();
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    let ticket = desired.next(WIDE, now).unwrap().ticket;
+    assert!(desired.overdue(now + Duration::from_secs(4)).is_empty());
+    desired.put(wanted("d/configmap/c", "c", "2"));
+    let again = desired.overdue(now + RESEND_AFTER);
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].0, ticket);
+    assert_eq!(text(&again[0].1), "insert d/configmap/c@2");
+    assert_eq!(version(desired.acked(ticket)).as_deref(), Some("2"));
+    assert_eq!(desired.next_deadline(), None);
+}
+
+#[test]
+fn what_is_recorded_as_acknowledged_is_not_sent_and_what_nobody_claims_is_unclaimed() {
+    let mut desired = Desired::default();
+    let record = |desired: &mut Desired, name: &str, version: &str| {
+        let key = ObjectKey::new(Some("d"), ObjectKind::Pod, name);
+        desired.recorded(key, name.into(), ResourceVersion(version.into()));
+    };
+    record(&mut desired, "gone", "3");
+    record(&mut desired, "same", "7");
+    record(&mut desired, "behind", "6");
+    desired.put(wanted("d/pod/same", "same", "7"));
+    desired.put(wanted("d/pod/behind", "behind", "7"));
+    assert_eq!(next(&mut desired).1, "update d/pod/behind@7");
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(desired.unclaimed(), [(ObjectKey::parse("d/pod/gone").unwrap(), "gone".to_owned())]);
+}
+
+#[test]
+fn the_window_bounds_messages_and_bytes_in_flight() {
+    let mut desired = Desired::default();
+    let now = Instant::now();
+    for n in 0..10 {
+        desired.put(wanted("d/configmap/c", &n.to_string(), "1"));
+    }
+    let narrow = Window { messages: 4, bytes: usize::MAX };
+    let first = desired.next(narrow, now).unwrap().ticket;
+    assert_eq!((0..10).filter(|_| desired.next(narrow, now).is_some()).count(), 3);
+    desired.acked(first);
+    assert!(desired.next(narrow, now).is_some());
+    assert!(desired.next(Window { messages: 10, bytes: 1 }, now).is_none());
+    desired.acked_through(Ticket::MAX);
+    assert!(desired.next(Window { messages: 10, bytes: 1 }, now).is_some());
+}
+
+#[test]
+fn an_update_that_changes_nothing_the_node_reacts_to_is_not_sent() {
+    let mut desired = Desired::default();
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    let (ticket, _) = next(&mut desired);
+    desired.acked(ticket);
+    desired.put(Wanted { mark: 1, ..wanted("d/configmap/c", "c", "2") });
+    assert_eq!(next(&mut desired).1, "nothing");
+}
+
+#[test]
+fn what_an_inventory_shows_is_settled_sent_or_left_over() {
+    let mut desired = Desired::default();
+    desired.keep_texts();
+    for (name, version) in [("same", "4"), ("behind", "5"), ("new", "6")] {
+        desired.put(wanted(&format!("d/pod/{name}"), name, version));
+    }
+    desired.put(wanted("d/secret/s", "s", "9"));
+    let mut secrets = Digest::default();
+    secrets.add("s", 9);
+    let theirs = [secrets.of_kind("secret"), Digest { count: 3, sum: 1 }.of_kind("pod")];
+    assert_eq!(desired.compare(&theirs), ["pod"]);
+    for (name, mark) in [("same", 4), ("behind", 1), ("gone", 2)] {
+        let held = Held { uid: name.into(), mark, ..Held::default() };
+        desired.held(&held, ObjectKey::new(Some("d"), ObjectKind::Pod, name));
+    }
+    let mut sent = vec![next(&mut desired).1, next(&mut desired).1];
+    sent.sort();
+    assert_eq!(sent, ["insert d/pod/new@6", "update d/pod/behind@5"]);
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(desired.unclaimed()[0].1, "gone");
+    // What was settled by comparison is the base of the next difference.
+    desired.put(wanted("d/secret/s", "s", "10"));
+    let outgoing = desired.next(WIDE, Instant::now()).unwrap();
+    assert_eq!(outgoing.base.unwrap().text(), "\"9\"");
+}
+
+#[test]
+fn a_sending_the_node_could_not_take_is_sent_again_whole() {
+    let mut desired = Desired::default();
+    desired.keep_texts();
+    desired.put(wanted("d/configmap/c", "c", "1"));
+    let (ticket, _) = next(&mut desired);
+    desired.acked(ticket);
+    desired.put(wanted("d/configmap/c", "c", "2"));
+    let outgoing = desired.next(WIDE, Instant::now()).unwrap();
+    assert!(outgoing.base.is_some());
+    desired.failed(outgoing.ticket);
+    let outgoing = desired.next(WIDE, Instant::now()).unwrap();
+    assert!(outgoing.base.is_none());
+}

@@ -1,0 +1,161 @@
+//! Connections that are not sessions yet.
+//!
+//! They cost memory and time before anyone knows who they are, so both are bounded: no TLS state before the peer's
+//! first byte, the oldest gives way when there are too many, and the arithmetic runs on a thread of low priority, so
+//! that ten thousand nodes that come back at once do not delay the sessions that are up.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+/// Peers that have connected and said nothing; each costs a socket.
+const SILENT: usize = 8192;
+/// Peers in the middle of TLS or the upgrade; each costs about 20 KiB.
+const TALKING: usize = 1024;
+/// Time a peer has for its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// How much nicer than the sessions the handshake threads are.
+const NICE: i32 = 10;
+
+/// A limited number of places; the oldest loses its own to a newcomer.
+#[derive(Clone)]
+struct Places {
+    limit: usize,
+    taken: Arc<Mutex<(u64, BTreeMap<u64, CancellationToken>)>>,
+}
+
+struct Place {
+    places: Places,
+    number: u64,
+    lost: CancellationToken,
+}
+
+impl Places {
+    fn new(limit: usize) -> Places {
+        Places { limit, taken: Arc::default() }
+    }
+
+    fn take(&self) -> Place {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = CancellationToken::new();
+        taken.0 += 1;
+        let number = taken.0;
+        taken.1.insert(number, lost.clone());
+        if taken.1.len() > self.limit
+            && let Some((_, oldest)) = taken.1.pop_first()
+        {
+            oldest.cancel();
+        }
+        Place { places: self.clone(), number, lost }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.1.remove(&self.number);
+    }
+}
+
+/// Where handshakes run.
+pub struct Handshakes {
+    silent: Places,
+    talking: Places,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Handshakes {
+    pub fn build() -> std::io::Result<Handshakes> {
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("handshakes")
+            .on_thread_start(|| {
+                // Less priority is a courtesy: without it everything works as well.
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            })
+            .enable_time()
+            .build()?;
+        Ok(Handshakes { silent: Places::new(SILENT), talking: Places::new(TALKING), runtime: Some(runtime) })
+    }
+
+    /// Waits for the peer's first byte, then runs `handshake` on the handshake threads. `None` if the peer stays
+    /// silent or gives way to newer ones.
+    pub async fn run<T, F>(&self, tcp: TcpStream, handshake: impl FnOnce(TcpStream) -> F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let place = self.silent.take();
+        let spoke = tokio::select! {
+            biased;
+            _ = place.lost.cancelled() => false,
+            readable = tokio::time::timeout(FIRST_BYTE, tcp.readable()) => matches!(readable, Ok(Ok(()))),
+        };
+        drop(place);
+        if !spoke {
+            return None;
+        }
+        self.talk(handshake(tcp)).await
+    }
+
+    /// Runs a handshake whose peer has spoken.
+    pub async fn talk<T, F>(&self, handshake: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let place = self.talking.take();
+        let runtime = self.runtime.as_ref()?;
+        let task = runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = place.lost.cancelled() => None,
+                result = handshake => Some(result),
+            }
+        });
+        task.await.ok().flatten()
+    }
+}
+
+impl Drop for Handshakes {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where it would block another.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_gives_way_to_a_newcomer() {
+        let places = Places::new(2);
+        let (first, second) = (places.take(), places.take());
+        assert!(!first.lost.is_cancelled());
+        let third = places.take();
+        assert!(first.lost.is_cancelled() && !second.lost.is_cancelled() && !third.lost.is_cancelled());
+        drop(second);
+        let fourth = places.take();
+        assert!(!third.lost.is_cancelled() && !fourth.lost.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_handshake_starts_with_the_peers_first_byte() {
+        use tokio::io::AsyncWriteExt;
+        let handshakes = Handshakes::build().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        peer.write_all(b"x").await.unwrap();
+        let name = handshakes.run(tcp, |_tcp| async { std::thread::current().name().map(str::to_owned) });
+        assert_eq!(name.await.flatten().as_deref(), Some("handshakes"));
+    }
+}

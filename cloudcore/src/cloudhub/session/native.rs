@@ -1,0 +1,205 @@
+//! A session in the native dialect: the shell around [`Exchange`].
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use link::{FrameReceiver, FrameSender, IncomingFrame, Outlet};
+use message::{Message, NodeName, Upstream};
+use native::frames::frame::Body;
+use tokio::time::Instant;
+
+use super::super::exchange::{Effect, Exchange, Submitted, envelope};
+use super::super::upstream::{Outcome, UpstreamRoom};
+use super::super::{NodeSet, SessionHandle};
+use super::{CALLS, End, OUTGOING, REFUSED_PAUSE, RETRY, Session, leftover, sleep_until};
+use crate::devicecontroller::Stamp;
+
+/// Something under way that ended.
+enum Ended {
+    /// By its place among the rows of this session.
+    Row(u64),
+    Call(Option<Box<Message>>),
+    Leftovers,
+}
+
+type Running = FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>;
+
+struct Pump<'a> {
+    session: &'a Session,
+    set: &'a NodeSet,
+    exchange: Exchange,
+    outgoing: VecDeque<Body>,
+    running: Running,
+    calls: usize,
+    /// No objects are sent before.
+    paused: Option<Instant>,
+    silent_at: Instant,
+}
+
+pub(super) async fn run(
+    session: &Session,
+    set: &NodeSet,
+    sender: FrameSender,
+    receiver: FrameReceiver,
+) -> End {
+    set.quietly(|desired| desired.keep_texts());
+    session.subscribe(set);
+    let mut outlet = Outlet::new(sender);
+    let mut pump = Pump {
+        session,
+        set,
+        exchange: Exchange::new(session.handle.epoch),
+        outgoing: VecDeque::new(),
+        running: FuturesUnordered::new(),
+        calls: 0,
+        paused: None,
+        silent_at: Instant::now() + session.keepalive,
+    };
+    let end = pump.pump(&mut outlet, receiver).await;
+    drop(pump);
+    session.unsubscribe();
+    outlet.close(session.close_reason(&end)).await;
+    end
+}
+
+impl Pump<'_> {
+    async fn pump(&mut self, outlet: &mut Outlet<FrameSender>, mut receiver: FrameReceiver) -> End {
+        let ended = self.session.handle.ended.clone();
+        loop {
+            self.start_rows();
+            if outlet.is_idle()
+                && let Some(body) = self.next_frame()
+            {
+                outlet.send(body);
+            }
+            if self.set.is_node_deleted() {
+                return End::NodeDeleted;
+            }
+            let paused = self.paused.filter(|_| outlet.is_idle());
+            tokio::select! {
+                biased;
+                _ = ended.cancelled() => return End::Told,
+                written = outlet.finished() => if let Err(error) = written { return error.into() },
+                Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
+                incoming = receiver.next(), if self.calls < CALLS && self.outgoing.len() < OUTGOING => {
+                    match incoming {
+                        Err(error) => return error.into(),
+                        Ok(incoming) => if let Err(end) = self.on_incoming(incoming) { return end },
+                    }
+                }
+                _ = self.set.changed(), if outlet.is_idle() => {}
+                _ = sleep_until(paused) => self.paused = None,
+                _ = tokio::time::sleep_until(self.silent_at) => return End::Silent(self.patience()),
+            }
+        }
+    }
+
+    /// Status before bulk: answers and acknowledgements, then notices, then objects.
+    fn next_frame(&mut self) -> Option<Body> {
+        if let Some(body) = self.outgoing.pop_front() {
+            return Some(body);
+        }
+        if let Some(done) = self.exchange.done() {
+            return Some(done);
+        }
+        let now = daemon::clock::unix_ms();
+        for notice in self.set.take_notices() {
+            self.outgoing.push_back(Body::Notice(envelope(&notice.to_message(now))));
+        }
+        if let Some(body) = self.outgoing.pop_front() {
+            return Some(body);
+        }
+        if self.paused.is_some() {
+            return None;
+        }
+        self.set.quietly(|desired| self.exchange.objects(desired, Instant::now()))
+    }
+
+    fn start_rows(&mut self) {
+        while let Some((place, Submitted { seq, message })) = self.exchange.rows.start() {
+            let stamp = Stamp { store: self.exchange.store.clone(), seq };
+            let (room, handle) = (self.session.rooms.upstream.clone(), self.session.handle.clone());
+            self.running.push(Box::pin(async move {
+                carry_out_row(&room, &handle, &message, stamp).await;
+                Ended::Row(place)
+            }));
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: IncomingFrame) -> Result<(), End> {
+        self.silent_at = Instant::now() + self.patience();
+        let IncomingFrame::Frame(body) = incoming else { return Ok(()) };
+        let effects = self.set.quietly(|desired| self.exchange.on_frame(*body, desired))?;
+        for effect in effects {
+            match effect {
+                Effect::Send(body) => self.outgoing.push_back(body),
+                Effect::Answer(asked) => self.start_call(asked),
+                Effect::Compared => self.start_leftovers(),
+                Effect::Refused(error) => {
+                    tracing::warn!(node = %self.session.handle.node, error, "the node could not store an object");
+                    self.paused = Some(Instant::now() + REFUSED_PAUSE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_call(&mut self, asked: Box<Message>) {
+        self.calls += 1;
+        let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
+        self.running.push(Box::pin(async move { Ended::Call(answer(&room, &node, &asked).await) }));
+    }
+
+    fn start_leftovers(&mut self) {
+        if self.set.quietly(|desired| desired.unclaimed()).is_empty() {
+            return;
+        }
+        let cluster = self.session.rooms.upstream.cluster.clone();
+        let (node, set) = (self.session.handle.node.clone(), self.set.clone());
+        self.running.push(Box::pin(async move {
+            leftover::settle(cluster, node, set).await;
+            Ended::Leftovers
+        }));
+    }
+
+    fn on_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Row(place) => self.exchange.rows.finish(place),
+            Ended::Call(answer) => {
+                self.calls -= 1;
+                self.outgoing.extend(answer.map(|answer| Body::Answer(envelope(&answer))));
+            }
+            Ended::Leftovers => {}
+        }
+    }
+
+    /// The longer of the configured limit and two of the node's own heartbeats.
+    fn patience(&self) -> std::time::Duration {
+        let heartbeats = std::time::Duration::from_secs(u64::from(self.exchange.heartbeat.min(3600)) * 2);
+        self.session.keepalive.max(heartbeats)
+    }
+}
+
+/// Tries until it is done for good: rows of one key keep their order.
+async fn carry_out_row(room: &UpstreamRoom, handle: &SessionHandle, asked: &Message, stamp: Stamp) {
+    let Ok(upstream) = Upstream::parse(asked) else {
+        let resource = asked.route.resource.chars().take(128).collect::<String>();
+        tracing::warn!(node = %handle.node, resource, "unreadable message dropped");
+        return;
+    };
+    let mut wait = RETRY.0;
+    while let Outcome::Later(_) = room.carry_out(&handle.node, asked, &upstream, Some(&stamp)).await {
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+async fn answer(room: &UpstreamRoom, node: &NodeName, asked: &Message) -> Option<Box<Message>> {
+    let upstream = Upstream::parse(asked).ok()?;
+    match room.carry_out(node, asked, &upstream, None).await {
+        Outcome::Done(answer) | Outcome::Later(answer) => answer,
+    }
+}
