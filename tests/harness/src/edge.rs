@@ -31,6 +31,19 @@ impl Edge {
         link: SocketAddr,
         runtime: Option<&Path>,
     ) -> Result<Edge> {
+        Edge::join_with(programs, cloud, node, root, link, runtime, &[])
+    }
+
+    /// Like [`Edge::join`], with more settings (`key.path=value`).
+    pub fn join_with(
+        programs: &Programs,
+        cloud: &Cloud,
+        node: &str,
+        root: &Path,
+        link: SocketAddr,
+        runtime: Option<&Path>,
+        settings: &[&str],
+    ) -> Result<Edge> {
         let mqtt_port = ports::free()?;
         let edge =
             Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
@@ -48,6 +61,7 @@ impl Edge {
         if let Some(runtime) = &runtime {
             arguments.extend(["-p", runtime]);
         }
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         programs.keadm(&arguments)?;
         Ok(edge)
     }

@@ -51,7 +51,17 @@ pub struct Running {
 
 impl Site {
     /// Starts everything; `say` is told each step. With `pods` there is a container runtime.
-    pub fn start(programs: &Programs, pods: bool, mut say: impl FnMut(&str)) -> Result<Site> {
+    pub fn start(programs: &Programs, pods: bool, say: impl FnMut(&str)) -> Result<Site> {
+        Site::start_with(programs, pods, &[], say)
+    }
+
+    /// Like [`Site::start`], with settings of EdgeCore (`key.path=value`).
+    pub fn start_with(
+        programs: &Programs,
+        pods: bool,
+        edge: &[&str],
+        mut say: impl FnMut(&str),
+    ) -> Result<Site> {
         let scratch =
             tempfile::Builder::new().prefix("causeway-").tempdir().context("making a scratch folder")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -68,7 +78,8 @@ impl Site {
         say(&format!("keadm join: EdgeCore as node {NODE}"));
         let endpoint = containerd.as_ref().map(|containerd| containerd.socket());
         let socket = endpoint.as_ref().map(|endpoint| Path::new(endpoint.trim_start_matches("unix://")));
-        let edge = Edge::join(programs, &cloud, NODE, &scratch.path().join("edge"), relay.address(), socket)?;
+        let root = scratch.path().join("edge");
+        let edge = Edge::join_with(programs, &cloud, NODE, &root, relay.address(), socket, edge)?;
         let programs = programs.clone();
         Ok(Site { thermometer: None, edge, relay, containerd, cloud, programs, runtime, scratch })
     }
