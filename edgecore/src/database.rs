@@ -29,6 +29,7 @@ CREATE INDEX outbox_stream ON outbox(stream, seq);
 /// Marks of the native dialect, the identity of this database, and the bytes each stream of the outbox holds.
 const NATIVE: &str = "
 ALTER TABLE meta ADD COLUMN mark INTEGER;
+CREATE TABLE removed (seq INTEGER PRIMARY KEY AUTOINCREMENT, uid TEXT NOT NULL UNIQUE, version TEXT NOT NULL) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 INSERT INTO facts VALUES ('store', lower(hex(randomblob(12))));
 CREATE TABLE outbox_bytes (stream TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
@@ -44,6 +45,11 @@ END;
 
 const OPTIONS: Options =
     Options { migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE], cache_kib: 1024, readers: 2 };
+
+/// The scripts that make the tables, in order.
+pub fn schema() -> &'static [&'static str] {
+    OPTIONS.migrations
+}
 
 /// Opens or creates the database.
 pub fn open(path: &Path) -> Result<Store, OpenError> {

@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mapper-virtual", 3),
     ("harness", 3),
     ("interop", 3),
+    ("simulation", 3),
     ("e2e", 4),
     ("xtask", 4),
 ];

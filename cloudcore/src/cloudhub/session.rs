@@ -4,7 +4,7 @@
 //! None of them waits for another, and no session waits for another node.
 
 mod kubeedge;
-mod leftover;
+pub mod leftover;
 mod native;
 
 use std::time::Duration;

@@ -48,6 +48,11 @@ impl Devices {
         self.lock().inventory.get(namespace, name).map(|known| known.device.spec.node_name.clone())
     }
 
+    /// The mark of a device or model as this replica saw it last.
+    pub fn mark_of(&self, key: &message::ObjectKey) -> Option<u64> {
+        self.lock().inventory.mark_of(key)
+    }
+
     pub(super) fn device(&self, namespace: &str, name: &str) -> Option<DeviceRef> {
         self.lock().inventory.get(namespace, name).map(|known| DeviceRef {
             namespace: namespace.to_owned(),

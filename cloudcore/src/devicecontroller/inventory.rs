@@ -45,6 +45,12 @@ pub(super) struct Inventory {
 }
 
 impl Inventory {
+    /// The mark of a device or model as it was seen last.
+    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+        let device = self.devices.get(key).map(|known| &known.wanted);
+        device.or_else(|| self.models.get(key)).map(|wanted| wanted.mark)
+    }
+
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Known> {
         self.devices.get(&ObjectKey::new(Some(namespace), ObjectKind::Device, name))
     }

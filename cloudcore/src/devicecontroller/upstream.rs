@@ -74,7 +74,8 @@ impl Stamp {
         Some(Stamp { store: store.to_owned(), seq: seq.parse().ok()? })
     }
 
-    fn is_covered_by(&self, written: Option<&Stamp>) -> bool {
+    /// True if `written`, the stamp of the last report written, says that this one was written before.
+    pub fn is_covered_by(&self, written: Option<&Stamp>) -> bool {
         written.is_some_and(|written| written.store == self.store && written.seq >= self.seq)
     }
 }

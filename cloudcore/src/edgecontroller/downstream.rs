@@ -35,6 +35,11 @@ impl Downstream {
         work(&self.lock().placement)
     }
 
+    /// The mark of an object as this replica saw it last.
+    pub fn mark_of(&self, key: &message::ObjectKey) -> Option<u64> {
+        self.read(|placement| placement.mark_of(key))
+    }
+
     /// Fills the set of a new session and keeps it filled until `unsubscribe` with the same epoch.
     pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
         let mut state = self.lock();

@@ -75,6 +75,12 @@ impl Placement {
         set
     }
 
+    /// The mark of an object as it was seen last, wherever it belongs.
+    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+        let pod = self.pods.get(key).map(|pod| &pod.wanted);
+        pod.or_else(|| self.objects.get(key)).map(|wanted| wanted.mark)
+    }
+
     /// True if a pod of `node` refers to the config map or secret.
     pub fn may_read(&self, node: &str, key: &ObjectKey) -> bool {
         self.referrers.get(key).is_some_and(|nodes| nodes.contains_key(node))

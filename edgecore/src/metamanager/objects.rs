@@ -244,6 +244,7 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
                 return Ok(Outcome::Unchanged);
             }
             tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([path])?;
+            remember_removed(tx, &stored)?;
             return Ok(Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }));
         }
     };
@@ -257,11 +258,35 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
         }
         return Ok(Outcome::Unchanged);
     }
+    if removed_later(tx, &uid, &version)? {
+        return Ok(Outcome::Unchanged);
+    }
     tx.prepare_cached(
         "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![path, key.kind.as_str(), object.text(), uid, version.0, mark as i64])?;
     Ok(Outcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
+}
+
+/// Removed objects whose version is remembered.
+const REMEMBERED: i64 = 1000;
+
+/// A replica of the cloud that lives in the past may take an object away and bring it again, older than it was.
+fn remember_removed(tx: &Connection, stored: &StoredObject) -> store::rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO removed(uid, version) VALUES (?1, ?2)")?
+        .execute(params![stored.uid, stored.version.0])?;
+    tx.prepare_cached("DELETE FROM removed WHERE seq <= (SELECT max(seq) FROM removed) - ?1")?
+        .execute([REMEMBERED])?;
+    Ok(())
+}
+
+/// True if the object was removed in a newer version than this.
+fn removed_later(tx: &Connection, uid: &str, version: &ResourceVersion) -> store::rusqlite::Result<bool> {
+    let removed: Option<String> = tx
+        .prepare_cached("SELECT version FROM removed WHERE uid = ?1")?
+        .query_row([uid], |row| row.get(0))
+        .optional()?;
+    Ok(removed.is_some_and(|removed| ResourceVersion(removed).is_newer_than(version)))
 }
 
 /// Kinds the cloud keeps in step; other rows are this node's own or answers to its questions.
@@ -357,6 +382,16 @@ mod tests {
         assert!(objects.apply(vec![remove("u")]).await.unwrap().is_empty());
         assert_eq!(objects.apply(vec![remove("other")]).await.unwrap().len(), 1);
         assert_eq!(version(&objects).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_does_not_come_back_older() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+        objects.apply(vec![put("u", "39"), remove("u"), put("u", "28")]).await.unwrap();
+        assert_eq!(version(&objects).await, None);
+        objects.apply(vec![put("u", "39")]).await.unwrap();
+        assert_eq!(version(&objects).await.as_deref(), Some("39"));
     }
 
     fn text(version: u32) -> String {

@@ -8,75 +8,123 @@ use std::time::Duration;
 use message::{Json, NodeName, ObjectKey, ObjectKind};
 use serde_json::{Value, json};
 
-use super::super::NodeSet;
-use crate::kubernetes::{Cluster, path_of};
+use super::super::{Desired, NodeSet};
+use super::Rooms;
+use crate::kubernetes::path_of;
 
 /// Pause before looking again while this replica's watches lag behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the API server says of a leftover.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
     Gone,
-    /// A pod of this node that this replica has not seen yet.
-    UnseenPod,
+    /// This replica has not seen it yet as it is: a pod of this node, or a newer state of something else.
+    Unseen,
     /// It exists, but not for this node.
     Elsewhere,
     Unknown,
 }
 
+/// What follows from one look at all leftovers.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// To be removed; true for what still exists and may be wanted again.
+    pub remove: Vec<(ObjectKey, String, bool)>,
+    /// Something is not known here that the API server knows: look again.
+    pub behind: bool,
+}
+
+/// Decides what goes. A single thing unseen shows that this replica is behind, and then nothing goes that exists: a pod
+/// that is not known here yet may need it.
+pub fn judge(looked: Vec<(ObjectKey, String, Found)>) -> Judgement {
+    let lags = |found: Found| matches!(found, Found::Unseen | Found::Unknown);
+    let behind = looked.iter().any(|(_, _, found)| lags(*found));
+    let goes = |found| found == Found::Gone || (found == Found::Elsewhere && !behind);
+    let remove = looked.into_iter().filter(|(_, _, found)| goes(*found));
+    let remove = remove.map(|(key, uid, found)| (key, uid, found == Found::Elsewhere)).collect();
+    Judgement { remove, behind }
+}
+
 /// Removes leftovers from the node's set once it is sure.
-pub(super) async fn settle(cluster: Cluster, node: NodeName, set: NodeSet) {
+pub(super) async fn settle(rooms: Rooms, node: NodeName, set: NodeSet) {
     loop {
-        let mut left = set.quietly(|desired| desired.unclaimed());
-        if left.is_empty() {
-            return;
-        }
-        // Pods first: one that lives shows that this replica is behind.
-        left.sort_by_key(|(key, _)| key.kind != ObjectKind::Pod);
-        let mut behind = false;
+        let left = set.quietly(|desired| desired.unclaimed());
+        let mut looked = Vec::with_capacity(left.len());
         for (key, uid) in left {
-            match look(&cluster, &node, &key, &uid).await {
-                Found::Gone => remove(&set, &key, &uid, false),
-                Found::Elsewhere if !behind => remove(&set, &key, &uid, true),
-                Found::Elsewhere | Found::UnseenPod | Found::Unknown => behind = true,
-            }
+            let found = look(&rooms, &node, &key, &uid).await;
+            looked.push((key, uid, found));
         }
-        if !behind {
+        let judgement = judge(looked);
+        set.with(|desired| apply(judgement.remove, desired));
+        if !judgement.behind {
             return;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
-fn remove(set: &NodeSet, key: &ObjectKey, uid: &str, may_return: bool) {
-    set.with(|desired| {
-        if !desired.is_claimed(uid) {
-            desired.remove(key, uid, stub(key, uid), may_return);
+/// Takes removals into the set, but those that a controller asked for meanwhile.
+pub fn apply(remove: Vec<(ObjectKey, String, bool)>, desired: &mut Desired) {
+    for (key, uid, may_return) in remove {
+        if !desired.is_claimed(&uid) {
+            let object = stub(&key, &uid);
+            desired.remove(&key, &uid, object, may_return);
         }
-    });
+    }
 }
 
-async fn look(cluster: &Cluster, node: &NodeName, key: &ObjectKey, uid: &str) -> Found {
+async fn look(rooms: &Rooms, node: &NodeName, key: &ObjectKey, uid: &str) -> Found {
     // A kind without a path was never sent by this version.
     let Some(path) = path_of(key) else { return Found::Gone };
-    let object = match cluster.get(&path).await {
-        Ok(object) => object.parse::<Value>().unwrap_or_default(),
+    let object = match rooms.upstream.cluster.get(&path).await {
+        Ok(object) => object,
         Err(status) if status.is_not_found() => return Found::Gone,
         Err(_) => return Found::Unknown,
     };
-    if object["metadata"]["uid"] != uid {
+    let mark = native::mark(&object);
+    let read = object.parse::<Value>().unwrap_or_default();
+    if read["metadata"]["uid"] != uid {
         return Found::Gone;
     }
-    match key.kind {
-        ObjectKind::Pod if object["spec"]["nodeName"] == node.as_str() => Found::UnseenPod,
+    let known = rooms.downstream.mark_of(key).or_else(|| rooms.devices.mark_of(key));
+    let place = read["spec"]["nodeName"].as_str().filter(|name| *name == node.as_str());
+    classify(&key.kind, place.is_some(), known == Some(mark))
+}
+
+/// What an object that exists is to this replica. `here`: its own spec names the node. `known`: this replica has seen it
+/// as it is.
+pub fn classify(kind: &ObjectKind, here: bool, known: bool) -> Found {
+    match kind {
+        ObjectKind::Pod | ObjectKind::Device if here => Found::Unseen,
+        // Pods of other nodes and pods that are not placed are not kept here.
+        ObjectKind::Pod => Found::Elsewhere,
         // The node itself exists: its watch will tell.
         ObjectKind::Node => Found::Unknown,
-        _ => Found::Elsewhere,
+        _ if known => Found::Elsewhere,
+        _ => Found::Unseen,
     }
 }
 
 fn stub(key: &ObjectKey, uid: &str) -> Json {
     let metadata = json!({"name": key.name, "namespace": key.namespace, "uid": uid});
     Json::encode(&json!({"metadata": metadata})).unwrap_or_else(|_| Json::null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_lags_behind_takes_nothing_that_exists() {
+        let looked = |founds: &[Found]| {
+            let key = |n: usize| ObjectKey::new(Some("d"), ObjectKind::Secret, &n.to_string());
+            founds.iter().enumerate().map(|(n, found)| (key(n), n.to_string(), *found)).collect::<Vec<_>>()
+        };
+        let sure = judge(looked(&[Found::Gone, Found::Elsewhere]));
+        assert_eq!((sure.remove.len(), sure.behind), (2, false));
+        let behind = judge(looked(&[Found::Elsewhere, Found::Unseen, Found::Gone]));
+        assert_eq!((behind.remove.len(), behind.behind), (1, true));
+        assert_eq!(behind.remove[0].1, "2");
+    }
 }

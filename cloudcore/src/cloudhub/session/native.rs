@@ -157,10 +157,10 @@ impl Pump<'_> {
         if self.set.quietly(|desired| desired.unclaimed()).is_empty() {
             return;
         }
-        let cluster = self.session.rooms.upstream.cluster.clone();
+        let rooms = self.session.rooms.clone();
         let (node, set) = (self.session.handle.node.clone(), self.set.clone());
         self.running.push(Box::pin(async move {
-            leftover::settle(cluster, node, set).await;
+            leftover::settle(rooms, node, set).await;
             Ended::Leftovers
         }));
     }

@@ -1,0 +1,266 @@
+//! One run: random steps and faults, then peace, then the promises.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use cloudcore::edgecontroller::Placement;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::api::{Api, edge_name};
+use crate::cloud::Replica;
+use crate::edge::{Commit, Edge};
+use crate::network::Network;
+
+/// Steps with faults.
+const STEPS: u64 = 500;
+/// Rounds of peace after which everything must be settled.
+const PEACE: u64 = 3000;
+
+struct World {
+    rng: StdRng,
+    step: u64,
+    api: Api,
+    replicas: Vec<Replica>,
+    edges: Vec<Edge>,
+    network: Network,
+    /// Watches of a replica see nothing before this step.
+    lag_until: Vec<u64>,
+}
+
+/// Runs the world of `seed`; an error names the promise that was broken.
+pub fn run(seed: u64) -> Result<()> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let edges = rng.random_range(1..=3);
+    let replicas = rng.random_range(1..=2);
+    let api = Api::new(edges);
+    let mut world = World {
+        step: 0,
+        replicas: (0..replicas).map(|_| Replica::start(&api)).collect(),
+        edges: (0..edges).map(Edge::new).collect::<Result<_>>()?,
+        network: Network::default(),
+        lag_until: vec![0; replicas],
+        api,
+        rng,
+    };
+    for _ in 0..STEPS {
+        world.step += 1;
+        world.act().with_context(|| format!("step {}", world.step))?;
+    }
+    world.make_peace()?;
+    world.check()
+}
+
+impl World {
+    fn act(&mut self) -> Result<()> {
+        let edge = self.rng.random_range(0..self.edges.len());
+        match self.rng.random_range(0..100) {
+            0..14 => self.api.change(&mut self.rng, self.edges.len()),
+            14..22 => {
+                let device = if self.rng.random_bool(0.5) { "thermometer" } else { "valve" };
+                self.edges[edge].report(device)?;
+            }
+            22..97 => {
+                self.progress(edge)?;
+            }
+            _ => self.fault(edge)?,
+        }
+        Ok(())
+    }
+
+    /// One thing that goes on by itself, if there is one to do.
+    fn progress(&mut self, edge: usize) -> Result<bool> {
+        let mut choices: Vec<u32> = (0..10).collect();
+        choices.shuffle(&mut self.rng);
+        for choice in choices {
+            if self.go_on(edge, choice)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn go_on(&mut self, edge: usize, choice: u32) -> Result<bool> {
+        let replica = self.rng.random_range(0..self.replicas.len());
+        match choice {
+            0 if self.lag_until[replica] > self.step => Ok(false),
+            0 => Ok(self.replicas[replica].watch(&self.api)),
+            1 => self.connect(edge),
+            2 => self.edge_receives(edge),
+            3 => self.with_edge(edge, |edge, connection, _| edge.send(connection)),
+            4 => {
+                let how = if self.rng.random_bool(0.02) { Commit::Refused } else { Commit::Durable };
+                self.with_edge(edge, |edge, connection, api| edge.commit(connection, how, api))
+            }
+            choice => {
+                // Usually the replica that has the session; sometimes one that does not know it is over.
+                let serving = self.replicas.iter().position(|replica| replica.sessions.contains_key(&edge));
+                let replica = if self.rng.random_bool(0.2) { replica } else { serving.unwrap_or(replica) };
+                self.session_acts(replica, edge, choice)
+            }
+        }
+    }
+
+    fn session_acts(&mut self, replica: usize, edge: usize, choice: u32) -> Result<bool> {
+        let which = self.rng.random_range(0..64);
+        let told = self.rng.random_bool(0.9);
+        if choice == 7 {
+            return Ok(self.replicas[replica].settle_leftovers(edge, &self.api));
+        }
+        let Some(session) = self.replicas[replica].sessions.get_mut(&edge) else { return Ok(false) };
+        match choice {
+            5 => return session.carry_out(which, &mut self.api, told),
+            6 => return Ok(session.start_row()),
+            _ => {}
+        }
+        let Some(connection) = self.network.get(session.connection) else { return Ok(false) };
+        if connection.stalled_until > self.step {
+            return Ok(false);
+        }
+        if choice == 8 { session.receive(connection) } else { Ok(session.send(connection)) }
+    }
+
+    fn connect(&mut self, edge: usize) -> Result<bool> {
+        if self.edges[edge].link.is_some() {
+            return Ok(false);
+        }
+        let replica = self.rng.random_range(0..self.replicas.len());
+        let id = self.network.connect();
+        self.replicas[replica].accept(edge, id);
+        let connection = self.network.get(id).context("the new connection")?;
+        self.edges[edge].connect(connection)?;
+        Ok(true)
+    }
+
+    fn edge_receives(&mut self, edge: usize) -> Result<bool> {
+        let step = self.step;
+        self.with_edge(edge, |edge, connection, _| {
+            if connection.stalled_until > step { Ok(false) } else { edge.receive(connection) }
+        })
+    }
+
+    /// Does something with an edge that is connected. One whose connection is gone learns of it here.
+    fn with_edge(
+        &mut self,
+        edge: usize,
+        work: impl FnOnce(&mut Edge, &mut crate::network::Connection, &Api) -> Result<bool>,
+    ) -> Result<bool> {
+        let Some(link) = &self.edges[edge].link else { return Ok(false) };
+        let Some(connection) = self.network.get(link.connection) else {
+            self.edges[edge].link = None;
+            return Ok(true);
+        };
+        work(&mut self.edges[edge], connection, &self.api)
+    }
+
+    fn fault(&mut self, edge: usize) -> Result<()> {
+        let replica = self.rng.random_range(0..self.replicas.len());
+        let connection = self.edges[edge].link.as_ref().map(|link| link.connection);
+        match (self.rng.random_range(0..9), connection) {
+            // Both ends learn of it when they look.
+            (0, Some(id)) => self.network.cut(id),
+            // The edge gives up; the cloud does not know and what is under way still arrives there.
+            (1, Some(_)) => self.edges[edge].link = None,
+            (2, Some(id)) => {
+                let until = self.step + self.rng.random_range(5..60);
+                if let Some(connection) = self.network.get(id) {
+                    connection.stalled_until = until;
+                }
+            }
+            // EdgeCore dies; its database stays as the last transaction left it.
+            (3, _) => self.edges[edge].link = None,
+            (4, _) => {
+                self.with_edge(edge, |edge, connection, api| edge.commit(connection, Commit::Torn, api))?;
+                self.edges[edge].link = None;
+            }
+            // CloudCore dies and starts again.
+            (5, _) => {
+                let ids: Vec<u64> = self.replicas[replica].sessions.values().map(|s| s.connection).collect();
+                ids.into_iter().for_each(|id| self.network.cut(id));
+                self.replicas[replica] = Replica::start(&self.api);
+            }
+            // CloudCore ends a session.
+            (6, _) => {
+                if let Some(session) = self.replicas[replica].sessions.remove(&edge) {
+                    self.network.cut(session.connection);
+                }
+            }
+            // The API server's watch stands still: this replica lives in the past.
+            (7 | 8, _) => self.lag_until[replica] = self.step + self.rng.random_range(20..200),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// No more faults: everything that can go on does until nothing is left to do.
+    fn make_peace(&mut self) -> Result<()> {
+        // The ends learn of every connection that is over.
+        for replica in &mut self.replicas {
+            replica.sessions.retain(|edge, session| {
+                self.edges[*edge].link.as_ref().is_some_and(|link| link.connection == session.connection)
+            });
+        }
+        for _ in 0..PEACE {
+            self.step += 100;
+            let mut busy = false;
+            for replica in 0..self.replicas.len() {
+                while self.replicas[replica].watch(&self.api) {
+                    busy = true;
+                }
+            }
+            for edge in 0..self.edges.len() {
+                busy |= self.settle(edge)?;
+            }
+            if !busy {
+                return Ok(());
+            }
+        }
+        bail!("not settled after {PEACE} rounds of peace")
+    }
+
+    fn settle(&mut self, edge: usize) -> Result<bool> {
+        let mut busy = self.connect(edge)?;
+        for replica in 0..self.replicas.len() {
+            busy |= self.replicas[replica].settle_leftovers(edge, &self.api);
+            for choice in 5..=6 {
+                let Some(session) = self.replicas[replica].sessions.get_mut(&edge) else { continue };
+                busy |= match choice {
+                    5 => session.start_row() | session.carry_out(0, &mut self.api, true)?,
+                    _ => match self.network.get(session.connection) {
+                        Some(connection) => session.receive(connection)? | session.send(connection),
+                        None => false,
+                    },
+                };
+            }
+        }
+        busy |= self.edge_receives(edge)?;
+        busy |= self.with_edge(edge, |edge, connection, _| edge.send(connection))?;
+        busy |=
+            self.with_edge(edge, |edge, connection, api| edge.commit(connection, Commit::Durable, api))?;
+        Ok(busy)
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut truth = Placement::default();
+        for object in self.api.objects.values() {
+            truth.put(object.kind.clone(), &object.meta, object.json.clone());
+        }
+        for (number, edge) in self.edges.iter().enumerate() {
+            let wanted: BTreeMap<String, u64> = truth
+                .set_of(&edge_name(number))
+                .into_iter()
+                .map(|wanted| (format!("{} {}", wanted.key, wanted.uid), wanted.mark))
+                .collect();
+            let held = edge.held()?;
+            ensure!(held == wanted, "edge {number} holds {held:?} instead of {wanted:?}");
+            ensure!(edge.outbox_rows()? == 0, "the outbox of edge {number} is not empty");
+            for (device, values) in &edge.reported {
+                let written = self.api.devices.get(device).map(|device| device.values.as_slice());
+                let written = written.unwrap_or_default();
+                ensure!(written == values, "{device}: the API server was told {written:?}, not {values:?}");
+            }
+        }
+        Ok(())
+    }
+}
