@@ -56,6 +56,11 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
     Store::open(path, &OPTIONS)
 }
 
+/// A database in memory: load tests run thousands of edges in one process.
+pub fn in_memory() -> Result<Store, OpenError> {
+    Store::in_memory(&OPTIONS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

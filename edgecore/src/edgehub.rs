@@ -145,7 +145,7 @@ impl EdgeHub {
         };
         let end = session::run(link, session).await;
         self.deps.link.send_replace(LinkState::Disconnected);
-        backoff.connected(began.elapsed());
+        backoff.connected(began.elapsed(), end.is_closed_by_cloud());
         tracing::warn!(peer, error = describe(&end), "disconnected from the cloud");
         end.retry_after().map_or(Failure::Other, Failure::Asked)
     }

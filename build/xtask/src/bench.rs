@@ -1,9 +1,12 @@
 //! `cargo xtask bench NAME`: measures on release builds; prints a table and, last, `RESULT {json}`.
 
 mod idle;
+mod traffic;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+
+use crate::build;
 
 #[derive(Args)]
 pub struct Flags {
@@ -15,28 +18,72 @@ pub struct Flags {
 enum Name {
     /// Resident memory and binary sizes, idle with the demo's objects.
     Idle,
+    /// Change in the API server -> committed at the edge, one at a time.
+    Propagate(Link),
+    /// A thousand config maps of one node as fast as the API server takes them.
+    Burst(Link),
+    /// CloudCore dies and comes back; one edge.
+    Reconnect(Link),
+    /// Bytes between an idle node with five pods and its cloud, in both dialects.
+    Traffic(traffic::Flags),
+    /// Cuts and kills under load: what is lost, reverted or written twice.
+    Cuts(Link),
+    /// Thousands of hollow edges: memory, CPU, storms.
+    Fleet(Link),
+}
+
+/// Flags of the link's scenarios go to `load` as they are: --kubeconfig FILE, --quic, --dialect kubeedge, --edges N ...
+#[derive(Args)]
+struct Link {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    flags: Vec<String>,
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
-    match flags.name {
+    match &flags.name {
         Name::Idle => idle::run(),
+        Name::Propagate(link) => load("propagate", link),
+        Name::Burst(link) => load("burst", link),
+        Name::Reconnect(link) => load("reconnect", link),
+        Name::Traffic(flags) => traffic::run(flags),
+        Name::Cuts(link) => load("cuts", link),
+        Name::Fleet(link) => load("fleet", link),
     }
+}
+
+fn load(scenario: &str, link: &Link) -> Result<()> {
+    build::release()?;
+    let folder = build::target().join("release");
+    let mut command = std::process::Command::new(folder.join("load"));
+    command.arg(scenario).arg("--programs").arg(&folder).args(&link.flags);
+    let status = command.status().context("running load")?;
+    anyhow::ensure!(status.success(), "load {scenario} ended with {status}");
+    Ok(())
 }
 
 /// One measured number.
 struct Measured {
     key: &'static str,
     what: &'static str,
-    value: u64,
+    value: f64,
     unit: &'static str,
+}
+
+/// Whole numbers without a fraction, others with two digits.
+fn number(value: f64) -> serde_json::Value {
+    if value.fract() == 0.0 {
+        serde_json::json!(value as u64)
+    } else {
+        serde_json::json!((value * 100.0).round() / 100.0)
+    }
 }
 
 fn print(results: &[Measured]) {
     println!();
     for result in results {
-        println!("  {:<40} {:>8} {}", result.what, result.value, result.unit);
+        println!("  {:<40} {:>10} {}", result.what, number(result.value), result.unit);
     }
-    let keys = results.iter().map(|result| (result.key.to_owned(), serde_json::json!(result.value)));
+    let keys = results.iter().map(|result| (result.key.to_owned(), number(result.value)));
     let json: serde_json::Map<String, serde_json::Value> = keys.collect();
     println!("\nRESULT {}", serde_json::Value::Object(json));
 }

@@ -47,6 +47,10 @@ pub fn release() -> Result<Programs> {
         "keadm",
         "-p",
         "mapper-virtual",
+        "-p",
+        "apiserver",
+        "-p",
+        "load",
     ])?;
     Programs::in_folder(&target().join("release"))
 }

@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("harness", 3),
     ("interop", 3),
     ("simulation", 3),
+    ("load", 4),
     ("e2e", 4),
     ("xtask", 4),
 ];

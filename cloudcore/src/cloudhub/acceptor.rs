@@ -10,7 +10,7 @@ use message::NodeName;
 use pki::EdgeSubject;
 use pki::tls::{ClientCertificate, TlsError};
 use rustls::pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,12 +52,16 @@ pub enum HubError {
     Handshakes(#[source] std::io::Error),
 }
 
+/// Connections the kernel keeps until they are accepted; it may allow fewer (net.core.somaxconn).
+const BACKLOG: u32 = 8192;
+
 /// Time sessions get to say goodbye.
 const DRAIN: Duration = Duration::from_secs(3);
 
 pub struct CloudHub {
     settings: Settings,
-    listener: TcpListener,
+    /// Bound, not listening: until the hub runs, edges are refused at once instead of waiting in a queue.
+    socket: Mutex<Option<TcpSocket>>,
     acceptor: Acceptor,
     quic: Option<quic::Listener>,
     registry: Registry,
@@ -78,16 +82,16 @@ impl CloudHub {
         let ca = material.authority.certificate();
         let tls = pki::tls::server(&material.server, ca, ClientCertificate::Required, &[])
             .map_err(HubError::Tls)?;
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .map_err(|source| HubError::Listen { address: settings.listen, source })?;
+        let socket =
+            bind(settings.listen).map_err(|source| HubError::Listen { address: settings.listen, source })?;
         let budget = Budget::new(settings.budget);
-        let quic = settings
-            .quic
-            .map(|address| quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone()));
+        let secret = material.authority.key_sec1();
+        let quic = settings.quic.map(|address| {
+            quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone(), secret)
+        });
         let (rate, burst) = settings.admission;
         Ok(CloudHub {
-            listener,
+            socket: Mutex::new(Some(socket)),
             acceptor: Acceptor::new(tls, settings.max_message, budget),
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
@@ -117,11 +121,17 @@ impl CloudHub {
     }
 
     async fn accept_tcp(self: Arc<Self>, sessions: &TaskTracker, stop: &CancellationToken) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = match socket.map(|socket| socket.listen(BACKLOG)) {
+            Some(Ok(listener)) => listener,
+            Some(Err(error)) => return tracing::error!(error = %error, "cannot listen for edges"),
+            None => return,
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((tcp, peer)) => {
@@ -222,6 +232,13 @@ impl CloudHub {
         self.registry.leave(&handle);
         log_end(&end, &node, peer, handle.epoch);
     }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn log_end(end: &End, node: &NodeName, peer: SocketAddr, epoch: u64) {

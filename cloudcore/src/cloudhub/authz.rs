@@ -28,7 +28,7 @@ pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Res
         }
         // The device controller knows whose device it is.
         Upstream::TwinReport { namespace, name, .. } | Upstream::DeviceState { namespace, name, .. } => {
-            let own = rights.owns_device(node, namespace, name).await;
+            let own = rights.owns_device(node, namespace, name).await?;
             allow(own, node, || format!("report on device {namespace}/{name}"))
         }
         Upstream::Keepalive

@@ -1,6 +1,6 @@
 //! Carries out what nodes send up: authorises it, hands it to the controller that owns it, gives the answer.
 
-use message::{Message, NodeName, Reply, Upstream};
+use message::{Message, NodeName, Reply, Status, Upstream};
 
 use super::authz;
 use crate::devicecontroller::{self, Devices, Stamp};
@@ -35,6 +35,10 @@ impl UpstreamRoom {
         stamp: Option<&Stamp>,
     ) -> Outcome {
         let refused = match authz::check(node, upstream, &self.rights).await {
+            Err(status) if status.is_retryable() => {
+                tracing::debug!(%node, resource = asked.route.resource, error = %status, "not decidable yet");
+                return later(asked, upstream, status);
+            }
             Err(status) if self.enforce => Some(status),
             _ => None,
         };
@@ -108,6 +112,14 @@ impl UpstreamRoom {
         let confirmed = message::Downstream::Confirmed { to: asked.header.msg_id.clone() };
         done(confirmed.to_message(daemon::clock::unix_ms()))
     }
+}
+
+fn later(asked: &Message, upstream: &Upstream, status: Status) -> Outcome {
+    let now = daemon::clock::unix_ms();
+    Outcome::Later(match upstream {
+        Upstream::Ask(request) => Some(Box::new(request.answer(asked, &Reply::Refused(status), now))),
+        _ => None,
+    })
 }
 
 fn done(answer: Message) -> Outcome {

@@ -1,7 +1,7 @@
 //! What nodes may touch, asked by the hub for every message. Answers from the placement graph; a pod the graph does
 //! not place on the node yet is looked up in the API server before it is refused.
 
-use message::{NodeName, ObjectKey, ObjectKind};
+use message::{NodeName, ObjectKey, ObjectKind, Status};
 
 use super::Downstream;
 use crate::devicecontroller::Devices;
@@ -49,8 +49,26 @@ impl Rights {
         self.placement.read(|graph| graph.may_mint(node.as_str(), namespace, account, pod, uid))
     }
 
-    pub async fn owns_device(&self, node: &NodeName, namespace: &str, name: &str) -> bool {
-        self.devices.owner(namespace, name).is_some_and(|owner| owner == node.as_str())
+    /// True for a device of this node. A device that is not known here yet is looked up: an error says that it exists
+    /// and that asking again helps.
+    pub async fn owns_device(&self, node: &NodeName, namespace: &str, name: &str) -> Result<bool, Status> {
+        if let Some(owner) = self.devices.owner(namespace, name) {
+            return Ok(owner == node.as_str());
+        }
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Device, name);
+        let Some(path) = path_of(&key) else { return Ok(false) };
+        match self.cluster.get(&path).await {
+            Ok(device) => {
+                let device = device.parse::<serde_json::Value>().unwrap_or_default();
+                if device["spec"]["nodeName"] != node.as_str() {
+                    return Ok(false);
+                }
+                let text = format!("device {namespace}/{name} is not known here yet");
+                Err(Status::failure(503, "ServiceUnavailable", text))
+            }
+            Err(status) if status.is_not_found() => Ok(false),
+            Err(status) => Err(status),
+        }
     }
 
     async fn owner(&self, node: &NodeName, namespace: &str, name: &str) -> Owner {

@@ -58,11 +58,14 @@ pub struct Listener {
 
 impl Listener {
     /// `config` must require client certificates. A connection that is silent for `idle` ends.
+    /// `secret` is the same for every replica and over restarts: an edge whose connection died with its server is told so
+    /// by whoever gets its next packet.
     pub fn bind(
         address: SocketAddr,
         config: Arc<rustls::ServerConfig>,
         idle: Duration,
         budget: Budget,
+        secret: &[u8],
     ) -> Result<Listener, BindError> {
         let mut config = (*config).clone();
         config.alpn_protocols = vec![native::NAME.into()];
@@ -70,7 +73,7 @@ impl Listener {
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server.transport_config(transport(idle, None)).migration(true);
         let endpoint =
-            quinn::Endpoint::server(server, address).map_err(|source| BindError::Bind { address, source })?;
+            endpoint(address, server, secret).map_err(|source| BindError::Bind { address, source })?;
         Ok(Listener { endpoint, budget })
     }
 
@@ -124,6 +127,19 @@ impl Listener {
     pub fn close(&self) {
         self.endpoint.close(CODE_CLOSED, b"the server is stopping");
     }
+}
+
+fn endpoint(
+    address: SocketAddr,
+    server: quinn::ServerConfig,
+    secret: &[u8],
+) -> std::io::Result<quinn::Endpoint> {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    let derived = ring::hmac::sign(&key, b"QUIC stateless reset");
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derived.as_ref());
+    let config = quinn::EndpointConfig::new(Arc::new(reset));
+    let socket = std::net::UdpSocket::bind(address)?;
+    quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 
 fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {

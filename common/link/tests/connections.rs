@@ -139,7 +139,7 @@ async fn a_busy_server_says_when_to_come_back_and_a_refused_peer_why() {
 fn quic_listener(trust: &Trust) -> quic::Listener {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let budget = Budget::new(1024 * 1024);
-    quic::Listener::bind(address, trust.server.clone(), Duration::from_secs(10), budget).unwrap()
+    quic::Listener::bind(address, trust.server.clone(), Duration::from_secs(10), budget, b"secret").unwrap()
 }
 
 fn quic_dialer(config: &Arc<rustls::ClientConfig>) -> quic::Dialer {

@@ -10,7 +10,7 @@ mod readers;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Transaction};
 use tokio::sync::mpsc;
@@ -32,8 +32,17 @@ pub struct Options {
 /// Handle of an open database; clones share it. The writer thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Store {
-    writes: mpsc::Sender<writer::Job>,
-    readers: Arc<readers::Readers>,
+    inner: Inner,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Disk {
+        writes: mpsc::Sender<writer::Job>,
+        readers: Arc<readers::Readers>,
+    },
+    /// One connection and no thread: its work is done where it is asked for.
+    Memory(Arc<Mutex<Connection>>),
 }
 
 /// Writes that may wait. More would only hide a slow disk from its callers.
@@ -49,7 +58,13 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer::run(connection, jobs))
             .map_err(|source| OpenError::Thread { source })?;
-        Ok(Store { writes, readers: Arc::new(readers) })
+        Ok(Store { inner: Inner::Disk { writes, readers: Arc::new(readers) } })
+    }
+
+    /// Opens a database in memory, for thousands of them in one process. Durable until the last handle is dropped.
+    pub fn in_memory(options: &Options) -> Result<Store, OpenError> {
+        let connection = open::memory(options)?;
+        Ok(Store { inner: Inner::Memory(Arc::new(Mutex::new(connection))) })
     }
 
     /// Runs `work` in a transaction and returns its result once that is durable.
@@ -69,8 +84,12 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
+        let writes = match &self.inner {
+            Inner::Memory(connection) => return in_memory_write(connection, work, after),
+            Inner::Disk { writes, .. } => writes,
+        };
         let (job, answer) = writer::Job::new(work, after);
-        self.writes.send(job).await.map_err(|_| StoreError::Closed)?;
+        writes.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -80,9 +99,28 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let readers = self.readers.clone();
+        let readers = match &self.inner {
+            Inner::Memory(connection) => {
+                let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                return work(&connection).map_err(StoreError::Statement);
+            }
+            Inner::Disk { readers, .. } => readers.clone(),
+        };
         tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(|_| StoreError::Closed)?
     }
+}
+
+fn in_memory_write<T, F, A>(connection: &Mutex<Connection>, work: F, after: A) -> Result<T, StoreError>
+where
+    F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    A: FnOnce(&T),
+{
+    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+    let transaction = connection.transaction().map_err(StoreError::Commit)?;
+    let value = work(&transaction).map_err(StoreError::Statement)?;
+    transaction.commit().map_err(StoreError::Commit)?;
+    after(&value);
+    Ok(value)
 }
 
 #[cfg(test)]

@@ -24,6 +24,18 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
     Ok(connection)
 }
 
+pub(crate) fn memory(options: &Options) -> Result<Connection, OpenError> {
+    let path = Path::new(":memory:");
+    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open_in_memory().map_err(open_error)?;
+    // Small pages: most tables hold a row or none.
+    connection
+        .execute_batch(&format!("PRAGMA page_size=1024; PRAGMA cache_size=-{};", options.cache_kib))
+        .map_err(open_error)?;
+    migrate(&mut connection, path, options.migrations)?;
+    Ok(connection)
+}
+
 pub(crate) fn reader(path: &Path, options: &Options) -> Result<Connection, OpenError> {
     let open_error = |source| OpenError::Open { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

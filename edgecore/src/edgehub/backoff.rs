@@ -13,7 +13,7 @@ const CAP: Duration = Duration::from_secs(30);
 const RESTART_CAP: Duration = Duration::from_millis(750);
 /// How long a restart may take before it counts as an outage.
 const RESTART_TIME: Duration = Duration::from_secs(60);
-/// A connection that held this long ends an outage; one that ends at once does not.
+/// A connection that the cloud closed sooner than this was no success.
 const HELD: Duration = Duration::from_secs(5);
 
 /// Why an attempt failed, as far as it says when the next may succeed.
@@ -48,9 +48,10 @@ impl Backoff {
         }
     }
 
-    /// A connection ended after `held`.
-    pub fn connected(&mut self, held: Duration) {
-        if held >= HELD {
+    /// A connection ended after `held`. `closed`: by the cloud, on purpose; a link that broke or a cloud that died says
+    /// nothing about the next attempt.
+    pub fn connected(&mut self, held: Duration, closed: bool) {
+        if held >= HELD || !closed {
             *self = Backoff::default();
         }
         // The next failure begins an outage of its own.
@@ -82,9 +83,12 @@ mod tests {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         assert!(backoff.next(Failure::Other, now) <= BASE);
         assert!(backoff.next(Failure::Other, now) <= BASE * 2);
-        backoff.connected(Duration::ZERO);
+        backoff.connected(Duration::ZERO, true);
         assert_eq!(backoff.failures(), 2);
-        backoff.connected(HELD);
+        backoff.connected(HELD, true);
+        assert_eq!(backoff.failures(), 0);
+        backoff.next(Failure::Other, now);
+        backoff.connected(Duration::ZERO, false);
         assert_eq!(backoff.failures(), 0);
     }
 

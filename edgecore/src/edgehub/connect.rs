@@ -1,14 +1,17 @@
 //! Dials the cloud: over QUIC where it is configured, over WebSocket where it is not or does not answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use link::{DialError, Dialer, Link, Target, quic};
 
 use super::backoff::Failure;
 use super::{Settings, describe};
 
-/// QUIC connections that see nothing for this many heartbeats end.
-const IDLE_HEARTBEATS: u32 = 3;
+/// UDP says nothing when a peer dies: a packet this often finds out. It is as small as a packet gets.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// QUIC connections that see nothing for this many of them end.
+const IDLE_BEATS: u32 = 3;
 
 /// Opens connections with one TLS identity.
 pub(super) struct Connector {
@@ -29,8 +32,8 @@ impl Connector {
         let quic = match &servers.quic {
             None => None,
             Some(address) => {
-                let idle = settings.heartbeat * IDLE_HEARTBEATS;
-                let dialer = quic::Dialer::bind(tls.clone(), settings.heartbeat, idle)?;
+                let keep_alive = settings.heartbeat.min(KEEP_ALIVE);
+                let dialer = quic::Dialer::bind(tls.clone(), keep_alive, keep_alive * IDLE_BEATS)?;
                 Some((dialer, target(address)))
             }
         };

@@ -16,10 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const KUBEEDGE: &[&str] = &["modules.edgeHub.dialect=kubeedge"];
 const NATIVE: &[&str] = &["modules.edgeHub.dialect=auto"];
+/// The harness fills in the server.
+const QUIC: &[&str] = &["modules.edgeHub.quic.enable=true", "modules.edgeHub.websocket.enable=false"];
 
 #[test]
 fn a_kill_of_cloudcore_during_500_config_map_updates_loses_and_reverts_nothing() -> Result<()> {
     kill_during_updates(NATIVE)
+}
+
+#[test]
+fn nor_does_it_over_quic() -> Result<()> {
+    kill_during_updates(QUIC)
 }
 
 #[test]

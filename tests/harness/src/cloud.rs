@@ -17,6 +17,7 @@ use crate::{ports, process, wait};
 pub struct Cloud {
     pub root: PathBuf,
     pub edge_port: u16,
+    pub quic_port: u16,
     pub cert_port: u16,
     pub health_port: u16,
     programs: Programs,
@@ -27,8 +28,15 @@ impl Cloud {
     pub fn init(programs: &Programs, root: &Path) -> Result<Cloud> {
         let (edge_port, cert_port, health_port, api_port) =
             (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
-        let cloud =
-            Cloud { root: root.to_owned(), edge_port, cert_port, health_port, programs: programs.clone() };
+        let quic_port = ports::free()?;
+        let cloud = Cloud {
+            root: root.to_owned(),
+            edge_port,
+            quic_port,
+            cert_port,
+            health_port,
+            programs: programs.clone(),
+        };
         let root = root.to_string_lossy();
         programs.keadm(&[
             "init",
@@ -37,6 +45,10 @@ impl Cloud {
             &root,
             "--set",
             &format!("modules.cloudHub.websocket.port={edge_port}"),
+            "--set",
+            &format!("modules.cloudHub.quic.port={quic_port}"),
+            "--set",
+            "modules.cloudHub.quic.enable=true",
             "--set",
             &format!("modules.cloudHub.https.port={cert_port}"),
             "--set",

@@ -53,10 +53,11 @@ impl Edge {
         let edged = format!("modules.edged.enable={}", runtime.is_some());
         // Two sites on one machine must not share cgroups.
         let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
+        let quic = format!("modules.edgeHub.quic.server=127.0.0.1:{}", cloud.quic_port);
         let root_text = root.to_string_lossy().into_owned();
         let mut arguments = vec![
             "join", "-e", &link, "-s", &cert_port, "-t", &token, "-i", node, "--root", &root_text, "--set",
-            &mqtt, "--set", &edged, "--set", &cgroup,
+            &mqtt, "--set", &edged, "--set", &cgroup, "--set", &quic,
         ];
         if let Some(runtime) = &runtime {
             arguments.extend(["-p", runtime]);

@@ -30,23 +30,23 @@ pub fn run() -> Result<()> {
     let edgecore = median(site.edge.pid()?)?;
     let cloudcore = median(site.cloud.pid()?)?;
     print(&[
-        Measured { key: "edgecore_rss_kb", what: "EdgeCore resident", value: edgecore, unit: "KiB" },
+        Measured { key: "edgecore_rss_kb", what: "EdgeCore resident", value: edgecore as f64, unit: "KiB" },
         Measured {
             key: "cloudcore_rss_kb",
             what: "CloudCore resident (with the API server)",
-            value: cloudcore,
+            value: cloudcore as f64,
             unit: "KiB",
         },
         Measured {
             key: "edgecore_binary_kb",
             what: "edgecore binary",
-            value: programs.size_kb("edgecore")?,
+            value: programs.size_kb("edgecore")? as f64,
             unit: "KiB",
         },
         Measured {
             key: "cloudcore_binary_kb",
             what: "cloudcore binary",
-            value: programs.size_kb("cloudcore")?,
+            value: programs.size_kb("cloudcore")? as f64,
             unit: "KiB",
         },
     ]);

@@ -1,0 +1,162 @@
+//! What is measured: an API server and a CloudCore, each a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use api::config::cloudcore::CloudCoreConfig;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cloudcore::kubernetes::Cluster;
+use harness::ports;
+use harness::process::Process;
+use pki::Authority;
+use tempfile::TempDir;
+
+use crate::Common;
+
+pub struct Ground {
+    pub cluster: Cluster,
+    pub kubeconfig: PathBuf,
+    pub cloud: Option<Process>,
+    pub port: u16,
+    pub quic_port: u16,
+    pub cert_port: u16,
+    programs: PathBuf,
+    config: PathBuf,
+    _api: Option<Process>,
+    pub scratch: TempDir,
+}
+
+/// Time a program gets to serve.
+const START: Duration = Duration::from_secs(60);
+
+impl Ground {
+    /// Starts the API server, unless one is given, and CloudCore for up to `nodes` edges.
+    pub async fn start(common: &Common, nodes: usize) -> Result<Ground> {
+        Ground::build(common, nodes, 30).await
+    }
+
+    /// Like [`Ground::start`]; sessions that are silent for a few seconds end.
+    pub async fn start_impatient(common: &Common, nodes: usize) -> Result<Ground> {
+        Ground::build(common, nodes, 3).await
+    }
+
+    async fn build(common: &Common, nodes: usize, keepalive: u32) -> Result<Ground> {
+        let scratch = tempfile::Builder::new().prefix("causeway-load-").tempdir()?;
+        let (api, kubeconfig) = match &common.kubeconfig {
+            Some(given) => (None, given.clone()),
+            None => start_api(&common.programs, scratch.path()).await?,
+        };
+        let cluster = Cluster::connect(Some(kubeconfig.clone()), "").await?;
+        let (port, cert_port, quic_port) = (ports::free()?, ports::free()?, ports::free()?);
+        let mut config = CloudCoreConfig::default();
+        config.kube_api_config.kube_config = kubeconfig.to_string_lossy().into_owned();
+        config.common_config.monitor_server.bind_address = format!("127.0.0.1:{}", ports::free()?);
+        let hub = &mut config.modules.cloud_hub;
+        hub.advertise_address = vec!["127.0.0.1".to_owned()];
+        hub.node_limit = u32::try_from(nodes + 100)?;
+        hub.keepalive_interval = keepalive;
+        hub.websocket.port = port;
+        hub.https.port = cert_port;
+        hub.quic.port = quic_port;
+        hub.quic.enable = true;
+        let path = scratch.path().join("cloudcore.yaml");
+        let text = daemon::config::to_yaml(&config).map_err(anyhow::Error::msg)?;
+        std::fs::write(&path, text)?;
+        let mut ground = Ground {
+            cluster,
+            kubeconfig,
+            cloud: None,
+            port,
+            quic_port,
+            cert_port,
+            programs: common.programs.clone(),
+            config: path,
+            _api: api,
+            scratch,
+        };
+        ground.start_cloud().await?;
+        Ok(ground)
+    }
+
+    /// Starts CloudCore and waits until it serves edges.
+    pub async fn start_cloud(&mut self) -> Result<()> {
+        let mut command = Command::new(self.programs.join("cloudcore"));
+        command.arg("--config").arg(&self.config);
+        self.cloud = Some(Process::start(command, "cloudcore", &self.scratch.path().join("cloudcore.log"))?);
+        self.wait_serving().await
+    }
+
+    /// Waits until CloudCore's port answers.
+    pub async fn wait_serving(&mut self) -> Result<()> {
+        let began = harness::wait::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            self.cloud.as_mut().context("no cloudcore")?.check()?;
+            anyhow::ensure!(began.elapsed() < START, "CloudCore does not serve after {START:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    pub fn kill_cloud(&mut self) -> Result<()> {
+        self.cloud.take().context("cloudcore is not running")?.kill9()
+    }
+
+    pub fn cloud_pid(&self) -> Result<i32> {
+        Ok(i32::try_from(self.cloud.as_ref().context("cloudcore is not running")?.pid())?)
+    }
+
+    pub fn server(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn quic_server(&self) -> String {
+        format!("127.0.0.1:{}", self.quic_port)
+    }
+
+    /// The CA that signs edges, as CloudCore keeps it in the cluster.
+    pub async fn authority(&self) -> Result<Authority> {
+        let secret = self.secret("casecret").await?;
+        let bytes = |key: &str| -> Result<Vec<u8>> {
+            Ok(STANDARD.decode(secret["data"][key].as_str().context("a key of casecret")?)?)
+        };
+        Ok(Authority::from_der(&bytes("cadata")?, &bytes("cakeydata")?)?)
+    }
+
+    async fn secret(&self, name: &str) -> Result<serde_json::Value> {
+        let path = format!("/api/v1/namespaces/kubeedge/secrets/{name}");
+        Ok(self.cluster.get(&path).await?.parse()?)
+    }
+}
+
+async fn start_api(programs: &Path, scratch: &Path) -> Result<(Option<Process>, PathBuf)> {
+    let kubeconfig = scratch.join("admin.kubeconfig");
+    let mut command = Command::new(programs.join("apiserver"));
+    command.arg("--data-dir").arg(scratch.join("api"));
+    command.arg("--listen").arg(format!("127.0.0.1:{}", ports::free()?));
+    command.arg("--admin-kubeconfig").arg(&kubeconfig);
+    let mut process = Process::start(command, "apiserver", &scratch.join("apiserver.log"))?;
+    let began = harness::wait::now();
+    loop {
+        if kubeconfig.exists()
+            && let Ok(cluster) = Cluster::connect(Some(kubeconfig.clone()), "").await
+            && cluster.get("/api/v1/namespaces").await.is_ok()
+        {
+            return Ok((Some(process), kubeconfig));
+        }
+        process.check()?;
+        anyhow::ensure!(began.elapsed() < START, "the API server does not serve after {START:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// CPU time of a process so far, in milliseconds.
+pub fn cpu_ms(pid: i32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = text.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64> { Ok(fields.get(at).context("stat")?.parse()?) };
+    // utime and stime, in ticks of 10 ms.
+    Ok((ticks(11)? + ticks(12)?) * 10.0)
+}

@@ -1,0 +1,80 @@
+//! Hollow edges: the real hub, intake and outbox on a database in memory, and no pods.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use edgecore::edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Servers};
+use edgecore::metamanager::intake::{Intake, Outlets};
+use edgecore::metamanager::{Cloud, LinkState, ObjectChange, Objects, Outbox};
+use message::NodeName;
+use pki::{Authority, DAY, NODES_GROUP, Profile, Usage};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// One running hollow edge.
+pub struct Hollow {
+    pub link: watch::Receiver<LinkState>,
+    pub stop: CancellationToken,
+}
+
+/// Makes and writes the certificate of a node.
+pub fn write_identity(authority: &Authority, folder: &Path, node: &str) -> Result<CertificateFiles> {
+    let files = files(folder);
+    let profile = Profile {
+        common_name: pki::edge_common_name(node),
+        organizations: vec![NODES_GROUP.to_owned()],
+        names: Vec::new(),
+        usage: Usage::Client,
+        lifetime: 365 * DAY,
+    };
+    let identity = authority.issue(&profile, daemon::clock::unix_seconds())?;
+    pki::files::write_ca(&files.ca, authority.certificate())?;
+    pki::files::write_identity(&files.certificate, &files.key, &identity)?;
+    Ok(files)
+}
+
+fn files(folder: &Path) -> CertificateFiles {
+    CertificateFiles {
+        ca: folder.join("ca.crt"),
+        certificate: folder.join("edge.crt"),
+        key: folder.join("edge.key"),
+    }
+}
+
+/// Starts one edge; what it commits goes to `committed`.
+pub fn start(
+    node: &str,
+    folder: &Path,
+    servers: Servers,
+    heartbeat: Duration,
+    committed: mpsc::Sender<ObjectChange>,
+) -> Result<Hollow> {
+    let store = edgecore::database::in_memory()?;
+    let (state, link) = watch::channel(LinkState::Disconnected);
+    let (_, calls) = Cloud::channel(link.clone());
+    let outlets = Outlets { edged: Some(committed), devices: None };
+    let settings = edgehub::Settings {
+        node: NodeName::new(node)?,
+        project_id: "load".to_owned(),
+        servers,
+        handshake_timeout: Duration::from_secs(30),
+        heartbeat,
+        enrollment: Enrollment {
+            server: "https://127.0.0.1:1".to_owned(),
+            files: files(folder),
+            token: None,
+            token_file: folder.join("none"),
+            config_file: None,
+        },
+    };
+    let deps = edgehub::Deps {
+        intake: Intake::new(Objects::new(store.clone()), outlets),
+        outbox: Outbox::new(store),
+        calls,
+        link: state,
+    };
+    let stop = CancellationToken::new();
+    tokio::spawn(EdgeHub::build(settings, deps).run(stop.clone()));
+    Ok(Hollow { link, stop })
+}

@@ -1,0 +1,88 @@
+//! `load`: measures the link. `cargo xtask bench NAME` builds the programs and runs this.
+#![allow(clippy::print_stdout)] // A tool for people at a terminal.
+
+mod burst;
+mod cuts;
+mod edge;
+mod fleet;
+mod ground;
+mod hollow;
+mod objects;
+mod propagate;
+mod reconnect;
+mod reporter;
+mod result;
+mod workers;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "load")]
+struct Flags {
+    #[command(subcommand)]
+    name: Name,
+}
+
+/// What every scenario needs.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// Folder with the programs to measure.
+    #[arg(long)]
+    programs: PathBuf,
+    /// Use this cluster instead of an API server of our own.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// `auto` or `kubeedge`.
+    #[arg(long, default_value = "auto")]
+    dialect: String,
+    /// Connect over QUIC.
+    #[arg(long)]
+    quic: bool,
+}
+
+#[derive(Subcommand)]
+enum Name {
+    /// Change in the API server -> committed at the edge, one at a time.
+    Propagate(Common),
+    /// A thousand config maps as fast as the API server takes them.
+    Burst(Common),
+    /// CloudCore dies and comes back; one edge.
+    Reconnect(Common),
+    /// Thousands of hollow edges.
+    Fleet {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long, default_value_t = 10_000)]
+        edges: usize,
+        /// Seconds of idling to measure.
+        #[arg(long, default_value_t = 60)]
+        idle: u64,
+    },
+    /// Cuts and kills under load: nothing lost, reverted or written twice.
+    Cuts(cuts::Flags),
+    /// The edge of `cuts`.
+    Reporter(reporter::Flags),
+    /// Hollow edges of one process, told what to do on standard input.
+    Hollow(workers::Flags),
+}
+
+fn main() -> Result<()> {
+    pki::install_provider();
+    daemon::stop::raise_open_files();
+    let flags = Flags::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match flags.name {
+            Name::Propagate(common) => propagate::run(&common).await,
+            Name::Burst(common) => burst::run(&common).await,
+            Name::Reconnect(common) => reconnect::run(&common).await,
+            Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
+            Name::Cuts(flags) => cuts::run(&flags).await,
+            Name::Reporter(flags) => reporter::run(flags).await,
+            Name::Hollow(flags) => workers::run(flags).await,
+        }
+    })
+}
