@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("interop", 3),
     ("simulation", 3),
     ("load", 4),
+    ("noise", 3),
     ("e2e", 4),
     ("xtask", 4),
 ];

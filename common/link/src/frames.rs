@@ -168,15 +168,10 @@ const CHUNK: usize = 64 * 1024;
 impl QuicReader {
     async fn next(&mut self, meter: Option<&Meter>) -> Result<Bytes, ReceiveError> {
         loop {
-            if let Some(head) = self.buffer.first_chunk::<4>() {
-                let length = u32::from_be_bytes(*head) as usize;
-                if length > MAX_FRAME_BYTES {
-                    return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES });
-                }
-                if self.buffer.len() >= 4 + length {
-                    let mut frame = self.buffer.split_to(4 + length);
-                    return Ok(frame.split_off(4).freeze());
-                }
+            match native::split(&mut self.buffer) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(_) => return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES }),
             }
             match self.stream.read_chunk(CHUNK, true).await {
                 Ok(Some(chunk)) => {

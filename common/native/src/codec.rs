@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use crate::frames::{Frame, frame::Body};
@@ -73,6 +74,21 @@ pub fn decode(bytes: &[u8]) -> Result<Body, FrameError> {
         other => return Err(FrameError::Encoding(other)),
     };
     frame.map_err(FrameError::Body)?.body.ok_or(FrameError::Unknown)
+}
+
+/// Takes the next whole frame off a stream of frames, each behind its length (32 bit, big endian). `None` while it is not
+/// complete. A length beyond the limit is refused before anything is kept for it.
+pub fn split(stream: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+    let Some(head) = stream.first_chunk::<4>() else { return Ok(None) };
+    let size = u32::from_be_bytes(*head) as usize;
+    if size > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge { size });
+    }
+    if stream.len() < 4 + size {
+        return Ok(None);
+    }
+    let mut frame = stream.split_to(4 + size);
+    Ok(Some(frame.split_off(4).freeze()))
 }
 
 #[cfg(test)]

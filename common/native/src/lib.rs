@@ -9,7 +9,7 @@ mod delta;
 mod dictionary;
 mod digest;
 
-pub use codec::{FrameError, decode, encode};
+pub use codec::{FrameError, decode, encode, split};
 pub use delta::{DeltaError, apply, difference, text_hash};
 pub use dictionary::TEXT as DICTIONARY;
 #[cfg(feature = "train")]
