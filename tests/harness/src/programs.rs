@@ -55,9 +55,22 @@ impl Programs {
 pub fn run(mut command: Command) -> Result<String> {
     let output = output(&mut command)?;
     if !output.status.success() {
-        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        let (shown, error) = (shown(&command), String::from_utf8_lossy(&output.stderr));
+        bail!("{shown} ended with {}: {}", output.status, error.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as it may be printed: a join token may not.
+fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    let mut secret = false;
+    for argument in command.get_args() {
+        let text = argument.to_string_lossy();
+        words.push(if secret { "(token)".to_owned() } else { text.clone().into_owned() });
+        secret = matches!(text.as_ref(), "-t" | "--token");
+    }
+    words.join(" ")
 }
 
 /// Runs a command to its end, whatever it ends with.

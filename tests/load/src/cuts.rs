@@ -50,7 +50,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     wanted.extend(names.iter().map(|name| objects::config_map(name, "0")));
     wanted.push(objects::pod("reader", NODE, &names));
     objects::ensure_all(&ground.cluster, wanted).await?;
-    let mut history = History::follow(&ground)?;
+    let history = History::follow(&ground)?;
 
     let relay = Relay::start(format!("127.0.0.1:{}", ground.port).parse()?).await?;
     let folder = ground.scratch.path().join(NODE);
@@ -101,7 +101,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
 
     let began = harness::wait::now();
     loop {
-        history.read_more().await?;
+        history.check()?;
         let settled = history.distinct() >= each * DEVICES as u64
             && versions(&folder)? == api_versions(&ground, &names).await?
             && outbox_rows(&folder)? == 0;
@@ -112,7 +112,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     }
     // What comes late and should not come at all.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    history.read_more().await?;
+    history.check()?;
     edge.check()?;
     let went_back = watching.finish()?;
     let (held, api) = (versions(&folder)?, api_versions(&ground, &names).await?);

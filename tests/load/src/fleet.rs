@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -52,7 +53,9 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
 
     println!("connecting");
     let began = harness::wait::now();
-    let mut workers = start_workers(common, &ground, edges).await?;
+    // In memory: ten thousand keys are written and read once.
+    let keys = tempfile::Builder::new().prefix("causeway-load-").tempdir_in("/dev/shm")?;
+    let mut workers = start_workers(common, &ground, edges, &keys).await?;
     wait_text(&mut workers, "first", edges, began).await?;
     results.add(
         "connect_s",
@@ -114,8 +117,14 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
     Ok(())
 }
 
-async fn start_workers(common: &Common, ground: &Ground, edges: usize) -> Result<Vec<Worker>> {
-    let folder = tempfile::Builder::new().prefix("causeway-load-").tempdir_in("/dev/shm")?.keep();
+/// `keys` is where certificates and keys live while the edges do.
+async fn start_workers(
+    common: &Common,
+    ground: &Ground,
+    edges: usize,
+    keys: &TempDir,
+) -> Result<Vec<Worker>> {
+    let folder = keys.path();
     let authority = ground.authority().await?;
     let ca = pki::Identity::from_der(authority.certificate(), authority.key_sec1())?;
     pki::files::write_identity(&folder.join("ca.crt"), &folder.join("ca.key"), &ca)?;
@@ -123,7 +132,7 @@ async fn start_workers(common: &Common, ground: &Ground, edges: usize) -> Result
     for first in (0..edges).step_by(PER_WORKER) {
         let server = if common.quic { ground.quic_server() } else { ground.server() };
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("hollow").arg("--folder").arg(&folder).arg("--server").arg(server);
+        command.arg("hollow").arg("--folder").arg(folder).arg("--server").arg(server);
         command.arg("--first").arg(first.to_string());
         command.arg("--count").arg((edges - first).min(PER_WORKER).to_string());
         command.arg("--dialect").arg(&common.dialect);
@@ -140,7 +149,6 @@ async fn start_workers(common: &Common, ground: &Ground, edges: usize) -> Result
     for worker in &mut workers {
         worker.answer().await?;
     }
-    // The edges have read their certificates when they first dial; what is left is small.
     Ok(workers)
 }
 

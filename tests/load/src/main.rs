@@ -69,11 +69,21 @@ enum Name {
     Hollow(workers::Flags),
 }
 
+/// How much nicer hollow edges are.
+const NICE: i32 = 10;
+
 fn main() -> Result<()> {
     pki::install_provider();
     daemon::stop::raise_open_files();
     let flags = Flags::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if matches!(flags.name, Name::Hollow(_)) {
+        // Less priority than what is measured; a courtesy, so a refusal is no error.
+        runtime.on_thread_start(|| {
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+        });
+    }
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         match flags.name {
             Name::Propagate(common) => propagate::run(&common).await,

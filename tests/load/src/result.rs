@@ -17,7 +17,7 @@ impl Results {
     pub fn print(&self) {
         println!();
         for (_, what, value) in &self.rows {
-            println!("  {what:<58} {value:>10}");
+            println!("  {what:<58} {:>10}", value.to_string());
         }
         let keys: Map<String, Value> =
             self.rows.iter().map(|(key, _, value)| (key.clone(), value.clone())).collect();

@@ -38,9 +38,6 @@ pub struct Flags {
     heartbeat: u64,
 }
 
-/// Less priority than what is measured.
-const NICE: i32 = 10;
-
 /// Newest text of each config map.
 type Texts = Arc<Mutex<HashMap<String, String>>>;
 
@@ -55,8 +52,6 @@ pub fn servers(server: &str, quic: bool, dialect: &str) -> Servers {
 }
 
 pub async fn run(flags: Flags) -> Result<()> {
-    // Less priority is a courtesy to what is measured.
-    let _ = rustix::process::setpriority_process(None, NICE);
     let ca = pki::files::read_identity(&flags.folder.join("ca.crt"), &flags.folder.join("ca.key"))?;
     let authority = pki::Authority::from_der(ca.certificate(), ca.private_key().secret_der())?;
     let texts = Texts::default();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use harness::site::{NODE, Site};
 use harness::wait;
@@ -14,7 +14,7 @@ use crate::{build, packages};
 
 #[derive(Args)]
 pub struct Flags {
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
 }
 
@@ -39,10 +39,16 @@ pub fn run(flags: &Flags) -> Result<()> {
     };
     let (native, kubeedge) = (site("auto")?, site("kubeedge")?);
     wait::pause(SETTLE);
+    let pids = (native.edge.pid()?, kubeedge.edge.pid()?);
     let before = (native.relay.bytes(), kubeedge.relay.bytes());
     println!("  counting for {} minutes", flags.minutes);
     wait::pause(Duration::from_secs(flags.minutes * 60));
     let bytes = (native.relay.bytes() - before.0, kubeedge.relay.bytes() - before.1);
+    // A dead edge and a cut link are cheap.
+    ensure!(pids == (native.edge.pid()?, kubeedge.edge.pid()?), "an EdgeCore ended meanwhile");
+    ensure!(bytes.0 > 0 && bytes.1 > 0, "a link carried nothing");
+    native.node_ready()?;
+    kubeedge.node_ready()?;
     let measured = |key, what, value, unit| Measured { key, what, value, unit };
     let per_day = |bytes: u64| bytes as f64 * (24.0 * 60.0 / flags.minutes as f64) / 1e6;
     print(&[

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use crate::ground::Ground;
 
@@ -15,11 +16,17 @@ const WATCH: &str = "/apis/devices.kubeedge.io/v1beta1/devicestatuses?watch=1";
 
 pub struct History {
     _kubectl: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    seen: Arc<Mutex<Seen>>,
+    /// Ends with the watch, which must outlive the scenario.
+    reading: JoinHandle<Result<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
     /// Values in the order they were seen; the same value again only when it was written again.
     values: HashMap<String, Vec<u64>>,
-    /// (version, timestamp of the value) seen last.
-    last: HashMap<String, (u64, String)>,
+    /// Version seen last.
+    versions: HashMap<String, u64>,
 }
 
 /// What the history shows.
@@ -37,40 +44,28 @@ impl History {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
         let mut kubectl = command.spawn().context("running kubectl")?;
         let lines = BufReader::new(kubectl.stdout.take().context("stdout")?).lines();
-        Ok(History { _kubectl: kubectl, lines, values: HashMap::new(), last: HashMap::new() })
+        let seen = Arc::<Mutex<Seen>>::default();
+        // All the time: a watch nobody reads is ended by the server.
+        let reading = tokio::spawn(read(lines, seen.clone()));
+        Ok(History { _kubectl: kubectl, seen, reading })
     }
 
-    /// Takes in what the watch has told since.
-    pub async fn read_more(&mut self) -> Result<()> {
-        while let Ok(line) = tokio::time::timeout(Duration::from_millis(200), self.lines.next_line()).await {
-            let line = line?.context("the watch of the API server ended")?;
-            let event: Value = serde_json::from_str(&line)?;
-            self.take_in(&event["object"])?;
-        }
-        Ok(())
-    }
-
-    fn take_in(&mut self, object: &Value) -> Result<()> {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let version: u64 = object["metadata"]["resourceVersion"].as_str().unwrap_or("0").parse()?;
-        let reported = &object["status"]["twins"][0]["reported"];
-        let Some(value) = reported["value"].as_str() else { return Ok(()) };
-        let seen = self.last.insert(name.clone(), (version, value.to_owned()));
-        // The watch may tell the same version twice.
-        if seen.is_none_or(|(before, _)| before != version) {
-            self.values.entry(name).or_default().push(value.parse()?);
-        }
+    /// Errors if the watch has ended: then not every value was seen.
+    pub fn check(&self) -> Result<()> {
+        anyhow::ensure!(!self.reading.is_finished(), "the watch of the API server ended");
         Ok(())
     }
 
     /// Values seen, over all devices.
     pub fn distinct(&self) -> u64 {
-        self.values.values().map(|values| values.iter().copied().max().unwrap_or_default()).sum()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.values.values().map(|values| values.iter().copied().max().unwrap_or_default()).sum()
     }
 
     pub fn count(&self, each: u64, devices: usize) -> Counted {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counted = Counted::default();
-        for values in self.values.values() {
+        for values in seen.values.values() {
             let mut sorted = values.clone();
             sorted.sort_unstable();
             sorted.dedup();
@@ -78,7 +73,29 @@ impl History {
             counted.reverted += values.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64;
             counted.duplicates += (values.len() - sorted.len()) as u64;
         }
-        counted.lost += (devices - self.values.len()) as u64 * each;
+        counted.lost += (devices - seen.values.len()) as u64 * each;
         counted
+    }
+}
+
+async fn read(mut lines: Lines<BufReader<ChildStdout>>, seen: Arc<Mutex<Seen>>) -> Result<()> {
+    while let Some(line) = lines.next_line().await? {
+        let event: Value = serde_json::from_str(&line)?;
+        seen.lock().unwrap_or_else(PoisonError::into_inner).take_in(&event["object"])?;
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn take_in(&mut self, object: &Value) -> Result<()> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let version: u64 = object["metadata"]["resourceVersion"].as_str().unwrap_or("0").parse()?;
+        let reported = &object["status"]["twins"][0]["reported"];
+        let Some(value) = reported["value"].as_str() else { return Ok(()) };
+        // The watch may tell the same version twice.
+        if self.versions.insert(name.clone(), version) != Some(version) {
+            self.values.entry(name).or_default().push(value.parse()?);
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use cloudcore::kubernetes::Cluster;
 use edgecore::metamanager::{Change, LinkState, ObjectChange};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ground::Ground;
@@ -81,30 +82,47 @@ async fn note(mut inbox: mpsc::Receiver<ObjectChange>, newest: watch::Sender<(u6
     }
 }
 
-/// Milliseconds from the API server's answer until the commit, while the edge is connected.
+/// Milliseconds from the API server's answer until the commit. Updates go out at a fixed pace, whatever becomes of those
+/// before them: a stall delays every one that falls into it. Those planned while the edge itself is not connected do not
+/// count.
 async fn sample(
     cluster: Cluster,
-    mut link: watch::Receiver<LinkState>,
-    mut committed: watch::Receiver<(u64, Option<Instant>)>,
+    link: watch::Receiver<LinkState>,
+    committed: watch::Receiver<(u64, Option<Instant>)>,
     stop: CancellationToken,
 ) -> Result<Vec<f64>> {
-    let mut samples = Vec::new();
+    let mut pace = tokio::time::interval(PACE);
+    let mut under_way = JoinSet::new();
     for number in 0_u64.. {
-        if stop.is_cancelled() {
-            break;
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => break,
+            _ = pace.tick() => {}
         }
-        link.wait_for(|state| *state == LinkState::Connected).await?;
-        let version: u64 = objects::patch(&cluster, NAME, &number.to_string()).await?.parse()?;
-        let answered = harness::wait::now();
-        let seen = committed.wait_for(|(newest, _)| *newest >= version);
-        let at = match tokio::time::timeout(Duration::from_secs(120), seen).await {
-            Ok(seen) => seen?.1,
-            Err(_) => anyhow::bail!("an update of the bystander does not arrive"),
-        };
-        // The edge may have it before this client has its answer.
-        let late = at.map_or(Duration::ZERO, |at| at.saturating_duration_since(answered));
-        samples.push(late.as_secs_f64() * 1000.0);
-        tokio::time::sleep(PACE).await;
+        if *link.borrow() == LinkState::Connected {
+            under_way.spawn(one(cluster.clone(), committed.clone(), number));
+        }
+    }
+    let mut samples = Vec::new();
+    while let Some(sample) = under_way.join_next().await {
+        samples.push(sample??);
     }
     Ok(samples)
+}
+
+async fn one(
+    cluster: Cluster,
+    mut committed: watch::Receiver<(u64, Option<Instant>)>,
+    number: u64,
+) -> Result<f64> {
+    let version: u64 = objects::patch(&cluster, NAME, &number.to_string()).await?.parse()?;
+    let answered = harness::wait::now();
+    let seen = committed.wait_for(|(newest, _)| *newest >= version);
+    let at = match tokio::time::timeout(Duration::from_secs(120), seen).await {
+        Ok(seen) => seen?.1,
+        Err(_) => anyhow::bail!("an update of the bystander does not arrive"),
+    };
+    // The edge may have it before this client has its answer.
+    let late = at.map_or(Duration::ZERO, |at| at.saturating_duration_since(answered));
+    Ok(late.as_secs_f64() * 1000.0)
 }
