@@ -14,7 +14,7 @@ use native::frames::{
 };
 
 use crate::metamanager::objects::{Arrival, Body as ArrivalBody};
-use crate::metamanager::outbox::{Cursors, Waiting};
+use crate::metamanager::outbox::{Cursors, Room, Waiting};
 
 /// Rows that may wait for the cloud's answer at once.
 const ROWS: usize = 256;
@@ -109,19 +109,20 @@ pub fn call(message: &Message) -> Body {
 
 impl Exchange {
     /// Rows that may be sent now.
-    pub fn room(&self) -> usize {
-        if self.bytes >= BYTES { 0 } else { ROWS.saturating_sub(self.sent.len()) }
+    pub fn room(&self) -> Room {
+        let states = if self.bytes >= BYTES { 0 } else { ROWS.saturating_sub(self.sent.len()) };
+        Room { states, others: states.min(OTHERS.saturating_sub(self.others)) }
     }
 
     /// Frames with rows to send. Rows that are no states leave room for those that are; what does not fit stays.
     pub fn rows(&mut self, rows: Vec<Waiting>) -> Vec<Body> {
         let (mut frames, mut batch, mut size) = (Vec::new(), Vec::new(), 0);
         for row in rows {
-            let state = is_state(&row);
-            if self.room() == 0 || (!state && self.others >= OTHERS) {
+            let Waiting { seq, state, mut message } = row;
+            let room = self.room();
+            if (if state { room.states } else { room.others }) == 0 {
                 break;
             }
-            let Waiting { seq, mut message } = row;
             // The sequence names it.
             message.header.msg_id = Default::default();
             let envelope = trimmed(&message);
@@ -175,11 +176,6 @@ impl Exchange {
     }
 }
 
-fn is_state(row: &Waiting) -> bool {
-    // As the outbox sorts them: events and what devices report are no states.
-    row.message.route.source != "twin" && !row.message.route.resource.contains("/event/")
-}
-
 fn trimmed(message: &Message) -> Vec<u8> {
     let mut json = message::encode(message).into_bytes();
     json.pop(); // the newline
@@ -220,12 +216,12 @@ mod tests {
     fn state(seq: i64) -> Waiting {
         let request =
             Request::PatchPodStatus { namespace: "d".into(), name: seq.to_string(), patch: "{}".into() };
-        Waiting { seq, message: Upstream::Ask(request).to_message(0) }
+        Waiting { seq, state: true, message: Upstream::Ask(request).to_message(0) }
     }
 
     fn report(seq: i64) -> Waiting {
         let report = Upstream::TwinReport { namespace: "d".into(), name: "t".into(), report: Json::null() };
-        Waiting { seq, message: report.to_message(0) }
+        Waiting { seq, state: false, message: report.to_message(0) }
     }
 
     fn finished(exchange: &mut Exchange, through: u64, also: &[u64]) -> Vec<i64> {
@@ -244,7 +240,7 @@ mod tests {
         assert_eq!(finished(&mut exchange, 1, &[9]), [3]);
         assert_eq!(exchange.cursors, Cursors { states: 3, others: 1 });
         assert_eq!(finished(&mut exchange, 2, &[]), [1]);
-        assert_eq!(exchange.room(), ROWS);
+        assert_eq!(exchange.room(), Room { states: ROWS, others: OTHERS });
     }
 
     #[test]
@@ -252,11 +248,12 @@ mod tests {
         let mut exchange = Exchange::default();
         exchange.rows((1..=300).map(report).collect());
         assert_eq!(exchange.sent.len(), OTHERS);
+        assert_eq!(exchange.room(), Room { states: ROWS - OTHERS, others: 0 });
         exchange.rows((301..=400).map(state).collect());
         assert_eq!(exchange.sent.len(), ROWS);
-        assert_eq!(exchange.room(), 0);
+        assert_eq!(exchange.room(), Room { states: 0, others: 0 });
         assert_eq!(finished(&mut exchange, 0, &[1, OTHERS as u64 + 1]), [1, 301]);
-        assert_eq!(exchange.room(), 2);
+        assert_eq!(exchange.room(), Room { states: 2, others: 1 });
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct Outbox {
 #[derive(Clone, Debug)]
 pub struct Waiting {
     pub seq: i64,
+    /// A state: it goes before reports and events.
+    pub state: bool,
     pub message: Message,
 }
 
@@ -83,6 +85,13 @@ pub struct Waiting {
 pub struct Cursors {
     pub states: i64,
     pub others: i64,
+}
+
+/// Rows that may be read: that many states, and that many others, but no more of both than there may be states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub states: usize,
+    pub others: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,9 +179,9 @@ impl Outbox {
         self.store.read(move |db| select(db, ALL, after, limit)).await
     }
 
-    /// Up to `limit` messages beyond `after`: states first, then the others, each oldest first.
-    pub async fn next_of_both(&self, after: Cursors, limit: usize) -> Result<Vec<Waiting>, StoreError> {
-        self.store.read(move |db| next(db, after, limit)).await
+    /// The messages beyond `after` there is room for: states first, then the others, each oldest first.
+    pub async fn next_of_both(&self, after: Cursors, room: Room) -> Result<Vec<Waiting>, StoreError> {
+        self.store.read(move |db| next(db, after, room)).await
     }
 
     /// Removes messages the cloud has answered.
@@ -196,30 +205,32 @@ fn bytes(db: &Connection, stream: &str) -> store::rusqlite::Result<i64> {
     Ok(found.unwrap_or_default())
 }
 
-const ALL: &str = "SELECT seq, message FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const ALL: &str = "SELECT seq, stream, message FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const STATES: &str =
-    "SELECT seq, message FROM outbox WHERE stream = 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
+    "SELECT seq, stream, message FROM outbox WHERE stream = 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
 const OTHERS: &str =
-    "SELECT seq, message FROM outbox WHERE stream <> 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
+    "SELECT seq, stream, message FROM outbox WHERE stream <> 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
 
 /// The query of [`Outbox::next_of_both`].
-pub fn next(db: &Connection, after: Cursors, limit: usize) -> store::rusqlite::Result<Vec<Waiting>> {
-    let mut waiting = select(db, STATES, after.states, limit)?;
-    let left = limit - waiting.len().min(limit);
+pub fn next(db: &Connection, after: Cursors, room: Room) -> store::rusqlite::Result<Vec<Waiting>> {
+    let mut waiting = select(db, STATES, after.states, room.states)?;
+    let left = room.others.min(room.states.saturating_sub(waiting.len()));
     waiting.extend(select(db, OTHERS, after.others, left)?);
     Ok(waiting)
 }
 
 fn select(db: &Connection, sql: &str, after: i64, limit: usize) -> store::rusqlite::Result<Vec<Waiting>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit as i64], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-    })?;
     let mut waiting = Vec::new();
-    for row in rows {
-        let (seq, text) = row?;
-        match message::decode(text.as_bytes()) {
-            Ok(message) => waiting.push(Waiting { seq, message }),
+    if limit == 0 {
+        return Ok(waiting);
+    }
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![after, limit as i64])?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        let state = row.get_ref(1)?.as_str()? == STATE;
+        match message::decode(row.get_ref(2)?.as_bytes()?) {
+            Ok(message) => waiting.push(Waiting { seq, state, message }),
             Err(error) => tracing::error!(seq, error = %error, "unreadable outbox row skipped"),
         }
     }
@@ -343,9 +354,13 @@ mod tests {
         outbox.submit(event(2)).await.unwrap();
         outbox.submit(status("1")).await.unwrap();
         let seqs = |waiting: Vec<Waiting>| waiting.iter().map(|row| row.seq).collect::<Vec<_>>();
-        let all = outbox.next_of_both(Cursors::default(), 2).await.unwrap();
+        let room = |states, others| Room { states, others };
+        let all = outbox.next_of_both(Cursors::default(), room(2, 2)).await.unwrap();
+        assert!(all[0].state && !all[1].state);
         assert_eq!(seqs(all), [3, 1]);
-        let rest = outbox.next_of_both(Cursors { states: 3, others: 1 }, 10).await.unwrap();
+        let rest = outbox.next_of_both(Cursors { states: 3, others: 1 }, room(10, 10)).await.unwrap();
         assert_eq!(seqs(rest), [2]);
+        let only_states = outbox.next_of_both(Cursors::default(), room(2, 0)).await.unwrap();
+        assert_eq!(seqs(only_states), [3]);
     }
 }

@@ -145,7 +145,7 @@ impl Pump {
     }
 
     async fn send_row(&mut self, row: Waiting) -> Result<(), End> {
-        let Waiting { seq, message } = row;
+        let Waiting { seq, message, .. } = row;
         self.sender.send(&message).await?;
         self.flight.sent(message.header.msg_id.clone(), seq, Instant::now());
         let answered = Upstream::parse(&message).is_ok_and(|upstream| upstream.is_answered());

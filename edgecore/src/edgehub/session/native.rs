@@ -129,12 +129,11 @@ impl Pump<'_> {
 
     /// Acknowledgements and live requests before rows; a ping when nothing else shows life.
     async fn write(&mut self, outlet: &mut Outlet<FrameSender>) -> Result<(), End> {
-        if self.outgoing.is_empty() && self.rows && self.exchange.room() > 0 {
-            self.rows = false;
+        if self.outgoing.is_empty() && self.rows && self.exchange.room().states > 0 {
             let (cursors, room) = (self.exchange.cursors, self.exchange.room());
             let rows = self.session.outbox.next_of_both(cursors, room).await.map_err(End::Store)?;
-            // A full answer may not have been all.
-            self.rows = rows.len() >= room;
+            // What found no room is read again when the cloud's answer makes some.
+            self.rows = false;
             self.outgoing.extend(self.exchange.rows(rows));
         }
         if let Some(body) = self.outgoing.pop_front() {
