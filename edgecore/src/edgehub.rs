@@ -7,14 +7,19 @@
 //!                                  +------------------------+
 //! ```
 //!
+//! [`rotate`] exchanges the certificate in its last third and follows the CAs to trust; the link stays up meanwhile, the
+//! next dial uses what is new.
+//!
 //! Owns the connection, the certificate files and which upstream messages are in flight. A message of the outbox is
 //! removed only when the cloud has answered it; an object is acknowledged only after MetaManager committed it.
 
 mod backoff;
 mod commit;
+mod credentials;
 mod enroll;
 mod https;
 mod inflight;
+mod rotate;
 mod session;
 
 use std::path::PathBuf;
@@ -31,6 +36,8 @@ use crate::metamanager::intake::Intake;
 use crate::metamanager::{LinkState, Outbox};
 use backoff::Backoff;
 pub use enroll::{EnrollError, Enrollment, Secret};
+pub use rotate::Renewal;
+use rotate::Rotation;
 use session::Session;
 
 /// Checked configuration.
@@ -43,6 +50,7 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     pub heartbeat: Duration,
     pub enrollment: Enrollment,
+    pub renewal: Renewal,
 }
 
 /// The rooms the hub feeds and serves.
@@ -78,8 +86,18 @@ impl EdgeHub {
             _ = stop.cancelled() => return Ok(()),
             enrolled = enroll::obtain(&self.settings.node, &self.settings.enrollment) => enrolled,
         };
-        let (ca, identity) = enrolled.map_err(RunError::Enroll)?;
-        let dialer = Dialer::new(pki::tls::client(&ca, Some(&identity)).map_err(RunError::Tls)?);
+        let credentials = enrolled.map_err(RunError::Enroll)?;
+        let live = credentials.live().map_err(RunError::Tls)?;
+        let dialer = Dialer::new(live.config());
+        let rotation = Rotation {
+            node: self.settings.node.clone(),
+            enrollment: self.settings.enrollment.clone(),
+            renewal: self.settings.renewal.clone(),
+            link: self.deps.link.subscribe(),
+            credentials,
+            live,
+        };
+        tokio::spawn(rotation.run(stop.clone()));
         let target = Target {
             address: self.settings.server.clone(),
             project_id: self.settings.project_id.clone(),
