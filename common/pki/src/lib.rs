@@ -2,7 +2,7 @@
 //!
 //! [`Authority`] signs; [`Identity`] is a certificate with its key; [`token`] mints and checks join tokens; [`tls`]
 //! turns identities into rustls configurations whose content can be changed while they are in use; [`Bundle`] is whom a
-//! peer trusts; [`files`] keeps private material at mode 0600. Private keys never
+//! peer trusts; [`CaSecret`] replaces a CA step by step; [`files`] keeps private material at mode 0600. Private keys never
 //! print. Time is an argument (Unix seconds): this crate reads no clock.
 
 mod authority;
@@ -11,6 +11,7 @@ mod der;
 pub mod files;
 mod identity;
 mod request;
+mod rotation;
 mod subject;
 pub mod tls;
 pub mod token;
@@ -19,6 +20,7 @@ pub use authority::{Authority, AuthorityError, Profile, Usage, fingerprint};
 pub use bundle::{Bundle, BundleError};
 pub use identity::{Identity, IdentityError};
 pub use request::{SigningRequest, node_request};
+pub use rotation::{CaSecret, RotationError};
 pub use subject::{EdgeSubject, Subject, SubjectError, edge_common_name, node_of};
 
 /// Seconds in a day, the unit of certificate lifetimes in configuration files.
