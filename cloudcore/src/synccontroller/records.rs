@@ -38,6 +38,10 @@ impl Records {
         }
     }
 
+    pub fn nodes(&self) -> Vec<String> {
+        self.by_node.keys().cloned().collect()
+    }
+
     pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String)> {
         let objects = self.by_node.get(node).into_iter().flatten();
         objects.map(|(uid, key)| (key.clone(), uid.clone())).collect()
