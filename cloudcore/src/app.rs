@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cloudhub::material::{self, Material};
+use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::Register;
 use crate::cloudhub::{CloudHub, Rooms, UpstreamRoom};
 use crate::devicecontroller::{self, Devices};
@@ -38,7 +38,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
         tasks.spawn(health.run(stop.clone()));
     }
     kubernetes::install_crds(&cluster).await?;
-    let material = Arc::new(material::obtain(&cluster, &settings.material).await?);
+    let (material, keeper) = material::obtain(&cluster, &settings.material).await?;
 
     let downstream = Downstream::default();
     let devices = Devices::default();
@@ -53,9 +53,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let rooms =
         Rooms { downstream: downstream.clone(), devices: devices.clone(), syncs: syncs.clone(), upstream };
     let hub = CloudHub::build(settings.hub.clone(), &material, rooms).await?;
-    let register =
-        Register::build(settings.register, material.clone(), cluster.clone(), settings.edge_certificate_days)
-            .await?;
+    let register = Register::build(settings.register, &material, cluster.clone(), settings.terms).await?;
 
     let mut synced = Vec::new();
     let mut watch_into = |resources: &'static [Resource]| {
@@ -72,8 +70,10 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let (seen, complete) = watch_into(devicecontroller::WATCHED);
     tasks.spawn(devices.run(cluster.clone(), seen, complete, stop.clone()));
     let (seen, complete) = watch_into(synccontroller::WATCHED);
-    tasks.spawn(syncs.run(cluster.clone(), seen, complete, stop.clone()));
-    tasks.spawn(refresh_tokens(cluster.clone(), material, settings.token_refresh, stop.clone()));
+    tasks.spawn(syncs.clone().run(cluster.clone(), seen, complete, stop.clone()));
+    tasks.spawn(keeper.run(settings.certificate_check, stop.clone()));
+    tasks.spawn(refresh_tokens(cluster.clone(), material.trust, settings.token_refresh, stop.clone()));
+    tasks.spawn(synccontroller::collect_garbage(cluster.clone(), syncs, stop.clone()));
 
     // An edge that connects to half-filled rooms would be told that its pods are gone.
     let filled = async {
@@ -98,16 +98,17 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     Ok(())
 }
 
-/// Publishes a fresh join token now and every refresh; tries again soon after a failure.
+/// Publishes a fresh join token now, every refresh and when another CA signs; tries again soon after a failure.
 async fn refresh_tokens(
     cluster: Cluster,
-    material: Arc<Material>,
+    mut trust: watch::Receiver<Arc<Trust>>,
     refresh: Duration,
     stop: CancellationToken,
 ) {
     let lifetime = (refresh * TOKEN_LIVES).as_secs() as i64;
     loop {
-        let wait = match material::publish_token(&cluster, &material.authority, lifetime).await {
+        let authority = trust.borrow_and_update().authority.clone();
+        let wait = match material::publish_token(&cluster, &authority, lifetime).await {
             Ok(()) => refresh,
             Err(error) => {
                 tracing::warn!(error = %error, "join token not refreshed, trying again");
@@ -117,6 +118,8 @@ async fn refresh_tokens(
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
+            // A token names the CA that signs.
+            changed = trust.changed() => if changed.is_err() { return },
             _ = tokio::time::sleep(wait) => {}
         }
     }

@@ -4,12 +4,14 @@
 
 mod cluster;
 mod install;
+mod leader;
 mod raw;
 mod resource;
 mod watch;
 
 pub use cluster::{Cluster, ConnectError, Merge};
 pub use install::{InstallError, install_crds};
+pub use leader::lead;
 pub use raw::Meta;
 pub use resource::{Resource, path_of};
 pub use watch::{Seen, Sight, feed};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::config::cloudcore::CloudCoreConfig;
 
 use crate::cloudhub;
-use crate::cloudhub::material;
+use crate::cloudhub::{material, register};
 
 /// Everything the program needs, checked.
 #[derive(Clone, Debug)]
@@ -19,8 +19,9 @@ pub struct Settings {
     pub hub: cloudhub::Settings,
     pub register: SocketAddr,
     pub material: material::Wanted,
-    /// Days an edge's certificate is valid.
-    pub edge_certificate_days: i64,
+    pub terms: register::Terms,
+    /// How often secrets are looked at: for a CA that is being replaced, for a server certificate that is due.
+    pub certificate_check: Duration,
     pub token_refresh: Duration,
     pub health: Option<SocketAddr>,
 }
@@ -49,7 +50,7 @@ impl Settings {
         };
         let listen = address("modules.cloudHub.websocket", &hub.websocket.address, hub.websocket.port);
         let quic = address("modules.cloudHub.quic", &hub.quic.address, hub.quic.port);
-        let register = address("modules.cloudHub.https", &hub.https.address, hub.https.port);
+        let register_at = address("modules.cloudHub.https", &hub.https.address, hub.https.port);
         if hub.advertise_address.iter().all(|name| name.is_empty()) {
             problems.push(
                 "modules.cloudHub.advertiseAddress: give at least one address that edges can reach"
@@ -65,6 +66,7 @@ impl Settings {
             ("limits.sessionsAtOnce", hub.limits.sessions_at_once),
             ("limits.messageBytes", hub.limits.message_bytes),
             ("limits.receiveBytes", hub.limits.receive_bytes),
+            ("certificateCheckSeconds", hub.certificate_check_seconds),
         ] {
             if value == 0 {
                 problems.push(format!("modules.cloudHub.{key}: must be greater than 0"));
@@ -111,13 +113,17 @@ impl Settings {
                 max_message: hub.limits.message_bytes as usize,
                 budget: hub.limits.receive_bytes as usize,
             },
-            register,
+            register: register_at,
             material: material::Wanted {
                 names: names.collect(),
                 ca_file: PathBuf::from(&hub.tls_ca_file),
                 ca_key_file: PathBuf::from(&hub.tls_ca_key_file),
             },
-            edge_certificate_days: hub.edge_cert_signing_duration.into(),
+            terms: register::Terms {
+                lifetime_days: hub.edge_cert_signing_duration.into(),
+                renew_expired_for: i64::from(hub.renew_expired_for) * 3600,
+            },
+            certificate_check: Duration::from_secs(hub.certificate_check_seconds.into()),
             token_refresh: Duration::from_secs(u64::from(hub.token_refresh_duration) * 3600),
             health,
         })

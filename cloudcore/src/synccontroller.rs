@@ -3,6 +3,7 @@
 //!
 //! Owns the sync objects. Records are coalesced per (node, uid): a burst of acknowledgements costs one write each.
 
+mod garbage;
 mod records;
 mod writer;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::Settled;
 use crate::kubernetes::{Cluster, Resource, Seen, Sight};
+pub use garbage::collect_garbage;
 use records::Records;
 
 /// What this room watches: its own objects.
@@ -35,6 +37,8 @@ struct State {
 pub struct Syncs {
     state: Arc<Mutex<State>>,
     recorded: Arc<Notify>,
+    /// True once every record that existed at the start is known.
+    filled: Arc<watch::Sender<bool>>,
 }
 
 impl Syncs {
@@ -45,6 +49,17 @@ impl Syncs {
     /// What `node` is known to have, and the version it acknowledged.
     pub fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         self.lock().records.of_node(node)
+    }
+
+    /// Nodes that anything is recorded of.
+    fn nodes(&self) -> Vec<String> {
+        self.lock().records.nodes()
+    }
+
+    /// Waits until every record that existed at the start is known.
+    async fn filled(&self) {
+        // The sender lives as long as this handle.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
     }
 
     /// A node acknowledged an object or its removal.
@@ -86,6 +101,7 @@ impl Syncs {
                 Sight::Gone { meta, .. } => state.records.gone(&meta.name),
                 Sight::Synced => {
                     missing -= 1;
+                    self.filled.send_replace(missing == 0);
                     synced.send_replace(missing == 0);
                 }
             }

@@ -7,16 +7,21 @@
 //!                                  +------------------------+
 //! ```
 //!
+//! [`rotate`] exchanges the certificate in its last third and follows the CAs to trust; the link stays up meanwhile, the
+//! next dial uses what is new.
+//!
 //! Owns the connection, the certificate files and which upstream messages are in flight. A message of the outbox is
 //! removed only when the cloud has answered it; an object is acknowledged only after MetaManager committed it.
 
 mod backoff;
 mod commit;
 mod connect;
+mod credentials;
 mod enroll;
 pub mod exchange;
 mod https;
 mod inflight;
+mod rotate;
 mod session;
 
 use std::path::PathBuf;
@@ -35,6 +40,8 @@ use crate::metamanager::{LinkState, Outbox};
 use backoff::{Backoff, Failure};
 use connect::Connector;
 pub use enroll::{EnrollError, Enrollment, Secret};
+pub use rotate::Renewal;
+use rotate::Rotation;
 use session::Session;
 
 /// Checked configuration.
@@ -46,6 +53,7 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     pub heartbeat: Duration,
     pub enrollment: Enrollment,
+    pub renewal: Renewal,
 }
 
 /// Where the cloud listens. QUIC is tried first where both are given.
@@ -94,9 +102,18 @@ impl EdgeHub {
             _ = stop.cancelled() => return Ok(()),
             enrolled = enroll::obtain(&self.settings.node, &self.settings.enrollment) => enrolled,
         };
-        let (ca, identity) = enrolled.map_err(RunError::Enroll)?;
-        let tls = pki::tls::client(&ca, Some(&identity)).map_err(RunError::Tls)?;
-        let connector = Connector::build(&self.settings, tls).map_err(RunError::Quic)?;
+        let credentials = enrolled.map_err(RunError::Enroll)?;
+        let live = credentials.live().map_err(RunError::Tls)?;
+        let connector = Connector::build(&self.settings, live.config()).map_err(RunError::Quic)?;
+        let rotation = Rotation {
+            node: self.settings.node.clone(),
+            enrollment: self.settings.enrollment.clone(),
+            renewal: self.settings.renewal.clone(),
+            link: self.deps.link.subscribe(),
+            credentials,
+            live,
+        };
+        tokio::spawn(rotation.run(stop.clone()));
         let mut backoff = Backoff::default();
         loop {
             let failure = tokio::select! {

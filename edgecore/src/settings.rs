@@ -103,9 +103,11 @@ fn hub(
     checker: &mut Checker,
 ) -> edgehub::Settings {
     let hub = &config.modules.edge_hub;
-    for (key, value) in
-        [("heartbeat", hub.heartbeat), ("websocket.handshakeTimeout", hub.websocket.handshake_timeout)]
-    {
+    for (key, value) in [
+        ("heartbeat", hub.heartbeat),
+        ("websocket.handshakeTimeout", hub.websocket.handshake_timeout),
+        ("caRefreshSeconds", hub.ca_refresh_seconds),
+    ] {
         if value == 0 {
             checker.problem(&format!("modules.edgeHub.{key}"), "must be greater than 0");
         }
@@ -130,6 +132,10 @@ fn hub(
             token: (!hub.token.is_empty()).then(|| Secret(hub.token.clone())),
             token_file: PathBuf::from(&hub.token_file),
             config_file: Some(config_file.to_owned()),
+        },
+        renewal: edgehub::Renewal {
+            rotate: hub.rotate_certificates,
+            trust_refresh: Duration::from_secs(hub.ca_refresh_seconds.max(1).into()),
         },
     }
 }

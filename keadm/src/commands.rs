@@ -1,9 +1,11 @@
 //! One file per command.
 
+pub mod ca;
 pub mod gettoken;
 pub mod init;
 pub mod join;
 pub mod reset;
+mod secrets;
 pub mod version;
 
 use std::path::Path;
@@ -16,4 +18,34 @@ fn write_config<T: Serialize>(path: &Path, config: &T) -> anyhow::Result<()> {
     let text = daemon::config::to_yaml(config).map_err(anyhow::Error::msg)?;
     pki::files::write_atomic(path, text.as_bytes(), 0o600)
         .with_context(|| format!("writing {}", path.display()))
+}
+
+/// Reads a time such as 30m, 2h or 7d; gives seconds.
+fn duration(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not a time such as 90s, 30m, 2h or 7d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    Ok(i64::from(number) * seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn times_have_a_number_and_a_unit() {
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604_800), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(seconds));
+        }
+        for wrong in ["", "2", "h", "-1h", "2w", "2hours", "é"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }

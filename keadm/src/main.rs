@@ -23,6 +23,8 @@ struct Flags {
 enum Command {
     /// Set up CloudCore on this machine.
     Init(commands::init::Flags),
+    /// Replace the CA without any node joining again.
+    Ca(commands::ca::Flags),
     /// Print the token nodes join with.
     Gettoken(commands::gettoken::Flags),
     /// Join this machine to the cloud side as an edge node.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match flags.command {
                 Command::Init(flags) => commands::init::run(flags).await,
+                Command::Ca(flags) => commands::ca::run(flags).await,
                 Command::Gettoken(flags) => commands::gettoken::run(flags).await,
                 Command::Join(flags) => commands::join::run(*flags).await,
                 Command::Reset(flags) => commands::reset::run(flags).await,

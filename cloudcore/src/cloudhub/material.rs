@@ -1,39 +1,71 @@
-//! The CA, the server certificate and the join token, kept in secrets of namespace `kubeedge` so that replicas, and
+//! The CAs, the server certificate and the join token, kept in secrets of namespace `kubeedge` so that replicas, and
 //! KubeEdge's own CloudCore, share them (spec/transport.md 4.1).
 //!
-//! Everything is create-only: of two replicas that start together one wins and the other reads what it wrote.
+//! No write goes over something unseen: of two replicas that start together, or find the same thing due, one wins and
+//! the other reads what it wrote. [`Keeper`] follows the secrets while the program runs. The steps of replacing a CA
+//! are those of [`pki::CaSecret`]; an operator whose CA is in files (`tlsCAFile`) replaces it there and restarts.
 
+mod keeper;
+mod secrets;
+mod server;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use message::{Json, Status};
-use pki::{Authority, AuthorityError, DAY, Identity, IdentityError, Profile, Subject, Usage};
-use serde_json::{Value, json};
+use pki::tls::{LiveServer, TlsError};
+use pki::{Authority, AuthorityError, Bundle, CaSecret, IdentityError, RotationError};
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+use tokio::sync::watch;
 
-use crate::kubernetes::{Cluster, Merge};
+use crate::kubernetes::Cluster;
+pub use keeper::Keeper;
 
 pub const NAMESPACE: &str = "kubeedge";
 const CA_SECRET: &str = "casecret";
-const SERVER_SECRET: &str = "cloudcoresecret";
 const TOKEN_SECRET: &str = "tokensecret";
+const TOKEN: &str = "tokendata";
 
-/// Days a server certificate is valid; renewed at start when less than a third is left.
-const SERVER_DAYS: i64 = 365;
+/// Times a write is tried that other replicas get in the way of.
+const ATTEMPTS: u32 = 5;
 
 /// What the hub's ports need.
-#[derive(Debug)]
 pub struct Material {
-    pub authority: Authority,
-    pub server: Identity,
+    /// The CA that signed when this was read.
+    pub authority: Arc<Authority>,
+    /// What the ports present and whom they trust, always of today.
+    pub server: LiveServer,
+    /// The CAs of today.
+    pub trust: watch::Receiver<Arc<Trust>>,
+}
+
+/// The CA that signs and those that are trusted.
+#[derive(Debug)]
+pub struct Trust {
+    pub authority: Arc<Authority>,
+    pub bundle: Bundle,
+    /// Leads peers that know only the previous CA to this one.
+    pub intermediates: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    fn is_same(&self, other: &Trust) -> bool {
+        self.authority.certificate() == other.authority.certificate()
+            && self.bundle == other.bundle
+            && self.intermediates == other.intermediates
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
     #[error("{what} in the API server")]
     Cluster { what: &'static str, source: Status },
-    #[error("secret {NAMESPACE}/{secret} has no readable key {key:?}")]
-    Secret { secret: &'static str, key: &'static str },
+    #[error("secret {NAMESPACE}/{CA_SECRET}")]
+    Secret(#[source] RotationError),
+    #[error("secret {NAMESPACE}/{secret} is written by others all the time")]
+    Contended { secret: &'static str },
     #[error("CA files {certificate} and {key}: give both or neither")]
     HalfACa { certificate: PathBuf, key: PathBuf },
     #[error("CA files")]
@@ -42,6 +74,8 @@ pub enum MaterialError {
     Authority(#[source] AuthorityError),
     #[error("server certificate")]
     Server(#[source] IdentityError),
+    #[error("TLS of the ports")]
+    Tls(#[source] TlsError),
 }
 
 /// Addresses the server certificate must name, and the operator's own CA files if they exist.
@@ -53,16 +87,27 @@ pub struct Wanted {
 }
 
 /// Reads or makes the material.
-pub async fn obtain(cluster: &Cluster, wanted: &Wanted) -> Result<Material, MaterialError> {
+pub async fn obtain(cluster: &Cluster, wanted: &Wanted) -> Result<(Material, Keeper), MaterialError> {
     ensure_namespace(cluster).await?;
     let now = daemon::clock::unix_seconds();
-    let authority = obtain_authority(cluster, wanted, now).await?;
-    let server = obtain_server(cluster, &authority, &wanted.names, now).await?;
-    Ok(Material { authority, server })
+    let trust = Arc::new(obtain_trust(cluster, wanted, now).await?);
+    let presented = server::obtain(cluster, &trust, &wanted.names, now).await?;
+    let server = LiveServer::new(&presented, &trust.bundle).map_err(MaterialError::Tls)?;
+    let authority = trust.authority.clone();
+    let (sender, trust) = watch::channel(trust);
+    let keeper = Keeper {
+        cluster: cluster.clone(),
+        wanted: wanted.clone(),
+        presented,
+        server: server.clone(),
+        trust: sender,
+    };
+    Ok((Material { authority, server, trust }, keeper))
 }
 
 async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
-    let body = encode(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}));
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    let body = Json::encode(&namespace).unwrap_or_else(|_| Json::null());
     match cluster.create("/api/v1/namespaces", &body).await {
         Err(source) if !source.is_conflict() => {
             Err(MaterialError::Cluster { what: "creating namespace kubeedge", source })
@@ -71,21 +116,37 @@ async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
     }
 }
 
-async fn obtain_authority(cluster: &Cluster, wanted: &Wanted, now: i64) -> Result<Authority, MaterialError> {
-    if let Some(authority) = local_authority(&wanted.ca_file, &wanted.ca_key_file)? {
-        let (certificate, key) = (authority.certificate().to_vec(), authority.key_sec1().to_vec());
-        create(cluster, CA_SECRET, &[("cadata", &certificate), ("cakeydata", &key)]).await?;
-        return Ok(authority);
+/// The CAs as the files or the secret say; a next CA whose time has come is promoted.
+async fn obtain_trust(cluster: &Cluster, wanted: &Wanted, now: i64) -> Result<Trust, MaterialError> {
+    let local = local_authority(&wanted.ca_file, &wanted.ca_key_file)?;
+    for _ in 0..ATTEMPTS {
+        let stored = secrets::read(cluster, CA_SECRET).await?;
+        let Some(seen) = &stored else {
+            let fresh = match &local {
+                Some(local) => CaSecret::of(local),
+                None => CaSecret::of(&Authority::generate(None, now).map_err(MaterialError::Authority)?),
+            };
+            secrets::write(cluster, CA_SECRET, None, fresh.data(), &[]).await?;
+            continue;
+        };
+        let mut secret = CaSecret::new(seen.data());
+        if let Some(local) = local {
+            let bundle = secret.bundle().map_err(MaterialError::Secret)?.signed_by(local.certificate());
+            return Ok(Trust { authority: Arc::new(local), bundle, intermediates: Vec::new() });
+        }
+        if secret.promote(now).map_err(MaterialError::Secret)? {
+            if !secrets::write(cluster, CA_SECRET, stored.as_ref(), secret.data(), &[]).await? {
+                continue;
+            }
+            tracing::info!("the next CA signs from now on");
+        }
+        return Ok(Trust {
+            authority: Arc::new(secret.authority().map_err(MaterialError::Secret)?),
+            bundle: secret.bundle().map_err(MaterialError::Secret)?,
+            intermediates: secret.intermediates(),
+        });
     }
-    if read(cluster, CA_SECRET).await?.is_none() {
-        let fresh = Authority::generate(None, now).map_err(MaterialError::Authority)?;
-        create(cluster, CA_SECRET, &[("cadata", fresh.certificate()), ("cakeydata", fresh.key_sec1())])
-            .await?;
-    }
-    let stored = read(cluster, CA_SECRET).await?.unwrap_or(Value::Null);
-    let certificate = bytes(&stored, CA_SECRET, "cadata")?;
-    Authority::from_der(&certificate, &bytes(&stored, CA_SECRET, "cakeydata")?)
-        .map_err(MaterialError::Authority)
+    Err(MaterialError::Contended { secret: CA_SECRET })
 }
 
 fn local_authority(certificate: &Path, key: &Path) -> Result<Option<Authority>, MaterialError> {
@@ -102,109 +163,19 @@ fn local_authority(certificate: &Path, key: &Path) -> Result<Option<Authority>, 
     }
 }
 
-/// The stored server certificate if it is of this CA, names every address and has time left; else a new one.
-async fn obtain_server(
-    cluster: &Cluster,
-    authority: &Authority,
-    names: &[String],
-    now: i64,
-) -> Result<Identity, MaterialError> {
-    let issuer_annotation = format!("{} {}", authority.fingerprint(), names.join(","));
-    let stored = read(cluster, SERVER_SECRET).await?;
-    if let Some(stored) = &stored
-        && stored["metadata"]["annotations"]["causeway.io/issued-for"] == issuer_annotation.as_str()
-    {
-        let certificate = bytes(stored, SERVER_SECRET, "cloudcoredata")?;
-        let left = Subject::of(&certificate).map_or(0, |subject| subject.not_after - now);
-        if left > SERVER_DAYS * DAY / 3 {
-            let key = bytes(stored, SERVER_SECRET, "cloudcorekeydata")?;
-            return Identity::from_der(&certificate, &key).map_err(MaterialError::Server);
-        }
-    }
-    let profile = Profile {
-        common_name: "KubeEdge".to_owned(),
-        organizations: vec!["KubeEdge".to_owned()],
-        names: names.to_vec(),
-        usage: Usage::Server,
-        lifetime: SERVER_DAYS * DAY,
-    };
-    let identity = authority.issue(&profile, now).map_err(MaterialError::Authority)?;
-    let key = identity.key_sec1().ok_or(MaterialError::Server(IdentityError::KeyForm))?;
-    let mut secret =
-        secret(SERVER_SECRET, &[("cloudcoredata", identity.certificate()), ("cloudcorekeydata", &key)]);
-    secret["metadata"]["annotations"] = json!({"causeway.io/issued-for": issuer_annotation});
-    put(cluster, SERVER_SECRET, &secret, stored.is_some()).await?;
-    Ok(identity)
-}
-
 /// Makes a join token and publishes it where `keadm gettoken` looks.
 pub async fn publish_token(
     cluster: &Cluster,
     authority: &Authority,
     lifetime: i64,
 ) -> Result<(), MaterialError> {
-    let token = pki::token::mint(authority, daemon::clock::unix_seconds() + lifetime);
-    let secret = secret(TOKEN_SECRET, &[("tokendata", token.as_bytes())]);
-    let exists = read(cluster, TOKEN_SECRET).await?.is_some();
-    put(cluster, TOKEN_SECRET, &secret, exists).await
-}
-
-fn path(name: &str) -> String {
-    format!("/api/v1/namespaces/{NAMESPACE}/secrets/{name}")
-}
-
-fn secret(name: &str, data: &[(&str, &[u8])]) -> Value {
-    let data: serde_json::Map<String, Value> =
-        data.iter().map(|(key, bytes)| ((*key).to_owned(), Value::String(STANDARD.encode(bytes)))).collect();
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": name, "namespace": NAMESPACE}, "data": data,
-    })
-}
-
-fn encode(value: &Value) -> Json {
-    Json::encode(value).unwrap_or_else(|_| Json::null())
-}
-
-async fn read(cluster: &Cluster, name: &'static str) -> Result<Option<Value>, MaterialError> {
-    match cluster.get(&path(name)).await {
-        Ok(secret) => Ok(secret.parse().ok()),
-        Err(status) if status.is_not_found() => Ok(None),
-        Err(source) => Err(MaterialError::Cluster { what: "reading a secret", source }),
-    }
-}
-
-/// Creates; a secret that another replica made first stays.
-async fn create(cluster: &Cluster, name: &str, data: &[(&str, &[u8])]) -> Result<(), MaterialError> {
-    let collection = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-    match cluster.create(&collection, &encode(&secret(name, data))).await {
-        Err(source) if !source.is_conflict() => {
-            Err(MaterialError::Cluster { what: "creating a secret", source })
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn put(cluster: &Cluster, name: &str, secret: &Value, exists: bool) -> Result<(), MaterialError> {
-    let collection = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-    if !exists {
-        match cluster.create(&collection, &encode(secret)).await {
-            Err(status) if status.is_conflict() => {}
-            Err(source) => return Err(MaterialError::Cluster { what: "creating a secret", source }),
-            Ok(_) => return Ok(()),
+    for _ in 0..ATTEMPTS {
+        let token = pki::token::mint(authority, daemon::clock::unix_seconds() + lifetime);
+        let data = BTreeMap::from([(TOKEN.to_owned(), token.into_bytes())]);
+        let seen = secrets::read(cluster, TOKEN_SECRET).await?;
+        if secrets::write(cluster, TOKEN_SECRET, seen.as_ref(), &data, &[]).await? {
+            return Ok(());
         }
     }
-    let patch =
-        json!({"data": secret["data"], "metadata": {"annotations": secret["metadata"]["annotations"]}});
-    let patched = cluster.patch(&path(name), Merge::Plain, patch.to_string()).await;
-    patched.map(|_| ()).map_err(|source| MaterialError::Cluster { what: "updating a secret", source })
-}
-
-fn bytes(secret: &Value, name: &'static str, key: &'static str) -> Result<Vec<u8>, MaterialError> {
-    let text = secret["data"][key].as_str().unwrap_or_default();
-    let decoded = STANDARD.decode(text).unwrap_or_default();
-    if decoded.is_empty() {
-        return Err(MaterialError::Secret { secret: name, key });
-    }
-    Ok(decoded)
+    Err(MaterialError::Contended { secret: TOKEN_SECRET })
 }

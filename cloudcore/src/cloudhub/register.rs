@@ -1,7 +1,11 @@
 //! The HTTPS port: CA certificate, certificates for edges, whether a node name is taken (spec/transport.md 4.3).
 //!
 //! A certificate is given for a valid join token, or to a node that presents the one it has. The request's subject
-//! must be the node's own and ask for no other names (better than KubeEdge).
+//! must be the node's own and ask for no other names (better than KubeEdge). `/ca-bundle.crt` is ours: every CA to
+//! trust, PEM.
+
+mod admission;
+mod uses;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,22 +19,22 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use message::NodeName;
-use pki::tls::{ClientCertificate, TlsError};
-use pki::{DAY, EdgeSubject, NODES_GROUP, Profile, SigningRequest, Usage, edge_common_name};
+use pki::tls::ClientCertificate;
+use pki::{DAY, NODES_GROUP, Profile, SigningRequest, Usage, edge_common_name};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::material::Material;
+use super::material::{Material, Trust};
 use crate::kubernetes::{Cluster, Resource};
+use admission::{Admitted, admit, check_request};
+pub use uses::forget_expired;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     #[error("listening for registrations on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("TLS of the registration port")]
-    Tls(#[source] TlsError),
 }
 
 /// Connections served at once; the rest wait in the kernel's queue.
@@ -45,10 +49,18 @@ pub struct Register {
 }
 
 struct Office {
-    material: Arc<Material>,
+    trust: watch::Receiver<Arc<Trust>>,
     cluster: Cluster,
-    /// Days.
-    lifetime: i64,
+    terms: Terms,
+}
+
+/// Checked configuration of the certificates given.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Days a node's certificate is valid.
+    pub lifetime_days: i64,
+    /// Seconds after its end for which a certificate is still exchanged for a new one.
+    pub renew_expired_for: i64,
 }
 
 /// What is answered instead of what was asked.
@@ -57,17 +69,16 @@ struct Refusal(StatusCode, String);
 impl Register {
     pub async fn build(
         listen: SocketAddr,
-        material: Arc<Material>,
+        material: &Material,
         cluster: Cluster,
-        lifetime_days: i64,
+        terms: Terms,
     ) -> Result<Register, RegisterError> {
-        let ca = material.authority.certificate();
-        let tls = pki::tls::server(&material.server, ca, ClientCertificate::Optional, &["http/1.1"])
-            .map_err(RegisterError::Tls)?;
+        // Dates are looked at where a certificate is exchanged; nothing else here asks for one.
+        let tls = material.server.config(ClientCertificate::OptionalEvenExpired, &["http/1.1"]);
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| RegisterError::Listen { address: listen, source })?;
-        let office = Arc::new(Office { material, cluster, lifetime: lifetime_days });
+        let office = Arc::new(Office { trust: material.trust.clone(), cluster, terms });
         Ok(Register { listener, tls: TlsAcceptor::from(tls), office })
     }
 
@@ -123,6 +134,10 @@ async fn serve(tls: TlsAcceptor, office: Arc<Office>, tcp: TcpStream, peer: Sock
 }
 
 impl Office {
+    fn trust(&self) -> Arc<Trust> {
+        self.trust.borrow().clone()
+    }
+
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -131,7 +146,8 @@ impl Office {
     ) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let result = match (request.method(), path.as_str()) {
-            (&Method::GET, "/ca.crt") => Ok(self.material.authority.certificate().to_vec()),
+            (&Method::GET, "/ca.crt") => Ok(self.trust().authority.certificate().to_vec()),
+            (&Method::GET, "/ca-bundle.crt") => Ok(self.trust().bundle.to_pem().into_bytes()),
             (&Method::GET | &Method::POST, "/edge.crt") => self.sign(request, certificate, peer).await,
             (&Method::GET, path) if path.starts_with("/node/") => {
                 self.find_node(&path["/node/".len()..]).await
@@ -157,35 +173,16 @@ impl Office {
         certificate: Option<&[u8]>,
         peer: SocketAddr,
     ) -> Result<Vec<u8>, Refusal> {
-        let unauthorized = |text: String| Refusal(StatusCode::UNAUTHORIZED, text);
         let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
         let header = |name: &str| {
             request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
         let node =
             NodeName::new(&header("NodeName")).map_err(|error| bad(format!("header NodeName: {error}")))?;
-        match certificate {
-            Some(certificate) => {
-                let subject =
-                    EdgeSubject::of(certificate).map_err(|error| unauthorized(error.to_string()))?;
-                if subject.node != node.as_str() {
-                    let text = format!(
-                        "certificate of node {} may not be exchanged for one of {node}",
-                        subject.node
-                    );
-                    return Err(unauthorized(text));
-                }
-            }
-            None => {
-                let bearer = header("Authorization");
-                let jwt = bearer.strip_prefix("Bearer ").ok_or_else(|| {
-                    unauthorized("a join token is needed: Authorization: Bearer <token>".to_owned())
-                })?;
-                let now = daemon::clock::unix_seconds();
-                pki::token::verify(&self.material.authority, jwt, now)
-                    .map_err(|error| unauthorized(error.to_string()))?;
-            }
-        }
+        let (trust, now) = (self.trust(), daemon::clock::unix_seconds());
+        let bearer = header("Authorization");
+        let allowed = self.terms.renew_expired_for;
+        let admitted = admit(&node, certificate, &bearer, &trust.authority, allowed, now)?;
         let body = Limited::new(request.into_body(), SigningRequest::MAX_BYTES).collect().await;
         let body = body.map_err(|error| {
             Refusal(
@@ -193,36 +190,24 @@ impl Office {
                 format!("reading the request (limit {}): {error}", SigningRequest::MAX_BYTES),
             )
         })?;
-        let csr = SigningRequest::from_der(&body.to_bytes()).map_err(|error| bad(error.to_string()))?;
-        let wanted = edge_common_name(node.as_str());
-        if csr.common_name().as_deref() != Some(wanted.as_str())
-            || csr.organization().as_deref() != Some(NODES_GROUP)
+        let body = body.to_bytes();
+        let csr = SigningRequest::from_der(&body).map_err(|error| bad(error.to_string()))?;
+        check_request(&node, &csr)?;
+        if let Admitted::Token(claims) = &admitted
+            && let Some(id) = &claims.jti
         {
-            let named = csr.common_name().unwrap_or_default();
-            return Err(Refusal(
-                StatusCode::FORBIDDEN,
-                format!(
-                    "the request is for {named:?}, only {wanted:?} in {NODES_GROUP} is signed for node {node}"
-                ),
-            ));
-        }
-        if csr.asks_for_names() {
-            return Err(Refusal(
-                StatusCode::FORBIDDEN,
-                "an edge certificate has no alternative names".to_owned(),
-            ));
+            uses::record(&self.cluster, id, claims.exp, &node, &body).await?;
         }
         let profile = Profile {
-            common_name: wanted,
+            common_name: edge_common_name(node.as_str()),
             organizations: vec![NODES_GROUP.to_owned()],
             names: Vec::new(),
             usage: Usage::Client,
-            lifetime: self.lifetime * DAY,
+            lifetime: self.terms.lifetime_days * DAY,
         };
-        let now = daemon::clock::unix_seconds();
-        let signed = self.material.authority.sign_request(&csr, &profile, now);
+        let signed = trust.authority.sign_request(&csr, &profile, now);
         let signed = signed.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        tracing::info!(%node, %peer, renewed = certificate.is_some(), "certificate signed");
+        tracing::info!(%node, %peer, renewed = admitted == Admitted::Certificate, "certificate signed");
         Ok(signed.to_vec())
     }
 

@@ -53,6 +53,10 @@ impl Records {
         }
     }
 
+    pub fn nodes(&self) -> Vec<String> {
+        self.by_node.keys().cloned().collect()
+    }
+
     pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let objects = self.by_node.get(node).into_iter().flatten();
         objects.map(|(uid, record)| (record.key.clone(), uid.clone(), record.version.clone())).collect()

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::{BACKDATE, DAY, Identity, SigningRequest, der};
+use crate::{BACKDATE, DAY, Identity, SigningRequest, Subject, der};
 
 /// A CA certificate with its key: ECDSA P-256, KubeEdge's form.
 pub struct Authority {
@@ -64,18 +65,7 @@ impl Authority {
     /// Makes a new CA named `common_name`, or KubeEdge's name.
     pub fn generate(common_name: Option<&str>, now: i64) -> Result<Authority, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = distinguished_name(common_name.unwrap_or(KUBEEDGE), &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-            KeyUsagePurpose::KeyCertSign,
-        ];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = date(now - BACKDATE)?;
-        params.not_after = date(now + CA_DAYS * DAY)?;
+        let params = ca_params(common_name.unwrap_or(KUBEEDGE), now)?;
         let certificate = params.self_signed(&key).map_err(AuthorityError::BadCertificate)?.der().clone();
         Authority::assemble(certificate, key)
     }
@@ -127,6 +117,19 @@ impl Authority {
         self.sign(profile, request.public_key(), now)
     }
 
+    /// A certificate of `next`'s key and name, signed by this CA: who trusts only this CA then trusts what `next`
+    /// signs. `next` is one of [`Authority::generate`].
+    pub fn cross_sign(&self, next: &Authority, now: i64) -> Result<CertificateDer<'static>, AuthorityError> {
+        let name = Subject::of(&next.certificate).map(|subject| subject.common_name);
+        let mut params = ca_params(&name.unwrap_or_default(), now)?;
+        // Names the pair of issuer and serial apart from that of the self-signed certificate.
+        params.serial_number = Some(SerialNumber::from(random_bytes().to_vec()));
+        params.use_authority_key_identifier_extension = true;
+        let sign_error = |source| AuthorityError::Sign { common_name: KUBEEDGE.to_owned(), source };
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(sign_error)?;
+        Ok(params.signed_by(&next.key, &issuer).map_err(sign_error)?.der().clone())
+    }
+
     fn sign(
         &self,
         profile: &Profile,
@@ -155,13 +158,27 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Authority {
+    /// Signs whatever is in `params`.
+    pub(crate) fn issue_unchecked(&self, mut params: CertificateParams, key: &KeyPair) -> Identity {
+        params.not_before = date(1_799_000_000).unwrap();
+        params.not_after = date(1_900_000_000).unwrap();
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).unwrap();
+        let certificate = params.signed_by(key, &issuer).unwrap().der().clone();
+        Identity::new(certificate, key.serialized_der().to_vec())
+    }
+}
+
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Authority({})", self.fingerprint())
     }
 }
 
-pub(crate) fn fingerprint(certificate: &[u8]) -> String {
+/// Lower-case hex SHA-256.
+pub fn fingerprint(certificate: &[u8]) -> String {
     digest::digest(&digest::SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -172,6 +189,31 @@ pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) ->
     }
     name.push(DnType::CommonName, common_name);
     name
+}
+
+fn ca_params(common_name: &str, now: i64) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(common_name, &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+        KeyUsagePurpose::KeyCertSign,
+    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.not_before = date(now - BACKDATE)?;
+    params.not_after = date(now + CA_DAYS * DAY)?;
+    Ok(params)
+}
+
+/// 128 random bits, positive when read as a DER integer.
+pub(crate) fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // The system's generator only fails where no TLS would work either; the bits name things, they keep no secret.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    bytes[0] &= 0x7f;
+    bytes
 }
 
 fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {

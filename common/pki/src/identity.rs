@@ -9,6 +9,8 @@ use crate::der;
 #[derive(Clone)]
 pub struct Identity {
     certificate: CertificateDer<'static>,
+    /// Certificates between this one and a trusted CA. Not kept in files.
+    intermediates: Vec<CertificateDer<'static>>,
     /// PKCS#8.
     key: Vec<u8>,
 }
@@ -26,13 +28,13 @@ pub enum IdentityError {
 impl Identity {
     /// `key` is PKCS#8 DER.
     pub fn new(certificate: CertificateDer<'static>, key: Vec<u8>) -> Identity {
-        Identity { certificate, key }
+        Identity { certificate, intermediates: Vec::new(), key }
     }
 
     /// Reads DER; the key may be SEC1 or PKCS#8.
     pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
         let key = der::pkcs8_from_any(key).ok_or(IdentityError::KeyForm)?;
-        Ok(Identity { certificate: CertificateDer::from(certificate.to_vec()), key })
+        Ok(Identity::new(CertificateDer::from(certificate.to_vec()), key))
     }
 
     /// Reads PEM; the key may be `EC PRIVATE KEY` or `PRIVATE KEY`.
@@ -44,6 +46,17 @@ impl Identity {
 
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// Presents `intermediates` after the certificate.
+    pub fn with_intermediates(mut self, intermediates: Vec<CertificateDer<'static>>) -> Identity {
+        self.intermediates = intermediates;
+        self
+    }
+
+    /// The certificate and its intermediates, as they go on the wire.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        std::iter::once(&self.certificate).chain(&self.intermediates).cloned().collect()
     }
 
     pub fn private_key(&self) -> PrivateKeyDer<'static> {

@@ -1,28 +1,36 @@
 //! Certificates, keys and join tokens, in the forms KubeEdge uses (spec/transport.md section 4).
 //!
 //! [`Authority`] signs; [`Identity`] is a certificate with its key; [`token`] mints and checks join tokens; [`tls`]
-//! turns identities into rustls configurations; [`files`] keeps private material at mode 0600. Private keys never
+//! turns identities into rustls configurations whose content can be changed while they are in use; [`Bundle`] is whom a
+//! peer trusts; [`CaSecret`] replaces a CA step by step; [`files`] keeps private material at mode 0600. Private keys never
 //! print. Time is an argument (Unix seconds): this crate reads no clock.
 
 mod authority;
+mod bundle;
 mod der;
 pub mod files;
 mod identity;
 mod request;
+mod rotation;
 mod subject;
 pub mod tls;
 pub mod token;
 
-pub use authority::{Authority, AuthorityError, Profile, Usage};
+pub use authority::{Authority, AuthorityError, Profile, Usage, fingerprint};
+pub use bundle::{Bundle, BundleError};
 pub use identity::{Identity, IdentityError};
 pub use request::{SigningRequest, node_request};
+pub use rotation::{CaSecret, RotationError};
 pub use subject::{EdgeSubject, Subject, SubjectError, edge_common_name, node_of};
 
 /// Seconds in a day, the unit of certificate lifetimes in configuration files.
 pub const DAY: i64 = 86_400;
 
 /// Certificates are valid from a little before they are made, for peers whose clock is behind.
-pub const BACKDATE: i64 = 300;
+pub const BACKDATE: i64 = 3600;
+
+/// Seconds by which the clocks of cloud and operator may differ.
+pub const CLOCK_SKEW: i64 = 300;
 
 /// Organisation of edge nodes' certificates.
 pub const NODES_GROUP: &str = "system:nodes";

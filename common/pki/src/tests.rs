@@ -1,5 +1,5 @@
 use super::*;
-use token::{JoinToken, TokenError};
+use token::{Claims, JoinToken, TokenError};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -64,9 +64,11 @@ fn tokens_expire_and_are_bound_to_the_cluster() {
     let (ours, theirs) = (authority(), authority());
     let text = token::mint(&ours, NOW + 60);
     let token = JoinToken::parse(&text).unwrap();
-    assert_eq!(token::verify(&ours, token.bearer(), NOW), Ok(()));
+    assert_eq!(token::verify(&ours, token.bearer(), NOW), Ok(Claims::until(NOW + 60)));
     assert_eq!(token::verify(&theirs, token.bearer(), NOW), Err(TokenError::BadSignature));
-    assert!(matches!(token::verify(&ours, token.bearer(), NOW + 61), Err(TokenError::Expired { .. })));
+    let late = |seconds| token::verify(&ours, token.bearer(), NOW + 60 + seconds);
+    assert!(late(CLOCK_SKEW - 1).is_ok(), "clocks may differ a little");
+    assert!(matches!(late(CLOCK_SKEW), Err(TokenError::Expired { .. })));
     assert!(token.check_ca(ours.certificate()).is_ok());
     assert!(matches!(token.check_ca(theirs.certificate()), Err(TokenError::OtherCluster { .. })));
 }
@@ -96,4 +98,75 @@ fn a_server_certificate_of_another_kind_is_not_a_node() {
         ca.issue(&Profile { names: vec!["".into()], ..profile }, NOW),
         Err(AuthorityError::BadName { .. })
     ));
+}
+
+#[test]
+fn a_token_says_for_which_nodes_and_how_often_it_is_good() {
+    let ca = authority();
+    let claims =
+        Claims { jti: Some(token::fresh_id()), nodes: Some("store-*-a".into()), ..Claims::until(NOW + 9) };
+    let text = token::mint_with(&ca, &claims);
+    let read = token::verify(&ca, JoinToken::parse(&text).unwrap().bearer(), NOW).unwrap();
+    assert_eq!(read, claims);
+    for (node, good) in
+        [("store-7-a", true), ("store--a", true), ("store-7-b", false), ("a-store-7-a", false)]
+    {
+        assert_eq!(read.check_node(node).is_ok(), good, "{node}");
+    }
+    for (pattern, node, good) in [
+        ("*", "x", true),
+        ("a", "a", true),
+        ("a", "ab", false),
+        ("a*b*c", "a1b2c", true),
+        ("a*a", "a", false),
+    ] {
+        let claims = Claims { nodes: Some(pattern.into()), ..Claims::until(NOW) };
+        assert_eq!(claims.check_node(node).is_ok(), good, "{pattern} {node}");
+    }
+    // An id becomes part of an object's name.
+    let odd = token::mint_with(&ca, &Claims { jti: Some("../casecret".into()), ..Claims::until(NOW + 9) });
+    assert_eq!(token::verify(&ca, JoinToken::parse(&odd).unwrap().bearer(), NOW), Err(TokenError::Malformed));
+}
+
+#[test]
+fn a_crash_between_the_files_of_an_identity_is_made_good_at_the_next_read() {
+    let ca = authority();
+    let (old, new) = (ca.issue(&node_profile("e"), NOW).unwrap(), ca.issue(&node_profile("e"), NOW).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    files::write_identity(&certificate, &key, &old).unwrap();
+    let (certificate_pem, key_pem) = new.to_pem().unwrap();
+    // What is there when the process dies after the key's rename.
+    std::fs::write(folder.path().join("server.crt.pending"), format!("{certificate_pem}{key_pem}")).unwrap();
+    std::fs::write(&key, key_pem).unwrap();
+    for _ in 0..2 {
+        let read = files::read_identity(&certificate, &key).unwrap();
+        assert_eq!((read.certificate(), read.key_sec1()), (new.certificate(), new.key_sec1()));
+        assert!(!folder.path().join("server.crt.pending").exists());
+    }
+}
+
+#[test]
+fn a_bundle_survives_pem_and_refuses_what_is_not_certificates() {
+    let (old, new) = (authority(), authority());
+    let bundle = Bundle::of(new.certificate()).with(old.certificate()).with(new.certificate());
+    assert_eq!(bundle.certificates().len(), 2);
+    assert_eq!(Bundle::from_pem(bundle.to_pem().as_bytes()).unwrap(), bundle);
+    let many: String = (0..17).map(|_| Bundle::of(authority().certificate()).to_pem()).collect();
+    let noise = identity::pem("CERTIFICATE", b"noise");
+    for bad in ["", "text", &noise, &many, &"x".repeat(Bundle::MAX_BYTES + 1)] {
+        assert!(Bundle::from_pem(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(40)]);
+    }
+}
+
+#[test]
+fn a_bundle_knows_whether_the_ca_that_signs_made_a_certificate_whatever_its_dates() {
+    let (old, new) = (authority(), authority());
+    let identity = old.issue(&Profile { lifetime: 1, ..node_profile("e1") }, NOW - DAY).unwrap();
+    let both = Bundle::of(old.certificate()).with(new.certificate());
+    assert!(both.signer_signed(identity.certificate()));
+    let both = both.signed_by(new.certificate());
+    assert!(!both.signer_signed(identity.certificate()));
+    assert_eq!(both.certificates().len(), 2);
+    assert!(!both.signer_signed(b"nonsense"));
 }

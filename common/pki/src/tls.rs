@@ -1,14 +1,28 @@
 //! rustls configurations for the ports of the house.
+//!
+//! A configuration is built once and lives as long as its port or its dialler; [`LiveServer`] and [`LiveClient`] change
+//! what is inside: certificate, key and trusted CAs. Connections that are up stay up; the next handshake sees the change.
+
+mod before_trust;
+mod client;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::Identity;
+pub use before_trust::client_before_trust;
+pub use client::LiveClient;
+pub use server::{ClientCertificate, LiveServer, Presented};
+
+use crate::{Bundle, Identity, Subject};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -18,102 +32,51 @@ pub enum TlsError {
     Verifier(#[source] rustls::server::VerifierBuilderError),
     #[error("certificate and key do not fit together")]
     Identity(#[source] rustls::Error),
+    #[error("the CA named is not among those trusted")]
+    NotTrusted,
 }
 
-/// What a server asks of its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// The handshake fails without a certificate signed by the CA.
-    Required,
-    /// A certificate, if presented, must be signed by the CA.
-    Optional,
-}
-
-fn roots(ca: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(ca.to_vec())).map_err(TlsError::Root)?;
-    Ok(roots)
-}
-
-/// A server that knows its clients by certificates of `ca` (DER). TLS 1.2 stays on for older Go peers. `alpn` may be
-/// empty.
+/// A server that knows its clients by certificates of `ca` (DER): with an [`Identity`] for good, with a [`LiveServer`]
+/// as that one says from time to time. TLS 1.2 stays on for older Go peers. `alpn` may be empty.
 pub fn server(
-    identity: &Identity,
+    presented: &impl Presented,
     ca: &[u8],
     clients: ClientCertificate,
     alpn: &[&str],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
-    let builder = match clients {
-        ClientCertificate::Required => builder,
-        ClientCertificate::Optional => builder.allow_unauthenticated(),
-    };
-    let verifier = builder.build().map_err(TlsError::Verifier)?;
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.certificate().clone()], identity.private_key())
-        .map_err(TlsError::Identity)?;
-    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    Ok(Arc::new(config))
+    Ok(presented.live(ca)?.config(clients, alpn))
 }
 
 /// A client that trusts `ca` (DER) and presents `identity` if it has one.
 pub fn client(ca: &[u8], identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
-    let builder = ClientConfig::builder().with_root_certificates(roots(ca)?);
-    let config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder
-            .with_client_auth_cert(vec![identity.certificate().clone()], identity.private_key())
-            .map_err(TlsError::Identity)?,
+    Ok(LiveClient::new(&Bundle::of(ca), identity)?.config())
+}
+
+fn roots(bundle: &Bundle) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for ca in bundle.certificates() {
+        roots.add(ca.clone()).map_err(TlsError::Root)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// True if the CA `ca` itself (DER) signed the client certificate `certificate` (DER); its dates are not looked at.
+pub(crate) fn is_signed_by(certificate: &[u8], ca: &[u8]) -> bool {
+    let Ok(subject) = Subject::of(certificate) else { return false };
+    let Ok(roots) = roots(&Bundle::of(ca)) else { return false };
+    let Ok(verifier) = WebPkiClientVerifier::builder_with_provider(roots, provider()).build() else {
+        return false;
     };
-    Ok(Arc::new(config))
+    let began = u64::try_from(subject.not_before).unwrap_or(0);
+    let began = UnixTime::since_unix_epoch(Duration::from_secs(began));
+    verifier.verify_client_cert(&CertificateDer::from(certificate), &[], began).is_ok()
 }
 
-/// A client that accepts any server: for the one request that fetches the CA certificate, whose hash is then checked
-/// against the join token (spec/transport.md 4.4), and for nothing else.
-pub fn client_before_trust() -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(AnyServer { provider });
-    Arc::new(
-        ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
-    )
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
-#[derive(Debug)]
-struct AnyServer {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+    let key = CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider());
+    key.map(Arc::new).map_err(TlsError::Identity)
 }

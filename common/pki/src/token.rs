@@ -1,14 +1,15 @@
 //! Join tokens: `<hex sha256 of the CA certificate>.<JWT>` (spec/transport.md 4.2).
 //!
-//! The JWT is HS256 over `{"exp":..}` and nothing else, keyed with the CA's private key, so it can be checked here
-//! without a JWT library: the header is compared, never interpreted, and no other algorithm exists.
+//! The JWT is HS256, keyed with the CA's private key, so it can be checked here without a JWT library: the header is
+//! never interpreted, and no other algorithm exists. KubeEdge's claims are `{"exp":..}`; ours may add that the token is
+//! good once (`jti`) or for some nodes only (`nodes`), which KubeEdge's own CloudCore does not read.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::Authority;
+use crate::{Authority, CLOCK_SKEW, authority};
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
@@ -23,18 +24,74 @@ pub enum TokenError {
     BadSignature,
     #[error("token expired at {expired} (now {now}); make a new one with keadm gettoken")]
     Expired { expired: i64, now: i64 },
+    #[error("token is for nodes {pattern:?}, not for node {node}")]
+    OtherNode { pattern: String, node: String },
     #[error("token belongs to another cluster: it names CA {wanted}, the server has {found}")]
     OtherCluster { wanted: String, found: String },
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    exp: i64,
+/// What a token says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// End, Unix seconds.
+    pub exp: i64,
+    /// Name of a token that is good for one node, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// Pattern of node names it is good for; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
 }
 
-/// Makes a token that expires at `expires` (Unix seconds).
+impl Claims {
+    /// KubeEdge's claims: an end and nothing else.
+    pub fn until(expires: i64) -> Claims {
+        Claims { exp: expires, jti: None, nodes: None }
+    }
+
+    /// Checks that the token is good for `node`.
+    pub fn check_node(&self, node: &str) -> Result<(), TokenError> {
+        match &self.nodes {
+            Some(pattern) if !matches(pattern, node) => {
+                Err(TokenError::OtherNode { pattern: pattern.clone(), node: node.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// True if `name` has the form of `pattern`, in which every `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(end)
+}
+
+/// A fresh `jti`: 32 hexadecimal digits.
+pub fn fresh_id() -> String {
+    authority::random_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// True for text [`fresh_id`] could have made; nothing else is used in the name of an object.
+fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Makes a token of KubeEdge's form that expires at `expires` (Unix seconds).
 pub fn mint(authority: &Authority, expires: i64) -> String {
-    let payload = format!("{{\"exp\":{expires}}}");
+    mint_with(authority, &Claims::until(expires))
+}
+
+/// Makes a token with `claims`.
+pub fn mint_with(authority: &Authority, claims: &Claims) -> String {
+    // Numbers and strings always have a JSON form.
+    let payload = serde_json::to_string(claims).unwrap_or_default();
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));
     let signature = hmac::sign(&key(authority), signed.as_bytes());
     format!("{}.{signed}.{}", authority.fingerprint(), URL_SAFE_NO_PAD.encode(signature))
@@ -44,8 +101,9 @@ fn key(authority: &Authority) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, authority.key_sec1())
 }
 
-/// Checks the JWT an edge presents as bearer.
-pub fn verify(authority: &Authority, jwt: &str, now: i64) -> Result<(), TokenError> {
+/// Checks the JWT an edge presents as bearer and gives what it says. Which node may use it and how often is the
+/// caller's to check.
+pub fn verify(authority: &Authority, jwt: &str, now: i64) -> Result<Claims, TokenError> {
     if jwt.len() > MAX_BYTES {
         return Err(TokenError::Malformed);
     }
@@ -55,10 +113,13 @@ pub fn verify(authority: &Authority, jwt: &str, now: i64) -> Result<(), TokenErr
     hmac::verify(&key(authority), signed.as_bytes(), &signature).map_err(|_| TokenError::BadSignature)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
-    if claims.exp <= now {
+    if claims.exp.saturating_add(CLOCK_SKEW) <= now {
         return Err(TokenError::Expired { expired: claims.exp, now });
     }
-    Ok(())
+    if claims.jti.as_deref().is_some_and(|id| !is_id(id)) {
+        return Err(TokenError::Malformed);
+    }
+    Ok(claims)
 }
 
 /// A token as an edge holds it. Does not print.
@@ -81,7 +142,7 @@ impl JoinToken {
 
     /// Checks that a downloaded CA certificate is the one the token was made for.
     pub fn check_ca(&self, certificate: &[u8]) -> Result<(), TokenError> {
-        let found = crate::authority::fingerprint(certificate);
+        let found = authority::fingerprint(certificate);
         if found == self.ca_fingerprint {
             return Ok(());
         }

@@ -1,19 +1,22 @@
-//! This node's certificate: from disk, or for a join token (spec/transport.md 4.4).
+//! This node's certificate: from disk, for the one it has, or for a join token (spec/transport.md 4.4).
 //!
+//! An expired certificate is first offered for a new one: the cloud may allow that for a while. Then the token counts:
 //! token -> CA certificate (unverified, then compared with the token's hash) -> signing request (verified against
 //! that CA) -> certificate. Keys are written 0600 and before their certificate; the token is blanked once used.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use message::NodeName;
 use pki::files::FileError;
-use pki::tls::TlsError;
+use pki::tls::{LiveClient, TlsError};
 use pki::token::{JoinToken, TokenError};
-use pki::{AuthorityError, EdgeSubject, Identity, Subject, SubjectError};
+use pki::{AuthorityError, Bundle, BundleError, EdgeSubject, Identity, SubjectError};
 
 use super::CertificateFiles;
 use super::backoff::{Backoff, Failure};
+use super::credentials::{self, Credentials, Found};
 use super::https::{self, HttpsError};
 
 /// How to enrol.
@@ -29,6 +32,10 @@ pub struct Enrollment {
     /// Configuration file in which a used token is blanked.
     pub config_file: Option<PathBuf>,
 }
+
+/// Times one signing request is sent before enrolling starts over with a new key.
+const ATTEMPTS: u32 = 3;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 /// Text that does not print.
 #[derive(Clone)]
@@ -46,6 +53,10 @@ pub enum EnrollError {
         "there is no certificate at {certificate} and no join token; run keadm join with a token of keadm gettoken"
     )]
     NoToken { certificate: PathBuf },
+    #[error(
+        "the certificate at {certificate} ended at {end} and was not renewed; put a token of keadm gettoken into {token_file} and start EdgeCore again"
+    )]
+    Expired { certificate: PathBuf, end: String, token_file: PathBuf, source: Box<EnrollError> },
     #[error("the join token is not usable")]
     Token(#[source] TokenError),
     #[error("the server refused: {status}: {text}")]
@@ -60,6 +71,8 @@ pub enum EnrollError {
     Request(#[source] AuthorityError),
     #[error("the server's certificate for this node")]
     Answer(#[source] SubjectError),
+    #[error("the server's CA bundle")]
+    Bundle(#[source] BundleError),
     #[error("the server gave a certificate of node {found}")]
     OtherNode { found: String },
 }
@@ -75,95 +88,165 @@ impl EnrollError {
     }
 }
 
-/// The CA certificate and this node's identity. Waits for the server as long as it cannot be reached; ends with an
-/// error when it refuses.
-pub(super) async fn obtain(
-    node: &NodeName,
-    enrollment: &Enrollment,
-) -> Result<(Vec<u8>, Identity), EnrollError> {
-    if let Some(found) = on_disk(node, &enrollment.files) {
-        return Ok(found);
-    }
-    let token = token(enrollment)?;
+/// Trust and identity of this node. Waits for the server as long as it cannot be reached; ends with an error when it
+/// refuses.
+pub(super) async fn obtain(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, EnrollError> {
+    let expired = match credentials::on_disk(node, &enrollment.files, daemon::clock::unix_seconds()) {
+        Found::Good(found) => return Ok(found),
+        Found::Expired(found, end) => Some((found, end)),
+        Found::Nothing => None,
+    };
     let mut backoff = Backoff::default();
     loop {
-        match enrol(node, enrollment, &token).await {
-            Ok(enrolled) => {
-                blank_token(enrollment);
-                tracing::info!(%node, "certificate obtained");
-                return Ok(enrolled);
-            }
+        let attempt = match &expired {
+            None => enrol(node, enrollment).await,
+            Some((found, end)) => replace_expired(node, enrollment, found, *end).await,
+        };
+        match attempt {
             Err(error) if error.is_retryable() => {
                 let error = super::describe(&error);
                 tracing::warn!(%node, peer = enrollment.server, error, "no certificate yet, trying again");
                 let wait = backoff.next(Failure::Other, tokio::time::Instant::now());
                 tokio::time::sleep(wait).await;
             }
-            Err(error) => return Err(error),
+            ended => return ended,
         }
     }
 }
 
-/// The stored certificate if it is this node's and not expired.
-fn on_disk(node: &NodeName, files: &CertificateFiles) -> Option<(Vec<u8>, Identity)> {
-    if !files.certificate.exists() {
-        return None;
-    }
-    let read = || -> Result<_, FileError> {
-        Ok((pki::files::read_ca(&files.ca)?, pki::files::read_identity(&files.certificate, &files.key)?))
+/// A new certificate for one that ended at `end`: by that one if the cloud takes it, else by the join token.
+pub(super) async fn replace_expired(
+    node: &NodeName,
+    enrollment: &Enrollment,
+    expired: &Credentials,
+    end: i64,
+) -> Result<Credentials, EnrollError> {
+    let refused = match renew(node, enrollment, expired).await {
+        Err(error) => error,
+        renewed => return renewed,
     };
-    let (ca, identity) = match read() {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(
-                error = super::describe(&error),
-                "stored certificate is not usable, enrolling again"
-            );
-            return None;
-        }
+    if has_token(enrollment) {
+        let error = super::describe(&refused);
+        tracing::warn!(%node, error, "the expired certificate was not renewed, using the join token");
+        return enrol(node, enrollment).await;
+    }
+    if refused.is_retryable() {
+        return Err(refused);
+    }
+    Err(EnrollError::Expired {
+        certificate: enrollment.files.certificate.clone(),
+        end: date(end),
+        token_file: enrollment.token_file.clone(),
+        source: Box::new(refused),
+    })
+}
+
+fn date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+}
+
+/// A new key and certificate for the ones this node has, by mutual TLS.
+pub(super) async fn renew(
+    node: &NodeName,
+    enrollment: &Enrollment,
+    held: &Credentials,
+) -> Result<Credentials, EnrollError> {
+    let tls = held.live().map_err(EnrollError::Tls)?.config();
+    let (key, request) = pki::node_request(node.as_str()).map_err(EnrollError::Request)?;
+    let certificate = ask(tls, enrollment, "/edge.crt", &[("NodeName", node.to_string())], request).await?;
+    let renewed = Credentials { trust: held.trust.clone(), identity: own(node, certificate, key)? };
+    store_identity(enrollment, &renewed)?;
+    Ok(renewed)
+}
+
+/// Asks whom to trust from now on; `None` if nothing changed or the cloud does not tell (KubeEdge's does not). The
+/// answer comes from a server trusted already, and that server must be trusted by the answer, or it would shut this
+/// node out.
+pub(super) async fn newer_trust(
+    enrollment: &Enrollment,
+    held: &Credentials,
+) -> Result<Option<Bundle>, EnrollError> {
+    let fetch = async |trust: &Bundle| {
+        let live = LiveClient::new(trust, Some(&held.identity)).map_err(EnrollError::Tls)?;
+        ask(live.config(), enrollment, "/ca-bundle.crt", &[], Vec::new()).await
     };
-    let subject = Subject::of(identity.certificate()).ok()?;
-    let ours = EdgeSubject::of(identity.certificate()).is_ok_and(|found| found.node == node.as_str());
-    if !ours {
-        tracing::warn!(%node, found = subject.common_name, "stored certificate is another node's, enrolling again");
-        return None;
+    let text = match fetch(&held.trust).await {
+        Err(EnrollError::Refused { status: StatusCode::NOT_FOUND, .. }) => return Ok(None),
+        answer => answer?,
+    };
+    let trust = Bundle::from_pem(&text).map_err(EnrollError::Bundle)?;
+    if trust == held.trust {
+        return Ok(None);
     }
-    if subject.not_after <= daemon::clock::unix_seconds() {
-        tracing::warn!(%node, "stored certificate has expired, enrolling again");
-        return None;
-    }
-    Some((ca, identity))
+    fetch(&trust).await?;
+    pki::files::write_bundle(&enrollment.files.ca, &trust).map_err(EnrollError::Files)?;
+    Ok(Some(trust))
+}
+
+fn token_text(enrollment: &Enrollment) -> Option<String> {
+    let from_file =
+        std::fs::read_to_string(&enrollment.token_file).ok().filter(|text| !text.trim().is_empty());
+    from_file.or_else(|| enrollment.token.as_ref().map(|token| token.0.clone()))
+}
+
+fn has_token(enrollment: &Enrollment) -> bool {
+    token_text(enrollment).is_some()
 }
 
 fn token(enrollment: &Enrollment) -> Result<JoinToken, EnrollError> {
-    let from_file =
-        std::fs::read_to_string(&enrollment.token_file).ok().filter(|text| !text.trim().is_empty());
-    let text = from_file.or_else(|| enrollment.token.as_ref().map(|token| token.0.clone()));
     let no_token = || EnrollError::NoToken { certificate: enrollment.files.certificate.clone() };
-    JoinToken::parse(&text.ok_or_else(no_token)?).map_err(EnrollError::Token)
+    JoinToken::parse(&token_text(enrollment).ok_or_else(no_token)?).map_err(EnrollError::Token)
 }
 
-async fn enrol(
-    node: &NodeName,
-    enrollment: &Enrollment,
-    token: &JoinToken,
-) -> Result<(Vec<u8>, Identity), EnrollError> {
+/// Trust and identity for the join token.
+async fn enrol(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, EnrollError> {
+    let token = token(enrollment)?;
     let before_trust = pki::tls::client_before_trust();
     let ca = ask(before_trust, enrollment, "/ca.crt", &[], Vec::new()).await?;
     token.check_ca(&ca).map_err(EnrollError::Token)?;
     let (key, request) = pki::node_request(node.as_str()).map_err(EnrollError::Request)?;
     let trusting = pki::tls::client(&ca, None).map_err(EnrollError::Tls)?;
     let headers = [("NodeName", node.to_string()), ("Authorization", format!("Bearer {}", token.bearer()))];
-    let certificate = ask(trusting, enrollment, "/edge.crt", &headers, request).await?;
+    let certificate = ask_until_answered(trusting, enrollment, &headers, request).await?;
+    let enrolled = Credentials { trust: Bundle::of(&ca), identity: own(node, certificate, key)? };
+    pki::files::write_bundle(&enrollment.files.ca, &enrolled.trust).map_err(EnrollError::Files)?;
+    store_identity(enrollment, &enrolled)?;
+    blank_token(enrollment);
+    tracing::info!(%node, "certificate obtained");
+    Ok(enrolled)
+}
+
+/// Sends the same request again when its answer was lost: a token that is good once knows the request it was used for.
+async fn ask_until_answered(
+    tls: std::sync::Arc<rustls::ClientConfig>,
+    enrollment: &Enrollment,
+    headers: &[(&str, String)],
+    request: Vec<u8>,
+) -> Result<Vec<u8>, EnrollError> {
+    for _ in 1..ATTEMPTS {
+        match ask(tls.clone(), enrollment, "/edge.crt", headers, request.clone()).await {
+            Err(error) if error.is_retryable() => tokio::time::sleep(BETWEEN_ATTEMPTS).await,
+            ended => return ended,
+        }
+    }
+    ask(tls, enrollment, "/edge.crt", headers, request).await
+}
+
+/// The identity of a certificate the server gave, checked to be this node's.
+fn own(node: &NodeName, certificate: Vec<u8>, key: Vec<u8>) -> Result<Identity, EnrollError> {
     let found = EdgeSubject::of(&certificate).map_err(EnrollError::Answer)?.node;
     if found != node.as_str() {
         return Err(EnrollError::OtherNode { found });
     }
-    let identity = Identity::new(certificate.into(), key);
+    Ok(Identity::new(certificate.into(), key))
+}
+
+/// Writes a pair that fits together; what was there stays until then.
+fn store_identity(enrollment: &Enrollment, credentials: &Credentials) -> Result<(), EnrollError> {
+    credentials.live().map_err(EnrollError::Tls)?;
     let files = &enrollment.files;
-    pki::files::write_ca(&files.ca, &ca).map_err(EnrollError::Files)?;
-    pki::files::write_identity(&files.certificate, &files.key, &identity).map_err(EnrollError::Files)?;
-    Ok((ca, identity))
+    pki::files::write_identity(&files.certificate, &files.key, &credentials.identity)
+        .map_err(EnrollError::Files)
 }
 
 async fn ask(

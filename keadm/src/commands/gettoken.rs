@@ -1,42 +1,65 @@
-//! `keadm gettoken`: prints what secret `kubeedge/tokensecret` holds.
+//! `keadm gettoken`: prints what secret `kubeedge/tokensecret` holds, or makes a token that is good for less.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use k8s_openapi::api::core::v1::Secret;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use pki::token::{self, Claims};
 
-use crate::layout::Layout;
+use super::secrets::{self, Access};
 use crate::render;
 
 #[derive(Args)]
 pub struct Flags {
-    /// Kubeconfig of the cluster; default: the one `keadm init --standalone` wrote, else /root/.kube/config.
+    #[command(flatten)]
+    access: Access,
+    /// Make a token that one node can join with, once.
     #[arg(long)]
-    kube_config: Option<PathBuf>,
-    /// The folder given to `keadm init`.
-    #[arg(long)]
-    root: Option<PathBuf>,
+    single_use: bool,
+    /// Make a token for nodes of this name only; * stands for any text.
+    #[arg(long, value_name = "PATTERN")]
+    nodes: Option<String>,
+    /// Make a token that lasts this long (30m, 2h, 7d); default with the flags above: 24h.
+    #[arg(long, value_name = "TIME", value_parser = super::duration)]
+    ttl: Option<i64>,
 }
 
+/// Seconds a made token lasts.
+const TTL: i64 = 24 * 3600;
+
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
-    let layout = Layout::new(flags.root.as_deref())?;
-    let path = flags.kube_config.unwrap_or_else(|| {
-        let own = layout.admin_kubeconfig();
-        if own.exists() { own } else { PathBuf::from("/root/.kube/config") }
-    });
-    render::result(&read(&path).await?);
+    let kubeconfig = flags.access.kubeconfig()?;
+    let token = if flags.single_use || flags.nodes.is_some() || flags.ttl.is_some() {
+        make(&flags, &kubeconfig).await?
+    } else {
+        read(&kubeconfig).await?
+    };
+    render::result(&token);
     Ok(())
+}
+
+async fn make(flags: &Flags, kubeconfig: &Path) -> anyhow::Result<String> {
+    if let Some(pattern) = &flags.nodes
+        && !pattern.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'*')
+        })
+    {
+        bail!(
+            "--nodes {pattern:?}: node names have lower-case letters, digits, - and .; * stands for any text"
+        );
+    }
+    let (secret, _) = secrets::ca(&secrets::open(kubeconfig).await?).await?;
+    let claims = Claims {
+        exp: daemon::clock::unix_seconds() + flags.ttl.unwrap_or(TTL),
+        jti: flags.single_use.then(token::fresh_id),
+        nodes: flags.nodes.clone(),
+    };
+    Ok(token::mint_with(&secret.authority()?, &claims))
 }
 
 /// The current join token.
 pub async fn read(kubeconfig: &Path) -> anyhow::Result<String> {
-    let file = Kubeconfig::read_from(kubeconfig)
-        .with_context(|| format!("reading kubeconfig {}; give --kube-config", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    let secrets: Api<Secret> = Api::namespaced(Client::try_from(config)?, "kubeedge");
+    let secrets = secrets::open(kubeconfig).await?;
     let secret = secrets
         .get("tokensecret")
         .await

@@ -2,6 +2,7 @@
 //! container runtime and a link that can be cut. Everything is a real process; everything started is stopped again,
 //! by pid, and nothing is left behind.
 
+pub mod balancer;
 pub mod cloud;
 pub mod containerd;
 pub mod edge;
@@ -12,5 +13,6 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod relay;
+pub mod replica;
 pub mod site;
 pub mod wait;

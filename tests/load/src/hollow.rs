@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use edgecore::edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Servers};
+use edgecore::edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Renewal, Servers};
 use edgecore::metamanager::intake::{Intake, Outlets};
 use edgecore::metamanager::{Cloud, LinkState, ObjectChange, Objects, Outbox};
 use message::NodeName;
@@ -42,6 +42,11 @@ fn files(folder: &Path) -> CertificateFiles {
     }
 }
 
+/// Certificates outlive every scenario.
+pub fn no_renewal() -> Renewal {
+    Renewal { rotate: false, trust_refresh: Duration::from_secs(86_400) }
+}
+
 /// Starts one edge; what it commits goes to `committed`.
 pub fn start(
     node: &str,
@@ -67,6 +72,7 @@ pub fn start(
             token_file: folder.join("none"),
             config_file: None,
         },
+        renewal: no_renewal(),
     };
     let deps = edgehub::Deps {
         intake: Intake::new(Objects::new(store.clone()), outlets),

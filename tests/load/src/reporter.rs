@@ -17,7 +17,7 @@ use store::rusqlite::OptionalExtension;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::workers;
+use crate::{hollow, workers};
 
 #[derive(Args, Clone)]
 pub struct Flags {
@@ -70,6 +70,7 @@ pub async fn run(flags: Flags) -> Result<()> {
             token_file: file("none"),
             config_file: None,
         },
+        renewal: hollow::no_renewal(),
     };
     let intake = Intake::new(Objects::new(store.clone()), Outlets::default());
     let deps = edgehub::Deps { intake, outbox: outbox.clone(), calls, link: state };

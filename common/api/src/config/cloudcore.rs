@@ -93,6 +93,10 @@ pub struct CloudHub {
     pub edge_cert_signing_duration: u32,
     /// Hours.
     pub token_refresh_duration: u32,
+    /// Ours: hours after its end for which a node's certificate is still exchanged for a new one; 0: never.
+    pub renew_expired_for: u32,
+    /// Ours: seconds between looks at the CA and the server certificate.
+    pub certificate_check_seconds: u32,
     pub websocket: Listener,
     /// The native dialect over QUIC.
     pub quic: Listener,
@@ -115,6 +119,8 @@ impl Default for CloudHub {
             dns_names: Vec::new(),
             edge_cert_signing_duration: 365,
             token_refresh_duration: 12,
+            renew_expired_for: 0,
+            certificate_check_seconds: 30,
             websocket: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
             quic: Listener { enable: false, address: "0.0.0.0".to_owned(), port: 10001 },
             https: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10002 },

@@ -134,6 +134,10 @@ pub struct EdgeHub {
     pub token: String,
     /// File that holds the join token and wins over `token` (KubeEdge's bootstrap file).
     pub token_file: String,
+    /// Exchange the certificate when most of its life is over.
+    pub rotate_certificates: bool,
+    /// Ours: seconds after which the CAs to trust are asked for again.
+    pub ca_refresh_seconds: u32,
 }
 
 impl Default for EdgeHub {
@@ -151,6 +155,8 @@ impl Default for EdgeHub {
             http_server: "https://127.0.0.1:10002".to_owned(),
             token: String::new(),
             token_file: "/etc/kubeedge/bootstrap-edgecore.conf".to_owned(),
+            rotate_certificates: true,
+            ca_refresh_seconds: 86_400,
         }
     }
 }

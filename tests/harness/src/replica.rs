@@ -1,0 +1,158 @@
+//! Parts of a site with several CloudCores: an API server of its own, replicas, edges behind a balancer.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::process::Process;
+use crate::programs::Programs;
+use crate::{cloud, ports, process, wait};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The embedded API server as a process of its own.
+pub struct ApiServer {
+    pub kubeconfig: PathBuf,
+    _process: Process,
+}
+
+impl ApiServer {
+    pub fn start(programs: &Programs, root: &Path) -> Result<ApiServer> {
+        std::fs::create_dir_all(root)?;
+        let kubeconfig = root.join("admin.kubeconfig");
+        let mut command = Command::new(programs.path("apiserver"));
+        command.arg("--data-dir").arg(root.join("data"));
+        command.arg("--listen").arg(format!("127.0.0.1:{}", ports::free()?));
+        command.arg("--admin-kubeconfig").arg(&kubeconfig);
+        let mut started = Process::start(command, "apiserver", &root.join("apiserver.log"))?;
+        wait::for_true("the API server's kubeconfig", PATIENCE, || {
+            started.check()?;
+            Ok(kubeconfig.exists())
+        })?;
+        Ok(ApiServer { kubeconfig, _process: started })
+    }
+}
+
+/// A program that keadm configured under a root of its own; stopped when dropped.
+pub struct Installed {
+    pub root: PathBuf,
+    name: &'static str,
+    binary: PathBuf,
+}
+
+impl Installed {
+    fn new(programs: &Programs, root: &Path, name: &'static str) -> Installed {
+        Installed { root: root.to_owned(), name, binary: programs.path(name) }
+    }
+
+    pub fn start(&self) -> Result<()> {
+        for folder in ["var/log/kubeedge", "var/lib/kubeedge"] {
+            std::fs::create_dir_all(self.root.join(folder))?;
+        }
+        cloud::start(&self.binary, &self.root, self.name)
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.root.join(format!("var/lib/kubeedge/{}.pid", self.name))
+    }
+
+    pub fn kill9(&self) -> Result<()> {
+        process::signal(&self.pid_file(), self.name, Signal::KILL)
+    }
+
+    pub fn log(&self) -> Result<String> {
+        let path = self.root.join(format!("var/log/kubeedge/{}.log", self.name));
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.root.join("var/lib/kubeedge/edgecore.db")
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = process::signal(&self.pid_file(), self.name, Signal::TERM);
+        let _ = process::signal(&self.pid_file(), self.name, Signal::KILL);
+    }
+}
+
+/// One CloudCore of several.
+pub struct Replica {
+    pub program: Installed,
+    pub edge: SocketAddr,
+    pub certificates: SocketAddr,
+    health: SocketAddr,
+}
+
+impl Replica {
+    /// Writes the configuration and starts nothing.
+    pub fn prepare(programs: &Programs, root: &Path, kubeconfig: &Path) -> Result<Replica> {
+        let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], ports::free()?)));
+        let (edge, certificates, health) = (local()?, local()?, local()?);
+        programs.keadm(&[
+            "init",
+            "--no-start",
+            "--root",
+            &root.to_string_lossy(),
+            "--kube-config",
+            &kubeconfig.to_string_lossy(),
+            "--set",
+            &format!("modules.cloudHub.websocket.port={}", edge.port()),
+            "--set",
+            &format!("modules.cloudHub.https.port={}", certificates.port()),
+            "--set",
+            &format!("commonConfig.monitorServer.bindAddress={health}"),
+        ])?;
+        let program = Installed::new(programs, root, "cloudcore");
+        Ok(Replica { program, edge, certificates, health })
+    }
+
+    /// Waits until it serves edges.
+    pub fn wait_ready(&self) -> Result<()> {
+        wait::for_true("CloudCore ready", PATIENCE, || Ok(self.is_ready()))
+    }
+
+    fn is_ready(&self) -> bool {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::net::TcpStream::connect(self.health) else { return false };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+    }
+}
+
+/// `keadm join` of a node that runs no pods.
+pub fn join(
+    programs: &Programs,
+    root: &Path,
+    node: &str,
+    token: &str,
+    link: SocketAddr,
+    certificates: SocketAddr,
+) -> Result<Installed> {
+    let edge = Installed::new(programs, root, "edgecore");
+    programs.keadm(&[
+        "join",
+        "-e",
+        &link.to_string(),
+        "-s",
+        &certificates.port().to_string(),
+        "-t",
+        token,
+        "-i",
+        node,
+        "--root",
+        &root.to_string_lossy(),
+        "--set",
+        "modules.edged.enable=false",
+        "--set",
+        &format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{}", ports::free()?),
+    ])?;
+    Ok(edge)
+}
