@@ -149,28 +149,7 @@ fn certificates_are_not_given_for_wrong_expired_or_foreign_requests() -> Result<
 
 /// A token signed with the cluster's own key that is past its end.
 fn expired_token(lab: &Lab) -> Result<String> {
-    let secret = lab.cloud.kubectl().run(&["get", "secret", "casecret", "-n", "kubeedge", "-o", "json"])?;
-    let secret: Value = serde_json::from_str(&secret)?;
-    let bytes = |key: &str| -> Result<Vec<u8>> {
-        let text = secret["data"][key].as_str().context("a key")?;
-        Ok(base64_decode(text))
-    };
-    let authority = pki::Authority::from_der(&bytes("cadata")?, &bytes("cakeydata")?)?;
-    Ok(pki::token::mint(&authority, 1_600_000_000))
-}
-
-/// Standard base64; the test has no other use for a library.
-fn base64_decode(text: &str) -> Vec<u8> {
-    let value = |c: u8| {
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|x| *x == c)
-    };
-    let bits: Vec<usize> = text.bytes().filter_map(value).collect();
-    let mut out = Vec::new();
-    for part in bits.chunks(4) {
-        let number = part.iter().fold(0, |sum, six| (sum << 6) | six) << (6 * (4 - part.len()));
-        out.extend((0..part.len().saturating_sub(1)).map(|at| (number >> (16 - 8 * at)) as u8));
-    }
-    out
+    Ok(pki::token::mint(&e2e::ca::authority(&lab.cloud)?, 1_600_000_000))
 }
 
 #[test]

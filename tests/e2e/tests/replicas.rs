@@ -8,7 +8,7 @@ use e2e::peer;
 use harness::balancer::Balancer;
 use harness::kubectl::Kubectl;
 use harness::programs::Programs;
-use harness::replica::{self, ApiServer, Installed, Replica};
+use harness::replica::{self, Addresses, ApiServer, Installed, Replica};
 use harness::wait;
 use serde_json::json;
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn start() -> Result<Lab> {
+    fn start(dialect: &str) -> Result<Lab> {
         let programs = Programs::find()?;
         let scratch = tempfile::tempdir()?;
         let folder = |name: &str| scratch.path().join(name);
@@ -49,9 +49,10 @@ impl Lab {
         ];
         let kubeconfig = api.kubeconfig.to_string_lossy().into_owned();
         let token = || programs.keadm(&["gettoken", "--kube-config", &kubeconfig]);
-        let (link, certificates) = (balancers[0].address(), balancers[1].address());
+        let cloud = Addresses { link: balancers[0].address(), certificates: balancers[1].address() };
+        let dialect = format!("modules.edgeHub.dialect={dialect}");
         let join =
-            |node: &&str| replica::join(&programs, &folder(node), node, token()?.trim(), link, certificates);
+            |node: &&str| replica::join(&programs, &folder(node), node, token()?.trim(), cloud, &[&dialect]);
         let edges = NODES.iter().map(join).collect::<Result<Vec<_>>>()?;
         let kubectl = Kubectl::new(&api.kubeconfig);
         Ok(Lab { edges, replicas, _balancers: balancers, kubectl, _api: api, _scratch: scratch })
@@ -92,7 +93,9 @@ type Stored = BTreeMap<String, (u64, String)>;
 fn stored(edge: &Installed) -> Result<Stored> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let database = rusqlite::Connection::open_with_flags(edge.database(), flags)?;
-    let mut statement = database.prepare("SELECT key, value FROM meta WHERE type IN ('configmap', 'pod')")?;
+    let mut statement = database.prepare(
+        "SELECT key, value FROM meta WHERE type IN ('configmap', 'pod') AND key NOT LIKE '%kube-root-ca.crt'",
+    )?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     let mut stored = Stored::new();
     for row in rows {
@@ -106,7 +109,16 @@ fn stored(edge: &Installed) -> Result<Stored> {
 
 #[test]
 fn either_of_two_replicas_may_be_killed_and_edges_lose_and_revert_nothing() -> Result<()> {
-    let lab = Lab::start()?;
+    kill_each("auto")
+}
+
+#[test]
+fn either_may_be_killed_in_kubeedges_dialect_too() -> Result<()> {
+    kill_each("kubeedge")
+}
+
+fn kill_each(dialect: &str) -> Result<()> {
+    let lab = Lab::start(dialect)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ca = |replica: &Replica| {
         let tls = pki::tls::client_before_trust();
@@ -149,7 +161,7 @@ fn either_of_two_replicas_may_be_killed_and_edges_lose_and_revert_nothing() -> R
 
 #[test]
 fn one_replica_deletes_the_records_of_nodes_that_are_gone() -> Result<()> {
-    let lab = Lab::start()?;
+    let lab = Lab::start("auto")?;
     let ready = || lab.replicas.iter().map(|replica| replica.program.log()).collect::<Result<Vec<_>>>();
     let leaders = || Ok::<_, anyhow::Error>(ready()?.iter().filter(|log| log.contains("leading")).count());
     wait::for_true("a replica leads", PATIENCE, || Ok(leaders()? == 1))?;

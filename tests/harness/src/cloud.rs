@@ -26,6 +26,11 @@ pub struct Cloud {
 impl Cloud {
     /// `keadm init --standalone` under `root`, on free ports.
     pub fn init(programs: &Programs, root: &Path) -> Result<Cloud> {
+        Cloud::init_with(programs, root, &[])
+    }
+
+    /// Like [`Cloud::init`], with more settings (`key.path=value`).
+    pub fn init_with(programs: &Programs, root: &Path, settings: &[&str]) -> Result<Cloud> {
         let (edge_port, cert_port, health_port, api_port) =
             (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         let quic_port = ports::free()?;
@@ -37,25 +42,18 @@ impl Cloud {
             health_port,
             programs: programs.clone(),
         };
-        let root = root.to_string_lossy();
-        programs.keadm(&[
-            "init",
-            "--standalone",
-            "--root",
-            &root,
-            "--set",
-            &format!("modules.cloudHub.websocket.port={edge_port}"),
-            "--set",
-            &format!("modules.cloudHub.quic.port={quic_port}"),
-            "--set",
-            "modules.cloudHub.quic.enable=true",
-            "--set",
-            &format!("modules.cloudHub.https.port={cert_port}"),
-            "--set",
-            &format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
-            "--set",
-            &format!("modules.standalone.listen=127.0.0.1:{api_port}"),
-        ])?;
+        let ports = [
+            format!("modules.cloudHub.websocket.port={edge_port}"),
+            format!("modules.cloudHub.quic.port={quic_port}"),
+            "modules.cloudHub.quic.enable=true".to_owned(),
+            format!("modules.cloudHub.https.port={cert_port}"),
+            format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
+            format!("modules.standalone.listen=127.0.0.1:{api_port}"),
+        ];
+        let mut arguments = vec!["init", "--standalone"];
+        let all = ports.iter().map(String::as_str).chain(settings.iter().copied());
+        arguments.extend(all.flat_map(|setting| ["--set", setting]));
+        cloud.keadm(&arguments)?;
         Ok(cloud)
     }
 
@@ -68,8 +66,13 @@ impl Cloud {
     }
 
     pub fn token(&self) -> Result<String> {
-        let token = self.programs.keadm(&["gettoken", "--root", &self.root.to_string_lossy()])?;
-        Ok(token.trim().to_owned())
+        Ok(self.keadm(&["gettoken"])?.trim().to_owned())
+    }
+
+    /// Runs `keadm` for this cloud's root.
+    pub fn keadm(&self, arguments: &[&str]) -> Result<String> {
+        let root = self.root.to_string_lossy();
+        self.programs.keadm(&[arguments, &["--root", &root]].concat())
     }
 
     pub fn edge_address(&self) -> SocketAddr {

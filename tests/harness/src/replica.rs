@@ -69,6 +69,11 @@ impl Installed {
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 
+    /// True while its process runs.
+    pub fn is_running(&self) -> bool {
+        process::running(&self.pid_file(), self.name).is_some()
+    }
+
     pub fn database(&self) -> PathBuf {
         self.root.join("var/lib/kubeedge/edgecore.db")
     }
@@ -127,32 +132,29 @@ impl Replica {
     }
 }
 
-/// `keadm join` of a node that runs no pods.
+/// Where an edge finds its cloud.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub link: SocketAddr,
+    pub certificates: SocketAddr,
+}
+
+/// `keadm join` of a node that runs no pods, with more settings (`key.path=value`).
 pub fn join(
     programs: &Programs,
     root: &Path,
     node: &str,
     token: &str,
-    link: SocketAddr,
-    certificates: SocketAddr,
+    cloud: Addresses,
+    settings: &[&str],
 ) -> Result<Installed> {
     let edge = Installed::new(programs, root, "edgecore");
-    programs.keadm(&[
-        "join",
-        "-e",
-        &link.to_string(),
-        "-s",
-        &certificates.port().to_string(),
-        "-t",
-        token,
-        "-i",
-        node,
-        "--root",
-        &root.to_string_lossy(),
-        "--set",
-        "modules.edged.enable=false",
-        "--set",
-        &format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{}", ports::free()?),
-    ])?;
+    let (link, port) = (cloud.link.to_string(), cloud.certificates.port().to_string());
+    let (root, mqtt) = (root.to_string_lossy(), ports::free()?);
+    let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt}");
+    let mut arguments = vec!["join", "-e", &link, "-s", &port, "-t", token, "-i", node, "--root", &root];
+    let own = ["modules.edged.enable=false", &mqtt];
+    arguments.extend(own.iter().chain(settings).flat_map(|setting| ["--set", *setting]));
+    programs.keadm(&arguments)?;
     Ok(edge)
 }
