@@ -12,6 +12,8 @@ const WANTED: &[(&[&str], &str)] = &[
     (&["/usr/lib/cni/bridge"], "containernetworking-plugins"),
     (&["/bin/busybox", "/usr/bin/busybox"], "busybox-static"),
     (&["/usr/sbin/iptables", "/sbin/iptables"], "iptables"),
+    (&["/usr/sbin/nft", "/sbin/nft"], "nftables"),
+    (&["/usr/sbin/ip", "/sbin/ip", "/bin/ip"], "iproute2"),
     (&["/usr/bin/kubectl", "/usr/local/bin/kubectl"], "kubernetes-client"),
     (&["/usr/bin/cc"], "build-essential"),
 ];

@@ -2,10 +2,10 @@
 //! reverted or written twice.
 
 mod history;
+mod namespace;
 mod relay;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,12 +18,15 @@ use crate::reporter::device_name;
 use crate::result::Results;
 use crate::{Common, hollow, objects};
 use history::History;
+use namespace::Namespace;
 use relay::{Cut, Relay};
 
 const NODE: &str = "edge-1";
 const DEVICES: usize = 100;
 const CONFIG_MAPS: usize = 100;
-/// Time for everything to settle once the faults end.
+/// How long packets are dropped; the edge gives up a silent link after three seconds.
+const BLACKHOLE: (u64, u64) = (500, 5000);
+/// Time without progress after which what has not arrived is lost.
 const SETTLE: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args, Clone)]
@@ -43,7 +46,8 @@ pub struct Flags {
 
 pub async fn run(flags: &Flags) -> Result<()> {
     let common = &flags.common;
-    let mut ground = Ground::start_impatient(common, 1).await?;
+    let namespace = Namespace::make()?;
+    let mut ground = Ground::start_impatient(common, 1, &namespace.host().to_string()).await?;
     let names: Vec<String> = (0..CONFIG_MAPS).map(|n| format!("load-{n}")).collect();
     let mut wanted = vec![objects::node(NODE), objects::device_model()];
     wanted.extend((0..DEVICES).map(|number| objects::device(&device_name(number), NODE)));
@@ -52,14 +56,15 @@ pub async fn run(flags: &Flags) -> Result<()> {
     objects::ensure_all(&ground.cluster, wanted).await?;
     let history = History::follow(&ground)?;
 
-    let relay = Relay::start(format!("127.0.0.1:{}", ground.port).parse()?).await?;
+    let target = format!("127.0.0.1:{}", ground.port).parse()?;
+    let relay = Relay::start(namespace.host().into(), target).await?;
     let folder = ground.scratch.path().join(NODE);
     hollow::write_identity(&ground.authority().await?, &folder, NODE)?;
     let each = flags.reports / DEVICES as u64;
     // About as long as the faults take.
     let faults = flags.cuts + 2 * flags.kills;
     let pace = (faults as u64 * 1800 / each.max(1)).max(1);
-    let start = || start_edge(common, &folder, &relay, each, pace);
+    let start = || start_edge(common, &folder, &namespace, &relay, each, pace);
     let mut edge = start()?;
 
     let updating = {
@@ -83,7 +88,16 @@ pub async fn run(flags: &Flags) -> Result<()> {
         let left = (flags.cuts - done.0, flags.kills - done.1, flags.kills - done.2);
         let choice = rand::rng().random_range(0..left.0 + left.1 + left.2);
         if choice < left.0 {
-            relay.cut(Cut::ALL[done.0 % Cut::ALL.len()]).await;
+            match done.0 % 3 {
+                0 => relay.cut(Cut::Reset),
+                1 => relay.cut(Cut::HalfOpen),
+                _ => {
+                    namespace.blackhole(true)?;
+                    let time = rand::rng().random_range(BLACKHOLE.0..BLACKHOLE.1);
+                    tokio::time::sleep(Duration::from_millis(time)).await;
+                    namespace.blackhole(false)?;
+                }
+            }
             done.0 += 1;
         } else if choice < left.0 + left.1 {
             edge.kill9()?;
@@ -95,17 +109,21 @@ pub async fn run(flags: &Flags) -> Result<()> {
             done.2 += 1;
         }
     }
-    relay.heal();
     updating.await??;
     println!("faults are over, settling");
 
     let began = harness::wait::now();
+    let (mut progress, mut progressed) = ((0, 0), began);
     loop {
         history.check()?;
-        let settled = history.distinct() >= each * DEVICES as u64
+        let (arrived, waiting) = (history.distinct(), outbox_rows(&folder)?);
+        let settled = arrived >= each * DEVICES as u64
             && versions(&folder)? == api_versions(&ground, &names).await?
-            && outbox_rows(&folder)? == 0;
-        if settled || began.elapsed() > SETTLE {
+            && waiting == 0;
+        if progress != (arrived, waiting) {
+            (progress, progressed) = ((arrived, waiting), harness::wait::now());
+        }
+        if settled || progressed.elapsed() > SETTLE {
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -120,7 +138,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let counted = history.count(each, DEVICES);
 
     let mut results = Results::default();
-    results.add("cuts", "links cut (reset, half open, swallowed)", flags.cuts);
+    results.add("cuts", "links cut (reset, half open, packets dropped)", flags.cuts);
     results.add("kills", "kill -9 of CloudCore and of the edge, each", flags.kills);
     results.add("sent", "twin reports and object updates", each * DEVICES as u64 + flags.updates as u64);
     results.add("lost", "reports and newest objects that never arrived", counted.lost + missing as u64);
@@ -131,8 +149,15 @@ pub async fn run(flags: &Flags) -> Result<()> {
     Ok(())
 }
 
-fn start_edge(common: &Common, folder: &Path, relay: &Relay, each: u64, pace: u64) -> Result<Process> {
-    let mut command = Command::new(std::env::current_exe()?);
+fn start_edge(
+    common: &Common,
+    folder: &Path,
+    namespace: &Namespace,
+    relay: &Relay,
+    each: u64,
+    pace: u64,
+) -> Result<Process> {
+    let mut command = namespace.command(&std::env::current_exe()?);
     command.args(["reporter", "--node", NODE, "--folder"]).arg(folder);
     command.args(["--server", &relay.address().to_string(), "--dialect", &common.dialect]);
     command.args(["--devices", &DEVICES.to_string(), "--each", &each.to_string()]);

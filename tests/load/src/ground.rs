@@ -35,15 +35,15 @@ const START: Duration = Duration::from_secs(60);
 impl Ground {
     /// Starts the API server, unless one is given, and CloudCore for up to `nodes` edges.
     pub async fn start(common: &Common, nodes: usize) -> Result<Ground> {
-        Ground::build(common, nodes, 30).await
+        Ground::build(common, nodes, 30, &[]).await
     }
 
-    /// Like [`Ground::start`]; sessions that are silent for a few seconds end.
-    pub async fn start_impatient(common: &Common, nodes: usize) -> Result<Ground> {
-        Ground::build(common, nodes, 3).await
+    /// Like [`Ground::start`]; sessions that are silent for a few seconds end, and edges come by another address.
+    pub async fn start_impatient(common: &Common, nodes: usize, address: &str) -> Result<Ground> {
+        Ground::build(common, nodes, 3, &[address]).await
     }
 
-    async fn build(common: &Common, nodes: usize, keepalive: u32) -> Result<Ground> {
+    async fn build(common: &Common, nodes: usize, keepalive: u32, addresses: &[&str]) -> Result<Ground> {
         let scratch = tempfile::Builder::new().prefix("causeway-load-").tempdir()?;
         let (api, kubeconfig) = match &common.kubeconfig {
             Some(given) => (None, given.clone()),
@@ -55,7 +55,8 @@ impl Ground {
         config.kube_api_config.kube_config = kubeconfig.to_string_lossy().into_owned();
         config.common_config.monitor_server.bind_address = format!("127.0.0.1:{}", ports::free()?);
         let hub = &mut config.modules.cloud_hub;
-        hub.advertise_address = vec!["127.0.0.1".to_owned()];
+        hub.advertise_address =
+            ["127.0.0.1"].iter().chain(addresses).map(|address| (*address).to_owned()).collect();
         hub.node_limit = u32::try_from(nodes + 100)?;
         hub.keepalive_interval = keepalive;
         hub.websocket.port = port;

@@ -1,13 +1,12 @@
 //! A relay between edge and cloud that fails in the ways links fail.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -18,23 +17,12 @@ pub enum Cut {
     Reset,
     /// The edge's side is closed; the cloud's stays open and silent.
     HalfOpen,
-    /// Everything is swallowed both ways, and nobody is told.
-    Swallow,
 }
-
-impl Cut {
-    pub const ALL: [Cut; 3] = [Cut::Reset, Cut::HalfOpen, Cut::Swallow];
-}
-
-/// How long connections made during a swallowing cut are swallowed as well.
-const SWALLOW: Duration = Duration::from_millis(1500);
 
 struct State {
     target: SocketAddr,
     /// The cut that ends the connections made before it.
-    cut: watch::Sender<(u64, Option<Cut>)>,
-    swallowing: AtomicBool,
-    cuts: AtomicU64,
+    cut: watch::Sender<Option<Cut>>,
 }
 
 #[derive(Clone)]
@@ -44,12 +32,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub async fn start(target: SocketAddr) -> Result<Relay> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    /// Listens on `at`.
+    pub async fn start(at: IpAddr, target: SocketAddr) -> Result<Relay> {
+        let listener = TcpListener::bind((at, 0)).await?;
         let address = listener.local_addr()?;
-        let (cut, _) = watch::channel((0, None));
-        let state =
-            Arc::new(State { target, cut, swallowing: AtomicBool::new(false), cuts: AtomicU64::new(0) });
+        let (cut, _) = watch::channel(None);
+        let state = Arc::new(State { target, cut });
         let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -64,18 +52,8 @@ impl Relay {
     }
 
     /// Lets the link fail.
-    pub async fn cut(&self, cut: Cut) {
-        let number = self.state.cuts.fetch_add(1, Ordering::SeqCst) + 1;
-        self.state.swallowing.store(cut == Cut::Swallow, Ordering::SeqCst);
-        self.state.cut.send_replace((number, Some(cut)));
-        if cut == Cut::Swallow {
-            tokio::time::sleep(SWALLOW).await;
-            self.state.swallowing.store(false, Ordering::SeqCst);
-        }
-    }
-
-    pub fn heal(&self) {
-        self.state.swallowing.store(false, Ordering::SeqCst);
+    pub fn cut(&self, cut: Cut) {
+        self.state.cut.send_replace(Some(cut));
     }
 }
 
@@ -83,15 +61,10 @@ impl State {
     async fn relay(self: Arc<Self>, mut near: TcpStream) {
         let mut cut = self.cut.subscribe();
         cut.mark_unchanged();
-        if self.swallowing.load(Ordering::SeqCst) {
-            // Accepted by nobody in particular: no byte comes back.
-            tokio::time::sleep(Duration::from_secs(30)).await;
-            return;
-        }
         let Ok(mut far) = TcpStream::connect(self.target).await else { return };
         let how = tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-            _ = cut.changed() => cut.borrow().1,
+            _ = cut.changed() => *cut.borrow(),
         };
         match how {
             Some(Cut::Reset) | None => {
@@ -103,16 +76,6 @@ impl State {
                 let _ = near.shutdown().await;
                 drop(near);
                 tokio::time::sleep(Duration::from_secs(20)).await;
-            }
-            Some(Cut::Swallow) => {
-                // Reads and forgets, so that neither end sees a full window first.
-                let (mut a, mut b) = ([0; 4096], [0; 4096]);
-                loop {
-                    tokio::select! {
-                        read = near.read(&mut a) => if !matches!(read, Ok(1..)) { break },
-                        read = far.read(&mut b) => if !matches!(read, Ok(1..)) { break },
-                    }
-                }
             }
         }
     }
