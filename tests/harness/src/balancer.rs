@@ -1,13 +1,14 @@
 //! A plain TCP balancer: round robin over backends, those that do not answer are passed over.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+use crate::relay::pump;
 
 /// Time a backend has to accept.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -59,15 +60,4 @@ fn serve(near: TcpStream, backends: &[SocketAddr], first: usize) {
     let (Ok(near_copy), Ok(far_copy)) = (near.try_clone(), far.try_clone()) else { return };
     thread::spawn(move || pump(far_copy, near_copy));
     pump(near, far);
-}
-
-fn pump(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }

@@ -13,9 +13,10 @@ use crate::kubectl::Kubectl;
 use crate::programs::Programs;
 use crate::{ports, process, wait};
 
-/// CloudCore with its embedded API server, under its own root.
+/// CloudCore, with its embedded API server or on a cluster, under its own root.
 pub struct Cloud {
     pub root: PathBuf,
+    kubeconfig: PathBuf,
     pub edge_port: u16,
     pub quic_port: u16,
     pub cert_port: u16,
@@ -31,11 +32,22 @@ impl Cloud {
 
     /// Like [`Cloud::init`], with more settings (`key.path=value`).
     pub fn init_with(programs: &Programs, root: &Path, settings: &[&str]) -> Result<Cloud> {
+        Cloud::init_on(None, programs, root, settings)
+    }
+
+    /// Like [`Cloud::init_with`], on the cluster of `kubeconfig` if one is given.
+    pub fn init_on(
+        kubeconfig: Option<&Path>,
+        programs: &Programs,
+        root: &Path,
+        settings: &[&str],
+    ) -> Result<Cloud> {
         let (edge_port, cert_port, health_port, api_port) =
             (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         let quic_port = ports::free()?;
         let cloud = Cloud {
             root: root.to_owned(),
+            kubeconfig: kubeconfig.map_or_else(|| root.join("etc/kubeedge/admin.kubeconfig"), Path::to_owned),
             edge_port,
             quic_port,
             cert_port,
@@ -50,7 +62,11 @@ impl Cloud {
             format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
             format!("modules.standalone.listen=127.0.0.1:{api_port}"),
         ];
-        let mut arguments = vec!["init", "--standalone"];
+        let given = cloud.kubeconfig.to_string_lossy().into_owned();
+        let mut arguments = match kubeconfig {
+            Some(_) => vec!["init", "--kube-config", &given],
+            None => vec!["init", "--standalone"],
+        };
         let all = ports.iter().map(String::as_str).chain(settings.iter().copied());
         arguments.extend(all.flat_map(|setting| ["--set", setting]));
         cloud.keadm(&arguments)?;
@@ -58,7 +74,7 @@ impl Cloud {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.root.join("etc/kubeedge/admin.kubeconfig")
+        self.kubeconfig.clone()
     }
 
     pub fn kubectl(&self) -> Kubectl {
@@ -66,7 +82,8 @@ impl Cloud {
     }
 
     pub fn token(&self) -> Result<String> {
-        Ok(self.keadm(&["gettoken"])?.trim().to_owned())
+        let kubeconfig = self.kubeconfig.to_string_lossy();
+        Ok(self.keadm(&["gettoken", "--kube-config", &kubeconfig])?.trim().to_owned())
     }
 
     /// Runs `keadm` for this cloud's root.

@@ -16,3 +16,4 @@ pub mod relay;
 pub mod replica;
 pub mod site;
 pub mod wait;
+pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -18,7 +18,6 @@ struct State {
     target: SocketAddr,
     up: AtomicBool,
     ended: AtomicBool,
-    bytes: AtomicU64,
     live: Mutex<Vec<TcpStream>>,
 }
 
@@ -30,7 +29,6 @@ impl Relay {
             target,
             up: AtomicBool::new(true),
             ended: AtomicBool::new(false),
-            bytes: AtomicU64::new(0),
             live: Mutex::new(Vec::new()),
         });
         let shared = state.clone();
@@ -49,11 +47,6 @@ impl Relay {
 
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Bytes relayed both ways so far.
-    pub fn bytes(&self) -> u64 {
-        self.state.bytes.load(Ordering::Relaxed)
     }
 
     /// Closes every connection and accepts none.
@@ -90,20 +83,19 @@ impl State {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.extend([near.try_clone(), far.try_clone()].into_iter().flatten());
         drop(live);
-        let (there, back) = (self.clone(), self);
-        thread::spawn(move || there.pump(near, far));
-        thread::spawn(move || back.pump(far_copy, near_copy));
+        thread::spawn(move || pump(near, far));
+        thread::spawn(move || pump(far_copy, near_copy));
     }
+}
 
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
-        let mut buffer = [0; 16 * 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            self.bytes.fetch_add(count as u64, Ordering::Relaxed);
-            if to.write_all(&buffer[..count]).is_err() {
-                break;
-            }
+/// Copies until either end closes, then closes both.
+pub(crate) fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
         }
-        let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Both);
     }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }
