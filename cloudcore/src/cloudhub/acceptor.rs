@@ -161,6 +161,11 @@ impl CloudHub {
                 incoming = listener.accept() => incoming,
             };
             let Some(incoming) = incoming else { return };
+            if self.handshakes.is_crowded() && !incoming.remote_address_validated() {
+                // Costs nothing here; who lied about its address never hears of it. Without it the node tries again.
+                let _ = incoming.retry();
+                continue;
+            }
             let (hub, stop, tracker) = (self.clone(), stop.clone(), sessions.clone());
             let listener = listener.clone();
             sessions.spawn(async move {

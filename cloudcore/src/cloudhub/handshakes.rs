@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 const SILENT: usize = 8192;
 /// Peers in the middle of TLS or the upgrade; each costs about 20 KiB.
 const TALKING: usize = 1024;
+/// Of these, as many as make a peer over UDP prove its address first.
+const CROWD: usize = 128;
 /// Time a peer has for its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// How much nicer than the sessions the handshake threads are.
@@ -37,6 +39,10 @@ struct Place {
 impl Places {
     fn new(limit: usize) -> Places {
         Places { limit, taken: Arc::default() }
+    }
+
+    fn count(&self) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).1.len()
     }
 
     fn take(&self) -> Place {
@@ -103,6 +109,11 @@ impl Handshakes {
         self.talk(handshake(tcp)).await
     }
 
+    /// True if many handshakes run.
+    pub fn is_crowded(&self) -> bool {
+        self.talking.count() >= CROWD
+    }
+
     /// Runs a handshake whose peer has spoken.
     pub async fn talk<T, F>(&self, handshake: F) -> Option<T>
     where
@@ -145,6 +156,17 @@ mod tests {
         drop(second);
         let fourth = places.take();
         assert!(!third.lost.is_cancelled() && !fourth.lost.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn many_handshakes_are_a_crowd_until_they_end() {
+        let handshakes = Handshakes::build().unwrap();
+        let talking: Vec<Place> = (1..CROWD).map(|_| handshakes.talking.take()).collect();
+        assert!(!handshakes.is_crowded());
+        let last = handshakes.talking.take();
+        assert!(handshakes.is_crowded());
+        drop((talking, last));
+        assert!(!handshakes.is_crowded());
     }
 
     #[tokio::test]

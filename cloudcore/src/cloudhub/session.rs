@@ -95,6 +95,14 @@ impl Session {
         self.rooms.devices.unsubscribe(node, self.handle.epoch);
     }
 
+    /// Asks the API server about objects that nobody claims, if there are any.
+    fn settle_leftovers(&self, set: &NodeSet) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if set.quietly(|desired| desired.unclaimed()).is_empty() {
+            return None;
+        }
+        Some(leftover::settle(self.rooms.clone(), self.handle.node.clone(), set.clone()))
+    }
+
     fn close_reason(&self, end: &End) -> CloseReason {
         match end {
             End::Receive(ReceiveError::TooLarge { .. }) => CloseReason::TooLarge,

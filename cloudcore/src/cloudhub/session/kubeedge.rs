@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use link::{Incoming, Outlet, Receiver, Sender};
 use message::{Message, MessageId, Request, Upstream};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use super::super::NodeSet;
 use super::super::desired::{Ticket, Window};
 use super::super::uplog::UpLog;
 use super::super::upstream::Outcome;
-use super::{End, OUTGOING, Session, forget, leftover, sleep_until};
+use super::{End, OUTGOING, Session, forget, sleep_until};
 
 /// Something under way that ended.
 enum Ended {
@@ -131,15 +131,9 @@ impl Pump<'_> {
     }
 
     fn start_leftovers(&mut self) {
-        if self.set.quietly(|desired| desired.unclaimed()).is_empty() {
-            return;
+        if let Some(settling) = self.session.settle_leftovers(self.set) {
+            self.running.push(Box::pin(settling.map(|()| Ended::Leftovers)));
         }
-        let rooms = self.session.rooms.clone();
-        let (node, set) = (self.session.handle.node.clone(), self.set.clone());
-        self.running.push(Box::pin(async move {
-            leftover::settle(rooms, node, set).await;
-            Ended::Leftovers
-        }));
     }
 
     fn on_ended(&mut self, ended: Ended) {

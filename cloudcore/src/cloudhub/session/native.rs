@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use link::{FrameReceiver, FrameSender, IncomingFrame, Outlet};
 use message::{Message, NodeName, Upstream};
 use native::frames::frame::Body;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::super::exchange::{Effect, Exchange, Submitted, envelope};
 use super::super::upstream::{Outcome, UpstreamRoom};
 use super::super::{NodeSet, SessionHandle};
-use super::{CALLS, End, OUTGOING, REFUSED_PAUSE, RETRY, Session, leftover, sleep_until};
+use super::{CALLS, End, OUTGOING, REFUSED_PAUSE, RETRY, Session, sleep_until};
 use crate::devicecontroller::Stamp;
 
 /// Something under way that ended.
@@ -154,15 +154,9 @@ impl Pump<'_> {
     }
 
     fn start_leftovers(&mut self) {
-        if self.set.quietly(|desired| desired.unclaimed()).is_empty() {
-            return;
+        if let Some(settling) = self.session.settle_leftovers(self.set) {
+            self.running.push(Box::pin(settling.map(|()| Ended::Leftovers)));
         }
-        let rooms = self.session.rooms.clone();
-        let (node, set) = (self.session.handle.node.clone(), self.set.clone());
-        self.running.push(Box::pin(async move {
-            leftover::settle(rooms, node, set).await;
-            Ended::Leftovers
-        }));
     }
 
     fn on_ended(&mut self, ended: Ended) {
