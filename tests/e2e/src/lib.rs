@@ -1,4 +1,6 @@
 //! End-to-end tests on real processes: the programs, kubectl, containerd, TLS, SQLite, kill -9.
 
+pub mod go_cloud;
 pub mod peer;
+pub mod recorded;
 pub mod skip;
