@@ -96,6 +96,8 @@ pub enum ParseDownstreamError {
     Key(#[source] KeyError),
     #[error("metadata of {key}")]
     Metadata { key: ObjectKey, source: crate::JsonError },
+    #[error("{key} has neither name nor uid: an error, or no object at all")]
+    NotAnObject { key: ObjectKey },
     #[error("membership notice")]
     Membership(#[source] crate::JsonError),
 }
@@ -103,6 +105,7 @@ pub enum ParseDownstreamError {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
+    name: String,
     uid: String,
     #[serde(rename = "resourceVersion")]
     resource_version: String,
@@ -206,6 +209,7 @@ fn read_membership(message: &Message) -> Result<Membership, ParseDownstreamError
     content.parse().map_err(ParseDownstreamError::Membership)
 }
 
+/// Refuses to put what is no object: it would take the place of one.
 fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDownstreamError> {
     let key = ObjectKey::parse(&message.route.resource).map_err(ParseDownstreamError::Key)?;
     let metadata_error = |source| ParseDownstreamError::Metadata { key: key.clone(), source };
@@ -218,6 +222,10 @@ fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDo
     if message.route.operation == "delete" {
         let uid = (!read.metadata.uid.is_empty()).then_some(read.metadata.uid);
         return Ok(Downstream::Remove { key, origin, uid, object });
+    }
+    // Go encodes an error as `{}` or `{"ErrStatus":..}` and marks it by nothing else (spec/transport.md 1.2).
+    if read.metadata.name.is_empty() && read.metadata.uid.is_empty() {
+        return Err(ParseDownstreamError::NotAnObject { key });
     }
     let version = match message.header.resourceversion.as_str() {
         "" => read.metadata.resource_version,
@@ -242,6 +250,28 @@ impl Received {
             }
             Downstream::Reply { .. } => false,
             other => other.wants_ack(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(content: &str) -> Result<Downstream, ParseDownstreamError> {
+        let route = Route::new("edgecontroller", "resource", "update", "d/configmap/a");
+        Downstream::parse(&Message::new(route, Json::from_text(content.to_owned()).unwrap(), 0))
+    }
+
+    #[test]
+    fn an_error_is_not_put_in_the_place_of_an_object() {
+        for content in
+            ["{}", "null", "[]", "7", "\"text\"", "{\"ErrStatus\":{\"code\":404}}", "{\"metadata\":{}}"]
+        {
+            assert!(put(content).is_err(), "{content}");
+        }
+        for content in ["{\"metadata\":{\"name\":\"a\"}}", "{\"metadata\":{\"uid\":\"u\"}}"] {
+            assert!(matches!(put(content), Ok(Downstream::Put { .. })), "{content}");
         }
     }
 }

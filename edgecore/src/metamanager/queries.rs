@@ -94,7 +94,11 @@ impl Queries {
             return Ok(stored.object);
         }
         let object = self.ask(&path, Request::Get { key: key.clone() }).await?;
-        let version = ResourceVersion(version_of(&object));
+        let Metadata { name, resource_version } = metadata_of(&object);
+        if name != key.name {
+            return Err(QueryError::Unreadable { path });
+        }
+        let version = ResourceVersion(resource_version);
         let change = ObjectChange { key, change: Change::Put { version, object: object.clone() } };
         self.objects.apply(vec![change]).await.map_err(store_error)?;
         Ok(object)
@@ -183,17 +187,19 @@ impl Queries {
     }
 }
 
-fn version_of(object: &Json) -> String {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Metadata {
-        #[serde(rename = "resourceVersion")]
-        resource_version: String,
-    }
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+    #[serde(rename = "resourceVersion")]
+    resource_version: String,
+}
+
+fn metadata_of(object: &Json) -> Metadata {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Object {
         metadata: Metadata,
     }
-    object.parse::<Object>().unwrap_or_default().metadata.resource_version
+    object.parse::<Object>().unwrap_or_default().metadata
 }

@@ -1,5 +1,7 @@
 //! End-to-end tests on real processes: the programs, kubectl, containerd, TLS, SQLite, kill -9.
 
 pub mod ca;
+pub mod go_cloud;
 pub mod peer;
+pub mod recorded;
 pub mod skip;

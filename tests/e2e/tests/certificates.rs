@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::{ca, peer};
 use harness::cloud::Cloud;
+use harness::edge::{Doors, Edge};
 use harness::programs::Programs;
-use harness::replica::{self, Addresses, Installed};
 use harness::wait;
 use pki::{DAY, Identity, NODES_GROUP, Profile, Usage, edge_common_name};
 use tempfile::TempDir;
@@ -34,14 +34,14 @@ impl Lab {
         Ok(Lab { cloud, runtime, programs, scratch })
     }
 
-    fn join(&self, node: &str, token: &str, settings: &[&str]) -> Result<Installed> {
-        let port = |port| ([127, 0, 0, 1], port).into();
-        let cloud = Addresses { link: port(self.cloud.edge_port), certificates: port(self.cloud.cert_port) };
-        replica::join(&self.programs, &self.scratch.path().join(node), node, token, cloud, settings)
+    fn join(&self, node: &str, token: &str, settings: &[&str]) -> Result<Edge> {
+        let Cloud { cert_port, quic_port, .. } = self.cloud;
+        let doors = Doors { link: self.cloud.edge_address(), cert_port, quic_port, token: token.to_owned() };
+        Edge::join_at(&self.programs, &doors, node, &self.scratch.path().join(node), None, settings)
     }
 
     /// Joins with the cluster's token and waits for the connection.
-    fn joined(&self, node: &str, settings: &[&str]) -> Result<Installed> {
+    fn joined(&self, node: &str, settings: &[&str]) -> Result<Edge> {
         let edge = self.join(node, &self.cloud.token()?, settings)?;
         self.connected(node, 1)?;
         Ok(edge)
@@ -57,7 +57,7 @@ impl Lab {
     }
 
     /// Gives a stopped edge a certificate that ends in `seconds`.
-    fn plant(&self, edge: &Installed, node: &str, seconds: i64) -> Result<()> {
+    fn plant(&self, edge: &Edge, node: &str, seconds: i64) -> Result<()> {
         let profile = profile(node);
         // Issued so long ago that it ends when it should.
         let issued = daemon::clock::unix_seconds() + seconds - profile.lifetime;
@@ -67,7 +67,7 @@ impl Lab {
     }
 
     /// Asks for a certificate of `node` with a token; (status, text).
-    fn register(&self, edge: &Installed, token: &str, node: &str, request: &[u8]) -> Result<(u16, String)> {
+    fn register(&self, edge: &Edge, token: &str, node: &str, request: &[u8]) -> Result<(u16, String)> {
         let tls = peer::tls(&edge.root, false)?;
         let bearer = format!("Bearer {}", token.split_once('.').map_or(token, |(_, jwt)| jwt));
         let headers = [("NodeName", node), ("Authorization", bearer.as_str())];
@@ -92,23 +92,27 @@ fn profile(node: &str) -> Profile {
     }
 }
 
+fn log(edge: &Edge) -> Result<String> {
+    Ok(std::fs::read_to_string(edge.log())?)
+}
+
 /// Certificate and key of an edge.
-fn files(edge: &Installed) -> (PathBuf, PathBuf) {
+fn files(edge: &Edge) -> (PathBuf, PathBuf) {
     let folder = edge.root.join("etc/kubeedge/certs");
     (folder.join("server.crt"), folder.join("server.key"))
 }
 
-fn identity(edge: &Installed) -> Result<Identity> {
+fn identity(edge: &Edge) -> Result<Identity> {
     let (certificate, key) = files(edge);
     Ok(pki::files::read_identity(&certificate, &key)?)
 }
 
-fn bundle(edge: &Installed) -> Result<pki::Bundle> {
+fn bundle(edge: &Edge) -> Result<pki::Bundle> {
     Ok(pki::files::read_bundle(&edge.root.join("etc/kubeedge/ca/rootCA.crt"))?)
 }
 
 /// Waits until the edge's certificate is another than `old`.
-fn renewed(edge: &Installed, old: &Identity) -> Result<Identity> {
+fn renewed(edge: &Edge, old: &Identity) -> Result<Identity> {
     wait::until("another certificate", PATIENCE, || {
         let now = identity(edge)?;
         Ok((now.certificate() != old.certificate()).then_some(now))
@@ -131,7 +135,7 @@ fn a_certificate_near_its_end_is_renewed_with_a_new_key_while_the_link_stays_up(
 
     // The old one ends; nothing happens to the session that began with it or with the new one.
     wait::pause(Duration::from_secs(6));
-    assert!(!edge.log()?.contains("disconnected from the cloud"), "{}", edge.log()?);
+    assert!(!log(&edge)?.contains("disconnected from the cloud"), "{}", log(&edge)?);
     lab.restart_cloud()?;
     lab.connected("edge-1", 3)?;
     Ok(())
@@ -151,8 +155,8 @@ fn an_expired_certificate_is_exchanged_only_as_long_as_the_operator_allows() -> 
     edge.kill9()?;
     lab.plant(&edge, "edge-1", -2 * HOUR)?;
     edge.start()?;
-    wait::for_true("EdgeCore ends", PATIENCE, || Ok(!edge.is_running()))?;
-    let log = edge.log()?;
+    wait::for_true("EdgeCore ends", PATIENCE, || Ok(edge.pid().is_err()))?;
+    let log = log(&edge)?;
     assert!(log.contains("renewExpiredFor") && log.contains("keadm gettoken"), "{log}");
     assert!(log.contains("bootstrap-edgecore.conf"), "says where the token goes: {log}");
 
@@ -185,7 +189,7 @@ fn the_ca_is_replaced_without_any_node_joining_again() -> Result<()> {
     // The edge that was there renews by itself; the one that was away trusts only the old CA and is led to the new.
     renewed(&present, &before)?;
     let new_ca = ca::authority(&lab.cloud)?;
-    let by_new = |edge: &Installed| -> Result<bool> {
+    let by_new = |edge: &Edge| -> Result<bool> {
         let trust = pki::Bundle::of(new_ca.certificate());
         Ok(trust.signer_signed(identity(edge)?.certificate()))
     };
@@ -194,7 +198,7 @@ fn the_ca_is_replaced_without_any_node_joining_again() -> Result<()> {
     away.start()?;
     lab.connected("away", 2)?;
     wait::for_true("the other's too", PATIENCE, || by_new(&away))?;
-    assert!(!present.log()?.contains("disconnected from the cloud"), "{}", present.log()?);
+    assert!(!log(&present)?.contains("disconnected from the cloud"), "{}", log(&present)?);
 
     // One that does not renew is let in as long as its CA is trusted.
     let folder = lab.scratch.path().join("holdout/etc/kubeedge");

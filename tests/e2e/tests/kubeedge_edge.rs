@@ -1,11 +1,11 @@
 //! An edge as KubeEdge's own behaves, scripted in raw WebSocket frames from the recorded messages: no link code of ours
 //! is between it and CloudCore.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::peer;
+use e2e::{peer, recorded};
 use futures_util::{SinkExt, StreamExt};
 use harness::cloud::Cloud;
 use harness::edge::Edge;
@@ -75,15 +75,6 @@ struct GoEdge {
     socket: peer::Socket,
     /// Everything received so far.
     received: Vec<Value>,
-}
-
-/// A recorded message, with another id.
-fn recorded(name: &str, id: &str) -> Result<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop/golden");
-    let file: Value = serde_json::from_slice(&std::fs::read(folder.join(name))?)?;
-    let mut message = file["message"].clone();
-    message["header"]["msg_id"] = id.into();
-    Ok(message)
 }
 
 fn message(id: &str, group: &str, operation: &str, resource: &str, content: Value) -> Value {
@@ -188,7 +179,8 @@ fn a_go_edge_gets_its_objects_once_and_again_only_what_changed_or_when_it_starts
     let lab = Lab::start()?;
     runtime()?.block_on(async {
         let mut edge = lab.connect().await?;
-        let registered = edge.answer(&recorded("005-up-edged-meta-insert-node.json", "register")?).await?;
+        let registered =
+            edge.answer(&recorded::with_id("005-up-edged-meta-insert-node.json", "register")?).await?;
         ensure!(registered["content"]["Object"]["metadata"]["name"] == NODE, "{registered}");
         lab.cloud.kubectl().apply(&manifests())?;
         let first = edge.read(true).await?;
@@ -230,7 +222,7 @@ fn a_go_edge_gets_its_objects_once_and_again_only_what_changed_or_when_it_starts
         ])?;
         ensure!(objects(&edge.read(true).await?).is_empty());
         // EdgeCore starts over, perhaps on an empty disk: it registers, and gets everything.
-        edge.send(&recorded("005-up-edged-meta-insert-node.json", "again")?).await?;
+        edge.send(&recorded::with_id("005-up-edged-meta-insert-node.json", "again")?).await?;
         let all = objects(&edge.read(true).await?);
         ensure!(all.len() == 4, "{all:?}");
         // A deletion while it is away is caught up with.
@@ -257,7 +249,7 @@ fn an_unacknowledged_message_comes_again_under_its_id() -> Result<()> {
     let lab = Lab::start()?;
     runtime()?.block_on(async {
         let mut edge = lab.connect().await?;
-        edge.answer(&recorded("005-up-edged-meta-insert-node.json", "register")?).await?;
+        edge.answer(&recorded::with_id("005-up-edged-meta-insert-node.json", "register")?).await?;
         edge.read(true).await?;
         lab.cloud.kubectl().apply(&manifests())?;
         let first = edge.read(false).await?;
@@ -277,7 +269,7 @@ fn fragments_are_joined_questions_answered_and_a_deleted_node_ends_its_session()
     let lab = Lab::start()?;
     runtime()?.block_on(async {
         let mut edge = lab.connect().await?;
-        let mut node = recorded("005-up-edged-meta-insert-node.json", "register")?;
+        let mut node = recorded::with_id("005-up-edged-meta-insert-node.json", "register")?;
         node["content"]["metadata"]["annotations"]["filler"] = "z".repeat(50_000).into();
         ensure!(edge.send_in_fragments(&node).await? > 10);
         let registered = peer::answer(&mut edge.socket, "register").await?;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::peer;
 use harness::balancer::Balancer;
+use harness::edge::{Doors, Edge};
 use harness::kubectl::Kubectl;
 use harness::programs::Programs;
-use harness::replica::{self, Addresses, ApiServer, Installed, Replica};
+use harness::replica::{ApiServer, Replica};
 use harness::wait;
 use serde_json::json;
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ const NODES: [&str; 2] = ["edge-a", "edge-b"];
 
 /// Parts stop in the order of the fields.
 struct Lab {
-    edges: Vec<Installed>,
+    edges: Vec<Edge>,
     replicas: [Replica; 2],
     _balancers: [Balancer; 2],
     kubectl: Kubectl,
@@ -48,11 +49,11 @@ impl Lab {
             Balancer::start(replicas.iter().map(|replica| replica.certificates).collect())?,
         ];
         let kubeconfig = api.kubeconfig.to_string_lossy().into_owned();
-        let token = || programs.keadm(&["gettoken", "--kube-config", &kubeconfig]);
-        let cloud = Addresses { link: balancers[0].address(), certificates: balancers[1].address() };
+        let token = programs.keadm(&["gettoken", "--kube-config", &kubeconfig])?.trim().to_owned();
+        let cert_port = balancers[1].address().port();
+        let doors = Doors { link: balancers[0].address(), cert_port, quic_port: 0, token };
         let dialect = format!("modules.edgeHub.dialect={dialect}");
-        let join =
-            |node: &&str| replica::join(&programs, &folder(node), node, token()?.trim(), cloud, &[&dialect]);
+        let join = |node: &&str| Edge::join_at(&programs, &doors, node, &folder(node), None, &[&dialect]);
         let edges = NODES.iter().map(join).collect::<Result<Vec<_>>>()?;
         let kubectl = Kubectl::new(&api.kubeconfig);
         Ok(Lab { edges, replicas, _balancers: balancers, kubectl, _api: api, _scratch: scratch })
@@ -90,7 +91,7 @@ impl Lab {
 /// Key -> (version, object) of an edge's database.
 type Stored = BTreeMap<String, (u64, String)>;
 
-fn stored(edge: &Installed) -> Result<Stored> {
+fn stored(edge: &Edge) -> Result<Stored> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let database = rusqlite::Connection::open_with_flags(edge.database(), flags)?;
     let mut statement = database.prepare(

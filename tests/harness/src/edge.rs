@@ -20,6 +20,15 @@ pub struct Edge {
     programs: Programs,
 }
 
+/// Where a cloud lets edges in, and its join token.
+pub struct Doors {
+    /// The WebSocket server, or a relay to it.
+    pub link: SocketAddr,
+    pub cert_port: u16,
+    pub quic_port: u16,
+    pub token: String,
+}
+
 impl Edge {
     /// `keadm join` under `root`. `link` is where the edge connects to: the cloud or a relay. `runtime` is the CRI
     /// endpoint; without one the node runs no pods.
@@ -44,20 +53,51 @@ impl Edge {
         runtime: Option<&Path>,
         settings: &[&str],
     ) -> Result<Edge> {
+        let token = cloud.token()?;
+        let doors = Doors { link, cert_port: cloud.cert_port, quic_port: cloud.quic_port, token };
+        Edge::join_at(programs, &doors, node, root, runtime, settings)
+    }
+
+    /// Joins whatever cloud listens there.
+    pub fn join_at(
+        programs: &Programs,
+        doors: &Doors,
+        node: &str,
+        root: &Path,
+        runtime: Option<&Path>,
+        settings: &[&str],
+    ) -> Result<Edge> {
         let mqtt_port = ports::free()?;
         let edge =
             Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
         let runtime = runtime.map(|socket| format!("unix://{}", socket.display()));
-        let (link, cert_port, token) = (link.to_string(), cloud.cert_port.to_string(), cloud.token()?);
+        let (link, cert_port) = (doors.link.to_string(), doors.cert_port.to_string());
         let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt_port}");
         let edged = format!("modules.edged.enable={}", runtime.is_some());
         // Two sites on one machine must not share cgroups.
         let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
-        let quic = format!("modules.edgeHub.quic.server=127.0.0.1:{}", cloud.quic_port);
+        let quic = format!("modules.edgeHub.quic.server=127.0.0.1:{}", doors.quic_port);
         let root_text = root.to_string_lossy().into_owned();
         let mut arguments = vec![
-            "join", "-e", &link, "-s", &cert_port, "-t", &token, "-i", node, "--root", &root_text, "--set",
-            &mqtt, "--set", &edged, "--set", &cgroup, "--set", &quic,
+            "join",
+            "-e",
+            &link,
+            "-s",
+            &cert_port,
+            "-t",
+            &doors.token,
+            "-i",
+            node,
+            "--root",
+            &root_text,
+            "--set",
+            &mqtt,
+            "--set",
+            &edged,
+            "--set",
+            &cgroup,
+            "--set",
+            &quic,
         ];
         if let Some(runtime) = &runtime {
             arguments.extend(["-p", runtime]);

@@ -68,15 +68,6 @@ impl Installed {
         let path = self.root.join(format!("var/log/kubeedge/{}.log", self.name));
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
-
-    /// True while its process runs.
-    pub fn is_running(&self) -> bool {
-        process::running(&self.pid_file(), self.name).is_some()
-    }
-
-    pub fn database(&self) -> PathBuf {
-        self.root.join("var/lib/kubeedge/edgecore.db")
-    }
 }
 
 impl Drop for Installed {
@@ -130,31 +121,4 @@ impl Replica {
         let mut answer = String::new();
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
     }
-}
-
-/// Where an edge finds its cloud.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    pub link: SocketAddr,
-    pub certificates: SocketAddr,
-}
-
-/// `keadm join` of a node that runs no pods, with more settings (`key.path=value`).
-pub fn join(
-    programs: &Programs,
-    root: &Path,
-    node: &str,
-    token: &str,
-    cloud: Addresses,
-    settings: &[&str],
-) -> Result<Installed> {
-    let edge = Installed::new(programs, root, "edgecore");
-    let (link, port) = (cloud.link.to_string(), cloud.certificates.port().to_string());
-    let (root, mqtt) = (root.to_string_lossy(), ports::free()?);
-    let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt}");
-    let mut arguments = vec!["join", "-e", &link, "-s", &port, "-t", token, "-i", node, "--root", &root];
-    let own = ["modules.edged.enable=false", &mqtt];
-    arguments.extend(own.iter().chain(settings).flat_map(|setting| ["--set", *setting]));
-    programs.keadm(&arguments)?;
-    Ok(edge)
 }

@@ -1,6 +1,9 @@
-//! Thousands of hollow edges: what one costs CloudCore, and what a restart of CloudCore costs all of them.
+//! Thousands of hollow edges: what one costs CloudCore, what a restart of CloudCore costs all of them, and what a
+//! bystander feels of the others: of storms, of a busy edge, of edges that do not keep up.
 
+mod busy;
 mod bystander;
+mod slow;
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,7 +16,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::ground::{Ground, cpu_ms};
 use crate::result::{Results, rounded};
-use crate::workers::node_name;
+use crate::workers::{config_map, node_name};
 use crate::{Common, objects};
 use bystander::Bystander;
 
@@ -28,10 +31,6 @@ struct Worker {
     _child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-}
-
-fn config_map(number: usize) -> String {
-    format!("load-{number}")
 }
 
 pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
@@ -112,6 +111,14 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
     );
     let flap = bystander.finish(samples).await?;
     results.add("flap_bystander_p99_ms", "a bystander's update meanwhile, p99 (ms)", rounded(flap.p99));
+    busy::run(&ground, &mut workers, &bystander, &mut results).await?;
+    if common.quic {
+        // Throttles hold back TCP.
+        println!("slow consumers are measured over WebSocket only");
+    } else {
+        let least = Duration::from_secs(idle);
+        slow::run(&ground, &mut workers, &bystander, edges, least, &mut results).await?;
+    }
     results.add("edges", "edges", edges);
     results.print();
     Ok(())

@@ -12,6 +12,7 @@ mod propagate;
 mod reconnect;
 mod reporter;
 mod result;
+mod throttle;
 mod workers;
 
 use std::path::PathBuf;

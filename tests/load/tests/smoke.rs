@@ -31,10 +31,18 @@ fn a_small_fleet_is_in_sync_again_after_cloudcore_was_killed() {
     let result = run(&["fleet", "--edges", "40", "--idle", "1"]);
     assert!(result["resync_s"].as_f64().unwrap() > 0.0, "{result}");
     assert!(result["bystander_samples"].as_u64().unwrap() > 0, "{result}");
+    assert!(result["busy_s"].as_f64().unwrap() > 0.0, "{result}");
+    assert!(result["busy_bystander_samples"].as_u64().unwrap() > 0, "{result}");
+    // The edges that read nothing were behind, held up nobody, and cost CloudCore no copy of each update.
+    assert_eq!(result["slow_edges"], 4, "{result}");
+    assert!(result["slow_behind"].as_u64().unwrap() >= 2, "{result}");
+    let (calm, slow) = (&result["calm_cloudcore_kb"], &result["slow_cloudcore_kb"]);
+    assert!(slow.as_u64().unwrap() < calm.as_u64().unwrap() + 16 * 1024, "{result}");
 }
 
 #[test]
 fn a_small_fleet_over_quic_is_in_sync_again_as_well() {
     let result = run(&["fleet", "--edges", "20", "--idle", "1", "--quic"]);
     assert!(result["resync_s"].as_f64().unwrap() > 0.0, "{result}");
+    assert!(result["busy_s"].as_f64().unwrap() > 0.0, "{result}");
 }

@@ -134,11 +134,20 @@ impl Pump {
     }
 
     async fn send_again(&mut self) -> Result<(), End> {
-        for seq in self.flight.due(Instant::now()) {
+        let due = self.flight.due(Instant::now());
+        if !due.given_up.is_empty() {
+            tracing::warn!(reports = due.given_up.len(), "reports given up: the cloud passes them over");
+        }
+        for seq in due.given_up {
+            // The receiving task ends only with this session.
+            let _ = self.done.send(seq).await;
+        }
+        for seq in due.again {
             // The row may be gone or replaced by a newer one, which is sent in its own turn.
             let rows = self.outbox.next(seq - 1, 1).await.map_err(End::Store)?;
-            if let Some(row) = rows.into_iter().find(|row| row.seq == seq) {
-                self.send_row(row).await?;
+            match rows.into_iter().find(|row| row.seq == seq) {
+                Some(row) => self.send_row(row).await?,
+                None => self.flight.forget(seq),
             }
         }
         self.send_waiting().await
@@ -147,9 +156,10 @@ impl Pump {
     async fn send_row(&mut self, row: Waiting) -> Result<(), End> {
         let Waiting { seq, message, .. } = row;
         self.sender.send(&message).await?;
-        self.flight.sent(message.header.msg_id.clone(), seq, Instant::now());
-        let answered = Upstream::parse(&message).is_ok_and(|upstream| upstream.is_answered());
-        if !answered {
+        let upstream = Upstream::parse(&message).ok();
+        let report = matches!(upstream, Some(Upstream::TwinReport { .. } | Upstream::DeviceState { .. }));
+        self.flight.sent(message.header.msg_id.clone(), seq, report, Instant::now());
+        if !upstream.is_some_and(|upstream| upstream.is_answered()) {
             self.finish(&message.header.msg_id).await;
         }
         Ok(())
@@ -185,6 +195,7 @@ impl Pump {
             }
             Downstream::Reply { to, reply } => self.answered(&to, reply).await,
             Downstream::Confirmed { to } => {
+                self.flight.heard(Instant::now());
                 self.finish(&to).await;
                 self.wake_outbox();
             }
@@ -209,6 +220,7 @@ impl Pump {
     }
 
     async fn answered(&mut self, to: &MessageId, reply: Reply) {
+        self.flight.heard(Instant::now());
         if let Some(call) = self.calls.remove(to) {
             // The caller may have given up.
             let _ = call.send(reply);

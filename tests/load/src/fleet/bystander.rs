@@ -115,7 +115,14 @@ async fn one(
     mut committed: watch::Receiver<(u64, Option<Instant>)>,
     number: u64,
 ) -> Result<f64> {
-    let version: u64 = objects::patch(&cluster, NAME, &number.to_string()).await?.parse()?;
+    let version = loop {
+        match objects::patch(&cluster, NAME, &number.to_string()).await {
+            // Updates under way at once may meet in a busy API server.
+            Err(status) if status.is_conflict() => {}
+            answered => break answered?,
+        }
+    };
+    let version: u64 = version.parse()?;
     let answered = harness::wait::now();
     let seen = committed.wait_for(|(newest, _)| *newest >= version);
     let at = match tokio::time::timeout(Duration::from_secs(120), seen).await {

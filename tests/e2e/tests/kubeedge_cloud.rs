@@ -1,0 +1,436 @@
+//! EdgeCore against a cloud as KubeEdge's own behaves (`e2e::go_cloud`): no link code of ours is at the other end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::go_cloud::{Controller, GoCloud, PATIENCE, Session, plain_error, status};
+use e2e::recorded;
+use harness::containerd::Containerd;
+use harness::edge::Edge;
+use harness::programs::Programs;
+use harness::{images, wait};
+use rumqttc::{AsyncClient, MqttOptions, QoS};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Name of the node in the recorded messages.
+const NODE: &str = "edge1";
+/// Long enough for everything that is on its way.
+const QUIET: Duration = Duration::from_millis(1500);
+
+const CONFIG_MAP: &str = "013-down-edgecontroller-resource-update-configmap.json";
+const SECRET: &str = "028-down-edgecontroller-resource-update-secret.json";
+const MODEL: &str = "030-down-devicecontroller-resource-insert-devicemodel.json";
+const DEVICE: &str = "032-down-devicecontroller-resource-insert-device.json";
+
+/// A scripted cloud and an edge that joined it.
+struct Lab {
+    edge: Edge,
+    cloud: GoCloud,
+    _scratch: TempDir,
+}
+
+impl Lab {
+    /// Joins while the script lets the edge in; the session is the first in KubeEdge's dialect.
+    async fn start(runtime: Option<&Path>, settings: &[&str]) -> Result<(Lab, Session)> {
+        let scratch = tempfile::tempdir()?;
+        let cloud = GoCloud::start().await?;
+        let (root, doors) = (scratch.path().join(NODE), cloud.doors());
+        let join = || Edge::join_at(&Programs::find()?, doors, NODE, &root, runtime, settings);
+        let (edge, session) = tokio::join!(async { tokio::task::block_in_place(join) }, async {
+            cloud.accept_kubeedge().await
+        });
+        Ok((Lab { edge: edge?, cloud, _scratch: scratch }, session?))
+    }
+
+    /// (text, version) of a stored object.
+    fn stored(&self, key: &str) -> Result<Option<(Value, String)>> {
+        let db = Connection::open_with_flags(self.edge.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let row = db
+            .query_row("SELECT value, version FROM meta WHERE key = ?1", [key], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+            })
+            .optional()?;
+        row.map(|(text, version)| Ok((serde_json::from_str(&text)?, version.unwrap_or_default()))).transpose()
+    }
+
+    fn version(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.stored(key)?.map(|(_, version)| version))
+    }
+
+    /// Rows of a query that counts.
+    fn count(&self, sql: &str) -> Result<i64> {
+        let db = Connection::open_with_flags(self.edge.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(db.query_row(sql, [], |row| row.get(0))?)
+    }
+
+    /// Publishes to the edge's own broker and returns once it took the message.
+    async fn publish(&self, topic: &str, payload: &Value) -> Result<()> {
+        let mut options = MqttOptions::new("app", "127.0.0.1", self.edge.mqtt_port);
+        options.set_keep_alive(Duration::from_secs(10));
+        let (client, mut events) = AsyncClient::new(options, 8);
+        client.publish(topic, QoS::AtLeastOnce, false, payload.to_string()).await?;
+        let taken = async {
+            while !matches!(events.poll().await?, rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) {}
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, taken).await?
+    }
+}
+
+/// Sets version (in header and object) and one text of a config map.
+fn changed(message: &mut Value, version: &str, text: &str) {
+    message["header"]["resourceversion"] = version.into();
+    message["content"]["metadata"]["resourceVersion"] = version.into();
+    message["content"]["data"]["greeting"] = text.into();
+}
+
+/// What SyncController sends for an object that is gone: its names and uid, source edgecontroller.
+fn stub(of: &Value, id: &str, uid: &Value) -> Value {
+    let metadata = &of["content"]["metadata"];
+    json!({"header": {"msg_id": id, "timestamp": 1795222460583_i64},
+        "route": {"source": "edgecontroller", "group": "resource", "operation": "delete",
+            "resource": of["route"]["resource"]},
+        "content": {"metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": uid}}})
+}
+
+fn is(operation: &'static str, resource: &'static str) -> impl Fn(&Value) -> bool {
+    move |message| message["route"]["operation"] == operation && message["route"]["resource"] == resource
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+#[test]
+fn an_edge_gets_its_certificate_from_a_go_cloud_and_speaks_its_dialect() -> Result<()> {
+    runtime()?.block_on(async {
+        let scratch = tempfile::tempdir()?;
+        let cloud = GoCloud::start().await?;
+        let root = scratch.path().join(NODE);
+        let settings = ["modules.edgeHub.heartbeat=1"];
+        let join = || Edge::join_at(&Programs::find()?, cloud.doors(), NODE, &root, None, &settings);
+        let (edge, first) =
+            tokio::join!(async { tokio::task::block_in_place(join) }, async { cloud.accept().await });
+        let (_edge, first) = (edge?, first?);
+        // The CA, then a certificate for the token without the CA's hash.
+        let asked = cloud.asked();
+        let paths: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
+        ensure!(asked.iter().all(|asked| asked.method == "GET"), "{asked:?}");
+        ensure!(paths == ["/ca.crt", "/edge.crt"], "{paths:?}");
+        let signing = asked.iter().find(|asked| asked.path == "/edge.crt").context("a signing request")?;
+        ensure!(signing.node_name == NODE && signing.body > 100, "{signing:?}");
+        ensure!(signing.authorization == format!("Bearer {}", cloud.bearer()), "{signing:?}");
+
+        // It offers its own dialect; a Go server negotiates nothing; it comes back without the offer.
+        let upgrade = first.upgrade.clone();
+        ensure!(upgrade.offered.as_deref() == Some("causeway.v1"), "{:?}", upgrade.offered);
+        first.ended().await?;
+        let mut session = cloud.accept().await?;
+        for upgrade in [&upgrade, &session.upgrade] {
+            let path = format!("/{}/{NODE}/events", upgrade.project_id);
+            ensure!(upgrade.path == path && upgrade.project_id.len() == 32, "{}", upgrade.path);
+            ensure!(upgrade.node_id == NODE && upgrade.connection_use == "msg", "{}", upgrade.node_id);
+            ensure!(upgrade.origin.is_none(), "{:?}", upgrade.origin);
+        }
+        ensure!(session.upgrade.offered.is_none(), "{:?}", session.upgrade.offered);
+
+        // Heartbeats: one at once, then at their pace; the hub's own questions are answered.
+        let beats = session.listen(Duration::from_secs(3)).await?;
+        let beats = beats.iter().filter(|message| message["route"]["operation"] == "keepalive").count();
+        ensure!((3..=5).contains(&beats), "{beats} keepalives in 3 s");
+        for operation in ["ping", "pong", "config"] {
+            let answer = session.control(operation).await?;
+            ensure!(answer["content"] == "ack" && answer["route"]["operation"] == "response", "{answer}");
+        }
+        // What has no room here is passed over.
+        for file in [
+            "029-down-devicecontroller-twin-update-membership.json",
+            "037-down-devicecontroller-twin-response-twin.OK.json",
+            "039-down-dynamiccontroller-resource-applicationResponse-Application.json",
+            "042-down-router_eventbus-user-subscribe-default_up.json",
+            "043-down-router_eventbus-user-publish-mytopic.json",
+        ] {
+            let message = session.fresh(file)?;
+            session.send(&message).await?;
+        }
+        ensure!(session.control("ping").await?["content"] == "ack");
+        Ok(())
+    })
+}
+
+#[test]
+fn objects_of_a_go_cloud_are_stored_acknowledged_and_never_go_back() -> Result<()> {
+    runtime()?.block_on(async {
+        let (lab, mut session) = Lab::start(None, &[]).await?;
+        let (key, secret) = ("default/configmap/app-config", "default/secret/app-secret");
+        for file in ["007-down-edgecontroller-resource-update-node.json", CONFIG_MAP, SECRET, MODEL, DEVICE] {
+            let message = session.fresh(file)?;
+            session.deliver_object(&message).await.context(file)?;
+            let resource = message["route"]["resource"].as_str().unwrap_or_default().to_owned();
+            let (object, version) = lab.stored(&resource)?.context("acknowledged, and not stored")?;
+            ensure!(object == message["content"], "{resource} is stored as something else");
+            ensure!(version == message["header"]["resourceversion"], "{resource} {version}");
+        }
+        // The hub sends again under the same id when it missed an acknowledgement: each copy is acknowledged.
+        let mut message = session.fresh(CONFIG_MAP)?;
+        changed(&mut message, "15900", "newer");
+        for _ in 0..3 {
+            session.deliver_object(&message).await?;
+        }
+        // What is older, and what is as old with another text, changes nothing and is acknowledged all the same.
+        for version in ["15880", "9999", "15900"] {
+            let mut message = session.fresh(CONFIG_MAP)?;
+            changed(&mut message, version, "older");
+            session.deliver_object(&message).await?;
+            let (object, stored) = lab.stored(key)?.context("gone")?;
+            ensure!(stored == "15900" && object["data"]["greeting"] == "newer", "{version}: {stored}");
+        }
+        // A large object in Go's fragments; letters are cut in the middle by some of them.
+        let mut message = session.fresh(CONFIG_MAP)?;
+        let text = "ä漢🦀".repeat(60_000);
+        changed(&mut message, "15901", &text);
+        ensure!(session.send(&message).await? > 100);
+        session.deliver_object(&message).await?;
+        ensure!(lab.stored(key)?.is_some_and(|(object, _)| object["data"]["greeting"] == text.as_str()));
+
+        // Deletions: of an object that has been replaced by a namesake, then of the object; SyncController's stubs.
+        let secret_message = recorded::message(SECRET)?;
+        session.deliver_object(&stub(&secret_message, "stub-1", &json!("of-another"))).await?;
+        ensure!(lab.version(secret)?.is_some());
+        let uid = secret_message["content"]["metadata"]["uid"].clone();
+        session.deliver_object(&stub(&secret_message, "stub-2", &uid)).await?;
+        ensure!(lab.version(secret)?.is_none());
+        session.deliver_object(&stub(&secret_message, "stub-3", &uid)).await?;
+        // A version from before the deletion does not bring it back.
+        let mut late = session.fresh(SECRET)?;
+        late["header"]["resourceversion"] = "15890".into();
+        session.deliver_object(&late).await?;
+        ensure!(lab.version(secret)?.is_none());
+        // A namesake with another uid is another object, whatever its version.
+        late["content"]["metadata"]["uid"] = "of-another".into();
+        session.deliver_object(&late).await?;
+        ensure!(lab.version(secret)?.as_deref() == Some("15890"));
+
+        // SyncController repairs devices in EdgeController's name.
+        ensure!(lab.count("SELECT count(*) FROM device")? == 1);
+        let mut device = session.fresh("034-down-devicecontroller-resource-update-device.json")?;
+        device["route"]["source"] = "edgecontroller".into();
+        session.deliver_object(&device).await?;
+        let expected = "SELECT count(*) FROM device_twin WHERE name = 'setpoint' AND expected = '25'";
+        wait::for_true("the repaired device's desired value", PATIENCE, || Ok(lab.count(expected)? == 1))?;
+        let uid = device["content"]["metadata"]["uid"].clone();
+        session.deliver_object(&stub(&device, "stub-4", &uid)).await?;
+        wait::for_true("the device goes", PATIENCE, || Ok(lab.count("SELECT count(*) FROM device")? == 0))?;
+        let mut model = session.fresh("048-down-devicecontroller-resource-delete-devicemodel.json")?;
+        model["header"]["resourceversion"] = "15950".into();
+        session.deliver_object(&model).await?;
+        ensure!(lab.version("default/devicemodel/therm-model")?.is_none());
+        ensure!(session.received.iter().all(|message| message["route"]["operation"] != "error"));
+        Ok(())
+    })
+}
+
+#[test]
+fn an_error_is_never_stored_as_an_object() -> Result<()> {
+    runtime()?.block_on(async {
+        let (lab, mut session) = Lab::start(None, &[]).await?;
+        let good = session.fresh(CONFIG_MAP)?;
+        session.deliver_object(&good).await?;
+        let contents = [
+            plain_error(),
+            Value::Null,
+            status(404, "NotFound"),
+            json!("a text"),
+            json!([]),
+            json!({"Object": null, "Err": {}}),
+        ];
+        for key in ["default/configmap/app-config", "default/configmap/other", "default/pod/other"] {
+            for (operation, content) in ["insert", "update"]
+                .iter()
+                .flat_map(|operation| contents.iter().map(move |content| (operation, content)))
+            {
+                let mut message = session.fresh(CONFIG_MAP)?;
+                message["header"]["resourceversion"] = "99999".into();
+                message["route"]["operation"] = (*operation).into();
+                message["route"]["resource"] = key.into();
+                message["content"] = content.clone();
+                let answer = session.deliver(&message).await?;
+                ensure!(answer["route"]["operation"] == "error", "{content} taken: {answer}");
+            }
+        }
+        // Errors and answers nobody asked for.
+        for operation in ["error", "response"] {
+            for content in &contents {
+                let mut message = session.fresh(CONFIG_MAP)?;
+                message["route"]["operation"] = operation.into();
+                message["content"] = content.clone();
+                session.send(&message).await?;
+                message["header"]["parent_msg_id"] = "never-sent".into();
+                session.send(&message).await?;
+            }
+        }
+        ensure!(session.control("ping").await?["content"] == "ack");
+        ensure!(
+            lab.stored("default/configmap/app-config")?.is_some_and(|(stored, _)| stored == good["content"])
+        );
+        ensure!(lab.count("SELECT count(*) FROM meta WHERE key LIKE '%/other'")? == 0);
+        Ok(())
+    })
+}
+
+const TWIN: &str = "device/default/therm1/twin/edge_updated";
+
+#[test]
+fn a_report_a_go_cloud_did_not_confirm_comes_again_until_it_does() -> Result<()> {
+    runtime()?.block_on(async {
+        let (lab, mut session) = Lab::start(None, &[]).await?;
+        for file in [MODEL, DEVICE] {
+            let message = session.fresh(file)?;
+            session.deliver_object(&message).await?;
+        }
+        wait::for_true("the device", PATIENCE, || Ok(lab.count("SELECT count(*) FROM device")? == 1))?;
+        let update = |value: &str| {
+            json!({"event_id": "e1", "timestamp": 0,
+                "twin": {"temperature": {"actual": {"value": value}, "metadata": {"type": "string"}}}})
+        };
+        let topic = "$hw/events/device/default/therm1/twin/update";
+        lab.publish(topic, &update("36.6")).await?;
+        let report = session.wait_for("the report", is("update", TWIN)).await?;
+        ensure!(report["content"]["twin"]["temperature"]["actual"]["value"] == "36.6", "{report}");
+
+        // The hub goes without a word: the edge comes back, still in KubeEdge's dialect, with what was not confirmed.
+        session.cut();
+        lab.publish(topic, &update("36.7")).await?;
+        let mut session = lab.cloud.accept().await?;
+        ensure!(session.upgrade.offered.is_none(), "{:?}", session.upgrade.offered);
+        session.controller = Some(Controller::confirming());
+        let again = session.wait_for("the report, again", is("update", TWIN)).await?;
+        ensure!(again["header"]["msg_id"] == report["header"]["msg_id"], "{again}");
+        ensure!(again["content"] == report["content"], "{again}");
+        let next = session.wait_for("the report made meanwhile", is("update", TWIN)).await?;
+        ensure!(next["content"]["twin"]["temperature"]["actual"]["value"] == "36.7", "{next}");
+        let empty = "SELECT count(*) FROM outbox";
+        session.listen(QUIET).await?;
+        wait::for_true("confirmed rows go", PATIENCE, || Ok(lab.count(empty)? == 0))?;
+
+        // What is confirmed does not come again, neither after a cut nor after a crash of the edge.
+        session.cut();
+        let mut session = lab.cloud.accept_kubeedge().await?;
+        let came = session.listen(QUIET).await?;
+        ensure!(!came.iter().any(is("update", TWIN)), "{came:?}");
+        lab.publish(topic, &update("36.8")).await?;
+        let report = session.wait_for("a third report", is("update", TWIN)).await?;
+        lab.edge.kill9()?;
+        drop(session);
+        lab.edge.start()?;
+        let mut session = lab.cloud.accept_kubeedge().await?;
+        session.controller = Some(Controller::confirming());
+        let again = session.wait_for("the third report, again", is("update", TWIN)).await?;
+        ensure!(again["header"]["msg_id"] == report["header"]["msg_id"], "{again}");
+        ensure!(lab.version("default/device/therm1")?.is_some());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_pod_of_a_go_cloud_runs_is_reported_and_goes() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    runtime()?.block_on(async {
+        let folder = tempfile::tempdir()?;
+        let containerd = Containerd::start(&folder.path().join("cri"), true).await?;
+        containerd.import(&images::busybox("lab.local/busybox:1.35")).await?;
+        let socket = containerd.socket();
+        let socket = Path::new(socket.trim_start_matches("unix://"));
+        let (lab, mut session) = Lab::start(Some(socket), &[]).await?;
+        session.controller = Some(controller()?);
+
+        // Registration: an error without a name, then the node; then its status and its lease.
+        session.wait_for("a registration", is("insert", "null/node/edge1")).await?;
+        session.wait_for("another", is("insert", "null/node/edge1")).await?;
+        session.wait_for("the node's status", is("patch", "null/nodepatch/edge1")).await?;
+        let lease = session.wait_for("the lease", is("insert", "kube-node-lease/lease/edge1")).await?;
+        let owner = &lease["content"]["metadata"]["ownerReferences"][0];
+        ensure!(owner["uid"] == "aa88c1a3-6bdc-47f1-b4bc-a244f741c03d", "{lease}");
+
+        let pod = session.fresh("015-down-edgecontroller-resource-insert-pod.json")?;
+        session.deliver_object(&pod).await?;
+        let phase = |message: &Value, wanted: &str| {
+            let patch = message["content"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let podpatch = message["route"]["resource"] == "default/podpatch/bb-77c47d587-w4d2c";
+            podpatch && patch.is_some_and(|patch| patch["status"]["phase"] == wanted)
+        };
+        session.wait_for("status Running", |message| phase(message, "Running")).await?;
+        for (operation, resource) in [
+            ("query", "default/configmap/app-config"),
+            ("query", "default/secret/app-secret"),
+            ("query", "default/configmap/kube-root-ca.crt"),
+            ("query", "default/serviceaccounttoken/default"),
+        ] {
+            ensure!(session.received.iter().any(is(operation, resource)), "no {operation} of {resource}");
+        }
+        // Answers in acknowledged mode are acknowledged, refused ones are not stored.
+        session.listen(QUIET).await?;
+        ensure!(session.unacknowledged.is_empty(), "{:?}", session.unacknowledged);
+        let (secret, _) = lab.stored("default/secret/app-secret")?.context("the secret")?;
+        ensure!(secret["data"]["password"] == "czNjcmV0", "the stored secret is another");
+
+        // KubeEdge echoes every status as a full pod.
+        let echo = session.fresh("018-down-edgecontroller-resource-update-pod.json")?;
+        session.deliver_object(&echo).await?;
+        // Deletion: marked, stopped here, asked for, done.
+        let gone = recorded::message("047-down-edgecontroller-resource-delete-pod.json")?;
+        let mut marked = gone.clone();
+        marked["header"]["msg_id"] = "marked".into();
+        marked["header"]["resourceversion"] = "15940".into();
+        marked["content"]["metadata"]["resourceVersion"] = "15940".into();
+        marked["content"]["metadata"]["deletionGracePeriodSeconds"] = 1.into();
+        marked["route"]["operation"] = "update".into();
+        session.deliver_object(&marked).await?;
+        let deletion =
+            session.wait_for("the deletion", is("delete", "default/pod/bb-77c47d587-w4d2c")).await?;
+        let uid = &deletion["content"]["preconditions"]["uid"];
+        ensure!(*uid == gone["content"]["metadata"]["uid"], "{deletion}");
+        session.deliver_object(&gone).await?;
+        ensure!(lab.stored("default/pod/bb-77c47d587-w4d2c")?.is_none());
+        session.wait_for("a renewed lease", is("update", "kube-node-lease/lease/edge1")).await?;
+        ensure!(session.received.iter().all(|message| message["route"]["operation"] != "error"));
+        drop(lab);
+        Ok(())
+    })
+}
+
+/// A cluster that holds what the recorded pod refers to, and that fails at first as Go clouds fail.
+fn controller() -> Result<Controller> {
+    let mut controller = Controller::default();
+    controller.token_end = "2099-01-01T00:00:00Z".to_owned();
+    let mut hold = |file: &str, name: &str| -> Result<()> {
+        let mut object = recorded::message(file)?["content"].take();
+        object["metadata"]["name"] = name.into();
+        let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+        controller.objects.insert(format!("default/{kind}/{name}"), object);
+        Ok(())
+    };
+    let root = "027-down-edgecontroller-resource-response-configmap.data.json";
+    hold(CONFIG_MAP, "app-config")?;
+    hold("022-down-edgecontroller-resource-response-secret.data.json", "app-secret")?;
+    hold(root, "kube-root-ca.crt")?;
+    hold(root, "openshift-service-ca.crt")?;
+    let service_ca =
+        controller.objects.get_mut("default/configmap/openshift-service-ca.crt").context("held")?;
+    service_ca["metadata"]["uid"] = "453e55c0-0000-4000-8000-000000000000".into();
+    service_ca["data"] = json!({"service-ca.crt": "none"});
+    for (asked, contents) in [
+        ("insert null/node/edge1", vec![json!({"Object": null, "Err": {}})]),
+        ("query default/secret/app-secret", vec![plain_error(), status(404, "NotFound")]),
+        ("query default/configmap/app-config", vec![status(500, "InternalError")]),
+        ("query default/serviceaccounttoken/default", vec![plain_error()]),
+    ] {
+        controller.instead.insert(asked.to_owned(), contents.into());
+    }
+    Ok(controller)
+}
