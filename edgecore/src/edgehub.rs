@@ -19,6 +19,7 @@ mod connect;
 mod credentials;
 mod enroll;
 pub mod exchange;
+mod hold;
 mod https;
 mod inflight;
 mod rotate;

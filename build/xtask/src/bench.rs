@@ -28,6 +28,8 @@ enum Name {
     Traffic(traffic::Flags),
     /// Cuts and kills under load: what is lost, reverted or written twice.
     Cuts(Link),
+    /// Hostile peers against programs that may hold 128 MiB each.
+    Attack(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
 }
@@ -47,6 +49,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Reconnect(link) => load("reconnect", link),
         Name::Traffic(flags) => traffic::run(flags),
         Name::Cuts(link) => load("cuts", link),
+        Name::Attack(link) => load("attack", link),
         Name::Fleet(link) => load("fleet", link),
     }
 }

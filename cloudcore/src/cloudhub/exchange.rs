@@ -7,6 +7,7 @@
 //! ```
 
 use message::{Message, ObjectKey, Upstream};
+use native::Envelopes;
 use native::frames::frame::Body;
 use native::frames::{
     Change, Compare, Done, Envelope, Hello, Inventory, Objects, Stored, Submit, Welcome, change,
@@ -69,11 +70,21 @@ pub struct Exchange {
     pub heartbeat: u32,
     /// Rows of the node's outbox.
     pub rows: UpLog<Submitted>,
+    calls: Envelopes,
+    answers: Envelopes,
 }
 
 impl Exchange {
     pub fn new(epoch: u64) -> Exchange {
-        Exchange { phase: Phase::Greeting, epoch, store: String::new(), heartbeat: 0, rows: UpLog::default() }
+        Exchange {
+            phase: Phase::Greeting,
+            epoch,
+            store: String::new(),
+            heartbeat: 0,
+            rows: UpLog::default(),
+            calls: Envelopes::default(),
+            answers: Envelopes::default(),
+        }
     }
 
     /// Takes in a frame.
@@ -85,7 +96,11 @@ impl Exchange {
             (Body::Inventory(_), Phase::Streaming) => Err(Violation::OutOfTurn),
             (Body::Stored(stored), _) => Ok(on_stored(&stored, desired)),
             (Body::Submit(submit), _) => self.on_submit(submit),
-            (Body::Call(envelope), _) => Ok(vec![Effect::Answer(Box::new(read(&envelope)?))]),
+            (Body::Call(envelope), _) => {
+                let text = self.calls.unpack(envelope).map_err(|_| Violation::Envelope)?;
+                let message = message::decode(text.as_bytes()).map_err(|_| Violation::Envelope)?;
+                Ok(vec![Effect::Answer(Box::new(message))])
+            }
             _ => Err(Violation::WrongWay),
         }
     }
@@ -149,6 +164,11 @@ impl Exchange {
         (!changes.is_empty()).then_some(Body::Objects(Objects { changes }))
     }
 
+    /// The frame that answers a call; frames are sent in the order they are made.
+    pub fn answer(&mut self, message: &Message) -> Body {
+        Body::Answer(self.answers.pack(text(message)))
+    }
+
     /// What the node may forget since it was told last.
     pub fn done(&mut self) -> Option<Body> {
         let progress = self.rows.progress()?;
@@ -168,15 +188,15 @@ fn on_stored(stored: &Stored, desired: &mut Desired) -> Vec<Effect> {
     effects
 }
 
-fn read(envelope: &Envelope) -> Result<Message, Violation> {
-    message::decode(&envelope.json).map_err(|_| Violation::Envelope)
+/// The frame of a message nobody asked for.
+pub fn notice(message: &Message) -> Body {
+    Body::Notice(Envelope { json: text(message).into_bytes(), delta: None })
 }
 
-/// An envelope as it crosses the link.
-pub fn envelope(message: &Message) -> Envelope {
-    let mut json = message::encode(message).into_bytes();
+fn text(message: &Message) -> String {
+    let mut json = message::encode(message);
     json.pop(); // the newline
-    Envelope { json }
+    json
 }
 
 fn change(outgoing: Outgoing) -> Change {

@@ -67,6 +67,8 @@ pub(super) struct Session {
 const OUTGOING: usize = 64;
 /// Live requests of one node under way.
 const CALLS: usize = 32;
+/// Bytes of a node's messages under way at which it is read no further; an edge of ours never has more unanswered.
+const HOLD: usize = 512 * 1024;
 /// First and longest wait before a message the API server could not take is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Pause after the node could not store something (a full disk).

@@ -33,7 +33,7 @@ pub(crate) fn limits(max_message: usize) -> WebSocketConfig {
 
 pub(crate) fn split(socket: Socket, max_message: usize, meter: Option<Arc<Meter>>) -> (Sender, Receiver) {
     let (sink, stream) = socket.split();
-    (Sender { sink }, Receiver { stream, max_message, meter })
+    (Sender { sink }, Receiver { stream, max_message, meter, held: 0 })
 }
 
 /// What the other end sent.
@@ -133,11 +133,17 @@ pub struct Receiver {
     stream: SplitStream<Socket>,
     max_message: usize,
     meter: Option<Arc<Meter>>,
+    held: usize,
 }
 
 impl Receiver {
     /// The next message. Cancel safe. The message before it counts as worked off.
     pub async fn next(&mut self) -> Result<Incoming, ReceiveError> {
+        if std::mem::take(&mut self.held) > 0
+            && let Some(meter) = &self.meter
+        {
+            meter.reset();
+        }
         loop {
             match self.stream.next().await {
                 Some(Ok(Frame::Text(text))) => return self.decode(text.as_bytes()),
@@ -150,11 +156,14 @@ impl Receiver {
         }
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Incoming, ReceiveError> {
+    /// Bytes of the message given last; they count until the next is asked for.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    fn decode(&mut self, bytes: &[u8]) -> Result<Incoming, ReceiveError> {
+        self.held = bytes.len();
         let decoded = message::decode(bytes);
-        if let Some(meter) = &self.meter {
-            meter.reset();
-        }
         decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
     }
 }

@@ -36,6 +36,7 @@ enum Writer {
 pub struct FrameReceiver {
     reader: Reader,
     meter: Option<Arc<Meter>>,
+    held: usize,
 }
 
 enum Reader {
@@ -47,7 +48,7 @@ pub(crate) fn split(socket: Socket, meter: Option<Arc<Meter>>) -> (FrameSender, 
     let (sink, stream) = socket.split();
     (
         FrameSender { writer: Writer::WebSocket(sink) },
-        FrameReceiver { reader: Reader::WebSocket(stream), meter },
+        FrameReceiver { reader: Reader::WebSocket(stream), meter, held: 0 },
     )
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn of_quic(
     let reader = QuicReader { stream: receive, buffer: BytesMut::new() };
     (
         FrameSender { writer: Writer::Quic { stream: send, connection } },
-        FrameReceiver { reader: Reader::Quic(reader), meter },
+        FrameReceiver { reader: Reader::Quic(reader), meter, held: 0 },
     )
 }
 
@@ -120,19 +121,31 @@ async fn write_quic(stream: &mut quinn::SendStream, bytes: Vec<u8>) -> Result<()
 }
 
 impl FrameReceiver {
-    /// The next frame. Cancel safe.
+    /// Bytes of the frame given last, unpacked; they count until the next is asked for.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The next frame. Cancel safe. The frame before it counts as worked off.
     pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
-        let body = match &mut self.reader {
-            Reader::WebSocket(stream) => match next_of_websocket(stream).await? {
-                None => return Ok(IncomingFrame::Life),
-                Some(bytes) => native::decode(&bytes),
-            },
-            Reader::Quic(reader) => native::decode(&reader.next(self.meter.as_deref()).await?),
-        };
-        if let Some(meter) = &self.meter {
+        if std::mem::take(&mut self.held) > 0
+            && let Some(meter) = &self.meter
+        {
             meter.reset();
         }
-        match body.map_err(ReceiveError::NotAFrame)? {
+        let bytes = match &mut self.reader {
+            Reader::WebSocket(stream) => match next_of_websocket(stream).await? {
+                None => return Ok(IncomingFrame::Life),
+                Some(bytes) => bytes,
+            },
+            Reader::Quic(reader) => reader.next(self.meter.as_deref()).await?,
+        };
+        self.held = native::unpacked_size(&bytes);
+        let unpacks = self.held.saturating_sub(bytes.len());
+        if self.meter.as_ref().is_some_and(|meter| !meter.count(unpacks)) {
+            return Err(ReceiveError::OverBudget);
+        }
+        match native::decode(&bytes).map_err(ReceiveError::NotAFrame)? {
             Body::Bye(frames::Bye { reason, retry_after_ms }) => Err(ReceiveError::Bye {
                 reason: reason.chars().take(256).collect(),
                 retry_after: std::time::Duration::from_millis(retry_after_ms),

@@ -76,6 +76,16 @@ pub fn decode(bytes: &[u8]) -> Result<Body, FrameError> {
     frame.map_err(FrameError::Body)?.body.ok_or(FrameError::Unknown)
 }
 
+/// Bytes a frame says it has in its plain form; [`decode`] holds it to that. What cannot be a frame has its own size.
+pub fn unpacked_size(bytes: &[u8]) -> usize {
+    let claimed = match bytes.split_first() {
+        Some((&ZSTD_1, mut packed)) => prost::encoding::decode_varint(&mut packed).ok(),
+        _ => None,
+    };
+    let claimed = claimed.and_then(|claimed| usize::try_from(claimed).ok());
+    claimed.filter(|claimed| *claimed <= MAX_FRAME_BYTES).unwrap_or(bytes.len())
+}
+
 /// Takes the next whole frame off a stream of frames, each behind its length (32 bit, big endian). `None` while it is not
 /// complete. A length beyond the limit is refused before anything is kept for it.
 pub fn split(stream: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
@@ -107,9 +117,11 @@ mod tests {
         let bytes = encode(body.clone());
         assert_eq!(bytes[0], ZSTD_1);
         assert!(bytes.len() < 400, "{}", bytes.len());
+        assert!(unpacked_size(&bytes) > 2400, "{}", unpacked_size(&bytes));
         assert_eq!(decode(&bytes).unwrap(), body);
-        let short = encode(Body::Call(Envelope { json: vec![1] }));
+        let short = encode(Body::Call(Envelope { json: vec![1], delta: None }));
         assert_eq!(short[0], PLAIN);
+        assert_eq!(unpacked_size(&short), short.len());
     }
 
     #[test]

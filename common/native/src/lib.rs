@@ -8,13 +8,15 @@ mod codec;
 mod delta;
 mod dictionary;
 mod digest;
+mod envelopes;
 
-pub use codec::{FrameError, decode, encode, split};
+pub use codec::{FrameError, decode, encode, split, unpacked_size};
 pub use delta::{DeltaError, apply, difference, text_hash};
 pub use dictionary::TEXT as DICTIONARY;
 #[cfg(feature = "train")]
 pub use dictionary::train;
 pub use digest::{Digest, mark};
+pub use envelopes::{BadEnvelope, Envelopes};
 
 /// The generated frames.
 pub mod frames {

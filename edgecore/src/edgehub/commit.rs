@@ -3,6 +3,7 @@
 use message::{Downstream, Message, Received};
 use tokio::sync::mpsc;
 
+use super::hold::Held;
 use crate::metamanager::intake::Intake;
 use crate::metamanager::objects::{Arrival, Body};
 
@@ -12,14 +13,21 @@ const GROUP: usize = 64;
 /// Received objects that may wait for a commit; the cloud sends no more than its window before acknowledgements.
 pub(super) const QUEUE: usize = 128;
 
+/// A received object, counted until it is committed.
+pub(super) struct Item {
+    pub received: Received,
+    pub held: Held,
+}
+
 /// Runs until the session drops its end. A commit that fails is answered with a complaint: the cloud sends again.
-pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Received>, outbox: mpsc::Sender<Message>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while inbox.recv_many(&mut group, GROUP).await > 0 {
+pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Item>, outbox: mpsc::Sender<Message>) {
+    let mut items = Vec::with_capacity(GROUP);
+    while inbox.recv_many(&mut items, GROUP).await > 0 {
+        let (group, _held): (Vec<_>, Vec<_>) = items.drain(..).map(|item| (item.received, item.held)).unzip();
         let arrivals = group.iter().filter_map(arrival).collect();
         let result = intake.commit(arrivals).await;
         let now = daemon::clock::unix_ms();
-        for received in group.drain(..) {
+        for received in group {
             let answer = match &result {
                 Ok(_) => received.message.ack(now),
                 Err(error) => {

@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 
 use message::{Downstream, Json, Message, ObjectKey, Received, ResourceVersion};
+use native::Envelopes;
 use native::frames::frame::Body;
-use native::frames::{
-    Change, Done, Envelope, Failed, Held, Hello, Inventory, KindDigest, Row, Stored, Submit, change,
-};
+use native::frames::{Change, Done, Failed, Held, Hello, Inventory, KindDigest, Row, Stored, Submit, change};
 
 use crate::metamanager::objects::{Arrival, Body as ArrivalBody};
 use crate::metamanager::outbox::{Cursors, Room, Waiting};
@@ -22,6 +21,8 @@ const ROWS: usize = 256;
 const OTHERS: usize = 192;
 /// Bytes of rows that may wait for the cloud's answer at once.
 const BYTES: usize = 512 * 1024;
+/// Bytes that the differences of one frame may make.
+const MADE: usize = 2 * native::MAX_FRAME_BYTES;
 /// Entries of one inventory frame.
 const HELD: usize = 500;
 
@@ -32,6 +33,8 @@ pub enum Violation {
     WrongWay,
     #[error("the cloud sent an object without a readable name or text")]
     Change,
+    #[error("the cloud sent differences that make more than {MADE} bytes at once")]
+    TooMuch,
     #[error("the cloud sent an envelope that is not a message")]
     Envelope,
 }
@@ -74,6 +77,8 @@ pub struct Exchange {
     places: u64,
     bytes: usize,
     others: usize,
+    calls: Envelopes,
+    answers: Envelopes,
     /// Rows up to these were sent.
     pub cursors: Cursors,
 }
@@ -102,11 +107,6 @@ pub fn committed(through: u64, failed: Vec<Failed>) -> Body {
     Body::Stored(Stored { through, failed })
 }
 
-/// A live request.
-pub fn call(message: &Message) -> Body {
-    Body::Call(Envelope { json: trimmed(message) })
-}
-
 impl Exchange {
     /// Rows that may be sent now.
     pub fn room(&self) -> Room {
@@ -125,7 +125,7 @@ impl Exchange {
             }
             // The sequence names it.
             message.header.msg_id = Default::default();
-            let envelope = trimmed(&message);
+            let envelope = trimmed(&message).into_bytes();
             self.places += 1;
             self.sent.insert(self.places, Sent { seq, bytes: envelope.len(), state });
             self.bytes += envelope.len();
@@ -148,16 +148,29 @@ impl Exchange {
         frames
     }
 
+    /// The frame of a live request; frames are sent in the order they are made.
+    pub fn call(&mut self, message: &Message) -> Body {
+        Body::Call(self.calls.pack(trimmed(message)))
+    }
+
     /// Takes in a frame.
     pub fn on_frame(&mut self, body: Body) -> Result<Effect, Violation> {
         match body {
             Body::Welcome(welcome) => Ok(Effect::Welcomed { epoch: welcome.epoch }),
             Body::Compare(compare) => Ok(Effect::List(compare.kinds)),
             Body::Objects(objects) => {
+                // A small difference may make a large object; the cloud keeps to a window far below this.
+                if objects.changes.iter().map(made).sum::<usize>() > MADE {
+                    return Err(Violation::TooMuch);
+                }
                 objects.changes.into_iter().map(ticketed).collect::<Result<_, _>>().map(Effect::Commit)
             }
             Body::Done(done) => Ok(Effect::Finished(self.finish(&done))),
-            Body::Answer(envelope) | Body::Notice(envelope) => deliver(&envelope),
+            Body::Answer(envelope) => {
+                let text = self.answers.unpack(envelope).map_err(|_| Violation::Envelope)?;
+                deliver(text.as_bytes())
+            }
+            Body::Notice(envelope) => deliver(&envelope.json),
             _ => Err(Violation::WrongWay),
         }
     }
@@ -176,18 +189,26 @@ impl Exchange {
     }
 }
 
-fn trimmed(message: &Message) -> Vec<u8> {
-    let mut json = message::encode(message).into_bytes();
+fn trimmed(message: &Message) -> String {
+    let mut json = message::encode(message);
     json.pop(); // the newline
     json
 }
 
-fn deliver(envelope: &Envelope) -> Result<Effect, Violation> {
-    let message = message::decode(&envelope.json).map_err(|_| Violation::Envelope)?;
+fn deliver(json: &[u8]) -> Result<Effect, Violation> {
+    let message = message::decode(json).map_err(|_| Violation::Envelope)?;
     let received = Received::parse(message).map_err(|_| Violation::Envelope)?;
     match received.body {
         Downstream::Put { .. } | Downstream::Remove { .. } => Err(Violation::Envelope),
         _ => Ok(Effect::Deliver(Box::new(received))),
+    }
+}
+
+/// Bytes a difference makes.
+fn made(change: &Change) -> usize {
+    match &change.body {
+        Some(change::Body::Delta(delta)) => delta.size as usize,
+        _ => 0,
     }
 }
 

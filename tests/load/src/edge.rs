@@ -11,17 +11,31 @@ use harness::process::Process;
 use store::rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::Common;
+use crate::attack::cgroup::Cgroup;
 use crate::ground::Ground;
 use crate::hollow;
 
 pub struct Edge {
     pub process: Process,
     pub database: PathBuf,
+    pub mqtt_port: u16,
+    pub dmi_socket: PathBuf,
 }
 
 impl Edge {
     /// Starts EdgeCore as `node`, with a certificate made here. `server` is where it dials WebSocket.
     pub async fn start(common: &Common, ground: &Ground, node: &str, server: &str) -> Result<Edge> {
+        Edge::start_in(None, common, ground, node, server).await
+    }
+
+    /// Like [`Edge::start`], in `group`.
+    pub async fn start_in(
+        group: Option<&Cgroup>,
+        common: &Common,
+        ground: &Ground,
+        node: &str,
+        server: &str,
+    ) -> Result<Edge> {
         let root = ground.scratch.path().join(node);
         let authority = ground.authority().await?;
         let files = hollow::write_identity(&authority, &root, node)?;
@@ -30,8 +44,9 @@ impl Edge {
         config.database.data_source = database.to_string_lossy().into_owned();
         config.modules.edged.enable = false;
         config.modules.edged.hostname_override = node.to_owned();
-        config.modules.event_bus.mqtt_server_internal = format!("tcp://127.0.0.1:{}", ports::free()?);
-        config.modules.device_twin.dmi_sock_path = root.join("dmi.sock").to_string_lossy().into_owned();
+        let (mqtt_port, dmi_socket) = (ports::free()?, root.join("dmi.sock"));
+        config.modules.event_bus.mqtt_server_internal = format!("tcp://127.0.0.1:{mqtt_port}");
+        config.modules.device_twin.dmi_sock_path = dmi_socket.to_string_lossy().into_owned();
         let hub = &mut config.modules.edge_hub;
         hub.tls_ca_file = files.ca.to_string_lossy().into_owned();
         hub.tls_cert_file = files.certificate.to_string_lossy().into_owned();
@@ -44,10 +59,14 @@ impl Edge {
         hub.quic.server = ground.quic_server();
         let path = root.join("edgecore.yaml");
         std::fs::write(&path, daemon::config::to_yaml(&config).map_err(anyhow::Error::msg)?)?;
-        let mut command = Command::new(common.programs.join("edgecore"));
+        let program = common.programs.join("edgecore");
+        let mut command = match group {
+            Some(group) => group.command(&program)?,
+            None => Command::new(program),
+        };
         command.arg("--config").arg(&path);
         let process = Process::start(command, "edgecore", &root.join("edgecore.log"))?;
-        Ok(Edge { process, database })
+        Ok(Edge { process, database, mqtt_port, dmi_socket })
     }
 
     pub fn pid(&self) -> Result<i32> {

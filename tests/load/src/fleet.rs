@@ -94,7 +94,7 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
         "CloudCore started -> every edge in sync (s)",
         rounded(began.elapsed().as_secs_f64()),
     );
-    let storm = bystander.finish(samples).await?;
+    let storm = samples.finish().await?;
     results.add("bystander_p99_ms", "a bystander's update meanwhile, p99 (ms)", rounded(storm.p99));
     results.add("bystander_p50_ms", "a bystander's update meanwhile, median (ms)", rounded(storm.p50));
     results.add("bystander_samples", "updates of the bystander", storm.count);
@@ -109,7 +109,7 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
         "20 % of the edges restart: all connected (s)",
         rounded(began.elapsed().as_secs_f64()),
     );
-    let flap = bystander.finish(samples).await?;
+    let flap = samples.finish().await?;
     results.add("flap_bystander_p99_ms", "a bystander's update meanwhile, p99 (ms)", rounded(flap.p99));
     busy::run(&ground, &mut workers, &bystander, &mut results).await?;
     if common.quic {

@@ -15,6 +15,7 @@ use pki::Authority;
 use tempfile::TempDir;
 
 use crate::Common;
+use crate::attack::cgroup::Cgroup;
 
 pub struct Ground {
     pub cluster: Cluster,
@@ -25,6 +26,8 @@ pub struct Ground {
     pub cert_port: u16,
     programs: PathBuf,
     config: PathBuf,
+    /// Where CloudCore lives, if it is confined.
+    group: Option<Cgroup>,
     _api: Option<Process>,
     pub scratch: TempDir,
 }
@@ -35,15 +38,26 @@ const START: Duration = Duration::from_secs(60);
 impl Ground {
     /// Starts the API server, unless one is given, and CloudCore for up to `nodes` edges.
     pub async fn start(common: &Common, nodes: usize) -> Result<Ground> {
-        Ground::build(common, nodes, 30, &[]).await
+        Ground::build(None, common, nodes, 30, &[]).await
+    }
+
+    /// Like [`Ground::start`], with CloudCore in `group`.
+    pub async fn start_in(group: Cgroup, common: &Common, nodes: usize) -> Result<Ground> {
+        Ground::build(Some(group), common, nodes, 30, &[]).await
     }
 
     /// Like [`Ground::start`]; sessions that are silent for a few seconds end, and edges come by another address.
     pub async fn start_impatient(common: &Common, nodes: usize, address: &str) -> Result<Ground> {
-        Ground::build(common, nodes, 3, &[address]).await
+        Ground::build(None, common, nodes, 3, &[address]).await
     }
 
-    async fn build(common: &Common, nodes: usize, keepalive: u32, addresses: &[&str]) -> Result<Ground> {
+    async fn build(
+        group: Option<Cgroup>,
+        common: &Common,
+        nodes: usize,
+        keepalive: u32,
+        addresses: &[&str],
+    ) -> Result<Ground> {
         let scratch = tempfile::Builder::new().prefix("causeway-load-").tempdir()?;
         let (api, kubeconfig) = match &common.kubeconfig {
             Some(given) => (None, given.clone()),
@@ -75,6 +89,7 @@ impl Ground {
             cert_port,
             programs: common.programs.clone(),
             config: path,
+            group,
             _api: api,
             scratch,
         };
@@ -84,7 +99,11 @@ impl Ground {
 
     /// Starts CloudCore and waits until it serves edges.
     pub async fn start_cloud(&mut self) -> Result<()> {
-        let mut command = Command::new(self.programs.join("cloudcore"));
+        let program = self.programs.join("cloudcore");
+        let mut command = match &self.group {
+            Some(group) => group.command(&program)?,
+            None => Command::new(program),
+        };
         command.arg("--config").arg(&self.config);
         self.cloud = Some(Process::start(command, "cloudcore", &self.scratch.path().join("cloudcore.log"))?);
         self.wait_serving().await
@@ -103,6 +122,10 @@ impl Ground {
 
     pub fn kill_cloud(&mut self) -> Result<()> {
         self.cloud.take().context("cloudcore is not running")?.kill9()
+    }
+
+    pub fn group(&self) -> Result<&Cgroup> {
+        self.group.as_ref().context("CloudCore is not confined")
     }
 
     pub fn cloud_pid(&self) -> Result<i32> {

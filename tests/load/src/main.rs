@@ -1,12 +1,14 @@
 //! `load`: measures the link. `cargo xtask bench NAME` builds the programs and runs this.
 #![allow(clippy::print_stdout)] // A tool for people at a terminal.
 
+mod attack;
 mod burst;
 mod cuts;
 mod edge;
 mod fleet;
 mod ground;
 mod hollow;
+mod latency;
 mod objects;
 mod propagate;
 mod reconnect;
@@ -64,21 +66,30 @@ enum Name {
     },
     /// Cuts and kills under load: nothing lost, reverted or written twice.
     Cuts(cuts::Flags),
+    /// Hostile peers against programs that may hold 128 MiB each.
+    Attack(attack::Flags),
+    /// One attack of `attack`.
+    Attacker(attack::attacker::Flags),
+    /// Starts a program in a cgroup.
+    Confined(attack::cgroup::Flags),
     /// The edge of `cuts`.
     Reporter(reporter::Flags),
     /// Hollow edges of one process, told what to do on standard input.
     Hollow(workers::Flags),
 }
 
-/// How much nicer hollow edges are.
+/// How much nicer hollow edges and attackers are.
 const NICE: i32 = 10;
 
 fn main() -> Result<()> {
     pki::install_provider();
     daemon::stop::raise_open_files();
     let flags = Flags::parse();
+    if let Name::Confined(flags) = &flags.name {
+        return attack::cgroup::enter(flags);
+    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if matches!(flags.name, Name::Hollow(_)) {
+    if matches!(flags.name, Name::Hollow(_) | Name::Attacker(_)) {
         // Less priority than what is measured; a courtesy, so a refusal is no error.
         runtime.on_thread_start(|| {
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
@@ -91,6 +102,9 @@ fn main() -> Result<()> {
             Name::Burst(common) => burst::run(&common).await,
             Name::Reconnect(common) => reconnect::run(&common).await,
             Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
+            Name::Attack(flags) => attack::run(&flags).await,
+            Name::Attacker(flags) => attack::attacker::run(flags).await,
+            Name::Confined(flags) => attack::cgroup::enter(&flags),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,
             Name::Hollow(flags) => workers::run(flags).await,

@@ -14,7 +14,7 @@ use super::super::NodeSet;
 use super::super::desired::{Ticket, Window};
 use super::super::uplog::UpLog;
 use super::super::upstream::Outcome;
-use super::{End, OUTGOING, Session, forget, sleep_until};
+use super::{End, HOLD, OUTGOING, Session, forget, sleep_until};
 
 /// Something under way that ended.
 enum Ended {
@@ -29,6 +29,7 @@ struct Pump<'a> {
     set: &'a NodeSet,
     requests: UpLog<Box<(Message, Upstream)>>,
     running: Running,
+    held: usize,
     outgoing: VecDeque<Message>,
     /// Ids of messages that wait for their acknowledgement; as many as the window.
     ids: Vec<(MessageId, Ticket)>,
@@ -48,6 +49,7 @@ pub(super) async fn run(session: &Session, set: &NodeSet, sender: Sender, receiv
         set,
         requests: UpLog::default(),
         running: FuturesUnordered::new(),
+        held: 0,
         outgoing: VecDeque::new(),
         ids: Vec::new(),
         silent_at: Instant::now() + session.keepalive,
@@ -73,13 +75,15 @@ impl Pump<'_> {
             if self.set.is_node_deleted() {
                 return End::NodeDeleted;
             }
+            let may_read = self.requests.has_room() && self.outgoing.len() < OUTGOING && self.may_read();
             let overdue = self.set.quietly(|desired| desired.next_deadline());
             tokio::select! {
                 biased;
                 _ = ended.cancelled() => return End::Told,
                 written = outlet.finished() => if let Err(error) = written { return error.into() },
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
-                incoming = receiver.next(), if self.requests.has_room() && self.outgoing.len() < OUTGOING => {
+                incoming = receiver.next(), if may_read => {
+                    self.held += receiver.held();
                     match incoming {
                         Err(error) => return error.into(),
                         Ok(Incoming::Message(message)) => self.take_in(*message),
@@ -91,6 +95,14 @@ impl Pump<'_> {
                 _ = tokio::time::sleep_until(self.silent_at) => return End::Silent(self.session.keepalive),
             }
         }
+    }
+
+    /// What was read may be held: bytes of messages add up until nothing is under way.
+    fn may_read(&mut self) -> bool {
+        if self.running.is_empty() {
+            self.held = 0;
+        }
+        self.held < HOLD
     }
 
     fn next_message(&mut self) -> Option<Message> {

@@ -11,10 +11,10 @@ use message::{Message, NodeName, Upstream};
 use native::frames::frame::Body;
 use tokio::time::Instant;
 
-use super::super::exchange::{Effect, Exchange, Submitted, envelope};
+use super::super::exchange::{self, Effect, Exchange, Submitted};
 use super::super::upstream::{Outcome, UpstreamRoom};
 use super::super::{NodeSet, SessionHandle};
-use super::{CALLS, End, OUTGOING, REFUSED_PAUSE, RETRY, Session, sleep_until};
+use super::{CALLS, End, HOLD, OUTGOING, REFUSED_PAUSE, RETRY, Session, sleep_until};
 use crate::devicecontroller::Stamp;
 
 /// Something under way that ended.
@@ -34,6 +34,7 @@ struct Pump<'a> {
     outgoing: VecDeque<Body>,
     running: Running,
     calls: usize,
+    held: usize,
     /// No objects are sent before.
     paused: Option<Instant>,
     silent_at: Instant,
@@ -55,6 +56,7 @@ pub(super) async fn run(
         outgoing: VecDeque::new(),
         running: FuturesUnordered::new(),
         calls: 0,
+        held: 0,
         paused: None,
         silent_at: Instant::now() + session.keepalive,
     };
@@ -79,12 +81,14 @@ impl Pump<'_> {
                 return End::NodeDeleted;
             }
             let paused = self.paused.filter(|_| outlet.is_idle());
+            let may_read = self.calls < CALLS && self.outgoing.len() < OUTGOING && self.may_read();
             tokio::select! {
                 biased;
                 _ = ended.cancelled() => return End::Told,
                 written = outlet.finished() => if let Err(error) = written { return error.into() },
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
-                incoming = receiver.next(), if self.calls < CALLS && self.outgoing.len() < OUTGOING => {
+                incoming = receiver.next(), if may_read => {
+                    self.held += receiver.held();
                     match incoming {
                         Err(error) => return error.into(),
                         Ok(incoming) => if let Err(end) = self.on_incoming(incoming) { return end },
@@ -97,6 +101,14 @@ impl Pump<'_> {
         }
     }
 
+    /// What was read may be held: bytes of messages add up until nothing is under way.
+    fn may_read(&mut self) -> bool {
+        if self.running.is_empty() {
+            self.held = 0;
+        }
+        self.held < HOLD
+    }
+
     /// Status before bulk: answers and acknowledgements, then notices, then objects.
     fn next_frame(&mut self) -> Option<Body> {
         if let Some(body) = self.outgoing.pop_front() {
@@ -107,7 +119,7 @@ impl Pump<'_> {
         }
         let now = daemon::clock::unix_ms();
         for notice in self.set.take_notices() {
-            self.outgoing.push_back(Body::Notice(envelope(&notice.to_message(now))));
+            self.outgoing.push_back(exchange::notice(&notice.to_message(now)));
         }
         if let Some(body) = self.outgoing.pop_front() {
             return Some(body);
@@ -164,7 +176,7 @@ impl Pump<'_> {
             Ended::Row(place) => self.exchange.rows.finish(place),
             Ended::Call(answer) => {
                 self.calls -= 1;
-                self.outgoing.extend(answer.map(|answer| Body::Answer(envelope(&answer))));
+                self.outgoing.extend(answer.map(|answer| self.exchange.answer(&answer)));
             }
             Ended::Leftovers => {}
         }

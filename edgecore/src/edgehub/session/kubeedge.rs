@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::super::hold::Hold;
 use super::super::inflight::InFlight;
 use super::super::{commit, describe};
 use super::{DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done, sleep_until};
@@ -32,8 +33,9 @@ struct Pump {
     /// Live requests by message id.
     calls: HashMap<MessageId, oneshot::Sender<Reply>>,
     /// Received objects the commit queue has no room for yet.
-    pending: VecDeque<Received>,
-    commits: mpsc::Sender<Received>,
+    pending: VecDeque<commit::Item>,
+    commits: mpsc::Sender<commit::Item>,
+    hold: Hold,
     acks: mpsc::Receiver<Message>,
     done: mpsc::Sender<i64>,
 }
@@ -54,6 +56,7 @@ impl Pump {
             calls: HashMap::new(),
             pending: VecDeque::new(),
             commits,
+            hold: Hold::new(),
             acks,
             done,
         }
@@ -80,7 +83,7 @@ impl Pump {
         let patience = self.heartbeat * SILENT_HEARTBEATS;
         let mut heard = Instant::now();
         self.send_waiting().await?;
-        let commits = self.commits.clone();
+        let (commits, hold) = (self.commits.clone(), self.hold.clone());
         loop {
             let retry = self.flight.next_deadline();
             tokio::select! {
@@ -92,7 +95,8 @@ impl Pump {
                         permit.send(received);
                     }
                 }
-                incoming = self.receiver.next() => {
+                _ = hold.room(), if hold.is_full() => {}
+                incoming = self.receiver.next(), if !hold.is_full() => {
                     heard = Instant::now();
                     if let Incoming::Message(message) = incoming? {
                         self.take_in(*message).await?;
@@ -190,7 +194,8 @@ impl Pump {
                     return Err(End::Flooded(MAX_PENDING));
                 }
                 // Acknowledged by the commit task.
-                self.pending.push_back(received);
+                let held = self.hold.take(self.receiver.held());
+                self.pending.push_back(commit::Item { received, held });
                 return Ok(());
             }
             Downstream::Reply { to, reply } => self.answered(&to, reply).await,

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::describe;
 use super::super::exchange::{self, Effect, Exchange, Ticketed};
+use super::super::hold::{Held, Hold};
 use super::{DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done};
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
@@ -22,6 +23,12 @@ const GROUP: usize = 8;
 /// Frames waiting to be written before the link is read no further.
 const OUTGOING: usize = 64;
 
+/// Changes of one frame.
+struct Batch {
+    changes: Vec<Ticketed>,
+    held: Held,
+}
+
 struct Pump<'a> {
     session: Session<'a>,
     exchange: Exchange,
@@ -29,9 +36,10 @@ struct Pump<'a> {
     /// Live requests by message id.
     calls: HashMap<MessageId, oneshot::Sender<Reply>>,
     next_call: u64,
-    commits: mpsc::Sender<Vec<Ticketed>>,
+    commits: mpsc::Sender<Batch>,
+    hold: Hold,
     /// A batch the commit queue has no room for yet; nothing more is read until it has.
-    pending: Option<Vec<Ticketed>>,
+    pending: Option<Batch>,
     stored: mpsc::Receiver<Body>,
     done: mpsc::Sender<i64>,
     /// Rows may wait in the outbox.
@@ -53,6 +61,7 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
         calls: HashMap::new(),
         next_call: 0,
         commits,
+        hold: Hold::new(),
         pending: None,
         stored,
         done,
@@ -79,12 +88,13 @@ impl Pump<'_> {
         mut receiver: FrameReceiver,
     ) -> Result<(), End> {
         self.greet().await?;
+        // Since something was sent last.
         let mut heartbeat = tokio::time::interval(self.session.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = self.session.heartbeat * SILENT_HEARTBEATS;
         let mut heard = Instant::now();
         let (stop, outbox) = (self.session.stop.clone(), self.session.outbox.clone());
-        let commits = self.commits.clone();
+        let (commits, hold) = (self.commits.clone(), self.hold.clone());
         loop {
             if outlet.is_idle() {
                 self.write(outlet).await?;
@@ -93,25 +103,25 @@ impl Pump<'_> {
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
-                written = outlet.finished() => written?,
+                written = outlet.finished() => {
+                    written?;
+                    heartbeat.reset();
+                }
                 Some(stored) = self.stored.recv() => self.outgoing.push_front(stored),
                 permit = commits.reserve(), if self.pending.is_some() => {
                     if let (Ok(permit), Some(batch)) = (permit, self.pending.take()) {
                         permit.send(batch);
                     }
                 }
-                incoming = receiver.next(), if self.pending.is_none() && quiet => {
+                _ = hold.room(), if hold.is_full() => {}
+                incoming = receiver.next(), if self.pending.is_none() && quiet && !hold.is_full() => {
                     heard = Instant::now();
                     if let IncomingFrame::Frame(body) = incoming? {
-                        self.take_in(*body).await?;
+                        self.take_in(*body, receiver.held()).await?;
                     }
                 }
-                _ = heartbeat.tick() => {
-                    if heard.elapsed() > patience {
-                        return Err(End::Silent(patience));
-                    }
-                    self.ping = true;
-                }
+                _ = heartbeat.tick() => self.ping = true,
+                _ = tokio::time::sleep_until(heard + patience) => return Err(End::Silent(patience)),
                 Some(call) = self.session.calls.recv(), if quiet => self.start_call(call),
                 _ = outbox.added() => self.rows = true,
             }
@@ -152,17 +162,18 @@ impl Pump<'_> {
         let id = MessageId(self.next_call.to_string());
         let message = Upstream::Ask(call.request).to_message(daemon::clock::unix_ms()).with_id(id.clone());
         self.calls.insert(id, call.answer);
-        self.outgoing.push_back(exchange::call(&message));
+        let call = self.exchange.call(&message);
+        self.outgoing.push_back(call);
     }
 
-    async fn take_in(&mut self, body: Body) -> Result<(), End> {
+    async fn take_in(&mut self, body: Body, bytes: usize) -> Result<(), End> {
         match self.exchange.on_frame(body)? {
             Effect::Welcomed { epoch } => tracing::debug!(epoch, "the cloud let this session in"),
             Effect::List(kinds) => {
                 let held = self.session.intake.objects().held(kinds).await.map_err(End::Store)?;
                 self.outgoing.extend(exchange::listed(held));
             }
-            Effect::Commit(batch) => self.pending = Some(batch),
+            Effect::Commit(changes) => self.pending = Some(Batch { changes, held: self.hold.take(bytes) }),
             Effect::Finished(seqs) => {
                 for seq in seqs {
                     // The receiving task ends only with this session.
@@ -194,10 +205,12 @@ impl Pump<'_> {
 }
 
 /// Commits batches in groups and tells how each group ended, until the session drops its end.
-async fn commit(intake: Intake, mut inbox: mpsc::Receiver<Vec<Ticketed>>, outbox: mpsc::Sender<Body>) {
+async fn commit(intake: Intake, mut inbox: mpsc::Receiver<Batch>, outbox: mpsc::Sender<Body>) {
     let mut group = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut group, GROUP).await > 0 {
-        let batch: Vec<Ticketed> = group.drain(..).flatten().collect();
+        let (batches, _held): (Vec<_>, Vec<_>) =
+            group.drain(..).map(|batch| (batch.changes, batch.held)).unzip();
+        let batch: Vec<Ticketed> = batches.into_iter().flatten().collect();
         let Some(through) = batch.last().map(|last| last.ticket) else { continue };
         let tickets: Vec<u64> = batch.iter().map(|change| change.ticket).collect();
         let arrivals = batch.into_iter().map(|change| change.arrival).collect();

@@ -40,7 +40,7 @@ pub async fn run(
             (longest, api) = (committed, answered);
         }
     }
-    let meanwhile = bystander.finish(samples).await?;
+    let meanwhile = samples.finish().await?;
     results.add("busy_api_s", "500 updates to one edge: the API server's time (s)", rounded(api));
     results.add("busy_s", "500 updates to one edge: all committed (s)", rounded(longest));
     results.add("busy_bystander_p99_ms", "a bystander's update meanwhile, p99 (ms)", rounded(meanwhile.p99));

@@ -6,12 +6,10 @@ use anyhow::Result;
 use cloudcore::kubernetes::Cluster;
 use edgecore::metamanager::{Change, LinkState, ObjectChange};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::ground::Ground;
 use crate::hollow::{self, Hollow};
-use crate::result::percentile;
+use crate::latency::{self, Committed, Samples};
 use crate::{Common, objects, workers};
 
 /// Between two updates.
@@ -21,19 +19,7 @@ const NAME: &str = "bystander";
 pub struct Bystander {
     cluster: Cluster,
     edge: Hollow,
-    /// Newest version committed, and when.
-    committed: watch::Receiver<(u64, Option<Instant>)>,
-}
-
-pub struct Samples {
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<Result<Vec<f64>>>,
-}
-
-pub struct Latency {
-    pub p50: f64,
-    pub p99: f64,
-    pub count: usize,
+    committed: Committed,
 }
 
 impl Bystander {
@@ -53,22 +39,11 @@ impl Bystander {
         Ok(Bystander { cluster: ground.cluster.clone(), edge, committed })
     }
 
-    /// Updates its config map again and again until [`Bystander::finish`].
+    /// Updates its config map until told to finish. Those planned while the edge itself is not connected do not count.
     pub fn watch(&self) -> Samples {
-        let stop = CancellationToken::new();
-        let (cluster, link) = (self.cluster.clone(), self.edge.link.clone());
-        let task = tokio::spawn(sample(cluster, link, self.committed.clone(), stop.clone()));
-        Samples { stop, task }
-    }
-
-    pub async fn finish(&self, samples: Samples) -> Result<Latency> {
-        samples.stop.cancel();
-        let mut samples = samples.task.await??;
-        Ok(Latency {
-            p50: percentile(&mut samples, 50.0),
-            p99: percentile(&mut samples, 99.0),
-            count: samples.len(),
-        })
+        let link = self.edge.link.clone();
+        let connected = move || *link.borrow() == LinkState::Connected;
+        latency::watch(&self.cluster, NAME, PACE, self.committed.clone(), connected)
     }
 }
 
@@ -80,56 +55,4 @@ async fn note(mut inbox: mpsc::Receiver<ObjectChange>, newest: watch::Sender<(u6
             newest.send_replace((version.0.parse().unwrap_or_default(), Some(harness::wait::now())));
         }
     }
-}
-
-/// Milliseconds from the API server's answer until the commit. Updates go out at a fixed pace, whatever becomes of those
-/// before them: a stall delays every one that falls into it. Those planned while the edge itself is not connected do not
-/// count.
-async fn sample(
-    cluster: Cluster,
-    link: watch::Receiver<LinkState>,
-    committed: watch::Receiver<(u64, Option<Instant>)>,
-    stop: CancellationToken,
-) -> Result<Vec<f64>> {
-    let mut pace = tokio::time::interval(PACE);
-    let mut under_way = JoinSet::new();
-    for number in 0_u64.. {
-        tokio::select! {
-            biased;
-            _ = stop.cancelled() => break,
-            _ = pace.tick() => {}
-        }
-        if *link.borrow() == LinkState::Connected {
-            under_way.spawn(one(cluster.clone(), committed.clone(), number));
-        }
-    }
-    let mut samples = Vec::new();
-    while let Some(sample) = under_way.join_next().await {
-        samples.push(sample??);
-    }
-    Ok(samples)
-}
-
-async fn one(
-    cluster: Cluster,
-    mut committed: watch::Receiver<(u64, Option<Instant>)>,
-    number: u64,
-) -> Result<f64> {
-    let version = loop {
-        match objects::patch(&cluster, NAME, &number.to_string()).await {
-            // Updates under way at once may meet in a busy API server.
-            Err(status) if status.is_conflict() => {}
-            answered => break answered?,
-        }
-    };
-    let version: u64 = version.parse()?;
-    let answered = harness::wait::now();
-    let seen = committed.wait_for(|(newest, _)| *newest >= version);
-    let at = match tokio::time::timeout(Duration::from_secs(120), seen).await {
-        Ok(seen) => seen?.1,
-        Err(_) => anyhow::bail!("an update of the bystander does not arrive"),
-    };
-    // The edge may have it before this client has its answer.
-    let late = at.map_or(Duration::ZERO, |at| at.saturating_duration_since(answered));
-    Ok(late.as_secs_f64() * 1000.0)
 }

@@ -8,9 +8,10 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde_json::Value;
 
-use super::bystander::{Bystander, Latency};
+use super::bystander::Bystander;
 use super::{Worker, ask_all, sum, wait, wait_connected, wait_text};
 use crate::ground::Ground;
+use crate::latency::Latency;
 use crate::objects;
 use crate::result::{Results, rounded};
 use crate::workers::config_map;
@@ -97,7 +98,7 @@ async fn storm(
         longest = longest.max(answered.elapsed().as_secs_f64());
         memory = memory.max(harness::memory::resident_kb(ground.cloud_pid()?)?);
     }
-    Ok(Storm { last, longest, memory, bystander: bystander.finish(samples).await? })
+    Ok(Storm { last, longest, memory, bystander: samples.finish().await? })
 }
 
 /// The word edges are asked for, then noise: what repeats would be packed small.
