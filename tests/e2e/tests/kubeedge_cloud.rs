@@ -336,6 +336,30 @@ fn a_report_a_go_cloud_did_not_confirm_comes_again_until_it_does() -> Result<()>
 }
 
 #[test]
+fn reports_a_go_cloud_never_confirms_hold_up_no_others() -> Result<()> {
+    runtime()?.block_on(async {
+        let (lab, mut session) = Lab::start(None, &[]).await?;
+        for file in [MODEL, DEVICE] {
+            let message = session.fresh(file)?;
+            session.deliver_object(&message).await?;
+        }
+        wait::for_true("the device", PATIENCE, || Ok(lab.count("SELECT count(*) FROM device")? == 1))?;
+        // More than the edge sends before it waits for answers.
+        for value in 1..=70 {
+            let update = json!({"event_id": "e", "timestamp": 0,
+                "twin": {"temperature": {"actual": {"value": value.to_string()}, "metadata": {"type": "string"}}}});
+            lab.publish("$hw/events/device/default/therm1/twin/update", &update).await?;
+        }
+        let last = |message: &Value| message["content"]["twin"]["temperature"]["actual"]["value"] == "70";
+        session.wait_for("the last report", last).await?;
+        // Each came once so far: those before it rest.
+        let reports = session.received.iter().filter(|message| is("update", TWIN)(message)).count();
+        ensure!(reports == 70, "{reports} reports");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_pod_of_a_go_cloud_runs_is_reported_and_goes() -> Result<()> {
     if e2e::skip::without_containers() {
         return Ok(());
