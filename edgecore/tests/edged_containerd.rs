@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use edgecore::edged::{Deps, Edged, Settings};
@@ -41,7 +42,9 @@ async fn lab(cni: bool) -> Option<Lab> {
     let containerd = Containerd::start(&folder.path().join("containerd"), cni).await.unwrap();
     containerd.import(&images::busybox(IMAGE)).await.unwrap();
     let store = edgecore::database::open(&folder.path().join("edgecore.db")).unwrap();
-    let uid = format!("5a1e0f0c-0000-4000-8000-{:012}", u64::from(std::process::id()));
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    let number = LABS.fetch_add(1, Ordering::Relaxed);
+    let uid = format!("5a1e0f0c-0000-4000-{:04}-{:012}", 8000 + number, std::process::id());
     Some(Lab { uid, folder, containerd, store })
 }
 

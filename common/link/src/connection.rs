@@ -112,7 +112,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Writes one message as a text frame.
+    /// Writes one message as a text frame. Go peers cut what they send into frames of 4 KiB, and read whole frames of
+    /// any size (spec/transport.md 2.1): nothing is cut here.
     pub async fn send(&mut self, message: &Message) -> Result<(), SendError> {
         write(&mut self.sink, Frame::text(message::encode(message))).await
     }
