@@ -56,7 +56,7 @@ fn of_file(file: &Path) -> Result<Vec<Vec<u8>>> {
             let envelope = message::encode(&message).into_bytes();
             Body::Submit(Submit { rows: vec![Row { seq: variant + 1, envelope }] })
         } else if message.route.operation == "response" {
-            Body::Answer(Envelope { json: message::encode(&message).into_bytes() })
+            Body::Answer(Envelope { json: message::encode(&message).into_bytes(), delta: None })
         } else {
             let change = Change {
                 ticket: variant + 1,

@@ -66,8 +66,8 @@ fn frame() -> impl Strategy<Value = Body> {
             let rows = rows.into_iter().map(|(seq, envelope)| Row { seq, envelope }).collect();
             Body::Submit(Submit { rows })
         }),
-        envelope().prop_map(|json| Body::Call(Envelope { json })),
-        envelope().prop_map(|json| Body::Answer(Envelope { json })),
+        envelope().prop_map(|json| Body::Call(Envelope { json, delta: None })),
+        envelope().prop_map(|json| Body::Answer(Envelope { json, delta: None })),
         vec("\\PC{0,9}", 0..9).prop_map(|kinds| Body::Compare(Compare { kinds })),
         (any::<u64>(), vec(any::<u64>(), 0..9))
             .prop_map(|(through, also)| Body::Done(Done { through, also })),
@@ -105,6 +105,21 @@ proptest! {
         stream.extend(&frame);
         stream.extend(tail);
         noise::quic_stream(&stream);
+    }
+
+    #[test]
+    fn any_difference_to_the_envelope_before_is_made_or_refused(
+        first in "\\PC{0,900}",
+        patch in bytes(),
+        size in any::<u32>(),
+        fits in any::<bool>(),
+    ) {
+        let mut envelopes = native::Envelopes::default();
+        let whole = Envelope { json: first.clone().into_bytes(), delta: None };
+        prop_assert_eq!(envelopes.unpack(whole), Ok(first.clone()));
+        let base_hash = native::text_hash(if fits { &first } else { "other" });
+        let made = envelopes.unpack(Envelope { json: vec![], delta: Some(Delta { base_hash, size, patch }) });
+        prop_assert!(made.is_err() || made.is_ok_and(|text| text.len() <= size as usize));
     }
 
     #[test]
