@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::devicetwin::{self, DeviceTwin};
+use crate::doors::Doors;
 use crate::edged::{self, Edged};
 use crate::edgehub::{self, EdgeHub};
 use crate::eventbus::EventBus;
@@ -23,6 +24,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();
     let mut rooms: JoinSet<Ended> = JoinSet::new();
+    let doors = Doors::build().context("starting the thread of local programs")?;
 
     if let Some(settings) = settings.edged {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
@@ -35,7 +37,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     if let Some(modules) = settings.devices {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
         outlets.devices = Some(outlet);
-        let (bus, handle, incoming) = EventBus::build(modules.bus).await.context("eventbus")?;
+        let (bus, handle, incoming) =
+            EventBus::build(modules.bus, doors.handle()).await.context("eventbus")?;
         let deps = devicetwin::Deps {
             store,
             objects: objects.clone(),
@@ -44,7 +47,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
             bus: Some(handle),
             incoming,
         };
-        let twin = DeviceTwin::build(modules.twin, deps, stop.clone()).await.context("devicetwin")?;
+        let twin = DeviceTwin::build(modules.twin, deps, doors.handle(), stop.clone())
+            .await
+            .context("devicetwin")?;
         let (bus_stop, twin_stop) = (stop.clone(), stop.clone());
         rooms.spawn(async move { ("eventbus", bus.run(bus_stop).await.context("eventbus")) });
         rooms.spawn(async move { ("devicetwin", twin.run(twin_stop).await.context("devicetwin")) });

@@ -25,6 +25,7 @@ use dmi::{ServeError, Socket};
 use message::{NodeName, ObjectKind};
 use mqtt::topics::Inbound;
 use store::{Store, StoreError};
+use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +77,7 @@ pub struct DeviceTwin {
     requests: mpsc::Receiver<MapperRequest>,
     service: Service,
     socket: Socket,
+    doors: runtime::Handle,
 }
 
 impl DeviceTwin {
@@ -83,6 +85,7 @@ impl DeviceTwin {
     pub async fn build(
         settings: Settings,
         deps: Deps,
+        doors: &runtime::Handle,
         stop: CancellationToken,
     ) -> Result<DeviceTwin, BuildError> {
         let (room, requests) = mpsc::channel(MAPPER_QUEUE);
@@ -92,7 +95,10 @@ impl DeviceTwin {
         let mut state =
             Devices::new(settings.node, deps.store, deps.objects, deps.outbox, deps.bus, Mappers::new(stop));
         state.load(kept, models, devices).await.map_err(BuildError::Load)?;
-        let socket = Socket::bind(&settings.dmi_socket).map_err(BuildError::Socket)?;
+        let socket = {
+            let _bound_there = doors.enter();
+            Socket::bind(&settings.dmi_socket).map_err(BuildError::Socket)?
+        };
         Ok(DeviceTwin {
             devices: state,
             changes: deps.changes,
@@ -100,13 +106,14 @@ impl DeviceTwin {
             requests,
             service: Service { room },
             socket,
+            doors: doors.clone(),
         })
     }
 
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
         let service = DeviceManagerServiceServer::new(self.service.clone());
         let serve = self.socket.serve(service, stop.clone().cancelled_owned());
-        let mut serving = tokio::spawn(serve);
+        let mut serving = self.doors.spawn(serve);
         loop {
             tokio::select! {
                 biased;

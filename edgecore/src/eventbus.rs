@@ -18,6 +18,7 @@ use bytes::Bytes;
 use mqtt::broker::{BindError, Broker};
 use mqtt::client::{BadAddress, Client};
 use mqtt::{Login, Publish, topics};
+use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,8 @@ pub struct Incoming {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    #[error("the thread of the embedded broker ended")]
+    Doors(#[source] tokio::task::JoinError),
     #[error("starting the embedded broker")]
     Broker(#[source] BindError),
     #[error("modules.eventBus.mqttServerExternal")]
@@ -69,22 +72,25 @@ const INBOX: usize = 256;
 /// Built, not running.
 pub struct EventBus {
     broker: Option<Broker>,
+    doors: runtime::Handle,
     from_internal: Option<mpsc::Receiver<Publish>>,
     from_external: Option<mpsc::Receiver<Publish>>,
     inbox: mpsc::Sender<Incoming>,
 }
 
 impl EventBus {
-    /// Binds the embedded broker and starts connecting to the external one.
+    /// Binds the embedded broker and starts connecting to the external one. `doors` is where the broker runs.
     pub async fn build(
         settings: Settings,
+        doors: &runtime::Handle,
     ) -> Result<(EventBus, Handle, mpsc::Receiver<Incoming>), BuildError> {
         // Read first: nothing is bound for settings that cannot work.
         let external = settings.external.map(client_settings).transpose().map_err(BuildError::External)?;
         let broker = match settings.internal {
             None => None,
             Some(listen) => {
-                Some(Broker::bind(mqtt::broker::Settings::at(listen)).await.map_err(BuildError::Broker)?)
+                let bound = doors.spawn(Broker::bind(mqtt::broker::Settings::at(listen))).await;
+                Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
             }
         };
         let address = broker.as_ref().map(Broker::local_addr);
@@ -99,7 +105,7 @@ impl EventBus {
             }
         };
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let bus = EventBus { broker, from_internal, from_external, inbox };
+        let bus = EventBus { broker, doors: doors.clone(), from_internal, from_external, inbox };
         Ok((bus, Handle { internal, external, address }, receiver))
     }
 
@@ -107,7 +113,7 @@ impl EventBus {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
         // Its own token, so that the broker also ends when nobody reads any more.
         let stop_broker = stop.child_token();
-        let broker = self.broker.take().map(|broker| tokio::spawn(broker.run(stop_broker.clone())));
+        let broker = self.broker.take().map(|broker| self.doors.spawn(broker.run(stop_broker.clone())));
         loop {
             let publish = tokio::select! {
                 biased;

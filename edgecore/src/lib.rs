@@ -3,6 +3,7 @@
 pub mod app;
 pub mod database;
 pub mod devicetwin;
+pub mod doors;
 pub mod edged;
 pub mod edgehub;
 pub mod eventbus;

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::io::DuplexStream;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
@@ -35,6 +36,8 @@ pub struct Socket {
 
 /// Connections handed to the server at once.
 const CONNECTIONS: usize = 16;
+/// Connections open at once; mappers hold one or two each.
+const OPEN: usize = 64;
 /// Bytes between the filter and the server, each way.
 const PIPE: usize = 64 * 1024;
 
@@ -81,11 +84,17 @@ impl Socket {
 }
 
 async fn accept(listener: UnixListener, connections: mpsc::Sender<DuplexStream>) {
+    let open = Arc::new(Semaphore::new(OPEN));
     loop {
+        // Who comes while all are open waits in the kernel's queue. Never closed.
+        let Ok(place) = open.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((client, _)) => {
                 let (ours, servers) = tokio::io::duplex(PIPE);
-                tokio::spawn(bridge(client, ours));
+                tokio::spawn(async move {
+                    bridge(client, ours).await;
+                    drop(place);
+                });
                 if connections.send(servers).await.is_err() {
                     return;
                 }

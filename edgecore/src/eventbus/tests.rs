@@ -31,7 +31,7 @@ async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Publi
 #[tokio::test]
 async fn requests_of_apps_arrive_in_order_and_answers_reach_them() {
     let settings = Settings { internal: Some(loopback()), external: None };
-    let (bus, handle, mut incoming) = EventBus::build(settings).await.unwrap();
+    let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
     let (app, mut answers) =
@@ -65,7 +65,7 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
         password: Secret("pass".into()),
     };
     let settings = Settings { internal: Some(loopback()), external: Some(external) };
-    let (bus, handle, mut incoming) = EventBus::build(settings).await.unwrap();
+    let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
     handle.publish("waiting".into(), "for the broker".into());
@@ -96,15 +96,22 @@ async fn bad_settings_are_refused_before_anything_is_bound() {
     let external =
         |url: &str| External { url: url.into(), username: String::new(), password: Secret(String::new()) };
     let settings = Settings { internal: Some(loopback()), external: Some(external("ssl://broker:8883")) };
-    assert!(matches!(EventBus::build(settings).await, Err(BuildError::External(_))));
+    assert!(matches!(
+        EventBus::build(settings, &runtime::Handle::current()).await,
+        Err(BuildError::External(_))
+    ));
     let taken = tokio::net::TcpListener::bind(loopback()).await.unwrap();
     let settings = Settings { internal: taken.local_addr().ok(), external: None };
-    assert!(matches!(EventBus::build(settings).await, Err(BuildError::Broker(_))));
+    assert!(matches!(
+        EventBus::build(settings, &runtime::Handle::current()).await,
+        Err(BuildError::Broker(_))
+    ));
 }
 
 #[tokio::test]
 async fn a_bus_without_brokers_publishes_into_nothing_and_stops() {
-    let (bus, handle, _incoming) = EventBus::build(Settings::default()).await.unwrap();
+    let (bus, handle, _incoming) =
+        EventBus::build(Settings::default(), &runtime::Handle::current()).await.unwrap();
     handle.publish("a".into(), "x".repeat(2 * MAX_PACKET));
     assert_eq!(handle.dropped(), 0);
     let stop = CancellationToken::new();
