@@ -53,7 +53,9 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let rooms =
         Rooms { downstream: downstream.clone(), devices: devices.clone(), syncs: syncs.clone(), upstream };
     let hub = CloudHub::build(settings.hub.clone(), &material, rooms).await?;
-    let register = Register::build(settings.register, &material, cluster.clone(), settings.terms).await?;
+    let register =
+        Register::build(settings.register, &material, hub.handshakes(), cluster.clone(), settings.terms)
+            .await?;
 
     let mut synced = Vec::new();
     let mut watch_into = |resources: &'static [Resource]| {

@@ -13,6 +13,7 @@
 mod acceptor;
 mod admission;
 pub mod authz;
+mod conduct;
 mod desired;
 pub mod exchange;
 mod handshakes;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
 use super::material::Material;
 use super::session::{End, Session};
@@ -66,8 +67,9 @@ pub struct CloudHub {
     quic: Option<quic::Listener>,
     registry: Registry,
     rooms: Rooms,
-    handshakes: Handshakes,
+    handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
+    conduct: Conduct,
 }
 
 /// A session about to start.
@@ -96,10 +98,16 @@ impl CloudHub {
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms,
-            handshakes: Handshakes::build().map_err(HubError::Handshakes)?,
+            handshakes: Arc::new(Handshakes::build().map_err(HubError::Handshakes)?),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
+            conduct: Conduct::default(),
             settings,
         })
+    }
+
+    /// Where the handshakes of other ports run as well.
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        self.handshakes.clone()
     }
 
     pub fn registry(&self) -> Registry {
@@ -205,11 +213,14 @@ impl CloudHub {
         impl FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin + 'static,
     ) {
         let enforce = self.settings.enforce;
-        let admission = self.admission.clone();
+        let (admission, conduct) = (self.admission.clone(), self.conduct.clone());
         let node = Arc::new(Mutex::new(None));
         let found = node.clone();
         let check = move |certificate: &CertificateDer<'_>, hello: &Hello| {
             let name = identify(certificate, hello, enforce).map_err(Refusal::Forbidden)?;
+            if let Some(wait) = conduct.barred(&name, Instant::now()) {
+                return Err(Refusal::Busy(wait));
+            }
             let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
             admission.admit(Instant::now()).map_err(Refusal::Busy)?;
             *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
@@ -232,9 +243,14 @@ impl CloudHub {
             keepalive: self.settings.keepalive,
             rooms: self.rooms.clone(),
             registry: self.registry.clone(),
+            conduct: self.conduct.clone(),
         };
+        self.conduct.note(&node, Deed::Connected, Instant::now());
         let end = session.run(accepted.link).await;
         self.registry.leave(&handle);
+        if let Some(deed) = end.deed(self.settings.max_message) {
+            self.conduct.note(&node, deed, Instant::now());
+        }
         log_end(&end, &node, peer, handle.epoch);
     }
 }

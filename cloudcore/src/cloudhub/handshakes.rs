@@ -25,19 +25,19 @@ const NICE: i32 = 10;
 
 /// A limited number of places; the oldest loses its own to a newcomer.
 #[derive(Clone)]
-struct Places {
+pub(super) struct Places {
     limit: usize,
     taken: Arc<Mutex<(u64, BTreeMap<u64, CancellationToken>)>>,
 }
 
-struct Place {
+pub(super) struct Place {
     places: Places,
     number: u64,
-    lost: CancellationToken,
+    pub(super) lost: CancellationToken,
 }
 
 impl Places {
-    fn new(limit: usize) -> Places {
+    pub(super) fn new(limit: usize) -> Places {
         Places { limit, taken: Arc::default() }
     }
 
@@ -45,7 +45,7 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).1.len()
     }
 
-    fn take(&self) -> Place {
+    pub(super) fn take(&self) -> Place {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = CancellationToken::new();
         taken.0 += 1;

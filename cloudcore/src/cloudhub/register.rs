@@ -22,10 +22,12 @@ use message::NodeName;
 use pki::tls::ClientCertificate;
 use pki::{DAY, NODES_GROUP, Profile, SigningRequest, Usage, edge_common_name};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::handshakes::{Handshakes, Places};
 use super::material::{Material, Trust};
 use crate::kubernetes::{Cluster, Resource};
 use admission::{Admitted, admit, check_request};
@@ -37,14 +39,15 @@ pub enum RegisterError {
     Listen { address: SocketAddr, source: std::io::Error },
 }
 
-/// Connections served at once; the rest wait in the kernel's queue.
-const CONNECTIONS: usize = 128;
-/// Time for one whole connection: handshake, request, answer.
+/// Connections served at once; the oldest gives way to a newcomer.
+const CONNECTIONS: usize = 256;
+/// Time for a handshake, and for a request and its answer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub struct Register {
     listener: TcpListener,
     tls: TlsAcceptor,
+    handshakes: Arc<Handshakes>,
     office: Arc<Office>,
 }
 
@@ -70,6 +73,7 @@ impl Register {
     pub async fn build(
         listen: SocketAddr,
         material: &Material,
+        handshakes: Arc<Handshakes>,
         cluster: Cluster,
         terms: Terms,
     ) -> Result<Register, RegisterError> {
@@ -79,13 +83,12 @@ impl Register {
             .await
             .map_err(|source| RegisterError::Listen { address: listen, source })?;
         let office = Arc::new(Office { trust: material.trust.clone(), cluster, terms });
-        Ok(Register { listener, tls: TlsAcceptor::from(tls), office })
+        Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
     pub async fn run(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Places::new(CONNECTIONS);
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return,
@@ -93,12 +96,24 @@ impl Register {
             };
             match accepted {
                 Ok((tcp, peer)) => {
-                    let (tls, office) = (self.tls.clone(), self.office.clone());
+                    let (tls, handshakes) = (self.tls.clone(), self.handshakes.clone());
+                    let (office, places) = (self.office.clone(), places.clone());
                     tokio::spawn(async move {
-                        if tokio::time::timeout(DEADLINE, serve(tls, office, tcp, peer)).await.is_err() {
-                            tracing::warn!(%peer, "registration connection took too long and was closed");
+                        let handshake = |tcp| async move {
+                            let accepted = tokio::time::timeout(DEADLINE, tls.accept(tcp)).await;
+                            accepted.unwrap_or_else(|late| Err(late.into()))
+                        };
+                        // `None`: it said nothing, or gave way.
+                        let Some(stream) = handshakes.run(tcp, handshake).await else { return };
+                        let place = places.take();
+                        let served = tokio::select! {
+                            biased;
+                            _ = place.lost.cancelled() => Ok(()),
+                            served = tokio::time::timeout(DEADLINE, serve(stream, office, peer)) => served,
+                        };
+                        if served.is_err() {
+                            tracing::debug!(%peer, "registration connection took too long and was closed");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -110,8 +125,8 @@ impl Register {
     }
 }
 
-async fn serve(tls: TlsAcceptor, office: Arc<Office>, tcp: TcpStream, peer: SocketAddr) {
-    let stream = match tls.accept(tcp).await {
+async fn serve(stream: std::io::Result<TlsStream<TcpStream>>, office: Arc<Office>, peer: SocketAddr) {
+    let stream = match stream {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(%peer, error = %error, "registration handshake failed");

@@ -12,6 +12,7 @@ use std::time::Duration;
 use link::{CloseReason, Link, ReceiveError, SendError};
 use tokio::time::Instant;
 
+use super::conduct::{Conduct, Deed};
 use super::exchange::Violation;
 use super::upstream::UpstreamRoom;
 use super::{Desired, NodeSet, Registry, SessionHandle};
@@ -46,6 +47,17 @@ pub(super) enum End {
 }
 
 impl End {
+    /// What it says about the node.
+    pub fn deed(&self, max_message: usize) -> Option<Deed> {
+        match self {
+            End::Receive(ReceiveError::TooLarge { .. } | ReceiveError::OverBudget) => {
+                Some(Deed::SentTooMuch(max_message))
+            }
+            end if end.is_nodes_fault() => Some(Deed::BrokeProtocol),
+            _ => None,
+        }
+    }
+
     /// True if the node broke the protocol.
     pub fn is_nodes_fault(&self) -> bool {
         match self {
@@ -61,6 +73,7 @@ pub(super) struct Session {
     pub keepalive: Duration,
     pub rooms: Rooms,
     pub registry: Registry,
+    pub conduct: Conduct,
 }
 
 /// Frames waiting to be written before the node is read no further.
@@ -103,6 +116,14 @@ impl Session {
             return None;
         }
         Some(leftover::settle(self.rooms.clone(), self.handle.node.clone(), set.clone()))
+    }
+
+    /// Until when the node is read no further, after a message of `bytes`.
+    fn note_sent(&self, bytes: usize) -> Option<Instant> {
+        if bytes == 0 {
+            return None;
+        }
+        self.conduct.note(&self.handle.node, Deed::Sent(bytes), Instant::now())
     }
 
     fn close_reason(&self, end: &End) -> CloseReason {

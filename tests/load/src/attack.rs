@@ -57,8 +57,8 @@ struct Victims {
     ground: Ground,
     edge: Edge,
     edge_group: Cgroup,
-    /// Its cloud is hostile.
-    misled: Edge,
+    /// Its cloud is hostile; started when that cloud's turn comes.
+    misled: Option<Edge>,
     misled_group: Cgroup,
 }
 
@@ -74,9 +74,8 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let hostile = format!("127.0.0.1:{}", ports::free()?);
     let (edge_group, misled_group) = (Cgroup::make("edgecore", LIMIT)?, Cgroup::make("misled", LIMIT)?);
     let edge = Edge::start_in(Some(&edge_group), common, &ground, "edge-1", &ground.server()).await?;
-    let misled = Edge::start_in(Some(&misled_group), common, &ground, "edge-2", &hostile).await?;
     let probe = Probe::start(&edge).await?;
-    let mut victims = Victims { ground, edge, edge_group, misled, misled_group };
+    let mut victims = Victims { ground, edge, edge_group, misled: None, misled_group };
 
     let calm = probe.watch(&victims.ground);
     tokio::time::sleep(Duration::from_secs(flags.seconds)).await;
@@ -91,6 +90,10 @@ pub async fn run(flags: &Flags) -> Result<()> {
     for aim in aims(flags, &victims, &hostile) {
         victims.reset_peaks();
         let mut attacker = Attacker::start(&aim, &folder).await?;
+        if aim.kind == Kind::HostileCloud {
+            let group = Some(&victims.misled_group);
+            victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
+        }
         let samples = probe.watch(&victims.ground);
         tokio::time::sleep(Duration::from_secs(flags.seconds)).await;
         let during = samples.finish().await;
@@ -179,7 +182,9 @@ impl Victims {
     /// Programs that have ended, or were killed for want of memory.
     fn dead(&mut self) -> Result<u64> {
         let cloud = self.ground.cloud.as_mut().context("CloudCore")?;
-        let ended = [cloud, &mut self.edge.process, &mut self.misled.process].map(|process| process.check());
+        let misled = self.misled.as_mut().map(|edge| &mut edge.process);
+        let programs = [Some(cloud), Some(&mut self.edge.process), misled];
+        let ended: Vec<Result<()>> = programs.into_iter().flatten().map(|program| program.check()).collect();
         for error in ended.iter().filter_map(|ended| ended.as_ref().err()) {
             println!("{error:#}");
         }

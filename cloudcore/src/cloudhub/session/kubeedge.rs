@@ -30,6 +30,8 @@ struct Pump<'a> {
     requests: UpLog<Box<(Message, Upstream)>>,
     running: Running,
     held: usize,
+    /// The node has sent too much and is not read before.
+    waits: Option<Instant>,
     outgoing: VecDeque<Message>,
     /// Ids of messages that wait for their acknowledgement; as many as the window.
     ids: Vec<(MessageId, Ticket)>,
@@ -50,6 +52,7 @@ pub(super) async fn run(session: &Session, set: &NodeSet, sender: Sender, receiv
         requests: UpLog::default(),
         running: FuturesUnordered::new(),
         held: 0,
+        waits: None,
         outgoing: VecDeque::new(),
         ids: Vec::new(),
         silent_at: Instant::now() + session.keepalive,
@@ -84,6 +87,7 @@ impl Pump<'_> {
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
                 incoming = receiver.next(), if may_read => {
                     self.held += receiver.held();
+                    self.waits = self.session.note_sent(receiver.held());
                     match incoming {
                         Err(error) => return error.into(),
                         Ok(Incoming::Message(message)) => self.take_in(*message),
@@ -91,8 +95,12 @@ impl Pump<'_> {
                     }
                 }
                 _ = self.set.changed(), if outlet.is_idle() => {}
+                _ = sleep_until(self.waits), if self.waits.is_some() => {
+                    self.waits = None;
+                    self.silent_at = Instant::now() + self.session.keepalive;
+                }
                 _ = sleep_until(overdue) => self.resend(),
-                _ = tokio::time::sleep_until(self.silent_at) => return End::Silent(self.session.keepalive),
+                _ = tokio::time::sleep_until(self.silent_at), if self.waits.is_none() => return End::Silent(self.session.keepalive),
             }
         }
     }
@@ -102,7 +110,7 @@ impl Pump<'_> {
         if self.running.is_empty() {
             self.held = 0;
         }
-        self.held < HOLD
+        self.held < HOLD && self.waits.is_none()
     }
 
     fn next_message(&mut self) -> Option<Message> {

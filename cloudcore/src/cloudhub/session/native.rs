@@ -35,6 +35,8 @@ struct Pump<'a> {
     running: Running,
     calls: usize,
     held: usize,
+    /// The node has sent too much and is not read before.
+    waits: Option<Instant>,
     /// No objects are sent before.
     paused: Option<Instant>,
     silent_at: Instant,
@@ -57,6 +59,7 @@ pub(super) async fn run(
         running: FuturesUnordered::new(),
         calls: 0,
         held: 0,
+        waits: None,
         paused: None,
         silent_at: Instant::now() + session.keepalive,
     };
@@ -89,14 +92,19 @@ impl Pump<'_> {
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
                 incoming = receiver.next(), if may_read => {
                     self.held += receiver.held();
+                    self.waits = self.session.note_sent(receiver.held());
                     match incoming {
                         Err(error) => return error.into(),
                         Ok(incoming) => if let Err(end) = self.on_incoming(incoming) { return end },
                     }
                 }
                 _ = self.set.changed(), if outlet.is_idle() => {}
+                _ = sleep_until(self.waits), if self.waits.is_some() => {
+                    self.waits = None;
+                    self.silent_at = Instant::now() + self.patience();
+                }
                 _ = sleep_until(paused) => self.paused = None,
-                _ = tokio::time::sleep_until(self.silent_at) => return End::Silent(self.patience()),
+                _ = tokio::time::sleep_until(self.silent_at), if self.waits.is_none() => return End::Silent(self.patience()),
             }
         }
     }
@@ -106,7 +114,7 @@ impl Pump<'_> {
         if self.running.is_empty() {
             self.held = 0;
         }
-        self.held < HOLD
+        self.held < HOLD && self.waits.is_none()
     }
 
     /// Status before bulk: answers and acknowledgements, then notices, then objects.

@@ -64,7 +64,7 @@ pub struct Counts {
 }
 
 /// Between two connections of one attacking task.
-const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN: Duration = Duration::from_millis(200);
 
 pub fn node_name(number: usize) -> String {
     format!("evil-{number}")
