@@ -248,7 +248,7 @@ impl CloudHub {
         self.conduct.note(&node, Deed::Connected, Instant::now());
         let end = session.run(accepted.link).await;
         self.registry.leave(&handle);
-        if let Some(deed) = end.deed(self.settings.max_message) {
+        if let Some(deed) = end.deed() {
             self.conduct.note(&node, deed, Instant::now());
         }
         log_end(&end, &node, peer, handle.epoch);

@@ -13,14 +13,15 @@ const MIB: u64 = 1024 * 1024;
 /// Bytes per second a node may send for good.
 const RATE: u64 = MIB;
 /// Bytes it may send at once.
-const BURST: u64 = 8 * MIB;
+const BURST: u64 = 16 * MIB;
 /// Longest time a node is made to wait for what it did.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What things cost, in bytes.
 const MESSAGE: u64 = 256;
-const SESSION: u64 = MIB / 8;
-const VIOLATION: u64 = MIB;
+const SESSION: u64 = MIB / 16;
+const VIOLATION: u64 = MIB / 4;
+const TOO_MUCH: u64 = MIB;
 
 /// Something a node did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub enum Deed {
     Sent(usize),
     /// Sent what is no message.
     BrokeProtocol,
-    /// Sent more than is read of one message, so many bytes.
-    SentTooMuch(usize),
+    /// Sent more than is read of one message.
+    SentTooMuch,
 }
 
 impl Deed {
@@ -40,7 +41,7 @@ impl Deed {
             Deed::Connected => SESSION,
             Deed::Sent(bytes) => (bytes as u64).max(MESSAGE),
             Deed::BrokeProtocol => VIOLATION,
-            Deed::SentTooMuch(bytes) => VIOLATION + bytes as u64,
+            Deed::SentTooMuch => TOO_MUCH,
         }
     }
 }
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn a_node_that_sends_without_end_waits_and_others_do_not() {
         let (conduct, now) = (Conduct::default(), Instant::now());
-        assert_eq!(conduct.note(&node("a"), Deed::Sent(8 << 20), now), None);
+        assert_eq!(conduct.note(&node("a"), Deed::Sent(16 << 20), now), None);
         let until = conduct.note(&node("a"), Deed::Sent(2 << 20), now).unwrap();
         assert_eq!(until - now, Duration::from_secs(2));
         assert_eq!(conduct.barred(&node("a"), now), Some(Duration::from_secs(2)));
@@ -104,12 +105,12 @@ mod tests {
     #[test]
     fn a_few_violations_and_reconnects_are_forgiven_and_no_wait_is_longer_than_a_minute() {
         let (conduct, now) = (Conduct::default(), Instant::now());
-        for _ in 0..7 {
+        for _ in 0..50 {
             assert_eq!(conduct.note(&node("a"), Deed::Connected, now), None);
             assert_eq!(conduct.note(&node("a"), Deed::BrokeProtocol, now), None);
         }
         for _ in 0..100 {
-            conduct.note(&node("a"), Deed::SentTooMuch(8 << 20), now);
+            conduct.note(&node("a"), Deed::SentTooMuch, now);
         }
         assert_eq!(conduct.barred(&node("a"), now), Some(LONGEST));
         assert_eq!(conduct.barred(&node("a"), now + LONGEST), None);

@@ -48,11 +48,9 @@ pub(super) enum End {
 
 impl End {
     /// What it says about the node.
-    pub fn deed(&self, max_message: usize) -> Option<Deed> {
+    pub fn deed(&self) -> Option<Deed> {
         match self {
-            End::Receive(ReceiveError::TooLarge { .. } | ReceiveError::OverBudget) => {
-                Some(Deed::SentTooMuch(max_message))
-            }
+            End::Receive(ReceiveError::TooLarge { .. } | ReceiveError::OverBudget) => Some(Deed::SentTooMuch),
             end if end.is_nodes_fault() => Some(Deed::BrokeProtocol),
             _ => None,
         }
