@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use message::Message;
+use message::{DecodeError, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WebSocketError, Message as Frame};
 
 use crate::budget::Meter;
+use crate::large::Large;
 use crate::{ReceiveError, SendError, WRITE_TIMEOUT};
 
 /// A byte stream under the WebSocket: TLS over TCP, or memory in tests.
@@ -33,7 +34,7 @@ pub(crate) fn limits(max_message: usize) -> WebSocketConfig {
 
 pub(crate) fn split(socket: Socket, max_message: usize, meter: Option<Arc<Meter>>) -> (Sender, Receiver) {
     let (sink, stream) = socket.split();
-    (Sender { sink }, Receiver { stream, max_message, meter, held: 0 })
+    (Sender { sink }, Receiver { stream, max_message, meter, held: 0, decoding: None })
 }
 
 /// What the other end sent.
@@ -135,21 +136,39 @@ pub struct Receiver {
     max_message: usize,
     meter: Option<Arc<Meter>>,
     held: usize,
+    /// A large message on its way through the decoder; kept here so that `next` may be given up and called again.
+    decoding: Option<Large<Message, DecodeError>>,
 }
 
 impl Receiver {
     /// The next message. Cancel safe. The message before it counts as worked off.
     pub async fn next(&mut self) -> Result<Incoming, ReceiveError> {
-        if std::mem::take(&mut self.held) > 0
-            && let Some(meter) = &self.meter
-        {
-            meter.reset();
+        if self.decoding.is_none() {
+            if std::mem::take(&mut self.held) > 0
+                && let Some(meter) = &self.meter
+            {
+                meter.reset();
+            }
+            let Some(bytes) = self.read().await? else { return Ok(Incoming::Pong) };
+            self.held = bytes.len();
+            self.decoding = Some(Large::decode(bytes.len(), move || message::decode(&bytes)));
         }
+        let decoded = match &mut self.decoding {
+            Some(decoding) => decoding.result().await,
+            None => return Err(ReceiveError::Closed),
+        };
+        self.decoding = None;
+        let decoded = decoded.ok_or(ReceiveError::Closed)?;
+        decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
+    }
+
+    /// The bytes of the next message; `None`: a pong. Cancel safe.
+    async fn read(&mut self) -> Result<Option<Bytes>, ReceiveError> {
         loop {
             match self.stream.next().await {
-                Some(Ok(Frame::Text(text))) => return self.decode(text.as_bytes()),
-                Some(Ok(Frame::Binary(bytes))) => return self.decode(&bytes),
-                Some(Ok(Frame::Pong(_))) => return Ok(Incoming::Pong),
+                Some(Ok(Frame::Text(text))) => return Ok(Some(text.into())),
+                Some(Ok(Frame::Binary(bytes))) => return Ok(Some(bytes)),
+                Some(Ok(Frame::Pong(_))) => return Ok(None),
                 Some(Ok(Frame::Ping(_) | Frame::Frame(_))) => {}
                 Some(Ok(Frame::Close(_))) | None => return Err(ReceiveError::Closed),
                 Some(Err(error)) => return Err(end(error, self.max_message)),
@@ -160,11 +179,5 @@ impl Receiver {
     /// Bytes of the message given last; they count until the next is asked for.
     pub fn held(&self) -> usize {
         self.held
-    }
-
-    fn decode(&mut self, bytes: &[u8]) -> Result<Incoming, ReceiveError> {
-        self.held = bytes.len();
-        let decoded = message::decode(bytes);
-        decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
     }
 }

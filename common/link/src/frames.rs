@@ -7,11 +7,12 @@ use futures_util::StreamExt;
 use futures_util::stream::{SplitSink, SplitStream};
 use native::frames::Bye;
 use native::frames::frame::Body;
-use native::{MAX_FRAME_BYTES, frames};
+use native::{FrameError, MAX_FRAME_BYTES, frames};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::budget::Meter;
 use crate::connection::{Socket, end, write};
+use crate::large::Large;
 use crate::{CloseReason, ReceiveError, SendError, Transport, WRITE_TIMEOUT};
 
 /// What the other end sent.
@@ -37,6 +38,8 @@ pub struct FrameReceiver {
     reader: Reader,
     meter: Option<Arc<Meter>>,
     held: usize,
+    /// A large frame on its way through the decoder; kept here so that `next` may be given up and called again.
+    decoding: Option<Large<Body, FrameError>>,
 }
 
 enum Reader {
@@ -48,7 +51,7 @@ pub(crate) fn split(socket: Socket, meter: Option<Arc<Meter>>) -> (FrameSender, 
     let (sink, stream) = socket.split();
     (
         FrameSender { writer: Writer::WebSocket(sink) },
-        FrameReceiver { reader: Reader::WebSocket(stream), meter, held: 0 },
+        FrameReceiver { reader: Reader::WebSocket(stream), meter, held: 0, decoding: None },
     )
 }
 
@@ -60,7 +63,7 @@ pub(crate) fn of_quic(
     let reader = QuicReader { stream: receive, buffer: BytesMut::new() };
     (
         FrameSender { writer: Writer::Quic { stream: send, connection } },
-        FrameReceiver { reader: Reader::Quic(reader), meter, held: 0 },
+        FrameReceiver { reader: Reader::Quic(reader), meter, held: 0, decoding: None },
     )
 }
 
@@ -128,29 +131,42 @@ impl FrameReceiver {
 
     /// The next frame. Cancel safe. The frame before it counts as worked off.
     pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
-        if std::mem::take(&mut self.held) > 0
-            && let Some(meter) = &self.meter
-        {
-            meter.reset();
+        if self.decoding.is_none() {
+            if std::mem::take(&mut self.held) > 0
+                && let Some(meter) = &self.meter
+            {
+                meter.reset();
+            }
+            let Some(bytes) = self.read().await? else { return Ok(IncomingFrame::Life) };
+            self.held = native::unpacked_size(&bytes);
+            let unpacks = self.held.saturating_sub(bytes.len());
+            if self.meter.as_ref().is_some_and(|meter| !meter.count(unpacks)) {
+                return Err(ReceiveError::OverBudget);
+            }
+            let size = self.held;
+            self.decoding = Some(Large::decode(size, move || native::decode(&bytes)));
         }
-        let bytes = match &mut self.reader {
-            Reader::WebSocket(stream) => match next_of_websocket(stream).await? {
-                None => return Ok(IncomingFrame::Life),
-                Some(bytes) => bytes,
-            },
-            Reader::Quic(reader) => reader.next(self.meter.as_deref()).await?,
+        let decoded = match &mut self.decoding {
+            Some(decoding) => decoding.result().await,
+            None => return Err(ReceiveError::Closed),
         };
-        self.held = native::unpacked_size(&bytes);
-        let unpacks = self.held.saturating_sub(bytes.len());
-        if self.meter.as_ref().is_some_and(|meter| !meter.count(unpacks)) {
-            return Err(ReceiveError::OverBudget);
-        }
-        match native::decode(&bytes).map_err(ReceiveError::NotAFrame)? {
+        self.decoding = None;
+        match decoded.ok_or(ReceiveError::Closed)?.map_err(ReceiveError::NotAFrame)? {
             Body::Bye(frames::Bye { reason, retry_after_ms }) => Err(ReceiveError::Bye {
                 reason: reason.chars().take(256).collect(),
                 retry_after: std::time::Duration::from_millis(retry_after_ms),
             }),
             body => Ok(IncomingFrame::Frame(Box::new(body))),
+        }
+    }
+}
+
+impl FrameReceiver {
+    /// The bytes of the next frame; `None`: a sign of life. Cancel safe.
+    async fn read(&mut self) -> Result<Option<Bytes>, ReceiveError> {
+        match &mut self.reader {
+            Reader::WebSocket(stream) => next_of_websocket(stream).await,
+            Reader::Quic(reader) => reader.next(self.meter.as_deref()).await.map(Some),
         }
     }
 }

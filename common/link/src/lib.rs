@@ -15,6 +15,7 @@ mod connection;
 mod dial;
 mod error;
 mod frames;
+mod large;
 pub mod memory;
 mod outlet;
 pub mod quic;

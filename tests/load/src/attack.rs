@@ -109,6 +109,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
             did["ended"],
             peak as f64 / 1024.0
         );
+        results.add(&format!("{name}_opened"), &format!("{name}: connections made"), did["opened"].clone());
         results.add(&format!("{name}_p99_ms"), &format!("{name}: an update, p99 (ms)"), rounded(p99));
         results.add(&format!("{name}_peak_kb"), &format!("{name}: most memory of the attacked (KiB)"), peak);
         if dead > 0 {

@@ -46,3 +46,25 @@ fn a_small_fleet_over_quic_is_in_sync_again_as_well() {
     assert!(result["resync_s"].as_f64().unwrap() > 0.0, "{result}");
     assert!(result["busy_s"].as_f64().unwrap() > 0.0, "{result}");
 }
+
+#[test]
+fn programs_under_attack_live_on_128_mib() {
+    let result = run(&["attack", "--seconds", "2", "--connections", "300"]);
+    assert_eq!(result["killed"], 0, "{result}");
+    let attacks = [
+        "half_open",
+        "slow_upgrade",
+        "lengths",
+        "deep",
+        "unpack",
+        "registration",
+        "mqtt",
+        "mappers",
+        "hostile_cloud",
+    ];
+    for attack in attacks {
+        assert!(result[format!("{attack}_opened")].as_u64().unwrap() > 0, "{attack}: {result}");
+        let peak = result[format!("{attack}_peak_kb")].as_u64().unwrap();
+        assert!((1024..=128 * 1024).contains(&peak), "{attack}: {result}");
+    }
+}

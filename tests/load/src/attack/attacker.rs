@@ -65,6 +65,8 @@ pub struct Counts {
 
 /// Between two connections of one attacking task.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Thousands of tasks that all come again at once measure the kernel.
+const HALF_OPEN_AGAIN: Duration = Duration::from_secs(1);
 
 pub fn node_name(number: usize) -> String {
     format!("evil-{number}")
@@ -76,6 +78,7 @@ pub async fn run(flags: Flags) -> Result<()> {
     if flags.kind == Kind::HostileCloud {
         tokio::spawn(hostile_cloud::serve(flags.clone(), counts.clone()));
     } else {
+        let again = if flags.kind == Kind::HalfOpen { HALF_OPEN_AGAIN } else { AGAIN };
         for number in 0..flags.connections {
             let (flags, counts) = (flags.clone(), counts.clone());
             tokio::spawn(async move {
@@ -84,7 +87,7 @@ pub async fn run(flags: Flags) -> Result<()> {
                     // An error is what an attacker expects.
                     let _ = attack(&flags, number).await;
                     counts.ended.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(again).await;
                 }
             });
         }
