@@ -183,7 +183,7 @@ impl CloudHub {
                 let accepted = tokio::select! {
                     biased;
                     _ = stop.cancelled() => return,
-                    accepted = hub.handshakes.talk(welcome) => accepted,
+                    accepted = hub.handshakes.take_turn(welcome) => accepted,
                 };
                 if let Some(entrant) = entrant(accepted, &node, peer) {
                     tracker.spawn(async move { hub.serve(entrant, &stop).await });

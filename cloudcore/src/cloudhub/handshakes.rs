@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Peers that have connected and said nothing; each costs a socket.
@@ -18,6 +19,11 @@ const SILENT: usize = 8192;
 const TALKING: usize = 1024;
 /// Of these, as many as make a peer over UDP prove its address first.
 const CROWD: usize = 128;
+/// Handshakes over UDP that have a turn at once. A QUIC connection stays on the threads it was accepted on, so these
+/// run among the sessions and must be few.
+const TURNS: usize = 32;
+/// Time after which a turn is over, whatever became of the handshake: a slow peer does not hold up the line.
+const TURN: Duration = Duration::from_millis(250);
 /// Time a peer has for its first byte.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
 /// How much nicer than the sessions the handshake threads are.
@@ -71,6 +77,7 @@ impl Drop for Place {
 pub struct Handshakes {
     silent: Places,
     talking: Places,
+    turns: Arc<Semaphore>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -86,7 +93,12 @@ impl Handshakes {
             })
             .enable_time()
             .build()?;
-        Ok(Handshakes { silent: Places::new(SILENT), talking: Places::new(TALKING), runtime: Some(runtime) })
+        Ok(Handshakes {
+            silent: Places::new(SILENT),
+            talking: Places::new(TALKING),
+            turns: Arc::new(Semaphore::new(TURNS)),
+            runtime: Some(runtime),
+        })
     }
 
     /// Waits for the peer's first byte, then runs `handshake` on the handshake threads. `None` if the peer stays
@@ -114,8 +126,29 @@ impl Handshakes {
         self.talking.count() >= CROWD
     }
 
+    /// Runs a handshake over UDP among the sessions, when it is its turn. `None` if it gives way to newer ones.
+    pub async fn take_turn<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
+        let place = self.talking.take();
+        let work = async {
+            // Never closed.
+            let turn = self.turns.clone().acquire_owned().await.ok();
+            tokio::pin!(handshake);
+            tokio::select! {
+                biased;
+                done = &mut handshake => return done,
+                _ = tokio::time::sleep(TURN) => drop(turn),
+            }
+            handshake.await
+        };
+        tokio::select! {
+            biased;
+            _ = place.lost.cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Runs a handshake whose peer has spoken.
-    pub async fn talk<T, F>(&self, handshake: F) -> Option<T>
+    async fn talk<T, F>(&self, handshake: F) -> Option<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -167,6 +200,19 @@ mod tests {
         assert!(handshakes.is_crowded());
         drop((talking, last));
         assert!(!handshakes.is_crowded());
+    }
+
+    #[tokio::test]
+    async fn slow_peers_over_udp_do_not_hold_up_the_line() {
+        let handshakes = Arc::new(Handshakes::build().unwrap());
+        for _ in 0..TURNS {
+            let handshakes = handshakes.clone();
+            tokio::spawn(async move { handshakes.take_turn(std::future::pending::<()>()).await });
+        }
+        tokio::task::yield_now().await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(handshakes.take_turn(async { 7 }).await, Some(7));
+        assert!(began.elapsed() >= TURN);
     }
 
     #[tokio::test]
