@@ -285,6 +285,46 @@ async fn probes_decide_about_readiness_and_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_status_is_told_once_and_again_when_others_changed_it() {
+    let mut room = Room::new();
+    room.start().await;
+    let told = |version: &str, status: Value| {
+        let mut pod = pod(json!({"readinessGates": [{"conditionType": "example.com/gate"}]}));
+        pod["metadata"]["resourceVersion"] = json!(version);
+        pod["status"] = status;
+        pod
+    };
+    let condition = async |room: &Room, kind: &str| {
+        let status = room.status().await;
+        let conditions = status["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .into_iter()
+            .find(|condition| condition["type"] == kind)
+            .map(|found| found["status"].clone())
+    };
+    room.put("default/pod/p", told("1", json!({"phase": "Pending"}))).await;
+    until("ready containers", async || condition(&room, "ContainersReady").await == Some(json!("True")))
+        .await;
+    assert_eq!(condition(&room, "Ready").await, Some(json!("False")));
+    let gate = |ready: &str| {
+        json!({"phase": "Running", "conditions": [{"type": "example.com/gate", "status": "True"},
+            {"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": "True"}]})
+    };
+    room.put("default/pod/p", told("2", gate("False"))).await;
+    until("an open gate", async || condition(&room, "Ready").await == Some(json!("True"))).await;
+    assert_eq!(condition(&room, "example.com/gate").await, None, "the gate is not the node's to write");
+    let said =
+        async |room: &Room| room.sent("/podpatch/").await.last().map(|message| message.header.msg_id.clone());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = said(&room).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(said(&room).await, before, "nothing changed, nothing is said");
+    room.put("default/pod/p", told("3", gate("False"))).await;
+    until("the status said again", async || said(&room).await != before).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_removed_by_force_and_an_unknown_pod_are_killed() {
     let mut room = Room::new();
     room.start().await;

@@ -6,13 +6,17 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::frames::KindDigest;
 
-/// Hash of what a node should react to: the object without its status, its version and its bookkeeping. Equal marks
-/// need no sending. Never 0, which stands for "not known".
+/// Hash of what a node should react to: the object without its version, its bookkeeping and what the node itself says in
+/// its status. Equal marks need no sending. Never 0, which stands for "not known".
 pub fn mark(object: &Json) -> u64 {
     let hash = match object.parse::<Value>() {
         Ok(mut value) => {
+            let foreign = foreign_conditions(&value);
             if let Some(top) = value.as_object_mut() {
                 top.remove("status");
+                if !foreign.is_empty() {
+                    top.insert("status".to_owned(), foreign.into());
+                }
                 if let Some(metadata) = top.get_mut("metadata").and_then(Value::as_object_mut) {
                     for field in ["resourceVersion", "managedFields", "generation"] {
                         metadata.remove(field);
@@ -25,6 +29,34 @@ pub fn mark(object: &Json) -> u64 {
         Err(_) => xxh3_64(object.text().as_bytes()),
     };
     hash.max(1)
+}
+
+/// Conditions of a pod that its node sets, and nobody else should.
+pub const NODES_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// What others say in a pod's status: conditions of their own (readiness gates), and that a pod whose containers are
+/// ready is not, which Kubernetes says of the pods of a node it has not heard of (controllerutil `MarkPodsNotReady`).
+fn foreign_conditions(object: &Value) -> Vec<String> {
+    if object.pointer("/spec/containers").is_none() {
+        return Vec::new();
+    }
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+    let told: Vec<(String, String, String)> = conditions
+        .into_iter()
+        .flatten()
+        .map(|condition| (text(condition, "type"), text(condition, "status"), text(condition, "reason")))
+        .collect();
+    let containers_ready = told.iter().any(|(kind, status, _)| kind == "ContainersReady" && status == "True");
+    let is_foreign = |(kind, status, reason): &&(String, String, String)| {
+        let disowned = kind == "Ready" && status == "False" && reason.is_empty() && containers_ready;
+        disowned || !NODES_CONDITIONS.contains(&kind.as_str())
+    };
+    let mut foreign: Vec<String> =
+        told.iter().filter(is_foreign).map(|(kind, status, _)| format!("{kind}={status}")).collect();
+    foreign.sort();
+    foreign
 }
 
 /// Digest of all objects of one kind that an end holds. Adding is commutative: order does not matter.
@@ -69,6 +101,31 @@ mod tests {
         assert_eq!(plain, mark(&later));
         let labelled = json(r#"{"metadata":{"name":"a","labels":{"x":"y"}},"spec":{}}"#);
         assert_ne!(plain, mark(&labelled));
+    }
+
+    #[test]
+    fn only_what_others_say_of_a_pod_changes_its_mark() {
+        let pod = |conditions: &[(&str, &str, &str)]| {
+            let conditions: Vec<Value> = conditions
+                .iter()
+                .map(|(kind, status, reason)| {
+                    serde_json::json!({"type": kind, "status": status, "reason": reason})
+                })
+                .collect();
+            let pod = serde_json::json!({"metadata": {"name": "a"}, "spec": {"containers": []},
+                "status": {"phase": "Running", "conditions": conditions}});
+            mark(&json(&pod.to_string()))
+        };
+        let plain = pod(&[]);
+        let ready = [("Ready", "True", ""), ("ContainersReady", "True", "")];
+        assert_eq!(pod(&ready), plain);
+        let unready = [("Ready", "False", "ContainersNotReady"), ("ContainersReady", "False", "")];
+        assert_eq!(pod(&unready), plain);
+        let gated = [("Ready", "False", "ReadinessGatesNotReady"), ("ContainersReady", "True", "")];
+        assert_eq!(pod(&gated), plain);
+        let disowned = [("Ready", "False", ""), ("ContainersReady", "True", "")];
+        assert_ne!(pod(&disowned), plain);
+        assert_ne!(pod(&[("example.com/gate", "True", "")]), pod(&[("example.com/gate", "False", "")]));
     }
 
     #[test]

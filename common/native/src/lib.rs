@@ -15,7 +15,7 @@ pub use delta::{DeltaError, apply, difference, text_hash};
 pub use dictionary::TEXT as DICTIONARY;
 #[cfg(feature = "train")]
 pub use dictionary::train;
-pub use digest::{Digest, mark};
+pub use digest::{Digest, NODES_CONDITIONS, mark};
 pub use envelopes::{BadEnvelope, Envelopes};
 
 /// The generated frames.

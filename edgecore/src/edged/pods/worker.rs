@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,8 @@ pub struct Worker {
     /// The status computed last: base of the next one, and what was submitted.
     pub(super) status: Option<PodStatus>,
     pub(super) submitted: bool,
+    /// Version of the pod object whose status was looked at last.
+    noticed: Option<String>,
     /// The least attempt number of the next sandbox, when lower names are taken by leftovers.
     pub(super) sandbox_floor: u32,
     /// Until when the containers of an ending pod may take; it only gets nearer.
@@ -76,6 +78,7 @@ impl Worker {
             retries: BTreeMap::new(),
             status: None,
             submitted: false,
+            noticed: None,
             sandbox_floor: 0,
             deadline: None,
             grace: ORPHAN_GRACE,
@@ -143,7 +146,13 @@ impl Worker {
 
     /// The last status: computed here, or stored before this start.
     pub(super) fn previous(&self, pod: &Pod) -> PodStatus {
-        self.status.clone().or_else(|| pod.status.clone()).unwrap_or_default()
+        let Some(mut status) = self.status.clone() else { return pod.status.clone().unwrap_or_default() };
+        let told = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let foreign = told.into_iter().flatten().filter(|condition| !is_ours(condition)).cloned();
+        let conditions = status.conditions.get_or_insert_default();
+        conditions.retain(is_ours);
+        conditions.extend(foreign);
+        status
     }
 
     fn has_ended(&self, pod: &Pod) -> bool {
@@ -154,8 +163,13 @@ impl Worker {
     }
 
     /// The cloud may have changed what this node said (a node that was silent has its pods marked not ready): then it
-    /// is said again.
+    /// is said again, once for every object that came.
     fn notice_foreign_changes(&mut self, pod: &Pod) {
+        let version = pod.metadata.resource_version.clone().unwrap_or_default();
+        if self.noticed.as_ref() == Some(&version) {
+            return;
+        }
+        self.noticed = Some(version);
         let (Some(ours), Some(theirs)) = (&self.status, &pod.status) else { return };
         let ready = |status: &PodStatus| {
             let found = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
@@ -175,6 +189,11 @@ impl Worker {
         let left = at.duration_since(self.now());
         Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(10))
     }
+}
+
+/// True if the node sets this condition.
+fn is_ours(condition: &PodCondition) -> bool {
+    native::NODES_CONDITIONS.contains(&condition.type_.as_str())
 }
 
 pub(super) fn is_ending(pod: &Pod) -> bool {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec};
+use native::NODES_CONDITIONS;
 
 use super::phase::Phase;
 use super::whole_seconds;
@@ -17,9 +18,6 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
-const OWNED: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-
 type Claim = (bool, Option<&'static str>, Option<String>);
 
 const TRUE: Claim = (true, None, None);
@@ -29,8 +27,9 @@ pub fn compute(facts: &Facts<'_>) -> Vec<PodCondition> {
     let ready = ready(facts, &containers);
     let claims = [(facts.sandbox_ready, None, None), initialized(facts), ready, containers, TRUE];
     let mut conditions: Vec<PodCondition> =
-        OWNED.iter().zip(claims).map(|(kind, claim)| condition(facts, kind, claim)).collect();
-    conditions.extend(facts.previous.iter().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned());
+        NODES_CONDITIONS.iter().zip(claims).map(|(kind, claim)| condition(facts, kind, claim)).collect();
+    conditions
+        .extend(facts.previous.iter().filter(|c| !NODES_CONDITIONS.contains(&c.type_.as_str())).cloned());
     conditions
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
 
 /// The patch: the whole status, with lists that are merged by key replaced instead. Fields without a value are set to
-/// null so that an older one does not stay.
+/// null so that an older one does not stay. Conditions of others are theirs to write.
 pub fn text(uid: &str, status: &PodStatus) -> String {
     let mut body = serde_json::to_value(status).unwrap_or_default();
     if let Value::Object(fields) = &mut body {
@@ -12,6 +12,11 @@ pub fn text(uid: &str, status: &PodStatus) -> String {
             if let Some(Value::Array(items)) = fields.get_mut(list) {
                 items.insert(0, json!({"$patch": "replace"}));
             }
+        }
+        if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
+            conditions.retain(|condition| {
+                condition["type"].as_str().is_some_and(|kind| native::NODES_CONDITIONS.contains(&kind))
+            });
         }
         for field in ["reason", "message", "podIP", "podIPs"] {
             fields.entry(field).or_insert(Value::Null);
