@@ -88,6 +88,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
         _ = stop.cancelled() => {}
         _ = filled => {
             tasks.spawn(register.run(stop.clone()));
+            tasks.spawn(hub.spare().give_back(stop.clone()));
             tasks.spawn(hub.run(stop.clone()));
             drop(starting);
         }

@@ -56,7 +56,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     }
     // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
     let _open = outlets.clone();
-    let deps = edgehub::Deps { intake: Intake::new(objects, outlets), outbox, calls, link };
+    let intake = Intake::new(objects, outlets);
+    tokio::spawn(intake.spare().give_back(stop.clone()));
+    let deps = edgehub::Deps { intake, outbox, calls, link };
     let hub = EdgeHub::build(settings.hub, deps);
     let hub_stop = stop.clone();
     rooms.spawn(async move { ("edgehub", hub.run(hub_stop).await.context("edgehub")) });

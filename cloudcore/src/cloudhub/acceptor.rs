@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::errors::describe;
+use daemon::memory::Spare;
 use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
 use message::NodeName;
 use pki::EdgeSubject;
@@ -70,6 +71,7 @@ pub struct CloudHub {
     handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
     conduct: Conduct,
+    spare: Spare,
 }
 
 /// A session about to start.
@@ -101,6 +103,7 @@ impl CloudHub {
             handshakes: Arc::new(Handshakes::build().map_err(HubError::Handshakes)?),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
             conduct: Conduct::default(),
+            spare: Spare::default(),
             settings,
         })
     }
@@ -108,6 +111,11 @@ impl CloudHub {
     /// Where the handshakes of other ports run as well.
     pub fn handshakes(&self) -> Arc<Handshakes> {
         self.handshakes.clone()
+    }
+
+    /// Sessions that start and end use memory.
+    pub fn spare(&self) -> Spare {
+        self.spare.clone()
     }
 
     pub fn registry(&self) -> Registry {
@@ -246,8 +254,10 @@ impl CloudHub {
             conduct: self.conduct.clone(),
         };
         self.conduct.note(&node, Deed::Connected, Instant::now());
+        self.spare.note();
         let end = session.run(accepted.link).await;
         self.registry.leave(&handle);
+        self.spare.note();
         if let Some(deed) = end.deed() {
             self.conduct.note(&node, deed, Instant::now());
         }

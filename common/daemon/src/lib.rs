@@ -1,4 +1,4 @@
-//! Life of a process: logs, signals, exit codes, the wall clock, configuration files, private folders.
+//! Life of a process: logs, signals, exit codes, memory, the wall clock, configuration files, private folders.
 
 pub mod clock;
 pub mod config;
@@ -6,4 +6,5 @@ pub mod errors;
 pub mod exit;
 pub mod health;
 pub mod logs;
+pub mod memory;
 pub mod stop;

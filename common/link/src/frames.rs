@@ -129,6 +129,11 @@ impl FrameReceiver {
         self.held
     }
 
+    /// True if the transport ends a connection whose peer is silent, and keeps itself alive: QUIC. Frames may be rare.
+    pub fn notices_silence(&self) -> bool {
+        matches!(self.reader, Reader::Quic(_))
+    }
+
     /// The next frame. Cancel safe. The frame before it counts as worked off.
     pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
         if self.decoding.is_none() {

@@ -27,6 +27,12 @@ const CODE_BUSY: VarInt = VarInt::from_u32(503);
 /// Bytes a peer may send ahead of the reader.
 const WINDOW: u32 = 512 * 1024;
 
+/// Edges of any heartbeat live with it.
+const LEAST_IDLE: Duration = Duration::from_secs(15);
+
+/// Bytes the kernel keeps of packets that wait for the server.
+const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("TLS configuration for QUIC")]
@@ -57,7 +63,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `config` must require client certificates. A connection that is silent for `idle` ends.
+    /// `config` must require client certificates. A connection that is silent for `idle` ends; edges send something every
+    /// five seconds, so less than 15 s is not taken.
     /// `secret` is the same for every replica and over restarts: an edge whose connection died with its server is told so
     /// by whoever gets its next packet.
     pub fn bind(
@@ -71,7 +78,7 @@ impl Listener {
         config.alpn_protocols = vec![native::NAME.into()];
         let crypto = QuicServerConfig::try_from(Arc::new(config))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(transport(idle, None)).migration(true);
+        server.transport_config(transport(idle.max(LEAST_IDLE), None)).migration(true);
         let endpoint =
             endpoint(address, server, secret).map_err(|source| BindError::Bind { address, source })?;
         Ok(Listener { endpoint, budget })
@@ -139,7 +146,18 @@ fn endpoint(
     let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derived.as_ref());
     let config = quinn::EndpointConfig::new(Arc::new(reset));
     let socket = std::net::UdpSocket::bind(address)?;
+    enlarge(&socket);
     quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
+}
+
+/// Room for what arrives at once when all edges dial: a lost first packet costs its sender a second, and twice as much
+/// each time after. A process without the right to force it gets no more than net.core.rmem_max.
+fn enlarge(socket: &std::net::UdpSocket) {
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+    if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
+        // Smaller is slower, not wrong.
+        let _ = set_socket_recv_buffer_size(socket, RECEIVE_BUFFER);
+    }
 }
 
 fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {

@@ -1,5 +1,6 @@
 //! The intake: takes changes from EdgeHub, commits them, hands them on, and only then lets them be acknowledged.
 
+use daemon::memory::Spare;
 use message::ObjectKind;
 use store::StoreError;
 use tokio::sync::mpsc;
@@ -25,17 +26,19 @@ pub const CHANGE_QUEUE: usize = 256;
 pub struct Intake {
     objects: Objects,
     outlets: Outlets,
+    spare: Spare,
 }
 
 impl Intake {
     pub fn new(objects: Objects, outlets: Outlets) -> Intake {
-        Intake { objects, outlets }
+        Intake { objects, outlets, spare: Spare::default() }
     }
 
     /// Commits `arrivals` in one transaction and hands on those that changed something. After it returns, all of them
     /// may be acknowledged but those whose places it gives back: their difference fits no stored text.
     pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Vec<usize>, StoreError> {
         let committed = self.objects.commit(arrivals).await?;
+        self.spare.note();
         for change in committed.changed {
             let outlet = match change.key.kind {
                 ObjectKind::Pod | ObjectKind::ConfigMap | ObjectKind::Secret => &self.outlets.edged,
@@ -48,6 +51,11 @@ impl Intake {
             }
         }
         Ok(committed.base_missing)
+    }
+
+    /// Commits use memory.
+    pub fn spare(&self) -> Spare {
+        self.spare.clone()
     }
 
     /// The objects it commits to.

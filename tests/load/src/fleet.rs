@@ -82,11 +82,18 @@ pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
     results.add("update_s", "one update each: all committed (s)", rounded(began.elapsed().as_secs_f64()));
 
     println!("CloudCore is killed, every config map changes, CloudCore starts");
+    let back = bystander.back();
     ground.kill_cloud()?;
     objects::patch_all(&ground.cluster, &names, "third").await?;
     let began = harness::wait::now();
     ground.start_cloud().await?;
     results.add("serving_s", "CloudCore started -> serves edges (s)", rounded(began.elapsed().as_secs_f64()));
+    back.await??;
+    results.add(
+        "bystander_back_s",
+        "CloudCore started -> the bystander is connected (s)",
+        rounded(began.elapsed().as_secs_f64()),
+    );
     let samples = bystander.watch();
     wait_text(&mut workers, "third", edges, began).await?;
     results.add(

@@ -73,6 +73,7 @@ pub(super) async fn run(
 impl Pump<'_> {
     async fn pump(&mut self, outlet: &mut Outlet<FrameSender>, mut receiver: FrameReceiver) -> End {
         let ended = self.session.handle.ended.clone();
+        let must_speak = !receiver.notices_silence();
         loop {
             self.start_rows();
             if outlet.is_idle()
@@ -104,7 +105,7 @@ impl Pump<'_> {
                     self.silent_at = Instant::now() + self.patience();
                 }
                 _ = sleep_until(paused) => self.paused = None,
-                _ = tokio::time::sleep_until(self.silent_at), if self.waits.is_none() => return End::Silent(self.patience()),
+                _ = tokio::time::sleep_until(self.silent_at), if must_speak && self.waits.is_none() => return End::Silent(self.patience()),
             }
         }
     }

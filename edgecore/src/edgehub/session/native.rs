@@ -92,6 +92,7 @@ impl Pump<'_> {
         let mut heartbeat = tokio::time::interval(self.session.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = self.session.heartbeat * SILENT_HEARTBEATS;
+        let must_speak = !receiver.notices_silence();
         let mut heard = Instant::now();
         let (stop, outbox) = (self.session.stop.clone(), self.session.outbox.clone());
         let (commits, hold) = (self.commits.clone(), self.hold.clone());
@@ -120,8 +121,8 @@ impl Pump<'_> {
                         self.take_in(*body, receiver.held()).await?;
                     }
                 }
-                _ = heartbeat.tick() => self.ping = true,
-                _ = tokio::time::sleep_until(heard + patience) => return Err(End::Silent(patience)),
+                _ = heartbeat.tick(), if must_speak => self.ping = true,
+                _ = tokio::time::sleep_until(heard + patience), if must_speak => return Err(End::Silent(patience)),
                 Some(call) = self.session.calls.recv(), if quiet => self.start_call(call),
                 _ = outbox.added() => self.rows = true,
             }

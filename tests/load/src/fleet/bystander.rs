@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cloudcore::kubernetes::Cluster;
 use edgecore::metamanager::{Change, LinkState, ObjectChange};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::ground::Ground;
 use crate::hollow::{self, Hollow};
@@ -14,6 +15,8 @@ use crate::{Common, objects, workers};
 
 /// Between two updates.
 const PACE: Duration = Duration::from_millis(50);
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
 const NAME: &str = "bystander";
 
 pub struct Bystander {
@@ -37,6 +40,20 @@ impl Bystander {
         let (newest, committed) = watch::channel((0, None));
         tokio::spawn(note(inbox, newest));
         Ok(Bystander { cluster: ground.cluster.clone(), edge, committed })
+    }
+
+    /// To be called while CloudCore lives: ends when the edge has lost it and is connected to the next. Over UDP a death
+    /// is noticed at the next packet.
+    pub fn back(&self) -> JoinHandle<Result<()>> {
+        let mut link = self.edge.link.clone();
+        let turned = async move {
+            link.wait_for(|state| *state == LinkState::Disconnected).await?;
+            link.wait_for(|state| *state == LinkState::Connected).await?;
+            anyhow::Ok(())
+        };
+        tokio::spawn(async {
+            tokio::time::timeout(PATIENCE, turned).await.context("the bystander stays away")?
+        })
     }
 
     /// Updates its config map until told to finish. Those planned while the edge itself is not connected do not count.

@@ -1,0 +1,88 @@
+//! Memory that was freed goes back to the kernel when the work that needed it is over: glibc keeps what lies between
+//! blocks in use, which after a thousand handshakes is as much again as what they left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// The work is over when there was none for this long.
+const QUIET: Duration = Duration::from_secs(5);
+/// The least time between two returns, and the longest wait for work without an end.
+const REST: Duration = Duration::from_secs(60);
+
+/// Notes work that used much memory. Clones belong together.
+#[derive(Clone, Default)]
+pub struct Spare(Arc<Notify>);
+
+impl Spare {
+    /// Work was done.
+    pub fn note(&self) {
+        self.0.notify_one();
+    }
+
+    /// Gives memory back after every spell of work, until stopped.
+    pub async fn give_back(self, stop: CancellationToken) {
+        let worked = async {
+            loop {
+                self.0.notified().await;
+                let over = async { while tokio::time::timeout(QUIET, self.0.notified()).await.is_ok() {} };
+                let _ = tokio::time::timeout(REST, over).await;
+                // It takes the allocator's locks, a few milliseconds on a large heap.
+                let _ = tokio::task::spawn_blocking(trim).await;
+                tokio::time::sleep(REST).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => {}
+            _ = worked => {}
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: malloc_trim takes a number and may be called at any time from any thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators give back by themselves.
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_kb() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[tokio::test(start_paused = true)]
+    async fn what_lies_between_blocks_in_use_is_given_back_when_the_work_is_over() {
+        const BLOCKS: usize = 16 * 1024;
+        let (spare, stop) = (Spare::default(), CancellationToken::new());
+        let task = tokio::spawn(spare.clone().give_back(stop.clone()));
+        let mut blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| vec![1; 4096]).collect();
+        let full = resident_kb();
+        for (number, block) in blocks.iter_mut().enumerate() {
+            if number % 16 != 0 {
+                *block = Vec::new();
+            }
+        }
+        spare.note();
+        tokio::time::sleep(QUIET * 2).await;
+        let after = resident_kb();
+        assert!(after + 30_000 < full, "{full} KiB before, {after} KiB after");
+        stop.cancel();
+        task.await.unwrap();
+    }
+}
