@@ -4,9 +4,11 @@
 pub mod attacker;
 mod bombs;
 pub mod cgroup;
+pub mod cores;
 mod hostile_cloud;
 mod mqtt;
 mod probe;
+mod quic;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -62,7 +64,8 @@ struct Victims {
     misled_group: Cgroup,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+/// `core` is where attackers run.
+pub async fn run(flags: &Flags, core: Option<usize>) -> Result<()> {
     let common = &flags.common;
     let ground = Ground::start_in(Cgroup::make("cloudcore", LIMIT)?, common, NODES + 2).await?;
     let names = vec![probe::NAME.to_owned()];
@@ -89,7 +92,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let (mut worst, mut killed) = (0.0_f64, 0);
     for aim in aims(flags, &victims, &hostile) {
         victims.reset_peaks();
-        let mut attacker = Attacker::start(&aim, &folder).await?;
+        let mut attacker = Attacker::start(&aim, &folder, core).await?;
         if aim.kind == Kind::HostileCloud {
             let group = Some(&victims.misled_group);
             victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
@@ -129,7 +132,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
 fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
     let aim =
         |kind, target: String, connections: usize| Aim { kind, target, connections: connections.max(1) };
-    let (server, all) = (victims.ground.server(), flags.connections);
+    let (server, quic, all) = (victims.ground.server(), victims.ground.quic_server(), flags.connections);
     let registration = format!("127.0.0.1:{}", victims.ground.cert_port);
     let mqtt = format!("127.0.0.1:{}", victims.edge.mqtt_port);
     let mappers = victims.edge.dmi_socket.to_string_lossy().into_owned();
@@ -140,6 +143,7 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
         aim(Kind::Deep, server.clone(), all / 100),
         aim(Kind::Unpack, server, all / 100),
         aim(Kind::Registration, registration, all / 10),
+        aim(Kind::Quic, quic, all / 25),
         aim(Kind::Mqtt, mqtt, all / 10),
         aim(Kind::Mappers, mappers, all / 10),
         aim(Kind::HostileCloud, hostile.to_owned(), 1),
@@ -203,12 +207,15 @@ struct Attacker {
 }
 
 impl Attacker {
-    async fn start(aim: &Aim, folder: &Path) -> Result<Attacker> {
+    async fn start(aim: &Aim, folder: &Path, core: Option<usize>) -> Result<Attacker> {
         let program: PathBuf = std::env::current_exe()?;
         let kind = aim.kind.to_possible_value().context("a name")?;
         let mut command = Command::new(program);
         command.args(["attacker", kind.get_name(), "--target", &aim.target, "--folder"]).arg(folder);
         command.args(["--nodes", &NODES.to_string(), "--connections", &aim.connections.to_string()]);
+        if let Some(core) = core {
+            command.args(["--core", &core.to_string()]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().context("starting an attacker")?;
         let output = BufReader::new(process.stdout.take().context("stdout")?).lines();

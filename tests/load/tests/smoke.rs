@@ -58,6 +58,7 @@ fn programs_under_attack_live_on_128_mib() {
         "deep",
         "unpack",
         "registration",
+        "quic",
         "mqtt",
         "mappers",
         "hostile_cloud",

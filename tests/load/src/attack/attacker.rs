@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::bombs::{self, Bomb};
 use super::raw::{self, End};
-use super::{hostile_cloud, mqtt};
+use super::{hostile_cloud, mqtt, quic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -30,6 +30,8 @@ pub enum Kind {
     Unpack,
     /// The registration port: slow and oversized bodies, signing requests of noise.
     Registration,
+    /// The port for QUIC: frames that say too much or do not end, and noise.
+    Quic,
     /// The edge's MQTT broker.
     Mqtt,
     /// The edge's socket for device mappers.
@@ -53,6 +55,9 @@ pub struct Flags {
     /// Connections at once.
     #[arg(long)]
     pub connections: usize,
+    /// The core to run on.
+    #[arg(long)]
+    pub core: Option<usize>,
 }
 
 /// What an attacker did.
@@ -128,6 +133,7 @@ async fn attack(flags: &Flags, number: usize) -> Result<()> {
         Kind::Deep => throw(flags, number, &[Bomb::Deep]).await?,
         Kind::Unpack => throw(flags, number, &[Bomb::Unpack, Bomb::Zstd]).await?,
         Kind::Registration => registration(flags, number).await?,
+        Kind::Quic => quic::attack(&*config(flags, number, true)?, target, number).await?,
         Kind::Mqtt => mqtt::attack(target, number).await?,
         Kind::Mappers => {
             let mut socket = UnixStream::connect(target).await?;
