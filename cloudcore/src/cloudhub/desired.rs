@@ -114,7 +114,8 @@ struct Flight {
 
 #[derive(Debug, Default)]
 pub struct Desired {
-    entries: HashMap<String, Entry>,
+    /// By uid. Boxed: most places of a small table are empty.
+    entries: HashMap<String, Box<Entry>>,
     /// (rank, order of arrival) -> uid
     queue: BTreeMap<(u8, u64), String>,
     flights: BTreeMap<Ticket, Flight>,
@@ -135,8 +136,8 @@ fn rank(kind: &ObjectKind) -> u8 {
     }
 }
 
-fn entry(key: ObjectKey, delivered: bool) -> Entry {
-    Entry {
+fn entry(key: ObjectKey, delivered: bool) -> Box<Entry> {
+    Box::new(Entry {
         key,
         target: None,
         version: ResourceVersion::default(),
@@ -147,7 +148,7 @@ fn entry(key: ObjectKey, delivered: bool) -> Entry {
         flight: None,
         queued: None,
         removed: false,
-    }
+    })
 }
 
 impl Desired {
@@ -166,7 +167,8 @@ impl Desired {
 
     /// Tells that the node is recorded to have acknowledged `version` of `uid`. Nothing older or equal is sent.
     pub fn recorded(&mut self, key: ObjectKey, uid: String, version: ResourceVersion) {
-        let record = Entry { version, ..entry(key, true) };
+        let mut record = entry(key, true);
+        record.version = version;
         self.entries.entry(uid).or_insert(record);
     }
 
@@ -215,7 +217,7 @@ impl Desired {
     /// The next thing to send, if the window has room.
     pub fn next(&mut self, window: Window, now: Instant) -> Option<Outgoing> {
         while self.flights.len() < window.messages && self.bytes < window.bytes {
-            let ((_, place), uid) = self.queue.pop_first()?;
+            let ((_, place), uid) = pop_first(&mut self.queue)?;
             let Some(entry) = self.entries.get_mut(&uid).filter(|entry| entry.queued == Some(place)) else {
                 continue;
             };
@@ -283,6 +285,7 @@ impl Desired {
 
     fn land(&mut self, ticket: Ticket) -> Option<Flight> {
         let flight = self.flights.remove(&ticket)?;
+        give_back(&mut self.flights);
         self.bytes -= flight.bytes;
         if let Some(entry) = self.entries.get_mut(&flight.uid) {
             entry.flight = None;
@@ -371,6 +374,19 @@ impl Desired {
                 self.entries.insert(held.uid.clone(), entry(key, true));
             }
         }
+    }
+}
+
+fn pop_first<K: Ord, V>(map: &mut BTreeMap<K, V>) -> Option<(K, V)> {
+    let first = map.pop_first();
+    give_back(map);
+    first
+}
+
+/// An empty tree keeps a node, which ten thousand quiet sessions need not.
+fn give_back<K, V>(map: &mut BTreeMap<K, V>) {
+    if map.is_empty() {
+        *map = BTreeMap::new();
     }
 }
 

@@ -90,8 +90,9 @@ impl Session {
     pub async fn run(self, link: Link) -> End {
         let set = NodeSet::default();
         match link {
-            Link::KubeEdge(sender, receiver) => kubeedge::run(&self, &set, sender, receiver).await,
-            Link::Native(sender, receiver) => native::run(&self, &set, sender, receiver).await,
+            // Boxed: neither is as large as the larger.
+            Link::KubeEdge(sender, receiver) => Box::pin(kubeedge::run(&self, &set, sender, receiver)).await,
+            Link::Native(sender, receiver) => Box::pin(native::run(&self, &set, sender, receiver)).await,
         }
     }
 

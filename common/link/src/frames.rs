@@ -204,6 +204,8 @@ impl QuicReader {
         loop {
             match native::split(&mut self.buffer) {
                 Ok(Some(frame)) => return Ok(frame),
+                // Quiet connections hold no buffer.
+                Ok(None) if self.buffer.is_empty() => self.buffer = BytesMut::new(),
                 Ok(None) => {}
                 Err(_) => return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES }),
             }
