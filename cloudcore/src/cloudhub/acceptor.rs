@@ -90,8 +90,11 @@ impl CloudHub {
             bind(settings.listen).map_err(|source| HubError::Listen { address: settings.listen, source })?;
         let budget = Budget::new(settings.budget);
         let secret = material.authority.key_sec1();
+        let handshakes = Handshakes::build().map_err(HubError::Handshakes)?;
         let quic = settings.quic.map(|address| {
-            quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone(), secret)
+            handshakes.among_datagrams(|| {
+                quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone(), secret)
+            })
         });
         let (rate, burst) = settings.admission;
         Ok(CloudHub {
@@ -100,7 +103,7 @@ impl CloudHub {
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms,
-            handshakes: Arc::new(Handshakes::build().map_err(HubError::Handshakes)?),
+            handshakes: Arc::new(handshakes),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
             conduct: Conduct::default(),
             spare: Spare::default(),

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Peers that have connected and said nothing; each costs a socket.
 const SILENT: usize = 8192;
@@ -20,7 +22,7 @@ const TALKING: usize = 1024;
 /// Of these, as many as make a peer over UDP prove its address first.
 const CROWD: usize = 128;
 /// Handshakes over UDP that have a turn at once. A QUIC connection stays on the threads it was accepted on, so these
-/// run among the sessions and must be few.
+/// run among the packets of connections that are up and must be few.
 const TURNS: usize = 32;
 /// Time after which a turn is over, whatever became of the handshake: a slow peer does not hold up the line.
 const TURN: Duration = Duration::from_millis(250);
@@ -78,27 +80,40 @@ pub struct Handshakes {
     silent: Places,
     talking: Places,
     turns: Arc<Semaphore>,
-    runtime: Option<tokio::runtime::Runtime>,
+    runtime: Option<Runtime>,
+    /// Everything of QUIC below its frames: what comes over UDP delays nobody who came over TCP.
+    datagrams: Option<Runtime>,
 }
 
 impl Handshakes {
     pub fn build() -> std::io::Result<Handshakes> {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("handshakes")
+        let builder = |name: &str| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads).thread_name(name);
+            builder
+        };
+        let runtime = builder("handshakes")
             .on_thread_start(|| {
                 // Less priority is a courtesy: without it everything works as well.
                 let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
             })
             .enable_time()
             .build()?;
+        let datagrams = builder("datagrams").enable_all().build()?;
         Ok(Handshakes {
             silent: Places::new(SILENT),
             talking: Places::new(TALKING),
             turns: Arc::new(Semaphore::new(TURNS)),
             runtime: Some(runtime),
+            datagrams: Some(datagrams),
         })
+    }
+
+    /// Does something where datagrams are worked on.
+    pub fn among_datagrams<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _there = self.datagrams.as_ref().map(Runtime::enter);
+        work()
     }
 
     /// Waits for the peer's first byte, then runs `handshake` on the handshake threads. `None` if the peer stays
@@ -126,12 +141,16 @@ impl Handshakes {
         self.talking.count() >= CROWD
     }
 
-    /// Runs a handshake over UDP among the sessions, when it is its turn. `None` if it gives way to newer ones.
-    pub async fn take_turn<T>(&self, handshake: impl Future<Output = T>) -> Option<T> {
+    /// Runs a handshake over UDP where datagrams are worked on, when it is its turn. `None` if it gives way to newer ones.
+    pub async fn take_turn<T: Send + 'static>(
+        &self,
+        handshake: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let place = self.talking.take();
-        let work = async {
+        let turns = self.turns.clone();
+        let work = async move {
             // Never closed.
-            let turn = self.turns.clone().acquire_owned().await.ok();
+            let turn = turns.acquire_owned().await.ok();
             tokio::pin!(handshake);
             tokio::select! {
                 biased;
@@ -140,11 +159,15 @@ impl Handshakes {
             }
             handshake.await
         };
-        tokio::select! {
-            biased;
-            _ = place.lost.cancelled() => None,
-            done = work => Some(done),
-        }
+        let lost = place.lost.clone();
+        let task = self.datagrams.as_ref()?.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = lost.cancelled() => None,
+                done = work => Some(done),
+            }
+        });
+        AbortOnDropHandle::new(task).await.ok().flatten()
     }
 
     /// Runs a handshake whose peer has spoken.
@@ -169,7 +192,7 @@ impl Handshakes {
 impl Drop for Handshakes {
     fn drop(&mut self) {
         // A runtime may not be dropped where it would block another.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.runtime.take(), self.datagrams.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

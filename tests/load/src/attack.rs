@@ -4,14 +4,13 @@
 pub mod attacker;
 mod bombs;
 pub mod cgroup;
-pub mod cores;
 mod hostile_cloud;
 mod mqtt;
 mod probe;
 mod quic;
 mod raw;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -64,8 +63,7 @@ struct Victims {
     misled_group: Cgroup,
 }
 
-/// `core` is where attackers run.
-pub async fn run(flags: &Flags, core: Option<usize>) -> Result<()> {
+pub async fn run(flags: &Flags) -> Result<()> {
     let common = &flags.common;
     let ground = Ground::start_in(Cgroup::make("cloudcore", LIMIT)?, common, NODES + 2).await?;
     let names = vec![probe::NAME.to_owned()];
@@ -92,7 +90,7 @@ pub async fn run(flags: &Flags, core: Option<usize>) -> Result<()> {
     let (mut worst, mut killed) = (0.0_f64, 0);
     for aim in aims(flags, &victims, &hostile) {
         victims.reset_peaks();
-        let mut attacker = Attacker::start(&aim, &folder, core).await?;
+        let mut attacker = Attacker::start(&aim, &folder).await?;
         if aim.kind == Kind::HostileCloud {
             let group = Some(&victims.misled_group);
             victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
@@ -207,15 +205,16 @@ struct Attacker {
 }
 
 impl Attacker {
-    async fn start(aim: &Aim, folder: &Path, core: Option<usize>) -> Result<Attacker> {
-        let program: PathBuf = std::env::current_exe()?;
+    async fn start(aim: &Aim, folder: &Path) -> Result<Attacker> {
+        // Attackers have machines of their own: here they run when the attacked do not want the processor, on one core.
+        let last = std::thread::available_parallelism()?.get() - 1;
+        let mut command = Command::new("chrt");
+        command
+            .args(["--idle", "0", "taskset", "--cpu-list", &last.to_string()])
+            .arg(std::env::current_exe()?);
         let kind = aim.kind.to_possible_value().context("a name")?;
-        let mut command = Command::new(program);
         command.args(["attacker", kind.get_name(), "--target", &aim.target, "--folder"]).arg(folder);
         command.args(["--nodes", &NODES.to_string(), "--connections", &aim.connections.to_string()]);
-        if let Some(core) = core {
-            command.args(["--core", &core.to_string()]);
-        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().context("starting an attacker")?;
         let output = BufReader::new(process.stdout.take().context("stdout")?).lines();

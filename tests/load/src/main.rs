@@ -78,7 +78,7 @@ enum Name {
     Hollow(workers::Flags),
 }
 
-/// How much nicer hollow edges and attackers are.
+/// How much nicer hollow edges are.
 const NICE: i32 = 10;
 
 fn main() -> Result<()> {
@@ -88,14 +88,8 @@ fn main() -> Result<()> {
     if let Name::Confined(flags) = &flags.name {
         return attack::cgroup::enter(flags);
     }
-    let mut attackers_core = None;
-    match &flags.name {
-        Name::Attack(_) => attackers_core = attack::cores::leave_one(),
-        Name::Attacker(attack::attacker::Flags { core: Some(core), .. }) => attack::cores::move_to(*core)?,
-        _ => {}
-    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if matches!(flags.name, Name::Hollow(_) | Name::Attacker(_)) {
+    if matches!(flags.name, Name::Hollow(_)) {
         // Less priority than what is measured; a courtesy, so a refusal is no error.
         runtime.on_thread_start(|| {
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
@@ -108,7 +102,7 @@ fn main() -> Result<()> {
             Name::Burst(common) => burst::run(&common).await,
             Name::Reconnect(common) => reconnect::run(&common).await,
             Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
-            Name::Attack(flags) => attack::run(&flags, attackers_core).await,
+            Name::Attack(flags) => attack::run(&flags).await,
             Name::Attacker(flags) => attack::attacker::run(flags).await,
             Name::Confined(flags) => attack::cgroup::enter(&flags),
             Name::Cuts(flags) => cuts::run(&flags).await,

@@ -1,5 +1,4 @@
-//! One kind of attack, in a process of its own and with less priority than what is attacked: nice machines are not what
-//! is measured. Runs until its standard input closes, then prints what it did.
+//! One kind of attack, in a process of its own. Runs until its standard input closes, then prints what it did.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,9 +54,6 @@ pub struct Flags {
     /// Connections at once.
     #[arg(long)]
     pub connections: usize,
-    /// The core to run on.
-    #[arg(long)]
-    pub core: Option<usize>,
 }
 
 /// What an attacker did.

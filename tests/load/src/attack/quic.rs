@@ -12,12 +12,14 @@ use tokio::net::UdpSocket;
 const VOLLEY: Duration = Duration::from_millis(10);
 const DATAGRAMS: usize = 20;
 const VOLLEYS: usize = 100;
+/// One task in so many makes noise, 2,000 datagrams a second.
+const NOISY: usize = 20;
 /// Longest wait for a connection to be ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection of the `number`th attacking task.
 pub async fn attack(config: &rustls::ClientConfig, target: &str, number: usize) -> Result<()> {
-    if number.is_multiple_of(4) {
+    if number.is_multiple_of(NOISY) {
         return noise(target).await;
     }
     let mut config = config.clone();
@@ -27,7 +29,7 @@ pub async fn attack(config: &rustls::ClientConfig, target: &str, number: usize) 
     let connection = endpoint.connect_with(config, target.parse()?, "127.0.0.1")?.await?;
     let (mut send, _receive) = connection.open_bi().await?;
     // Nobody greets: what follows is read as a greeting.
-    match number % 4 {
+    match number % 3 {
         1 => send.write_all(&[0xff; 8192]).await?,
         2 => {
             send.write_all(&(native::MAX_FRAME_BYTES as u32).to_be_bytes()).await?;
