@@ -74,7 +74,7 @@ impl Acceptor {
         let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.ok_or(AcceptError::NoCertificate)?.clone().into_owned();
         let meter = Meter::new(self.budget.clone());
-        let stream: Stream = Box::new(Metered { stream: tls, meter: meter.clone() });
+        let stream: Stream = Box::new(Metered::new(tls, meter.clone()));
         let (mut hello, mut native, mut refusal) = (Hello::default(), false, None);
         let callback = |request: &Request, mut response: Response| {
             let read = read_hello(request).and_then(|read| check(&certificate, &read).map(|()| read));

@@ -82,16 +82,34 @@ impl Drop for Meter {
 
 /// A byte stream whose reads are counted.
 pub(crate) struct Metered<S> {
-    pub stream: S,
-    pub meter: Arc<Meter>,
+    stream: S,
+    meter: Arc<Meter>,
+    /// Bytes read in this turn.
+    turn: usize,
+}
+
+/// Bytes a connection may read before others have their turn: a large message takes milliseconds to decrypt and copy.
+const TURN: usize = 64 * 1024;
+
+impl<S> Metered<S> {
+    pub fn new(stream: S, meter: Arc<Meter>) -> Metered<S> {
+        Metered { stream, meter, turn: 0 }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.turn >= TURN {
+            this.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if matches!(polled, Poll::Ready(Ok(()))) && !this.meter.count(buf.filled().len() - before) {
+        let read = buf.filled().len() - before;
+        this.turn = if polled.is_pending() { 0 } else { this.turn + read };
+        if matches!(polled, Poll::Ready(Ok(()))) && !this.meter.count(read) {
             let text = "too many large messages are being received at once";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, text)));
         }
@@ -114,6 +132,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_with_much_to_read_lets_others_in_between() {
+        use tokio::io::AsyncReadExt;
+        let data = vec![1; TURN * 4];
+        let mut metered = Metered::new(data.as_slice(), Meter::new(Budget::new(usize::MAX)));
+        let others = std::sync::atomic::AtomicU32::new(0);
+        let mut read = Vec::new();
+        let reading = async {
+            let mut part = vec![0; 4096];
+            while read.len() < data.len() {
+                let count = metered.read(&mut part).await.unwrap();
+                read.extend_from_slice(&part[..count]);
+            }
+        };
+        let other = async {
+            loop {
+                others.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { biased; _ = reading => {}, () = other => {} }
+        assert_eq!(read, data);
+        assert!(others.into_inner() >= 3);
+    }
 
     #[test]
     fn small_messages_are_free_and_large_ones_share_the_limit() {

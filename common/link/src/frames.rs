@@ -60,7 +60,7 @@ pub(crate) fn of_quic(
     (send, receive): (quinn::SendStream, quinn::RecvStream),
     meter: Option<Arc<Meter>>,
 ) -> (FrameSender, FrameReceiver) {
-    let reader = QuicReader { stream: receive, buffer: BytesMut::new() };
+    let reader = QuicReader { stream: receive, buffer: BytesMut::new(), limit: MAX_FRAME_BYTES };
     (
         FrameSender { writer: Writer::Quic { stream: send, connection } },
         FrameReceiver { reader: Reader::Quic(reader), meter, held: 0, decoding: None },
@@ -134,6 +134,13 @@ impl FrameReceiver {
         matches!(self.reader, Reader::Quic(_))
     }
 
+    /// Takes no frame larger than this many bytes; over QUIC, where nobody is known before the first frame.
+    pub(crate) fn limit(&mut self, bytes: usize) {
+        if let Reader::Quic(reader) = &mut self.reader {
+            reader.limit = bytes;
+        }
+    }
+
     /// The next frame. Cancel safe. The frame before it counts as worked off.
     pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
         if self.decoding.is_none() {
@@ -194,12 +201,20 @@ async fn next_of_websocket(stream: &mut SplitStream<Socket>) -> Result<Option<By
 struct QuicReader {
     stream: quinn::RecvStream,
     buffer: BytesMut,
+    /// Largest frame taken, in bytes.
+    limit: usize,
 }
 
 /// Bytes taken from the stream at once.
 const CHUNK: usize = 64 * 1024;
 
 impl QuicReader {
+    /// Length of the frame that has begun.
+    fn claimed(&self) -> usize {
+        let head = self.buffer.first_chunk::<4>();
+        head.map_or(0, |head| u32::from_be_bytes(*head) as usize)
+    }
+
     async fn next(&mut self, meter: Option<&Meter>) -> Result<Bytes, ReceiveError> {
         loop {
             match native::split(&mut self.buffer) {
@@ -208,6 +223,9 @@ impl QuicReader {
                 Ok(None) if self.buffer.is_empty() => self.buffer = BytesMut::new(),
                 Ok(None) => {}
                 Err(_) => return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES }),
+            }
+            if self.claimed() > self.limit {
+                return Err(ReceiveError::TooLarge { limit: self.limit });
             }
             match self.stream.read_chunk(CHUNK, true).await {
                 Ok(Some(chunk)) => {

@@ -26,6 +26,10 @@ const CODE_BUSY: VarInt = VarInt::from_u32(503);
 
 /// Bytes a peer may send ahead of the reader.
 const WINDOW: u32 = 512 * 1024;
+/// The same while it has not greeted: thousands may be waiting for their turn.
+const STRANGERS_WINDOW: u32 = 4 * 1024;
+/// Largest greeting, in bytes.
+const GREETING: usize = 2 * 1024;
 
 /// Edges of any heartbeat live with it.
 const LEAST_IDLE: Duration = Duration::from_secs(15);
@@ -41,13 +45,14 @@ pub enum BindError {
     Bind { address: SocketAddr, source: std::io::Error },
 }
 
-fn transport(idle: Duration, keep_alive: Option<Duration>) -> Arc<TransportConfig> {
+/// `window`: bytes a peer may send ahead of the reader at first.
+fn transport(idle: Duration, keep_alive: Option<Duration>, window: u32) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(WINDOW))
-        .receive_window(VarInt::from_u32(WINDOW))
+        .receive_window(VarInt::from_u32(window))
         .send_window(u64::from(WINDOW))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(keep_alive)
@@ -78,7 +83,7 @@ impl Listener {
         config.alpn_protocols = vec![native::NAME.into()];
         let crypto = QuicServerConfig::try_from(Arc::new(config))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(transport(idle.max(LEAST_IDLE), None)).migration(true);
+        server.transport_config(transport(idle.max(LEAST_IDLE), None, STRANGERS_WINDOW)).migration(true);
         let endpoint =
             endpoint(address, server, secret).map_err(|source| BindError::Bind { address, source })?;
         Ok(Listener { endpoint, budget })
@@ -113,6 +118,7 @@ impl Listener {
         let streams = connection.accept_bi().await.map_err(AcceptError::Quic)?;
         let meter = Meter::new(self.budget.clone());
         let (mut sender, mut receiver) = frames::of_quic(connection.clone(), streams, Some(meter));
+        receiver.limit(GREETING);
         let hello = read_greeting(&mut receiver).await?;
         match check(&certificate, &hello) {
             Ok(()) => {}
@@ -125,6 +131,8 @@ impl Listener {
                 return Err(AcceptError::Busy(wait));
             }
         }
+        receiver.limit(native::MAX_FRAME_BYTES);
+        connection.set_receive_window(VarInt::from_u32(WINDOW));
         let back = Greeting { node: hello.node_id.clone(), project: String::new() };
         sender.send(Body::Greeting(back)).await.map_err(|_| AcceptError::Greeting)?;
         Ok(Accepted { hello, link: Link::Native(sender, receiver) })
@@ -215,7 +223,7 @@ impl Dialer {
         config.alpn_protocols = vec![native::NAME.into()];
         let crypto = QuicClientConfig::try_from(Arc::new(config))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport(idle, Some(heartbeat)));
+        config.transport_config(transport(idle, Some(heartbeat), WINDOW));
         Ok(Dialer { endpoint, config })
     }
 

@@ -205,13 +205,33 @@ async fn a_frame_length_beyond_the_limit_ends_the_connection_before_memory_is_sp
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(Arc::new(config)).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
-    let connecting = endpoint.connect_with(config, address, "127.0.0.1").unwrap();
-    let bomb = async {
-        let connection = connecting.await.unwrap();
-        let (mut send, _receive) = connection.open_bi().await.unwrap();
-        send.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
-        connection.closed().await
-    };
-    let (accepted, _closed) = tokio::join!(welcome(&listener, anyone), bomb);
-    assert!(matches!(accepted, Err(AcceptError::Greeting)));
+    // The second is a frame like many, but nobody's greeting.
+    for length in [u32::MAX, 100_000] {
+        let connecting = endpoint.connect_with(config.clone(), address, "127.0.0.1").unwrap();
+        let bomb = async {
+            let connection = connecting.await.unwrap();
+            let (mut send, _receive) = connection.open_bi().await.unwrap();
+            send.write_all(&length.to_be_bytes()).await.unwrap();
+            connection.closed().await
+        };
+        let (accepted, _closed) = tokio::join!(welcome(&listener, anyone), bomb);
+        assert!(matches!(accepted, Err(AcceptError::Greeting)), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_has_not_greeted_may_send_little_ahead() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let mut config = (*trust.client).clone();
+    config.alpn_protocols = vec![native::NAME.into()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(Arc::new(config)).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connecting = endpoint.connect_with(config, listener.address().unwrap(), "127.0.0.1").unwrap();
+    let incoming = listener.accept().await.unwrap().accept().unwrap();
+    let (connection, _served) = tokio::join!(connecting, incoming);
+    let (mut send, _receive) = connection.unwrap().open_bi().await.unwrap();
+    let written = tokio::time::timeout(Duration::from_millis(300), send.write_all(&[0; 64 * 1024])).await;
+    assert!(written.is_err(), "nobody reads, and all of it was taken");
 }
