@@ -17,6 +17,9 @@ const BURST: u64 = 16 * MIB;
 /// Longest time a node is made to wait for what it did.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Accounts kept without looking whether they are even.
+const FEWEST: usize = 1024;
+
 /// What things cost, in bytes.
 const MESSAGE: u64 = 256;
 const SESSION: u64 = MIB / 16;
@@ -46,36 +49,57 @@ impl Deed {
     }
 }
 
-/// One entry per node that has connected. Clones share it.
+/// One entry per node whose account is not even. Clones share it.
 #[derive(Clone, Default)]
 pub struct Conduct {
+    accounts: Arc<Mutex<Accounts>>,
+}
+
+#[derive(Default)]
+struct Accounts {
     /// When a node's account is even again; it may be ahead by the burst.
-    even: Arc<Mutex<HashMap<NodeName, Instant>>>,
+    even: HashMap<NodeName, Instant>,
+    /// At how many entries the even ones are dropped.
+    full: usize,
+}
+
+impl Accounts {
+    /// Called before an entry is made. Drops the accounts that are even, which are worth as much as none, each time the
+    /// table has grown to twice what the last look left in it: no entry pays for more than one look at another.
+    fn make_room(&mut self, now: Instant) {
+        if self.even.len() < self.full.max(FEWEST) {
+            return;
+        }
+        self.even.retain(|_, even| *even > now);
+        self.full = self.even.len() * 2;
+        self.even.shrink_to(self.full);
+    }
 }
 
 impl Conduct {
     /// Writes a deed down. Says until when nothing more should be taken from the node, if it has gone too far.
     pub fn note(&self, node: &NodeName, deed: Deed, now: Instant) -> Option<Instant> {
-        let mut even = self.even.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let price = Duration::from_micros(deed.cost() * 1_000_000 / RATE);
-        let entry = match even.get_mut(node) {
-            Some(entry) => entry,
-            None => even.entry(node.clone()).or_insert(now),
-        };
-        *entry = (*entry).max(now) + price;
-        *entry = (*entry).min(now + burst() + LONGEST);
-        Self::due(*entry, now)
+        let ahead = |even: Instant| (even.max(now) + price).min(now + burst() + LONGEST);
+        if let Some(even) = accounts.even.get_mut(node) {
+            *even = ahead(*even);
+            return due(*even, now);
+        }
+        accounts.make_room(now);
+        accounts.even.insert(node.clone(), ahead(now));
+        due(ahead(now), now)
     }
 
     /// How long the node has to stay away.
     pub fn barred(&self, node: &NodeName, now: Instant) -> Option<Duration> {
-        let even = self.even.lock().unwrap_or_else(PoisonError::into_inner);
-        Self::due(*even.get(node)?, now).map(|due| due.duration_since(now))
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        due(*accounts.even.get(node)?, now).map(|due| due.duration_since(now))
     }
+}
 
-    fn due(even: Instant, now: Instant) -> Option<Instant> {
-        (even > now + burst()).then(|| even - burst())
-    }
+fn due(even: Instant, now: Instant) -> Option<Instant> {
+    (even > now + burst()).then(|| even - burst())
 }
 
 fn burst() -> Duration {
@@ -119,5 +143,18 @@ mod tests {
             None,
             "forgiven in the end"
         );
+    }
+
+    #[test]
+    fn names_that_came_once_are_not_kept() {
+        let (conduct, start) = (Conduct::default(), Instant::now());
+        conduct.note(&node("hostile"), Deed::Sent(60 << 20), start);
+        for i in 0..100_000u64 {
+            let now = start + Duration::from_micros(i * 300);
+            conduct.note(&node(&format!("node-{i}")), Deed::Connected, now);
+        }
+        let accounts = conduct.accounts.lock().unwrap();
+        assert!(accounts.even.len() <= FEWEST, "{} accounts", accounts.even.len());
+        assert!(accounts.even.contains_key(&node("hostile")), "what is owed stays");
     }
 }
