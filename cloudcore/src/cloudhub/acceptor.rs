@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use daemon::memory::Spare;
+use futures_util::future::BoxFuture;
 use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
 use message::NodeName;
 use pki::EdgeSubject;
@@ -21,7 +22,7 @@ use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
 use super::material::Material;
 use super::session::{End, Session};
-use super::{Registry, Rooms};
+use super::{Registry, Rooms, SessionHandle};
 
 /// Checked configuration of the hub.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ pub struct CloudHub {
     acceptor: Acceptor,
     quic: Option<quic::Listener>,
     registry: Registry,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
     handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
     conduct: Conduct,
@@ -90,7 +91,7 @@ impl CloudHub {
             bind(settings.listen).map_err(|source| HubError::Listen { address: settings.listen, source })?;
         let budget = Budget::new(settings.budget);
         let secret = material.authority.key_sec1();
-        let handshakes = Handshakes::build().map_err(HubError::Handshakes)?;
+        let handshakes = Handshakes::build(settings.quic.is_some()).map_err(HubError::Handshakes)?;
         let quic = settings.quic.map(|address| {
             handshakes.among_datagrams(|| {
                 quic::Listener::bind(address, tls.clone(), settings.keepalive, budget.clone(), secret)
@@ -102,7 +103,7 @@ impl CloudHub {
             acceptor: Acceptor::new(tls, settings.max_message, budget),
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
-            rooms,
+            rooms: Arc::new(rooms),
             handshakes: Arc::new(handshakes),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
             conduct: Conduct::default(),
@@ -203,7 +204,12 @@ impl CloudHub {
         }
     }
 
-    async fn upgrade(&self, tcp: TcpStream, peer: SocketAddr, stop: &CancellationToken) -> Option<Entrant> {
+    async fn upgrade(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        stop: &CancellationToken,
+    ) -> Option<Box<Entrant>> {
         let (node, check) = self.check();
         let acceptor = self.acceptor.clone();
         let handshake = |tcp| async move { acceptor.accept(tcp, check).await };
@@ -240,14 +246,36 @@ impl CloudHub {
         (node, check)
     }
 
-    async fn serve(&self, entrant: Entrant, stop: &CancellationToken) {
-        let Entrant { accepted, node, peer } = entrant;
+    async fn serve(&self, entrant: Box<Entrant>, stop: &CancellationToken) {
+        let peer = entrant.peer;
+        match self.begin(*entrant, stop) {
+            Ok((handle, session)) => {
+                let end = session.await;
+                self.registry.leave(&handle);
+                self.spare.note();
+                if let Some(deed) = end.deed() {
+                    self.conduct.note(&handle.node, deed, Instant::now());
+                }
+                log_end(&end, &handle.node, peer, handle.epoch);
+            }
+            Err(goodbye) => goodbye.await,
+        }
+    }
+
+    /// A session that is yet to run, or what is said to a node without a place. Boxed: this is all a quiet session holds
+    /// of how it began.
+    #[allow(clippy::type_complexity)] // Named once.
+    fn begin(
+        &self,
+        entrant: Entrant,
+        stop: &CancellationToken,
+    ) -> Result<(SessionHandle, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
+        let Entrant { accepted: Accepted { link, .. }, node, peer } = entrant;
         let Some(handle) = self.registry.enter(&node, self.settings.node_limit, stop) else {
             tracing::warn!(%node, %peer, limit = self.settings.node_limit, "refused: the limit of connected nodes is reached");
-            accepted.link.close(link::CloseReason::NotAllowed).await;
-            return;
+            return Err(Box::pin(link.close(link::CloseReason::NotAllowed)));
         };
-        let (dialect, transport) = (accepted.link.dialect().as_str(), accepted.link.transport().as_str());
+        let (dialect, transport) = (link.dialect().as_str(), link.transport().as_str());
         tracing::info!(%node, %peer, dialect, transport, epoch = handle.epoch, connected = self.registry.connected(), "node connected");
         let session = Session {
             handle: handle.clone(),
@@ -258,13 +286,7 @@ impl CloudHub {
         };
         self.conduct.note(&node, Deed::Connected, Instant::now());
         self.spare.note();
-        let end = session.run(accepted.link).await;
-        self.registry.leave(&handle);
-        self.spare.note();
-        if let Some(deed) = end.deed() {
-            self.conduct.note(&node, deed, Instant::now());
-        }
-        log_end(&end, &node, peer, handle.epoch);
+        Ok((handle, session.run(link)))
     }
 }
 
@@ -288,11 +310,11 @@ fn entrant(
     accepted: Option<Result<Accepted, AcceptError>>,
     node: &Mutex<Option<NodeName>>,
     peer: SocketAddr,
-) -> Option<Entrant> {
+) -> Option<Box<Entrant>> {
     match accepted {
         Some(Ok(accepted)) => {
             let node = node.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            Some(Entrant { accepted, node, peer })
+            Some(Box::new(Entrant { accepted, node, peer }))
         }
         Some(Err(AcceptError::Busy(wait))) => {
             tracing::debug!(%peer, wait_ms = wait.as_millis() as u64, "connection told to come back");

@@ -86,7 +86,8 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
-    pub fn build() -> std::io::Result<Handshakes> {
+    /// `datagrams`: whether there will be any.
+    pub fn build(datagrams: bool) -> std::io::Result<Handshakes> {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         let builder = |name: &str| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -100,13 +101,13 @@ impl Handshakes {
             })
             .enable_time()
             .build()?;
-        let datagrams = builder("datagrams").enable_all().build()?;
+        let datagrams = datagrams.then(|| builder("datagrams").enable_all().build()).transpose()?;
         Ok(Handshakes {
             silent: Places::new(SILENT),
             talking: Places::new(TALKING),
             turns: Arc::new(Semaphore::new(TURNS)),
             runtime: Some(runtime),
-            datagrams: Some(datagrams),
+            datagrams,
         })
     }
 
@@ -216,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_handshakes_are_a_crowd_until_they_end() {
-        let handshakes = Handshakes::build().unwrap();
+        let handshakes = Handshakes::build(true).unwrap();
         let talking: Vec<Place> = (1..CROWD).map(|_| handshakes.talking.take()).collect();
         assert!(!handshakes.is_crowded());
         let last = handshakes.talking.take();
@@ -227,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn slow_peers_over_udp_do_not_hold_up_the_line() {
-        let handshakes = Arc::new(Handshakes::build().unwrap());
+        let handshakes = Arc::new(Handshakes::build(true).unwrap());
         for _ in 0..TURNS {
             let handshakes = handshakes.clone();
             tokio::spawn(async move { handshakes.take_turn(std::future::pending::<()>()).await });
@@ -241,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn a_handshake_starts_with_the_peers_first_byte() {
         use tokio::io::AsyncWriteExt;
-        let handshakes = Handshakes::build().unwrap();
+        let handshakes = Handshakes::build(true).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, _) = listener.accept().await.unwrap();

@@ -7,8 +7,10 @@ mod kubeedge;
 pub mod leftover;
 mod native;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use link::{CloseReason, Link, ReceiveError, SendError};
 use tokio::time::Instant;
 
@@ -69,7 +71,7 @@ impl End {
 pub(super) struct Session {
     pub handle: SessionHandle,
     pub keepalive: Duration,
-    pub rooms: Rooms,
+    pub rooms: Arc<Rooms>,
     pub registry: Registry,
     pub conduct: Conduct,
 }
@@ -87,12 +89,12 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Runs until the connection or its node ends.
-    pub async fn run(self, link: Link) -> End {
-        let set = NodeSet::default();
+    pub fn run(self, link: Link) -> BoxFuture<'static, End> {
+        // Boxed: one that is moved into a future would be there twice.
+        let session = Box::new(self);
         match link {
-            // Boxed: neither is as large as the larger.
-            Link::KubeEdge(sender, receiver) => Box::pin(kubeedge::run(&self, &set, sender, receiver)).await,
-            Link::Native(sender, receiver) => Box::pin(native::run(&self, &set, sender, receiver)).await,
+            Link::KubeEdge(sender, receiver) => Box::pin(kubeedge::run(session, sender, receiver)),
+            Link::Native(sender, receiver) => Box::pin(native::run(session, sender, receiver)),
         }
     }
 

@@ -137,7 +137,7 @@ pub struct Receiver {
     meter: Option<Arc<Meter>>,
     held: usize,
     /// A large message on its way through the decoder; kept here so that `next` may be given up and called again.
-    decoding: Option<Large<Message, DecodeError>>,
+    decoding: Option<Large<Result<Message, DecodeError>>>,
 }
 
 impl Receiver {
@@ -151,15 +151,17 @@ impl Receiver {
             }
             let Some(bytes) = self.read().await? else { return Ok(Incoming::Pong) };
             self.held = bytes.len();
-            self.decoding = Some(Large::decode(bytes.len(), move || message::decode(&bytes)));
+            match Large::begin(self.held, move || message::decode(&bytes)) {
+                Ok(large) => self.decoding = Some(large),
+                Err(decoded) => return received(decoded),
+            }
         }
         let decoded = match &mut self.decoding {
             Some(decoding) => decoding.result().await,
-            None => return Err(ReceiveError::Closed),
+            None => None,
         };
         self.decoding = None;
-        let decoded = decoded.ok_or(ReceiveError::Closed)?;
-        decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
+        received(decoded.ok_or(ReceiveError::Closed)?)
     }
 
     /// The bytes of the next message; `None`: a pong. Cancel safe.
@@ -180,4 +182,8 @@ impl Receiver {
     pub fn held(&self) -> usize {
         self.held
     }
+}
+
+fn received(decoded: Result<Message, DecodeError>) -> Result<Incoming, ReceiveError> {
+    decoded.map(|message| Incoming::Message(Box::new(message))).map_err(ReceiveError::NotAMessage)
 }

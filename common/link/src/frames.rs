@@ -39,7 +39,7 @@ pub struct FrameReceiver {
     meter: Option<Arc<Meter>>,
     held: usize,
     /// A large frame on its way through the decoder; kept here so that `next` may be given up and called again.
-    decoding: Option<Large<Body, FrameError>>,
+    decoding: Option<Large<Result<Body, FrameError>>>,
 }
 
 enum Reader {
@@ -155,31 +155,35 @@ impl FrameReceiver {
             if self.meter.as_ref().is_some_and(|meter| !meter.count(unpacks)) {
                 return Err(ReceiveError::OverBudget);
             }
-            let size = self.held;
-            self.decoding = Some(Large::decode(size, move || native::decode(&bytes)));
+            match Large::begin(self.held, move || native::decode(&bytes)) {
+                Ok(large) => self.decoding = Some(large),
+                Err(decoded) => return received(decoded),
+            }
         }
         let decoded = match &mut self.decoding {
             Some(decoding) => decoding.result().await,
-            None => return Err(ReceiveError::Closed),
+            None => None,
         };
         self.decoding = None;
-        match decoded.ok_or(ReceiveError::Closed)?.map_err(ReceiveError::NotAFrame)? {
-            Body::Bye(frames::Bye { reason, retry_after_ms }) => Err(ReceiveError::Bye {
-                reason: reason.chars().take(256).collect(),
-                retry_after: std::time::Duration::from_millis(retry_after_ms),
-            }),
-            body => Ok(IncomingFrame::Frame(Box::new(body))),
-        }
+        received(decoded.ok_or(ReceiveError::Closed)?)
     }
-}
 
-impl FrameReceiver {
     /// The bytes of the next frame; `None`: a sign of life. Cancel safe.
     async fn read(&mut self) -> Result<Option<Bytes>, ReceiveError> {
         match &mut self.reader {
             Reader::WebSocket(stream) => next_of_websocket(stream).await,
             Reader::Quic(reader) => reader.next(self.meter.as_deref()).await.map(Some),
         }
+    }
+}
+
+fn received(decoded: Result<Body, FrameError>) -> Result<IncomingFrame, ReceiveError> {
+    match decoded.map_err(ReceiveError::NotAFrame)? {
+        Body::Bye(frames::Bye { reason, retry_after_ms }) => Err(ReceiveError::Bye {
+            reason: reason.chars().take(256).collect(),
+            retry_after: std::time::Duration::from_millis(retry_after_ms),
+        }),
+        body => Ok(IncomingFrame::Frame(Box::new(body))),
     }
 }
 
@@ -217,15 +221,15 @@ impl QuicReader {
 
     async fn next(&mut self, meter: Option<&Meter>) -> Result<Bytes, ReceiveError> {
         loop {
+            if self.claimed() > self.limit {
+                return Err(ReceiveError::TooLarge { limit: self.limit });
+            }
             match native::split(&mut self.buffer) {
                 Ok(Some(frame)) => return Ok(frame),
                 // Quiet connections hold no buffer.
                 Ok(None) if self.buffer.is_empty() => self.buffer = BytesMut::new(),
                 Ok(None) => {}
                 Err(_) => return Err(ReceiveError::TooLarge { limit: MAX_FRAME_BYTES }),
-            }
-            if self.claimed() > self.limit {
-                return Err(ReceiveError::TooLarge { limit: self.limit });
             }
             match self.stream.read_chunk(CHUNK, true).await {
                 Ok(Some(chunk)) => {

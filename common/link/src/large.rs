@@ -1,31 +1,55 @@
-//! Decoding of messages: small ones at once, large ones on a thread of their own, where they keep no other session waiting.
+//! Decoding of messages: small ones at once, large ones on threads of low priority, where they keep no other session
+//! waiting.
 
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// Bytes from which decoding takes milliseconds.
 const LARGE: usize = 256 * 1024;
+/// How much nicer than the sessions the decoding threads are.
+const NICE: i32 = 10;
 
-/// A decoding that has ended or goes on elsewhere.
-pub(crate) enum Large<T, E> {
-    Here(Option<Result<T, E>>),
-    Elsewhere(JoinHandle<Result<T, E>>),
+/// Started with the first large message. `None` if the system has no thread to give.
+static DECODERS: OnceLock<Option<Runtime>> = OnceLock::new();
+
+fn decoders() -> Option<&'static Runtime> {
+    let build = || {
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("decoders")
+            .on_thread_start(be_nice)
+            .build()
+            .ok()
+    };
+    DECODERS.get_or_init(build).as_ref()
 }
 
-impl<T: Send + 'static, E: Send + 'static> Large<T, E> {
-    /// Decodes, or begins to.
-    pub fn decode(bytes: usize, decode: impl FnOnce() -> Result<T, E> + Send + 'static) -> Large<T, E> {
-        match bytes < LARGE {
-            true => Large::Here(Some(decode())),
-            false => Large::Elsewhere(tokio::task::spawn_blocking(decode)),
+fn be_nice() {
+    // Less priority is a courtesy: without it everything works as well.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
+
+/// A decoding that goes on elsewhere.
+pub(crate) struct Large<T>(JoinHandle<T>);
+
+impl<T: Send + 'static> Large<T> {
+    /// Begins to decode a message of so many bytes; a small one is decoded at once.
+    pub fn begin(bytes: usize, decode: impl FnOnce() -> T + Send + 'static) -> Result<Large<T>, T> {
+        if bytes < LARGE {
+            return Err(decode());
         }
+        Ok(Large(match decoders() {
+            Some(decoders) => decoders.spawn(async { decode() }),
+            None => tokio::task::spawn_blocking(decode),
+        }))
     }
 
     /// What came of it; once. Cancel safe. `None` only while the process ends.
-    pub async fn result(&mut self) -> Option<Result<T, E>> {
-        match self {
-            Large::Here(result) => result.take(),
-            Large::Elsewhere(task) => task.await.ok(),
-        }
+    pub async fn result(&mut self) -> Option<T> {
+        (&mut self.0).await.ok()
     }
 }
 
@@ -36,14 +60,14 @@ mod tests {
     #[tokio::test]
     async fn large_messages_are_decoded_on_another_thread_even_if_the_wait_is_given_up() {
         let here = std::thread::current().id();
-        let thread = move || Ok::<_, ()>(std::thread::current().id());
-        assert_eq!(Large::decode(LARGE - 1, thread).result().await, Some(Ok(here)));
-        let mut large = Large::decode(LARGE, thread);
+        let thread = || std::thread::current().id();
+        assert!(matches!(Large::begin(LARGE - 1, thread), Err(decoded) if decoded == here));
+        let Ok(mut large) = Large::begin(LARGE, thread) else { panic!("decoded here") };
         tokio::select! {
             biased;
             _ = std::future::ready(()) => {}
             _ = large.result() => {}
         }
-        assert!(large.result().await.unwrap().unwrap() != here);
+        assert!(large.result().await.unwrap() != here);
     }
 }

@@ -55,6 +55,8 @@ fn transport(idle: Duration, keep_alive: Option<Duration>, window: u32) -> Arc<T
         .receive_window(VarInt::from_u32(window))
         .send_window(u64::from(WINDOW))
         .datagram_receive_buffer_size(None)
+        // With it every connection that ever sent two packets at once keeps room for ten: 14 KiB instead of 1.4.
+        .enable_segmentation_offload(false)
         .keep_alive_interval(keep_alive)
         .max_idle_timeout(IdleTimeout::try_from(idle).ok());
     Arc::new(config)

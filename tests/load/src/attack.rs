@@ -1,6 +1,7 @@
 //! Hostile peers: CloudCore and EdgeCore may hold 128 MiB each, page cache included, and must live, while an edge that
 //! does no harm gets its updates.
 
+mod aside;
 pub mod attacker;
 mod bombs;
 pub mod cgroup;
@@ -12,7 +13,6 @@ mod raw;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -23,7 +23,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::edge::Edge;
 use crate::ground::Ground;
-use crate::result::{Results, rounded};
+use crate::result::{Results, percentile, rounded};
 use crate::{Common, hollow, objects};
 use attacker::{Kind, node_name};
 use cgroup::Cgroup;
@@ -33,9 +33,12 @@ use probe::Probe;
 pub struct Flags {
     #[command(flatten)]
     common: Common,
-    /// Seconds of each attack, and of the calm before.
+    /// Seconds of each attack, and of the calm before each.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Only these attacks.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Kind>,
     /// Half-open connections; the other attacks take shares of it.
     #[arg(long, default_value_t = 5000)]
     connections: usize,
@@ -73,37 +76,38 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let folder = ground.scratch.path().join("evil");
     arm(&ground, &folder).await?;
     let hostile = format!("127.0.0.1:{}", ports::free()?);
-    let (edge_group, misled_group) = (Cgroup::make("edgecore", LIMIT)?, Cgroup::make("misled", LIMIT)?);
+    let (edge_group, misled_group) =
+        (Cgroup::make("edgecore", LIMIT)?, Cgroup::make("misled", LIMIT)?.aside());
     let edge = Edge::start_in(Some(&edge_group), common, &ground, "edge-1", &ground.server()).await?;
     let probe = Probe::start(&edge).await?;
     let mut victims = Victims { ground, edge, edge_group, misled: None, misled_group };
 
-    let calm = probe.watch(&victims.ground);
-    tokio::time::sleep(Duration::from_secs(flags.seconds)).await;
-    let calm = calm.finish().await?;
     println!(
         "{:<16} {:>8} {:>8} {:>9} {:>9} {:>11} {:>11}",
         "", "opened", "ended", "p50 ms", "p99 ms", "peak MiB", "killed"
     );
-    println!("{:<16} {:>8} {:>8} {:>9.2} {:>9.2}", "calm", "", "", calm.p50, calm.p99);
     let mut results = Results::default();
+    let (mut calm, mut calmest, mut least_calm) = (Vec::new(), f64::INFINITY, 0.0_f64);
     let (mut worst, mut killed) = (0.0_f64, 0);
     for aim in aims(flags, &victims, &hostile) {
+        let mut before = probe.during(flags.seconds, &victims.ground).await?;
+        let p99 = percentile(&mut before, 99.0);
+        (calmest, least_calm) = (calmest.min(p99), least_calm.max(p99));
+        calm.append(&mut before);
         victims.reset_peaks();
         let mut attacker = Attacker::start(&aim, &folder).await?;
         if aim.kind == Kind::HostileCloud {
             let group = Some(&victims.misled_group);
             victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
         }
-        let samples = probe.watch(&victims.ground);
-        tokio::time::sleep(Duration::from_secs(flags.seconds)).await;
-        let during = samples.finish().await;
+        let during = probe.during(flags.seconds, &victims.ground).await;
         let did = attacker.stop().await?;
         let dead = victims.dead()?;
         killed += dead;
         let name = aim.kind.to_possible_value().context("a name")?.get_name().replace('-', "_");
         let peak = victims.peak_kb(aim.kind)?;
-        let (p50, p99) = during.as_ref().map_or((f64::NAN, f64::NAN), |latency| (latency.p50, latency.p99));
+        let mut samples = during.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+        let (p50, p99) = (percentile(&mut samples, 50.0), percentile(&mut samples, 99.0));
         println!(
             "{name:<16} {:>8} {:>8} {p50:>9.2} {p99:>9.2} {:>11.1} {dead:>11}",
             did["opened"],
@@ -120,9 +124,17 @@ pub async fn run(flags: &Flags) -> Result<()> {
         during?;
         worst = worst.max(p99);
     }
-    results.add("calm_p99_ms", "an update in the calm before, p99 (ms)", rounded(calm.p99));
+    let calm_p99 = percentile(&mut calm, 99.0);
+    results.add(
+        "calm_p50_ms",
+        "an update in all the calm before, p50 (ms)",
+        rounded(percentile(&mut calm, 50.0)),
+    );
+    results.add("calm_p99_ms", "the same, p99 (ms)", rounded(calm_p99));
+    results.add("calmest_p99_ms", "p99 of the best of these calms (ms)", rounded(calmest));
+    results.add("least_calm_p99_ms", "p99 of the worst, with nobody attacking (ms)", rounded(least_calm));
     results.add("killed", "programs that died", killed);
-    results.add("p99_ratio", "worst p99 during an attack : p99 in the calm", rounded(worst / calm.p99));
+    results.add("p99_ratio", "worst p99 during an attack : p99 in the calm", rounded(worst / calm_p99));
     results.print();
     Ok(())
 }
@@ -134,7 +146,7 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
     let registration = format!("127.0.0.1:{}", victims.ground.cert_port);
     let mqtt = format!("127.0.0.1:{}", victims.edge.mqtt_port);
     let mappers = victims.edge.dmi_socket.to_string_lossy().into_owned();
-    vec![
+    let aims = vec![
         aim(Kind::HalfOpen, server.clone(), all),
         aim(Kind::SlowUpgrade, server.clone(), all / 10),
         aim(Kind::Lengths, server.clone(), all / 50),
@@ -145,7 +157,9 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
         aim(Kind::Mqtt, mqtt, all / 10),
         aim(Kind::Mappers, mappers, all / 10),
         aim(Kind::HostileCloud, hostile.to_owned(), 1),
-    ]
+    ];
+    let wanted = |aim: &Aim| flags.only.is_empty() || flags.only.contains(&aim.kind);
+    aims.into_iter().filter(wanted).collect()
 }
 
 /// Certificates of nodes that were enrolled and turned, and of a cloud that was.
@@ -206,12 +220,8 @@ struct Attacker {
 
 impl Attacker {
     async fn start(aim: &Aim, folder: &Path) -> Result<Attacker> {
-        // Attackers have machines of their own: here they run when the attacked do not want the processor, on one core.
-        let last = std::thread::available_parallelism()?.get() - 1;
-        let mut command = Command::new("chrt");
-        command
-            .args(["--idle", "0", "taskset", "--cpu-list", &last.to_string()])
-            .arg(std::env::current_exe()?);
+        let mut command = Command::from(aside::command()?);
+        command.arg(std::env::current_exe()?);
         let kind = aim.kind.to_possible_value().context("a name")?;
         command.args(["attacker", kind.get_name(), "--target", &aim.target, "--folder"]).arg(folder);
         command.args(["--nodes", &NODES.to_string(), "--connections", &aim.connections.to_string()]);

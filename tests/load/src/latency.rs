@@ -64,9 +64,14 @@ pub fn watch(
 }
 
 impl Samples {
-    pub async fn finish(self) -> Result<Latency> {
+    /// Milliseconds of each.
+    pub async fn all(self) -> Result<Vec<f64>> {
         self.stop.cancel();
-        let mut samples = self.task.await??;
+        self.task.await?
+    }
+
+    pub async fn finish(self) -> Result<Latency> {
+        let mut samples = self.all().await?;
         Ok(Latency {
             p50: percentile(&mut samples, 50.0),
             p99: percentile(&mut samples, 99.0),

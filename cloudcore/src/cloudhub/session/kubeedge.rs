@@ -38,7 +38,8 @@ struct Pump<'a> {
     silent_at: Instant,
 }
 
-pub(super) async fn run(session: &Session, set: &NodeSet, sender: Sender, receiver: Receiver) -> End {
+pub(super) async fn run(session: Box<Session>, sender: Sender, receiver: Receiver) -> End {
+    let (session, set) = (&*session, &NodeSet::default());
     // What the node had comes first, so that the controllers' snapshots claim it.
     let records = session.rooms.syncs.known(session.handle.node.as_str());
     set.quietly(|desired| {

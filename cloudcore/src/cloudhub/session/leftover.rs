@@ -3,6 +3,7 @@
 //! A replica whose watches lag behind must not take a new pod from its node. So nothing is removed before the API
 //! server itself said that it is gone, or that no pod of this node is missing here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use message::{Json, NodeName, ObjectKey, ObjectKind};
@@ -47,7 +48,7 @@ pub fn judge(looked: Vec<(ObjectKey, String, Found)>) -> Judgement {
 }
 
 /// Removes leftovers from the node's set once it is sure.
-pub(super) async fn settle(rooms: Rooms, node: NodeName, set: NodeSet) {
+pub(super) async fn settle(rooms: Arc<Rooms>, node: NodeName, set: NodeSet) {
     loop {
         let left = set.quietly(|desired| desired.unclaimed());
         let mut looked = Vec::with_capacity(left.len());

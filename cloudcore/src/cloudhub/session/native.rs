@@ -42,12 +42,8 @@ struct Pump<'a> {
     silent_at: Instant,
 }
 
-pub(super) async fn run(
-    session: &Session,
-    set: &NodeSet,
-    sender: FrameSender,
-    receiver: FrameReceiver,
-) -> End {
+pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: FrameReceiver) -> End {
+    let (session, set) = (&*session, &NodeSet::default());
     set.quietly(|desired| desired.keep_texts());
     session.subscribe(set);
     let mut outlet = Outlet::new(sender);

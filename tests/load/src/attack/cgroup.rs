@@ -13,6 +13,7 @@ use clap::Args;
 pub struct Cgroup {
     folder: PathBuf,
     v1: bool,
+    aside: bool,
 }
 
 /// Enters a cgroup and becomes the program.
@@ -41,7 +42,7 @@ impl Cgroup {
         let folder = Path::new(root).join(format!("causeway-{}-{name}", std::process::id()));
         std::fs::create_dir(&folder)
             .with_context(|| format!("making memory cgroup {} (needs root)", folder.display()))?;
-        let cgroup = Cgroup { folder, v1 };
+        let cgroup = Cgroup { folder, v1, aside: false };
         if !v1 {
             // Children get the controller only where it is handed down.
             let _ = std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
@@ -51,9 +52,20 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// Programs in it stand for another machine.
+    pub fn aside(mut self) -> Cgroup {
+        self.aside = true;
+        self
+    }
+
     /// A command whose process lives in this group from its first page on.
     pub fn command(&self, program: &Path) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let this = std::env::current_exe()?;
+        let mut command = Command::new(&this);
+        if self.aside {
+            command = super::aside::command()?;
+            command.arg(&this);
+        }
         command.arg("confined").arg("--cgroup").arg(&self.folder).arg(program);
         Ok(command)
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::edge::Edge;
 use crate::ground::Ground;
-use crate::latency::{self, Committed, Samples};
+use crate::latency::{self, Committed};
 
 pub const NAME: &str = "probe";
 /// Between two updates.
@@ -45,8 +45,11 @@ impl Probe {
         Ok(Probe { committed })
     }
 
-    /// Every update counts: a link that is down during an attack is the attack's success.
-    pub fn watch(&self, ground: &Ground) -> Samples {
-        latency::watch(&ground.cluster, NAME, PACE, self.committed.clone(), || true)
+    /// Milliseconds of the updates begun in so many seconds. Every update counts: a link that is down during an attack
+    /// is the attack's success.
+    pub async fn during(&self, seconds: u64, ground: &Ground) -> Result<Vec<f64>> {
+        let samples = latency::watch(&ground.cluster, NAME, PACE, self.committed.clone(), || true);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        samples.all().await
     }
 }
