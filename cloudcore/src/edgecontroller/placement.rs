@@ -3,7 +3,7 @@
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use serde::Deserialize;
@@ -45,7 +45,7 @@ struct Pod {
     uid: String,
     node: String,
     service_account: String,
-    references: BTreeSet<ObjectKey>,
+    references: Box<[ObjectKey]>,
     wanted: Wanted,
 }
 
@@ -56,8 +56,9 @@ pub struct Placement {
     /// Config maps, secrets and nodes.
     objects: HashMap<ObjectKey, Wanted>,
     /// referred object -> node -> number of pods there that refer to it
-    referrers: HashMap<ObjectKey, BTreeMap<String, usize>>,
-    by_node: HashMap<String, BTreeSet<ObjectKey>>,
+    referrers: HashMap<ObjectKey, HashMap<String, usize>>,
+    /// Pods of a node, each once.
+    by_node: HashMap<String, Vec<ObjectKey>>,
 }
 
 impl Placement {
@@ -161,7 +162,7 @@ impl Placement {
             uid: wanted.uid.clone(),
             node: node.clone(),
             service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-            references: spec.references(key.namespace.as_deref().unwrap_or_default()),
+            references: spec.references(key.namespace.as_deref().unwrap_or_default()).into_iter().collect(),
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
@@ -174,7 +175,10 @@ impl Placement {
                 changes.push((node.clone(), Change::Put(referred.clone())));
             }
         }
-        self.by_node.entry(node.clone()).or_default().insert(key.clone());
+        let pods = self.by_node.entry(node.clone()).or_default();
+        if !pods.contains(&key) {
+            pods.push(key.clone());
+        }
         let previous = self.pods.insert(key, pod);
         if let Some(old) = previous {
             changes.extend(self.release(&old));
@@ -191,7 +195,7 @@ impl Placement {
         }
         let Some(pod) = self.pods.remove(key) else { return Vec::new() };
         if let Some(keys) = self.by_node.get_mut(&pod.node) {
-            keys.remove(key);
+            keys.retain(|other| other != key);
             if keys.is_empty() {
                 self.by_node.remove(&pod.node);
             }

@@ -1,6 +1,7 @@
 //! One watch: tells a room what is there, what changed, what went, across reconnects and relists.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::StreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -68,30 +69,39 @@ pub async fn feed(cluster: Cluster, resource: Resource, room: mpsc::Sender<Seen>
     }
 }
 
-/// Which objects were told, so that a relist can tell which are gone.
+/// Which objects were told, so that a relist can tell which are gone. There is one entry per object of the cluster.
 #[derive(Default)]
 struct Known {
-    told: HashMap<(Option<String>, String), Meta>,
+    told: HashMap<Key, Told>,
     /// Objects of the running relist; `None` outside one.
-    listed: Option<HashMap<(Option<String>, String), Meta>>,
+    listed: Option<HashSet<Key>>,
     synced: bool,
 }
 
-fn key(meta: &Meta) -> (Option<String>, String) {
-    (meta.namespace.clone(), meta.name.clone())
+/// `namespace/name`; the namespace is empty where there is none.
+type Key = Box<str>;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    uid: Box<str>,
+    version: Box<str>,
+}
+
+fn key(meta: &Meta) -> Key {
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name).into()
 }
 
 impl Known {
     fn on_event(&mut self, event: Event<RawObject>, resource: &kube::core::ApiResource) -> Vec<Sight> {
         match event {
             Event::Init => {
-                self.listed = Some(HashMap::new());
+                self.listed = Some(HashSet::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
                 let (meta, object) = object.typed(resource);
                 if let Some(listed) = &mut self.listed {
-                    listed.insert(key(&meta), meta.clone());
+                    listed.insert(key(&meta));
                 }
                 self.put(meta, object)
             }
@@ -109,20 +119,26 @@ impl Known {
     }
 
     fn put(&mut self, meta: Meta, object: Json) -> Vec<Sight> {
-        let previous = self.told.insert(key(&meta), meta.clone());
-        match previous {
-            Some(old) if old == meta => Vec::new(),
-            // Deleted and created again between two sights.
-            Some(old) if old.uid != meta.uid => vec![gone(old), Sight::Put { meta, object }],
-            _ => vec![Sight::Put { meta, object }],
+        let told = Told { uid: meta.uid.as_str().into(), version: meta.resource_version.as_str().into() };
+        match self.told.entry(key(&meta)) {
+            Entry::Vacant(entry) => {
+                entry.insert(told);
+                vec![Sight::Put { meta, object }]
+            }
+            Entry::Occupied(entry) if *entry.get() == told => Vec::new(),
+            Entry::Occupied(mut entry) => {
+                let old = entry.insert(told);
+                // Deleted and created again between two sights.
+                let replaced = (*old.uid != meta.uid).then(|| gone(entry.key(), old));
+                replaced.into_iter().chain([Sight::Put { meta, object }]).collect()
+            }
         }
     }
 
     fn end_of_list(&mut self) -> Vec<Sight> {
         let listed = self.listed.take().unwrap_or_default();
-        let missing: Vec<_> = self.told.keys().filter(|key| !listed.contains_key(*key)).cloned().collect();
-        let mut sights: Vec<Sight> =
-            missing.iter().filter_map(|key| self.told.remove(key)).map(gone).collect();
+        let missing = self.told.extract_if(|key, _| !listed.contains(key));
+        let mut sights: Vec<Sight> = missing.map(|(key, told)| gone(&key, told)).collect();
         if !self.synced {
             self.synced = true;
             sights.push(Sight::Synced);
@@ -132,7 +148,15 @@ impl Known {
 }
 
 /// An object whose end was not seen: only its identity is left.
-fn gone(meta: Meta) -> Sight {
+fn gone(key: &str, told: Told) -> Sight {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    let meta = Meta {
+        name: name.to_owned(),
+        namespace: Some(namespace.to_owned()).filter(|namespace| !namespace.is_empty()),
+        uid: told.uid.into(),
+        resource_version: told.version.into(),
+        deletion_timestamp: None,
+    };
     let stub =
         serde_json::json!({"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}});
     let object = Json::encode(&stub).unwrap_or_else(|_| Json::null());

@@ -57,6 +57,8 @@ fn transport(idle: Duration, keep_alive: Option<Duration>, window: u32) -> Arc<T
         .datagram_receive_buffer_size(None)
         // With it every connection that ever sent two packets at once keeps room for ten: 14 KiB instead of 1.4.
         .enable_segmentation_offload(false)
+        // The search for larger packets would be repeated every ten minutes on links that are paid by the byte.
+        .mtu_discovery_config(None)
         .keep_alive_interval(keep_alive)
         .max_idle_timeout(IdleTimeout::try_from(idle).ok());
     Arc::new(config)
