@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// Bytes from which decoding takes milliseconds.
-const LARGE: usize = 256 * 1024;
+/// Bytes from which decoding may take a millisecond.
+const LARGE: usize = 64 * 1024;
 /// How much nicer than the sessions the decoding threads are.
 const NICE: i32 = 10;
 

@@ -15,6 +15,7 @@ mod packets;
 mod retained;
 mod session;
 mod state;
+mod subscriptions;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -13,6 +13,7 @@ mod raw;
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -46,6 +47,8 @@ pub struct Flags {
 
 /// What either program may hold, in bytes.
 const LIMIT: u64 = 128 * 1024 * 1024;
+/// Between the end of an attack and the calm before the next.
+const LULL: Duration = Duration::from_secs(3);
 /// Nodes whose certificates the attackers have.
 const NODES: usize = 10;
 
@@ -90,6 +93,8 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let (mut calm, mut calmest, mut least_calm) = (Vec::new(), f64::INFINITY, 0.0_f64);
     let (mut worst, mut killed) = (0.0_f64, 0);
     for aim in aims(flags, &victims, &hostile) {
+        // What the attack before left is cleared away.
+        tokio::time::sleep(LULL).await;
         let mut before = probe.during(flags.seconds, &victims.ground).await?;
         let p99 = percentile(&mut before, 99.0);
         (calmest, least_calm) = (calmest.min(p99), least_calm.max(p99));

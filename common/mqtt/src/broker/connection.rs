@@ -238,7 +238,7 @@ impl Incoming<'_> {
             }
             Packet::Unsubscribe(unsubscribe) => {
                 self.session(|session| {
-                    session.filters.retain(|filter, _| !unsubscribe.topics.contains(filter))
+                    unsubscribe.topics.iter().for_each(|filter| session.subscriptions.remove(filter));
                 })?;
                 Some(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)))
             }

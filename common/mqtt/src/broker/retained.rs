@@ -1,6 +1,7 @@
 //! The last retained message of each topic, bounded in number and bytes.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::{Publish, filter};
 
@@ -27,8 +28,17 @@ impl Retained {
         true
     }
 
+    /// Looks only at topics that begin like the filter: one without wildcards is looked up.
     pub fn matching(&self, wanted: &str) -> Vec<Publish> {
-        self.messages.values().filter(|kept| filter::matches(wanted, &kept.topic)).cloned().collect()
+        let literal = wanted.split(['+', '#']).next().unwrap_or_default();
+        // "a/#" includes "a" itself.
+        let start = literal.strip_suffix('/').filter(|_| literal != wanted).unwrap_or(literal);
+        let range = self.messages.range::<str, _>((Bound::Included(start), Bound::Unbounded));
+        let alike = range.map(|(_, kept)| kept).take_while(|kept| match literal == wanted {
+            true => kept.topic == wanted,
+            false => kept.topic.starts_with(start),
+        });
+        alike.filter(|kept| filter::matches(wanted, &kept.topic)).cloned().collect()
     }
 }
 
@@ -50,6 +60,23 @@ mod tests {
         assert!(retained.set(&message("a/b", ""), 2, 100));
         assert!(retained.matching("#").is_empty());
         assert_eq!(retained.bytes, 0);
+    }
+
+    #[test]
+    fn a_filter_finds_what_it_matches_and_nothing_else() {
+        let mut retained = Retained::default();
+        let topics = ["$sys/x", "/a", "a", "a!", "a/", "a/b", "a/b/c", "ab", "b/b"];
+        for topic in topics {
+            assert!(retained.set(&message(topic, "1"), 100, 1000));
+        }
+        for wanted in [
+            "#", "+", "+/b", "/#", "/+", "a", "a/", "a/#", "a/+", "a/+/c", "a/b", "a/b/#", "b/+", "c",
+            "$sys/#",
+        ] {
+            let found: Vec<String> = retained.matching(wanted).into_iter().map(|kept| kept.topic).collect();
+            let all: Vec<&str> = topics.into_iter().filter(|topic| filter::matches(wanted, topic)).collect();
+            assert_eq!(found, all, "{wanted}");
+        }
     }
 
     #[test]

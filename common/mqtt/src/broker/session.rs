@@ -6,14 +6,15 @@
 //! from the client      PUBLISH -> held --PUBREL--> free                        (QoS 2; a repeat of a held one is not delivered)
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rumqttc::{Packet, PubRel};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Publish, QoS, filter};
+use super::subscriptions::Subscriptions;
+use crate::{Publish, QoS};
 
 /// Messages sent and not confirmed; the rest waits in the queue.
 const WINDOW: usize = 64;
@@ -39,7 +40,7 @@ pub(super) struct Session {
     pub link: Option<Link>,
     /// Order of disconnection, to find the longest disconnected.
     pub left: u64,
-    pub filters: BTreeMap<String, QoS>,
+    pub subscriptions: Subscriptions,
     queue: VecDeque<Publish>,
     queue_bytes: usize,
     in_flight: VecDeque<(u16, Phase)>,
@@ -48,12 +49,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The best QoS among the subscriptions that match.
-    pub fn wanted(&self, topic: &str) -> Option<QoS> {
-        let matching = self.filters.iter().filter(|(wanted, _)| filter::matches(wanted, topic));
-        matching.map(|(_, qos)| *qos).max_by_key(|qos| *qos as u8)
-    }
-
     /// Queues a message; answers how many older ones were lost for it. QoS 0 is not kept for an absent client.
     pub fn push(&mut self, publish: Publish, max_messages: usize, max_bytes: usize) -> u64 {
         if self.link.is_none() && publish.qos == QoS::AtMostOnce {

@@ -128,7 +128,7 @@ impl State {
             self.dropped += 1;
         }
         for session in self.sessions.values_mut() {
-            let Some(wanted) = session.wanted(&publish.topic) else { continue };
+            let Some(wanted) = session.subscriptions.wanted(&publish.topic) else { continue };
             let qos = if (wanted as u8) < publish.qos as u8 { wanted } else { publish.qos };
             let copy = Publish { qos, retain: false, ..publish.clone() };
             self.dropped += session.push(copy, queue_messages, queue_bytes);
@@ -167,12 +167,10 @@ impl State {
         let mut codes = Vec::with_capacity(wanted.len());
         let mut accepted = Vec::new();
         for SubscribeFilter { path, qos } in wanted {
-            let fits = session.filters.len() < max || session.filters.contains_key(&path);
-            if !fits || !filter::is_filter(&path) {
+            if !filter::is_filter(&path) || !session.subscriptions.add(&path, qos, max) {
                 codes.push(SubscribeReasonCode::Failure);
                 continue;
             }
-            session.filters.insert(path.clone(), qos);
             codes.push(SubscribeReasonCode::Success(qos));
             accepted.push((path, qos));
         }
