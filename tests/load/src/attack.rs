@@ -7,6 +7,7 @@ mod bombs;
 pub mod cgroup;
 mod hostile_cloud;
 mod mqtt;
+mod neighbour;
 mod probe;
 mod quic;
 mod raw;
@@ -91,7 +92,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     );
     let mut results = Results::default();
     let (mut calm, mut calmest, mut least_calm) = (Vec::new(), f64::INFINITY, 0.0_f64);
-    let (mut worst, mut killed) = (0.0_f64, 0);
+    let (mut worst, mut neighbour, mut killed) = (0.0_f64, f64::NAN, 0);
     for aim in aims(flags, &victims, &hostile) {
         // What the attack before left is cleared away.
         tokio::time::sleep(LULL).await;
@@ -127,7 +128,10 @@ pub async fn run(flags: &Flags) -> Result<()> {
             break;
         }
         during?;
-        worst = worst.max(p99);
+        match aim.kind {
+            Kind::Neighbour => neighbour = p99,
+            _ => worst = worst.max(p99),
+        }
     }
     let calm_p99 = percentile(&mut calm, 99.0);
     results.add(
@@ -140,6 +144,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     results.add("least_calm_p99_ms", "p99 of the worst, with nobody attacking (ms)", rounded(least_calm));
     results.add("killed", "programs that died", killed);
     results.add("p99_ratio", "worst p99 during an attack : p99 in the calm", rounded(worst / calm_p99));
+    results.add("neighbour_ratio", "worst p99 : p99 beside a busy neighbour", rounded(worst / neighbour));
     results.print();
     Ok(())
 }
@@ -152,6 +157,7 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
     let mqtt = format!("127.0.0.1:{}", victims.edge.mqtt_port);
     let mappers = victims.edge.dmi_socket.to_string_lossy().into_owned();
     let aims = vec![
+        aim(Kind::Neighbour, String::from("itself"), all / 50),
         aim(Kind::HalfOpen, server.clone(), all),
         aim(Kind::SlowUpgrade, server.clone(), all / 10),
         aim(Kind::Lengths, server.clone(), all / 50),

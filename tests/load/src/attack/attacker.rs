@@ -13,10 +13,12 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::bombs::{self, Bomb};
 use super::raw::{self, End};
-use super::{hostile_cloud, mqtt, quic};
+use super::{hostile_cloud, mqtt, neighbour, quic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
+    /// Nobody is attacked, but the machine has as much to do.
+    Neighbour,
     /// TCP connections that say nothing, or begin a TLS handshake and stop.
     HalfOpen,
     /// TLS with a node's certificate, then an upgrade request that dribbles.
@@ -65,7 +67,7 @@ pub struct Counts {
 }
 
 /// Between two connections of one attacking task.
-const AGAIN: Duration = Duration::from_millis(200);
+pub const AGAIN: Duration = Duration::from_millis(200);
 /// Thousands of tasks that all come again at once measure the kernel.
 const HALF_OPEN_AGAIN: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,12 @@ pub async fn run(flags: Flags) -> Result<()> {
     let flags = Arc::new(flags);
     if flags.kind == Kind::HostileCloud {
         tokio::spawn(hostile_cloud::serve(flags.clone(), counts.clone()));
+    } else if flags.kind == Kind::Neighbour {
+        let address = neighbour::listen().await?;
+        for _ in 0..flags.connections {
+            let counts = counts.clone();
+            tokio::spawn(async move { neighbour::talk(address, &counts).await });
+        }
     } else {
         let again = if flags.kind == Kind::HalfOpen { HALF_OPEN_AGAIN } else { AGAIN };
         for number in 0..flags.connections {
@@ -148,7 +156,7 @@ async fn attack(flags: &Flags, number: usize) -> Result<()> {
             }
             raw::until_closed(&mut socket).await;
         }
-        Kind::HostileCloud => anyhow::bail!("does not dial"),
+        Kind::Neighbour | Kind::HostileCloud => anyhow::bail!("does not dial"),
     }
     Ok(())
 }
