@@ -50,6 +50,8 @@ pub struct Flags {
 const LIMIT: u64 = 128 * 1024 * 1024;
 /// Between the end of an attack and the calm before the next.
 const LULL: Duration = Duration::from_secs(3);
+/// Longest wait for an edge's first dial.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Nodes whose certificates the attackers have.
 const NODES: usize = 10;
 
@@ -105,6 +107,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
         if aim.kind == Kind::HostileCloud {
             let group = Some(&victims.misled_group);
             victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
+            tokio::time::timeout(PATIENCE, attacker.line()).await.context("the edge does not dial")??;
         }
         let during = probe.during(flags.seconds, &victims.ground).await;
         let did = attacker.stop().await?;

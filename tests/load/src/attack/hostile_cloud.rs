@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pki::tls::ClientCertificate;
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +29,9 @@ pub async fn serve(flags: Arc<Flags>, counts: Arc<Counts>) -> Result<()> {
     let listener = TcpListener::bind(&flags.target).await?;
     for turn in 0.. {
         let (tcp, _) = listener.accept().await?;
+        if turn == 0 {
+            println!("{}", json!({"met": true}));
+        }
         let (tls, counts) = (tls.clone(), counts.clone());
         tokio::spawn(async move {
             counts.opened.fetch_add(1, Ordering::Relaxed);
