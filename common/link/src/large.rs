@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes from which decoding may take a millisecond.
 const LARGE: usize = 64 * 1024;
@@ -32,8 +32,8 @@ fn be_nice() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
-/// A decoding that goes on elsewhere.
-pub(crate) struct Large<T>(JoinHandle<T>);
+/// A decoding that goes on elsewhere. Dropped before it began, it never does: a session that ended queues nothing.
+pub(crate) struct Large<T>(AbortOnDropHandle<T>);
 
 impl<T: Send + 'static> Large<T> {
     /// Begins to decode a message of so many bytes; a small one is decoded at once.
@@ -41,10 +41,10 @@ impl<T: Send + 'static> Large<T> {
         if bytes < LARGE {
             return Err(decode());
         }
-        Ok(Large(match decoders() {
+        Ok(Large(AbortOnDropHandle::new(match decoders() {
             Some(decoders) => decoders.spawn(async { decode() }),
             None => tokio::task::spawn_blocking(decode),
-        }))
+        })))
     }
 
     /// What came of it; once. Cancel safe. `None` only while the process ends.
@@ -69,5 +69,27 @@ mod tests {
             _ = large.result() => {}
         }
         assert!(large.result().await.unwrap() != here);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_decoded() {
+        use std::sync::mpsc;
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let mut busy = Vec::new();
+        for _ in 0..threads {
+            let ((begun, has_begun), (go, may_go)) = (mpsc::channel(), mpsc::channel::<()>());
+            let work = move || (begun.send(()).is_ok(), may_go.recv().is_ok());
+            let Ok(large) = Large::begin(LARGE, work) else { panic!("decoded here") };
+            has_begun.recv().unwrap();
+            busy.push((large, go));
+        }
+        let (decoded, was_decoded) = mpsc::channel();
+        drop(Large::begin(LARGE, move || decoded.send(())));
+        for (mut large, go) in busy {
+            go.send(()).unwrap();
+            large.result().await.unwrap();
+        }
+        // The sender goes without having sent.
+        assert_eq!(was_decoded.recv(), Err(mpsc::RecvError));
     }
 }
