@@ -11,6 +11,7 @@
 
 mod connection;
 mod outgoing;
+mod pace;
 mod packets;
 mod retained;
 mod session;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::{Login, MAX_PACKET, Publish, filter};
+use pace::Pace;
 use state::{Origin, State};
 
 /// Where the broker listens and what it may use.
@@ -64,6 +66,11 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// How long a connection may take to say CONNECT.
     pub connect_within: Duration,
+    /// Bytes that all clients together may send per second; each packet counts as 1 KiB more. Senders of more are
+    /// held back.
+    pub bytes_per_second: u64,
+    /// Connections accepted per second; more wait in the kernel.
+    pub connects_per_second: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +85,8 @@ impl Default for Limits {
             retained_messages: 4096,
             retained_bytes: 8 * MAX_PACKET,
             connect_within: Duration::from_secs(10),
+            bytes_per_second: 64 << 20,
+            connects_per_second: 200,
         }
     }
 }
@@ -92,6 +101,8 @@ pub enum BindError {
 pub(crate) struct Shared {
     settings: Settings,
     state: Mutex<State>,
+    /// Of what clients send, in bytes.
+    pace: Pace,
 }
 
 impl Shared {
@@ -116,7 +127,8 @@ impl Broker {
             tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
         }
         let state = Mutex::new(State::new(settings.limits.clone()));
-        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state }) })
+        let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
+        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace }) })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -131,11 +143,13 @@ impl Broker {
     pub async fn run(self, stop: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.shared.settings.limits.connections));
         let tasks = TaskTracker::new();
+        let arrivals = self.shared.settings.limits.connects_per_second;
+        let arrivals = Pace::new(arrivals, arrivals);
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                (_, accepted) = async { (arrivals.take(1).await, self.listener.accept().await) } => accepted,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,

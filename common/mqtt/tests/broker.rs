@@ -358,6 +358,30 @@ async fn a_subscriber_that_does_not_read_stalls_nobody() {
 }
 
 #[tokio::test]
+async fn a_flood_is_held_back_and_others_get_their_turns() {
+    let broker = broker(|settings| settings.limits.bytes_per_second = 256 * 1024).await;
+    let mut arrived = broker.handle.subscribe(&["flood", "calm"]);
+    let mut flood = bytes::BytesMut::from(CONNECT.as_slice());
+    for _ in 0..160 {
+        rumqttc::Publish::new("flood", QoS::AtMostOnce, vec![0; 64 * 1024]).write(&mut flood).unwrap();
+    }
+    let mut flooding = TcpStream::connect(broker.address).await.unwrap();
+    let flooding = tokio::spawn(async move {
+        let _ = flooding.write_all(&flood).await;
+        std::future::pending::<()>().await
+    });
+    assert_eq!(arrived.recv().await.unwrap().topic, "flood");
+    let calm = Foreign::new(&broker, "calm").await;
+    calm.client.publish("calm", QoS::AtMostOnce, false, "now").await.unwrap();
+    let mut floods = 1;
+    while arrived.recv().await.unwrap().topic == "flood" {
+        floods += 1;
+    }
+    assert!(floods < 160, "all of the flood was read before the other client's message");
+    flooding.abort();
+}
+
+#[tokio::test]
 async fn too_many_connections_are_refused_and_stopping_ends_all() {
     let broker = broker(|settings| settings.limits.connections = 1).await;
     let first = Foreign::new(&broker, "first").await;

@@ -71,7 +71,7 @@ const ANSWERS: usize = 256;
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    let packets = Packets::new(reader, shared.settings.limits.packet_bytes);
+    let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace);
     let closed = tokio::select! {
         biased;
         _ = stop.cancelled() => Closed::Stopped,
@@ -85,7 +85,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, 
 }
 
 async fn converse(
-    mut packets: Packets<OwnedReadHalf>,
+    mut packets: Packets<'_, OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     shared: &Shared,
     stop: &CancellationToken,
@@ -137,7 +137,7 @@ struct Connected {
 }
 
 async fn connect<R: AsyncRead + Unpin>(
-    packets: &mut Packets<R>,
+    packets: &mut Packets<'_, R>,
     shared: &Shared,
 ) -> Result<Connected, Closed> {
     let first = tokio::time::timeout(shared.settings.limits.connect_within, packets.next()).await;
@@ -194,7 +194,11 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    async fn read<R: AsyncRead + Unpin>(self, mut packets: Packets<R>, silence: Option<Duration>) -> Closed {
+    async fn read<R: AsyncRead + Unpin>(
+        self,
+        mut packets: Packets<'_, R>,
+        silence: Option<Duration>,
+    ) -> Closed {
         loop {
             let next = match silence {
                 None => packets.next().await,

@@ -4,6 +4,8 @@ use bytes::{Buf, BytesMut};
 use rumqttc::{Packet, mqttbytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::pace::Pace;
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("reading from the client")]
@@ -18,27 +20,40 @@ pub(super) enum ReadError {
 
 /// Bytes asked of the socket at once.
 const CHUNK: usize = 8 * 1024;
+/// What a packet costs besides its bytes, in bytes that take as long.
+const PACKET_COST: u64 = 1024;
+/// A client that owes as much pays before it is served again, so that the others' turns come soon.
+const TURN: u64 = 64 * 1024;
 
-pub(super) struct Packets<R> {
+pub(super) struct Packets<'a, R> {
     stream: R,
     buffer: BytesMut,
     max: usize,
+    /// In bytes.
+    pace: &'a Pace,
+    /// Read and not yet taken from the pace.
+    owed: u64,
 }
 
-impl<R: AsyncRead + Unpin> Packets<R> {
-    pub fn new(stream: R, max: usize) -> Packets<R> {
-        Packets { stream, buffer: BytesMut::new(), max }
+impl<R: AsyncRead + Unpin> Packets<'_, R> {
+    pub fn new(stream: R, max: usize, pace: &Pace) -> Packets<'_, R> {
+        Packets { stream, buffer: BytesMut::new(), max, pace, owed: 0 }
     }
 
     /// The next packet; `None` if the client closed the connection.
     pub async fn next(&mut self) -> Result<Option<Packet>, ReadError> {
         loop {
+            if self.owed >= TURN {
+                self.pace.take(std::mem::take(&mut self.owed)).await;
+            }
             if let Some(packet) = self.take()? {
+                self.owed += PACKET_COST;
                 return Ok(Some(packet));
             }
             self.buffer.reserve(CHUNK);
-            if self.stream.read_buf(&mut self.buffer).await.map_err(ReadError::Io)? == 0 {
-                return Ok(None);
+            match self.stream.read_buf(&mut self.buffer).await.map_err(ReadError::Io)? {
+                0 => return Ok(None),
+                read => self.owed += read as u64,
             }
         }
     }
@@ -95,7 +110,10 @@ mod tests {
     use rumqttc::{Connect, QoS};
 
     fn read(bytes: &[u8]) -> Result<Option<Packet>, ReadError> {
-        Packets { stream: tokio::io::empty(), buffer: BytesMut::from(bytes), max: 1024 }.take()
+        let pace = Pace::new(1, 0);
+        let mut packets = Packets::new(tokio::io::empty(), 1024, &pace);
+        packets.buffer.extend_from_slice(bytes);
+        packets.take()
     }
 
     #[test]
