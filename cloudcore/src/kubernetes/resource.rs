@@ -2,7 +2,7 @@
 
 use api::{devices, reliablesyncs};
 use kube::core::ApiResource;
-use message::{ObjectKey, ObjectKind};
+use message::{ObjectKey, ObjectKind, check_name};
 
 /// A watched resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,9 +75,13 @@ fn build_path(group: &str, version: &str, plural: &str, namespace: Option<&str>,
     format!("{root}{scope}/{plural}{name}")
 }
 
-/// API path of an object an edge may read or write; `None` for kinds with no such path. An empty name gives the
-/// collection.
+/// API path of an object an edge may read or write; `None` for kinds with no such path, and for names that would lead
+/// elsewhere. An empty name gives the collection.
 pub fn path_of(key: &ObjectKey) -> Option<String> {
+    let mut names = key.namespace.iter().chain((!key.name.is_empty()).then_some(&key.name));
+    if !names.all(|name| check_name(name).is_ok()) {
+        return None;
+    }
     let (group, version, plural) = match &key.kind {
         ObjectKind::Pod => ("", "v1", "pods"),
         ObjectKind::ConfigMap => ("", "v1", "configmaps"),

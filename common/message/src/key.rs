@@ -135,6 +135,8 @@ pub struct ObjectKey {
 pub enum KeyError {
     #[error("{path:?} is not <namespace>/<type>/<name>")]
     NotAnObjectPath { path: String },
+    #[error("{name:?} cannot be the name of an object or namespace")]
+    BadName { name: String },
     #[error("{name:?} is not a node name (lower-case letters, digits, '-' and '.', at most 253)")]
     BadNodeName { name: String },
 }
@@ -144,15 +146,19 @@ impl ObjectKey {
         ObjectKey { namespace: namespace.map(str::to_owned), kind, name: name.to_owned() }
     }
 
-    /// Parses a wire resource of exactly three non-empty parts.
+    /// Parses a wire resource of exactly three non-empty parts, each a [`check_name`].
     pub fn parse(path: &str) -> Result<ObjectKey, KeyError> {
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
-            [namespace, kind, name] if parts.iter().all(|part| !part.is_empty()) => Ok(ObjectKey {
-                namespace: (*namespace != "null").then(|| (*namespace).to_owned()),
-                kind: ObjectKind::parse(kind),
-                name: (*name).to_owned(),
-            }),
+            [namespace, kind, name] if parts.iter().all(|part| !part.is_empty()) => {
+                check_name(namespace)?;
+                check_name(name)?;
+                Ok(ObjectKey {
+                    namespace: (*namespace != "null").then(|| (*namespace).to_owned()),
+                    kind: ObjectKind::parse(kind),
+                    name: (*name).to_owned(),
+                })
+            }
             _ => Err(KeyError::NotAnObjectPath { path: path.chars().take(128).collect() }),
         }
     }
@@ -170,6 +176,16 @@ impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.namespace_or_null(), self.kind, self.name)
     }
+}
+
+/// Refuses what would not stay one segment of a URL's path: a name that a node made up must never lead a request to
+/// another object than the one that was authorised. Wider than what Kubernetes allows for names of any kind.
+pub fn check_name(name: &str) -> Result<(), KeyError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~:@+=,".contains(c);
+    if name.is_empty() || name == "." || name == ".." || !name.chars().all(legal) {
+        return Err(KeyError::BadName { name: name.chars().take(64).collect() });
+    }
+    Ok(())
 }
 
 /// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
@@ -220,6 +236,18 @@ mod tests {
         assert!(NodeName::new("edge-1.site").is_ok());
         for bad in ["", "-a", "a-", "A", "a/b", "a b", "../x"] {
             assert!(NodeName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_lead_elsewhere_is_refused() {
+        for bad in ["default%2Fsecrets%2Fs?", "a?b", "a#b", "..", ".", "a b", "a\\b", "a\nb", "\u{e4}"] {
+            for path in [format!("{bad}/event/e"), format!("d/persistentvolumeclaim/{bad}")] {
+                assert!(matches!(ObjectKey::parse(&path), Err(KeyError::BadName { .. })), "{path}");
+            }
+        }
+        for good in ["a.b-c", "system:node:e1", "kube-root-ca.crt", "pod.17f", "A_b"] {
+            assert!(ObjectKey::parse(&format!("d/event/{good}")).is_ok(), "{good}");
         }
     }
 

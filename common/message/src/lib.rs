@@ -19,7 +19,7 @@ pub use codec::{DecodeError, decode, encode};
 pub use downstream::{Downstream, Membership, MembershipEntry, Origin, ParseDownstreamError, Received};
 pub use envelope::{Header, Message, MessageId, Route};
 pub use json::{Json, JsonError};
-pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, trim_node_prefix};
+pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, check_name, trim_node_prefix};
 pub use reply::{ObjectResponse, Reply};
 pub use status::Status;
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
