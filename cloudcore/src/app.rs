@@ -46,6 +46,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
     let upstream = UpstreamRoom {
         cluster: cluster.clone(),
+        downstream: downstream.clone(),
         devices: devices.clone(),
         rights,
         enforce: settings.hub.enforce,

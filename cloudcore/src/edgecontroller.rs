@@ -4,6 +4,7 @@
 
 mod downstream;
 mod placement;
+mod reports;
 mod rights;
 pub mod upstream;
 

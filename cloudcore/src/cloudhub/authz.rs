@@ -45,6 +45,8 @@ async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> R
         Request::CreateNode { node: named, .. }
         | Request::UpdateNode { node: named, .. }
         | Request::PatchNodeStatus { node: named, .. }
+        | Request::EnsureNode { node: named, .. }
+        | Request::ReportNode { node: named, .. }
         | Request::Lease { node: named, .. } => {
             allow(named == node, node, || format!("write the node or lease of {named}"))
         }
@@ -52,6 +54,13 @@ async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> R
             // A pod that is gone is answered with NotFound, which ends the edge's retries.
             let own = rights.owns_or_lost_pod(node, namespace, name).await;
             allow(own, node, || format!("change pod {namespace}/{name}"))
+        }
+        Request::ReportPods { namespace, reports } => {
+            for report in reports {
+                let own = rights.owns_or_lost_pod(node, namespace, &report.name).await;
+                allow(own, node, || format!("change pod {namespace}/{}", report.name))?;
+            }
+            Ok(())
         }
         Request::CreatePod { namespace, name, object } => {
             allow(is_mirror_of(object, node), node, || format!("create pod {namespace}/{name}"))

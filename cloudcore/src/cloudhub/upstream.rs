@@ -4,13 +4,14 @@ use message::{Message, NodeName, Reply, Status, Upstream};
 
 use super::authz;
 use crate::devicecontroller::{self, Devices, Stamp};
-use crate::edgecontroller::{self, Rights};
+use crate::edgecontroller::{self, Downstream, Rights};
 use crate::kubernetes::Cluster;
 
 /// What carries out upstream messages.
 #[derive(Clone)]
 pub struct UpstreamRoom {
     pub cluster: Cluster,
+    pub downstream: Downstream,
     pub devices: Devices,
     pub rights: Rights,
     /// Off only by explicit configuration, for migration.
@@ -52,7 +53,8 @@ impl UpstreamRoom {
                 done(request.answer(asked, &Reply::Refused(status), now))
             }
             (Upstream::Ask(request), None) => {
-                let reply = edgecontroller::upstream::answer(&self.cluster, request).await;
+                let reply =
+                    edgecontroller::upstream::answer(&self.cluster, &self.downstream, node, request).await;
                 let answer = Some(Box::new(request.answer(asked, &reply, daemon::clock::unix_ms())));
                 match &reply {
                     Reply::Refused(status) if status.is_retryable() => {

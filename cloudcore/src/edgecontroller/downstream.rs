@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use message::{Json, ObjectKey, ObjectKind, Origin};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +38,7 @@ impl Downstream {
     }
 
     /// The mark of an object as this replica saw it last.
-    pub fn mark_of(&self, key: &message::ObjectKey) -> Option<u64> {
+    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
         self.read(|placement| placement.mark_of(key))
     }
 
@@ -53,6 +55,25 @@ impl Downstream {
         if state.sessions.get(node).is_some_and(|(current, _)| *current == epoch) {
             state.sessions.remove(node);
         }
+    }
+
+    /// Tells a connected node that a pod it speaks of does not exist.
+    pub fn tell_gone(&self, node: &str, namespace: &str, name: &str, uid: &str) {
+        let stub = json!({"metadata": {"namespace": namespace, "name": name, "uid": uid}});
+        let Ok(object) = Json::encode(&stub) else { return };
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
+        let origin = Origin::EdgeController;
+        let uid = (!uid.is_empty()).then(|| uid.to_owned());
+        let gone = message::Downstream::Remove { key, origin, uid, object };
+        self.notice(node, gone);
+    }
+
+    /// Sends once to a connected node; false if it is not connected here.
+    pub fn notice(&self, node: &str, notice: message::Downstream) -> bool {
+        let state = self.lock();
+        let Some((_, set)) = state.sessions.get(node) else { return false };
+        set.notice(notice);
+        true
     }
 
     /// Takes in what the watches see. `synced` turns true once all of [`WATCHED`] are complete.

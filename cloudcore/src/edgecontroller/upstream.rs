@@ -1,22 +1,44 @@
 //! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
 //! (spec/edge-runtime.md 1.4, its "Better" lines).
 
-use message::{Json, ObjectKey, ObjectKind, Reply, Request, Status, Upstream, Verb};
+use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Upstream, Verb};
 use serde_json::{Value, json};
 
+use super::{Downstream, reports};
 use crate::kubernetes::{Cluster, Merge, path_of};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
-/// Carries out one request.
-pub async fn answer(cluster: &Cluster, request: &Request) -> Reply {
-    match carry_out(cluster, request).await {
-        Ok(reply) => reply,
-        Err(status) => Reply::Refused(status),
-    }
+/// Carries out one request of `node`.
+pub async fn answer(cluster: &Cluster, room: &Downstream, node: &NodeName, request: &Request) -> Reply {
+    carry_out(cluster, room, node, request).await.unwrap_or_else(Reply::Refused)
 }
 
-async fn carry_out(cluster: &Cluster, request: &Request) -> Result<Reply, Status> {
+/// Each report for itself; the answer is that of the first that failed. A pod that is gone is taken from the node.
+async fn report_pods(
+    cluster: &Cluster,
+    room: &Downstream,
+    node: &NodeName,
+    namespace: &str,
+    reports: &[PodReport],
+) -> Result<Reply, Status> {
+    let mut result = Ok(Reply::Done);
+    for report in reports {
+        match reports::report_pod(cluster, namespace, report).await {
+            Ok(true) => {}
+            Ok(false) => room.tell_gone(node.as_str(), namespace, &report.name, &report.uid),
+            Err(status) => result = result.and(Err(status)),
+        }
+    }
+    result
+}
+
+async fn carry_out(
+    cluster: &Cluster,
+    room: &Downstream,
+    node: &NodeName,
+    request: &Request,
+) -> Result<Reply, Status> {
     let object = match request {
         Request::Get { key } => cluster.get(&path(key)?).await?,
         Request::CreateNode { object, .. } => cluster.create("/api/v1/nodes", object).await?,
@@ -57,6 +79,15 @@ async fn carry_out(cluster: &Cluster, request: &Request) -> Result<Reply, Status
             Err(Status::failure(404, "NotFound", "the API server is trusted by the system's certificates"))?
         }
         Request::ClusterCa => return Ok(Reply::Text(cluster.ca().to_owned())),
+        Request::EnsureNode { node, object } => {
+            return reports::ensure_node(cluster, node, object).await.map(|()| Reply::Done);
+        }
+        Request::ReportNode { node, report } => {
+            return reports::report_node(cluster, node, report).await.map(|()| Reply::Done);
+        }
+        Request::ReportPods { namespace, reports } => {
+            return report_pods(cluster, room, node, namespace, reports).await;
+        }
     };
     Ok(Reply::Object(object))
 }

@@ -12,6 +12,7 @@ mod envelope;
 mod json;
 mod key;
 mod reply;
+mod reports;
 mod status;
 mod upstream;
 
@@ -21,6 +22,7 @@ pub use envelope::{Header, Message, MessageId, Route};
 pub use json::{Json, JsonError};
 pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, check_name, trim_node_prefix};
 pub use reply::{ObjectResponse, Reply};
+pub use reports::{NodeReport, PodReport};
 pub use status::Status;
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
 

@@ -1,5 +1,6 @@
 //! What an edge tells or asks the cloud, typed. Wire forms: spec/transport.md 1.8.
 
+use crate::reports::{self, NodeReport, PodReport};
 use crate::{
     Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
 };
@@ -55,6 +56,12 @@ pub enum Request {
     CreateSigningRequest { name: String, object: Json },
     /// The cluster's CA certificates as PEM.
     ClusterCa,
+    /// Old edges: whole statuses of pods.
+    ReportPods { namespace: String, reports: Vec<PodReport> },
+    /// Old edges: register this node unless it is registered.
+    EnsureNode { node: NodeName, object: Json },
+    /// Old edges: the node's whole status.
+    ReportNode { node: NodeName, report: NodeReport },
 }
 
 /// One thing an edge sends up.
@@ -143,6 +150,13 @@ impl Request {
                 ("insert", object(Some("default"), ObjectKind::CertificateSigningRequest, name))
             }
             Request::ClusterCa => ("query", "k8s/ca.crt".to_owned()),
+            Request::ReportPods { namespace, reports } => ("update", pods_resource(namespace, reports)),
+            Request::EnsureNode { node, .. } => {
+                ("insert", object(None, ObjectKind::NodeStatus, node.as_str()))
+            }
+            Request::ReportNode { node, .. } => {
+                ("update", object(None, ObjectKind::NodeStatus, node.as_str()))
+            }
         }
     }
 
@@ -156,7 +170,14 @@ impl Request {
             | Request::UpdateNode { object, .. }
             | Request::CreatePod { object, .. }
             | Request::Lease { object, .. }
-            | Request::CreateSigningRequest { object, .. } => object.clone(),
+            | Request::CreateSigningRequest { object, .. }
+            | Request::EnsureNode { object, .. } => object.clone(),
+            Request::ReportPods { reports, .. } => match reports.as_slice() {
+                [one] => Json::encode(one),
+                many => Json::encode(many),
+            }
+            .unwrap_or_else(|_| Json::null()),
+            Request::ReportNode { report, .. } => Json::encode(report).unwrap_or_else(|_| Json::null()),
             Request::DeletePod { options, .. } => options.clone(),
             Request::Token { request, .. } => request.clone(),
         }
@@ -164,9 +185,15 @@ impl Request {
 
     fn order_key(&self) -> String {
         match self {
-            Request::CreateNode { .. } | Request::UpdateNode { .. } | Request::PatchNodeStatus { .. } => {
-                "node".to_owned()
-            }
+            Request::CreateNode { .. }
+            | Request::UpdateNode { .. }
+            | Request::PatchNodeStatus { .. }
+            | Request::EnsureNode { .. }
+            | Request::ReportNode { .. } => "node".to_owned(),
+            Request::ReportPods { namespace, reports } => match reports.as_slice() {
+                [one] => format!("pod/{namespace}/{}", one.name),
+                _ => format!("pods/{namespace}"),
+            },
             Request::PatchPodStatus { namespace, name, .. }
             | Request::CreatePod { namespace, name, .. }
             | Request::DeletePod { namespace, name, .. } => format!("pod/{namespace}/{name}"),
@@ -185,6 +212,9 @@ impl Request {
             Request::UpdateNode { .. }
             | Request::DeletePod { .. }
             | Request::Token { .. }
+            | Request::ReportPods { .. }
+            | Request::EnsureNode { .. }
+            | Request::ReportNode { .. }
             | Request::ClusterCa => false,
             _ => true,
         }
@@ -203,7 +233,13 @@ impl Request {
             Reply::Refused(status) => Reply::refusal(status.clone()),
         };
         let source = if *self == Request::ClusterCa { "cloudhub" } else { "edgecontroller" };
-        let route = Route::new(source, "resource", "response", asked.route.resource.clone());
+        let resource = match self {
+            Request::EnsureNode { .. } | Request::ReportNode { .. } => {
+                asked.route.resource.replacen("/nodestatus/", "/node/", 1)
+            }
+            _ => asked.route.resource.clone(),
+        };
+        let route = Route::new(source, "resource", "response", resource);
         let message = Message::new(route, content.unwrap_or_else(|_| Json::null()), now_ms)
             .answering(&asked.header.msg_id);
         match reply {
@@ -227,6 +263,13 @@ struct VersionOf {
 struct VersionIn {
     #[serde(rename = "resourceVersion")]
     resource_version: String,
+}
+
+fn pods_resource(namespace: &str, reports: &[PodReport]) -> String {
+    match reports {
+        [one] => ObjectKey::new(Some(namespace), ObjectKind::PodStatus, &one.name).to_string(),
+        _ => format!("{namespace}/{}", ObjectKind::PodStatus),
+    }
 }
 
 impl Upstream {
@@ -351,6 +394,9 @@ fn parse_twin(message: &Message) -> Result<Upstream, ParseUpstreamError> {
 fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
     let route = &message.route;
     let unsupported = || Ok(Upstream::Unsupported { route: route.clone() });
+    if let Some(report) = reports::parse(message) {
+        return report.map(Upstream::Ask);
+    }
     let key = ObjectKey::parse(&route.resource).map_err(ParseUpstreamError::Key)?;
     let object = || message.content.unwrapped().map_err(ParseUpstreamError::Content);
     let namespace = || key.namespace.clone().unwrap_or_default();

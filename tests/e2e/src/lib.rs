@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod go_cloud;
+pub mod go_edge;
 pub mod peer;
 pub mod recorded;
 pub mod skip;

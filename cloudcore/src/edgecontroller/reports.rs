@@ -1,0 +1,202 @@
+//! Whole statuses of edges that do not send patches yet: they take the place of what the API server has, but for what
+//! others own (spec/edge-runtime.md 1.4; `cloud/pkg/edgecontroller/controller/upstream.go`).
+
+use jiff::{SignedDuration, Timestamp};
+use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
+use serde_json::{Value, json};
+
+use crate::kubernetes::{Cluster, path_of};
+
+/// How often a status is written again that another writer overtook.
+const TRIES: usize = 4;
+/// A node's sign of life that is older is given the cloud's time: edges may have no clock.
+const STALE: SignedDuration = SignedDuration::from_secs(20);
+
+/// Writes one pod's status. False if that pod is gone: the edge is to drop it.
+pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) -> Result<bool, Status> {
+    let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, &report.name);
+    let path = path_of(&key).ok_or_else(|| bad_request(format!("{key} cannot be a pod")))?;
+    let mut status: Value = report.status.parse().map_err(bad_request)?;
+    let mut tried = 0;
+    let pod = loop {
+        let mut pod: Value = match cluster.get(&path).await {
+            Ok(pod) => pod.parse().map_err(bad_request)?,
+            Err(status) if status.is_not_found() => return Ok(false),
+            Err(status) => return Err(status),
+        };
+        if !report.uid.is_empty() && pod["metadata"]["uid"] != report.uid.as_str() {
+            return Ok(false);
+        }
+        keep_times(&pod["status"], &mut status, daemon::clock::now());
+        pod["status"] = status.clone();
+        tried += 1;
+        match cluster.replace(&format!("{path}/status"), &encode(&pod)?).await {
+            Ok(_) => break pod,
+            Err(status) if status.is_not_found() => return Ok(false),
+            Err(status) if status.is_conflict() && tried < TRIES => {}
+            Err(status) => return Err(status),
+        }
+    };
+    if is_over(&pod) {
+        let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}});
+        match cluster.delete(&path, &encode(&options)?).await {
+            Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Creates the node unless it is there.
+pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
+    let mut object: Value = object.parse().map_err(bad_request)?;
+    object["metadata"]["name"] = node.as_str().into();
+    match cluster.create("/api/v1/nodes", &encode(&object)?).await {
+        Err(status) if !status.is_conflict() => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the node's status.
+pub async fn report_node(cluster: &Cluster, node: &NodeName, report: &NodeReport) -> Result<(), Status> {
+    let path = format!("/api/v1/nodes/{node}");
+    let status: Value = report.status.parse().map_err(bad_request)?;
+    let mut tried = 0;
+    loop {
+        let mut object: Value = cluster.get(&path).await?.parse().map_err(bad_request)?;
+        for (name, resources) in report.extend_resources.iter().flatten() {
+            object["metadata"]["annotations"][name.as_str()] = resources.text().into();
+        }
+        object["status"] = merged(&object["status"], status.clone(), daemon::clock::now());
+        tried += 1;
+        match cluster.replace(&format!("{path}/status"), &encode(&object)?).await {
+            Ok(_) => return Ok(()),
+            Err(status) if status.is_conflict() && tried < TRIES => {}
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+/// When a pod started and when a condition changed does not depend on how often it is told.
+fn keep_times(old: &Value, new: &mut Value, now: Timestamp) {
+    let now = daemon::clock::rfc3339(now);
+    match (&old["startTime"], &new["startTime"]) {
+        (Value::String(started), _) => new["startTime"] = started.as_str().into(),
+        (_, Value::Null) => new["startTime"] = now.as_str().into(),
+        _ => {}
+    }
+    for condition in conditions_of(new) {
+        if condition["type"] != "Ready" && condition["type"] != "Initialized" {
+            continue;
+        }
+        let same =
+            |other: &&Value| other["type"] == condition["type"] && other["status"] == condition["status"];
+        let before = old["conditions"].as_array().into_iter().flatten().find(same);
+        let since = before.and_then(|before| before["lastTransitionTime"].as_str()).unwrap_or(&now);
+        condition["lastTransitionTime"] = since.into();
+    }
+}
+
+/// What the node says, with what is not the node's to say.
+fn merged(old: &Value, mut new: Value, now: Timestamp) -> Value {
+    if let Some(fields) = new.as_object_mut() {
+        fields.remove("volumesAttached");
+        let attached =
+            old.get("volumesAttached").map(|attached| ("volumesAttached".to_owned(), attached.clone()));
+        fields.extend(attached);
+    }
+    let port = &old["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+    if port.as_i64().is_some_and(|port| port != 0) {
+        new["daemonEndpoints"]["kubeletEndpoint"]["Port"] = port.clone();
+    }
+    for condition in conditions_of(&mut new) {
+        let told = condition["lastHeartbeatTime"].as_str().and_then(|told| told.parse::<Timestamp>().ok());
+        if told.is_none_or(|told| now.duration_since(told) > STALE) {
+            condition["lastHeartbeatTime"] = daemon::clock::rfc3339(now).into();
+        }
+    }
+    new
+}
+
+fn conditions_of(status: &mut Value) -> impl Iterator<Item = &mut Value> {
+    status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// True for a pod that was deleted, has ended and runs nothing.
+fn is_over(pod: &Value) -> bool {
+    let status = &pod["status"];
+    let running = |container: &Value| !container["state"]["running"].is_null();
+    pod["metadata"]["deletionTimestamp"].is_string()
+        && (status["phase"] == "Succeeded" || status["phase"] == "Failed")
+        && !status["containerStatuses"].as_array().into_iter().flatten().any(running)
+}
+
+fn encode(value: &Value) -> Result<Json, Status> {
+    Json::encode(value).map_err(bad_request)
+}
+
+fn bad_request(error: impl ToString) -> Status {
+    Status::failure(400, "BadRequest", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_and_change_are_told_once() {
+        let old = json!({
+            "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"},
+                {"type": "Initialized", "status": "False", "lastTransitionTime": "2026-01-01T00:00:01Z"},
+            ],
+        });
+        let mut new = json!({
+            "startTime": "2026-03-03T00:00:00Z",
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}],
+        });
+        let now: Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
+        keep_times(&old, &mut new, now);
+        assert_eq!(new["startTime"], "2026-01-01T00:00:00Z");
+        assert_eq!(new["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:05Z");
+        assert_eq!(new["conditions"][1]["lastTransitionTime"], "2026-02-02T00:00:00Z");
+        let mut first = json!({"phase": "Pending"});
+        keep_times(&Value::Null, &mut first, now);
+        assert_eq!(first, json!({"phase": "Pending", "startTime": "2026-02-02T00:00:00Z"}));
+    }
+
+    #[test]
+    fn a_node_keeps_what_others_own_and_gets_a_clock() {
+        let old = json!({
+            "volumesAttached": [{"name": "v"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10351}},
+            "capacity": {"cpu": "1"},
+        });
+        let new = json!({
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10350}},
+            "conditions": [
+                {"type": "Ready", "lastHeartbeatTime": "1970-01-01T00:00:00Z"},
+                {"type": "DiskPressure", "lastHeartbeatTime": "2026-02-01T23:59:55Z"},
+            ],
+        });
+        let merged = merged(&old, new, "2026-02-02T00:00:00Z".parse().unwrap());
+        assert_eq!(merged["volumesAttached"], old["volumesAttached"]);
+        assert_eq!(merged["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10351);
+        assert!(merged["capacity"].is_null());
+        assert_eq!(merged["conditions"][0]["lastHeartbeatTime"], "2026-02-02T00:00:00Z");
+        assert_eq!(merged["conditions"][1]["lastHeartbeatTime"], "2026-02-01T23:59:55Z");
+    }
+
+    #[test]
+    fn only_a_deleted_pod_that_ended_is_over() {
+        let pod = |deleted: Value, phase: &str, state: &str| {
+            json!({"metadata": {"deletionTimestamp": deleted},
+                   "status": {"phase": phase, "containerStatuses": [{"state": {state: {}}}]}})
+        };
+        assert!(is_over(&pod("t".into(), "Failed", "terminated")));
+        assert!(!is_over(&pod("t".into(), "Failed", "running")));
+        assert!(!is_over(&pod("t".into(), "Running", "terminated")));
+        assert!(!is_over(&pod(Value::Null, "Failed", "terminated")));
+    }
+}

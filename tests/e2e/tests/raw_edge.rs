@@ -1,0 +1,130 @@
+//! Edges in raw WebSocket frames: one from before patches, one that lies about names.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::go_edge::{GoEdge, Lab, NODE, message};
+use harness::wait;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn json_of(lab: &Lab, what: &[&str]) -> Result<Value> {
+    let args = [&["get"], what, &["-o", "json", "--ignore-not-found"]].concat();
+    let text = lab.cloud.kubectl().run(&args)?;
+    Ok(if text.trim().is_empty() { Value::Null } else { serde_json::from_str(&text)? })
+}
+
+fn pod(name: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"nodeName": NODE, "containers": [{"name": "c", "image": "none"}]}})
+    .to_string()
+}
+
+fn status(phase: &str, state: &str) -> Value {
+    json!({"phase": phase, "podIP": "10.0.0.7",
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": null}],
+        "containerStatuses": [{"name": "c", "image": "none", "imageID": "", "restartCount": 0,
+            "ready": false, "state": {state: {}}}]})
+}
+
+#[test]
+fn an_edge_that_reports_whole_statuses_is_understood() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.block_on(async {
+        let mut edge = lab.connect().await?;
+        let node = json!({"metadata": {"name": NODE, "labels": {"node-role.kubernetes.io/edge": ""}}});
+        let resource = format!("default/nodestatus/{NODE}");
+        for id in ["register", "again"] {
+            let registered = edge.answer(&message(id, "meta", "insert", &resource, node.clone())).await?;
+            ensure!(registered["content"] == "OK", "{registered}");
+            ensure!(registered["route"]["resource"] == format!("default/node/{NODE}"), "{registered}");
+        }
+        let report = json!({"UID": NODE, "ExtendResources": {"example.com/camera": [{"name": "cam-1"}]},
+            "Status": {"nodeInfo": {"architecture": "arm64"}, "conditions":
+                [{"type": "Ready", "status": "True", "lastHeartbeatTime": "1970-01-01T00:00:00Z"}]}});
+        let reported = edge.answer(&message("status", "meta", "update", &resource, report)).await?;
+        ensure!(reported["content"] == "OK", "{reported}");
+        let node = json_of(&lab, &["node", NODE])?;
+        ensure!(node["status"]["nodeInfo"]["architecture"] == "arm64", "{node}");
+        ensure!(node["metadata"]["annotations"]["example.com/camera"] == r#"[{"name":"cam-1"}]"#, "{node}");
+        let heartbeat = node["status"]["conditions"][0]["lastHeartbeatTime"].as_str().unwrap_or_default();
+        ensure!(heartbeat > "2026", "{node}");
+
+        for name in ["one", "two"] {
+            lab.cloud.kubectl().apply(&pod(name))?;
+        }
+        edge.read(true).await?;
+        let uid =
+            |name: &str| -> Result<Value> { Ok(json_of(&lab, &["pod", name])?["metadata"]["uid"].clone()) };
+        let one = json!({"UID": uid("one")?, "Name": "one", "Status": status("Running", "running")});
+        let answer = edge.answer(&message("p-1", "meta", "update", "default/podstatus/one", one)).await?;
+        ensure!(answer["content"] == "OK", "{answer}");
+        let written = json_of(&lab, &["pod", "one"])?;
+        ensure!(written["status"]["podIP"] == "10.0.0.7", "{written}");
+        ensure!(written["status"]["startTime"].is_string(), "{written}");
+        ensure!(written["status"]["conditions"][0]["lastTransitionTime"].is_string(), "{written}");
+
+        // A list without a name: one pod that is there, one of another uid, one that never was.
+        let list = json!([
+            {"UID": uid("two")?, "Name": "two", "Status": status("Running", "running")},
+            {"UID": "of-the-pod-before", "Name": "one", "Status": status("Failed", "terminated")},
+            {"UID": "u", "Name": "never", "Status": status("Running", "running")},
+        ]);
+        let answer = edge.answer(&message("p-2", "meta", "update", "default/podstatus", list)).await?;
+        ensure!(answer["content"] == "OK", "{answer}");
+        edge.read(true).await?;
+        let removed: Vec<&str> = edge
+            .received
+            .iter()
+            .filter(|message| message["route"]["operation"] == "delete")
+            .filter_map(|message| message["content"]["metadata"]["uid"].as_str())
+            .collect();
+        ensure!(removed == ["of-the-pod-before", "u"], "{removed:?}");
+        ensure!(json_of(&lab, &["pod", "two"])?["status"]["phase"] == "Running");
+        ensure!(json_of(&lab, &["pod", "one"])?["status"]["phase"] == "Running");
+
+        // A deleted pod that ended goes for good.
+        lab.cloud.kubectl().run(&["delete", "pod", "one", "--wait=false"])?;
+        edge.read(true).await?;
+        let over = json!({"UID": uid("one")?, "Name": "one", "Status": status("Failed", "terminated")});
+        edge.answer(&message("p-3", "meta", "update", "default/podstatus/one", over)).await?;
+        wait::for_true("the pod is gone", PATIENCE, || Ok(json_of(&lab, &["pod", "one"])?.is_null()))
+    })
+}
+
+/// Would be the path of another object if a name were put into a URL as it is.
+#[test]
+fn a_name_that_leads_elsewhere_reaches_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.block_on(async {
+        let mut edge = lab.connect().await?;
+        lab.cloud.kubectl().run(&["create", "secret", "generic", "treasure", "--from-literal=key=gold"])?;
+        let secret = "default%2Fsecrets%2Ftreasure?/persistentvolumeclaim/x";
+        edge.send(&message("s-1", "meta", "query", secret, Value::Null)).await?;
+        // API servers that do not decode a path take a question mark all the same.
+        let namespace = "kube-system?/persistentvolumeclaim/x";
+        edge.send(&message("n-1", "meta", "query", namespace, Value::Null)).await?;
+        let smuggled = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "smuggled"},
+            "involvedObject": {"kind": "Node", "name": NODE}});
+        let event = "default%2Fconfigmaps?/event/e";
+        edge.send(&message("e-1", "meta", "insert", event, smuggled)).await?;
+        let other = json!({"UID": "", "Name": "x%2F..%2F..%2Fsecrets%2Ftreasure?", "Status": {}});
+        edge.send(&message("p-1", "meta", "update", "default/podstatus/x", other)).await?;
+        all_carried_out(&mut edge).await?;
+        let told = serde_json::to_string(&edge.received)?;
+        ensure!(!told.contains("Z29sZA"), "the secret was told: {told}");
+        let answered = |message: &&Value| message["header"]["parent_msg_id"] == "n-1";
+        let answer = edge.received.iter().find(answered);
+        ensure!(answer.is_none_or(|answer| answer["content"]["kind"] != "Namespace"), "{answer:?}");
+        ensure!(json_of(&lab, &["configmap", "smuggled"])?.is_null(), "an object was smuggled in");
+        Ok(())
+    })
+}
+
+async fn all_carried_out(edge: &mut GoEdge) -> Result<()> {
+    edge.read(true).await?;
+    let pong = edge.answer(&message("last", "resource", "ping", "x", Value::Null)).await?;
+    ensure!(pong["content"] == "ack", "{pong}");
+    Ok(())
+}
