@@ -137,6 +137,10 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let missing = api.iter().filter(|entry| !held.contains(entry)).count();
     let counted = history.count(each, DEVICES);
 
+    if counted.lost + missing as u64 > 0 {
+        println!("lost: {} reports, {missing} newest objects; {}", counted.lost, counted.examples.join(", "));
+        println!("kept: {}", ground.scratch.keep().display());
+    }
     let mut results = Results::default();
     results.add("cuts", "links cut (reset, half open, packets dropped)", flags.cuts);
     results.add("kills", "kill -9 of CloudCore and of the edge, each", flags.kills);

@@ -35,7 +35,12 @@ pub struct Counted {
     pub lost: u64,
     pub reverted: u64,
     pub duplicates: u64,
+    /// Some of the lost, as `device value`.
+    pub examples: Vec<String>,
 }
+
+/// Lost reports that are named.
+const EXAMPLES: usize = 20;
 
 impl History {
     pub fn follow(ground: &Ground) -> Result<History> {
@@ -65,11 +70,14 @@ impl History {
     pub fn count(&self, each: u64, devices: usize) -> Counted {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counted = Counted::default();
-        for values in seen.values.values() {
+        for (device, values) in &seen.values {
             let mut sorted = values.clone();
             sorted.sort_unstable();
             sorted.dedup();
             counted.lost += each - sorted.len() as u64;
+            let missing = (1..=each).filter(|value| sorted.binary_search(value).is_err());
+            let room = EXAMPLES - counted.examples.len();
+            counted.examples.extend(missing.take(room).map(|value| format!("{device} {value}")));
             counted.reverted += values.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64;
             counted.duplicates += (values.len() - sorted.len()) as u64;
         }
