@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::Register;
-use crate::cloudhub::{CloudHub, Rooms, UpstreamRoom};
+use crate::cloudhub::{CloudHub, Rooms, UpstreamRoom, VolumeSocket, Volumes};
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
 use crate::kubernetes::{self, Cluster, Resource, Seen};
@@ -51,8 +51,15 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
         rights,
         enforce: settings.hub.enforce,
     };
-    let rooms =
-        Rooms { downstream: downstream.clone(), devices: devices.clone(), syncs: syncs.clone(), upstream };
+    let volumes = Volumes::new(downstream.clone());
+    let socket = settings.volume_socket.as_deref().map(VolumeSocket::bind).transpose()?;
+    let rooms = Rooms {
+        downstream: downstream.clone(),
+        devices: devices.clone(),
+        syncs: syncs.clone(),
+        volumes: volumes.clone(),
+        upstream,
+    };
     let hub = CloudHub::build(settings.hub.clone(), &material, rooms).await?;
     let register =
         Register::build(settings.register, &material, hub.handshakes(), cluster.clone(), settings.terms)
@@ -91,6 +98,9 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
             tasks.spawn(register.run(stop.clone()));
             tasks.spawn(hub.spare().give_back(stop.clone()));
             tasks.spawn(hub.run(stop.clone()));
+            if let Some(socket) = socket {
+                tasks.spawn(socket.run(volumes, stop.clone()));
+            }
             drop(starting);
         }
     }

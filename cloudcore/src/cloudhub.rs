@@ -4,6 +4,7 @@
 //! register (HTTPS)   CA, certificates for join tokens, is this name taken
 //! acceptor           TLS + WebSocket, who are you  -->  session (one task per node)
 //! session            down: desired set -> frames -> acks     up: frames -> authz -> upstream -> answers
+//! volumes            storage calls of a CSI driver in the cloud, to a node and back
 //! registry           which session a node has now; a newer one takes over
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod session;
 mod set;
 pub mod uplog;
 mod upstream;
+mod volumes;
 
 pub use acceptor::{CloudHub, HubError, Settings};
 pub use desired::{Desired, Settled, Ticket, Wanted, Window};
@@ -31,3 +33,4 @@ pub use registry::{Registry, SessionHandle};
 pub use session::Rooms;
 pub use set::{NodeSet, Notices};
 pub use upstream::UpstreamRoom;
+pub use volumes::{VolumeSocket, Volumes};

@@ -24,6 +24,8 @@ pub struct Settings {
     pub certificate_check: Duration,
     pub token_refresh: Duration,
     pub health: Option<SocketAddr>,
+    /// Where a CSI driver in the cloud asks for volumes on nodes, if it may.
+    pub volume_socket: Option<PathBuf>,
 }
 
 /// The embedded API server.
@@ -93,6 +95,17 @@ impl Settings {
                 })
                 .ok(),
         };
+        let socket = &hub.unixsocket;
+        let volume_socket = socket.enable.then(|| match socket.address.strip_prefix("unix://") {
+            Some(path) if path.starts_with('/') => PathBuf::from(path),
+            _ => {
+                problems.push(format!(
+                    "modules.cloudHub.unixsocket.address: {:?} is not unix:///path",
+                    socket.address
+                ));
+                PathBuf::new()
+            }
+        });
         if !problems.is_empty() {
             return Err(BadSettings(problems));
         }
@@ -126,6 +139,7 @@ impl Settings {
             certificate_check: Duration::from_secs(hub.certificate_check_seconds.into()),
             token_refresh: Duration::from_secs(u64::from(hub.token_refresh_duration) * 3600),
             health,
+            volume_socket,
         })
     }
 }

@@ -35,6 +35,8 @@ pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Res
         | Upstream::Control
         | Upstream::Acknowledged { .. }
         | Upstream::Complaint { .. }
+        // Taken only from the node that was asked.
+        | Upstream::VolumeAnswer { .. }
         | Upstream::MembershipDetail { .. }
         | Upstream::Unsupported { .. } => Ok(()),
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::conduct::{Conduct, Deed};
 use super::exchange::Violation;
 use super::upstream::UpstreamRoom;
+use super::volumes::Volumes;
 use super::{Desired, NodeSet, Registry, SessionHandle};
 use crate::devicecontroller::Devices;
 use crate::edgecontroller::Downstream;
@@ -28,6 +29,7 @@ pub struct Rooms {
     pub downstream: Downstream,
     pub devices: Devices,
     pub syncs: Syncs,
+    pub volumes: Volumes,
     pub upstream: UpstreamRoom,
 }
 

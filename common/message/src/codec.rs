@@ -12,6 +12,17 @@ pub enum DecodeError {
     NotAnEnvelope(#[source] serde_json::Error),
 }
 
+impl DecodeError {
+    /// True if more bytes may make it a message.
+    pub fn may_continue(&self) -> bool {
+        match self {
+            DecodeError::Empty => true,
+            DecodeError::NotAnEnvelope(error) => error.is_eof(),
+            DecodeError::TooLarge { .. } => false,
+        }
+    }
+}
+
 /// Decodes the first JSON value of a frame; data after it is ignored, as Go does (spec/transport.md 1.1).
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     if bytes.len() > MAX_MESSAGE_BYTES {

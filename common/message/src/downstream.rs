@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, KeyError, Message, MessageId, ObjectKey, ObjectKind, Reply, ResourceVersion, Route};
+use crate::{
+    Json, KeyError, Message, MessageId, ObjectKey, ObjectKind, Reply, ResourceVersion, Route, VolumeCall,
+};
 
 /// Which cloud controller an object comes from; Go edges route by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub enum Downstream {
     MembershipList(Membership),
     /// A twin or state report was written to the API server.
     Confirmed { to: MessageId },
+    /// A storage call; answered with its id.
+    Volume(VolumeCall),
     /// A question of the transport itself, answered "ack" at once.
     Control,
     /// Something this build has no room for; named so that it can be logged.
@@ -164,6 +168,7 @@ impl Downstream {
                 now_ms,
             )
             .answering(to),
+            Downstream::Volume(call) => call.to_message(now_ms),
             Downstream::Control => {
                 Message::new(Route::new("cloudhub", "resource", "ping", ""), Json::null(), now_ms)
             }
@@ -178,6 +183,13 @@ impl Downstream {
         let parent = &message.header.parent_msg_id;
         if matches!(route.operation.as_str(), "config" | "ping" | "pong") {
             return Ok(Downstream::Control);
+        }
+        if parent.is_empty()
+            && let id = message.header.msg_id.clone()
+            && let Some(call) =
+                VolumeCall::new(id, &route.operation, &route.resource, message.content.clone())
+        {
+            return Ok(Downstream::Volume(call));
         }
         match route.group.as_str() {
             "resource" | "func" | "user" if !parent.is_empty() => {

@@ -15,6 +15,7 @@ mod reply;
 mod reports;
 mod status;
 mod upstream;
+mod volume;
 
 pub use codec::{DecodeError, decode, encode};
 pub use downstream::{Downstream, Membership, MembershipEntry, Origin, ParseDownstreamError, Received};
@@ -25,6 +26,7 @@ pub use reply::{ObjectResponse, Reply};
 pub use reports::{NodeReport, PodReport};
 pub use status::Status;
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
+pub use volume::VolumeCall;
 
 /// Largest envelope either side accepts, in bytes (viaduct's MaxPayloadLen, spec/transport.md 2.1).
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

@@ -1,6 +1,7 @@
 //! What an edge tells or asks the cloud, typed. Wire forms: spec/transport.md 1.8.
 
 use crate::reports::{self, NodeReport, PodReport};
+use crate::volume::is_volume;
 use crate::{
     Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
 };
@@ -78,6 +79,13 @@ pub enum Upstream {
     Complaint {
         of: MessageId,
         text: String,
+    },
+    /// The answer to a storage call; `content` is the driver's, or says why it `failed`.
+    VolumeAnswer {
+        of: MessageId,
+        resource: String,
+        failed: bool,
+        content: Json,
     },
     /// Something the cloud answers.
     Ask(Request),
@@ -328,6 +336,11 @@ impl Upstream {
                 Message::new(Route::new("metamanager", "resource", "error", ""), Json::string(text), now_ms)
                     .answering(of)
             }
+            Upstream::VolumeAnswer { of, resource, failed, content } => {
+                let operation = if *failed { "error" } else { "response" };
+                let route = Route::new("cloudhub", "resource", operation, resource.clone());
+                Message::new(route, content.clone(), now_ms).answering(of)
+            }
             Upstream::Ask(request) => {
                 let (operation, resource) = request.route();
                 let mut message = edged(operation, resource, request.content());
@@ -360,6 +373,14 @@ impl Upstream {
         match route.operation.as_str() {
             "config" | "ping" | "pong" => return Ok(Upstream::Control),
             "keepalive" => return Ok(Upstream::Keepalive),
+            operation if is_volume(&route.resource) && !parent.is_empty() => {
+                return Ok(Upstream::VolumeAnswer {
+                    of: parent.clone(),
+                    resource: route.resource.clone(),
+                    failed: operation == "error",
+                    content: message.content.clone(),
+                });
+            }
             "response" => return Ok(Upstream::Acknowledged { of: parent.clone() }),
             "error" => return Ok(Upstream::Complaint { of: parent.clone(), text: message.content.data() }),
             _ => {}

@@ -1,11 +1,13 @@
-//! Edges in raw WebSocket frames: one from before patches, one that lies about names.
+//! Edges in raw WebSocket frames: one from before patches, one that is asked for volumes, one that lies about names.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::go_edge::{GoEdge, Lab, NODE, message};
 use harness::wait;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -90,6 +92,37 @@ fn an_edge_that_reports_whole_statuses_is_understood() -> Result<()> {
         let over = json!({"UID": uid("one")?, "Name": "one", "Status": status("Failed", "terminated")});
         edge.answer(&message("p-3", "meta", "update", "default/podstatus/one", over)).await?;
         wait::for_true("the pod is gone", PATIENCE, || Ok(json_of(&lab, &["pod", "one"])?.is_null()))
+    })
+}
+
+#[test]
+fn a_storage_call_reaches_its_node_and_the_answer_comes_back() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let socket = scratch.path().join("kubeedge.sock");
+    let address = format!("modules.cloudHub.unixsocket.address=unix://{}", socket.display());
+    let lab = Lab::start_with(&["modules.cloudHub.unixsocket.enable=true", &address])?;
+    lab.block_on(async {
+        let mut edge = lab.connect().await?;
+        edge.read(true).await?;
+        let resource = format!("node/{NODE}/default/volume/pvc-1");
+        let mut driver = UnixStream::connect(&socket).await?;
+        let call = message("csi-1", "resource", "createvolume", &resource, json!("{\"name\":\"pvc-1\"}"));
+        driver.write_all(call.to_string().as_bytes()).await?;
+        edge.read(true).await?;
+        let asked = |message: &&Value| message["route"]["operation"] == "createvolume";
+        let mut answer = edge.received.iter().find(asked).context("the call")?.clone();
+        ensure!(answer["route"]["resource"] == "default/volume/pvc-1", "{answer}");
+        ensure!(answer["content"] == "{\"name\":\"pvc-1\"}", "{answer}");
+        answer["header"] =
+            json!({"msg_id": "a", "parent_msg_id": answer["header"]["msg_id"], "timestamp": 1});
+        answer["route"]["operation"] = "response".into();
+        answer["content"] = "e30=".into();
+        edge.send(&answer).await?;
+        let mut told = String::new();
+        tokio::time::timeout(PATIENCE, driver.read_to_string(&mut told)).await??;
+        let told: Value = serde_json::from_str(&told)?;
+        ensure!(told["content"] == "e30=" && told["header"]["parent_msg_id"] == "csi-1", "{told}");
+        Ok(())
     })
 }
 

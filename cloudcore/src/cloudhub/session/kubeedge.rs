@@ -183,6 +183,7 @@ impl Pump<'_> {
                 let text = text.chars().take(256).collect::<String>();
                 tracing::warn!(%node, msg_id = %of, error = text, "the node could not take a message");
             }
+            Upstream::VolumeAnswer { of, .. } => self.session.rooms.volumes.answered(node, &of, message),
             Upstream::Control => self.outgoing.push_back(message.control_reply(daemon::clock::unix_ms())),
             Upstream::Unsupported { route } => {
                 tracing::debug!(%node, source = route.source, operation = route.operation, "message without a room dropped");

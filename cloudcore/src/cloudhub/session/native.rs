@@ -7,7 +7,7 @@ use std::pin::Pin;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use link::{FrameReceiver, FrameSender, IncomingFrame, Outlet};
-use message::{Message, NodeName, Upstream};
+use message::{Downstream, Message, NodeName, Upstream};
 use native::frames::frame::Body;
 use tokio::time::Instant;
 
@@ -124,7 +124,12 @@ impl Pump<'_> {
         }
         let now = daemon::clock::unix_ms();
         for notice in self.set.take_notices() {
-            self.outgoing.push_back(exchange::notice(&notice.to_message(now)));
+            match notice {
+                Downstream::Volume(call) => {
+                    self.session.rooms.volumes.refused(&call.id, "the node serves no storage calls");
+                }
+                notice => self.outgoing.push_back(exchange::notice(&notice.to_message(now))),
+            }
         }
         if let Some(body) = self.outgoing.pop_front() {
             return Some(body);

@@ -101,6 +101,8 @@ pub struct CloudHub {
     /// The native dialect over QUIC.
     pub quic: Listener,
     pub https: Listener,
+    /// For the CSI driver in the cloud; off unless asked for, unlike KubeEdge.
+    pub unixsocket: UnixSocket,
     pub authorization: Authorization,
     pub limits: Limits,
 }
@@ -124,9 +126,24 @@ impl Default for CloudHub {
             websocket: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
             quic: Listener { enable: false, address: "0.0.0.0".to_owned(), port: 10001 },
             https: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10002 },
+            unixsocket: UnixSocket::default(),
             authorization: Authorization::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnixSocket {
+    pub enable: bool,
+    /// `unix:///path`.
+    pub address: String,
+}
+
+impl Default for UnixSocket {
+    fn default() -> Self {
+        UnixSocket { enable: false, address: "unix:///var/lib/kubeedge/kubeedge.sock".to_owned() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use link::{CloseReason, Incoming, ReceiveError, Receiver, Sender};
-use message::{Downstream, Message, MessageId, Received, Reply, Upstream};
+use message::{Downstream, Json, Message, MessageId, Received, Reply, Upstream, VolumeCall};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -207,6 +207,12 @@ impl Pump {
             Downstream::Control => {
                 let reply = received.message.control_reply(daemon::clock::unix_ms());
                 return Ok(self.sender.send(&reply).await?);
+            }
+            Downstream::Volume(call) => {
+                let content = Json::string("this node serves no storage calls");
+                let VolumeCall { id: of, resource, .. } = call;
+                let answer = Upstream::VolumeAnswer { of, resource, failed: true, content };
+                return Ok(self.sender.send(&answer.to_message(daemon::clock::unix_ms())).await?);
             }
             // Membership follows from the device objects themselves.
             Downstream::Membership(_) | Downstream::MembershipList(_) => {}
