@@ -55,6 +55,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     wanted.push(objects::pod("reader", NODE, &names));
     objects::ensure_all(&ground.cluster, wanted).await?;
     let history = History::follow(&ground)?;
+    history.wait_begun(DEVICES).await?;
 
     let target = format!("127.0.0.1:{}", ground.port).parse()?;
     let relay = Relay::start(namespace.host().into(), target).await?;

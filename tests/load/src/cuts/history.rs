@@ -1,8 +1,9 @@
 //! Every value the API server ever had of every device, as its watch tells it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -27,6 +28,8 @@ struct Seen {
     values: HashMap<String, Vec<u64>>,
     /// Version seen last.
     versions: HashMap<String, u64>,
+    /// Objects seen, with values or without.
+    objects: HashSet<String>,
 }
 
 /// What the history shows.
@@ -39,6 +42,8 @@ pub struct Counted {
     pub examples: Vec<String>,
 }
 
+/// Longest wait for the first word of the watch.
+const BEGIN: Duration = Duration::from_secs(60);
 /// Lost reports that are named.
 const EXAMPLES: usize = 20;
 
@@ -53,6 +58,17 @@ impl History {
         // All the time: a watch nobody reads is ended by the server.
         let reading = tokio::spawn(read(lines, seen.clone()));
         Ok(History { _kubectl: kubectl, seen, reading })
+    }
+
+    /// Waits until the watch has told of all devices: what is written before, it does not see.
+    pub async fn wait_begun(&self, devices: usize) -> Result<()> {
+        let began = harness::wait::now();
+        while self.seen.lock().unwrap_or_else(PoisonError::into_inner).objects.len() < devices {
+            self.check()?;
+            anyhow::ensure!(began.elapsed() < BEGIN, "the watch does not tell of {devices} devices");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Errors if the watch has ended: then not every value was seen.
@@ -97,6 +113,7 @@ async fn read(mut lines: Lines<BufReader<ChildStdout>>, seen: Arc<Mutex<Seen>>) 
 impl Seen {
     fn take_in(&mut self, object: &Value) -> Result<()> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.objects.insert(name.clone());
         let version: u64 = object["metadata"]["resourceVersion"].as_str().unwrap_or("0").parse()?;
         let reported = &object["status"]["twins"][0]["reported"];
         let Some(value) = reported["value"].as_str() else { return Ok(()) };
