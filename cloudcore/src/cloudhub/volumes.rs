@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Largest call, in bytes; KubeEdge reads 10 KiB.
 const LARGEST: usize = 64 * 1024;
+/// Out of file descriptors is the usual reason; they come back when connections close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls under way; more wait in the kernel.
 const CALLS: usize = 64;
 
@@ -165,7 +167,7 @@ impl VolumeSocket {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(error = %error, "could not accept a storage call");
-                    tokio::time::sleep(READ_WITHIN / 100).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
@@ -184,20 +186,13 @@ impl VolumeSocket {
 }
 
 async fn serve(mut stream: UnixStream, volumes: &Volumes) {
-    let asked = match tokio::time::timeout(READ_WITHIN, read(&mut stream)).await {
-        Ok(asked) => asked,
-        Err(_) => Err(CallError::Incomplete),
-    };
-    let answer = match &asked {
-        Ok(asked) => volumes.call(asked).await,
-        Err(_) => Err(CallError::NotACall),
-    };
-    let answer = match (asked, answer) {
-        (Ok(_), Ok(answer)) => answer,
-        (Ok(asked), Err(error)) => failure(&error, Some(&asked)),
-        (Err(error), _) => failure(&error, None),
+    let asked = tokio::time::timeout(READ_WITHIN, read(&mut stream)).await;
+    let answer = match asked.unwrap_or(Err(CallError::Incomplete)) {
+        Ok(asked) => volumes.call(&asked).await.unwrap_or_else(|error| failure(&error, Some(&asked))),
+        Err(error) => failure(&error, None),
     };
     let text = message::encode(&answer);
+    // A driver that went away, or does not read, has no use for it.
     let _ = tokio::time::timeout(READ_WITHIN, stream.write_all(text.as_bytes())).await;
 }
 

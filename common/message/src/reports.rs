@@ -40,6 +40,9 @@ pub(crate) fn parse(message: &Message) -> Option<Result<Request, ParseUpstreamEr
     }
 }
 
+/// Reports in one message; no node has more pods. Each costs requests to the API server.
+const MOST: usize = 1000;
+
 /// One report, or a list of them.
 fn pods(namespace: &str, content: &Json) -> Result<Request, ParseUpstreamError> {
     let content = content.unwrapped().map_err(ParseUpstreamError::Content)?;
@@ -49,6 +52,9 @@ fn pods(namespace: &str, content: &Json) -> Result<Request, ParseUpstreamError> 
         content.parse().map(|report| vec![report])
     };
     let reports: Vec<PodReport> = reports.map_err(ParseUpstreamError::Content)?;
+    if reports.len() > MOST {
+        return Err(ParseUpstreamError::TooMany(reports.len()));
+    }
     for name in reports.iter().map(|report| report.name.as_str()).chain([namespace]) {
         check_name(name).map_err(ParseUpstreamError::Key)?;
     }
@@ -69,6 +75,7 @@ fn of_node(node: &str, message: &Message) -> Result<Request, ParseUpstreamError>
 mod tests {
     use super::*;
     use crate::{Route, Upstream};
+    use serde_json::json;
 
     fn read(operation: &str, resource: &str, content: &str) -> Upstream {
         let route = Route::new("edged", "meta", operation, resource);
@@ -94,10 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_lead_elsewhere_is_refused() {
+    fn a_name_that_would_lead_elsewhere_and_too_many_reports_are_refused() {
         let route = Route::new("edged", "meta", "update", "d/podstatus/a");
         let content = Json::from_text(r#"{"Name":"../secrets/s","Status":{}}"#.into()).unwrap();
         assert!(Upstream::parse(&Message::new(route, content, 0)).is_err());
+        let many = vec![json!({"Name": "a", "Status": {}}); MOST + 1];
+        let route = Route::new("edged", "meta", "update", "d/podstatus");
+        let many = Message::new(route, Json::encode(&many).unwrap(), 0);
+        assert!(matches!(Upstream::parse(&many), Err(ParseUpstreamError::TooMany(1001))));
     }
 
     #[test]

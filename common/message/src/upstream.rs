@@ -124,6 +124,8 @@ pub enum ParseUpstreamError {
     Key(#[source] KeyError),
     #[error("content of an upstream message")]
     Content(#[source] crate::JsonError),
+    #[error("{0} reports in one message are too many")]
+    TooMany(usize),
 }
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";

@@ -189,7 +189,7 @@ impl Pump<'_> {
                 tracing::debug!(%node, source = route.source, operation = route.operation, "message without a room dropped");
             }
             other => {
-                if matches!(other, Upstream::Ask(Request::CreateNode { .. })) {
+                if matches!(other, Upstream::Ask(Request::CreateNode { .. } | Request::EnsureNode { .. })) {
                     self.start_over();
                 }
                 let seq = self.requests.newest() + 1;
