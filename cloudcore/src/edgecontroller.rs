@@ -10,4 +10,4 @@ pub mod upstream;
 
 pub use downstream::{Downstream, WATCHED};
 pub use placement::{Change, Placement};
-pub use rights::Rights;
+pub use rights::{Rights, is_for_own_name};

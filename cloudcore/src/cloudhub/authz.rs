@@ -4,7 +4,7 @@
 use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream};
 use serde::Deserialize;
 
-use crate::edgecontroller::Rights;
+use crate::edgecontroller::{Rights, is_for_own_name};
 
 /// Why a message was refused, as the API server would word it.
 pub fn refusal(node: &NodeName, what: &str) -> Status {
@@ -73,19 +73,24 @@ async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> R
             allow(own, node, || format!("mint a token of service account {namespace}/{service_account}"))
         }
         Request::Get { key } => check_get(node, key, rights).await,
-        Request::CreateSigningRequest { .. } | Request::ClusterCa => Ok(()),
+        Request::CreateSigningRequest { object, .. } => {
+            let own = object.parse().is_ok_and(|object| is_for_own_name(&object, node));
+            allow(own, node, || "ask for a certificate other than its own to serve with".to_owned())
+        }
+        Request::ClusterCa => Ok(()),
     }
 }
 
 async fn check_get(node: &NodeName, key: &ObjectKey, rights: &Rights) -> Result<(), Status> {
     let own = match &key.kind {
-        ObjectKind::ConfigMap | ObjectKind::Secret => rights.may_read(node, key).await,
-        ObjectKind::Node => key.name == node.as_str(),
-        ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some("kube-node-lease"),
-        ObjectKind::PersistentVolume
+        ObjectKind::ConfigMap
+        | ObjectKind::Secret
+        | ObjectKind::PersistentVolume
         | ObjectKind::PersistentVolumeClaim
         | ObjectKind::VolumeAttachment
-        | ObjectKind::CertificateSigningRequest => true,
+        | ObjectKind::CertificateSigningRequest => rights.may_read(node, key).await?,
+        ObjectKind::Node => key.name == node.as_str(),
+        ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some("kube-node-lease"),
         _ => false,
     };
     allow(own, node, || format!("read {key}"))

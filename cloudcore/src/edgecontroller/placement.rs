@@ -1,4 +1,5 @@
 //! Which objects belong on which node: pods by `spec.nodeName`, and the config maps and secrets they refer to. Pure.
+//! Volume claims are referred to as well, but not sent: nodes ask for them.
 //!
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
@@ -82,7 +83,7 @@ impl Placement {
         pod.or_else(|| self.objects.get(key)).map(|wanted| wanted.mark)
     }
 
-    /// True if a pod of `node` refers to the config map or secret.
+    /// True if a pod of `node` refers to the config map, secret or volume claim.
     pub fn may_read(&self, node: &str, key: &ObjectKey) -> bool {
         self.referrers.get(key).is_some_and(|nodes| nodes.contains_key(node))
     }
@@ -162,7 +163,7 @@ impl Placement {
             uid: wanted.uid.clone(),
             node: node.clone(),
             service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-            references: spec.references(key.namespace.as_deref().unwrap_or_default()).into_iter().collect(),
+            references: spec.references(&key).into_iter().collect(),
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
@@ -266,8 +267,9 @@ impl PodView {
         object.parse().unwrap_or_default()
     }
 
-    /// Config maps and secrets named by volumes, environments and pull secrets, of every kind of container.
-    fn references(&self, namespace: &str) -> BTreeSet<ObjectKey> {
+    /// Config maps, secrets and claims named by volumes, environments and pull secrets, of every kind of container.
+    fn references(&self, pod: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let namespace = pod.namespace.as_deref().unwrap_or_default();
         let mut found = BTreeSet::new();
         let spec = &self.spec;
         let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
@@ -276,6 +278,11 @@ impl PodView {
         }
         for volume in &spec.volumes {
             collect(volume, namespace, &mut found);
+            // The claim of an ephemeral volume is named after pod and volume.
+            if let (Some(_), Some(name)) = (volume["ephemeral"].as_object(), volume["name"].as_str()) {
+                let claim = format!("{}-{name}", pod.name);
+                add(ObjectKind::PersistentVolumeClaim, Some(&claim), namespace, &mut found);
+            }
         }
         for secret in &spec.image_pull_secrets {
             add(ObjectKind::Secret, secret["name"].as_str(), namespace, &mut found);
@@ -297,6 +304,10 @@ fn collect(value: &Value, namespace: &str, found: &mut BTreeSet<ObjectKey>) {
                     "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
                         let name = inner["secretName"].as_str().or_else(|| inner["name"].as_str());
                         add(ObjectKind::Secret, name, namespace, found);
+                    }
+                    "persistentVolumeClaim" => {
+                        let claim = inner["claimName"].as_str();
+                        add(ObjectKind::PersistentVolumeClaim, claim, namespace, found);
                     }
                     _ => collect(inner, namespace, found),
                 }

@@ -1,11 +1,33 @@
 //! What nodes may touch, asked by the hub for every message. Answers from the placement graph; a pod the graph does
 //! not place on the node yet is looked up in the API server before it is refused.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use message::{NodeName, ObjectKey, ObjectKind, Status};
+use pki::{NODES_GROUP, SigningRequest, edge_common_name};
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
 
 use super::Downstream;
 use crate::devicecontroller::Devices;
 use crate::kubernetes::{Cluster, path_of};
+
+/// Signer of certificates that nodes serve with.
+const SERVING: &str = "kubernetes.io/kubelet-serving";
+
+/// True for a CertificateSigningRequest by which `node` asks for a certificate to serve with, under its own name. It is
+/// made with CloudCore's rights, and may be approved by nobody's eye.
+pub fn is_for_own_name(object: &Value, node: &NodeName) -> bool {
+    let request = object["spec"]["request"].as_str().and_then(|text| STANDARD.decode(text).ok());
+    let der = request.and_then(|pem| CertificateSigningRequestDer::from_pem_slice(&pem).ok());
+    let request = der.and_then(|der| SigningRequest::from_der(&der).ok());
+    object["spec"]["signerName"] == SERVING
+        && request.is_some_and(|request| {
+            request.common_name().as_deref() == Some(edge_common_name(node.as_str()).as_str())
+                && request.organization().as_deref() == Some(NODES_GROUP)
+        })
+}
 
 #[derive(Clone)]
 pub struct Rights {
@@ -34,8 +56,27 @@ impl Rights {
         !matches!(self.owner(node, namespace, name).await, Owner::Other)
     }
 
-    pub async fn may_read(&self, node: &NodeName, key: &ObjectKey) -> bool {
-        self.placement.read(|graph| graph.may_read(node.as_str(), key))
+    /// True for what pods of this node refer to, the volumes behind their claims, and what names the node itself. An
+    /// error is that of looking the object up.
+    pub async fn may_read(&self, node: &NodeName, key: &ObjectKey) -> Result<bool, Status> {
+        Ok(match key.kind {
+            ObjectKind::PersistentVolume => {
+                let claim = &self.look_up(key).await?["spec"]["claimRef"];
+                let (namespace, name) = (claim["namespace"].as_str(), claim["name"].as_str());
+                let claim =
+                    ObjectKey::new(namespace, ObjectKind::PersistentVolumeClaim, name.unwrap_or_default());
+                self.placement.read(|graph| graph.may_read(node.as_str(), &claim))
+            }
+            ObjectKind::VolumeAttachment => self.look_up(key).await?["spec"]["nodeName"] == node.as_str(),
+            ObjectKind::CertificateSigningRequest => is_for_own_name(&self.look_up(key).await?, node),
+            _ => self.placement.read(|graph| graph.may_read(node.as_str(), key)),
+        })
+    }
+
+    async fn look_up(&self, key: &ObjectKey) -> Result<Value, Status> {
+        let failure = |error: String| Status::failure(400, "BadRequest", error);
+        let path = path_of(key).ok_or_else(|| failure(format!("{key} cannot be looked up")))?;
+        self.cluster.get(&path).await?.parse().map_err(|error| failure(error.to_string()))
     }
 
     pub async fn may_mint(
@@ -86,5 +127,27 @@ impl Rights {
             Err(status) if status.is_not_found() => Owner::Nobody,
             Err(_) => Owner::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_certificate_is_asked_for_under_the_own_name_only() {
+        let (_, der) = pki::node_request("e1").unwrap();
+        let pem = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            STANDARD.encode(der)
+        );
+        let object = |signer: &str, pem: &str| json!({"spec": {"signerName": signer, "request": STANDARD.encode(pem)}});
+        let node = |name: &str| NodeName::new(name).unwrap();
+        assert!(is_for_own_name(&object(SERVING, &pem), &node("e1")));
+        assert!(!is_for_own_name(&object(SERVING, &pem), &node("e2")));
+        assert!(!is_for_own_name(&object("kubernetes.io/kube-apiserver-client", &pem), &node("e1")));
+        assert!(!is_for_own_name(&object(SERVING, "nonsense"), &node("e1")));
+        assert!(!is_for_own_name(&json!({}), &node("e1")));
     }
 }
