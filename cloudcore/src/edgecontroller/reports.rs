@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
 use serde_json::{Value, json};
 
+use super::upstream;
 use crate::kubernetes::{Cluster, path_of};
 
 /// How often a status is written again that another writer overtook.
@@ -49,9 +50,8 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
 
 /// Creates the node unless it is there.
 pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
-    let mut object: Value = object.parse().map_err(bad_request)?;
-    object["metadata"]["name"] = node.as_str().into();
-    match cluster.create("/api/v1/nodes", &encode(&object)?).await {
+    let object = upstream::named(upstream::own_labels(object)?, node.as_str())?;
+    match cluster.create("/api/v1/nodes", &object).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),
     }

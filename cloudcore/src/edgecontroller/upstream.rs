@@ -41,18 +41,22 @@ async fn carry_out(
 ) -> Result<Reply, Status> {
     let object = match request {
         Request::Get { key } => cluster.get(&path(key)?).await?,
-        Request::CreateNode { object, .. } => cluster.create("/api/v1/nodes", object).await?,
+        Request::CreateNode { node, object } => {
+            let object = named(own_labels(object)?, node.as_str())?;
+            cluster.create("/api/v1/nodes", &object).await?
+        }
         Request::UpdateNode { node, object } => {
             let patch = labels_and_annotations(object)?;
             cluster.patch(&format!("/api/v1/nodes/{node}"), Merge::Strategic, patch).await?;
             return Ok(Reply::Done);
         }
         Request::PatchNodeStatus { node, patch } => {
-            cluster.patch(&format!("/api/v1/nodes/{node}/status"), Merge::Strategic, patch.clone()).await?
+            let patch = own_labels(&json_of(patch)?)?.to_string();
+            cluster.patch(&format!("/api/v1/nodes/{node}/status"), Merge::Strategic, patch).await?
         }
         Request::PatchPodStatus { namespace, name, patch } => {
             let path = path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, name))?;
-            cluster.patch(&format!("{path}/status"), Merge::Strategic, patch.clone()).await?
+            cluster.patch(&format!("{path}/status"), Merge::Strategic, status_only(patch)?).await?
         }
         Request::CreatePod { namespace, object, .. } => {
             cluster.create(&path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, ""))?, object).await?
@@ -69,7 +73,10 @@ async fn carry_out(
             let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token");
             cluster.create(&path, request).await?
         }
-        Request::Lease { verb: Verb::Create, object, .. } => cluster.create(LEASES, object).await?,
+        Request::Lease { node, verb: Verb::Create, object } => {
+            let lease = object.parse().map_err(|error| bad_request(&error.to_string()))?;
+            cluster.create(LEASES, &named(lease, node.as_str())?).await?
+        }
         Request::Lease { node, object, .. } => cluster.replace(&format!("{LEASES}/{node}"), object).await?,
         Request::CreateSigningRequest { object, .. } => {
             let key = ObjectKey::new(None, ObjectKind::CertificateSigningRequest, "");
@@ -129,10 +136,77 @@ fn bad_request(text: &str) -> Status {
     Status::failure(400, "BadRequest", text)
 }
 
+/// Labels that only administrators give to nodes (Kubernetes' admission plugin NodeRestriction, which CloudCore's own
+/// rights pass by).
+const ADMINISTRATORS: &str = "node-restriction.kubernetes.io/";
+
 /// The part of a node object that an edge may change besides its status.
 fn labels_and_annotations(object: &Json) -> Result<String, Status> {
-    let node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
+    let node = own_labels(object)?;
     let metadata = &node["metadata"];
     Ok(json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}})
         .to_string())
+}
+
+/// A node, or a patch of one, without labels that are not the node's to give.
+pub(super) fn own_labels(object: &Json) -> Result<Value, Status> {
+    let mut node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
+    if let Some(labels) = node.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.retain(|name, _| !name.starts_with(ADMINISTRATORS));
+    }
+    Ok(node)
+}
+
+/// The object under the name that was authorised, whatever it calls itself.
+pub(super) fn named(mut object: Value, name: &str) -> Result<Json, Status> {
+    if !object.is_object() {
+        return Err(bad_request("not an object"));
+    }
+    object["metadata"]["name"] = name.into();
+    encode(&object)
+}
+
+/// A patch of a pod's status, and of nothing else: the API server would take labels as well.
+fn status_only(patch: &str) -> Result<String, Status> {
+    let patch: Value = json_of(patch)?.parse().map_err(|error| bad_request(&error.to_string()))?;
+    let mut own = json!({"status": patch["status"]});
+    if let Some(uid) = patch["metadata"]["uid"].as_str() {
+        own["metadata"]["uid"] = uid.into();
+    }
+    Ok(own.to_string())
+}
+
+fn json_of(text: &str) -> Result<Json, Status> {
+    Json::from_text(text.to_owned()).map_err(|error| bad_request(&error.to_string()))
+}
+
+fn encode(value: &Value) -> Result<Json, Status> {
+    Json::encode(value).map_err(|error| bad_request(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_nodes_to_change_is_left_out() {
+        let node = json!({"metadata": {"name": "e1", "labels": {"node-restriction.kubernetes.io/secure": "yes",
+            "node-role.kubernetes.io/edge": ""}}, "status": {"phase": "x"}});
+        let expected = json!({"metadata": {"name": "e1", "labels": {"node-role.kubernetes.io/edge": ""}},
+            "status": {"phase": "x"}});
+        assert_eq!(own_labels(&encode(&node).unwrap()).unwrap(), expected);
+        let without = json!({"status": {"phase": "x"}});
+        assert_eq!(own_labels(&encode(&without).unwrap()).unwrap(), without);
+
+        let other: Value = named(json!({"metadata": {"name": "e2"}}), "e1").unwrap().parse().unwrap();
+        assert_eq!(other["metadata"]["name"], "e1");
+        assert!(named(json!([]), "e1").is_err());
+
+        let patch = json!({"metadata": {"uid": "u", "labels": {"app": "bank"}}, "spec": {"x": 1},
+            "status": {"phase": "Running", "$setElementOrder/conditions": []}});
+        let kept: Value = serde_json::from_str(&status_only(&patch.to_string()).unwrap()).unwrap();
+        let status = patch["status"].clone();
+        assert_eq!(kept, json!({"metadata": {"uid": "u"}, "status": status}));
+        assert!(status_only("{").is_err());
+    }
 }

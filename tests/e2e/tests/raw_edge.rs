@@ -1,4 +1,5 @@
-//! Edges in raw WebSocket frames: one from before patches, one that is asked for volumes, one that lies about names.
+//! Edges in raw WebSocket frames: one from before patches, one that is asked for volumes, one that asks for
+//! what is not its own.
 
 use std::time::Duration;
 
@@ -122,6 +123,68 @@ fn a_storage_call_reaches_its_node_and_the_answer_comes_back() -> Result<()> {
         tokio::time::timeout(PATIENCE, driver.read_to_string(&mut told)).await??;
         let told: Value = serde_json::from_str(&told)?;
         ensure!(told["content"] == "e30=" && told["header"]["parent_msg_id"] == "csi-1", "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_node_reads_and_makes_what_is_its_own() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.block_on(async {
+        let mut edge = lab.connect().await?;
+        let claim = |name: &str| {
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        };
+        let volume = |name: &str, claim: &str| {
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+                "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                    "hostPath": {"path": "/data"}, "claimRef": {"namespace": "default", "name": claim}}})
+        };
+        let mut user: Value = serde_json::from_str(&pod("user"))?;
+        user["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "ours"}},
+            {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]);
+        let items = [
+            claim("ours"),
+            claim("user-scratch"),
+            claim("theirs"),
+            volume("pv-ours", "ours"),
+            volume("pv-theirs", "theirs"),
+            user,
+        ];
+        lab.cloud
+            .kubectl()
+            .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
+        edge.read(true).await?;
+        for (resource, code) in [
+            ("default/persistentvolumeclaim/ours", None),
+            ("default/persistentvolumeclaim/user-scratch", None),
+            ("default/persistentvolumeclaim/theirs", Some(403)),
+            ("null/persistentvolume/pv-ours", None),
+            ("null/persistentvolume/pv-theirs", Some(403)),
+            ("null/persistentvolume/none", Some(404)),
+        ] {
+            let answer = edge.answer(&message(resource, "meta", "query", resource, Value::Null)).await?;
+            ensure!(answer["content"]["ErrStatus"]["code"].as_u64() == code, "{resource}: {answer}");
+        }
+        // Under its own name, whatever the object calls itself.
+        let node = json!({"metadata": {"name": "of-another",
+            "labels": {"node-restriction.kubernetes.io/vault": "yes", "site": "a"}}});
+        edge.answer(&message("node", "meta", "insert", &format!("null/node/{NODE}"), node)).await?;
+        let lease = json!({"metadata": {"name": "of-another", "namespace": "kube-node-lease"}});
+        let resource = format!("kube-node-lease/lease/{NODE}");
+        edge.answer(&message("lease", "meta", "insert", &resource, lease)).await?;
+        let ours = json_of(&lab, &["node", NODE])?;
+        ensure!(ours["metadata"]["labels"]["site"] == "a", "{ours}");
+        ensure!(ours["metadata"]["labels"]["node-restriction.kubernetes.io/vault"].is_null(), "{ours}");
+        ensure!(json_of(&lab, &["node", "of-another"])?.is_null());
+        ensure!(json_of(&lab, &["lease", "-n", "kube-node-lease", "of-another"])?.is_null());
+        let request = json!({"metadata": {"name": "r"}, "spec": {"request": "", "usages": ["server auth"],
+            "signerName": "kubernetes.io/kube-apiserver-client"}});
+        let resource = "default/certificatesigningrequest/r";
+        let answer = edge.answer(&message("csr", "meta", "insert", resource, request)).await?;
+        ensure!(answer["content"]["Err"]["ErrStatus"]["code"] == 403, "{answer}");
         Ok(())
     })
 }
