@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use message::{Json, Message, MessageId, NodeName, Route, VolumeCall};
+use daemon::errors::describe;
+use message::{Json, Message, MessageId, NodeName, Upstream, VolumeCall};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
@@ -94,11 +95,9 @@ impl Volumes {
     }
 
     async fn call(&self, asked: &Message) -> Result<Message, CallError> {
-        let (node, resource) = addressee(&asked.route.resource).ok_or(CallError::NotACall)?;
         // An id of our own: drivers may repeat theirs.
         let id = MessageId::random();
-        let call = VolumeCall::new(id.clone(), &asked.route.operation, resource, asked.content.clone());
-        let call = call.ok_or(CallError::NotACall)?;
+        let (node, call) = VolumeCall::addressed(id.clone(), asked).ok_or(CallError::NotACall)?;
         let (answer, answered) = oneshot::channel();
         self.lock().insert(id.clone(), Waiting { node: node.clone(), answer });
         if !self.downstream.notice(node.as_str(), message::Downstream::Volume(call)) {
@@ -117,12 +116,6 @@ impl Volumes {
             }
         }
     }
-}
-
-/// `node/<node>/<rest>`.
-fn addressee(resource: &str) -> Option<(NodeName, &str)> {
-    let (node, rest) = resource.strip_prefix("node/")?.split_once('/')?;
-    Some((NodeName::new(node).ok()?, rest))
 }
 
 /// The driver's door, for the same user only.
@@ -197,14 +190,12 @@ async fn serve(mut stream: UnixStream, volumes: &Volumes) {
 }
 
 fn failure(error: &CallError, asked: Option<&Message>) -> Message {
-    tracing::warn!(error = %error, "storage call failed");
-    let resource = asked.map(|asked| asked.route.resource.clone()).unwrap_or_default();
-    let route = Route::new("cloudhub", "resource", "error", resource);
-    let message = Message::new(route, Json::string(&error.to_string()), daemon::clock::unix_ms());
-    match asked {
-        Some(asked) => message.answering(&asked.header.msg_id),
-        None => message,
-    }
+    let text = describe(error);
+    tracing::warn!(error = text, "storage call failed");
+    let (of, resource) =
+        asked.map(|asked| (asked.header.msg_id.clone(), asked.route.resource.clone())).unwrap_or_default();
+    let answer = Upstream::VolumeAnswer { of, resource, failed: true, content: Json::string(&text) };
+    answer.to_message(daemon::clock::unix_ms())
 }
 
 /// Reads until the bytes are one envelope: the driver keeps its end open.
@@ -227,6 +218,7 @@ async fn read(stream: &mut UnixStream) -> Result<Message, CallError> {
 mod tests {
     use super::*;
     use crate::cloudhub::NodeSet;
+    use message::Route;
 
     const CALL: &str = r#"{"header":{"msg_id":"m","timestamp":1},"route":{"source":"csidriver","group":"resource",
         "operation":"createvolume","resource":"node/e1/default/volume/v"},"content":"{}"}"#;

@@ -1,6 +1,6 @@
 //! Storage calls that a CSI driver in the cloud makes on a node (spec/edge-runtime.md 9.5).
 
-use crate::{Json, Message, MessageId, Route};
+use crate::{Json, Message, MessageId, NodeName, Route};
 
 const OPERATIONS: [&str; 4] =
     ["createvolume", "deletevolume", "controllerpublishvolume", "controllerunpublishvolume"];
@@ -25,6 +25,13 @@ impl VolumeCall {
             resource: resource.to_owned(),
             content,
         })
+    }
+
+    /// The call a driver asks for, and its node: the resource begins with `node/<node>/`.
+    pub fn addressed(id: MessageId, asked: &Message) -> Option<(NodeName, VolumeCall)> {
+        let (node, resource) = asked.route.resource.strip_prefix("node/")?.split_once('/')?;
+        let call = VolumeCall::new(id, &asked.route.operation, resource, asked.content.clone())?;
+        Some((NodeName::new(node).ok()?, call))
     }
 
     pub(crate) fn to_message(&self, now_ms: i64) -> Message {
