@@ -21,7 +21,9 @@ const SERVING: &str = "kubernetes.io/kubelet-serving";
 pub fn is_for_own_name(object: &Value, node: &NodeName) -> bool {
     let request = object["spec"]["request"].as_str().and_then(|text| STANDARD.decode(text).ok());
     let der = request.and_then(|pem| CertificateSigningRequestDer::from_pem_slice(&pem).ok());
-    let request = der.and_then(|der| SigningRequest::from_der(&der).ok());
+    let request = der
+        .filter(|der| der.len() <= SigningRequest::MAX_BYTES)
+        .and_then(|der| SigningRequest::from_der(&der).ok());
     object["spec"]["signerName"] == SERVING
         && request.is_some_and(|request| {
             request.common_name().as_deref() == Some(edge_common_name(node.as_str()).as_str())

@@ -143,16 +143,28 @@ const ADMINISTRATORS: &str = "node-restriction.kubernetes.io/";
 /// The part of a node object that an edge may change besides its status.
 fn labels_and_annotations(object: &Json) -> Result<String, Status> {
     let node = own_labels(object)?;
-    let metadata = &node["metadata"];
-    Ok(json!({"metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]}})
-        .to_string())
+    let mut own = json!({"metadata": {}});
+    for field in ["labels", "annotations"] {
+        // A null would take away what others gave.
+        if node["metadata"][field].is_object() {
+            own["metadata"][field] = node["metadata"][field].clone();
+        }
+    }
+    Ok(own.to_string())
 }
 
-/// A node, or a patch of one, without labels that are not the node's to give.
+/// A node, or a patch of one, without labels that are not the node's to give, and without what would take them away:
+/// directives of strategic merge patches, and labels that are none.
 pub(super) fn own_labels(object: &Json) -> Result<Value, Status> {
     let mut node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
-    if let Some(labels) = node.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.retain(|name, _| !name.starts_with(ADMINISTRATORS));
+    let Some(fields) = node.as_object_mut() else { return Err(bad_request("not an object")) };
+    fields.retain(|name, _| !name.starts_with('$'));
+    fields.retain(|name, value| name != "metadata" || value.is_object());
+    if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, value| !name.starts_with('$') && (name != "labels" || value.is_object()));
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.retain(|name, _| !name.starts_with(ADMINISTRATORS) && !name.starts_with('$'));
+        }
     }
     Ok(node)
 }
@@ -197,6 +209,17 @@ mod tests {
         assert_eq!(own_labels(&encode(&node).unwrap()).unwrap(), expected);
         let without = json!({"status": {"phase": "x"}});
         assert_eq!(own_labels(&encode(&without).unwrap()).unwrap(), without);
+
+        for taking in [
+            json!({"metadata": null}),
+            json!({"metadata": {"labels": null}}),
+            json!({"$patch": "replace", "metadata": {"$patch": "delete", "labels": {"$patch": "replace"}}}),
+        ] {
+            let kept = own_labels(&encode(&taking).unwrap()).unwrap();
+            assert!(!kept.to_string().contains('$') && !kept.to_string().contains("null"), "{kept}");
+        }
+        let updated = labels_and_annotations(&encode(&node).unwrap()).unwrap();
+        assert_eq!(updated, r#"{"metadata":{"labels":{"node-role.kubernetes.io/edge":""}}}"#);
 
         let other: Value = named(json!({"metadata": {"name": "e2"}}), "e1").unwrap().parse().unwrap();
         assert_eq!(other["metadata"]["name"], "e1");
