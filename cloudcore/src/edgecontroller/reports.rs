@@ -17,7 +17,7 @@ const STALE: SignedDuration = SignedDuration::from_secs(20);
 pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) -> Result<bool, Status> {
     let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, &report.name);
     let path = path_of(&key).ok_or_else(|| bad_request(format!("{key} cannot be a pod")))?;
-    let mut status: Value = report.status.parse().map_err(bad_request)?;
+    let mut status = object_of(&report.status)?;
     let mut tried = 0;
     let pod = loop {
         let mut pod: Value = match cluster.get(&path).await {
@@ -60,7 +60,7 @@ pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> R
 /// Writes the node's status.
 pub async fn report_node(cluster: &Cluster, node: &NodeName, report: &NodeReport) -> Result<(), Status> {
     let path = format!("/api/v1/nodes/{node}");
-    let status: Value = report.status.parse().map_err(bad_request)?;
+    let status = object_of(&report.status)?;
     let mut tried = 0;
     loop {
         let mut object: Value = cluster.get(&path).await?.parse().map_err(bad_request)?;
@@ -107,7 +107,7 @@ fn merged(old: &Value, mut new: Value, now: Timestamp) -> Value {
     }
     let port = &old["daemonEndpoints"]["kubeletEndpoint"]["Port"];
     if port.as_i64().is_some_and(|port| port != 0) {
-        new["daemonEndpoints"]["kubeletEndpoint"]["Port"] = port.clone();
+        new["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
     }
     for condition in conditions_of(&mut new) {
         let told = condition["lastHeartbeatTime"].as_str().and_then(|told| told.parse::<Timestamp>().ok());
@@ -119,7 +119,13 @@ fn merged(old: &Value, mut new: Value, now: Timestamp) -> Value {
 }
 
 fn conditions_of(status: &mut Value) -> impl Iterator<Item = &mut Value> {
-    status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten()
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    conditions.into_iter().flatten().filter(|condition| condition.is_object())
+}
+
+fn object_of(status: &Json) -> Result<Value, Status> {
+    let status: Value = status.parse().map_err(bad_request)?;
+    if status.is_object() { Ok(status) } else { Err(bad_request("the status is not an object")) }
 }
 
 /// True for a pod that was deleted, has ended and runs nothing.
@@ -186,6 +192,18 @@ mod tests {
         assert!(merged["capacity"].is_null());
         assert_eq!(merged["conditions"][0]["lastHeartbeatTime"], "2026-02-02T00:00:00Z");
         assert_eq!(merged["conditions"][1]["lastHeartbeatTime"], "2026-02-01T23:59:55Z");
+    }
+
+    #[test]
+    fn a_status_of_nonsense_is_refused_and_harms_nothing() {
+        assert!(object_of(&Json::string("x")).is_err() && object_of(&Json::null()).is_err());
+        let old = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}, "volumesAttached": 7});
+        let now: Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
+        for conditions in [json!("x"), json!(["x", 7, null, []]), json!([{"type": 7}]), json!({})] {
+            let mut new = json!({"conditions": conditions, "startTime": [], "daemonEndpoints": "x"});
+            keep_times(&old, &mut new, now);
+            merged(&old, new, now);
+        }
     }
 
     #[test]

@@ -171,8 +171,8 @@ pub(super) fn own_labels(object: &Json) -> Result<Value, Status> {
 
 /// The object under the name that was authorised, whatever it calls itself.
 pub(super) fn named(mut object: Value, name: &str) -> Result<Json, Status> {
-    if !object.is_object() {
-        return Err(bad_request("not an object"));
+    if !object.is_object() || !(object["metadata"].is_object() || object["metadata"].is_null()) {
+        return Err(bad_request("not an object with metadata"));
     }
     object["metadata"]["name"] = name.into();
     encode(&object)
@@ -223,7 +223,7 @@ mod tests {
 
         let other: Value = named(json!({"metadata": {"name": "e2"}}), "e1").unwrap().parse().unwrap();
         assert_eq!(other["metadata"]["name"], "e1");
-        assert!(named(json!([]), "e1").is_err());
+        assert!(named(json!([]), "e1").is_err() && named(json!({"metadata": "x"}), "e1").is_err());
 
         let patch = json!({"metadata": {"uid": "u", "labels": {"app": "bank"}}, "spec": {"x": 1},
             "status": {"phase": "Running", "$setElementOrder/conditions": []}});
