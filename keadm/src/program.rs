@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::layout::Layout;
 use crate::render;
@@ -93,11 +93,7 @@ impl Program<'_> {
 
     /// The pid of the running program, if it is the one the pid file was written for.
     pub fn running(&self) -> Option<i32> {
-        let pid: i32 = std::fs::read_to_string(self.layout.pid_file(self.name)).ok()?.trim().parse().ok()?;
-        // The link, not the name in `comm`: that one changes a moment after the program has started.
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let exe = exe.file_name()?.to_string_lossy().into_owned();
-        (exe.trim_end_matches(" (deleted)") == self.name).then_some(pid)
+        daemon::process::running(&self.layout.pid_file(self.name), self.name)
     }
 
     /// Stops the program; it is killed if it does not stop in time.
@@ -112,17 +108,27 @@ impl Program<'_> {
         let process = Pid::from_raw(pid).context("pid file holds 0")?;
         kill_process(process, Signal::TERM).with_context(|| format!("stopping {} (pid {pid})", self.name))?;
         let stopped = tokio::time::timeout(STOP_TIMEOUT, async {
-            while self.running().is_some() {
-                tokio::time::sleep(POLL).await;
-            }
+            until_ended(pid).await;
         });
-        if stopped.await.is_err() && test_kill_process(process).is_ok() {
+        if stopped.await.is_err() && self.running() == Some(pid) {
             kill_process(process, Signal::KILL)
                 .with_context(|| format!("killing {} (pid {pid})", self.name))?;
+            if tokio::time::timeout(STOP_TIMEOUT, until_ended(pid)).await.is_err() {
+                bail!(
+                    "{} (pid {pid}) was killed and does not end: see what it waits for in /proc/{pid}/stack",
+                    self.name
+                );
+            }
         }
         let _ = std::fs::remove_file(self.layout.pid_file(self.name));
         render::done(&format!("stopped {} (pid {pid})", self.name));
         Ok(())
+    }
+}
+
+async fn until_ended(pid: i32) {
+    while !daemon::process::has_ended(pid) {
+        tokio::time::sleep(POLL).await;
     }
 }
 

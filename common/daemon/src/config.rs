@@ -37,11 +37,12 @@ pub fn parse<T: DeserializeOwned + Serialize>(
     path: &Path,
 ) -> Result<(T, Vec<String>), ConfigError> {
     let path = path.to_owned();
-    let given: Value = match text.trim() {
+    let mut given: Value = match text.trim() {
         "" => Value::Object(serde_json::Map::new()),
         _ => serde_saphyr::from_str(text)
             .map_err(|error| ConfigError::NotYaml { path: path.clone(), reason: error.to_string() })?,
     };
+    drop_nulls(&mut given);
     let value: T = serde_json::from_value(given.clone())
         .map_err(|error| ConfigError::BadValue { path: path.clone(), reason: error.to_string() })?;
     let known = serde_json::to_value(&value)
@@ -49,6 +50,14 @@ pub fn parse<T: DeserializeOwned + Serialize>(
     let mut unknown = Vec::new();
     collect_unknown(&given, &known, "", &mut unknown);
     Ok((value, unknown))
+}
+
+/// A key without a value is a key that is not there, as Go's decoders have it.
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, field| !field.is_null());
+        fields.values_mut().for_each(drop_nulls);
+    }
 }
 
 /// Keys of `given` that `known` (the value written back with all its keys) does not have. Maps that are empty in
@@ -96,6 +105,7 @@ mod tests {
         assert_eq!(value, Outer { name: "a".into(), inner: Inner { port: 7 } });
         assert_eq!(unknown, ["inner.speed", "other"]);
         assert_eq!(read("").unwrap().0, Outer::default());
+        assert_eq!(read("name:\ninner: null\n").unwrap().0, Outer::default());
     }
 
     #[test]

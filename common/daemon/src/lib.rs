@@ -1,4 +1,4 @@
-//! Life of a process: logs, signals, exit codes, memory, the wall clock, configuration files, private folders.
+//! Life of a process: logs, signals, exit codes, memory, other programs, the wall clock, configuration files, private folders.
 
 pub mod clock;
 pub mod config;
@@ -7,4 +7,5 @@ pub mod exit;
 pub mod health;
 pub mod logs;
 pub mod memory;
+pub mod process;
 pub mod stop;

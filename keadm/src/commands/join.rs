@@ -128,6 +128,7 @@ fn config(flags: &Flags, node: &NodeName, layout: &Layout) -> anyhow::Result<Edg
     edged.root_directory = layout.text(&edged.root_directory);
     let kubelet = &mut edged.tailored_kubelet_config;
     kubelet.pod_logs_dir = layout.text(&kubelet.pod_logs_dir);
+    kubelet.static_pod_path = layout.text(&kubelet.static_pod_path);
     kubelet.cgroup_driver = flags.cgroupdriver.clone();
     kubelet.container_runtime_endpoint = flags.remote_runtime_endpoint.clone();
     Ok(config)

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use daemon::process::has_ended;
+pub use daemon::process::running;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
@@ -64,21 +66,10 @@ impl Drop for Process {
     }
 }
 
-/// The pid in `file`, if a process of program `name` has it.
-pub fn running(file: &Path, name: &str) -> Option<i32> {
-    let pid: i32 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
-    // The link of a process that has ended but was not reaped cannot be read.
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let exe = exe.file_name()?.to_string_lossy().into_owned();
-    (exe.trim_end_matches(" (deleted)") == name).then_some(pid)
-}
-
-/// Signals the process of a pid file and waits for its end.
+/// Signals the process of a pid file and waits until it has closed its files and ports.
 pub fn signal(file: &Path, name: &str, signal: Signal) -> Result<()> {
     let Some(pid) = running(file, name) else { return Ok(()) };
     let process = Pid::from_raw(pid).context("pid 0")?;
     kill_process(process, signal).with_context(|| format!("signalling {name} (pid {pid})"))?;
-    wait::for_true(&format!("end of {name}"), Duration::from_secs(15), || {
-        Ok(running(file, name).is_none() || test_kill_process(process).is_err())
-    })
+    wait::for_true(&format!("end of {name}"), Duration::from_secs(15), || Ok(has_ended(pid)))
 }
