@@ -18,6 +18,7 @@ use crate::v1::*;
 pub struct Runtime {
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    channel: Channel,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,19 +67,24 @@ impl Runtime {
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connect);
         Ok(Runtime {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT),
-            images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT),
+            images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT),
+            channel,
         })
+    }
+
+    /// For calls that are not part of CRI.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub async fn version(&self) -> Result<VersionResponse, CallError> {
         call!(self.runtime.version, "Version", NODE, READ, VersionRequest { version: "0.1.0".to_owned() })
     }
 
-    /// The conditions RuntimeReady and NetworkReady.
-    pub async fn status(&self) -> Result<RuntimeStatus, CallError> {
-        let answer: StatusResponse =
-            call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose: false })?;
-        Ok(answer.status.unwrap_or_default())
+    /// The conditions RuntimeReady and NetworkReady; handlers and features where the runtime tells them. `verbose`
+    /// adds the runtime's own configuration as JSON texts.
+    pub async fn status(&self, verbose: bool) -> Result<StatusResponse, CallError> {
+        call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose })
     }
 
     /// The cgroup driver the runtime uses; unimplemented before containerd 2.0.
@@ -229,6 +235,22 @@ impl Runtime {
         let answer: PortForwardResponse =
             call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
         Ok(answer.url)
+    }
+
+    /// What one container uses.
+    pub async fn container_stats(&self, id: &str) -> Result<ContainerStats, CallError> {
+        let message = ContainerStatsRequest { container_id: id.to_owned() };
+        let answer: ContainerStatsResponse =
+            call!(self.runtime.container_stats, "ContainerStats", id, READ, message)?;
+        Ok(answer.stats.unwrap_or_default())
+    }
+
+    /// What all running containers use.
+    pub async fn list_container_stats(&self) -> Result<Vec<ContainerStats>, CallError> {
+        let message = ListContainerStatsRequest { filter: None };
+        let answer: ListContainerStatsResponse =
+            call!(self.runtime.list_container_stats, "ListContainerStats", NODE, READ, message)?;
+        Ok(answer.stats)
     }
 
     /// The stream of container events; unimplemented before containerd 1.7. It has no deadline: it ends with the

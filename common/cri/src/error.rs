@@ -24,6 +24,11 @@ impl CallError {
         self.source.code() == Code::Unimplemented
     }
 
+    /// The object is in a state that forbids the call.
+    pub fn is_refused(&self) -> bool {
+        self.source.code() == Code::FailedPrecondition
+    }
+
     /// The name is taken by an older object. containerd reports its own reservation as an unknown error.
     pub fn is_name_taken(&self) -> bool {
         self.source.code() == Code::AlreadyExists

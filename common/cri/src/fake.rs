@@ -4,6 +4,7 @@
 mod images;
 mod service;
 mod state;
+mod stats;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +64,11 @@ impl Fake {
     /// Pulls of any image fail with this, until told otherwise.
     pub fn fail_pulls(&self, status: Option<tonic::Status>) {
         self.state().pull_failure = status;
+    }
+
+    /// Containers cannot be removed, as when their processes live on unnoticed, until told otherwise.
+    pub fn keep_containers(&self, keep: bool) {
+        self.state().keeps_containers = keep;
     }
 
     pub fn set_network_ready(&self, ready: bool) {

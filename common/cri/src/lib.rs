@@ -7,6 +7,7 @@ mod client;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+mod tasks;
 
 pub use client::{EndpointError, Runtime};
 pub use error::CallError;

@@ -8,6 +8,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::state::{FakeContainer, FakeSandbox, State};
+use super::stats;
 use crate::v1::runtime_service_server::RuntimeService;
 use crate::v1::*;
 
@@ -50,7 +51,7 @@ impl RuntimeService for Service {
             |kind: &str, status| RuntimeCondition { r#type: kind.to_owned(), status, ..Default::default() };
         let network = self.state().network_ready;
         let conditions = vec![condition("RuntimeReady", true), condition("NetworkReady", network)];
-        Ok(Response::new(StatusResponse { status: Some(RuntimeStatus { conditions }) }))
+        Ok(Response::new(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() }))
     }
 
     async fn runtime_config(&self, _: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {
@@ -215,7 +216,11 @@ impl RuntimeService for Service {
         request: Request<RemoveContainerRequest>,
     ) -> Answer<RemoveContainerResponse> {
         let id = request.into_inner().container_id;
-        self.state().containers.remove(&id).ok_or_else(|| no_such(&id))?;
+        let mut state = self.state();
+        if state.keeps_containers {
+            return Err(Status::failed_precondition("cannot delete running task"));
+        }
+        state.containers.remove(&id).ok_or_else(|| no_such(&id))?;
         Ok(Response::new(RemoveContainerResponse {}))
     }
 
@@ -294,6 +299,23 @@ impl RuntimeService for Service {
 
     async fn port_forward(&self, _: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
         unimplemented()
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Answer<ContainerStatsResponse> {
+        let id = request.into_inner().container_id;
+        let stats = stats::of_all(&self.state()).into_iter().find(|stats| stats::is_of(stats, &id));
+        let stats = stats.ok_or_else(|| no_such(&id))?;
+        Ok(Response::new(ContainerStatsResponse { stats: Some(stats) }))
+    }
+
+    async fn list_container_stats(
+        &self,
+        _: Request<ListContainerStatsRequest>,
+    ) -> Answer<ListContainerStatsResponse> {
+        Ok(Response::new(ListContainerStatsResponse { stats: stats::of_all(&self.state()) }))
     }
 
     type GetContainerEventsStream =

@@ -48,6 +48,8 @@ pub struct State {
     pub containers: BTreeMap<String, FakeContainer>,
     pub images: BTreeMap<String, v1::Image>,
     pub pull_failure: Option<tonic::Status>,
+    /// Containers cannot be removed.
+    pub keeps_containers: bool,
     pub network_ready: bool,
     pub changes: Vec<String>,
     clock: FakeClock,
@@ -61,6 +63,7 @@ impl State {
             containers: BTreeMap::new(),
             images: BTreeMap::new(),
             pull_failure: None,
+            keeps_containers: false,
             network_ready: true,
             changes: Vec::new(),
             clock,
