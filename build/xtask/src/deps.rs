@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("daemon", 1),
     ("cri", 1),
     ("dmi", 1),
+    ("plugins", 1),
     ("mqtt", 1),
     ("link", 1),
     ("cloudcore", 2),
