@@ -65,7 +65,8 @@ async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> R
             Ok(())
         }
         Request::CreatePod { namespace, name, object } => {
-            allow(is_mirror_of(object, node), node, || format!("create pod {namespace}/{name}"))
+            let own = is_mirror_of(object, node, namespace, name);
+            allow(own, node, || format!("create pod {namespace}/{name}"))
         }
         Request::Token { namespace, service_account, request } => {
             let bound = bound_pod(request);
@@ -90,6 +91,8 @@ async fn check_get(node: &NodeName, key: &ObjectKey, rights: &Rights) -> Result<
         | ObjectKind::VolumeAttachment
         | ObjectKind::CertificateSigningRequest => rights.may_read(node, key).await?,
         ObjectKind::Node => key.name == node.as_str(),
+        // Which handler a class means is no secret, as with the kubelet's role in Kubernetes.
+        ObjectKind::RuntimeClass => true,
         ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some("kube-node-lease"),
         _ => false,
     };
@@ -135,9 +138,75 @@ fn bound_pod(request: &message::Json) -> Reference {
     request.parse::<TokenRequest>().unwrap_or_default().spec.bound_object_ref
 }
 
-/// A mirror pod names the node and carries the mirror annotation.
-fn is_mirror_of(object: &message::Json, node: &NodeName) -> bool {
+/// A mirror pod names the node and carries the mirror annotation. It refers to nothing: a node that could make a pod
+/// with a secret of its choice could read every secret (the rule of Kubernetes' NodeRestriction).
+fn is_mirror_of(object: &message::Json, node: &NodeName, namespace: &str, name: &str) -> bool {
     let Ok(pod) = object.parse::<serde_json::Value>() else { return false };
-    let mirror = pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
-    mirror && pod["spec"]["nodeName"] == node.as_str()
+    let meta = &pod["metadata"];
+    let mirror = meta["annotations"]["kubernetes.io/config.mirror"].is_string();
+    let named = meta["name"] == name && (meta["namespace"] == namespace || meta["namespace"].is_null());
+    mirror && named && pod["spec"]["nodeName"] == node.as_str() && !refers(&pod["spec"])
+}
+
+/// Keys of a pod's spec that lead to other objects.
+const REFERENCES: [&str; 12] = [
+    "secret",
+    "secretRef",
+    "secretKeyRef",
+    "configMap",
+    "configMapRef",
+    "configMapKeyRef",
+    "persistentVolumeClaim",
+    "serviceAccountToken",
+    "imagePullSecrets",
+    "nodePublishSecretRef",
+    "ephemeral",
+    "ephemeralContainers",
+];
+
+fn refers(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    let filled = |value: &Value| match value {
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(_) => true,
+        _ => false,
+    };
+    match value {
+        Value::Object(fields) => fields.iter().any(|(key, value)| {
+            let account = key == "serviceAccountName" && value.as_str().is_some_and(|name| !name.is_empty());
+            account || (REFERENCES.contains(&key.as_str()) && filled(value)) || refers(value)
+        }),
+        Value::Array(items) => items.iter().any(refers),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mirror_refers_to_nothing_and_is_called_what_it_is_made_as() {
+        let node = NodeName::new("edge-1").unwrap();
+        let is_mirror = |spec: serde_json::Value| {
+            let mut spec = spec;
+            spec["nodeName"] = json!("edge-1");
+            let pod = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "h"}}, "spec": spec});
+            is_mirror_of(&message::Json::encode(&pod).unwrap(), &node, "d", "p")
+        };
+        assert!(is_mirror(json!({"nodeSelector": {"secret": "yes"}, "imagePullSecrets": []})));
+        for spec in [
+            json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}),
+            json!({"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c"}}]}}]}),
+            json!({"containers": [{"env": [{"name": "a", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}),
+            json!({"initContainers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}]}),
+            json!({"imagePullSecrets": [{"name": "s"}]}),
+            json!({"serviceAccountName": "admin"}),
+        ] {
+            assert!(!is_mirror(spec.clone()), "{spec}");
+        }
+        let other = json!({"metadata": {"name": "q", "annotations": {"kubernetes.io/config.mirror": "h"}}, "spec": {"nodeName": "edge-1"}});
+        assert!(!is_mirror_of(&message::Json::encode(&other).unwrap(), &node, "d", "p"));
+    }
 }

@@ -93,6 +93,7 @@ pub fn path_of(key: &ObjectKey) -> Option<String> {
         ObjectKind::PersistentVolumeClaim => ("", "v1", "persistentvolumeclaims"),
         ObjectKind::VolumeAttachment => ("storage.k8s.io", "v1", "volumeattachments"),
         ObjectKind::CertificateSigningRequest => ("certificates.k8s.io", "v1", "certificatesigningrequests"),
+        ObjectKind::RuntimeClass => ("node.k8s.io", "v1", "runtimeclasses"),
         ObjectKind::Device => (devices::GROUP, devices::VERSION, "devices"),
         ObjectKind::DeviceModel => (devices::GROUP, devices::VERSION, "devicemodels"),
         _ => return None,

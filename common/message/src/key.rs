@@ -64,6 +64,8 @@ pub enum ObjectKind {
     PersistentVolumeClaim,
     VolumeAttachment,
     CertificateSigningRequest,
+    /// Ours: KubeEdge's cloud does not serve it.
+    RuntimeClass,
     Device,
     DeviceModel,
     PodStatus,
@@ -86,6 +88,7 @@ const KINDS: &[(&str, ObjectKind)] = &[
     ("persistentvolumeclaim", ObjectKind::PersistentVolumeClaim),
     ("volumeattachment", ObjectKind::VolumeAttachment),
     ("certificatesigningrequest", ObjectKind::CertificateSigningRequest),
+    ("runtimeclass", ObjectKind::RuntimeClass),
     ("device", ObjectKind::Device),
     ("devicemodel", ObjectKind::DeviceModel),
     ("podstatus", ObjectKind::PodStatus),
@@ -111,7 +114,11 @@ impl ObjectKind {
     pub fn is_cluster_scoped(&self) -> bool {
         matches!(
             self,
-            ObjectKind::Node | ObjectKind::NodePatch | ObjectKind::NodeStatus | ObjectKind::PersistentVolume
+            ObjectKind::Node
+                | ObjectKind::NodePatch
+                | ObjectKind::NodeStatus
+                | ObjectKind::PersistentVolume
+                | ObjectKind::RuntimeClass
         )
     }
 }
