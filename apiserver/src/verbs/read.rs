@@ -25,6 +25,7 @@ pub(crate) async fn get(call: Call<'_>) -> Result<Answer, Status> {
 pub(crate) async fn subresource(call: Call<'_>) -> Result<Answer, Status> {
     match call.target.subresource.as_str() {
         "status" if call.target.served.version().status => get(call).await,
+        "ephemeralcontainers" | "resize" if call.target.served.is_core("pods") => get(call).await,
         "approval" if call.target.served.resource.plural == "certificatesigningrequests" => get(call).await,
         "scale" => Err(Status::no_such_path()),
         "log" | "exec" | "attach" | "portforward" | "proxy" if call.target.served.is_core("pods") => {

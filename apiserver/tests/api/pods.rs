@@ -36,6 +36,19 @@ async fn a_pod_on_a_node_stays_until_the_node_lets_it_go() {
     server.stop().await;
 }
 
+/// kubectl reads a subresource before it patches it.
+#[tokio::test]
+async fn ephemeral_containers_are_read_and_added_through_their_subresource() {
+    let server = Server::start().await;
+    server.create(PODS, pod("p", "edge-1")).await;
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    assert_eq!(server.get(&path).await.1["metadata"]["name"], "p");
+    let guest = json!({"spec": {"ephemeralContainers": [{"name": "guest", "image": "busybox"}]}});
+    assert_eq!(server.patch(&path, "strategic-merge-patch+json", &guest).await.0, 200);
+    assert_eq!(server.get(&path).await.1["spec"]["ephemeralContainers"][0]["name"], "guest");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_pod_is_bound_once_and_its_spec_stays_as_it_is() {
     let server = Server::start().await;
