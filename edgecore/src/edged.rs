@@ -10,8 +10,11 @@
 //! uid. Promises: pods start from the store without a link; running containers are adopted, never restarted, when
 //! EdgeCore restarts; a status is on disk before it counts as said. Source: spec/edge-runtime.md 5 and 6.
 
+mod changes;
 pub mod context;
+pub mod devices;
 mod events;
+mod eviction;
 pub mod images;
 mod logs;
 pub mod node;
@@ -20,8 +23,12 @@ pub mod pods;
 pub mod probes;
 pub mod quantity;
 mod runtime;
+pub mod server;
 pub mod settings;
+pub mod shutdown;
+mod static_pods;
 pub mod status;
+mod usage;
 pub mod volumes;
 
 use std::sync::{Arc, Mutex};
@@ -49,20 +56,28 @@ pub struct Deps {
 pub enum BuildError {
     #[error("container runtime endpoint")]
     Endpoint(#[source] cri::EndpointError),
+    #[error("the Node API")]
+    Server(#[source] server::BuildError),
     #[error("making the folder {path}")]
     Folder { path: std::path::PathBuf, source: std::io::Error },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    #[error("reading what pods were given of devices")]
+    Devices(#[source] std::io::Error),
     #[error("reading the stored pods")]
     Load(#[source] store::StoreError),
 }
+
+/// How long the events of the last steps may take to be stored.
+const LAST_EVENTS: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Edged, built and not running.
 pub struct Edged {
     context: Arc<Context>,
     facts: watch::Sender<runtime::RuntimeFacts>,
+    delivery: events::Delivery,
     deps: Parts,
 }
 
@@ -70,6 +85,7 @@ struct Parts {
     cloud: Cloud,
     changes: mpsc::Receiver<ObjectChange>,
     host: Arc<dyn Host>,
+    server: Option<server::Server>,
 }
 
 impl Edged {
@@ -90,38 +106,68 @@ impl Edged {
             let folder = |source| BuildError::Folder { path: path.clone(), source };
             tokio::fs::create_dir_all(path).await.map_err(folder)?;
         }
+        let server = match &settings.server {
+            Some(settings) => Some(server::Server::build(settings).await.map_err(BuildError::Server)?),
+            None => None,
+        };
         let (facts, known) = watch::channel(runtime::RuntimeFacts::unknown(settings.cgroup_driver));
-        let events = settings.report_events.then(|| deps.outbox.clone());
+        let outbox = settings.report_events.then(|| deps.outbox.clone());
+        let (events, delivery) = Events::new(outbox, settings.node.as_str());
         let context = Arc::new(Context {
             runtime: cri::Runtime::new(&settings.runtime_endpoint).map_err(BuildError::Endpoint)?,
             facts: known,
             objects: deps.objects,
             queries: deps.queries,
             outbox: deps.outbox,
-            events: Events::new(events, settings.node.as_str()),
+            events,
             clock,
             machine: Machine::read(&*host, &settings),
-            pulls: Semaphore::new(1),
+            pulls: Semaphore::new(settings.images.parallel_pulls),
+            pull_pace: images::pace::Pace::new(settings.images.pulls_per_second, settings.images.burst),
+            collector: images::collector::Collector::default(),
+            image_place: tokio::sync::Mutex::new(None),
+            board: pods::board::Board::default(),
+            mirrors: static_pods::mirrors::Mirrors::default(),
+            node_uid: watch::channel(None).0,
+            capacity: node::capacity::Capacity::default(),
+            pressure: watch::channel(pods::admission::Pressure::default()).0,
+            shutdown: watch::channel(false).0,
             activity: Arc::new(Notify::new()),
             link: deps.cloud.link(),
             no_registry_until: Mutex::new(None),
+            beat: server::health::Beat::default(),
+            devices: Arc::new(devices::Devices::new(&settings.root_dir)),
+            csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
             settings,
         });
-        Ok(Edged { context, facts, deps: Parts { cloud: deps.cloud, changes: deps.changes, host } })
+        Ok(Edged {
+            context,
+            facts,
+            delivery,
+            deps: Parts { cloud: deps.cloud, changes: deps.changes, host, server },
+        })
     }
 
     /// Runs until `stop`. Containers go on running.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let mut pods = pods::Pods::new(self.context.clone(), stop.clone());
+        self.context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
+        let all_told = CancellationToken::new();
+        let delivering = tokio::spawn(self.delivery.run(all_told.clone()));
         let runtime = self.context.runtime.clone();
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
         let pleg =
             pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
-        let inputs =
-            pods::Inputs { changes: self.deps.changes, relisted: inbox, link: self.deps.cloud.link() };
-        let context = self.context.clone();
+        let (snapshots, files) = mpsc::channel(static_pods::SNAPSHOT_QUEUE);
+        let link = self.deps.cloud.link();
+        let inputs = pods::Inputs { changes: self.deps.changes, relisted: inbox, files, link };
+        let (from_files, mirrors_cloud) = (pods.from_files(), self.deps.cloud.clone());
+        let (context, host) = (self.context.clone(), self.deps.host.clone());
+        let (drivers, programs) = (self.context.csi.clone(), self.context.settings.shutdown_programs.clone());
+        let plugged = devices::run(context.clone(), stop.clone());
+        let api = serve(self.deps.server, context.clone(), self.deps.host.clone(), stop.clone());
         let node = node::Node { context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
         // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
         let aides = async {
@@ -129,7 +175,15 @@ impl Edged {
                 runtime::watch(runtime, self.facts, stop.clone()),
                 pleg.run(stop.clone()),
                 node.run(stop.clone()),
-                logs::rotate(self.context, stop),
+                volumes::csi::registry::follow(drivers, stop.clone()),
+                plugged,
+                api,
+                logs::rotate(self.context.clone(), stop.clone()),
+                images::collector::run(self.context.clone(), host.clone(), stop.clone()),
+                eviction::run(self.context.clone(), host, stop.clone()),
+                shutdown::run(self.context.clone(), programs, stop.clone()),
+                static_pods::follow(self.context.clone(), snapshots, stop.clone()),
+                static_pods::mirrors::keep(self.context, mirrors_cloud, from_files, stop),
             )
         };
         tokio::pin!(aides);
@@ -138,6 +192,21 @@ impl Edged {
             () = &mut pods => {}
             _ = &mut aides => pods.await,
         }
+        all_told.cancel();
+        if tokio::time::timeout(LAST_EVENTS, delivering).await.is_err() {
+            tracing::warn!("the last events were not stored in time");
+        }
         Ok(())
+    }
+}
+
+async fn serve(
+    server: Option<server::Server>,
+    context: Arc<Context>,
+    host: Arc<dyn Host>,
+    stop: CancellationToken,
+) {
+    if let Some(server) = server {
+        server.run(context, host, stop).await;
     }
 }

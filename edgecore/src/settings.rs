@@ -1,13 +1,17 @@
 //! `edgecore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
 
+mod kubelet;
+mod node_api;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::config::edgecore::{EdgeCoreConfig, Edged, EventBus};
+use api::config::edgecore::{EdgeCoreConfig, EventBus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use message::NodeName;
 
-use crate::edged::{self, CgroupDriver};
+use crate::edged;
 use crate::edgehub::{self, CertificateFiles, Enrollment, Secret};
 use crate::{devicetwin, eventbus};
 
@@ -65,6 +69,24 @@ impl Checker {
             }
         }
     }
+
+    /// The same, where zero turns something off.
+    fn duration_or_off(&mut self, key: &str, text: &str) -> Duration {
+        match text {
+            "0" | "0s" => Duration::ZERO,
+            text => self.duration(key, text),
+        }
+    }
+
+    /// Bytes or another amount as Kubernetes writes it.
+    fn amount(&mut self, key: &str, name: &str, text: &str) -> Option<i64> {
+        let quantity = Quantity(text.to_owned());
+        let amount = edged::pods::demand::amount(name, &quantity).filter(|amount| *amount >= 0);
+        if amount.is_none() {
+            self.problem(key, format!("{text:?} is not an amount such as 100Mi or 250m"));
+        }
+        amount
+    }
 }
 
 impl Settings {
@@ -81,7 +103,14 @@ impl Settings {
             BadSettings(checker.problems.clone())
         })?;
         let hub = hub(config, &node, config_file, &mut checker);
-        let edged = config.modules.edged.enable.then(|| edged(&config.modules.edged, &node, &mut checker));
+        let edged = config.modules.edged.enable.then(|| {
+            let mut settings = kubelet::edged(&config.modules.edged, &node, &mut checker);
+            let api = node_api::settings(&config.modules.edged, &config.database.data_source, &mut checker);
+            settings.kubelet_port =
+                api.tls.as_ref().map_or(settings.kubelet_port, |port| port.address.port());
+            settings.server = Some(api);
+            settings
+        });
         let devices = config.modules.device_twin.enable.then(|| Devices {
             bus: bus(&config.modules.event_bus, &mut checker),
             twin: devicetwin::Settings {
@@ -194,48 +223,6 @@ fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
         password: Secret(config.mqtt_password.clone()),
     });
     eventbus::Settings { internal, external }
-}
-
-fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> edged::Settings {
-    let kubelet = &config.tailored_kubelet_config;
-    let key = |name: &str| format!("modules.edged.tailoredKubeletConfig.{name}");
-    if !kubelet.container_runtime_endpoint.starts_with("unix://") {
-        let text = format!("{:?} is not a unix:// socket", kubelet.container_runtime_endpoint);
-        checker.problem(&key("containerRuntimeEndpoint"), text);
-    }
-    let cgroup_driver = match kubelet.cgroup_driver.as_str() {
-        "systemd" => CgroupDriver::Systemd,
-        "cgroupfs" => CgroupDriver::Cgroupfs,
-        other => {
-            checker.problem(&key("cgroupDriver"), format!("{other:?} is neither cgroupfs nor systemd"));
-            CgroupDriver::Cgroupfs
-        }
-    };
-    let servers = kubelet.cluster_dns.clone().unwrap_or_default();
-    edged::Settings {
-        node_ip: checker.address("modules.edged.nodeIP", &config.node_ip),
-        root_dir: PathBuf::from(&config.root_directory),
-        pod_logs_dir: PathBuf::from(&kubelet.pod_logs_dir),
-        runtime_endpoint: kubelet.container_runtime_endpoint.clone(),
-        cgroup_driver,
-        cgroup_root: kubelet.cgroup_root.clone(),
-        labels: config.node_labels.clone(),
-        max_pods: kubelet.max_pods,
-        register_schedulable: config.register_schedulable,
-        cluster_dns: servers
-            .iter()
-            .filter_map(|server| checker.address(&key("clusterDNS"), server))
-            .collect(),
-        cluster_domain: kubelet.cluster_domain.clone(),
-        resolv_conf: PathBuf::from(&kubelet.resolv_conf),
-        status_interval: checker
-            .duration(&key("nodeStatusUpdateFrequency"), &kubelet.node_status_update_frequency),
-        status_report_interval: checker
-            .duration(&key("nodeStatusReportFrequency"), &kubelet.node_status_report_frequency),
-        lease_seconds: kubelet.node_lease_duration_seconds,
-        report_events: config.report_event,
-        ..edged::Settings::with_defaults(node.clone())
-    }
 }
 
 /// A duration in Go's form: numbers with units h, m, s, ms.

@@ -2,144 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+#[path = "containerd/lab.rs"]
+mod lab;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use edgecore::edged::{Deps, Edged, Settings};
-use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
-use harness::containerd::{Containerd, missing, mounts_below, unmount_below};
-use harness::images;
-use message::{Json, NodeName, ObjectKey, ResourceVersion};
+use cri::v1;
+use edgecore::metamanager::{Change, ObjectChange};
+use harness::containerd::mounts_below;
+use lab::{IMAGE, Lab, until};
+use message::ObjectKey;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-
-const IMAGE: &str = "registry.invalid/busybox:test";
-
-struct Lab {
-    /// The pod's uid: cgroups are named by it, so each test has its own.
-    uid: String,
-    folder: tempfile::TempDir,
-    containerd: Containerd,
-    store: store::Store,
-}
-
-struct Running {
-    changes: mpsc::Sender<ObjectChange>,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// None (with the reason printed) where containerd cannot run; never none in CI.
-async fn lab(cni: bool) -> Option<Lab> {
-    if let Some(reason) = missing(cni) {
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must run this test: {reason}");
-        eprintln!("skipped: {reason}");
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let containerd = Containerd::start(&folder.path().join("containerd"), cni).await.unwrap();
-    containerd.import(&images::busybox(IMAGE)).await.unwrap();
-    let store = edgecore::database::open(&folder.path().join("edgecore.db")).unwrap();
-    static LABS: AtomicU32 = AtomicU32::new(0);
-    let number = LABS.fetch_add(1, Ordering::Relaxed);
-    let uid = format!("5a1e0f0c-0000-4000-{:04}-{:012}", 8000 + number, std::process::id());
-    Some(Lab { uid, folder, containerd, store })
-}
-
-impl Lab {
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn runtime(&self) -> cri::Runtime {
-        cri::Runtime::new(&self.containerd.socket()).unwrap()
-    }
-
-    /// Starts Edged without a link to any cloud.
-    async fn edged(&self) -> Running {
-        let objects = Objects::new(self.store.clone());
-        let (_, link) = watch::channel(LinkState::Disconnected);
-        let (cloud, _) = Cloud::channel(link);
-        let (changes, inbox) = mpsc::channel(16);
-        let settings = Settings {
-            root_dir: self.path("kubelet"),
-            pod_logs_dir: self.path("logs"),
-            runtime_endpoint: self.containerd.socket(),
-            report_events: true,
-            ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
-        };
-        let deps = Deps {
-            queries: Queries::new(objects.clone(), cloud.clone()),
-            outbox: Outbox::new(self.store.clone()),
-            objects,
-            cloud,
-            changes: inbox,
-        };
-        let stop = CancellationToken::new();
-        let edged = Edged::build(settings, deps).await.unwrap();
-        let token = stop.clone();
-        let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
-        Running { changes, stop, task }
-    }
-
-    /// Stores an object as the intake does.
-    async fn store(&self, key: &str, object: Value, version: u64) -> ObjectChange {
-        let change = ObjectChange {
-            key: ObjectKey::parse(key).unwrap(),
-            change: Change::Put {
-                version: ResourceVersion(version.to_string()),
-                object: Json::encode(&object).unwrap(),
-            },
-        };
-        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
-        change
-    }
-
-    async fn outbox(&self) -> Vec<message::Message> {
-        let waiting = Outbox::new(self.store.clone()).next(0, 1000).await.unwrap();
-        waiting.into_iter().map(|waiting| waiting.message).collect()
-    }
-
-    /// The newest status in the outbox.
-    async fn status(&self) -> Option<Value> {
-        let messages = self.outbox().await;
-        let patch = messages.iter().rev().find(|message| message.route.resource.contains("/podpatch/"))?;
-        Some(serde_json::from_str(&patch.content.data()).unwrap())
-    }
-
-    async fn container_ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> =
-            self.runtime().list_containers(None).await.unwrap().into_iter().map(|item| item.id).collect();
-        ids.sort();
-        ids
-    }
-}
-
-impl Drop for Lab {
-    /// A test that failed in the middle leaves no mounts either.
-    fn drop(&mut self) {
-        unmount_below(&self.path("kubelet"));
-    }
-}
-
-impl Running {
-    async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
-    for _ in 0..300 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not seen within 30 s: {what}");
-}
 
 fn pod(uid: &str, host_network: bool) -> Value {
     json!({
@@ -180,21 +54,22 @@ fn config_map(greeting: &str, version: u64) -> Value {
 }
 
 fn log(lab: &Lab, container: &str) -> String {
-    let path = lab.path(&format!("logs/default_web_{}/{container}/0.log", lab.uid));
+    let path = lab.path(&format!("logs/default_web_{}/{container}/0.log", lab.uid(0)));
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
 async fn life_of_a_pod(cni: bool) {
-    let Some(lab) = lab(cni).await else { return };
-    lab.store("default/configmap/app", config_map("hello\n", 1), 1).await;
+    let Some(lab) = Lab::start(cni).await else { return };
+    let uid = lab.uid(0);
+    lab.store("default/configmap/app", config_map("hello\n", 1)).await;
     let secret = json!({"metadata": {"name": "pass", "namespace": "default", "uid": "s"}, "data": {"word": "c2VjcmV0Cg=="}});
-    lab.store("default/secret/pass", secret, 1).await;
-    lab.store("default/pod/web", pod(&lab.uid, !cni), 1).await;
+    lab.store("default/secret/pass", secret).await;
+    lab.store("default/pod/web", pod(&uid, !cni)).await;
 
     // It starts from the store, offline.
     let edged = lab.edged().await;
     until("a ready status", || async {
-        let status = lab.status().await.unwrap_or_default();
+        let status = lab.status("web").await;
         status["status"]["conditions"]
             .as_array()
             .is_some_and(|list| list.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
@@ -206,8 +81,8 @@ async fn life_of_a_pod(cni: bool) {
         .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned())
         .collect();
     assert_eq!(said, ["hello", "secret", "made", "causeway edge-1"].map(str::to_owned));
-    let status = lab.status().await.unwrap();
-    assert_eq!(status["metadata"]["uid"], lab.uid.as_str());
+    let status = lab.status("web").await;
+    assert_eq!(status["metadata"]["uid"], uid.as_str());
     assert_eq!(status["status"]["phase"], "Running");
     assert_eq!(status["status"]["qosClass"], "Burstable");
     assert!(status["status"]["podIP"].is_string(), "{status}");
@@ -215,11 +90,16 @@ async fn life_of_a_pod(cni: bool) {
     assert_eq!(containers.len(), 2);
     assert!(containers[0]["containerID"].as_str().unwrap().starts_with("containerd://"));
 
+    // Log collectors find the containers by name.
+    let id = containers[1]["containerID"].as_str().unwrap().trim_start_matches("containerd://").to_owned();
+    let link = lab.path(&format!("containers/web_default_talker-{id}.log"));
+    until("the link to the log", || async { link.exists() }).await;
+    assert_eq!(std::fs::read_to_string(&link).unwrap(), log(&lab, "talker"));
+
     // A changed config map reaches the file.
-    let greeting =
-        lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~configmap/config/greeting", lab.uid));
-    let change = lab.store("default/configmap/app", config_map("changed\n", 2), 2).await;
-    edged.changes.send(change).await.unwrap();
+    let greeting = lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~configmap/config/greeting", uid));
+    let change = lab.store("default/configmap/app", config_map("changed\n", 2)).await;
+    edged.tell(change).await;
     until("the new greeting", || async { std::fs::read_to_string(&greeting).unwrap() == "changed\n" }).await;
 
     // A restart of Edged adopts the same containers.
@@ -230,30 +110,34 @@ async fn life_of_a_pod(cni: bool) {
     assert_eq!(lab.container_ids().await, before);
 
     // Deletion leaves nothing.
-    let mut ending = pod(&lab.uid, !cni);
+    let mut ending = pod(&uid, !cni);
     ending["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
     ending["metadata"]["deletionGracePeriodSeconds"] = json!(1);
-    let change = lab.store("default/pod/web", ending, 3).await;
-    edged.changes.send(change).await.unwrap();
+    let change = lab.store("default/pod/web", ending).await;
+    edged.tell(change).await;
     until("the deletion in the outbox", || async {
         lab.outbox().await.iter().any(|message| message.route.operation == "delete")
     })
     .await;
-    let status = lab.status().await.unwrap();
+    let status = lab.status("web").await;
     assert!(status["status"]["containerStatuses"][0]["state"]["terminated"].is_object(), "{status}");
     assert!(lab.container_ids().await.is_empty());
     assert!(lab.runtime().list_pod_sandboxes(None).await.unwrap().is_empty());
     assert_eq!(mounts_below(&lab.path("kubelet")), Vec::<PathBuf>::new());
-    assert!(!lab.path(&format!("kubelet/pods/{}", lab.uid)).exists());
-    assert_eq!(cgroups_named(&format!("pod{}", lab.uid)), Vec::<PathBuf>::new());
+    assert!(!lab.path(&format!("kubelet/pods/{}", uid)).exists());
+    assert_eq!(cgroups_named(&format!("pod{}", uid)), Vec::<PathBuf>::new());
 
     let gone = ObjectChange {
         key: ObjectKey::parse("default/pod/web").unwrap(),
-        change: Change::Remove { uid: Some(lab.uid.clone()) },
+        change: Change::Remove { uid: Some(uid.clone()) },
     };
-    edged.changes.send(gone).await.unwrap();
-    let logs = lab.path(&format!("logs/default_web_{}", lab.uid));
+    edged.tell(gone).await;
+    let logs = lab.path(&format!("logs/default_web_{}", uid));
     until("the removal of the logs", || async { !logs.exists() }).await;
+    until("the removal of the links", || async {
+        std::fs::read_dir(lab.path("containers")).unwrap().next().is_none()
+    })
+    .await;
     edged.stop().await;
 }
 
@@ -264,6 +148,79 @@ fn cgroups_named(name: &str) -> Vec<PathBuf> {
     all.flat_map(|root| classes.map(|class| root.join(class).join(name)))
         .filter(|path: &PathBuf| Path::exists(path))
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_last_two_runs_of_a_crashing_container_keep_their_logs() {
+    let Some(lab) = Lab::start(false).await else { return };
+    let uid = lab.uid(0);
+    let container = json!({"name": "crasher", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", "echo words; exit 1"]});
+    let pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": uid},
+        "spec": {"nodeName": "edge-1", "hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": [container]}});
+    lab.store("default/pod/web", pod.clone()).await;
+    let edged = lab.edged_that(|settings| settings.longest_restart = Duration::from_millis(100)).await;
+    let folder = lab.path(&format!("logs/default_web_{uid}/crasher"));
+    let logs = || {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    until("the fourth run", || async { folder.join("3.log").exists() }).await;
+    until("the end of the first logs", || async { !folder.join("0.log").exists() }).await;
+    assert!(logs().len() <= 3, "{:?}", logs());
+    edged.delete(&lab, pod).await;
+    edged.stop().await;
+}
+
+/// containerd's CRI can lose sight of a task when a start is broken off; here one is made behind its back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_the_runtime_lost_sight_of_does_not_keep_a_gone_pod() {
+    let Some(lab) = Lab::start(false).await else { return };
+    let (uid, runtime) = (lab.uid(0), lab.runtime());
+    let labels =
+        [("pod.name", "lost"), ("pod.namespace", "default"), ("pod.uid", &uid), ("container.name", "c")];
+    let labels = labels.map(|(key, value)| (format!("io.kubernetes.{key}"), value.to_owned()));
+    let own_network = v1::NamespaceOption { network: v1::NamespaceMode::Node.into(), ..Default::default() };
+    let security =
+        v1::LinuxSandboxSecurityContext { namespace_options: Some(own_network), ..Default::default() };
+    let config = v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "lost".into(),
+            uid: uid.clone(),
+            namespace: "default".into(),
+            attempt: 0,
+        }),
+        labels: labels.clone().into(),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            cgroup_parent: format!("/kubepods/besteffort/pod{uid}"),
+            security_context: Some(security),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let sandbox = runtime.run_pod_sandbox(config.clone(), "").await.unwrap();
+    let image = runtime.image_status(IMAGE).await.unwrap().unwrap().id;
+    let container = v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 0 }),
+        image: Some(v1::ImageSpec { image, ..Default::default() }),
+        command: ["sleep", "1000"].map(str::to_owned).into(),
+        labels: labels.into(),
+        ..Default::default()
+    };
+    let id = runtime.create_container(&sandbox, container, config).await.unwrap();
+    let socket = lab.containerd.socket();
+    let socket = socket.trim_start_matches("unix://");
+    let arguments = ["--address", socket, "--namespace", "k8s.io", "task", "start", "--detach", &id];
+    let started = tokio::process::Command::new("ctr").args(arguments).output().await.unwrap();
+    assert!(started.status.success(), "{started:?}");
+    assert!(runtime.remove_container(&id).await.unwrap_err().is_refused());
+
+    let edged = lab.edged().await;
+    until("the end of the container", || async { lab.container_ids().await.is_empty() }).await;
+    until("the end of the sandbox", || async { runtime.list_pod_sandboxes(None).await.unwrap().is_empty() })
+        .await;
+    assert_eq!(cgroups_named(&format!("pod{uid}")), Vec::<PathBuf>::new());
+    edged.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

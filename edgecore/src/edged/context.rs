@@ -7,9 +7,18 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::Settings;
+use super::devices::Devices;
 use super::events::Events;
+use super::images::collector::Collector;
+use super::images::pace::Pace;
+use super::node::capacity::Capacity;
+use super::pods::admission::Pressure;
+use super::pods::board::Board;
 use super::pods::fields::Place;
 use super::runtime::RuntimeFacts;
+use super::server::health::Beat;
+use super::static_pods::mirrors::Mirrors;
+use super::volumes::csi::Csi;
 use crate::host::{Host, facts};
 use crate::metamanager::{LinkState, Objects, Outbox, Queries};
 
@@ -24,12 +33,32 @@ pub struct Context {
     pub events: Events,
     pub clock: Clock,
     pub machine: Machine,
-    /// One pull at a time: a thin link is better used by one image than by many.
+    /// Pulls under way: a thin link is better used by few images at a time.
     pub pulls: Semaphore,
+    pub pull_pace: Pace,
+    pub collector: Collector,
+    /// Where the runtime keeps images, once it was asked.
+    pub image_place: tokio::sync::Mutex<Option<String>>,
+    /// The pods of this node.
+    pub board: Board,
+    pub capacity: Capacity,
+    pub mirrors: Mirrors,
+    /// The uid of the node object, once the cloud has told it.
+    pub node_uid: watch::Sender<Option<String>>,
+    /// Devices of plugins.
+    pub devices: Arc<Devices>,
+    /// CSI drivers of this node.
+    pub csi: Arc<Csi>,
+    /// What the node is short of.
+    pub pressure: watch::Sender<Pressure>,
+    /// The machine is going down: no pod is let in any more.
+    pub shutdown: watch::Sender<bool>,
     /// Whether the cloud can be reached: a hint whether a registry can.
     pub link: watch::Receiver<LinkState>,
     /// Until when registries are taken for unreachable, for images that are present anyway.
     pub no_registry_until: Mutex<Option<Instant>>,
+    /// When the loop over the pods turned last.
+    pub beat: Beat,
     /// Told when something was made in the runtime, so that PLEG looks soon.
     pub activity: Arc<Notify>,
 }
@@ -55,10 +84,18 @@ impl Clock {
 }
 
 /// What the machine has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Machine {
     pub cpu_milli: i64,
+    /// Bytes.
     pub memory: i64,
+    /// Bytes of the file system that holds the pods.
+    pub disk: i64,
+    /// Bytes by resource name.
+    pub huge_pages: Vec<(String, i64)>,
+    pub has_apparmor: bool,
+    /// One hierarchy of cgroups for all controllers.
+    pub has_cgroup2: bool,
     pub node_ips: Vec<String>,
 }
 
@@ -68,12 +105,22 @@ impl Machine {
         Machine {
             cpu_milli: i64::from(host.cpus()) * 1000,
             memory: facts::memory_bytes(host),
+            disk: host
+                .disk(&settings.root_dir)
+                .map_or(0, |disk| i64::try_from(disk.bytes).unwrap_or(i64::MAX)),
+            huge_pages: facts::huge_pages(host),
+            has_apparmor: facts::has_apparmor(host),
+            has_cgroup2: facts::has_cgroup2(host),
             node_ips: vec![address.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())],
         }
     }
 }
 
 impl Context {
+    pub fn is_shutting_down(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
     /// Where a pod runs, as its environment and files may tell.
     pub fn place(&self, pod_ips: Vec<String>) -> Place {
         Place {

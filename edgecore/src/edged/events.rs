@@ -1,11 +1,16 @@
-//! Kubernetes events about pods: bounded, aggregated, rate limited, sent through the outbox.
+//! Kubernetes events about pods and the node: bounded, aggregated, rate limited, sent through the outbox.
+//!
+//! Recording costs its caller nothing: what is worth telling waits in a short queue for the outbox.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use message::{Json, Upstream, Verb};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::pods::spec::PodId;
 use crate::metamanager::Outbox;
@@ -14,6 +19,13 @@ use crate::metamanager::Outbox;
 const REMEMBERED: usize = 256;
 /// The least time between two reports of the same event.
 const REPEAT_SECONDS: i64 = 30;
+/// Different events about one object: so many at once, then one each five minutes (the kubelet's spam filter).
+const BURST: f64 = 25.0;
+const REFILL_SECONDS: f64 = 300.0;
+/// Events waiting for the outbox: those of a node full of pods that start at once.
+/// How long events wait for others before they are written.
+const GATHER: Duration = Duration::from_secs(1);
+const QUEUE: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -24,9 +36,22 @@ pub enum Kind {
 /// Handle for events.
 #[derive(Clone)]
 pub struct Events {
-    outbox: Option<Outbox>,
+    queue: Option<mpsc::Sender<Upstream>>,
     node: String,
-    seen: Arc<Mutex<HashMap<String, Seen>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// Writes what was recorded.
+pub struct Delivery {
+    queue: mpsc::Receiver<Upstream>,
+    outbox: Option<Outbox>,
+}
+
+#[derive(Default)]
+struct Told {
+    seen: HashMap<String, Seen>,
+    /// What an object may still be told of, and as of when; by its uid.
+    budgets: HashMap<String, (f64, Timestamp)>,
 }
 
 struct Seen {
@@ -38,21 +63,30 @@ struct Seen {
 
 impl Events {
     /// With no outbox, events are dropped.
-    pub fn new(outbox: Option<Outbox>, node: &str) -> Events {
-        Events { outbox, node: node.to_owned(), seen: Arc::default() }
+    pub fn new(outbox: Option<Outbox>, node: &str) -> (Events, Delivery) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let sender = outbox.is_some().then_some(sender);
+        (Events { queue: sender, node: node.to_owned(), told: Arc::default() }, Delivery { queue, outbox })
     }
 
     /// Records that something happened to a pod, or to one of its containers.
-    pub async fn record(&self, pod: &PodId, container: Option<&str>, kind: Kind, reason: &str, text: &str) {
-        let Some(outbox) = &self.outbox else { return };
+    pub fn record(&self, pod: &PodId, container: Option<&str>, kind: Kind, reason: &str, text: &str) {
+        let Some(queue) = &self.queue else { return };
         let now = daemon::clock::now();
         let Some(object) = self.next(pod, container, kind, reason, text, now) else { return };
         let (name, verb, body) = object;
         let Ok(object) = Json::encode(&body) else { return };
-        let event = Upstream::Event { namespace: pod.namespace.clone(), name, verb, object };
-        if let Err(error) = outbox.submit(event).await {
-            tracing::warn!(error = %error, reason, "event not stored");
+        let namespace = namespace_of(pod).to_owned();
+        let event = Upstream::Event { namespace, name, verb, object };
+        if queue.try_send(event).is_err() {
+            tracing::warn!(reason, "too many events at once, one is not told");
         }
+    }
+
+    /// Records that something happened to the node.
+    pub fn record_node(&self, kind: Kind, reason: &str, text: &str) {
+        let node = PodId { namespace: String::new(), name: self.node.clone(), uid: self.node.clone() };
+        self.record(&node, None, kind, reason, text);
     }
 
     fn next(
@@ -65,7 +99,8 @@ impl Events {
         now: Timestamp,
     ) -> Option<(String, Verb, serde_json::Value)> {
         let key = format!("{}/{}/{reason}/{text}", pod.uid, container.unwrap_or_default());
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Told { seen, budgets } = &mut *told;
         if seen.len() >= REMEMBERED && !seen.contains_key(&key) {
             let oldest = seen.iter().min_by_key(|(_, seen)| seen.sent).map(|(key, _)| key.clone());
             oldest.and_then(|key| seen.remove(&key));
@@ -77,12 +112,16 @@ impl Events {
         if repeated && now.as_second() - entry.sent.as_second() < REPEAT_SECONDS {
             return None;
         }
+        if !repeated && !may_tell(budgets, &pod.uid, now) {
+            return None;
+        }
         entry.sent = now;
+        let subject = if pod.namespace.is_empty() { "Node" } else { "Pod" };
         let field = container.map(|name| format!("spec.containers{{{name}}}"));
         let body = json!({
             "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": entry.name, "namespace": pod.namespace},
-            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name,
+            "metadata": {"name": entry.name, "namespace": namespace_of(pod)},
+            "involvedObject": {"apiVersion": "v1", "kind": subject, "namespace": pod.namespace, "name": pod.name,
                 "uid": pod.uid, "fieldPath": field},
             "type": match kind { Kind::Normal => "Normal", Kind::Warning => "Warning" },
             "reason": reason, "message": text.chars().take(1024).collect::<String>(), "count": entry.count,
@@ -92,6 +131,63 @@ impl Events {
         });
         let verb = if repeated { Verb::Update } else { Verb::Create };
         Some((entry.name.clone(), verb, body))
+    }
+}
+
+/// Events about the node, which has no namespace, are in this one.
+fn namespace_of(subject: &PodId) -> &str {
+    if subject.namespace.is_empty() { "default" } else { &subject.namespace }
+}
+
+/// Takes one from the object's budget.
+fn may_tell(budgets: &mut HashMap<String, (f64, Timestamp)>, uid: &str, now: Timestamp) -> bool {
+    if budgets.len() >= REMEMBERED && !budgets.contains_key(uid) {
+        let oldest = budgets.iter().min_by_key(|(_, (_, at))| *at).map(|(uid, _)| uid.clone());
+        oldest.and_then(|uid| budgets.remove(&uid));
+    }
+    let budget = budgets.entry(uid.to_owned()).or_insert((BURST, now));
+    let seconds = Duration::try_from(now.duration_since(budget.1)).unwrap_or_default().as_secs_f64();
+    let left = (budget.0 + seconds / REFILL_SECONDS).min(BURST);
+    let may = left >= 1.0;
+    *budget = (if may { left - 1.0 } else { left }, now);
+    may
+}
+
+impl Delivery {
+    /// Writes events until `end`, and then those that still wait.
+    pub async fn run(mut self, end: CancellationToken) {
+        let Some(outbox) = self.outbox.take() else { return };
+        let mut batch = Vec::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut batch, QUEUE) => count,
+                _ = end.cancelled() => 0,
+            };
+            if count == 0 {
+                return;
+            }
+            self.gather(&mut batch, &end).await;
+            for event in batch.drain(..) {
+                if let Err(error) = outbox.submit(event).await {
+                    tracing::warn!(error = %super::context::chain(&error), "event not stored");
+                }
+            }
+        }
+    }
+
+    /// What a pod does at its start is told when it is done: the machine has better things to do meanwhile.
+    async fn gather(&mut self, batch: &mut Vec<Upstream>, end: &CancellationToken) {
+        let rest = tokio::time::sleep(GATHER);
+        tokio::pin!(rest);
+        while batch.len() < QUEUE {
+            tokio::select! {
+                biased;
+                _ = end.cancelled() => return,
+                _ = &mut rest => return,
+                count = self.queue.recv_many(batch, QUEUE) => if count == 0 { return },
+            }
+        }
     }
 }
 
@@ -105,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_repeated_event_is_counted_and_told_again_only_after_a_while() {
-        let events = Events::new(None, "e");
+        let (events, _) = Events::new(None, "e");
         let pod = PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
         let at = |second| {
             let time = Timestamp::from_second(second).unwrap();
@@ -116,5 +212,20 @@ mod tests {
         assert!(at(101).is_none());
         let (again, verb, body) = at(140).unwrap();
         assert_eq!((again, verb, body["count"].as_u64()), (name, Verb::Update, Some(3)));
+    }
+
+    #[test]
+    fn an_object_with_ever_new_events_is_told_of_within_its_budget() {
+        let (events, _) = Events::new(None, "e");
+        let pod = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
+        let told = |uid: &str, number: u32, second| {
+            let time = Timestamp::from_second(second).unwrap();
+            let text = format!("probe failed: {number}");
+            events.next(&pod(uid), None, Kind::Warning, "Unhealthy", &text, time).is_some()
+        };
+        assert_eq!((0..100).filter(|number| told("u", *number, 0)).count(), 25);
+        assert!(told("other", 0, 0));
+        assert!(!told("u", 200, 299));
+        assert!(told("u", 201, 600));
     }
 }

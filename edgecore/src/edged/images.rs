@@ -1,6 +1,9 @@
 //! Images: policy, credentials, pulling (spec/edge-runtime.md 5.15).
 
+pub mod collector;
 pub mod credentials;
+pub mod pace;
+mod reference;
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -45,6 +48,8 @@ pub fn normalize(image: &str) -> String {
 pub enum ImageError {
     #[error("container image {image:?} is not present with pull policy of Never")]
     NeverPulled { image: String },
+    #[error("couldn't parse image name {image:?}: invalid reference format: {fault}")]
+    InvalidName { image: String, fault: &'static str },
     #[error("inspecting image {image:?}")]
     Inspect { image: String, source: cri::CallError },
     #[error("pulling image {image:?}")]
@@ -58,6 +63,7 @@ impl ImageError {
     pub fn reason(&self) -> &'static str {
         match self {
             ImageError::NeverPulled { .. } => "ErrImageNeverPull",
+            ImageError::InvalidName { .. } => "InvalidImageName",
             ImageError::Inspect { .. } => "ImageInspectError",
             ImageError::Pull { .. } | ImageError::Vanished { .. } => "ErrImagePull",
         }
@@ -71,20 +77,24 @@ pub enum Found {
     Pulled(v1::Image),
 }
 
-/// The image, pulled if the policy says so.
+/// The image, pulled if the policy says so; `pulling` runs while it is.
 pub async fn ensure(
     context: &Context,
     image: &str,
     policy: PullPolicy,
     credentials: &Credentials,
+    pulling: impl Future<Output = ()>,
 ) -> Result<Found, ImageError> {
+    if let Some(fault) = reference::fault(image) {
+        return Err(ImageError::InvalidName { image: image.to_owned(), fault });
+    }
     let image = normalize(image);
     let present = status(context, &image).await?;
     match (present, policy) {
         (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(Found::Present(found)),
         (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
-        (Some(found), PullPolicy::Always) => refresh(context, found, &image, credentials).await,
-        (None, _) => match pull(context, &image, credentials).await {
+        (Some(found), PullPolicy::Always) => refresh(context, found, &image, credentials, pulling).await,
+        (None, _) => match pull(context, &image, credentials, pulling).await {
             Ok(reference) => pulled(context, &reference, image).await,
             Err(source) => Err(ImageError::Pull { image, source }),
         },
@@ -109,13 +119,14 @@ async fn refresh(
     present: v1::Image,
     image: &str,
     credentials: &Credentials,
+    pulling: impl Future<Output = ()>,
 ) -> Result<Found, ImageError> {
     let offline = *context.link.borrow() == LinkState::Disconnected;
     let resting = *context.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner);
     if offline && resting.is_some_and(|until| Instant::now() < until) {
         return Ok(Found::Present(present));
     }
-    let attempt = pull(context, image, credentials);
+    let attempt = pull(context, image, credentials, pulling);
     let answer = match offline {
         true => tokio::time::timeout(OFFLINE_PATIENCE, attempt).await.ok(),
         false => Some(attempt.await),
@@ -139,19 +150,36 @@ async fn status(context: &Context, image: &str) -> Result<Option<v1::Image>, Ima
     answer.map_err(|source| ImageError::Inspect { image: image.to_owned(), source })
 }
 
-async fn pull(context: &Context, image: &str, credentials: &Credentials) -> Result<String, cri::CallError> {
+/// Pulls; `pulling` runs beside it from the moment the registry is asked.
+async fn pull(
+    context: &Context,
+    image: &str,
+    credentials: &Credentials,
+    pulling: impl Future<Output = ()>,
+) -> Result<String, cri::CallError> {
     // The semaphore is never closed; without a permit the pull goes ahead all the same.
     let _turn = context.pulls.acquire().await;
-    let mut last = None;
-    for auth in credentials.matching(image) {
-        match context.runtime.pull_image(image, Some(auth), None).await {
-            Ok(reference) => return Ok(reference),
-            Err(error) => last = Some(error),
+    context.pull_pace.wait().await;
+    let asked = async {
+        let mut last = None;
+        for auth in credentials.matching(image) {
+            match context.runtime.pull_image(image, Some(auth), None).await {
+                Ok(reference) => return Ok(reference),
+                Err(error) => last = Some(error),
+            }
         }
-    }
-    match last {
-        Some(error) => Err(error),
-        None => context.runtime.pull_image(image, None, None).await,
+        match last {
+            Some(error) => Err(error),
+            None => context.runtime.pull_image(image, None, None).await,
+        }
+    };
+    let told = async {
+        pulling.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = asked => answer,
+        answer = told => answer,
     }
 }
 

@@ -1,7 +1,12 @@
 //! Log rotation: a container's log that has grown too large is renamed, and the runtime opens a new one.
 //!
-//! `<n>.log` -> `<n>.log.<time>`; the newest few are kept (KubeEdge's containerLogMaxSize and containerLogMaxFiles).
+//! `<n>.log` -> `<n>.log.<time>` -> `<n>.log.<time>.gz`; the newest few are kept (KubeEdge's containerLogMaxSize and
+//! containerLogMaxFiles), and all but the newest of them compressed.
 
+pub mod links;
+
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +18,6 @@ use super::context::{Context, chain};
 use super::volumes::blocking;
 
 const CHECK: Duration = Duration::from_secs(10);
-const MAX_BYTES: u64 = 10 << 20;
-/// The one being written and older ones.
-const MAX_FILES: usize = 5;
 
 /// Looks at the logs of running containers again and again.
 pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
@@ -25,9 +27,9 @@ pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(CHECK) => {}
         }
-        let root = context.settings.pod_logs_dir.clone();
+        let (root, limits) = (context.settings.pod_logs_dir.clone(), context.settings.logs);
         // Only when some file is too large is the runtime asked whose it is.
-        let large = blocking(move || Ok(too_large(&root))).await.unwrap_or_default();
+        let large = blocking(move || Ok(too_large(&root, limits.max_bytes))).await.unwrap_or_default();
         if !large.is_empty() {
             rotate_all(&context, large).await;
         }
@@ -35,7 +37,7 @@ pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
 }
 
 /// Files named `<root>/<pod>/<container>/<n>.log` beyond the limit.
-fn too_large(root: &Path) -> Vec<PathBuf> {
+fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
     let entries = |path: &Path| {
         let list = std::fs::read_dir(path).into_iter().flatten().flatten();
         list.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -44,7 +46,7 @@ fn too_large(root: &Path) -> Vec<PathBuf> {
     let files = containers.flat_map(|container| entries(&container));
     let is_large = |path: &PathBuf| {
         path.extension().is_some_and(|ending| ending == "log")
-            && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > MAX_BYTES)
+            && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > max_bytes)
     };
     files.filter(is_large).collect()
 }
@@ -56,22 +58,29 @@ async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
         let Some(path) = large.iter().find(|path| **path == Path::new(&status.log_path)).cloned() else {
             continue;
         };
-        let moved = blocking(move || set_aside(&path)).await;
-        if let Err(error) = moved {
-            tracing::warn!(container = %container.id, error = %error, "log not rotated");
-            continue;
-        }
+        let max_files = context.settings.logs.max_files;
+        let log = path.clone();
+        let moved = match blocking(move || set_aside(&path, max_files)).await {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::warn!(container = %container.id, error = %error, "log not rotated");
+                continue;
+            }
+        };
         if let Err(error) = context.runtime.reopen_container_log(&container.id).await {
             tracing::warn!(container = %container.id, error = %chain(&error), "log not opened anew");
+            // The runtime goes on writing to the file it has: it keeps its name.
+            let _ = blocking(move || if log.exists() { Ok(()) } else { std::fs::rename(moved, log) }).await;
         }
     }
 }
 
-/// Renames the log and removes the oldest beyond the limit.
-fn set_aside(path: &Path) -> std::io::Result<()> {
+/// Renames the log, removes the oldest beyond the limit and compresses what is older. Returns its new name.
+fn set_aside(path: &Path, max_files: usize) -> std::io::Result<PathBuf> {
     let time = daemon::clock::now().strftime("%Y%m%d-%H%M%S");
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    std::fs::rename(path, path.with_file_name(format!("{name}.{time}")))?;
+    let moved = path.with_file_name(format!("{name}.{time}"));
+    std::fs::rename(path, &moved)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     let prefix = format!("{name}.");
     let mut old: Vec<PathBuf> = std::fs::read_dir(folder)?
@@ -80,8 +89,45 @@ fn set_aside(path: &Path) -> std::io::Result<()> {
         .map(|entry| entry.path())
         .collect();
     old.sort();
-    let surplus = old.len().saturating_sub(MAX_FILES - 1);
-    old.into_iter().take(surplus).try_for_each(std::fs::remove_file)
+    // What was cut off in the middle of its compression is there twice.
+    let (unfinished, mut old): (Vec<PathBuf>, Vec<PathBuf>) =
+        old.into_iter().partition(|path| ends_in(path, "tmp"));
+    unfinished.into_iter().try_for_each(std::fs::remove_file)?;
+    let surplus = old.len().saturating_sub(max_files.saturating_sub(1));
+    old.drain(..surplus).try_for_each(std::fs::remove_file)?;
+    for path in old.iter().filter(|path| **path != moved && !ends_in(path, "gz")) {
+        // A disk without room for both keeps the log as it is.
+        if let Err(error) = compress(path) {
+            tracing::warn!(log = %path.display(), error = %error, "rotated log not compressed");
+        }
+    }
+    Ok(moved)
+}
+
+fn ends_in(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|is| is == ending)
+}
+
+/// `log.<time>` -> `log.<time>.gz`, never half.
+fn compress(path: &Path) -> io::Result<()> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let unfinished = path.with_file_name(format!("{name}.tmp"));
+    let written = (|| {
+        let mut from = File::open(path)?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&from.metadata()?.permissions());
+        let mut options = File::options();
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        let to = options.write(true).create_new(true).open(&unfinished)?;
+        let mut to = flate2::write::GzEncoder::new(to, flate2::Compression::default());
+        io::copy(&mut from, &mut to)?;
+        to.finish()?.sync_all()?;
+        std::fs::rename(&unfinished, path.with_file_name(format!("{name}.gz")))
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written?;
+    std::fs::remove_file(path)
 }
 
 #[cfg(test)]
@@ -95,14 +141,25 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("0.log"), "small").unwrap();
         let large = std::fs::File::create(folder.join("1.log")).unwrap();
-        large.set_len(MAX_BYTES + 1).unwrap();
-        assert_eq!(too_large(root.path()), [folder.join("1.log")]);
+        large.set_len(1001).unwrap();
+        assert_eq!(too_large(root.path(), 1000), [folder.join("1.log")]);
         for day in 1..8 {
             std::fs::write(folder.join(format!("1.log.2026010{day}-000000")), "").unwrap();
         }
-        set_aside(&folder.join("1.log")).unwrap();
+        set_aside(&folder.join("1.log"), 5).unwrap();
         let left = std::fs::read_dir(&folder).unwrap().flatten().count();
-        assert_eq!(left, 1 + MAX_FILES - 1);
+        assert_eq!(left, 5);
         assert!(!folder.join("1.log").exists());
+        // The newest stays as it is for those who read it; the others are compressed.
+        let compressed = folder.join("1.log.20260107-000000.gz");
+        assert!(compressed.exists() && !folder.join("1.log.20260107-000000").exists());
+        std::fs::write(folder.join("1.log"), "later words\n").unwrap();
+        std::fs::write(folder.join("1.log.20260107-000000.tmp"), "cut off").unwrap();
+        let last = set_aside(&folder.join("1.log"), 9).unwrap();
+        assert_eq!(std::fs::read_to_string(&last).unwrap(), "later words\n");
+        compress(&last).unwrap();
+        let text = File::open(folder.join(format!("{}.gz", last.display()))).unwrap();
+        assert_eq!(io::read_to_string(flate2::read::GzDecoder::new(text)).unwrap(), "later words\n");
+        assert!(!folder.join("1.log.20260107-000000.tmp").exists());
     }
 }

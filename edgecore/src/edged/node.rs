@@ -8,6 +8,8 @@
 //!
 //! Owns nothing but what it said last. Source: spec/edge-runtime.md 5.19.
 
+pub mod capacity;
+mod images;
 pub mod lease;
 pub mod object;
 pub mod status;
@@ -15,13 +17,15 @@ pub mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node as ApiNode;
 use message::{Json, ObjectKey, ObjectKind, Reply, Request};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, chain};
-use crate::host::Host;
+use super::events::Kind;
+use crate::host::{Host, facts};
 use crate::metamanager::{CallError, Cloud, LinkState};
 
 pub struct Node {
@@ -59,11 +63,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(7);
 const LEASE_SHARE: u32 = 4;
 
 /// Asks the cloud and turns a refusal into an error.
-pub(super) async fn ask(
-    cloud: &Cloud,
-    what: &'static str,
-    request: Request,
-) -> Result<Option<Json>, NodeError> {
+pub async fn ask(cloud: &Cloud, what: &'static str, request: Request) -> Result<Option<Json>, NodeError> {
     match cloud.call(request).await {
         Ok(Reply::Object(object)) => Ok(Some(object)),
         Ok(Reply::Done | Reply::Text(_)) => Ok(None),
@@ -74,6 +74,7 @@ pub(super) async fn ask(
 
 impl Node {
     pub async fn run(self, stop: CancellationToken) {
+        announce(&self).await;
         let mut link = self.cloud.link();
         let mut tell = Tell::new(self);
         loop {
@@ -96,6 +97,31 @@ impl Node {
     }
 }
 
+const BOOT_ROWS: &str = "boot";
+
+/// Tells that the node has started, and whether its machine was started as well.
+async fn announce(node: &Node) {
+    let context = &node.context;
+    let name = context.settings.node.as_str();
+    context.events.record_node(Kind::Normal, "Starting", "Starting kubelet.");
+    let boot = facts::identity(&*node.host).boot_id;
+    let path = format!("{BOOT_ROWS}/{name}");
+    let before = match context.objects.kept(path.clone()).await {
+        Ok(before) => before,
+        Err(error) => return tracing::debug!(error = %chain(&error), "the last boot is not known"),
+    };
+    if before.as_ref() == Some(&boot) || boot.is_empty() {
+        return;
+    }
+    if before.is_some() {
+        let text = format!("Node {name} has been rebooted, boot id: {boot}");
+        context.events.record_node(Kind::Warning, "Rebooted", &text);
+    }
+    if let Err(error) = context.objects.keep(path, BOOT_ROWS, name.to_owned(), boot).await {
+        tracing::warn!(error = %chain(&error), "the boot of the machine is not remembered");
+    }
+}
+
 /// What was said, and what is to be said next.
 struct Tell {
     node: Node,
@@ -103,13 +129,14 @@ struct Tell {
     uid: Option<String>,
     lease: lease::Lease,
     status: status::Reporter,
+    images: images::Told,
 }
 
 impl Tell {
     fn new(node: Node) -> Tell {
         let name = node.context.settings.node.clone();
         let lease = lease::Lease::new(name, node.context.settings.lease_seconds);
-        Tell { node, uid: None, lease, status: status::Reporter::default() }
+        Tell { node, uid: None, lease, status: status::Reporter::default(), images: images::Told::default() }
     }
 
     /// Registers, then reports and renews for ever. Dropped when the link goes down.
@@ -123,12 +150,16 @@ impl Tell {
         let mut status = tokio::time::interval(settings.status_interval);
         let mut lease = tokio::time::interval(renew);
         let mut facts = self.node.context.facts.clone();
+        let mut pressure = self.node.context.pressure.subscribe();
+        let mut shutdown = self.node.context.shutdown.subscribe();
         loop {
             tokio::select! {
                 biased;
                 _ = lease.tick() => self.renew().await,
                 _ = status.tick() => self.report().await,
                 Ok(()) = facts.changed() => self.report().await,
+                Ok(()) = pressure.changed() => self.report().await,
+                Ok(()) = shutdown.changed() => self.report().await,
             }
         }
     }
@@ -148,25 +179,46 @@ impl Tell {
     async fn try_register(&mut self) -> Result<(), NodeError> {
         let what = "create the node";
         let name = self.node.context.settings.node.clone();
-        let object = object::initial(&self.node.context, &*self.node.host);
-        let object = Json::encode(&object).map_err(|source| NodeError::Encode { what, source })?;
+        let initial = object::initial(&self.node.context, &*self.node.host);
+        let object = Json::encode(&initial).map_err(|source| NodeError::Encode { what, source })?;
         let answer =
             match ask(&self.node.cloud, what, Request::CreateNode { node: name.clone(), object }).await {
                 Err(error) if error.is_conflict() => {
                     let key = ObjectKey::new(None, ObjectKind::Node, name.as_str());
-                    ask(&self.node.cloud, "read the node", Request::Get { key }).await?
+                    let there = ask(&self.node.cloud, "read the node", Request::Get { key }).await?;
+                    self.adopt(&initial, there.as_ref()).await;
+                    there
                 }
                 other => other?,
             };
         if let Some(uid) = answer.and_then(|object| object::uid(&object)) {
+            self.node.context.node_uid.send_replace(Some(uid.clone()));
             self.uid = Some(uid);
         }
         Ok(())
     }
 
+    /// The node exists: what its status says holds until it is said otherwise, and labels that follow the node are
+    /// brought up to date. A cloud that refuses that has the node all the same.
+    async fn adopt(&mut self, initial: &ApiNode, there: Option<&Json>) {
+        let Some(there) = there.and_then(|there| there.parse::<ApiNode>().ok()) else { return };
+        self.status.learn(&there);
+        let Some(patch) = object::difference(initial, &there) else { return };
+        let request = Request::PatchNodeStatus { node: self.node.context.settings.node.clone(), patch };
+        if let Err(error) = ask(&self.node.cloud, "bring the node's labels up to date", request).await {
+            tracing::warn!(error = %chain(&error), "labels of the node are not as configured");
+        }
+    }
+
     async fn report(&mut self) {
-        let status = status::compute(&status::Facts::gather(&self.node));
+        let mut facts = status::Facts::gather(&self.node);
+        facts.images = self.images.told(&self.node.context).await;
+        let status = status::compute(&facts);
         let settings = &self.node.context.settings;
+        for (kind, reason) in self.status.turns(&status) {
+            let text = format!("Node {} status is now: {reason}", settings.node);
+            self.node.context.events.record_node(kind, reason, &text);
+        }
         let every = settings.status_report_interval;
         let Some(patch) = self.status.next(status, self.node.context.clock.now(), every) else { return };
         let request = Request::PatchNodeStatus { node: settings.node.clone(), patch };

@@ -9,9 +9,14 @@
 //! Owns the workers. Promises: nothing is killed before the store was read; a running container is never restarted
 //! because EdgeCore was; stopping leaves all containers as they are.
 
+pub mod admission;
 pub mod backoff;
+pub mod board;
 pub mod cgroups;
 pub mod configs;
+pub mod demand;
+mod device_claims;
+mod entry;
 pub mod env;
 pub mod expand;
 pub mod fields;
@@ -21,14 +26,17 @@ pub mod network;
 pub mod observed;
 mod order;
 pub mod plan;
+mod record;
 mod report;
 pub mod resources;
+mod runtime_class;
 pub mod security;
 pub mod spec;
 mod starting;
 mod stopping;
 mod syncing;
 mod termination;
+pub mod verdict;
 mod worker;
 
 use std::collections::{BTreeSet, HashMap};
@@ -43,15 +51,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::pleg::Relisted;
+use super::static_pods::Snapshot;
 use crate::metamanager::{Change, LinkState, ObjectChange};
+use board::Entry;
+use demand::Demand;
+use entry::Entrance;
 use order::{Order, Wake};
+use record::Record;
 use spec::PodId;
-use worker::Worker;
+use verdict::Verdict;
+use worker::{Inbox, Worker};
 
 /// Where changes come from.
 pub struct Inputs {
     pub changes: mpsc::Receiver<ObjectChange>,
     pub relisted: mpsc::Receiver<Relisted>,
+    /// All pods from files, whenever they changed; the first one before anything is killed.
+    pub files: mpsc::Receiver<Snapshot>,
     pub link: watch::Receiver<LinkState>,
 }
 
@@ -60,6 +76,13 @@ pub struct Pods {
     /// By uid.
     workers: HashMap<String, Handle>,
     running: JoinSet<PodId>,
+    entrance: Entrance,
+    /// What was kept of pods that have no worker yet.
+    records: HashMap<String, Record>,
+    /// Pods from files that wait for the end of an earlier one of the same name.
+    waiting: Vec<Pod>,
+    /// True once the pods from files are known.
+    files_read: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
@@ -67,10 +90,21 @@ struct Handle {
     /// The pod's key in the store; none for pods the store never had.
     key: Option<ObjectKey>,
     references: BTreeSet<ObjectKey>,
+    is_static: bool,
     order: watch::Sender<Order>,
     wake: Arc<Wake>,
     /// The pod was given again while its worker was removing it: what to start when that is done.
     again: Option<(ObjectKey, Json)>,
+}
+
+/// What a new worker begins with.
+struct Birth {
+    id: PodId,
+    key: Option<ObjectKey>,
+    references: BTreeSet<ObjectKey>,
+    order: Order,
+    verdict: Option<Verdict>,
+    record: Option<Record>,
 }
 
 /// How often leftovers of gone pods are looked for.
@@ -80,21 +114,43 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 impl Pods {
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Pods {
-        Pods { context, workers: HashMap::new(), running: JoinSet::new(), stop }
+        let entrance = Entrance::new(context.clone());
+        let (workers, records) = (HashMap::new(), HashMap::new());
+        let files_read = watch::channel(false).0;
+        let (running, waiting) = (JoinSet::new(), Vec::new());
+        Pods { context, workers, running, entrance, records, waiting, files_read, stop }
     }
 
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
+        self.records = Record::all(&self.context.objects).await?;
+        self.entrance.load().await?;
         for stored in self.context.objects.list(&ObjectKind::Pod).await? {
             self.put(stored.key, stored.object);
         }
         Ok(())
     }
 
+    /// Resolves when the pods from files are known.
+    pub fn from_files(&self) -> impl Future<Output = ()> + use<> {
+        let mut read = self.files_read.subscribe();
+        async move {
+            if read.wait_for(|read| *read).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => {}
+            snapshot = inputs.files.recv() => self.files(snapshot.unwrap_or_default()),
+        }
         loop {
+            self.context.beat.turn();
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
@@ -103,13 +159,14 @@ impl Pods {
                     None => break,
                 },
                 Some(relisted) = inputs.relisted.recv() => self.relisted(relisted),
+                Some(snapshot) = inputs.files.recv() => self.files(snapshot),
                 Some(ended) = self.running.join_next() => self.ended(ended),
                 Ok(()) = inputs.link.changed() => {
                     if *inputs.link.borrow_and_update() == LinkState::Connected {
                         self.workers.values().for_each(|worker| worker.wake.retry_now());
                     }
                 }
-                _ = housekeeping.tick() => self.keep_house(),
+                _ = housekeeping.tick() => self.keep_house().await,
             }
         }
         let drained = async { while self.running.join_next().await.is_some() {} };
@@ -122,6 +179,7 @@ impl Pods {
         match (&change.key.kind, change.change) {
             (ObjectKind::Pod, Change::Put { object, .. }) => self.put(change.key, object),
             (ObjectKind::Pod, Change::Remove { uid }) => self.remove(&change.key, uid.as_deref()),
+            (ObjectKind::Node, Change::Put { object, .. }) => self.entrance.node_changed(&object),
             _ => {
                 let readers = self.workers.values().filter(|worker| worker.references.contains(&change.key));
                 readers.for_each(|worker| worker.wake.retry_now());
@@ -144,6 +202,12 @@ impl Pods {
             tracing::warn!(name = %key, uid = %id.uid, "pod of another node, or without a usable uid, ignored");
             return;
         }
+        if demand::mirrored(&pod).is_some() {
+            self.context.mirrors.seen(&pod);
+            let named = self.context.board.named(&id.namespace, &id.name);
+            named.filter(|entry| entry.demand.is_static).into_iter().for_each(|entry| entry.wake.now());
+            return;
+        }
         let successors =
             self.workers.iter().filter(|(uid, worker)| **uid != id.uid && worker.key.as_ref() == Some(&key));
         successors.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
@@ -152,9 +216,65 @@ impl Pods {
             Some(worker) if worker.order.borrow().is_gone() => worker.again = Some((key, object)),
             Some(worker) => {
                 worker.references = references;
+                self.context.board.replace(&id.uid, object.clone(), Demand::of(&pod));
                 worker.order.send_modify(|order| order.replace(object));
             }
-            None => self.spawn(id, Some(key), references, Order::Run(object)),
+            None => {
+                let record = self.records.remove(&id.uid);
+                let demand = Arc::new(Demand::of(&pod));
+                let verdict = match &record {
+                    Some(record) => record.verdict.clone(),
+                    None => self.entrance.admit(&pod, &demand).err(),
+                };
+                let birth =
+                    Birth { id, key: Some(key), references, order: Order::Run(object), verdict, record };
+                self.spawn(birth, Some(demand));
+            }
+        }
+    }
+
+    /// The pods from files are these.
+    fn files(&mut self, pods: Snapshot) {
+        let wanted: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        for (uid, worker) in &self.workers {
+            if worker.is_static && !wanted.contains(uid.as_str()) {
+                worker.order.send_modify(Order::be_gone);
+                self.context.board.leaving(uid);
+            }
+        }
+        self.waiting = pods;
+        self.births();
+        self.files_read.send_replace(true);
+        self.context.mirrors.poke();
+    }
+
+    /// Starts workers for pods from files whose name is free.
+    fn births(&mut self) {
+        for pod in std::mem::take(&mut self.waiting) {
+            let id = PodId::of(&pod);
+            let runs = self.workers.get(&id.uid).is_some_and(|worker| !worker.order.borrow().is_gone());
+            if runs {
+                continue;
+            }
+            let entries = self.context.board.entries();
+            let taken = |entry: &Entry| {
+                entry.demand.is_static && entry.id.namespace == id.namespace && entry.id.name == id.name
+            };
+            match (entries.iter().any(taken), Json::encode(&pod)) {
+                (false, Ok(object)) => {
+                    let demand = Arc::new(Demand::of_static(&pod));
+                    let record = self.records.remove(&id.uid);
+                    let verdict = match &record {
+                        Some(record) => record.verdict.clone(),
+                        None => self.entrance.admit(&pod, &demand).err(),
+                    };
+                    let (key, references) = (None, BTreeSet::new());
+                    let birth = Birth { id, key, references, order: Order::Run(object), verdict, record };
+                    self.spawn(birth, Some(demand));
+                    self.context.mirrors.poke();
+                }
+                _ => self.waiting.push(pod),
+            }
         }
     }
 
@@ -168,6 +288,9 @@ impl Pods {
             .values_mut()
             .filter(|worker| worker.again.as_ref().is_some_and(|(waiting, _)| waiting == key));
         waiting.for_each(|worker| worker.again = None);
+        if let Some(namespace) = &key.namespace {
+            self.context.mirrors.gone(namespace, &key.name, uid);
+        }
     }
 
     fn relisted(&mut self, relisted: Relisted) {
@@ -176,35 +299,65 @@ impl Pods {
                 Some(worker) => worker.wake.now(),
                 None if spec::is_safe_uid(&id.uid) => {
                     tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
-                    self.spawn(id, None, BTreeSet::new(), Order::Gone);
+                    let (key, references, verdict) = (None, BTreeSet::new(), None);
+                    let record = self.records.remove(&id.uid);
+                    self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
                 }
                 None => {}
             }
         }
     }
 
-    fn spawn(&mut self, id: PodId, key: Option<ObjectKey>, references: BTreeSet<ObjectKey>, order: Order) {
-        let (order, orders) = watch::channel(order);
+    /// `demand` is known of pods that somebody wants; those are put on the board.
+    fn spawn(&mut self, birth: Birth, demand: Option<Arc<Demand>>) {
+        let Birth { id, key, references, order, verdict, record } = birth;
+        let is_static = demand.as_ref().is_some_and(|demand| demand.is_static);
         let wake = Arc::new(Wake::default());
-        let worker = Worker::new(id.clone(), self.context.clone(), orders, wake.clone());
+        let (told, verdict) = watch::channel(verdict);
+        if let (Some(demand), Order::Run(object)) = (demand, &order) {
+            self.context.board.put(Entry {
+                id: id.clone(),
+                object: object.clone(),
+                status: None,
+                demand,
+                verdict: told,
+                wake: wake.clone(),
+                is_leaving: false,
+            });
+        }
+        let (order, orders) = watch::channel(order);
+        let inbox = Inbox { order: orders, verdict, wake: wake.clone(), is_static };
+        let worker = Worker::new(id.clone(), self.context.clone(), inbox, record);
         self.running.spawn(worker.run(self.stop.clone()));
-        self.workers.insert(id.uid, Handle { key, references, order, wake, again: None });
+        self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
     }
 
     fn ended(&mut self, ended: Result<PodId, tokio::task::JoinError>) {
         match ended {
             Ok(id) => {
+                self.context.board.remove(&id.uid);
                 let again = self.workers.remove(&id.uid).and_then(|worker| worker.again);
                 if let Some((key, object)) = again.filter(|_| !self.stop.is_cancelled()) {
                     self.put(key, object);
                 }
+                self.births();
             }
             Err(error) => tracing::error!(error = %error, "a pod worker ended abnormally"),
         }
     }
 
-    fn keep_house(&self) {
-        let known: BTreeSet<String> = self.workers.keys().cloned().collect();
-        tokio::spawn(housekeeping::remove_leftovers(self.context.clone(), known));
+    async fn keep_house(&mut self) {
+        let found = housekeeping::look(&self.context).await;
+        let waiting = self.waiting.iter().filter_map(|pod| pod.metadata.uid.clone());
+        let known: BTreeSet<String> = self.workers.keys().cloned().chain(waiting).collect();
+        self.records.retain(|uid, _| known.contains(uid));
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let demands: Vec<_> = context.board.entries().into_iter().map(|entry| entry.demand).collect();
+            if let Err(error) = cgroups::classes(&context, &demands).await {
+                tracing::debug!(error = %super::context::chain(&error), "cgroups of the classes not set");
+            }
+            housekeeping::remove_leftovers(context, found, known).await;
+        });
     }
 }

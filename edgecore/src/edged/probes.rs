@@ -3,6 +3,7 @@
 //! One task per running container and probe kind, owned by the pod's worker; a result that changed wakes the worker,
 //! which reads the results as sets of container ids.
 
+mod grpc;
 pub mod handler;
 mod http;
 mod tally;
@@ -15,7 +16,9 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::task::AbortHandle;
 
 use super::context::Clock;
+use super::events::{Events, Kind as Severity};
 use super::pods::observed::Instance;
+use super::pods::spec::PodId;
 use handler::{Outcome, Target};
 use tally::Tally;
 
@@ -50,6 +53,8 @@ pub struct Surroundings {
     pub runtime: cri::Runtime,
     pub clock: Clock,
     pub pod_ip: String,
+    pub pod: PodId,
+    pub events: Events,
     /// Called when a result changed.
     pub changed: Arc<dyn Fn() + Send + Sync>,
 }
@@ -60,9 +65,7 @@ fn probes(container: &Container) -> impl Iterator<Item = (Kind, &Probe)> {
         (Kind::Liveness, &container.liveness_probe),
         (Kind::Startup, &container.startup_probe),
     ];
-    let supported =
-        |probe: &Probe| probe.exec.is_some() || probe.http_get.is_some() || probe.tcp_socket.is_some();
-    all.into_iter().filter_map(move |(kind, probe)| Some((kind, probe.as_ref().filter(|p| supported(p))?)))
+    all.into_iter().filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
 }
 
 impl Probes {
@@ -142,6 +145,9 @@ struct Task {
     waits_for_startup: bool,
     results: Results,
     runtime: cri::Runtime,
+    pod: PodId,
+    container: String,
+    events: Events,
     changed: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -173,6 +179,9 @@ impl Task {
             key,
             results,
             runtime: around.runtime.clone(),
+            pod: around.pod.clone(),
+            container: container.name.clone(),
+            events: around.events.clone(),
             changed: around.changed.clone(),
         }
     }
@@ -181,9 +190,18 @@ impl Task {
         tokio::time::sleep(self.delay).await;
         loop {
             if !self.waits_for_startup || self.has_started() {
-                match self.target.ask(&self.runtime).await {
-                    Outcome::Unknown => {}
+                let answer = self.target.ask(&self.runtime).await;
+                match answer.outcome {
+                    Outcome::Unknown => {
+                        let error = answer.text.as_str();
+                        tracing::debug!(container = %self.container, error, "probe could not be made");
+                    }
                     outcome => {
+                        if outcome == Outcome::Bad {
+                            let text = format!("{:?} probe failed: {}", self.key.1, answer.text);
+                            let named = Some(self.container.as_str());
+                            self.events.record(&self.pod, named, Severity::Warning, "Unhealthy", &text);
+                        }
                         if let Some(result) = self.tally.count(outcome == Outcome::Good) {
                             self.publish(result);
                             // Startup is asked until it has an answer; what failed its liveness is about to go.

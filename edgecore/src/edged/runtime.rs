@@ -19,6 +19,14 @@ pub struct RuntimeFacts {
     pub name: String,
     pub version: String,
     pub driver: CgroupDriver,
+    /// Names a RuntimeClass may lead to; empty where the runtime does not tell.
+    pub handlers: Vec<String>,
+    /// A pod's groups can be kept apart from those of its image.
+    pub has_strict_groups: bool,
+    /// Mounts can be made read-only with all that is mounted below them.
+    pub has_recursive_read_only: bool,
+    /// The image of sandboxes, which no pod names; empty where the runtime does not tell.
+    pub sandbox_image: String,
 }
 
 impl RuntimeFacts {
@@ -30,6 +38,10 @@ impl RuntimeFacts {
             name: "containerd".to_owned(),
             version: String::new(),
             driver,
+            handlers: Vec::new(),
+            has_strict_groups: false,
+            has_recursive_read_only: false,
+            sandbox_image: String::new(),
         }
     }
 }
@@ -80,10 +92,14 @@ async fn ask(runtime: &cri::Runtime, before: &RuntimeFacts) -> RuntimeFacts {
             };
         }
     }
-    let status = match runtime.status().await {
-        Ok(status) => status,
+    let answer = match runtime.status(!before.ready).await {
+        Ok(answer) => answer,
         Err(error) => return absent(error),
     };
+    if !before.ready {
+        learn(&mut facts, &answer);
+    }
+    let status = answer.status.unwrap_or_default();
     let condition = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind);
     facts.ready = condition("RuntimeReady").is_some_and(|condition| condition.status);
     facts.network_ready = condition("NetworkReady").is_some_and(|condition| condition.status);
@@ -95,4 +111,23 @@ async fn ask(runtime: &cri::Runtime, before: &RuntimeFacts) -> RuntimeFacts {
         .collect();
     facts.trouble = troubles.join("; ");
     facts
+}
+
+/// What does not change while the runtime runs.
+fn learn(facts: &mut RuntimeFacts, answer: &cri::v1::StatusResponse) {
+    facts.handlers = answer.runtime_handlers.iter().map(|handler| handler.name.clone()).collect();
+    facts.has_strict_groups = answer.features.as_ref().is_some_and(|all| all.supplemental_groups_policy);
+    let default = answer.runtime_handlers.iter().find(|handler| handler.name.is_empty());
+    facts.has_recursive_read_only = default
+        .and_then(|handler| handler.features.as_ref())
+        .is_some_and(|features| features.recursive_read_only_mounts);
+    facts.sandbox_image = sandbox_image(&answer.info).unwrap_or_default();
+}
+
+/// Where containerd (1.x, 2.x) and CRI-O name the image of sandboxes.
+fn sandbox_image(info: &std::collections::HashMap<String, String>) -> Option<String> {
+    let config = info.get("config")?;
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let places = ["/sandboxImage", "/pinnedImages/sandbox", "/images/pinnedImages/sandbox", "/pause_image"];
+    places.iter().find_map(|place| config.pointer(place)?.as_str().map(str::to_owned))
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use message::NodeName;
 
+use super::shutdown::Programs;
+
 /// How cgroups are named and made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupDriver {
@@ -46,8 +48,92 @@ pub struct Settings {
     pub lease_seconds: u32,
     /// The port of the kubelet API, told at registration.
     pub kubelet_port: u16,
+    /// `None`: the Node API is not served.
+    pub server: Option<super::server::Settings>,
     /// Kubernetes events are sent to the cloud.
     pub report_events: bool,
+    pub max_images_told: usize,
+    /// Folder of pods that this node runs without being told to by the cloud.
+    pub static_pods: PathBuf,
+    pub static_pods_check: Duration,
+    pub images: Images,
+    pub eviction: Eviction,
+    /// What pods may not have, by resource; CPU in millicores.
+    pub reserved: BTreeMap<String, i64>,
+    pub cgroups: Cgroups,
+    pub logs: Logs,
+    pub allowed_sysctls: Vec<String>,
+    pub seccomp_default: bool,
+    pub shutdown: Shutdown,
+    pub shutdown_programs: Programs,
+    /// The longest pause before a container that crashes starts again.
+    pub longest_restart: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Images {
+    pub parallel_pulls: usize,
+    /// Pulls a second, and how many at once after a rest.
+    pub pulls_per_second: u32,
+    pub burst: u32,
+    /// Percent of the image file system in use at which unused images go, and down to which.
+    pub high_percent: u64,
+    pub low_percent: u64,
+    /// Unused for so long at least.
+    pub least_age: Duration,
+    /// Unused for so long, an image goes in any case; zero: never.
+    pub most_age: Duration,
+}
+
+/// A signal may not fall below this.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Floor {
+    Amount(u64),
+    Percent(f64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    /// `memory.available`, `nodefs.inodesFree`, ...
+    pub signal: String,
+    pub floor: Floor,
+    /// How long it may be below; zero for hard thresholds.
+    pub grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Eviction {
+    pub thresholds: Vec<Threshold>,
+    /// A pressure stays for so long after the last sign of it.
+    pub transition: Duration,
+    /// The longest grace of a softly evicted pod; zero: its own.
+    pub max_grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    /// Cgroups of pods are made with their limits before the runtime needs them.
+    pub per_qos: bool,
+    /// All pods together are held to what is allocatable.
+    pub enforce_allocatable: bool,
+    /// CPU limits become quotas.
+    pub cpu_quota: bool,
+    pub cpu_period: Duration,
+    pub pids_limit: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Logs {
+    pub max_bytes: u64,
+    pub max_files: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shutdown {
+    /// All of the time pods have when the machine shuts down; zero: they are not asked.
+    pub grace: Duration,
+    /// The end of it, for critical pods.
+    pub critical: Duration,
 }
 
 impl Settings {
@@ -74,7 +160,51 @@ impl Settings {
             status_report_interval: Duration::from_secs(300),
             lease_seconds: 40,
             kubelet_port: 10350,
+            server: None,
             report_events: false,
+            max_images_told: 0,
+            static_pods: PathBuf::from("/etc/kubeedge/manifests"),
+            static_pods_check: Duration::from_secs(20),
+            images: Images {
+                parallel_pulls: 1,
+                pulls_per_second: 5,
+                burst: 10,
+                high_percent: 85,
+                low_percent: 80,
+                least_age: Duration::from_secs(120),
+                most_age: Duration::ZERO,
+            },
+            eviction: Eviction {
+                thresholds: default_thresholds(),
+                transition: Duration::from_secs(300),
+                max_grace: Duration::ZERO,
+            },
+            reserved: BTreeMap::new(),
+            cgroups: Cgroups {
+                per_qos: true,
+                enforce_allocatable: true,
+                cpu_quota: true,
+                cpu_period: Duration::from_millis(100),
+                pids_limit: None,
+            },
+            logs: Logs { max_bytes: 10 << 20, max_files: 5 },
+            allowed_sysctls: Vec::new(),
+            seccomp_default: false,
+            shutdown: Shutdown::default(),
+            shutdown_programs: Programs::default(),
+            longest_restart: Duration::from_secs(300),
         }
     }
+}
+
+/// KubeEdge's hard thresholds (spec/edge-runtime.md 5.1).
+fn default_thresholds() -> Vec<Threshold> {
+    let hard = |signal: &str, floor| Threshold { signal: signal.to_owned(), floor, grace: Duration::ZERO };
+    vec![
+        hard("memory.available", Floor::Amount(100 << 20)),
+        hard("nodefs.available", Floor::Percent(10.0)),
+        hard("nodefs.inodesFree", Floor::Percent(5.0)),
+        hard("imagefs.available", Floor::Percent(15.0)),
+        hard("imagefs.inodesFree", Floor::Percent(5.0)),
+    ]
 }

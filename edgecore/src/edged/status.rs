@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::pods::observed::Observed;
 use super::pods::resources;
+use super::pods::verdict::{Sentence, Verdict};
 
 /// Why a container could not be started; kept until it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,14 +41,29 @@ pub struct View<'a> {
     pub now: Timestamp,
     /// The pod is being stopped for good: its containers will not come back.
     pub ending: bool,
+    /// The pod comes from a file of this node.
+    pub is_static: bool,
+    /// Why it has to end although the API did not ask for it.
+    pub verdict: Option<&'a Verdict>,
 }
 
 /// The status as the API should show it.
 pub fn compute(view: &View<'_>) -> PodStatus {
-    let init = containers::statuses(view, containers::Group::Init);
-    let regular = containers::statuses(view, containers::Group::Regular);
-    let phase = phase::sticky(view, phase::of(view.spec, &init, &regular, view.ending));
-    let same_phase = view.previous.phase.as_deref() == Some(phase.as_str());
+    let mut init = containers::statuses(view, containers::Group::Init);
+    let mut regular = containers::statuses(view, containers::Group::Regular);
+    let mut guests = containers::statuses(view, containers::Group::Ephemeral);
+    containers::share_last_words([&mut init, &mut regular, &mut guests]);
+    let phase = phase::sticky(view, phase::of(view, &init, &regular));
+    let (reason, message) = match view.verdict {
+        Some(verdict) => (Some(verdict.reason.clone()), Some(verdict.message.clone())),
+        None => (view.previous.reason.clone(), view.previous.message.clone()),
+    };
+    // A pod that was refused has no containers to tell of.
+    let condemned = view.verdict.is_some_and(|verdict| verdict.sentence == Sentence::Failed);
+    let refused = condemned && view.observed.is_empty();
+    // What was said of a pod that goes on no longer holds; how it ended stays.
+    let ended_so = phase.is_terminal() && view.previous.phase.as_deref() == Some(phase.as_str());
+    let same_phase = view.verdict.is_some() || ended_so;
     let ips = pod_ips(view);
     let sandbox_ready = view.observed.sandboxes.first().is_some_and(|sandbox| sandbox.ready);
     let conditions = conditions::compute(&conditions::Facts {
@@ -57,15 +73,17 @@ pub fn compute(view: &View<'_>) -> PodStatus {
         regular: &regular,
         sandbox_ready: sandbox_ready && !ips.is_empty(),
         previous: view.previous.conditions.as_deref().unwrap_or_default(),
+        disruption: view.verdict.and_then(Verdict::condition),
         now: view.now,
     });
     PodStatus {
         phase: Some(phase.as_str().to_owned()),
-        reason: view.previous.reason.clone().filter(|_| same_phase),
-        message: view.previous.message.clone().filter(|_| same_phase),
+        reason: reason.filter(|_| same_phase),
+        message: message.filter(|_| same_phase),
         conditions: Some(conditions),
-        init_container_statuses: Some(init).filter(|list| !list.is_empty()),
-        container_statuses: Some(regular).filter(|list| !list.is_empty()),
+        init_container_statuses: Some(init).filter(|list| !list.is_empty() && !refused),
+        container_statuses: Some(regular).filter(|list| !list.is_empty() && !refused),
+        ephemeral_container_statuses: Some(guests).filter(|list| !list.is_empty()),
         host_ip: view.node_ips.first().cloned(),
         host_ips: some_list(view.node_ips.iter().map(|ip| HostIP { ip: ip.clone() })),
         pod_ip: ips.first().cloned(),

@@ -4,20 +4,26 @@
 //! `tear_down` never deletes below something that is still mounted.
 
 pub mod atomic;
+mod claims;
 pub mod container_mounts;
+pub mod csi;
 mod host_path;
+mod hugepages;
 pub mod mounts;
+mod nfs;
 mod ownership;
 mod payload;
+mod persistent;
 mod subpath;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, PodSpec, Volume};
 
 use super::pods::fields::Place;
+use super::pods::resources;
 use super::quantity;
 use crate::metamanager::Queries;
 
@@ -27,8 +33,25 @@ pub use payload::PayloadError;
 #[derive(Clone, Debug, Default)]
 pub struct Prepared {
     pub paths: BTreeMap<String, PathBuf>,
+    /// Volumes that are devices.
+    pub devices: BTreeMap<String, PathBuf>,
+    /// Volumes no container may write to, whatever its mounts say: those whose files are the API's, and read-only ones.
+    pub read_only: BTreeSet<String>,
     /// When a service-account token has to be replaced.
     pub refresh_at: Option<Timestamp>,
+}
+
+/// One volume, made.
+struct Made {
+    path: PathBuf,
+    is_device: bool,
+    is_read_only: bool,
+}
+
+impl Made {
+    fn folder(path: PathBuf) -> Made {
+        Made { path, is_device: false, is_read_only: false }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +64,20 @@ pub enum VolumeError {
     Write { volume: String, path: PathBuf, source: std::io::Error },
     #[error("host path of volume {volume:?}")]
     HostPath { volume: String, source: host_path::HostPathError },
+    #[error("claim of volume {volume:?}")]
+    Claim { volume: String, source: claims::ClaimError },
+    #[error(
+        "volume {volume:?} is a block device of a kind other than local, which this node does not support"
+    )]
+    Block { volume: String },
+    #[error(
+        "volume {volume:?} asks for huge pages of a size that is not clear from its medium and the containers"
+    )]
+    PageSize { volume: String },
+    #[error("NFS share of volume {volume:?}")]
+    Nfs { volume: String, source: nfs::NfsError },
+    #[error("volume {volume:?}")]
+    Csi { volume: String, source: Box<csi::CsiError> },
 }
 
 /// The folder of a pod.
@@ -56,6 +93,7 @@ fn volume_dir(root: &Path, uid: &str, plugin: &str, name: &str) -> PathBuf {
 pub struct Site<'a> {
     pub root: &'a Path,
     pub queries: &'a Queries,
+    pub csi: &'a csi::Csi,
     pub place: &'a Place,
     pub pod: &'a Pod,
     pub spec: &'a PodSpec,
@@ -66,8 +104,15 @@ impl Site<'_> {
     pub async fn prepare(&self) -> Result<Prepared, VolumeError> {
         let mut prepared = Prepared::default();
         for volume in self.spec.volumes.iter().flatten() {
-            let path = self.one(volume, &mut prepared.refresh_at).await?;
-            prepared.paths.insert(volume.name.clone(), path);
+            let made = match self.persistent(volume).await? {
+                Some(made) => made,
+                None => self.one(volume, &mut prepared.refresh_at).await?,
+            };
+            if made.is_read_only || is_filled(volume) {
+                prepared.read_only.insert(volume.name.clone());
+            }
+            let list = if made.is_device { &mut prepared.devices } else { &mut prepared.paths };
+            list.insert(volume.name.clone(), made.path);
         }
         Ok(prepared)
     }
@@ -76,24 +121,23 @@ impl Site<'_> {
         self.pod.metadata.uid.as_deref().unwrap_or_default()
     }
 
+    fn namespace(&self) -> &str {
+        self.pod.metadata.namespace.as_deref().unwrap_or("default")
+    }
+
     fn fs_group(&self) -> Option<u32> {
         let context = self.spec.security_context.as_ref()?;
         u32::try_from(context.fs_group?).ok()
     }
 
-    async fn one(&self, volume: &Volume, refresh_at: &mut Option<Timestamp>) -> Result<PathBuf, VolumeError> {
+    async fn one(&self, volume: &Volume, refresh_at: &mut Option<Timestamp>) -> Result<Made, VolumeError> {
         let name = volume.name.clone();
         if let Some(source) = &volume.empty_dir {
             return self.empty_dir(name, source).await;
         }
         if let Some(source) = &volume.host_path {
             let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
-            let made = blocking(move || Ok(host_path::prepare(&path, &kind).map(|()| path))).await;
-            return match made {
-                Ok(Ok(path)) => Ok(path),
-                Ok(Err(source)) => Err(VolumeError::HostPath { volume: name, source }),
-                Err(source) => Err(VolumeError::Write { volume: name, path: PathBuf::new(), source }),
-            };
+            return self.host_path(name, path, kind).await;
         }
         let plugin = match volume {
             Volume { config_map: Some(_), .. } => "configmap",
@@ -120,17 +164,36 @@ impl Site<'_> {
         })
         .await
         .map_err(|source| VolumeError::Write { volume: name, path: dir.clone(), source })?;
-        Ok(dir)
+        Ok(Made::folder(dir))
     }
 
-    async fn empty_dir(&self, name: String, source: &EmptyDirVolumeSource) -> Result<PathBuf, VolumeError> {
+    async fn host_path(&self, name: String, path: PathBuf, kind: String) -> Result<Made, VolumeError> {
+        match blocking(move || Ok(host_path::prepare(&path, &kind).map(|()| path))).await {
+            Ok(Ok(path)) => Ok(Made::folder(path)),
+            Ok(Err(source)) => Err(VolumeError::HostPath { volume: name, source }),
+            Err(source) => Err(VolumeError::Write { volume: name, path: PathBuf::new(), source }),
+        }
+    }
+
+    async fn empty_dir(&self, name: String, source: &EmptyDirVolumeSource) -> Result<Made, VolumeError> {
         let dir = volume_dir(self.root, self.uid(), "empty-dir", &name);
+        if let Some(medium) = source.medium.as_deref().filter(|medium| medium.starts_with("HugePages")) {
+            let Some(size) = hugepages::page_size(medium, self.spec) else {
+                return Err(VolumeError::PageSize { volume: name });
+            };
+            let path = dir.clone();
+            let mounted = blocking(move || hugepages::mount(&path, size)).await;
+            mounted.map_err(|source| VolumeError::Write { volume: name, path: dir.clone(), source })?;
+            return Ok(Made::folder(dir));
+        }
         let memory = match source.medium.as_deref() {
             None | Some("") => false,
             Some("Memory") => true,
             Some(_) => return Err(VolumeError::Unsupported { volume: name }),
         };
         let limit = source.size_limit.as_ref().and_then(quantity::units).filter(|bytes| *bytes > 0);
+        let limit = [limit, resources::memory_limit(self.spec), Some(self.place.memory)];
+        let limit = limit.into_iter().flatten().filter(|bytes| *bytes > 0).min();
         let (path, group) = (dir.clone(), self.fs_group());
         blocking(move || {
             if path.is_dir() && (!memory || mounts::is_mount_point(&path)) {
@@ -148,8 +211,16 @@ impl Site<'_> {
         })
         .await
         .map_err(|source| VolumeError::Write { volume: name, path: dir.clone(), source })?;
-        Ok(dir)
+        Ok(Made::folder(dir))
     }
+}
+
+/// Whether a volume is filled from objects of the API.
+fn is_filled(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 /// Runs file work away from the runtime's threads.
@@ -159,8 +230,9 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
-/// Unmounts and removes the pod's folder.
-pub async fn tear_down(root: &Path, uid: &str) -> std::io::Result<()> {
+/// Gives volumes back to their drivers, then unmounts and removes the pod's folder.
+pub async fn tear_down(csi: &csi::Csi, root: &Path, uid: &str) -> std::io::Result<()> {
     let dir = pod_dir(root, uid);
+    csi.unpublish_all(&dir).await.map_err(std::io::Error::other)?;
     blocking(move || mounts::unmount_and_remove(&dir)).await
 }

@@ -12,6 +12,11 @@ pub fn memory_available(host: &dyn Host) -> i64 {
     meminfo(host, "MemAvailable:")
 }
 
+/// Bytes of memory nobody uses for anything.
+pub fn memory_free(host: &dyn Host) -> i64 {
+    meminfo(host, "MemFree:")
+}
+
 fn meminfo(host: &dyn Host, key: &str) -> i64 {
     let text = host.text("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key));
@@ -52,6 +57,16 @@ fn page_size(kib: i64) -> String {
         size if size % 1024 == 0 => format!("{}Mi", size / 1024),
         size => format!("{size}Ki"),
     }
+}
+
+/// True if the kernel confines programs by AppArmor profiles.
+pub fn has_apparmor(host: &dyn Host) -> bool {
+    host.text("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
+}
+
+/// True if all controllers are in one hierarchy: only its root has this file.
+pub fn has_cgroup2(host: &dyn Host) -> bool {
+    host.text("/sys/fs/cgroup/cgroup.controllers").is_ok()
 }
 
 /// Who this machine is.

@@ -11,7 +11,7 @@ use super::{ObjectChange, Objects};
 /// Where committed changes go. Each room sees only its kinds; a module that is off has no outlet.
 #[derive(Clone, Default)]
 pub struct Outlets {
-    /// Pods, config maps, secrets.
+    /// Pods, config maps, secrets, the node.
     pub edged: Option<mpsc::Sender<ObjectChange>>,
     /// Devices and device models.
     pub devices: Option<mpsc::Sender<ObjectChange>>,
@@ -41,7 +41,9 @@ impl Intake {
         self.spare.note();
         for change in committed.changed {
             let outlet = match change.key.kind {
-                ObjectKind::Pod | ObjectKind::ConfigMap | ObjectKind::Secret => &self.outlets.edged,
+                ObjectKind::Pod | ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::Node => {
+                    &self.outlets.edged
+                }
                 ObjectKind::Device | ObjectKind::DeviceModel => &self.outlets.devices,
                 _ => continue,
             };

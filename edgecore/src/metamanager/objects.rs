@@ -162,6 +162,17 @@ impl Objects {
             .await
     }
 
+    /// The uids that rows of `kind` were written for.
+    pub async fn kept_for(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
+        self.store
+            .read(move |db| {
+                let mut statement = db.prepare_cached("SELECT DISTINCT uid FROM meta WHERE type = ?1")?;
+                let rows = statement.query_map([kind], |row| row.get(0))?;
+                rows.collect()
+            })
+            .await
+    }
+
     /// Removes rows of `kind` written by [`Objects::keep`] for `uid`.
     pub async fn drop_kept(&self, kind: &'static str, uid: String) -> Result<(), StoreError> {
         self.store

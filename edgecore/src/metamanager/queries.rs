@@ -93,6 +93,12 @@ impl Queries {
         if let Some(stored) = self.objects.get(&key).await.map_err(store_error)? {
             return Ok(stored.object);
         }
+        self.fetch(key).await
+    }
+
+    async fn fetch(&self, key: ObjectKey) -> Result<Json, QueryError> {
+        let path = key.to_string();
+        let store_error = |source| QueryError::Store { path: path.clone(), source };
         let object = self.ask(&path, Request::Get { key: key.clone() }).await?;
         let Metadata { name, resource_version } = metadata_of(&object);
         if name != key.name {
@@ -102,6 +108,19 @@ impl Queries {
         let change = ObjectChange { key, change: Change::Put { version, object: object.clone() } };
         self.objects.apply(vec![change]).await.map_err(store_error)?;
         Ok(object)
+    }
+
+    /// The cloud's object, which is then stored; the stored one where the cloud cannot be asked.
+    pub async fn newest(&self, key: ObjectKey) -> Result<Json, QueryError> {
+        match self.fetch(key.clone()).await {
+            Err(error @ QueryError::Unreachable { .. }) => {
+                let path = key.to_string();
+                let stored = self.objects.get(&key).await;
+                let stored = stored.map_err(|source| QueryError::Store { path, source })?;
+                stored.map(|stored| stored.object).ok_or(error)
+            }
+            other => other,
+        }
     }
 
     /// A token that is not due for refresh; the last one, even if due, when the cloud cannot be asked.
@@ -138,6 +157,11 @@ impl Queries {
     /// Removes the tokens of a pod that is gone.
     pub async fn forget_tokens(&self, pod_uid: &str) -> Result<(), StoreError> {
         self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await
+    }
+
+    /// Uids of the pods that tokens are kept of.
+    pub async fn token_holders(&self) -> Result<Vec<String>, StoreError> {
+        self.objects.kept_for(TOKEN_ROWS).await
     }
 
     async fn fresh_token(

@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::{DaemonEndpoint, Node, NodeDaemonEndpoints, Node
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use message::Json;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::status;
+use crate::edged::Settings;
 use crate::edged::context::Context;
 use crate::host::Host;
 
@@ -21,12 +23,10 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// The node with its labels, annotations, taints and first status.
-pub fn initial(context: &Context, host: &dyn Host) -> Node {
-    let settings = &context.settings;
-    let name = settings.node.as_str().to_owned();
+/// The labels a node registers with.
+pub fn labels(settings: &Settings) -> BTreeMap<String, String> {
     let standard = [
-        ("kubernetes.io/hostname", name.as_str()),
+        ("kubernetes.io/hostname", settings.node.as_str()),
         ("kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", architecture()),
         ("beta.kubernetes.io/os", "linux"),
@@ -34,12 +34,17 @@ pub fn initial(context: &Context, host: &dyn Host) -> Node {
         ("node-role.kubernetes.io/edge", ""),
         ("node-role.kubernetes.io/agent", ""),
     ];
-    let mut labels: BTreeMap<String, String> =
-        standard.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    labels.extend(settings.labels.clone());
+    let standard = standard.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    standard.chain(settings.labels.clone()).collect()
+}
+
+/// The node with its labels, annotations, taints and first status.
+pub fn initial(context: &Context, host: &dyn Host) -> Node {
+    let settings = &context.settings;
+    let name = settings.node.as_str().to_owned();
+    let labels = labels(settings);
     let mut annotations = settings.annotations.clone();
-    annotations
-        .insert("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned());
+    annotations.insert(MANAGED_ATTACH.to_owned(), "true".to_owned());
     let mut taints = settings.taints.clone();
     if !settings.register_schedulable {
         taints.push(Taint {
@@ -68,6 +73,42 @@ pub fn initial(context: &Context, host: &dyn Host) -> Node {
     }
 }
 
+/// Labels that follow the node, also when it is registered already (`updateDefaultLabels` of the kubelet). The others
+/// belong to the administrator once the node exists.
+const FOLLOWING: &[&str] = &[
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+];
+const MANAGED_ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+
+/// What has to change of a node that existed before this start, as a patch; none if it is as it should be.
+pub fn difference(initial: &Node, existing: &Node) -> Option<String> {
+    let missing =
+        |wanted: &Option<BTreeMap<String, String>>, there: &Option<BTreeMap<String, String>>, key: &str| {
+            let value = wanted.as_ref()?.get(key)?;
+            let has = there.as_ref().and_then(|there| there.get(key));
+            (has != Some(value)).then(|| (key.to_owned(), value.clone()))
+        };
+    let (wanted, there) = (&initial.metadata, &existing.metadata);
+    let labels = FOLLOWING.iter().filter_map(|key| missing(&wanted.labels, &there.labels, key));
+    let labels: BTreeMap<String, String> = labels.collect();
+    let annotations: BTreeMap<String, String> =
+        missing(&wanted.annotations, &there.annotations, MANAGED_ATTACH).into_iter().collect();
+    if labels.is_empty() && annotations.is_empty() {
+        return None;
+    }
+    Some(json!({"metadata": {"labels": labels, "annotations": annotations}}).to_string())
+}
+
 /// The uid in a node object.
 pub fn uid(object: &Json) -> Option<String> {
     #[derive(Deserialize)]
@@ -79,4 +120,32 @@ pub fn uid(object: &Json) -> Option<String> {
         uid: String,
     }
     object.parse::<Object>().ok().map(|object| object.metadata.uid).filter(|uid| !uid.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_labels_that_follow_the_node_are_mended_on_one_that_exists() {
+        let node = |labels: serde_json::Value| -> Node {
+            let annotations = json!({MANAGED_ATTACH: "true"});
+            serde_json::from_value(json!({"metadata": {"labels": labels, "annotations": annotations}}))
+                .unwrap()
+        };
+        let wanted =
+            node(json!({"kubernetes.io/hostname": "e", "kubernetes.io/arch": "arm64", "own": "new"}));
+        assert_eq!(difference(&wanted, &wanted), None);
+        let there = node(
+            json!({"kubernetes.io/hostname": "e", "kubernetes.io/arch": "amd64", "own": "administrator's"}),
+        );
+        let patch = difference(&wanted, &there).unwrap();
+        let patch: serde_json::Value = serde_json::from_str(&patch).unwrap();
+        assert_eq!(
+            patch,
+            json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}, "annotations": {}}})
+        );
+        let patch = difference(&wanted, &Node::default()).unwrap();
+        assert!(patch.contains(MANAGED_ATTACH) && !patch.contains("own"), "{patch}");
+    }
 }

@@ -4,23 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, Node as ApiNode, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use message::Json;
 use serde_json::{Value, json};
 
 use super::Node;
 use super::object::architecture;
 use crate::edged::context::Context;
+use crate::edged::events::Kind;
+use crate::edged::pods::admission::Pressure;
+use crate::edged::pods::demand::Amounts;
 use crate::edged::runtime::RuntimeFacts;
 use crate::edged::status::whole_seconds;
-use crate::host::{Disk, Host, facts};
+use crate::host::{Host, facts};
 
 /// The kubelet this node behaves like, and who it is.
 const KUBELET_VERSION: &str = concat!("v1.33.0-causeway-", env!("CARGO_PKG_VERSION"));
-/// Hard eviction thresholds (KubeEdge's defaults): below them the node is under pressure, and they are not offered.
-const MEMORY_KEPT: i64 = 100 << 20;
-const DISK_KEPT_PERCENT: u64 = 10;
-const INODES_KEPT_PERCENT: u64 = 5;
 /// A relist older than this is trouble.
 const PLEG_LIMIT: Duration = Duration::from_secs(180);
 
@@ -33,13 +36,12 @@ pub struct Facts {
     pub addresses: Vec<String>,
     pub runtime: RuntimeFacts,
     pub relist_age: Option<Duration>,
-    pub max_pods: u32,
-    pub cpus: i64,
-    pub memory: i64,
-    pub memory_available: i64,
-    pub disk: Disk,
-    pub huge_pages: Vec<(String, i64)>,
-    pub processes: (u64, u64),
+    pub capacity: Amounts,
+    pub allocatable: Amounts,
+    pub pressure: Pressure,
+    pub is_shutting_down: bool,
+    /// Images on the node with their names, the largest first; as many as are to be told.
+    pub images: Vec<ContainerImage>,
     pub identity: facts::Identity,
 }
 
@@ -56,13 +58,11 @@ impl Facts {
             addresses: context.machine.node_ips.clone(),
             runtime: context.facts.borrow().clone(),
             relist_age,
-            max_pods: settings.max_pods,
-            cpus: context.machine.cpu_milli / 1000,
-            memory: context.machine.memory,
-            memory_available: facts::memory_available(host),
-            disk: host.disk(&settings.root_dir).unwrap_or_default(),
-            huge_pages: facts::huge_pages(host),
-            processes: facts::processes(host),
+            capacity: context.capacity.total(&context.machine, settings),
+            allocatable: context.capacity.allocatable(&context.machine, settings),
+            pressure: *context.pressure.borrow(),
+            is_shutting_down: context.is_shutting_down(),
+            images: Vec::new(),
             identity: facts::identity(host),
         }
     }
@@ -75,8 +75,9 @@ pub fn compute(facts: &Facts) -> NodeStatus {
     let identity = &facts.identity;
     NodeStatus {
         addresses: Some(internal.chain([address("Hostname", &facts.name)]).collect()),
-        capacity: Some(capacity(facts)),
-        allocatable: Some(allocatable(facts)),
+        capacity: Some(written(&facts.capacity)),
+        allocatable: Some(written(&facts.allocatable)),
+        images: Some(facts.images.clone()).filter(|images| !images.is_empty()),
         conditions: Some(conditions(facts)),
         node_info: Some(NodeSystemInfo {
             machine_id: identity.machine_id.clone(),
@@ -94,42 +95,19 @@ pub fn compute(facts: &Facts) -> NodeStatus {
     }
 }
 
-type Amounts = BTreeMap<String, Quantity>;
-
-fn capacity(facts: &Facts) -> Amounts {
-    let mut amounts = Amounts::from([
-        ("cpu".to_owned(), Quantity(facts.cpus.to_string())),
-        ("memory".to_owned(), kibibytes(facts.memory)),
-        ("ephemeral-storage".to_owned(), kibibytes(i64::try_from(facts.disk.bytes).unwrap_or(i64::MAX))),
-        ("pods".to_owned(), Quantity(facts.max_pods.to_string())),
-    ]);
-    amounts.extend(facts.huge_pages.iter().map(|(name, bytes)| (name.clone(), kibibytes(*bytes))));
-    amounts
-}
-
-fn kibibytes(bytes: i64) -> Quantity {
-    match bytes {
-        0 => Quantity("0".to_owned()),
-        bytes => Quantity(format!("{}Ki", bytes / 1024)),
-    }
-}
-
-fn allocatable(facts: &Facts) -> Amounts {
-    let mut amounts = capacity(facts);
-    let pages: i64 = facts.huge_pages.iter().map(|(_, bytes)| bytes).sum();
-    amounts.insert("memory".to_owned(), kibibytes((facts.memory - MEMORY_KEPT - pages).max(0)));
-    let disk = facts.disk.bytes / 100 * (100 - DISK_KEPT_PERCENT);
-    amounts.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
-    amounts
+/// Amounts as the API writes them.
+fn written(amounts: &Amounts) -> BTreeMap<String, Quantity> {
+    let text = |name: &str, amount: i64| match name {
+        "cpu" if amount % 1000 == 0 => (amount / 1000).to_string(),
+        "cpu" => format!("{amount}m"),
+        "memory" | "ephemeral-storage" if amount > 0 => format!("{}Ki", amount / 1024),
+        huge if huge.starts_with("hugepages-") && amount > 0 => format!("{}Ki", amount / 1024),
+        _ => amount.to_string(),
+    };
+    amounts.iter().map(|(name, amount)| (name.clone(), Quantity(text(name, *amount)))).collect()
 }
 
 fn conditions(facts: &Facts) -> Vec<NodeCondition> {
-    let memory = facts.memory_available > 0 && facts.memory_available < MEMORY_KEPT;
-    let below = |left: u64, all: u64, percent: u64| all > 0 && left < all / 100 * percent;
-    let disk = below(facts.disk.available, facts.disk.bytes, DISK_KEPT_PERCENT)
-        || below(facts.disk.inodes_free, facts.disk.inodes, INODES_KEPT_PERCENT);
-    let (limit, running) = facts.processes;
-    let pids = limit > 0 && limit.saturating_sub(running) < limit / 100;
     let trouble = trouble(facts);
     let ready = match trouble.is_empty() {
         true => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
@@ -142,19 +120,19 @@ fn conditions(facts: &Facts) -> Vec<NodeCondition> {
     vec![
         pressure(
             "MemoryPressure",
-            memory,
+            facts.pressure.memory,
             ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available"],
             ["KubeletHasSufficientMemory", "kubelet has sufficient memory available"],
         ),
         pressure(
             "DiskPressure",
-            disk,
+            facts.pressure.disk,
             ["KubeletHasDiskPressure", "kubelet has disk pressure"],
             ["KubeletHasNoDiskPressure", "kubelet has no disk pressure"],
         ),
         pressure(
             "PIDPressure",
-            pids,
+            facts.pressure.pids,
             ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
             ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
         ),
@@ -164,6 +142,9 @@ fn conditions(facts: &Facts) -> Vec<NodeCondition> {
 
 fn trouble(facts: &Facts) -> String {
     let mut troubles = Vec::new();
+    if facts.is_shutting_down {
+        troubles.push("node is shutting down".to_owned());
+    }
     if !facts.runtime.ready {
         troubles.push(format!("container runtime is down: {}", facts.runtime.trouble));
     } else if !facts.runtime.network_ready {
@@ -203,6 +184,37 @@ impl Reporter {
         self.sent = None;
     }
 
+    /// Takes over what the API says of the node, so that a restart of this program is no change of its conditions.
+    pub fn learn(&mut self, node: &ApiNode) {
+        let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        for condition in conditions {
+            let Some(Time(since)) = condition.last_transition_time.clone() else { continue };
+            self.since.insert(condition.type_.clone(), (condition.status.clone(), since));
+        }
+    }
+
+    /// The events for conditions that are not as they were told last (the kubelet's reasons).
+    pub fn turns(&self, status: &NodeStatus) -> Vec<(Kind, &'static str)> {
+        let turned = status.conditions.iter().flatten().filter(|condition| {
+            let told = self.since.get(&condition.type_).map(|(told, _)| told);
+            // A node that has just been made is not ready yet, which is no news.
+            told.map_or(condition.type_ != "Ready", |told| *told != condition.status)
+        });
+        let named =
+            turned.filter_map(|condition| match (condition.type_.as_str(), condition.status == "True") {
+                ("Ready", true) => Some("NodeReady"),
+                ("Ready", false) => Some("NodeNotReady"),
+                ("MemoryPressure", true) => Some("NodeHasInsufficientMemory"),
+                ("MemoryPressure", false) => Some("NodeHasSufficientMemory"),
+                ("DiskPressure", true) => Some("NodeHasDiskPressure"),
+                ("DiskPressure", false) => Some("NodeHasNoDiskPressure"),
+                ("PIDPressure", true) => Some("NodeHasInsufficientPID"),
+                ("PIDPressure", false) => Some("NodeHasSufficientPID"),
+                _ => None,
+            });
+        named.map(|reason| (Kind::Normal, reason)).collect()
+    }
+
     /// The patch to send, if the status changed or `every` has passed since the last one.
     pub fn next(&mut self, status: NodeStatus, now: Timestamp, every: Duration) -> Option<String> {
         let due = match &self.sent {
@@ -229,7 +241,7 @@ impl Reporter {
             condition.last_heartbeat_time = Some(whole_seconds(now));
             condition.last_transition_time = Some(whole_seconds(since));
         }
-        let mut body = serde_json::to_value(&timed).unwrap_or_default();
+        let mut body: Value = Json::encode(&timed).and_then(|json| json.parse()).unwrap_or_default();
         if let Some(Value::Array(addresses)) = body.get_mut("addresses") {
             addresses.insert(0, json!({"$patch": "replace"}));
         }

@@ -13,15 +13,18 @@ fn facts() -> Facts {
             ..RuntimeFacts::unknown(CgroupDriver::Cgroupfs)
         },
         relist_age: Some(Duration::from_secs(1)),
-        max_pods: 110,
-        cpus: 2,
-        memory: 1 << 30,
-        memory_available: 1 << 29,
-        disk: Disk { bytes: 100 << 30, available: 50 << 30, inodes: 1000, inodes_free: 900 },
-        huge_pages: vec![("hugepages-2Mi".into(), 4 << 20)],
-        processes: (32768, 200),
+        capacity: amounts(1 << 30),
+        allocatable: amounts(1 << 29),
+        pressure: Pressure::default(),
+        is_shutting_down: false,
+        images: Vec::new(),
         identity: facts::Identity::default(),
     }
+}
+
+fn amounts(memory: i64) -> Amounts {
+    let all = [("cpu", 1500), ("memory", memory), ("hugepages-2Mi", 4 << 20), ("pods", 110)];
+    all.into_iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
 }
 
 fn claims(facts: &Facts) -> Vec<String> {
@@ -39,10 +42,10 @@ fn a_healthy_node_says_so_in_kubernetes_order() {
 fn each_trouble_has_its_condition() {
     type Spoil = fn(&mut Facts);
     let table: [(Spoil, &str); 6] = [
-        (|facts| facts.memory_available = 1 << 20, "MemoryPressure=True"),
-        (|facts| facts.disk.available = 1 << 30, "DiskPressure=True"),
-        (|facts| facts.disk.inodes_free = 1, "DiskPressure=True"),
-        (|facts| facts.processes = (1000, 995), "PIDPressure=True"),
+        (|facts| facts.pressure.memory = true, "MemoryPressure=True"),
+        (|facts| facts.pressure.disk = true, "DiskPressure=True"),
+        (|facts| facts.pressure.pids = true, "PIDPressure=True"),
+        (|facts| facts.is_shutting_down = true, "Ready=False"),
         (|facts| facts.runtime.ready = false, "Ready=False"),
         (|facts| facts.relist_age = Some(Duration::from_secs(200)), "Ready=False"),
     ];
@@ -54,12 +57,17 @@ fn each_trouble_has_its_condition() {
 }
 
 #[test]
-fn what_is_kept_back_is_not_allocatable() {
+fn amounts_are_written_as_the_api_writes_them() {
     let status = compute(&facts());
-    let amount = |amounts: &Option<Amounts>, name: &str| amounts.as_ref().unwrap()[name].0.clone();
-    assert_eq!(amount(&status.capacity, "memory"), "1048576Ki");
-    assert_eq!(amount(&status.allocatable, "memory"), format!("{}Ki", 1048576 - 102400 - 4096));
-    assert_eq!(amount(&status.capacity, "hugepages-2Mi"), "4096Ki");
+    let text =
+        |amounts: &Option<BTreeMap<String, Quantity>>, name: &str| amounts.as_ref().unwrap()[name].0.clone();
+    assert_eq!(text(&status.capacity, "memory"), "1048576Ki");
+    assert_eq!(text(&status.allocatable, "memory"), "524288Ki");
+    assert_eq!(text(&status.capacity, "hugepages-2Mi"), "4096Ki");
+    assert_eq!(
+        (text(&status.capacity, "cpu"), text(&status.capacity, "pods")),
+        ("1500m".into(), "110".into())
+    );
     assert_eq!(status.node_info.unwrap().container_runtime_version, "containerd://1.6.20");
 }
 
@@ -82,4 +90,25 @@ fn an_unchanged_status_is_sent_only_after_the_report_interval() {
     assert_eq!(changed["status"]["conditions"][3]["lastTransitionTime"], "1970-01-01T00:05:10Z");
     reporter.forget();
     assert!(reporter.next(compute(&down), at(311), every).is_some());
+}
+
+#[test]
+fn a_restart_changes_no_condition_and_a_turn_is_told_once() {
+    let mut reporter = Reporter::default();
+    let fresh: Vec<_> = reporter.turns(&compute(&facts())).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(fresh, ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"]);
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "1970-01-01T00:00:05Z"});
+    let there = json!({"status": {"conditions": [condition("Ready", "True"), condition("MemoryPressure", "True"),
+        condition("DiskPressure", "False"), condition("PIDPressure", "False")]}});
+    reporter.learn(&serde_json::from_value(there).unwrap());
+    assert_eq!(reporter.turns(&compute(&facts())), [(Kind::Normal, "NodeHasSufficientMemory")]);
+    let patch = reporter.next(compute(&facts()), at(100), Duration::from_secs(300)).unwrap();
+    let patch: Value = serde_json::from_str(&patch).unwrap();
+    let since = |index: usize| patch["status"]["conditions"][index]["lastTransitionTime"].clone();
+    assert_eq!((since(0), since(3)), ("1970-01-01T00:01:40Z".into(), "1970-01-01T00:00:05Z".into()));
+    assert_eq!(reporter.turns(&compute(&facts())), []);
+    let mut down = facts();
+    down.runtime.ready = false;
+    assert_eq!(reporter.turns(&compute(&down)), [(Kind::Normal, "NodeNotReady")]);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::observed::Instance;
 
 const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(300);
+/// The longest delay, unless the configuration says a shorter one.
+pub const LONGEST: Duration = Duration::from_secs(300);
 /// A run this long counts as healthy: the next crash starts the series anew.
 const HEALTHY_RUN_NS: i64 = 600 * 1_000_000_000;
 
@@ -18,7 +19,7 @@ pub fn delay(failures: u32) -> Duration {
 }
 
 /// How long after the end of its newest run a container stays down. `runs` are newest first and not empty.
-pub fn restart_delay(runs: &[&Instance]) -> Duration {
+pub fn restart_delay(runs: &[&Instance], longest: Duration) -> Duration {
     let healthy = |run: &Instance| run.started > 0 && run.finished - run.started >= HEALTHY_RUN_NS;
     let failures = match runs {
         [] => 0,
@@ -26,7 +27,15 @@ pub fn restart_delay(runs: &[&Instance]) -> Duration {
         [_, before, ..] if healthy(before) => 2,
         [newest, ..] => newest.attempt + 1,
     };
-    delay(failures)
+    delay(failures).min(longest)
+}
+
+/// A delay as the kubelet writes it: `10s`, `1m20s`, `5m0s`.
+pub fn written(delay: Duration) -> String {
+    match (delay.as_secs() / 60, delay.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
 }
 
 #[cfg(test)]
@@ -39,16 +48,18 @@ mod tests {
         let delays: Vec<u64> = (0..9).map(|n| delay(n).as_secs()).collect();
         assert_eq!(delays, [0, 0, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!(delay(u32::MAX), LONGEST);
+        let texts = [2, 5, 9].map(|n| written(delay(n)));
+        assert_eq!(texts, ["10s", "1m20s", "5m0s"]);
     }
 
     #[test]
     fn a_long_run_starts_the_series_anew() {
         let mut newest = exited("a", 40, 1);
-        assert_eq!(restart_delay(&[&newest]), LONGEST);
+        assert_eq!(restart_delay(&[&newest], LONGEST), LONGEST);
         newest.started = 1;
         newest.finished = 1 + HEALTHY_RUN_NS;
-        assert_eq!(restart_delay(&[&newest]), Duration::ZERO);
+        assert_eq!(restart_delay(&[&newest], LONGEST), Duration::ZERO);
         let crashed = exited("a", 41, 1);
-        assert_eq!(restart_delay(&[&crashed, &newest]), FIRST);
+        assert_eq!(restart_delay(&[&crashed, &newest], LONGEST), FIRST);
     }
 }

@@ -1,72 +1,109 @@
-//! Removes a pod's own cgroup after the runtime has removed those of its containers.
+//! Cgroups of pods and of their classes (spec/edge-runtime.md 5.12): made with their limits before the runtime puts
+//! containers below them, removed after the runtime has removed those.
+//!
+//! With the driver `cgroupfs` they are made here, in every hierarchy of v1 or in the one of v2. With `systemd` the
+//! runtime makes the slices, and systemd is told their limits.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod limits;
+mod slices;
+mod tree;
 
-const ROOT: &str = "/sys/fs/cgroup";
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::demand::Demand;
+use super::resources::{self, Qos};
+use crate::edged::context::{Context, chain};
+use crate::edged::settings::CgroupDriver;
+use crate::edged::volumes::blocking;
+pub use limits::Limits;
+use tree::Tree;
+pub use tree::folder;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    #[error("making the cgroup {path}")]
+    Make { path: PathBuf, source: std::io::Error },
+    #[error("setting {path} to {value:?}")]
+    Set { path: PathBuf, value: String, source: std::io::Error },
+    #[error("telling systemd the limits of {slice}")]
+    Systemd { slice: String, source: std::io::Error },
+    #[error("systemd refused the limits of {slice}: {reason}")]
+    Refused { slice: String, reason: String },
+}
+
+/// Before the sandbox: the pod's cgroup with what all its containers together may take.
+pub async fn prepare(context: &Context, spec: &PodSpec, uid: &str) -> Result<(), CgroupError> {
+    let settings = &context.settings;
+    let driver = context.facts.borrow().driver;
+    if !settings.cgroups.per_qos || driver == CgroupDriver::Systemd {
+        return Ok(());
+    }
+    let parent = resources::cgroup_parent(driver, &settings.cgroup_root, resources::qos(spec), uid);
+    let limits = Limits::of_pod(spec, settings);
+    let tree = Tree::new(context.machine.has_cgroup2);
+    run(move || tree.make(&parent, &limits)).await
+}
+
+/// After the sandbox: systemd knows the slice now, and is told its limits. What it refuses is told and lived with: the
+/// containers have limits of their own.
+pub async fn confirm(context: &Context, spec: &PodSpec, uid: &str) {
+    let settings = &context.settings;
+    let driver = context.facts.borrow().driver;
+    if !settings.cgroups.per_qos || driver == CgroupDriver::Cgroupfs {
+        return;
+    }
+    let slice = resources::cgroup_parent(driver, &settings.cgroup_root, resources::qos(spec), uid);
+    if let Err(error) = slices::set(&slice, &Limits::of_pod(spec, settings)).await {
+        tracing::warn!(uid, error = %chain(&error), "limits of a pod's slice not set");
+    }
+}
+
+/// The classes share CPU by what their pods ask for, and all pods together stay within what is allocatable.
+pub async fn classes(context: &Context, demands: &[Arc<Demand>]) -> Result<(), CgroupError> {
+    let settings = &context.settings;
+    let driver = context.facts.borrow().driver;
+    if !settings.cgroups.per_qos {
+        return Ok(());
+    }
+    let allocatable = context.capacity.allocatable(&context.machine, settings);
+    let burstable = demands.iter().filter(|demand| demand.qos == Qos::Burstable);
+    let shares = resources::shares(Some(burstable.map(|demand| demand.request("cpu")).sum()));
+    let all = Limits::of_all(&allocatable, settings.cgroups.enforce_allocatable);
+    let list = [
+        (resources::class_parent(driver, &settings.cgroup_root, None), all),
+        (
+            resources::class_parent(driver, &settings.cgroup_root, Some(Qos::Burstable)),
+            Limits { cpu_shares: Some(shares), ..Limits::default() },
+        ),
+        (
+            resources::class_parent(driver, &settings.cgroup_root, Some(Qos::BestEffort)),
+            Limits { cpu_shares: Some(resources::shares(None)), ..Limits::default() },
+        ),
+    ];
+    if driver == CgroupDriver::Systemd {
+        for (slice, limits) in &list {
+            slices::set(slice, limits).await?;
+        }
+        return Ok(());
+    }
+    let tree = Tree::new(context.machine.has_cgroup2);
+    run(move || list.iter().try_for_each(|(path, limits)| tree.make(path, limits))).await
+}
 
 /// Removes the pod's cgroup from every hierarchy. A cgroup that still has members stays, as the kernel wants.
 pub fn remove(parent: &str) {
-    for path in paths(Path::new(ROOT), parent) {
-        remove_empty(&path);
-    }
+    tree::remove(parent);
 }
 
-/// Cgroup v2 has one hierarchy at the root, v1 one per controller below it.
-fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
-    let below = folder(parent);
-    let controllers = fs::read_dir(root).into_iter().flatten().flatten();
-    let hierarchies = controllers.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let all = std::iter::once(root.to_owned()).chain(hierarchies.map(|entry| entry.path()));
-    all.map(|hierarchy| hierarchy.join(&below)).filter(|path| path.is_dir()).collect()
+/// Kills every process in the pod's cgroup and below it. Returns how many there were.
+pub fn kill(parent: &str) -> usize {
+    tree::kill(parent)
 }
 
-/// The folder of a path or of a slice: `a-b.slice` is `a.slice/a-b.slice`.
-fn folder(parent: &str) -> PathBuf {
-    let Some(name) = parent.strip_suffix(".slice") else {
-        return PathBuf::from(parent.trim_start_matches('/'));
-    };
-    let mut path = PathBuf::new();
-    for (at, _) in name.match_indices('-') {
-        path.push(format!("{}.slice", &name[..at]));
-    }
-    path.join(parent)
-}
-
-/// Folders of cgroups go one by one, deepest first.
-fn remove_empty(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(path);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slice_lies_below_the_slices_its_name_names() {
-        let path = folder("kubepods-burstable-poda_b.slice");
-        assert_eq!(
-            path,
-            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice")
-        );
-        assert_eq!(folder("/kubepods/podu"), Path::new("kubepods/podu"));
-    }
-
-    #[test]
-    fn the_cgroup_is_found_in_every_hierarchy_and_removed_with_what_is_below() {
-        let root = tempfile::tempdir().unwrap();
-        for controller in ["memory", "cpu"] {
-            fs::create_dir_all(root.path().join(controller).join("kubepods/podu/left")).unwrap();
-        }
-        let found = paths(root.path(), "/kubepods/podu");
-        assert_eq!(found.len(), 2);
-        found.iter().for_each(|path| remove_empty(path));
-        assert!(paths(root.path(), "/kubepods/podu").is_empty());
-        assert!(root.path().join("memory/kubepods").is_dir());
-    }
+async fn run(work: impl FnOnce() -> Result<(), CgroupError> + Send + 'static) -> Result<(), CgroupError> {
+    let lost = |source| CgroupError::Make { path: PathBuf::from(tree::ROOT), source };
+    blocking(move || Ok(work())).await.map_err(lost)?
 }

@@ -10,6 +10,8 @@ use super::observed::SPEC_IMAGE;
 use super::spec::PodId;
 use super::{env, network, resources, security, spec};
 use crate::edged::Settings;
+use crate::edged::context::Machine;
+use crate::edged::devices::Gear;
 use crate::edged::settings::CgroupDriver;
 
 /// Facts of the node that enter configurations.
@@ -18,7 +20,7 @@ pub struct Node<'a> {
     pub driver: CgroupDriver,
     /// Text of the node's resolv.conf.
     pub resolv: &'a str,
-    pub memory: i64,
+    pub machine: &'a Machine,
 }
 
 pub fn sandbox(pod: &Pod, spec: &PodSpec, attempt: u32, node: &Node<'_>) -> v1::PodSandboxConfig {
@@ -28,7 +30,10 @@ pub fn sandbox(pod: &Pod, spec: &PodSpec, attempt: u32, node: &Node<'_>) -> v1::
     let mut labels: Labels = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
     labels.extend(pod_labels(&id));
     v1::PodSandboxConfig {
-        hostname: if host_network { String::new() } else { network::hostname(pod, spec) },
+        hostname: match host_network {
+            true => String::new(),
+            false => network::kernel_hostname(pod, spec, &node.settings.cluster_domain),
+        },
         log_directory: node.settings.pod_logs_dir.join(id.log_folder()).to_string_lossy().into_owned(),
         dns_config: Some(network::dns(pod, spec, node.settings, node.resolv)),
         port_mappings: network::port_mappings(spec),
@@ -74,6 +79,9 @@ pub struct Parts {
     pub image: v1::Image,
     pub environment: Vec<(String, String)>,
     pub mounts: Vec<v1::Mount>,
+    pub devices: Vec<v1::Device>,
+    /// What device plugins add to all of these.
+    pub gear: Gear,
     pub security: v1::LinuxContainerSecurityContext,
 }
 
@@ -91,19 +99,23 @@ pub fn container(
     };
     let mut labels: Labels = pod_labels(&id).into();
     labels.insert(labels::CONTAINER_NAME.to_owned(), wanted.name.clone());
+    let own = annotations(pod, wanted, parts.attempt);
+    let (command, args) = (expanded(&wanted.command), expanded(&wanted.args));
+    // The pod's own words come last: they count where both say something.
+    let envs = parts.gear.envs.into_iter().chain(parts.environment);
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: wanted.name.clone(), attempt: parts.attempt }),
-        command: expanded(&wanted.command),
-        args: expanded(&wanted.args),
+        command,
+        args,
         working_dir: wanted.working_dir.clone().unwrap_or_default(),
         labels,
-        annotations: annotations(pod, wanted, parts.attempt),
+        annotations: parts.gear.annotations.into_iter().chain(own).collect(),
         log_path: format!("{}/{}.log", wanted.name, parts.attempt),
         stdin: wanted.stdin == Some(true),
         stdin_once: wanted.stdin_once == Some(true),
         tty: wanted.tty == Some(true),
         linux: Some(v1::LinuxContainerConfig {
-            resources: Some(resources::linux(spec, wanted, node.memory)),
+            resources: Some(resources::linux(spec, wanted, node.machine, &node.settings.cgroups)),
             security_context: Some(parts.security),
         }),
         image: Some(v1::ImageSpec {
@@ -111,9 +123,10 @@ pub fn container(
             user_specified_image: wanted.image.clone().unwrap_or_default(),
             ..Default::default()
         }),
-        envs: parts.environment.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
-        mounts: parts.mounts,
-        devices: Vec::new(),
+        envs: envs.map(|(key, value)| v1::KeyValue { key, value }).collect(),
+        mounts: parts.mounts.into_iter().chain(parts.gear.mounts).collect(),
+        devices: parts.devices.into_iter().chain(parts.gear.devices).collect(),
+        cdi_devices: parts.gear.cdi.into_iter().map(|name| v1::CdiDevice { name }).collect(),
     }
 }
 

@@ -14,8 +14,8 @@ pub enum EnvError {
     Read { kind: &'static str, name: String, source: QueryError },
     #[error("{kind} {name:?} cannot be read as one")]
     Unreadable { kind: &'static str, name: String, source: message::JsonError },
-    #[error("couldn't find key {key} in {kind} {name}")]
-    NoKey { kind: &'static str, name: String, key: String },
+    #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
+    NoKey { kind: &'static str, namespace: String, name: String, key: String },
     #[error(transparent)]
     Field(#[from] FieldError),
 }
@@ -83,7 +83,10 @@ impl Reader<'_> {
         match values.and_then(|mut values| values.remove(key)) {
             Some(value) => Ok(Some(value)),
             None if optional => Ok(None),
-            None => Err(EnvError::NoKey { kind, name: name.clone(), key: key.clone() }),
+            None => {
+                let namespace = self.namespace().to_owned();
+                Err(EnvError::NoKey { kind, namespace, name: name.clone(), key: key.clone() })
+            }
         }
     }
 

@@ -74,7 +74,7 @@ pub fn resource(
 ) -> Result<String, FieldError> {
     let name = selector.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(own);
     let container = pod.spec.as_ref().and_then(|pod| spec::container(pod, name));
-    let amounts = Amounts::of(container.and_then(|container| container.resources.as_ref()));
+    let amounts = Amounts::of(container.as_ref().and_then(|container| container.resources.as_ref()));
     let (value, is_cpu) = match selector.resource.as_str() {
         "limits.cpu" => (amounts.cpu_limit.unwrap_or(place.cpu_milli), true),
         "requests.cpu" => (amounts.cpu_request.unwrap_or(0), true),

@@ -18,14 +18,18 @@ impl Worker {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(hook) = hook else { return true };
         let target = Target::of_hook(hook, container, id, pod_ip, POST_START_LIMIT);
-        if target.ask(&self.context.runtime).await == Outcome::Good {
+        let answer = target.ask(&self.context.runtime).await;
+        if answer.outcome == Outcome::Good {
             return true;
         }
-        let text = "PostStartHook failed";
-        self.context
-            .events
-            .record(&self.id, Some(&container.name), Kind::Warning, "FailedPostStartHook", text)
-            .await;
+        let text = format!("PostStartHook failed: {}", answer.text);
+        self.context.events.record(
+            &self.id,
+            Some(&container.name),
+            Kind::Warning,
+            "FailedPostStartHook",
+            &text,
+        );
         false
     }
 
@@ -42,12 +46,14 @@ impl Worker {
         };
         let target = Target::of_hook(&hook, &container, &run.id, &pod_ip, grace);
         let answer = tokio::time::timeout(grace, target.ask(&self.context.runtime)).await;
-        if answer != Ok(Outcome::Good) {
-            let text = "PreStopHook failed";
-            self.context
-                .events
-                .record(&self.id, Some(&run.name), Kind::Warning, "FailedPreStopHook", text)
-                .await;
+        let bad = match answer {
+            Ok(answer) if answer.outcome == Outcome::Good => None,
+            Ok(answer) => Some(answer.text),
+            Err(_) => Some("it did not end within the grace".to_owned()),
+        };
+        if let Some(why) = bad {
+            let text = format!("PreStopHook failed: {why}");
+            self.context.events.record(&self.id, Some(&run.name), Kind::Warning, "FailedPreStopHook", &text);
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Removing what nobody needs: old runs, dead sandboxes, folders of gone pods.
+//! Removing what nobody needs: old runs, dead sandboxes, folders and rows of gone pods.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::observed::{Observed, State};
+use super::observed::{Instance, Observed, State};
+use super::record::Record;
 use super::worker::Worker;
-use crate::edged::context::Context;
-use crate::edged::volumes::{self, mounts};
+use crate::edged::context::{Context, chain};
+use crate::edged::logs::links;
+use crate::edged::volumes;
 
 /// The newest run and the one before it (the last state) stay.
 const RUNS_KEPT: usize = 2;
@@ -21,9 +23,11 @@ impl Worker {
             for (index, run) in observed.runs(name).enumerate() {
                 let kept = index < RUNS_KEPT || run.state == State::Running;
                 // What could not be removed keeps its sandbox until the next look.
-                if kept || self.context.runtime.remove_container(&run.id).await.is_err() {
+                if kept || self.remove_run(run).await.is_err() {
                     kept_in.insert(run.sandbox.as_str());
+                    continue;
                 }
+                self.remove_logs(run, |_| true).await;
             }
         }
         for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
@@ -32,6 +36,58 @@ impl Worker {
                 let _ = self.context.runtime.stop_pod_sandbox(&sandbox.id).await;
                 let _ = self.context.runtime.remove_pod_sandbox(&sandbox.id).await;
             }
+        }
+    }
+}
+
+impl Worker {
+    /// Removes one run. A runtime that holds on to its process, although it calls the run ended, is made to let go.
+    pub(super) async fn remove_run(&self, run: &Instance) -> Result<(), cri::CallError> {
+        let runtime = &self.context.runtime;
+        let Err(refusal) = runtime.remove_container(&run.id).await else { return Ok(()) };
+        let has_ended = matches!(run.state, State::Created | State::Exited);
+        if !refusal.is_refused() || !has_ended || runtime.drop_task(&run.id).await.is_err() {
+            return Err(refusal);
+        }
+        tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, container = %run.name,
+            "the runtime held on to a process of an ended container, it was ended");
+        runtime.remove_container(&run.id).await
+    }
+
+    /// Removes the log of a run, with what was rotated of it, if `wanted` says so of the file being written.
+    pub(super) async fn remove_logs(
+        &self,
+        run: &Instance,
+        wanted: impl FnOnce(&Path) -> bool + Send + 'static,
+    ) {
+        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder()).join(&run.name);
+        let log = format!("{}.log", run.attempt);
+        let removed = volumes::blocking(move || {
+            if !wanted(&folder.join(&log)) {
+                return Ok(());
+            }
+            let rotated = format!("{log}.");
+            let mut own =
+                names(&folder).into_iter().filter(|name| *name == log || name.starts_with(&rotated));
+            own.try_for_each(|name| std::fs::remove_file(folder.join(name)))
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(container = %run.id, error = %error, "log of a removed container not removed");
+        }
+    }
+
+    /// Links the logs of the pod's containers to where log collectors look for them.
+    pub(super) async fn link_logs(&self, observed: &Observed) {
+        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+        let logs = observed.containers.iter().filter(|run| Path::new(&run.log_path).starts_with(&folder));
+        let logs: Vec<_> =
+            logs.map(|run| (run.name.clone(), run.id.clone(), PathBuf::from(&run.log_path))).collect();
+        let (id, pods) = (self.id.clone(), self.context.settings.pod_logs_dir.clone());
+        let made = volumes::blocking(move || {
+            logs.iter().try_for_each(|(name, run, log)| links::make(&pods, &id, name, run, log))
+        });
+        if let Err(error) = made.await {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %error, "logs not linked for collectors");
         }
     }
 }
@@ -45,8 +101,29 @@ pub fn highest_log(folder: &Path) -> Option<u32> {
     numbers.max()
 }
 
-/// Removes folders of pods that no worker knows. Pods the runtime still holds have a worker.
-pub async fn remove_leftovers(context: Arc<Context>, known: BTreeSet<String>) {
+/// What this node keeps of pods beside the runtime, as it was found.
+pub struct Found {
+    /// Names below `pods`: uids.
+    folders: Vec<String>,
+    /// Names in the folder of logs: namespace, name and uid of a pod.
+    logs: Vec<String>,
+    /// Uids of rows: what was noted of pods, and their tokens.
+    rows: BTreeSet<String>,
+}
+
+/// Looks at what is kept. It comes before it is asked which pods are known: what a pod makes that comes later is not in
+/// it, and so not taken for a leftover.
+pub async fn look(context: &Context) -> Found {
+    let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
+    let seen = volumes::blocking(move || Ok((names(&pods), names(&logs)))).await;
+    let (folders, logs) = seen.unwrap_or_default();
+    let records = Record::uids(&context.objects).await.unwrap_or_default();
+    let holders = context.queries.token_holders().await.unwrap_or_default();
+    Found { folders, logs, rows: records.into_iter().chain(holders).collect() }
+}
+
+/// Removes what is kept of pods that no worker knows. Pods the runtime still holds get a worker.
+pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeSet<String>) {
     // Without an answer of the runtime, a pod that is not known here may still run.
     if !context.facts.borrow().ready {
         return;
@@ -54,23 +131,42 @@ pub async fn remove_leftovers(context: Arc<Context>, known: BTreeSet<String>) {
     let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return };
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
-    let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
-    let removed = volumes::blocking(move || {
-        let stale =
-            |name: &str, uid: &str| super::spec::is_safe_uid(uid) && !keep.contains(uid) && !name.is_empty();
-        for name in names(&pods).iter().filter(|name| stale(name, name)) {
-            mounts::unmount_and_remove(&pods.join(name))?;
+    // A pod from a file has the same uid when it comes back: it may be here again by now.
+    let stale =
+        |uid: &str| super::spec::is_safe_uid(uid) && !keep.contains(uid) && context.board.get(uid).is_none();
+    for uid in found.folders.iter().filter(|uid| stale(uid)) {
+        if let Err(error) = volumes::tear_down(&context.csi, &context.settings.root_dir, uid).await {
+            tracing::warn!(uid, error = %chain(&error), "folder of a gone pod not removed");
         }
-        for name in names(&logs) {
-            let uid = name.rsplit('_').next().unwrap_or_default();
-            if name.split('_').count() == 3 && stale(&name, uid) {
-                std::fs::remove_dir_all(logs.join(&name))?;
-            }
+    }
+    for name in found.logs.iter().filter(|name| name.split('_').count() == 3) {
+        if !stale(name.rsplit('_').next().unwrap_or_default()) {
+            continue;
         }
-        Ok(())
-    });
-    if let Err(error) = removed.await {
-        tracing::warn!(error = %error, "folders of a gone pod not removed");
+        if let Err(error) = tokio::fs::remove_dir_all(context.settings.pod_logs_dir.join(name)).await {
+            tracing::warn!(error = %error, "logs of a gone pod not removed");
+        }
+    }
+    remove_dead_links(&context).await;
+    for uid in found.rows.iter().filter(|uid| stale(uid)) {
+        let forgotten =
+            tokio::try_join!(Record::forget(&context.objects, uid), context.queries.forget_tokens(uid));
+        if let Err(error) = forgotten {
+            tracing::warn!(uid, error = %chain(&error), "rows of a gone pod not removed");
+        }
+    }
+}
+
+pub(super) async fn remove_dead_links(context: &Context) {
+    let pods = context.settings.pod_logs_dir.clone();
+    let dead = volumes::blocking(move || Ok(links::dead(&pods))).await.unwrap_or_default();
+    if dead.is_empty() {
+        return;
+    }
+    let Ok(containers) = context.runtime.list_containers(None).await else { return };
+    let known: BTreeSet<String> = containers.into_iter().map(|item| item.id).collect();
+    if let Err(error) = volumes::blocking(move || links::remove(&dead, &known)).await {
+        tracing::warn!(error = %error, "links to logs that are gone not removed");
     }
 }
 

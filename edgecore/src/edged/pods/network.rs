@@ -20,6 +20,14 @@ pub fn fqdn(pod: &Pod, spec: &PodSpec, domain: &str) -> Option<String> {
     Some(format!("{}.{subdomain}.{namespace}.svc.{domain}", hostname(pod, spec)))
 }
 
+/// What the kernel calls the pod: its host name, or all of its name if it wants that. The kernel takes 64 characters;
+/// the runtime refuses a longer one.
+pub fn kernel_hostname(pod: &Pod, spec: &PodSpec, domain: &str) -> String {
+    let whole = spec.set_hostname_as_fqdn == Some(true);
+    let fqdn = fqdn(pod, spec, domain).filter(|_| whole);
+    fqdn.unwrap_or_else(|| hostname(pod, spec))
+}
+
 /// The managed `/etc/hosts`. `host_file` is the node's own, for pods in its network.
 pub fn hosts_file(pod: &Pod, spec: &PodSpec, domain: &str, ips: &[String], host_file: &str) -> String {
     let mut text = match spec.host_network == Some(true) {
@@ -158,6 +166,19 @@ mod tests {
         let text = hosts_file(&pod, &spec, "cluster.local", &["10.0.0.5".into()], "");
         assert!(text.contains("10.0.0.5\th.s.d.svc.cluster.local\th\n"), "{text}");
         assert!(text.ends_with("10.1.1.1\tx\ty\n"));
+    }
+
+    #[test]
+    fn the_kernel_knows_the_whole_name_if_the_pod_wants_that() {
+        let name = |spec| {
+            let (pod, spec) = pod(spec);
+            kernel_hostname(&pod, &spec, "cluster.local")
+        };
+        let base = json!({"hostname": "h", "subdomain": "s", "containers": []});
+        assert_eq!(name(base), "h");
+        let whole = json!({"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true, "containers": []});
+        assert_eq!(name(whole), "h.s.d.svc.cluster.local");
+        assert_eq!(name(json!({"setHostnameAsFQDN": true, "containers": []})), "p");
     }
 
     #[test]

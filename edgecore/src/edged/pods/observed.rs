@@ -1,6 +1,7 @@
 //! What the runtime holds of one pod.
 
 use cri::{CallError, Runtime, labels, v1};
+use futures_util::future::join_all;
 
 /// Sandboxes and containers of one pod, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,22 +63,22 @@ impl Observed {
     /// Reads everything the runtime holds for `uid`.
     pub async fn read(runtime: &Runtime, uid: &str) -> Result<Observed, CallError> {
         let label = Some((labels::POD_UID, uid));
-        let mut sandboxes = Vec::new();
-        for item in runtime.list_pod_sandboxes(label).await? {
-            match runtime.pod_sandbox_status(&item.id).await {
-                Ok(status) => sandboxes.push(sandbox(status)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut containers = Vec::new();
-        for item in runtime.list_containers(label).await? {
-            match runtime.container_status(&item.id).await {
-                Ok(status) => containers.push(instance(status, item.pod_sandbox_id).await),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sandboxes = async {
+            let items = runtime.list_pod_sandboxes(label).await?;
+            let statuses = items.into_iter().map(|item| sandbox_of(runtime, item.id));
+            present(join_all(statuses).await)
+        };
+        let containers = async {
+            let items = runtime.list_containers(label).await?;
+            let statuses = items.into_iter().map(|item| async move {
+                let status = runtime.container_status(&item.id).await?;
+                Ok(instance(status, item.pod_sandbox_id).await)
+            });
+            present(join_all(statuses).await)
+        };
+        // Each question takes the runtime a millisecond or two: they are asked side by side.
+        let (sandboxes, containers) = tokio::join!(sandboxes, containers);
+        let (mut sandboxes, mut containers) = (sandboxes?, containers?);
         sandboxes.sort_by_key(|sandbox| std::cmp::Reverse((sandbox.attempt, sandbox.created)));
         containers.sort_by_key(|container| std::cmp::Reverse((container.attempt, container.created)));
         Ok(Observed { sandboxes, containers })
@@ -101,6 +102,17 @@ impl Observed {
     pub fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.containers.is_empty()
     }
+}
+
+/// One sandbox as it stands.
+pub async fn sandbox_of(runtime: &Runtime, id: String) -> Result<Sandbox, CallError> {
+    runtime.pod_sandbox_status(&id).await.map(sandbox)
+}
+
+/// What is gone between the list and the question is left out.
+fn present<T>(answers: Vec<Result<T, CallError>>) -> Result<Vec<T>, CallError> {
+    let found = answers.into_iter().filter(|answer| !answer.as_ref().is_err_and(CallError::is_not_found));
+    found.collect()
 }
 
 fn sandbox(status: v1::PodSandboxStatus) -> Sandbox {

@@ -2,6 +2,7 @@
 //! state, names actions in the order they are to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
@@ -63,6 +64,8 @@ pub struct Situation<'a> {
     pub spec: &'a PodSpec,
     pub observed: &'a Observed,
     pub now: Timestamp,
+    /// The longest pause before a container that crashes starts again.
+    pub longest_restart: Duration,
     /// Restart counts known from elsewhere (last status, log files) for containers the runtime has forgotten.
     pub counted: &'a BTreeMap<String, u32>,
     /// Ids of running containers whose liveness or startup probe failed.
@@ -131,6 +134,7 @@ impl<'a> Planner<'a> {
     }
 
     fn in_sandbox(&mut self, sandbox: &str) {
+        self.guests(sandbox);
         match self.initialize(sandbox) {
             Initialization::Underway => return,
             Initialization::Failed => return self.stop_if_up(sandbox),
@@ -149,6 +153,16 @@ impl<'a> Planner<'a> {
         if !sandbox.is_empty() {
             self.actions.clear();
             self.actions.push(Action::StopPod);
+        }
+    }
+
+    /// Ephemeral containers start once there is a sandbox, and once only.
+    fn guests(&mut self, sandbox: &str) {
+        let names = self.at.spec.ephemeral_containers.iter().flatten().map(|guest| guest.name.clone());
+        for name in names.filter(|_| !sandbox.is_empty()) {
+            if self.at.observed.newest(&name).is_none() {
+                self.start(&name, false);
+            }
         }
     }
 
@@ -265,7 +279,7 @@ impl<'a> Planner<'a> {
     fn start_after_backoff(&mut self, name: &str, init: bool) {
         let runs: Vec<&Instance> = self.at.observed.runs(name).collect();
         let finished = runs.first().map_or(0, |run| run.finished.max(run.created));
-        let delay = backoff::restart_delay(&runs);
+        let delay = backoff::restart_delay(&runs, self.at.longest_restart);
         let until = Timestamp::from_nanosecond(i128::from(finished)).unwrap_or(self.at.now) + delay;
         // A clock that was set back must not hold a container longer than its delay.
         let until = until.min(self.at.now + delay);

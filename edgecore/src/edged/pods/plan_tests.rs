@@ -60,6 +60,7 @@ fn actions(spec: &PodSpec, sandboxes: Vec<Sandbox>, containers: Vec<Instance>) -
         spec,
         observed: &observed,
         now,
+        longest_restart: backoff::LONGEST,
         counted: &BTreeMap::new(),
         unhealthy: &BTreeSet::new(),
         starting: &BTreeSet::new(),

@@ -1,19 +1,50 @@
 //! Reporting: the status is computed, and submitted when it says something new.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use message::{Request, Upstream};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::observed::Observed;
-use super::worker::Worker;
+use super::worker::{Worker, summary};
 use crate::edged::context::chain;
+use crate::edged::status::phase::Phase;
 use crate::edged::status::{self, View, patch};
 
+/// How long the first word of a pod waits for a better one.
+const SOON: Duration = Duration::from_millis(500);
+
 impl Worker {
+    /// Like [`Worker::report`], but what has changed soon need not be told: a pod that starts at once is told of once,
+    /// and costs the link one message less.
+    pub(super) async fn report_soon(&mut self, pod: &Pod, spec: &PodSpec, observed: &Observed) {
+        self.report_in(Some(SOON), pod, spec, observed, false).await;
+    }
+
     /// Computes the status and submits it if it differs from the last one.
     pub(super) async fn report(&mut self, pod: &Pod, spec: &PodSpec, observed: &Observed, ending: bool) {
+        self.report_in(None, pod, spec, observed, ending).await;
+    }
+
+    async fn report_in(
+        &mut self,
+        wait: Option<Duration>,
+        pod: &Pod,
+        spec: &PodSpec,
+        observed: &Observed,
+        ending: bool,
+    ) {
         let previous = self.previous(pod);
         let runtime_name = self.context.facts.borrow().name.clone();
         let health = self.probes.health();
+        let verdict = self.verdict();
+        let told_as = match self.is_static {
+            true => self.mirror_to_tell(),
+            false => Some(self.id.uid.clone()),
+        };
         let status = status::compute(&View {
             pod,
             spec,
@@ -26,20 +57,71 @@ impl Worker {
             node_ips: &self.context.machine.node_ips,
             now: self.now(),
             ending,
+            is_static: self.is_static,
+            verdict: verdict.as_ref(),
         });
         if self.submitted && self.status.as_ref() == Some(&status) {
             return;
         }
-        let patch = patch::text(&self.id.uid, &status);
+        if Phase::read(status.phase.as_deref()).is_terminal() && self.record.status.is_none() {
+            self.record.status = Some(status.clone());
+            self.record.verdict.clone_from(&verdict);
+            self.keep_record().await;
+        }
+        self.context.board.tell(&self.id.uid, Arc::new(status.clone()));
+        self.submitted = match told_as {
+            Some(uid) => self.submit(&uid, &status, wait).await,
+            None => false,
+        };
+        self.status = Some(status);
+    }
+
+    /// The uid by which the API knows a pod from a file; none while it has no mirror. A new mirror has to be told.
+    fn mirror_to_tell(&mut self) -> Option<String> {
+        let mirror = self.context.mirrors.get(&self.id.namespace, &self.id.name)?;
+        let theirs = mirror.status.as_deref().map(summary);
+        let before = self.told_mirror.as_ref().filter(|(uid, _)| *uid == mirror.uid);
+        let changed = before.is_none_or(|(_, seen)| *seen != theirs);
+        if changed && (before.is_none() || self.status.as_ref().map(summary) != theirs) {
+            self.submitted = false;
+        }
+        self.told_mirror = Some((mirror.uid.clone(), theirs));
+        Some(mirror.uid)
+    }
+
+    /// True if the status is on disk, on its way to the cloud, or will be unless there is a newer one by then. The API
+    /// knows a pod from a file by its mirror's uid.
+    async fn submit(&mut self, uid: &str, status: &PodStatus, wait: Option<Duration>) -> bool {
         let (namespace, name) = (self.id.namespace.clone(), self.id.name.clone());
+        let patch = patch::text(uid, status);
         let request = Upstream::Ask(Request::PatchPodStatus { namespace, name, patch });
-        self.submitted = match self.context.outbox.submit(request).await {
+        self.soon = None;
+        if let Some(wait) = wait {
+            let (context, id) = (self.context.clone(), self.id.clone());
+            self.soon = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                if let Err(error) = context.outbox.submit(request).await {
+                    tracing::warn!(namespace = %id.namespace, name = %id.name, error = %chain(&error), "first pod status not stored");
+                }
+            })));
+            return true;
+        }
+        match self.context.outbox.submit(request).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(name = %self.id.name, error = %chain(&error), "pod status not stored");
                 false
             }
-        };
-        self.status = Some(status);
+        }
+    }
+
+    /// Remembers over restarts of EdgeCore that the pod is here, or how it ended.
+    pub(super) async fn keep_record(&mut self) {
+        match self.record.write(&self.context.objects).await {
+            Ok(()) => self.recorded = true,
+            Err(error) => {
+                tracing::warn!(name = %self.id.name, error = %chain(&error), "record of a pod not stored");
+            }
+        }
     }
 }

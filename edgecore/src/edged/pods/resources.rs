@@ -1,12 +1,13 @@
 //! CPU and memory of a pod as Linux knows them (spec/edge-runtime.md 5.12).
 
-use cri::v1::LinuxContainerResources;
+use cri::v1::{HugepageLimit, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 
 use super::plan::is_sidecar;
 use super::spec::all_containers;
+use crate::edged::context::Machine;
 use crate::edged::quantity;
-use crate::edged::settings::CgroupDriver;
+use crate::edged::settings::{CgroupDriver, Cgroups};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qos {
@@ -25,8 +26,7 @@ impl Qos {
     }
 }
 
-const PERIOD_US: i64 = 100_000;
-const MIN_QUOTA_US: i64 = 1_000;
+pub const MIN_QUOTA_US: i64 = 1_000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 
@@ -75,6 +75,20 @@ pub fn qos(spec: &PodSpec) -> Qos {
     }
 }
 
+/// What all containers together may use, if every one has a limit.
+pub fn memory_limit(spec: &PodSpec) -> Option<i64> {
+    let limit = |container: &Container| Amounts::of(container.resources.as_ref()).memory_limit;
+    let (mut beside, mut alone) = (0, 0);
+    for init in spec.init_containers.iter().flatten() {
+        match is_sidecar(init) {
+            true => beside += limit(init)?,
+            false => alone = alone.max(beside + limit(init)?),
+        }
+    }
+    let regular: Option<Vec<i64>> = spec.containers.iter().map(limit).collect();
+    Some(alone.max(beside + regular?.iter().sum::<i64>()))
+}
+
 pub fn shares(milli: Option<i64>) -> i64 {
     milli.map_or(MIN_SHARES, |milli| (milli * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES))
 }
@@ -97,16 +111,50 @@ pub fn oom_score(spec: &PodSpec, container: &Container, node_memory: i64) -> i64
 }
 
 /// What the runtime sets on a container's cgroup.
-pub fn linux(spec: &PodSpec, container: &Container, node_memory: i64) -> LinuxContainerResources {
+pub fn linux(
+    spec: &PodSpec,
+    container: &Container,
+    machine: &Machine,
+    cgroups: &Cgroups,
+) -> LinuxContainerResources {
     let amounts = Amounts::of(container.resources.as_ref());
-    let quota = amounts.cpu_limit.map(|milli| (milli * PERIOD_US / 1000).max(MIN_QUOTA_US));
+    let node_memory = machine.memory;
+    let period = i64::try_from(cgroups.cpu_period.as_micros()).unwrap_or(100_000);
+    let quota = amounts.cpu_limit.map(|milli| (milli * period / 1000).max(MIN_QUOTA_US));
+    // The whole container goes when one of its processes runs out of memory.
+    let group = (machine.has_cgroup2).then(|| ("memory.oom.group".to_owned(), "1".to_owned()));
     LinuxContainerResources {
-        cpu_period: PERIOD_US,
-        cpu_quota: quota.unwrap_or(0),
+        cpu_period: period,
+        cpu_quota: if cgroups.cpu_quota { quota.unwrap_or(0) } else { -1 },
+        // No swap beyond the memory.
+        memory_swap_limit_in_bytes: amounts.memory_limit.unwrap_or(0),
+        hugepage_limits: huge_pages(container, machine),
+        unified: group.into_iter().collect(),
         cpu_shares: shares(amounts.cpu_request),
         memory_limit_in_bytes: amounts.memory_limit.unwrap_or(0),
         oom_score_adj: oom_score(spec, container, node_memory),
         ..Default::default()
+    }
+}
+
+/// One limit for every page size of the machine; zero where the container asks for none.
+fn huge_pages(container: &Container, machine: &Machine) -> Vec<HugepageLimit> {
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let sizes = machine.huge_pages.iter().filter_map(|(name, _)| {
+        let size = name.strip_prefix("hugepages-")?;
+        let bytes = limits.and_then(|limits| limits.get(name)).and_then(quantity::units).unwrap_or(0);
+        // `2Mi` is the kernel's 2MB.
+        Some(HugepageLimit { page_size: size.replace('i', "B"), limit: u64::try_from(bytes).unwrap_or(0) })
+    });
+    sizes.collect()
+}
+
+/// The cgroup of a class, or of all pods.
+pub fn class_parent(driver: CgroupDriver, root: &str, class: Option<Qos>) -> String {
+    let pod = cgroup_parent(driver, root, class.unwrap_or(Qos::Guaranteed), "");
+    match driver {
+        CgroupDriver::Cgroupfs => pod.trim_end_matches("/pod").to_owned(),
+        CgroupDriver::Systemd => pod.replace("-pod.slice", ".slice"),
     }
 }
 
@@ -159,10 +207,33 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_has_a_memory_limit_if_every_container_has() {
+        let with = |memory: &str| json!({"limits": {"memory": memory}});
+        let limits = |sidecar: serde_json::Value, init: &str| {
+            memory_limit(&spec(json!({
+                "initContainers": [
+                    {"name": "s", "restartPolicy": "Always", "resources": sidecar},
+                    {"name": "i", "resources": with(init)}],
+                "containers": [{"name": "a", "resources": with("20")}, {"name": "b", "resources": with("30")}]})))
+        };
+        assert_eq!((limits(with("1"), "10"), limits(with("1"), "60")), (Some(51), Some(61)));
+        assert_eq!(limits(json!({}), "10"), None);
+    }
+
+    #[test]
     fn amounts_become_shares_quota_and_oom_score() {
         let limits = json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "32Mi"}});
         let spec = pod(limits);
-        let linux = linux(&spec, &spec.containers[0], 1 << 30);
+        let settings = crate::edged::Settings::with_defaults(message::NodeName::new("e").unwrap());
+        let machine = Machine {
+            memory: 1 << 30,
+            has_cgroup2: true,
+            huge_pages: vec![("hugepages-2Mi".to_owned(), 0)],
+            ..Machine::default()
+        };
+        let linux = linux(&spec, &spec.containers[0], &machine, &settings.cgroups);
+        assert_eq!(linux.hugepage_limits, [HugepageLimit { page_size: "2MB".into(), limit: 0 }]);
+        assert_eq!(linux.unified["memory.oom.group"], "1");
         assert_eq!((linux.cpu_shares, linux.cpu_quota, linux.cpu_period), (102, 25_000, 100_000));
         assert_eq!((linux.memory_limit_in_bytes, linux.oom_score_adj), (64 << 20, 969));
         assert_eq!((shares(None), shares(Some(1)), shares(Some(i64::MAX / 2048))), (2, 2, MAX_SHARES));
@@ -175,5 +246,10 @@ mod tests {
         assert_eq!(parent(CgroupDriver::Cgroupfs, "/edge/", Qos::Guaranteed), "/edge/kubepods/poda-b");
         assert_eq!(parent(CgroupDriver::Systemd, "/", Qos::BestEffort), "kubepods-besteffort-poda_b.slice");
         assert_eq!(parent(CgroupDriver::Systemd, "", Qos::Guaranteed), "kubepods-poda_b.slice");
+        let class = |driver, class| class_parent(driver, "/edge", class);
+        assert_eq!(class(CgroupDriver::Cgroupfs, None), "/edge/kubepods");
+        assert_eq!(class(CgroupDriver::Cgroupfs, Some(Qos::Burstable)), "/edge/kubepods/burstable");
+        assert_eq!(class(CgroupDriver::Systemd, None), "edge-kubepods.slice");
+        assert_eq!(class(CgroupDriver::Systemd, Some(Qos::BestEffort)), "edge-kubepods-besteffort.slice");
     }
 }

@@ -1,14 +1,16 @@
 //! Security contexts in the runtime's terms (spec/edge-runtime.md 5.13).
 
-use std::path::Path;
-
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
+
+use crate::edged::Settings;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {
     #[error("container has runAsNonRoot and image will run as root")]
     RunsAsRoot,
+    #[error("container's runAsUser breaks non-root policy")]
+    BreaksPolicy,
     #[error(
         "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root"
     )]
@@ -32,6 +34,15 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 pub fn is_privileged(container: &Container) -> bool {
     container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true))
+}
+
+/// The namespaces of an ephemeral container: it joins the processes of the container with this id.
+pub fn guest_namespaces(spec: &PodSpec, target: &str) -> v1::NamespaceOption {
+    v1::NamespaceOption {
+        pid: v1::NamespaceMode::Target.into(),
+        target_id: target.to_owned(),
+        ..namespaces(spec)
+    }
 }
 
 pub fn namespaces(spec: &PodSpec) -> v1::NamespaceOption {
@@ -104,7 +115,7 @@ pub fn container(
     spec: &PodSpec,
     container: &Container,
     image: &v1::Image,
-    root_dir: &Path,
+    settings: &Settings,
 ) -> Result<v1::LinuxContainerSecurityContext, SecurityError> {
     let own = container.security_context.as_ref();
     let pod = spec.security_context.as_ref();
@@ -113,7 +124,7 @@ pub fn container(
     let non_root = own.and_then(|c| c.run_as_non_root).or(pod.and_then(|c| c.run_as_non_root));
     let image_user = image.uid.as_ref().map(|uid| uid.value);
     if non_root == Some(true) {
-        check_not_root(user.or(image_user), &image.username)?;
+        check_not_root(user, image_user, &image.username)?;
     }
     let by_name = user.is_none() && image_user.is_none() && !image.username.is_empty();
     let user = user.or(image_user).or(if by_name { None } else { Some(0) });
@@ -147,15 +158,17 @@ pub fn container(
         no_new_privs: own.is_some_and(|c| c.allow_privilege_escalation == Some(false)),
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
-        seccomp: Some(seccomp_profile(seccomp, root_dir)),
+        seccomp: Some(seccomp_profile(seccomp, settings)),
         apparmor: apparmor
             .map(|wanted| profile(&wanted.type_, wanted.localhost_profile.clone().unwrap_or_default())),
         ..Default::default()
     })
 }
 
-fn check_not_root(user: Option<i64>, name: &str) -> Result<(), SecurityError> {
-    match user {
+/// `user` is the pod's word, `of_image` and `name` the image's.
+fn check_not_root(user: Option<i64>, of_image: Option<i64>, name: &str) -> Result<(), SecurityError> {
+    match user.or(of_image) {
+        Some(0) if user.is_some() => Err(SecurityError::BreaksPolicy),
         Some(0) => Err(SecurityError::RunsAsRoot),
         Some(_) => Ok(()),
         None if name.is_empty() => Err(SecurityError::RunsAsRoot),
@@ -163,10 +176,11 @@ fn check_not_root(user: Option<i64>, name: &str) -> Result<(), SecurityError> {
     }
 }
 
-fn seccomp_profile(wanted: Option<&SeccompProfile>, root_dir: &Path) -> v1::SecurityProfile {
-    let Some(wanted) = wanted else { return profile("Unconfined", String::new()) };
+fn seccomp_profile(wanted: Option<&SeccompProfile>, settings: &Settings) -> v1::SecurityProfile {
+    let otherwise = if settings.seccomp_default { "RuntimeDefault" } else { "Unconfined" };
+    let Some(wanted) = wanted else { return profile(otherwise, String::new()) };
     let file = wanted.localhost_profile.as_ref();
-    let path = file.map(|file| root_dir.join("seccomp").join(file).to_string_lossy().into_owned());
+    let path = file.map(|file| settings.root_dir.join("seccomp").join(file).to_string_lossy().into_owned());
     profile(&wanted.type_, path.unwrap_or_default())
 }
 
@@ -193,7 +207,9 @@ mod tests {
     ) -> Result<v1::LinuxContainerSecurityContext, SecurityError> {
         let spec =
             spec(json!({"securityContext": pod, "containers": [{"name": "a", "securityContext": own}]}));
-        container(&spec, &spec.containers[0], &image, Path::new("/root"))
+        let mut settings = Settings::with_defaults(message::NodeName::new("e").unwrap());
+        settings.root_dir = "/root".into();
+        container(&spec, &spec.containers[0], &image, &settings)
     }
 
     #[test]
@@ -218,6 +234,10 @@ mod tests {
             Err(SecurityError::UnknownUser { .. })
         ));
         assert!(context(non_root(), json!({"runAsUser": 10}), named.clone()).is_ok());
+        assert!(matches!(
+            context(non_root(), json!({"runAsUser": 0}), named.clone()),
+            Err(SecurityError::BreaksPolicy)
+        ));
         let by_name = context(json!({}), json!({}), named).unwrap();
         assert_eq!((by_name.run_as_username.as_str(), by_name.run_as_user), ("www", None));
     }

@@ -1,9 +1,10 @@
 //! Reading a pod: the parts needed before it is parsed whole, and the defaults the API server fills in.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EphemeralContainer, Pod, PodSpec, Probe};
 use message::{ObjectKey, ObjectKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,48 @@ pub fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
-pub fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
-    all_containers(spec).find(|container| container.name == name)
+/// A container of any group by its name.
+pub fn container<'a>(spec: &'a PodSpec, name: &str) -> Option<Cow<'a, Container>> {
+    let ephemeral = || spec.ephemeral_containers.iter().flatten().find(|ephemeral| ephemeral.name == name);
+    let planned = all_containers(spec).find(|container| container.name == name).map(Cow::Borrowed);
+    planned.or_else(|| ephemeral().map(|ephemeral| Cow::Owned(as_container(ephemeral))))
+}
+
+/// An ephemeral container has the fields of a container that make sense for a guest: no ports, probes, hooks or
+/// resources.
+pub fn as_container(guest: &EphemeralContainer) -> Container {
+    Container {
+        name: guest.name.clone(),
+        image: guest.image.clone(),
+        image_pull_policy: guest.image_pull_policy.clone(),
+        command: guest.command.clone(),
+        args: guest.args.clone(),
+        working_dir: guest.working_dir.clone(),
+        env: guest.env.clone(),
+        env_from: guest.env_from.clone(),
+        volume_mounts: guest.volume_mounts.clone(),
+        volume_devices: guest.volume_devices.clone(),
+        security_context: guest.security_context.clone(),
+        stdin: guest.stdin,
+        stdin_once: guest.stdin_once,
+        tty: guest.tty,
+        termination_message_path: guest.termination_message_path.clone(),
+        termination_message_policy: guest.termination_message_policy.clone(),
+        ..Container::default()
+    }
+}
+
+/// The container whose processes an ephemeral container sees.
+pub fn target<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a str> {
+    let guest = spec.ephemeral_containers.iter().flatten().find(|guest| guest.name == name)?;
+    guest.target_container_name.as_deref().filter(|target| !target.is_empty())
+}
+
+/// The grace of a kill because of a failed probe, where the probe has one of its own.
+pub fn probe_grace(container: &Container) -> Option<Duration> {
+    let own = |probe: &Option<Probe>| probe.as_ref()?.termination_grace_period_seconds;
+    let seconds = own(&container.liveness_probe).or_else(|| own(&container.startup_probe))?;
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 /// How long the pod's containers have to end. The deletion's word counts before the spec's.
@@ -73,7 +114,8 @@ pub fn references(pod: &Pod) -> BTreeSet<ObjectKey> {
     let mut found = References { namespace, keys: BTreeSet::new() };
     if let Some(spec) = &pod.spec {
         found.volumes(spec);
-        for container in all_containers(spec) {
+        let guests: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+        for container in all_containers(spec).chain(&guests) {
             found.env_from(container.env_from.as_deref().unwrap_or_default());
             found.env(container.env.as_deref().unwrap_or_default());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::observed::Sandbox;
+use super::observed::{Observed, Sandbox, State};
 use super::syncing::Round;
 use super::worker::{Retry, Worker, ips};
 use super::{backoff, configs, env, network, security, spec};
@@ -21,10 +21,15 @@ pub(super) struct Site<'a> {
     pub spec: &'a PodSpec,
     pub sandbox: &'a Sandbox,
     pub volumes: &'a Prepared,
+    /// What the runtime held before this round.
+    pub before: &'a Observed,
 }
 
 /// Configuration errors end with what they wait for (a config map that is pushed), so they are looked at again soon.
 const CONFIG_RETRY: Duration = Duration::from_secs(10);
+
+/// How often a pull that takes long is told.
+const STILL_PULLING: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// True if the container runs. A failure is kept for the status, and not tried again before its delay.
@@ -36,6 +41,7 @@ impl Worker {
         round: &mut Round,
     ) -> bool {
         let Some(container) = spec::container(site.spec, name) else { return false };
+        let container = container.as_ref();
         if let Some(retry) = self.retries.get(name).filter(|retry| retry.not_before > self.now()) {
             round.not_before(retry.not_before);
             let at = retry.not_before;
@@ -49,7 +55,7 @@ impl Worker {
         };
         tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, container = name,
             reason = failure.reason, error = %failure.message, "container not started");
-        self.context.events.record(&self.id, Some(name), Kind::Warning, "Failed", &failure.message).await;
+        self.context.events.record(&self.id, Some(name), Kind::Warning, "Failed", &failure.message);
         let failures = self.retries.get(name).map_or(0, |retry| retry.failures) + 1;
         let delay = match failure.reason {
             "CreateContainerConfigError" => CONFIG_RETRY,
@@ -72,7 +78,7 @@ impl Worker {
                 *failure = Failure { reason: "ImagePullBackOff", message: text };
             }
             let text = format!("Back-off pulling image {image:?}");
-            self.context.events.record(&self.id, Some(&container.name), Kind::Normal, "BackOff", &text).await;
+            self.context.events.record(&self.id, Some(&container.name), Kind::Normal, "BackOff", &text);
         }
         tracing::debug!(container = %container.name, until = %at, "start held back");
     }
@@ -97,7 +103,7 @@ impl Worker {
         };
         let named = Some(container.name.as_str());
         let text = format!("Created container: {}", container.name);
-        self.context.events.record(&self.id, named, Kind::Normal, "Created", &text).await;
+        self.context.events.record(&self.id, named, Kind::Normal, "Created", &text);
         if let Err(error) = runtime.start_container(&id).await {
             return Err(Failure { reason: "RunContainerError", message: chain(&error) });
         }
@@ -108,7 +114,7 @@ impl Worker {
             return Err(Failure { reason: "PostStartHookError", message });
         }
         let text = format!("Started container {}", container.name);
-        self.context.events.record(&self.id, named, Kind::Normal, "Started", &text).await;
+        self.context.events.record(&self.id, named, Kind::Normal, "Started", &text);
         tracing::info!(namespace = %self.id.namespace, name = %self.id.name, container = %container.name, attempt, "container started");
         Ok(())
     }
@@ -133,18 +139,30 @@ impl Worker {
         let policy = PullPolicy::of(container.image_pull_policy.as_deref(), image);
         let credentials = Credentials::of(&self.context.queries, &self.id.namespace, site.spec).await;
         let named = Some(container.name.as_str());
-        match images::ensure(&self.context, image, policy, &credentials).await {
+        let pulling = self.while_pulling(&container.name, image);
+        match images::ensure(&self.context, image, policy, &credentials, pulling).await {
             Ok(Found::Present(found)) => {
                 let text = format!("Container image {image:?} already present on machine");
-                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text).await;
+                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
             }
             Ok(Found::Pulled(found)) => {
                 let text = format!("Successfully pulled image {image:?}");
-                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text).await;
+                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
             }
             Err(error) => Err(Failure { reason: error.reason(), message: chain(&error) }),
+        }
+    }
+
+    /// Tells that an image is being pulled, and from time to time that it still is.
+    async fn while_pulling(&self, container: &str, image: &str) {
+        let began = tokio::time::Instant::now();
+        let mut text = format!("Pulling image {image:?}");
+        loop {
+            self.context.events.record(&self.id, Some(container), Kind::Normal, "Pulling", &text);
+            tokio::time::sleep(STILL_PULLING).await;
+            text = format!("Still pulling image {image:?} after {}s", began.elapsed().as_secs());
         }
     }
 
@@ -164,8 +182,17 @@ impl Worker {
         let place = context.place(pod_ips.clone());
         let reader = env::Reader { queries: &context.queries, pod: site.pod, place: &place };
         let environment = reader.environment(container).await.map_err(|error| config_error(&error))?;
-        let security = security::container(site.spec, container, &image, &context.settings.root_dir)
+        let mut security = security::container(site.spec, container, &image, &context.settings)
             .map_err(|error| config_error(&error))?;
+        if let Some(target) = spec::target(site.spec, &container.name) {
+            let running = site.before.newest(target).filter(|run| run.state == State::Running);
+            let Some(run) = running else {
+                let message =
+                    format!("target container {target:?} of the ephemeral container is not running");
+                return Err(Failure { reason: "CreateContainerConfigError", message });
+            };
+            security.namespace_options = Some(security::guest_namespaces(site.spec, &run.id));
+        }
         let host_file = match site.spec.host_network {
             Some(true) => tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default(),
             _ => String::new(),
@@ -173,6 +200,7 @@ impl Worker {
         let domain = &context.settings.cluster_domain;
         let hosts = network::hosts_file(site.pod, site.spec, domain, &pod_ips, &host_file);
         let (root, uid) = (context.settings.root_dir.clone(), self.id.uid.clone());
+        let has_recursive_read_only = context.facts.borrow().has_recursive_read_only;
         let (wanted, vars, volumes) = (container.clone(), environment.clone(), site.volumes.clone());
         let mounts = volumes::blocking(move || {
             let wanted = container_mounts::Wanted {
@@ -182,14 +210,19 @@ impl Worker {
                 attempt,
                 environment: &vars,
                 hosts,
+                has_recursive_read_only,
             };
             Ok(container_mounts::prepare(&wanted, &volumes))
         })
         .await
         .map_err(|error| config_error(&error))?
         .map_err(|error| config_error(&error))?;
+        let devices =
+            container_mounts::devices(container, site.volumes).map_err(|error| config_error(&error))?;
         let resolv = self.resolv().await;
-        let parts = configs::Parts { attempt, image, environment, mounts, security };
+        let gear = context.devices.gear(&self.id.uid, &container.name).await;
+        let gear = gear.map_err(|error| config_error(&error))?;
+        let parts = configs::Parts { attempt, image, environment, mounts, devices, gear, security };
         Ok(configs::container(site.pod, site.spec, container, parts, &self.node(&resolv)))
     }
 }

@@ -7,8 +7,10 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use message::{Json, Request, Upstream};
 use serde_json::json;
 
-use super::observed::{Observed, State};
+use super::observed::{Instance, Observed, State};
 use super::plan::is_sidecar;
+use super::record::Record;
+use super::verdict::{Sentence, Verdict};
 use super::worker::{AFTER_ERROR, Next, Worker};
 use super::{cgroups, resources};
 use crate::edged::context::chain;
@@ -18,6 +20,10 @@ use crate::edged::volumes;
 /// What the runtime gives a container at least.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 const STILL_RUNNING: Duration = Duration::from_secs(1);
+/// The runtime notices the end of a process soon after.
+const AFTER_KILL: Duration = Duration::from_millis(500);
+const CLASSES: [resources::Qos; 3] =
+    [resources::Qos::Guaranteed, resources::Qos::Burstable, resources::Qos::BestEffort];
 
 /// A step of the end of a pod.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,7 @@ impl Worker {
         {
             return self.again(&error);
         }
+        // What the runtime does not let go yet does not run: the API need not wait for it.
         if !self.deletion_sent {
             let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": self.id.uid}});
             let Ok(options) = Json::encode(&options) else { return Next::Idle };
@@ -63,7 +70,7 @@ impl Worker {
                 }
             }
         }
-        Next::Idle
+        if self.cleaned { Next::Idle } else { Next::In(AFTER_ERROR) }
     }
 
     /// The pod has succeeded or failed: it stops using the node, but its containers stay for their logs.
@@ -76,7 +83,33 @@ impl Worker {
         self.report(pod, spec, &observed, false).await;
         if !self.cleaned {
             let root = &self.context.settings.root_dir;
-            if let Err(error) = volumes::tear_down(root, &self.id.uid).await {
+            if let Err(error) = volumes::tear_down(&self.context.csi, root, &self.id.uid).await {
+                return self.again(&StopError::Disk(error));
+            }
+            self.cleaned = true;
+        }
+        Next::Idle
+    }
+
+    /// The pod has to end, or to wait, for a reason the node has.
+    pub(super) async fn condemn(&mut self, pod: &Pod, spec: &PodSpec, verdict: &Verdict) -> Next {
+        self.probes.stop();
+        if !self.sentenced {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, reason = %verdict.reason,
+                error = %verdict.message, "pod is stopped by its node");
+            let (reason, text) = (verdict.reason.as_str(), verdict.message.as_str());
+            self.context.events.record(&self.id, None, Kind::Warning, reason, text);
+            self.sentenced = true;
+        }
+        let observed = match self.end(spec, verdict.grace.unwrap_or(self.grace)).await {
+            Ok(observed) => observed,
+            Err(error) => return self.again(&error),
+        };
+        let is_final = verdict.sentence == Sentence::Failed;
+        self.report(pod, spec, &observed, is_final).await;
+        if is_final && !self.cleaned {
+            let root = &self.context.settings.root_dir;
+            if let Err(error) = volumes::tear_down(&self.context.csi, root, &self.id.uid).await {
                 return self.again(&StopError::Disk(error));
             }
             self.cleaned = true;
@@ -98,9 +131,11 @@ impl Worker {
             return self.again(&StopError::Runtime(error));
         }
         match self.clean(&observed, None).await {
+            Ok(()) if !self.cleaned => Next::In(AFTER_ERROR),
             Ok(()) => {
                 let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
                 let _ = tokio::fs::remove_dir_all(logs).await;
+                super::housekeeping::remove_dead_links(&self.context).await;
                 Next::Done
             }
             Err(error) => self.again(&error),
@@ -129,19 +164,7 @@ impl Worker {
         if !observed.is_running() {
             return Ok(observed);
         }
-        let sidecars: Vec<&str> = spec
-            .init_containers
-            .iter()
-            .flatten()
-            .filter(|init| is_sidecar(init))
-            .map(|init| init.name.as_str())
-            .collect();
-        if !sidecars.is_empty() {
-            let mut first = observed.clone();
-            first.containers.retain(|run| !sidecars.contains(&run.name.as_str()));
-            self.stop_containers(&first, grace).await.map_err(StopError::Runtime)?;
-        }
-        self.stop_all(&observed, grace).await.map_err(StopError::Runtime)?;
+        self.stop_in_order(spec, &observed, grace).await.map_err(StopError::Runtime)?;
         let after = read().await.map_err(StopError::Runtime)?;
         match after.is_running() {
             true => Err(StopError::StillRunning),
@@ -149,23 +172,67 @@ impl Worker {
         }
     }
 
+    /// Sidecars end after the containers they serve, the last one first, all within one grace.
+    pub(super) async fn stop_in_order(
+        &self,
+        spec: &PodSpec,
+        observed: &Observed,
+        grace: Duration,
+    ) -> Result<(), cri::CallError> {
+        let sidecars: Vec<&str> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .filter(|init| is_sidecar(init))
+            .map(|init| init.name.as_str())
+            .collect();
+        let began = tokio::time::Instant::now();
+        let only = |keep: &dyn Fn(&str) -> bool| {
+            let mut part = observed.clone();
+            part.containers.retain(|run| keep(&run.name));
+            part
+        };
+        self.stop_containers(&only(&|name| !sidecars.contains(&name)), grace).await?;
+        for sidecar in sidecars.iter().rev() {
+            let left = grace.saturating_sub(began.elapsed());
+            self.stop_containers(&only(&|name| name == *sidecar), left).await?;
+        }
+        self.stop_sandboxes(observed).await
+    }
+
+    /// Stops one container with its preStop hook.
+    pub(super) async fn stop_one(
+        &self,
+        run: &Instance,
+        observed: &Observed,
+        grace: Duration,
+    ) -> Result<(), cri::CallError> {
+        let began = tokio::time::Instant::now();
+        if !grace.is_zero() {
+            self.pre_stop(run, observed, grace).await;
+        }
+        let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
+        self.context.runtime.stop_container(&run.id, left).await
+    }
+
     async fn stop_containers(&self, observed: &Observed, grace: Duration) -> Result<(), cri::CallError> {
         let running =
             observed.containers.iter().filter(|run| matches!(run.state, State::Running | State::Unknown));
         let stops = running.map(|run| async move {
             let text = format!("Stopping container {}", run.name);
-            self.context.events.record(&self.id, Some(&run.name), Kind::Normal, "Killing", &text).await;
-            let began = tokio::time::Instant::now();
-            self.pre_stop(run, observed, grace).await;
-            let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
-            self.context.runtime.stop_container(&run.id, left).await
+            self.context.events.record(&self.id, Some(&run.name), Kind::Normal, "Killing", &text);
+            self.stop_one(run, observed, grace).await
         });
         join_all(stops).await.into_iter().collect()
     }
 
     /// Stops all containers in parallel, then the sandboxes.
-    pub(super) async fn stop_all(&self, observed: &Observed, grace: Duration) -> Result<(), cri::CallError> {
+    async fn stop_all(&self, observed: &Observed, grace: Duration) -> Result<(), cri::CallError> {
         self.stop_containers(observed, grace).await?;
+        self.stop_sandboxes(observed).await
+    }
+
+    async fn stop_sandboxes(&self, observed: &Observed) -> Result<(), cri::CallError> {
         for sandbox in &observed.sandboxes {
             self.context.runtime.stop_pod_sandbox(&sandbox.id).await?;
         }
@@ -174,20 +241,14 @@ impl Worker {
 
     /// Removes containers, sandboxes, volumes, cgroup and tokens of a pod that does not run.
     async fn clean(&mut self, observed: &Observed, spec: Option<&PodSpec>) -> Result<(), StopError> {
-        let runtime = &self.context.runtime;
-        for run in &observed.containers {
-            runtime.remove_container(&run.id).await.map_err(StopError::Runtime)?;
-        }
-        for sandbox in &observed.sandboxes {
-            runtime.stop_pod_sandbox(&sandbox.id).await.map_err(StopError::Runtime)?;
-            runtime.remove_pod_sandbox(&sandbox.id).await.map_err(StopError::Runtime)?;
-        }
+        let refused = self.remove_from_runtime(observed, spec).await.err();
         let settings = &self.context.settings;
-        volumes::tear_down(&settings.root_dir, &self.id.uid).await.map_err(StopError::Disk)?;
-        let classes = [resources::Qos::Guaranteed, resources::Qos::Burstable, resources::Qos::BestEffort];
+        volumes::tear_down(&self.context.csi, &settings.root_dir, &self.id.uid)
+            .await
+            .map_err(StopError::Disk)?;
         let driver = self.context.facts.borrow().driver;
         let own = spec.map(resources::qos);
-        for qos in classes.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
+        for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
             let parent = resources::cgroup_parent(driver, &settings.cgroup_root, qos, &self.id.uid);
             let _ = volumes::blocking(move || {
                 cgroups::remove(&parent);
@@ -196,7 +257,48 @@ impl Worker {
             .await;
         }
         self.context.queries.forget_tokens(&self.id.uid).await.map_err(StopError::Tokens)?;
-        self.cleaned = true;
+        Record::forget(&self.context.objects, &self.id.uid).await.map_err(StopError::Tokens)?;
+        self.cleaned = refused.is_none();
+        if let Some(error) = refused {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(&error),
+                "the runtime does not let go of what is left of a pod");
+        }
+        Ok(())
+    }
+
+    /// Removes the pod's containers and sandboxes. A runtime that was interrupted while it started a container may
+    /// call it ended and refuse to remove it because its process lives: then the processes of the pod's cgroup are
+    /// killed first, as nothing of the pod may run.
+    async fn remove_from_runtime(
+        &self,
+        observed: &Observed,
+        spec: Option<&PodSpec>,
+    ) -> Result<(), cri::CallError> {
+        if self.try_remove(observed).await.is_ok() {
+            return Ok(());
+        }
+        let (driver, root) = (self.context.facts.borrow().driver, &self.context.settings.cgroup_root);
+        let own = spec.map(resources::qos);
+        for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
+            let parent = resources::cgroup_parent(driver, root, qos, &self.id.uid);
+            let killed = volumes::blocking(move || Ok(cgroups::kill(&parent))).await.unwrap_or(0);
+            if killed > 0 {
+                tracing::warn!(name = %self.id.name, killed, "processes of an ended pod were still there");
+            }
+        }
+        tokio::time::sleep(AFTER_KILL).await;
+        self.try_remove(observed).await
+    }
+
+    async fn try_remove(&self, observed: &Observed) -> Result<(), cri::CallError> {
+        let runtime = &self.context.runtime;
+        for run in &observed.containers {
+            self.remove_run(run).await?;
+        }
+        for sandbox in &observed.sandboxes {
+            runtime.stop_pod_sandbox(&sandbox.id).await?;
+            runtime.remove_pod_sandbox(&sandbox.id).await?;
+        }
         Ok(())
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use super::observed::{Observed, Sandbox, State};
-use super::plan::{Action, Situation, plan};
+use super::observed::{Observed, Sandbox, State, sandbox_of};
+use super::plan::{Action, Situation, Why, plan};
 use super::starting::Site;
+use super::verdict::Verdict;
 use super::worker::{AFTER_ERROR, Next, Worker};
-use super::{configs, spec};
+use super::{backoff, cgroups, configs, spec};
 use crate::edged::context::chain;
 use crate::edged::events::Kind;
 use crate::edged::probes::Surroundings;
@@ -43,36 +44,53 @@ impl Worker {
             Err(error) => return self.runtime_trouble(&error),
         };
         self.cleaned = false;
+        let mut round = Round::default();
+        if let Some(limit) = spec.active_deadline_seconds {
+            let end = self.record.start + Duration::from_secs(u64::try_from(limit).unwrap_or(0));
+            if self.now() >= end {
+                let text = "Pod was active on the node longer than the specified deadline";
+                self.sentence(Verdict::failed("DeadlineExceeded", text));
+                return Next::In(Duration::ZERO);
+            }
+            round.not_before(end);
+        }
         self.follow_probes(pod, spec, &observed);
         let actions = self.plan(spec, &observed, pod);
         let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
         let network_ready = self.context.facts.borrow().network_ready;
         if needs_network && !network_ready && spec.host_network != Some(true) {
             let text = "network is not ready: container runtime network not ready";
-            self.context.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text).await;
+            self.context.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text);
             self.report(pod, spec, &observed, false).await;
             return Next::In(NETWORK_WAIT);
         }
-        // The API shows that the node has taken the pod before images are pulled.
-        if self.status.is_none() {
+        if let Some(next) = self.claim_devices(spec, &observed).await {
             self.report(pod, spec, &observed, false).await;
+            return next;
+        }
+        // The API shows that the node has taken the pod while images are pulled.
+        if self.status.is_none() {
+            self.report_soon(pod, spec, &observed).await;
         }
         let volumes = match self.prepare(pod, spec, &observed).await {
             Ok(volumes) => volumes,
             Err(text) => {
-                self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text).await;
+                self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
                 tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
                 self.report(pod, spec, &observed, false).await;
                 return Next::In(AFTER_ERROR);
             }
         };
-        let mut round = Round::default();
         if let Some(due) = volumes.refresh_at {
             round.not_before(due.max(self.now() + AFTER_ERROR));
         }
         let after = self.act(pod, spec, observed, actions, &volumes, &mut round).await;
+        if !self.recorded && !after.sandboxes.is_empty() {
+            self.keep_record().await;
+        }
         self.follow_probes(pod, spec, &after);
         self.report(pod, spec, &after, false).await;
+        self.link_logs(&after).await;
         self.collect_garbage(&after).await;
         self.next(&round)
     }
@@ -89,6 +107,7 @@ impl Worker {
             spec,
             observed,
             now: self.now(),
+            longest_restart: self.context.settings.longest_restart,
             counted: &self.counted(pod, spec, observed),
             unhealthy: &health.unhealthy,
             starting: &health.starting,
@@ -118,6 +137,8 @@ impl Worker {
             runtime: self.context.runtime.clone(),
             clock: self.context.clock.clone(),
             pod_ip: ips.first().cloned().unwrap_or_default(),
+            pod: self.id.clone(),
+            events: self.context.events.clone(),
             changed: std::sync::Arc::new(move || wake.now()),
         };
         self.probes.follow(&running, &around);
@@ -154,6 +175,7 @@ impl Worker {
         let site = volumes::Site {
             root: &self.context.settings.root_dir,
             queries: &self.context.queries,
+            csi: &self.context.csi,
             place: &place,
             pod,
             spec,
@@ -184,7 +206,8 @@ impl Worker {
             let goes_on = match action {
                 Action::StopPod => {
                     round.acted = true;
-                    self.stop_all(&before, self.grace).await.is_ok()
+                    let stopped = self.stop_in_order(spec, &before, self.grace).await;
+                    self.done(stopped)
                 }
                 Action::CreateSandbox { attempt } => {
                     round.acted = true;
@@ -193,22 +216,36 @@ impl Worker {
                 }
                 Action::Kill { id, name, why } => {
                     round.acted = true;
-                    self.context
-                        .events
-                        .record(&self.id, Some(&name), Kind::Normal, "Killing", why.text())
-                        .await;
-                    self.done(self.context.runtime.stop_container(&id, self.grace).await)
+                    self.context.events.record(&self.id, Some(&name), Kind::Normal, "Killing", why.text());
+                    let own =
+                        spec::container(spec, &name).and_then(|container| spec::probe_grace(&container));
+                    let grace = own.filter(|_| why == Why::Unhealthy).unwrap_or(self.grace);
+                    let stopped = match before.containers.iter().find(|run| run.id == id) {
+                        Some(run) => self.stop_one(run, &before, grace).await,
+                        None => Ok(()),
+                    };
+                    self.done(stopped)
                 }
-                Action::Remove { id } => self.done(self.context.runtime.remove_container(&id).await),
+                Action::Remove { id } => {
+                    let removed = self.context.runtime.remove_container(&id).await;
+                    self.forget_log(&before, &id).await;
+                    self.done(removed)
+                }
                 Action::Hold { name, until } => {
-                    self.hold(&name, until).await;
+                    let runs: Vec<_> = before.runs(&name).collect();
+                    self.hold(
+                        &name,
+                        until,
+                        backoff::restart_delay(&runs, self.context.settings.longest_restart),
+                    )
+                    .await;
                     round.not_before(until);
                     true
                 }
                 Action::Start { name, attempt, init } => {
                     round.acted = true;
                     let Some(sandbox) = &sandbox else { break };
-                    let site = Site { pod, spec, sandbox, volumes };
+                    let site = Site { pod, spec, sandbox, volumes, before: &before };
                     self.start(&site, &name, attempt, round).await || !init
                 }
             };
@@ -224,6 +261,12 @@ impl Worker {
         Observed::read(&self.context.runtime, &self.id.uid).await.unwrap_or(before)
     }
 
+    /// A container that never ran leaves no log: it would count as a run should its successor be lost as well.
+    async fn forget_log(&self, before: &Observed, id: &str) {
+        let Some(run) = before.containers.iter().find(|run| run.id == id) else { return };
+        self.remove_logs(run, |log| std::fs::metadata(log).is_ok_and(|meta| meta.len() == 0)).await;
+    }
+
     fn done(&self, result: Result<(), cri::CallError>) -> bool {
         if let Err(error) = &result {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(error), "step of a pod failed");
@@ -236,10 +279,12 @@ impl Worker {
         Next::In(AFTER_ERROR)
     }
 
-    async fn hold(&mut self, name: &str, until: jiff::Timestamp) {
+    async fn hold(&mut self, name: &str, until: jiff::Timestamp, delay: Duration) {
         let seconds = self.until(until).as_secs() + 1;
-        let text = format!("back-off restarting failed container={name} pod={}", self.id.log_folder());
-        self.context.events.record(&self.id, Some(name), Kind::Warning, "BackOff", &text).await;
+        let (id, delay) = (&self.id, backoff::written(delay));
+        let pod = format!("{}_{}({})", id.name, id.namespace, id.uid);
+        let text = format!("back-off {delay} restarting failed container={name} pod={pod}");
+        self.context.events.record(&self.id, Some(name), Kind::Warning, "BackOff", &text);
         tracing::debug!(name, seconds, "container held back");
         self.failures.insert(name.to_owned(), Failure { reason: "CrashLoopBackOff", message: text });
     }
@@ -249,7 +294,7 @@ impl Worker {
             settings: &self.context.settings,
             driver: self.context.facts.borrow().driver,
             resolv,
-            memory: self.context.machine.memory,
+            machine: &self.context.machine,
         }
     }
 
@@ -257,23 +302,35 @@ impl Worker {
         let attempt = attempt.max(self.sandbox_floor);
         let resolv = self.resolv().await;
         let config = configs::sandbox(pod, spec, attempt, &self.node(&resolv));
-        let id = match self.context.runtime.run_pod_sandbox(config, "").await {
+        let handler = match self.runtime_handler(spec).await {
+            Ok(handler) => handler,
+            Err(error) => {
+                self.sandbox_failed(&chain(&error)).await;
+                return None;
+            }
+        };
+        // The containers have limits of their own; whether there can be a sandbox is the runtime's word.
+        if let Err(error) = cgroups::prepare(&self.context, spec, &self.id.uid).await {
+            tracing::warn!(name = %self.id.name, error = %chain(&error), "limits of a pod's cgroup not set");
+        }
+        let id = match self.context.runtime.run_pod_sandbox(config, &handler).await {
             Ok(id) => id,
             Err(error) => {
                 if error.is_name_taken() {
                     self.sandbox_floor = attempt + 1;
                 }
-                let text = chain(&error);
-                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "sandbox not made");
-                self.context
-                    .events
-                    .record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text)
-                    .await;
+                self.sandbox_failed(&chain(&error)).await;
                 return None;
             }
         };
-        let observed = Observed::read(&self.context.runtime, &self.id.uid).await.ok()?;
-        observed.sandboxes.into_iter().find(|sandbox| sandbox.id == id)
+        cgroups::confirm(&self.context, spec, &self.id.uid).await;
+        sandbox_of(&self.context.runtime, id).await.ok()
+    }
+
+    async fn sandbox_failed(&self, error: &str) {
+        tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error, "sandbox not made");
+        let text = format!("Failed to create pod sandbox: {error}");
+        self.context.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
     }
 
     pub(super) async fn resolv(&self) -> String {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! syncing --deletionTimestamp | phase ended--> terminating --nothing runs--> terminated (waits for its removal)
+//!    |  \--- verdict: failed -----------------> stopped, told as failed <--- refused at admission
+//!    |  \--- verdict: held -------------------> stopped until the verdict is lifted
 //!    \---------------- removed from the store ---------------> gone: killed, cleaned up, the worker ends
 //! ```
 
@@ -13,13 +15,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::order::{Order, Wake};
+use super::record::Record;
 use super::spec::{self, PodId};
+use super::verdict::Verdict;
 use crate::edged::context::Context;
 use crate::edged::probes::Probes;
 use crate::edged::status::Failure;
 use crate::edged::status::phase::Phase;
+use crate::edged::status::whole_seconds;
 
 /// When to look again without being woken.
 pub enum Next {
@@ -41,7 +47,17 @@ pub struct Worker {
     pub(super) id: PodId,
     pub(super) context: Arc<Context>,
     order: watch::Receiver<Order>,
+    verdict: watch::Receiver<Option<Verdict>>,
     pub(super) wake: Arc<Wake>,
+    pub(super) record: Record,
+    /// The record is on disk: the pod was admitted.
+    pub(super) recorded: bool,
+    /// The pod comes from a file of this node.
+    pub(super) is_static: bool,
+    /// The mirror its status was told to, and what the mirror said at that time.
+    pub(super) told_mirror: Option<(String, Option<Summary>)>,
+    /// The verdict in force was told as an event.
+    pub(super) sentenced: bool,
     pub(super) probes: Probes,
     /// Why containers do not run, by name; shown in the status.
     pub(super) failures: BTreeMap<String, Failure>,
@@ -49,6 +65,8 @@ pub struct Worker {
     /// The status computed last: base of the next one, and what was submitted.
     pub(super) status: Option<PodStatus>,
     pub(super) submitted: bool,
+    /// A status that is submitted unless another comes first.
+    pub(super) soon: Option<AbortOnDropHandle<()>>,
     /// Version of the pod object whose status was looked at last.
     noticed: Option<String>,
     /// The least attempt number of the next sandbox, when lower names are taken by leftovers.
@@ -66,18 +84,38 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// Next look after an error of the runtime or the disk.
 pub const AFTER_ERROR: Duration = Duration::from_secs(5);
 
+/// What a worker is told by.
+pub struct Inbox {
+    pub order: watch::Receiver<Order>,
+    pub verdict: watch::Receiver<Option<Verdict>>,
+    pub wake: Arc<Wake>,
+    /// The pod comes from a file of this node.
+    pub is_static: bool,
+}
+
 impl Worker {
-    pub fn new(id: PodId, context: Arc<Context>, order: watch::Receiver<Order>, wake: Arc<Wake>) -> Worker {
+    /// `record` is what was kept of the pod, if it was here before.
+    pub fn new(id: PodId, context: Arc<Context>, inbox: Inbox, record: Option<Record>) -> Worker {
+        let recorded = record.is_some();
+        let fresh = Record { uid: id.uid.clone(), start: context.clock.now(), verdict: None, status: None };
+        let record = record.unwrap_or(fresh);
         Worker {
             id,
             context,
-            order,
-            wake,
+            order: inbox.order,
+            verdict: inbox.verdict,
+            wake: inbox.wake,
+            sentenced: record.verdict.is_some(),
+            recorded,
+            is_static: inbox.is_static,
+            told_mirror: None,
+            status: record.status.clone(),
+            record,
             probes: Probes::default(),
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
-            status: None,
             submitted: false,
+            soon: None,
             noticed: None,
             sandbox_floor: 0,
             deadline: None,
@@ -104,6 +142,7 @@ impl Worker {
                 biased;
                 _ = stop.cancelled() => return self.id,
                 changed = self.order.changed() => if changed.is_err() { return self.id },
+                Ok(()) = self.verdict.changed() => {}
                 _ = self.wake.wait() => {}
                 _ = tokio::time::sleep(rest) => {}
             }
@@ -136,17 +175,44 @@ impl Worker {
         if self.has_ended(&pod) {
             return self.finish(&pod, &spec).await;
         }
-        let mut order = self.order.clone();
+        let verdict = self.verdict.borrow_and_update().clone();
+        if let Some(verdict) = verdict {
+            let mut order = self.order.clone();
+            return tokio::select! {
+                biased;
+                next = self.condemn(&pod, &spec, &verdict) => next,
+                _ = ending(&mut order) => Next::In(Duration::ZERO),
+            };
+        }
+        self.sentenced = false;
+        let (mut order, mut verdict) = (self.order.clone(), self.verdict.clone());
         tokio::select! {
             biased;
             next = self.sync(&pod, &spec) => next,
             _ = ending(&mut order) => Next::In(Duration::ZERO),
+            Ok(()) = verdict.changed() => Next::In(Duration::ZERO),
+        }
+    }
+
+    /// The verdict in force.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.borrow().clone()
+    }
+
+    /// The pod has to end for a reason of its own.
+    pub(super) fn sentence(&self, verdict: Verdict) {
+        if let Some(entry) = self.context.board.get(&self.id.uid) {
+            entry.verdict.send_replace(Some(verdict));
         }
     }
 
     /// The last status: computed here, or stored before this start.
     pub(super) fn previous(&self, pod: &Pod) -> PodStatus {
-        let Some(mut status) = self.status.clone() else { return pod.status.clone().unwrap_or_default() };
+        let start = whole_seconds(self.record.start);
+        let Some(mut status) = self.status.clone() else {
+            let stored = pod.status.clone().unwrap_or_default();
+            return PodStatus { start_time: stored.start_time.or(Some(start)), ..stored };
+        };
         let told = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
         let foreign = told.into_iter().flatten().filter(|condition| !is_ours(condition)).cloned();
         let conditions = status.conditions.get_or_insert_default();
@@ -171,11 +237,7 @@ impl Worker {
         }
         self.noticed = Some(version);
         let (Some(ours), Some(theirs)) = (&self.status, &pod.status) else { return };
-        let ready = |status: &PodStatus| {
-            let found = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
-            found.map(|condition| condition.status.clone())
-        };
-        if ours.phase != theirs.phase || ready(ours) != ready(theirs) {
+        if summary(ours) != summary(theirs) {
             self.submitted = false;
         }
     }
@@ -189,6 +251,14 @@ impl Worker {
         let left = at.duration_since(self.now());
         Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(10))
     }
+}
+
+/// What others may change of a status: its phase and whether the pod is ready.
+pub(super) type Summary = (Option<String>, Option<String>);
+
+pub(super) fn summary(status: &PodStatus) -> Summary {
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    (status.phase.clone(), ready.map(|condition| condition.status.clone()))
 }
 
 /// True if the node sets this condition.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::http;
+use super::{grpc, http};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -14,6 +14,30 @@ pub enum Outcome {
     /// It could not be asked; that says nothing about the container.
     Unknown,
 }
+
+/// An outcome and, if it is bad, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub outcome: Outcome,
+    pub text: String,
+}
+
+impl Answer {
+    fn good() -> Answer {
+        Answer { outcome: Outcome::Good, text: String::new() }
+    }
+
+    fn bad(text: impl Into<String>) -> Answer {
+        Answer { outcome: Outcome::Bad, text: text.into() }
+    }
+
+    fn unknown(text: impl Into<String>) -> Answer {
+        Answer { outcome: Outcome::Unknown, text: text.into() }
+    }
+}
+
+/// How much of what a command says is told in events.
+const OUTPUT_LIMIT: usize = 512;
 
 /// What is asked, resolved.
 #[derive(Clone, Debug)]
@@ -27,6 +51,7 @@ enum Question {
     Exec { container: String, command: Vec<String> },
     Http(http::Request),
     Tcp { host: String, port: u16 },
+    Grpc { host: String, port: u16, service: String },
     Sleep(Duration),
     Nothing,
 }
@@ -70,6 +95,11 @@ impl Target {
         } else if let Some(tcp) = &probe.tcp_socket {
             let host = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip).to_owned();
             port(&tcp.port, container).map_or(Question::Nothing, |port| Question::Tcp { host, port })
+        } else if let Some(grpc) = &probe.grpc {
+            let service = grpc.service.clone().unwrap_or_default();
+            let host = pod_ip.to_owned();
+            let port = u16::try_from(grpc.port);
+            port.map_or(Question::Nothing, |port| Question::Grpc { host, port, service })
         } else {
             Question::Nothing
         };
@@ -97,33 +127,102 @@ impl Target {
     }
 
     /// Asks once, within the timeout.
-    pub async fn ask(&self, runtime: &cri::Runtime) -> Outcome {
+    pub async fn ask(&self, runtime: &cri::Runtime) -> Answer {
         match &self.question {
             Question::Exec { container, command } => {
                 match runtime.exec_sync(container, command.clone(), self.timeout).await {
-                    Ok(answer) if answer.exit_code == 0 => Outcome::Good,
-                    Ok(_) => Outcome::Bad,
-                    Err(error) if error.is_timeout() => Outcome::Bad,
-                    Err(_) => Outcome::Unknown,
+                    Ok(answer) if answer.exit_code == 0 => Answer::good(),
+                    Ok(answer) => Answer::bad(said(&answer.stdout, &answer.stderr)),
+                    Err(error) if error.is_timeout() => {
+                        let seconds = self.timeout.as_secs();
+                        Answer::bad(format!("command timed out after {seconds}s"))
+                    }
+                    Err(error) => Answer::unknown(error.reason()),
                 }
             }
             Question::Http(request) => self.within(request.get()).await,
             Question::Tcp { host, port } => {
-                let connect = async { tokio::net::TcpStream::connect((host.as_str(), *port)).await.is_ok() };
+                let connect =
+                    async { tokio::net::TcpStream::connect((host.as_str(), *port)).await.map(|_| ()) };
                 self.within(connect).await
+            }
+            Question::Grpc { host, port, service } => {
+                self.within(grpc::check(host, *port, service, self.timeout)).await
             }
             Question::Sleep(time) => {
                 tokio::time::sleep((*time).min(self.timeout)).await;
-                Outcome::Good
+                Answer::good()
             }
-            Question::Nothing => Outcome::Unknown,
+            Question::Nothing => Answer::unknown("there is nothing to ask"),
         }
     }
 
-    async fn within(&self, question: impl Future<Output = bool>) -> Outcome {
+    async fn within<E: std::fmt::Display>(&self, question: impl Future<Output = Result<(), E>>) -> Answer {
         match tokio::time::timeout(self.timeout, question).await {
-            Ok(true) => Outcome::Good,
-            _ => Outcome::Bad,
+            Ok(Ok(())) => Answer::good(),
+            Ok(Err(error)) => Answer::bad(error.to_string()),
+            Err(_) => Answer::bad(format!("no answer within {}s", self.timeout.as_secs())),
         }
+    }
+}
+
+/// The beginning of what a command said.
+fn said(stdout: &[u8], stderr: &[u8]) -> String {
+    let start =
+        |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(OUTPUT_LIMIT)]).trim().to_owned();
+    [start(stdout), start(stderr)].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Answers one request with each text, then no more.
+    async fn server(answers: &'static [&'static str]) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    async fn ask(probe: serde_json::Value) -> Answer {
+        let probe: Probe = serde_json::from_value(probe).unwrap();
+        let container = Container::default();
+        let target = Target::of_probe(&probe, &container, "id", "127.0.0.1", Duration::from_secs(5));
+        target.ask(&cri::Runtime::new("/nowhere.sock").unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn http_redirects_lead_to_the_answer_that_counts() {
+        let answers = &[
+            "HTTP/1.1 302 x\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n",
+        ];
+        let port = server(answers).await;
+        let answer = ask(serde_json::json!({"httpGet": {"port": port}})).await;
+        assert_eq!(answer, Answer::bad("HTTP probe failed with statuscode: 500"));
+        let port = server(&["HTTP/1.1 204 x\r\n\r\n"]).await;
+        assert_eq!(ask(serde_json::json!({"httpGet": {"port": port}})).await, Answer::good());
+    }
+
+    #[tokio::test]
+    async fn a_port_nobody_listens_on_is_a_bad_answer_with_its_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        for kind in ["tcpSocket", "grpc"] {
+            let answer = ask(serde_json::json!({ kind: {"port": port} })).await;
+            assert_eq!(answer.outcome, Outcome::Bad, "{kind}");
+            assert!(!answer.text.is_empty(), "{kind}");
+        }
+        assert_eq!(ask(serde_json::json!({"exec": {"command": ["x"]}})).await.outcome, Outcome::Unknown);
     }
 }

@@ -6,6 +6,7 @@ use native::NODES_CONDITIONS;
 
 use super::phase::Phase;
 use super::whole_seconds;
+use crate::edged::pods::plan::is_sidecar;
 
 pub struct Facts<'a> {
     pub spec: &'a PodSpec,
@@ -15,6 +16,8 @@ pub struct Facts<'a> {
     /// The sandbox is up and has its network.
     pub sandbox_ready: bool,
     pub previous: &'a [PodCondition],
+    /// `DisruptionTarget`, if the node takes the pod away.
+    pub disruption: Option<PodCondition>,
     pub now: Timestamp,
 }
 
@@ -28,8 +31,18 @@ pub fn compute(facts: &Facts<'_>) -> Vec<PodCondition> {
     let claims = [(facts.sandbox_ready, None, None), initialized(facts), ready, containers, TRUE];
     let mut conditions: Vec<PodCondition> =
         NODES_CONDITIONS.iter().zip(claims).map(|(kind, claim)| condition(facts, kind, claim)).collect();
-    conditions
-        .extend(facts.previous.iter().filter(|c| !NODES_CONDITIONS.contains(&c.type_.as_str())).cloned());
+    if let Some(mut disruption) = facts.disruption.clone() {
+        let known = facts.previous.iter().find(|known| known.type_ == disruption.type_);
+        let since = known.filter(|known| known.status == disruption.status);
+        disruption.last_transition_time = since
+            .and_then(|known| known.last_transition_time.clone())
+            .or_else(|| Some(whole_seconds(facts.now)));
+        conditions.push(disruption);
+    }
+    let said = |c: &PodCondition| facts.disruption.as_ref().is_some_and(|own| own.type_ == c.type_);
+    conditions.extend(
+        facts.previous.iter().filter(|c| !NODES_CONDITIONS.contains(&c.type_.as_str()) && !said(c)).cloned(),
+    );
     conditions
 }
 
@@ -55,10 +68,13 @@ fn initialized(facts: &Facts<'_>) -> Claim {
     let missing: Vec<&str> = wanted
         .iter()
         .filter(|init| {
-            !facts
-                .init
-                .iter()
-                .any(|status| status.name == init.name && (status.ready || status.started == Some(true)))
+            !facts.init.iter().any(|status| {
+                status.name == init.name
+                    && match is_sidecar(init) {
+                        true => status.started == Some(true),
+                        false => status.ready,
+                    }
+            })
         })
         .map(|init| init.name.as_str())
         .collect();
@@ -79,12 +95,7 @@ fn containers_ready(facts: &Facts<'_>) -> Claim {
         _ => {}
     }
     let sidecars = facts.init.iter().filter(|status| {
-        facts
-            .spec
-            .init_containers
-            .iter()
-            .flatten()
-            .any(|init| init.name == status.name && crate::edged::pods::plan::is_sidecar(init))
+        facts.spec.init_containers.iter().flatten().any(|init| init.name == status.name && is_sidecar(init))
     });
     let unready: Vec<&str> = sidecars
         .chain(facts.regular)
@@ -102,15 +113,27 @@ fn ready(facts: &Facts<'_>, containers: &Claim) -> Claim {
     if !containers.0 {
         return containers.clone();
     }
-    let gates = facts.spec.readiness_gates.iter().flatten();
-    let closed = gates
-        .filter(|gate| !facts.previous.iter().any(|c| c.type_ == gate.condition_type && c.status == "True"))
-        .count();
-    match closed {
-        0 => TRUE,
-        _ => {
-            let text = format!("{closed} readiness gates are not true");
-            (false, Some("ReadinessGatesNotReady"), Some(text))
+    let closed: Vec<String> = facts
+        .spec
+        .readiness_gates
+        .iter()
+        .flatten()
+        .filter_map(|gate| closed_gate(&gate.condition_type, facts.previous))
+        .collect();
+    match closed.is_empty() {
+        true => TRUE,
+        false => (false, Some("ReadinessGatesNotReady"), Some(closed.join(", "))),
+    }
+}
+
+/// The kubelet's words for a gate that keeps the pod from being ready.
+fn closed_gate(gate: &str, conditions: &[PodCondition]) -> Option<String> {
+    match conditions.iter().find(|condition| condition.type_ == gate) {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => {
+            let status = &condition.status;
+            Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but {status}"))
         }
+        None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist.")),
     }
 }

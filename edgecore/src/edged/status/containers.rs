@@ -9,22 +9,29 @@ use k8s_openapi::api::core::v1::{
 use super::{View, whole_seconds};
 use crate::edged::pods::observed::{Instance, State};
 use crate::edged::pods::plan::is_sidecar;
+use crate::edged::pods::spec::{RestartPolicy, as_container};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     Init,
     Regular,
+    Ephemeral,
 }
 
 /// Init statuses are in the order of the spec, regular ones by name.
 pub fn statuses(view: &View<'_>, group: Group) -> Vec<ContainerStatus> {
+    let guests: Vec<Container>;
     let containers = match group {
         Group::Init => view.spec.init_containers.as_deref().unwrap_or_default(),
         Group::Regular => &view.spec.containers,
+        Group::Ephemeral => {
+            guests = view.spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+            &guests
+        }
     };
     let mut list: Vec<ContainerStatus> =
         containers.iter().map(|container| one(view, container, group)).collect();
-    if group == Group::Regular {
+    if group != Group::Init {
         list.sort_by(|a, b| a.name.cmp(&b.name));
     }
     list
@@ -50,16 +57,25 @@ fn one(view: &View<'_>, container: &Container, group: Group) -> ContainerStatus 
     if let Some(failure) = view.failures.get(&container.name)
         && !is_running(&status)
         && !view.ending
+        && !newest.is_some_and(|run| is_final(view, container, run))
     {
         overlay(&mut status, failure.reason, &failure.message);
     }
     status
 }
 
+/// Whether the run was the container's last: nothing starts it again, so nothing keeps it waiting.
+fn is_final(view: &View<'_>, container: &Container, run: &Instance) -> bool {
+    let policy = RestartPolicy::of(view.spec);
+    let spent = policy == RestartPolicy::Never || (policy == RestartPolicy::OnFailure && run.exit_code == 0);
+    run.state == State::Exited && spent && !is_sidecar(container)
+}
+
 fn previous<'a>(view: &'a View<'_>, name: &str, group: Group) -> Option<&'a ContainerStatus> {
     let list = match group {
         Group::Init => &view.previous.init_container_statuses,
         Group::Regular => &view.previous.container_statuses,
+        Group::Ephemeral => &view.previous.ephemeral_container_statuses,
     };
     list.iter().flatten().find(|status| status.name == name)
 }
@@ -160,10 +176,29 @@ fn absent(
         status.last_state = Some(end);
         status.restart_count += 1;
     }
+    // What never ran and never will has no result of its own.
+    if view.ending && group != Group::Ephemeral {
+        let end = lost("The container could not be located when the pod was terminated");
+        status.state = Some(terminated(end));
+        return status;
+    }
     let has_init = view.spec.init_containers.as_ref().is_some_and(|list| !list.is_empty());
     let reason = if has_init { "PodInitializing" } else { "ContainerCreating" };
     status.state = Some(waiting(reason, ""));
     status
+}
+
+/// Bytes that the last words of all containers of a pod may have together, shared evenly (spec/edge-runtime.md 5.5).
+const LAST_WORDS: usize = 12 * 1024;
+
+/// Cuts the containers' last words to their share of what a pod may say.
+pub fn share_last_words(groups: [&mut Vec<ContainerStatus>; 3]) {
+    let share = LAST_WORDS / groups.iter().map(|group| group.len()).sum::<usize>().max(1);
+    let states = groups.into_iter().flatten().flat_map(|status| [&mut status.state, &mut status.last_state]);
+    let ends = states.flatten().filter_map(|state| state.terminated.as_mut());
+    for message in ends.filter_map(|end| end.message.as_mut()) {
+        message.truncate(message.floor_char_boundary(share));
+    }
 }
 
 fn lost(message: &str) -> ContainerStateTerminated {

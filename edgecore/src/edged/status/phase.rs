@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodSpec};
 use super::View;
 use crate::edged::pods::plan::is_sidecar;
 use crate::edged::pods::spec::RestartPolicy;
+use crate::edged::pods::verdict::Sentence;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -38,13 +39,17 @@ impl Phase {
     }
 }
 
-/// An ended pod stays ended.
+/// An ended pod stays ended, and one that was condemned has failed.
 pub fn sticky(view: &View<'_>, phase: Phase) -> Phase {
+    if view.verdict.is_some_and(|verdict| verdict.sentence == Sentence::Failed) {
+        return Phase::Failed;
+    }
     let previous = Phase::read(view.previous.phase.as_deref());
     let stored = Phase::read(view.pod.status.as_ref().and_then(|status| status.phase.as_deref()));
     [previous, stored].into_iter().find(|phase| phase.is_terminal()).unwrap_or(phase)
 }
 
+/// Containers by how they stand.
 #[derive(Default)]
 struct Count {
     running: usize,
@@ -52,73 +57,92 @@ struct Count {
     succeeded: usize,
     waiting: usize,
     unknown: usize,
+    /// Regular init containers that have not ended, and those that ended badly.
+    init_pending: usize,
+    init_failed: usize,
+    /// Sidecars that have not started.
+    sidecars_pending: usize,
 }
 
-/// How a container stands: `None` is running, `Some` the exit code of what ended last.
-fn ended(status: &ContainerStatus) -> Option<i32> {
-    let code = |state: &Option<ContainerState>| {
-        state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| ended.exit_code)
-    };
-    let waiting = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
-    code(&status.state).or_else(|| code(&status.last_state).filter(|_| waiting))
+enum Stand {
+    Running,
+    /// The exit code of what ended last.
+    Ended(i32),
+    Waiting,
+    Unknown,
 }
 
-fn is_running(status: &ContainerStatus) -> bool {
-    status.state.as_ref().is_some_and(|state| state.running.is_some())
+fn stand(status: Option<&ContainerStatus>) -> Stand {
+    let code = |state: &Option<ContainerState>| state.as_ref()?.terminated.as_ref().map(|end| end.exit_code);
+    let Some(status) = status else { return Stand::Unknown };
+    let Some(state) = &status.state else { return Stand::Waiting };
+    if state.running.is_some() {
+        return Stand::Running;
+    }
+    match code(&status.state).or_else(|| code(&status.last_state)) {
+        Some(code) => Stand::Ended(code),
+        None => Stand::Waiting,
+    }
 }
 
-/// `ending`: the pod is being stopped for good.
-pub fn of(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus], ending: bool) -> Phase {
-    let policy = RestartPolicy::of(spec);
-    let (mut pending, mut failed) = (0, 0);
+fn count(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus]) -> Count {
+    let mut count = Count::default();
     for container in spec.init_containers.iter().flatten() {
         let status = init.iter().find(|status| status.name == container.name);
-        if is_sidecar(container) {
-            let started =
-                status.is_some_and(|status| status.started == Some(true) || ended(status).is_some());
-            pending += usize::from(!started);
-            continue;
-        }
-        match status.map(|status| (ended(status), is_running(status))) {
-            None | Some((None, _)) => pending += 1,
-            Some((Some(0), _)) => {}
-            Some((Some(_), _)) => failed += 1,
+        let started = status.is_some_and(|status| status.started == Some(true));
+        match (is_sidecar(container), stand(status)) {
+            (true, Stand::Running) => {
+                count.running += 1;
+                count.sidecars_pending += usize::from(!started);
+            }
+            (true, Stand::Ended(_)) => {}
+            (true, Stand::Waiting) => count.sidecars_pending += 1,
+            (true, Stand::Unknown) => count.unknown += 1,
+            (false, Stand::Ended(0)) => {}
+            (false, Stand::Ended(_)) => count.init_failed += 1,
+            (false, _) => count.init_pending += 1,
         }
     }
-    let mut count = Count::default();
     for container in &spec.containers {
-        match regular.iter().find(|status| status.name == container.name) {
-            None => count.unknown += 1,
-            Some(status) if is_running(status) => count.running += 1,
-            Some(status) => match ended(status) {
-                Some(code) => {
-                    count.stopped += 1;
-                    count.succeeded += usize::from(code == 0);
-                }
-                None => count.waiting += 1,
-            },
+        match stand(regular.iter().find(|status| status.name == container.name)) {
+            Stand::Running => count.running += 1,
+            Stand::Ended(code) => {
+                count.stopped += 1;
+                count.succeeded += usize::from(code == 0);
+            }
+            Stand::Waiting => count.waiting += 1,
+            Stand::Unknown => count.unknown += 1,
         }
     }
-    decide(policy, &count, pending, failed, ending)
+    count
 }
 
-fn decide(policy: RestartPolicy, count: &Count, pending: usize, failed: usize, ending: bool) -> Phase {
-    let never_ran = count.running == 0 && count.stopped == 0;
-    if failed > 0 && policy == RestartPolicy::Never {
+/// The phase the containers make. A pod that is `ending` will not run again: when nothing runs any more it has
+/// succeeded or failed.
+pub fn of(view: &View<'_>, init: &[ContainerStatus], regular: &[ContainerStatus]) -> Phase {
+    let spec = view.spec;
+    let policy = RestartPolicy::of(spec);
+    let count = count(spec, init, regular);
+    let initialized = regular.iter().any(|status| status.container_id.is_some());
+    let all_good = count.stopped > 0 && count.succeeded == count.stopped && count.unknown == 0;
+    // Pods from files start again when their file says so, not when the API does.
+    if view.ending && count.running == 0 && !view.is_static {
+        let good = all_good && count.waiting == 0 && count.init_failed == 0;
+        return if good { Phase::Succeeded } else { Phase::Failed };
+    }
+    if count.init_failed > 0 && policy == RestartPolicy::Never && !initialized {
         return Phase::Failed;
     }
-    let initializing = (pending > 0 || failed > 0) && never_ran;
-    if (initializing || count.waiting > 0) && !(ending && never_ran) {
+    // A sidecar that starts again does not take an initialized pod back.
+    let initializing = !initialized && count.init_pending + count.init_failed + count.sidecars_pending > 0;
+    if initializing || count.waiting > 0 {
         return Phase::Pending;
     }
     if count.running > 0 && count.unknown == 0 {
         return Phase::Running;
     }
-    let all_good = count.stopped > 0 && count.succeeded == count.stopped;
     if count.running == 0 && count.stopped > 0 && count.unknown == 0 {
         return match policy {
-            _ if ending && all_good => Phase::Succeeded,
-            _ if ending => Phase::Failed,
             RestartPolicy::Always => Phase::Running,
             _ if all_good => Phase::Succeeded,
             RestartPolicy::Never => Phase::Failed,

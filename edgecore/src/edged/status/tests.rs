@@ -1,6 +1,7 @@
 use super::*;
 use crate::edged::pods::observed::{Instance, State};
 use crate::edged::pods::plan::tests::{exited, running, sandbox, spec};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde_json::json;
 
 fn status_of(spec: PodSpec, containers: Vec<Instance>, ending: bool, previous: PodStatus) -> PodStatus {
@@ -28,6 +29,8 @@ fn status_with(
         node_ips: &["192.0.2.1".to_owned()],
         now: Timestamp::from_second(100).unwrap(),
         ending,
+        is_static: false,
+        verdict: None,
     })
 }
 
@@ -111,6 +114,37 @@ fn a_start_failure_shows_as_waiting_and_keeps_the_end_before() {
 }
 
 #[test]
+fn the_end_of_a_container_that_stays_down_is_shown_although_its_start_failed() {
+    let failures = BTreeMap::from([(
+        "a".to_owned(),
+        Failure { reason: "RunContainerError", message: "no such".into() },
+    )]);
+    let shown = |policy, code| {
+        let containers = vec![exited("a", 0, code), running("b", 0)];
+        let status = status_with(two(policy), containers, false, PodStatus::default(), &failures);
+        container(&status, "a")["state"].as_object().unwrap().keys().next().cloned().unwrap()
+    };
+    assert_eq!((shown("Never", 128), shown("OnFailure", 0)), ("terminated".into(), "terminated".into()));
+    assert_eq!((shown("OnFailure", 128), shown("Always", 128)), ("waiting".into(), "waiting".into()));
+}
+
+#[test]
+fn a_running_init_container_is_not_done_and_closed_gates_are_named() {
+    let message = |status: &PodStatus, kind: &str| {
+        let found = status.conditions.iter().flatten().find(|condition| condition.type_ == kind).unwrap();
+        found.message.clone().unwrap_or_default()
+    };
+    let status = status_of(with_init("Always"), vec![running("i", 0)], false, PodStatus::default());
+    assert_eq!(message(&status, "Initialized"), "containers with incomplete status: [i]");
+    let gated = spec(json!({"readinessGates": [{"conditionType": "x"}], "containers": [{"name": "a"}]}));
+    let status = status_of(gated, vec![running("a", 0)], false, PodStatus::default());
+    assert_eq!(
+        message(&status, "Ready"),
+        "corresponding condition of pod readiness gate \"x\" does not exist."
+    );
+}
+
+#[test]
 fn a_forgotten_container_that_ran_is_told_as_lost_and_counts_as_a_restart() {
     let before =
         status_of(two("Always"), vec![running("a", 2), running("b", 0)], false, PodStatus::default());
@@ -150,4 +184,25 @@ fn a_transition_time_moves_only_with_its_status() {
     let down = status_of(two("Always"), vec![exited("a", 0, 1), running("b", 0)], false, earlier);
     assert_eq!(condition(&down, "Ready"), ("False".into(), 100));
     assert_eq!(condition(&down, "PodScheduled"), ("True".into(), 50));
+}
+
+#[test]
+fn the_last_words_of_a_pod_are_shared_evenly_and_cut_between_characters() {
+    let ended = |name: &str, message: String| {
+        let terminated = serde_json::json!({"exitCode": 1, "message": message});
+        let state = serde_json::json!({"terminated": terminated});
+        serde_json::from_value::<ContainerStatus>(serde_json::json!({
+            "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": state}))
+        .unwrap()
+    };
+    let mut regular: Vec<_> = (0..8).map(|n| ended(&n.to_string(), "ä".repeat(2048))).collect();
+    let mut init = vec![ended("short", "few".to_owned())];
+    containers::share_last_words([&mut init, &mut regular, &mut Vec::new()]);
+    let said = |state: &Option<ContainerState>| {
+        state.as_ref().unwrap().terminated.as_ref().unwrap().message.clone().unwrap()
+    };
+    assert_eq!(said(&regular[0].state).len(), 12 * 1024 / 9 - 1);
+    assert_eq!(said(&regular[7].last_state), said(&regular[0].state));
+    assert_eq!(said(&init[0].state), "few");
 }

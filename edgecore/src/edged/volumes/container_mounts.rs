@@ -1,11 +1,11 @@
 //! What one container mounts: its volumes, the hosts file, the termination log.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cri::v1::{Mount, MountPropagation};
+use cri::v1::{Device, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Prepared, mounts, pod_dir, subpath};
@@ -16,8 +16,14 @@ use crate::edged::pods::expand::expand;
 pub enum MountError {
     #[error("container mounts volume {volume:?}, which the pod does not have")]
     NoVolume { volume: String },
+    #[error("container uses volume {volume:?} as a device, which it is not")]
+    NoDevice { volume: String },
     #[error("subPath {path:?} of volume {volume:?}")]
     SubPath { volume: String, path: String, source: io::Error },
+    #[error("missing value for {name:?} in the subPathExpr of volume {volume:?}")]
+    NoValue { volume: String, name: String },
+    #[error("recursive read-only mount of volume {volume:?}: {why}")]
+    Recursive { volume: String, why: &'static str },
     #[error("writing {path}")]
     Write { path: PathBuf, source: io::Error },
 }
@@ -30,6 +36,8 @@ pub struct Wanted<'a> {
     pub attempt: u32,
     pub environment: &'a [(String, String)],
     pub hosts: String,
+    /// The runtime can make a mount read-only with all that is mounted below it.
+    pub has_recursive_read_only: bool,
 }
 
 /// Writes the files that belong to the container and lists its mounts, in the order of the spec. Blocks on the disk.
@@ -53,6 +61,21 @@ pub fn prepare(wanted: &Wanted<'_>, volumes: &Prepared) -> Result<Vec<Mount>, Mo
     Ok(list)
 }
 
+/// The devices of the container's `volumeDevices`.
+pub fn devices(container: &Container, volumes: &Prepared) -> Result<Vec<Device>, MountError> {
+    let wanted = container.volume_devices.iter().flatten();
+    let found = wanted.map(|wanted| {
+        let path = volumes.devices.get(&wanted.name);
+        let path = path.ok_or_else(|| MountError::NoDevice { volume: wanted.name.clone() })?;
+        Ok(Device {
+            container_path: wanted.device_path.clone(),
+            host_path: path.to_string_lossy().into_owned(),
+            permissions: if volumes.read_only.contains(&wanted.name) { "r" } else { "mrw" }.to_owned(),
+        })
+    });
+    found.collect()
+}
+
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), MountError> {
     fs::write(path, bytes)
         .and_then(|()| mounts::set_mode(path, mode))
@@ -67,6 +90,25 @@ fn plain(inside: &str, outside: &Path) -> Mount {
     }
 }
 
+/// The part of the volume that is mounted; empty for all of it.
+fn below(wanted: &Wanted<'_>, mount: &VolumeMount) -> Result<String, MountError> {
+    let Some(text) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(mount.sub_path.clone().unwrap_or_default());
+    };
+    let missing = RefCell::new(None);
+    let below = expand(text, |name| {
+        let known = wanted.environment.iter().find(|(known, _)| known == name);
+        if known.is_none() {
+            missing.replace(Some(name.to_owned()));
+        }
+        known.map(|(_, value)| value.clone())
+    });
+    match missing.into_inner() {
+        Some(name) => Err(MountError::NoValue { volume: mount.name.clone(), name }),
+        None => Ok(below),
+    }
+}
+
 fn volume(
     wanted: &Wanted<'_>,
     volumes: &Prepared,
@@ -75,13 +117,7 @@ fn volume(
 ) -> Result<Mount, MountError> {
     let source = volumes.paths.get(&mount.name);
     let source = source.ok_or_else(|| MountError::NoVolume { volume: mount.name.clone() })?;
-    let known: BTreeMap<&str, &str> =
-        wanted.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let expression = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty());
-    let below = match expression {
-        Some(text) => expand(text, |name| known.get(name).map(|value| (*value).to_owned())),
-        None => mount.sub_path.clone().unwrap_or_default(),
-    };
+    let below = below(wanted, mount)?;
     let path = match below.is_empty() {
         true => source.clone(),
         false => {
@@ -108,8 +144,105 @@ fn volume(
         false => format!("/{}", mount.mount_path),
     };
     Ok(Mount {
-        readonly: mount.read_only == Some(true),
+        readonly: mount.read_only == Some(true) || volumes.read_only.contains(&mount.name),
+        recursive_read_only: is_recursive(mount, wanted.has_recursive_read_only)?,
         propagation: propagation.into(),
         ..plain(&inside, &path)
     })
+}
+
+/// Whether all below the mount is read-only as well (`resolveRecursiveReadOnly` of the kubelet).
+fn is_recursive(mount: &VolumeMount, is_possible: bool) -> Result<bool, MountError> {
+    let refused = |why| MountError::Recursive { volume: mount.name.clone(), why };
+    match mount.recursive_read_only.as_deref() {
+        Some("IfPossible") => Ok(is_possible && mount.read_only == Some(true) && !is_shared(mount)),
+        Some("Enabled") if mount.read_only != Some(true) => Err(refused("the mount is not read-only")),
+        Some("Enabled") if is_shared(mount) => Err(refused("the mount is propagated")),
+        Some("Enabled") if !is_possible => Err(refused("the container runtime cannot do that")),
+        Some("Enabled") => Ok(true),
+        _ => Ok(false),
+    }
+}
+
+fn is_shared(mount: &VolumeMount) -> bool {
+    mount.mount_propagation.as_deref().is_some_and(|how| how != "None")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn devices_are_those_of_the_pods_block_volumes() {
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeDevices": [
+            {"name": "disk", "devicePath": "/dev/xvda"}, {"name": "frozen", "devicePath": "/dev/xvdb"}]}))
+        .unwrap();
+        let path = |path: &str| PathBuf::from(path);
+        let volumes = Prepared {
+            devices: [("disk".to_owned(), path("/dev/sda")), ("frozen".to_owned(), path("/dev/sdb"))].into(),
+            read_only: ["frozen".to_owned()].into(),
+            ..Prepared::default()
+        };
+        let found = devices(&container, &volumes).unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|device| {
+                [&device.host_path, &device.container_path, &device.permissions].map(String::as_str)
+            })
+            .collect();
+        assert_eq!(told, [["/dev/sda", "/dev/xvda", "mrw"], ["/dev/sdb", "/dev/xvdb", "r"]]);
+        let error = devices(&container, &Prepared::default()).unwrap_err();
+        assert!(matches!(error, MountError::NoDevice { .. }));
+    }
+
+    fn prepared(mounts: serde_json::Value) -> Result<Vec<Mount>, MountError> {
+        let root = tempfile::tempdir().unwrap();
+        let container = serde_json::from_value(json!({"name": "c", "volumeMounts": mounts})).unwrap();
+        let wanted = Wanted {
+            root: root.path(),
+            uid: "u",
+            container: &container,
+            attempt: 0,
+            environment: &[("WHO".to_owned(), "me".to_owned())],
+            hosts: String::new(),
+            has_recursive_read_only: false,
+        };
+        let conf = root.path().join("pods/u/volumes/conf");
+        fs::create_dir_all(&conf).unwrap();
+        let paths = ["conf", "work"].map(|name| (name.to_owned(), conf.clone()));
+        let read_only = ["conf".to_owned()].into();
+        prepare(&wanted, &Prepared { paths: paths.into(), read_only, ..Prepared::default() })
+    }
+
+    #[test]
+    fn what_the_api_fills_is_mounted_read_only() {
+        let list = prepared(json!([
+            {"name": "conf", "mountPath": "/a"}, {"name": "work", "mountPath": "/b"},
+            {"name": "work", "mountPath": "/c", "readOnly": true}]))
+        .unwrap();
+        assert_eq!(list[..3].iter().map(|mount| mount.readonly).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn what_is_below_a_mount_is_read_only_where_asked_for_and_possible() {
+        let mount = |how: &str, read_only: bool, propagation: &str| -> VolumeMount {
+            serde_json::from_value(json!({"name": "v", "mountPath": "/v", "readOnly": read_only,
+                "recursiveReadOnly": how, "mountPropagation": propagation}))
+            .unwrap()
+        };
+        let asked = |how, possible| is_recursive(&mount(how, true, "None"), possible).ok();
+        assert_eq!([asked("Disabled", true), asked("IfPossible", false)], [Some(false); 2]);
+        assert_eq!([asked("IfPossible", true), asked("Enabled", true)], [Some(true); 2]);
+        assert_eq!(asked("Enabled", false), None);
+        assert!(is_recursive(&mount("Enabled", false, "None"), true).is_err());
+        assert!(is_recursive(&mount("Enabled", true, "HostToContainer"), true).is_err());
+    }
+
+    #[test]
+    fn a_sub_path_with_an_unknown_variable_is_refused() {
+        let answer =
+            prepared(json!([{"name": "work", "mountPath": "/b", "subPathExpr": "$(WHO)/$(NOBODY)"}]));
+        assert!(matches!(answer, Err(MountError::NoValue { name, .. }) if name == "NOBODY"));
+    }
 }

@@ -54,6 +54,15 @@ pub fn is_mount_point(path: &Path) -> bool {
     device(path).is_some_and(|own| Some(own) != parent)
 }
 
+/// Whether something is mounted at `path`, also from the same device, as bind mounts are.
+pub fn is_mounted(path: &Path) -> io::Result<bool> {
+    match path.canonicalize() {
+        Ok(real) => Ok(below(&real, &mountinfo()?).contains(&real)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Mount points at or below `dir`, deepest first.
 pub fn below(dir: &Path, mountinfo: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = mountinfo

@@ -1,190 +1,12 @@
-//! Edged with a runtime that runs nothing and a clock that stands still unless it is waited on.
+//! Pods start, crash, are adopted, are told of, and end.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cri::fake::Fake;
-use edgecore::edged::context::Clock;
-use edgecore::edged::{Deps, Edged, Settings};
-use edgecore::host::{Disk, Recorded};
-use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
-use jiff::Timestamp;
-use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
+use edgecore::metamanager::{Change, LinkState};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-const IMAGE: &str = "busybox:1";
-
-struct Room {
-    folder: tempfile::TempDir,
-    fake: Fake,
-    store: store::Store,
-    clock: Clock,
-    version: u64,
-    running: Option<Running>,
-    link: watch::Sender<LinkState>,
-    answers: Answers,
-}
-
-/// Answers the live requests of Edged as a cloud does, and remembers them.
-#[derive(Clone, Default)]
-struct Answers {
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Answers {
-    async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
-        while let Some(call) = calls.recv().await {
-            let (what, answer) = match &call.request {
-                Request::CreateNode { object, .. } => {
-                    let node: Value = object.parse().unwrap();
-                    let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
-                    (format!("create {role}"), json!({"metadata": {"uid": "node-uid"}}))
-                }
-                Request::PatchNodeStatus { patch, .. } => {
-                    let patch: Value = serde_json::from_str(patch).unwrap();
-                    let ready = &patch["status"]["conditions"][3];
-                    (format!("status {}", ready["status"].as_str().unwrap()), json!({}))
-                }
-                Request::Lease { object, .. } => {
-                    let mut lease: Value = object.parse().unwrap();
-                    let owner =
-                        lease["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or("none").to_owned();
-                    lease["metadata"]["resourceVersion"] = json!("1");
-                    (format!("lease {owner}"), lease)
-                }
-                _ => {
-                    let refused = Reply::Refused(Status::failure(404, "NotFound", ""));
-                    let _ = call.answer.send(refused);
-                    continue;
-                }
-            };
-            self.seen.lock().unwrap().push(what);
-            let _ = call.answer.send(Reply::Object(Json::encode(&answer).unwrap()));
-        }
-    }
-
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-}
-
-struct Running {
-    changes: mpsc::Sender<ObjectChange>,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Room {
-    fn new() -> Room {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
-        let fake_clock = clock.clone();
-        let nanoseconds = move || i64::try_from(fake_clock.now().as_nanosecond()).unwrap();
-        let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
-        fake.add_image(IMAGE);
-        let store = edgecore::database::open(&folder.path().join("e.db")).unwrap();
-        let (link, _) = watch::channel(LinkState::Disconnected);
-        Room { folder, fake, store, clock, version: 0, running: None, link, answers: Answers::default() }
-    }
-
-    async fn start(&mut self) {
-        let objects = Objects::new(self.store.clone());
-        let (cloud, calls) = Cloud::channel(self.link.subscribe());
-        tokio::spawn(self.answers.clone().serve(calls));
-        let (changes, inbox) = mpsc::channel(16);
-        let settings = Settings {
-            root_dir: self.folder.path().join("kubelet"),
-            pod_logs_dir: self.folder.path().join("logs"),
-            runtime_endpoint: self.fake.endpoint(),
-            ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
-        };
-        let deps = Deps {
-            queries: Queries::new(objects.clone(), cloud.clone()),
-            outbox: Outbox::new(self.store.clone()),
-            objects,
-            cloud,
-            changes: inbox,
-        };
-        let host = Recorded { cpus: 2, disk: Disk::default(), ..Recorded::default() };
-        let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();
-        let stop = CancellationToken::new();
-        let token = stop.clone();
-        let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
-        self.running = Some(Running { changes, stop, task });
-    }
-
-    async fn stop(&mut self) {
-        let running = self.running.take().unwrap();
-        running.stop.cancel();
-        running.task.await.unwrap();
-    }
-
-    /// Commits an object and hands it on, as the intake does.
-    async fn put(&mut self, key: &str, object: Value) {
-        self.version += 1;
-        let version = ResourceVersion(self.version.to_string());
-        self.apply(key, Change::Put { version, object: Json::encode(&object).unwrap() }).await;
-    }
-
-    async fn apply(&mut self, key: &str, change: Change) {
-        let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
-        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
-        if let Some(running) = &self.running {
-            running.changes.send(change).await.unwrap();
-        }
-    }
-
-    async fn sent(&self, part: &str) -> Vec<message::Message> {
-        let waiting = Outbox::new(self.store.clone()).next(0, 100).await.unwrap();
-        let messages = waiting.into_iter().map(|waiting| waiting.message);
-        messages.filter(|message| message.route.resource.contains(part)).collect()
-    }
-
-    async fn status(&self) -> Value {
-        let patches = self.sent("/podpatch/").await;
-        patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
-    }
-
-    async fn deletions(&self) -> usize {
-        self.sent("default/pod/").await.iter().filter(|message| message.route.operation == "delete").count()
-    }
-
-    fn ids(&self) -> BTreeSet<String> {
-        self.fake.containers().into_iter().map(|container| container.id).collect()
-    }
-}
-
-async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
-    for _ in 0..2_000 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("never seen: {what}");
-}
-
-fn pod(extra: Value) -> Value {
-    let mut pod = json!({
-        "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
-        "spec": {"nodeName": "edge-1", "containers": [{"name": "a", "image": IMAGE}]}});
-    if let Value::Object(fields) = extra {
-        fields.into_iter().for_each(|(key, value)| pod["spec"][key] = value);
-    }
-    pod
-}
-
-fn ending(mut pod: Value) -> Value {
-    pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
-    pod["metadata"]["deletionGracePeriodSeconds"] = json!(5);
-    pod
-}
+use crate::room::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_crashing_container_restarts_at_once_then_after_ten_and_twenty_seconds() {
@@ -256,6 +78,25 @@ async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
     assert!(room.fake.sandboxes().is_empty());
     room.apply("default/pod/p", Change::Remove { uid: Some("u-1".into()) }).await;
     until("the pod's folder to go", async || !room.folder.path().join("kubelet/pods/u-1").exists()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_remains_the_runtime_keeps_is_gone_for_the_api_all_the_same() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.fake.keep_containers(true);
+    room.put("default/pod/p", ending(pod(json!({})))).await;
+    until("the deletion", async || room.deletions().await == 1).await;
+    assert!(room.fake.running("a").is_none());
+    room.apply("default/pod/p", Change::Remove { uid: Some("u-1".into()) }).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!room.ids().is_empty(), "they are tried again, not forgotten");
+    room.fake.keep_containers(false);
+    until("nothing left", async || room.fake.sandboxes().is_empty() && room.ids().is_empty()).await;
+    assert_eq!(room.deletions().await, 1);
     room.stop().await;
 }
 
@@ -360,7 +201,7 @@ async fn a_changed_config_map_reaches_the_file_of_a_running_pod() {
     room.put("default/configmap/m", map("2")).await;
     let changed = Instant::now();
     until("the new text", async || std::fs::read_to_string(&file).unwrap() == "2").await;
-    assert!(changed.elapsed() < Duration::from_secs(2));
+    assert!(changed.elapsed() < Duration::from_secs(30), "long before the next resync");
     room.stop().await;
 }
 

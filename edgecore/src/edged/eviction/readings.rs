@@ -1,0 +1,64 @@
+//! What there is left of each signal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::edged::context::Context;
+use crate::edged::node::capacity::floor;
+use crate::edged::settings::{Eviction, Threshold};
+use crate::host::{Disk, Host, facts};
+
+/// Left and all, in bytes, inodes or processes.
+pub type Reading = (u64, u64);
+
+/// By signal; one that cannot be read is not there, and fires nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readings(pub BTreeMap<String, Reading>);
+
+impl Readings {
+    /// Reads the signals that have a threshold.
+    pub async fn take(context: &Context, host: &dyn Host, settings: &Eviction) -> Readings {
+        let wanted =
+            |start: &str| settings.thresholds.iter().any(|threshold| threshold.signal.starts_with(start));
+        let bytes = |amount: i64| u64::try_from(amount).unwrap_or(0);
+        let (limit, running) = facts::processes(host);
+        let mut found: Vec<(String, Reading)> = vec![
+            (
+                "memory.available".to_owned(),
+                (bytes(facts::memory_available(host)), bytes(facts::memory_bytes(host))),
+            ),
+            ("pid.available".to_owned(), (limit.saturating_sub(running), limit)),
+        ];
+        let node = host.disk(&context.settings.root_dir).unwrap_or_default();
+        let images = match wanted("imagefs") || wanted("containerfs") {
+            true => images(context, host).await,
+            false => Disk::default(),
+        };
+        for (name, disk) in [("nodefs", node), ("imagefs", images), ("containerfs", images)] {
+            found.push((format!("{name}.available"), (disk.available, disk.bytes)));
+            found.push((format!("{name}.inodesFree"), (disk.inodes_free, disk.inodes)));
+        }
+        // What has no size was not read.
+        Readings(found.into_iter().filter(|(_, (_, all))| *all > 0).collect())
+    }
+
+    pub fn is_below(&self, threshold: &Threshold) -> bool {
+        self.0.get(&threshold.signal).is_some_and(|(left, all)| *left < floor_of(threshold, *all))
+    }
+}
+
+/// A threshold as an amount of `all`.
+pub fn floor_of(threshold: &Threshold, all: u64) -> u64 {
+    u64::try_from(floor(threshold.floor, i64::try_from(all).unwrap_or(i64::MAX))).unwrap_or(0)
+}
+
+/// The place does not move while the runtime lives; the numbers come from the file system itself.
+async fn images(context: &Context, host: &dyn Host) -> Disk {
+    let mut place = context.image_place.lock().await;
+    if place.is_none()
+        && let Ok(filesystems) = context.runtime.image_filesystems().await
+    {
+        *place = filesystems.into_iter().find_map(|usage| usage.fs_id).map(|id| id.mountpoint);
+    }
+    place.as_ref().and_then(|place| host.disk(Path::new(place)).ok()).unwrap_or_default()
+}

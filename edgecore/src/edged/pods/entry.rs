@@ -1,0 +1,109 @@
+//! The door of the node: what it knows of itself when a pod asks to come in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use message::{Json, ObjectKey, ObjectKind};
+
+use super::admission::{self, Refusal, make_room};
+use super::board::Entry;
+use super::demand::Demand;
+use super::verdict::{Sentence, Verdict};
+use crate::edged::context::Context;
+use crate::edged::node::object;
+use crate::edged::status::phase::Phase;
+
+/// Taints of a node that was not heard of. Who hands it a pod has heard of it: they would refuse the first pods after
+/// every outage, for good.
+const SILENT: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
+/// Admits pods one by one, so that two never count on the same room.
+pub struct Entrance {
+    context: Arc<Context>,
+    labels: BTreeMap<String, String>,
+    taints: Vec<Taint>,
+}
+
+impl Entrance {
+    /// Until the node object is known, the node is what it registers as.
+    pub fn new(context: Arc<Context>) -> Entrance {
+        let labels = object::labels(&context.settings);
+        let taints = context.settings.taints.clone();
+        Entrance { context, labels, taints }
+    }
+
+    pub async fn load(&mut self) -> Result<(), store::StoreError> {
+        let key = ObjectKey::new(None, ObjectKind::Node, self.context.settings.node.as_str());
+        if let Some(stored) = self.context.objects.get(&key).await? {
+            self.node_changed(&stored.object);
+        }
+        Ok(())
+    }
+
+    /// The node object as the cloud has it.
+    pub fn node_changed(&mut self, node: &Json) {
+        let Ok(node) = node.parse::<Node>() else { return };
+        if node.metadata.name.as_deref() != Some(self.context.settings.node.as_str()) {
+            return;
+        }
+        if let Some(labels) = node.metadata.labels {
+            self.labels = labels;
+        }
+        let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+        self.taints = taints.into_iter().filter(|taint| !SILENT.contains(&taint.key.as_str())).collect();
+    }
+
+    /// Why the pod may not run here. A pod that runs already, or is at its end, is not asked.
+    pub fn admit(&self, pod: &Pod, demand: &Demand) -> Result<(), Verdict> {
+        let told = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if pod.metadata.deletion_timestamp.is_some() || Phase::read(told) != Phase::Pending {
+            return Ok(());
+        }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let others: Vec<Entry> = self
+            .context
+            .board
+            .entries()
+            .into_iter()
+            .filter(|entry| entry.is_active() && entry.id.uid != uid)
+            .collect();
+        let demands: Vec<Arc<Demand>> = others.iter().map(|entry| entry.demand.clone()).collect();
+        match self.check(pod, demand, &demands) {
+            Err(Refusal::Short { missing, verdict }) if demand.is_critical() => {
+                let chosen = make_room(&missing, demand.priority, &demands).ok_or(verdict)?;
+                chosen.into_iter().for_each(|index| push_aside(&others[index]));
+                Ok(())
+            }
+            other => other.map_err(Refusal::verdict),
+        }
+    }
+
+    fn check(&self, pod: &Pod, demand: &Demand, others: &[Arc<Demand>]) -> Result<(), Refusal> {
+        let context = &self.context;
+        let facts = context.facts.borrow();
+        let node = admission::Node {
+            name: context.settings.node.as_str(),
+            labels: &self.labels,
+            taints: &self.taints,
+            allocatable: &context.capacity.allocatable(&context.machine, &context.settings),
+            pressure: *context.pressure.borrow(),
+            is_shutting_down: context.is_shutting_down(),
+            allowed_sysctls: &context.settings.allowed_sysctls,
+            has_apparmor: context.machine.has_apparmor,
+            has_strict_groups: facts.has_strict_groups,
+        };
+        admission::check(pod, demand, &node, others)
+    }
+}
+
+fn push_aside(entry: &Entry) {
+    let verdict = Verdict {
+        sentence: Sentence::Failed,
+        reason: "Preempting".to_owned(),
+        message: "Preempted in order to admit critical pod".to_owned(),
+        grace: None,
+        disrupted: true,
+    };
+    entry.verdict.send_replace(Some(verdict));
+}

@@ -1,0 +1,51 @@
+//! Why a pod has to stop although the API did not ask for it: refused, evicted, out of time, preempted.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodCondition;
+use serde::{Deserialize, Serialize};
+
+/// What becomes of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sentence {
+    /// It has failed, for good.
+    Failed,
+    /// It is stopped, and starts again when the verdict is lifted: while nobody can replace it, a pod that failed
+    /// would be missed until the cloud is back.
+    Held,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub sentence: Sentence,
+    /// `Evicted`, `DeadlineExceeded`, `OutOfcpu`, ...
+    pub reason: String,
+    pub message: String,
+    /// How long its containers may take to end; the pod's own grace when absent.
+    pub grace: Option<Duration>,
+    /// The node took it from a pod that did nothing wrong: the condition `DisruptionTarget` says so.
+    pub disrupted: bool,
+}
+
+impl Verdict {
+    pub fn failed(reason: &str, message: impl Into<String>) -> Verdict {
+        let (reason, message) = (reason.to_owned(), message.into());
+        Verdict { sentence: Sentence::Failed, reason, message, grace: None, disrupted: false }
+    }
+
+    /// The node refuses to start the pod (spec/edge-runtime.md 5.24).
+    pub fn rejected(reason: &str, message: &str) -> Verdict {
+        Verdict::failed(reason, format!("Pod was rejected: {message}"))
+    }
+
+    /// The condition that tells controllers that the pod was disturbed, without its times.
+    pub fn condition(&self) -> Option<PodCondition> {
+        (self.disrupted && self.sentence == Sentence::Failed).then(|| PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("TerminationByKubelet".to_owned()),
+            message: Some(self.message.clone()),
+            ..PodCondition::default()
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! The Node API: what the kubelet serves over HTTP. Pods, logs, exec, attach, port-forward, health, usage.
+//!
+//! ```text
+//! unix socket (0600) --\
+//! TLS, certificates  ---+--> listen --> router --> podlist | logs | streams --> runtime's streaming server
+//! loopback, if asked --/                           stats (read when asked; nothing polls) --> summary | metrics
+//! ```
+//!
+//! Owns the socket file and the last CPU readings. Promises: nobody is served over the network without a certificate
+//! of the configured CA and a name that is allowed; connections, sessions, heads and waits are bounded; an idle server
+//! does nothing. Source: spec/edge-runtime.md 6.5 to 6.7 and 7.
+
+mod answer;
+pub mod health;
+mod listen;
+mod logs;
+mod metrics;
+mod podlist;
+mod proxy;
+mod query;
+mod router;
+mod run;
+mod stats;
+mod streams;
+mod target;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use crate::host::Host;
+pub use tls::TlsFilesError;
+
+/// Where the Node API is served, and to whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The unix socket; its mode is 0600.
+    pub socket: PathBuf,
+    /// `None`: no TLS port.
+    pub tls: Option<TlsPort>,
+    /// KubeEdge's port without any authentication; `None` unless asked for.
+    pub loopback: Option<SocketAddr>,
+    /// Exec, attach and port-forward sessions in which nothing moves end after this.
+    pub streaming_idle: Duration,
+}
+
+/// The authenticated port.
+#[derive(Clone, Debug)]
+pub struct TlsPort {
+    pub address: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// CAs whose certificates clients may show.
+    pub client_ca: PathBuf,
+    /// Common names and organisations that are served.
+    pub allowed: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("binding the Node API's socket {path}")]
+    Socket { path: PathBuf, source: std::io::Error },
+    #[error("binding the Node API's port {address}")]
+    Port { address: SocketAddr, source: std::io::Error },
+    #[error("preparing TLS for the Node API's port {address}")]
+    Tls { address: SocketAddr, source: TlsFilesError },
+}
+
+/// Sessions that stream (exec, attach, port-forward, followed logs) at once: more than people need, less than hurts.
+const SESSIONS: usize = 64;
+
+/// What requests are answered from.
+pub(super) struct Site {
+    pub context: Arc<Context>,
+    pub host: Arc<dyn Host>,
+    pub sessions: Arc<Semaphore>,
+    pub rates: stats::Rates,
+    /// When EdgeCore started.
+    pub started: Timestamp,
+    pub streaming_idle: Duration,
+    /// Ends the sessions that outlive their connection's task.
+    pub stop: CancellationToken,
+}
+
+/// The server: bound, not serving.
+pub struct Server {
+    doors: Vec<listen::Door>,
+    streaming_idle: Duration,
+}
+
+impl Server {
+    /// Binds the socket and the ports that are asked for.
+    pub async fn build(settings: &Settings) -> Result<Server, BuildError> {
+        let socket = |source| BuildError::Socket { path: settings.socket.clone(), source };
+        let mut doors = vec![listen::unix(&settings.socket).map_err(socket)?];
+        if let Some(port) = &settings.tls {
+            doors.push(listen::authenticated(port).await?);
+        }
+        if let Some(address) = settings.loopback {
+            doors.push(listen::loopback(address).await?);
+        }
+        Ok(Server { doors, streaming_idle: settings.streaming_idle })
+    }
+
+    /// Serves until `stop`.
+    pub async fn run(self, context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
+        let site = Arc::new(Site {
+            started: context.clock.now(),
+            context,
+            host,
+            sessions: Arc::new(Semaphore::new(SESSIONS)),
+            rates: stats::Rates::default(),
+            streaming_idle: self.streaming_idle,
+            stop: stop.clone(),
+        });
+        let places = listen::places();
+        let doors = self.doors.into_iter().map(|door| door.serve(places.clone(), site.clone()));
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => {}
+            _ = futures_util::future::join_all(doors) => {}
+        }
+    }
+}

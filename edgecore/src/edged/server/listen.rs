@@ -1,0 +1,152 @@
+//! Doors: bound sockets, and the connections that come through them.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::tls::Guard;
+use super::{BuildError, Site, TlsPort, answer};
+
+/// Connections open at once through all doors; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 128;
+/// A client that does not say what it wants, or does not finish its handshake, leaves.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The head of a request: commands are part of it.
+const HEAD: usize = 64 * 1024;
+const HEADERS: usize = 64;
+
+pub enum Door {
+    Unix { listener: UnixListener },
+    Plain { listener: TcpListener },
+    Tls { listener: TcpListener, guard: Box<Guard> },
+}
+
+pub fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS))
+}
+
+/// Binds in a folder only root may enter, and renames: nobody can connect before the mode is 0600, and whoever sees the
+/// file is served.
+pub fn unix(path: &Path) -> io::Result<Door> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut private = path.as_os_str().to_owned();
+    private.push(".d");
+    let private = PathBuf::from(private);
+    let _ = std::fs::remove_dir_all(&private);
+    std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+    let temporary = private.join("s");
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, path)?;
+    std::fs::remove_dir(&private)?;
+    Ok(Door::Unix { listener })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
+    TcpListener::bind(address).await.map_err(|source| BuildError::Port { address, source })
+}
+
+pub async fn authenticated(port: &TlsPort) -> Result<Door, BuildError> {
+    let guard = Guard::new(port).map_err(|source| BuildError::Tls { address: port.address, source })?;
+    Ok(Door::Tls { listener: bind(port.address).await?, guard: Box::new(guard) })
+}
+
+pub async fn loopback(address: SocketAddr) -> Result<Door, BuildError> {
+    tracing::warn!(peer = %address, "the Node API is open to every program of this machine");
+    Ok(Door::Plain { listener: bind(address).await? })
+}
+
+impl Door {
+    /// Serves for ever. Dropped, it ends its connections.
+    pub async fn serve(self, places: Arc<Semaphore>, site: Arc<Site>) {
+        let mut connections = JoinSet::new();
+        // The places are never closed.
+        while let Ok(place) = places.clone().acquire_owned().await {
+            while connections.try_join_next().is_some() {}
+            match self.accept().await {
+                Ok(arrival) => {
+                    let site = site.clone();
+                    connections.spawn(async move {
+                        arrival.serve(site).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "could not accept a connection to the Node API");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Arrival> {
+        Ok(match self {
+            Door::Unix { listener } => Arrival { stream: Box::new(listener.accept().await?.0), guard: None },
+            Door::Plain { listener } => Arrival { stream: Box::new(listener.accept().await?.0), guard: None },
+            Door::Tls { listener, guard } => {
+                Arrival { stream: Box::new(listener.accept().await?.0), guard: Some((**guard).clone()) }
+            }
+        })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+struct Arrival {
+    stream: Box<dyn Stream>,
+    guard: Option<Guard>,
+}
+
+impl Arrival {
+    async fn serve(self, site: Arc<Site>) {
+        let Some(guard) = self.guard else { return talk(self.stream, site, None).await };
+        guard.refresh();
+        let shaken = tokio::time::timeout(PATIENCE, guard.acceptor.accept(self.stream)).await;
+        // Who has no certificate of the CA gets no further than the handshake.
+        let Ok(Ok(stream)) = shaken else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let refused = match certificate {
+            Some(certificate) => guard.refuses(certificate),
+            None => Some("no certificate".to_owned()),
+        };
+        talk(stream, site, refused).await;
+    }
+}
+
+async fn talk(stream: impl Stream + 'static, site: Arc<Site>, refused: Option<String>) {
+    let service = service_fn(|request| {
+        let (site, refused) = (site.clone(), refused.clone());
+        async move {
+            Ok::<_, Infallible>(match refused {
+                Some(name) => answer::text(StatusCode::FORBIDDEN, format!("{name:?} is not served here")),
+                None => site.answer(request).await,
+            })
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(HEAD)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %error, "connection to the Node API ended");
+    }
+}

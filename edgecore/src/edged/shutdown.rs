@@ -1,0 +1,176 @@
+//! Graceful shutdown of the machine: a lock of systemd-logind delays it while pods end (spec/edge-runtime.md 5.25). Off
+//! unless `shutdownGracePeriod` says how long they may take, and only where systemd is.
+//!
+//! ```text
+//! systemd-inhibit (holds the lock while it runs)      busctl (prints PrepareForShutdown)
+//!        ^ ended when the pods have                        | true
+//!        +------- pods held: ordinary ones, then critical ones <---+      false: all may go on
+//! ```
+//!
+//! Better than the kubelet: the pods are held, not failed. With no cloud at the next start they start again.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, chain};
+use super::pods::board::Entry;
+use super::pods::verdict::{Sentence, Verdict};
+
+/// The programs that speak to logind.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub inhibit: PathBuf,
+    pub monitor: PathBuf,
+}
+
+impl Default for Programs {
+    fn default() -> Programs {
+        Programs { inhibit: PathBuf::from("systemd-inhibit"), monitor: PathBuf::from("busctl") }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    #[error("starting {program}")]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("{program} ended, so shutdowns are not noticed")]
+    Ended { program: PathBuf },
+}
+
+/// How often it is looked whether the pods have ended.
+const LOOK: Duration = Duration::from_millis(200);
+/// Before the programs are started again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Waits for shutdowns until `stop`.
+pub async fn run(context: Arc<Context>, programs: Programs, stop: CancellationToken) {
+    if context.settings.shutdown.grace.is_zero() {
+        return;
+    }
+    let work = async {
+        loop {
+            if let Err(error) = follow(&context, &programs).await {
+                tracing::warn!(error = %chain(&error), "the machine may shut down without waiting for its pods");
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Holds the lock and follows what logind says.
+async fn follow(context: &Context, programs: &Programs) -> Result<(), ShutdownError> {
+    let mut lock = Some(hold(programs)?);
+    let (_monitor, mut lines) = watch(programs)?;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match line.trim() {
+            "BOOLEAN true;" => {
+                tracing::warn!("the machine shuts down, pods are ended");
+                context.shutdown.send_replace(true);
+                end_pods(context).await;
+                // The lock goes with the program that holds it.
+                if let Some(mut lock) = lock.take() {
+                    let _ = lock.kill().await;
+                }
+            }
+            "BOOLEAN false;" => {
+                context.shutdown.send_replace(false);
+                release(context);
+                lock = Some(hold(programs)?);
+            }
+            _ => {}
+        }
+    }
+    Err(ShutdownError::Ended { program: programs.monitor.clone() })
+}
+
+/// `cat` reads a pipe nobody writes to: it lives until it is killed, or until EdgeCore is.
+fn hold(programs: &Programs) -> Result<Child, ShutdownError> {
+    let mut command = Command::new(&programs.inhibit);
+    command
+        .args(["--what=shutdown", "--mode=delay", "--who=edgecore", "--why=pods are being ended", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command.spawn().map_err(|source| ShutdownError::Start { program: programs.inhibit.clone(), source })
+}
+
+fn watch(programs: &Programs) -> Result<(Child, Lines<BufReader<ChildStdout>>), ShutdownError> {
+    let mut command = Command::new(&programs.monitor);
+    command
+        .args(["--system", "monitor", "--match"])
+        .arg("type='signal',interface='org.freedesktop.login1.Manager',member='PrepareForShutdown'")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let failed = |source| ShutdownError::Start { program: programs.monitor.clone(), source };
+    let mut child = command.spawn().map_err(failed)?;
+    let output = child.stdout.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
+    Ok((child, BufReader::new(output).lines()))
+}
+
+/// Ordinary pods first, critical ones in the time that is kept for them.
+async fn end_pods(context: &Context) {
+    let times = context.settings.shutdown;
+    let groups = [(false, times.grace.saturating_sub(times.critical)), (true, times.critical)];
+    for (critical, grace) in groups {
+        let is_of_group = |entry: &Entry| entry.demand.is_critical() == critical && entry.is_active();
+        let group: Vec<Entry> = context.board.entries().into_iter().filter(is_of_group).collect();
+        for entry in &group {
+            entry.verdict.send_replace(Some(held(grace)));
+        }
+        let deadline = Instant::now() + grace;
+        while Instant::now() < deadline && runs(context, &group).await {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+fn held(grace: Duration) -> Verdict {
+    Verdict {
+        sentence: Sentence::Held,
+        reason: REASON.to_owned(),
+        message: "Pod was terminated in response to imminent node shutdown.".to_owned(),
+        grace: Some(grace),
+        disrupted: true,
+    }
+}
+
+const REASON: &str = "Terminated";
+
+/// Whether something of these pods runs. A runtime that does not answer is going down itself.
+async fn runs(context: &Context, group: &[Entry]) -> bool {
+    let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return false };
+    let ready = |sandbox: &&cri::v1::PodSandbox| sandbox.state() == cri::v1::PodSandboxState::SandboxReady;
+    let of_group = |sandbox: &cri::v1::PodSandbox| {
+        let uid = sandbox.labels.get(cri::labels::POD_UID);
+        uid.is_some_and(|uid| group.iter().any(|entry| entry.id.uid == *uid))
+    };
+    sandboxes.iter().filter(ready).any(of_group)
+}
+
+/// The shutdown was called off.
+fn release(context: &Context) {
+    for entry in context.board.entries() {
+        entry.verdict.send_if_modified(|verdict| {
+            let ours = verdict.as_ref().is_some_and(|verdict| verdict.reason == REASON);
+            if ours {
+                *verdict = None;
+            }
+            ours
+        });
+    }
+}

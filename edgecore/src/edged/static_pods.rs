@@ -1,0 +1,75 @@
+//! Static pods: pods from files of this node, which run whether or not a cloud was ever there, and their mirrors, by
+//! which the API shows them (spec/edge-runtime.md 5.16).
+//!
+//! ```text
+//! folder --scan--> manifests --snapshot--> pods (workers)         mirrors <--> cloud
+//! ```
+//!
+//! Owns nothing on disk. A file that cannot be read as a pod is named in the log and leaves the others alone.
+
+mod defaults;
+mod folder;
+mod manifest;
+pub mod mirrors;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, chain};
+use folder::Folder;
+
+/// Snapshots waiting to be taken over: the next one says it all again.
+pub const SNAPSHOT_QUEUE: usize = 1;
+
+/// All static pods of this node.
+pub type Snapshot = Vec<Pod>;
+
+/// Reads the folder at start and whenever something in it changes, until `stop`.
+pub async fn follow(context: Arc<Context>, snapshots: mpsc::Sender<Snapshot>, stop: CancellationToken) {
+    let mut folder = Folder::new(context.settings.static_pods.clone());
+    let mut last: Option<Snapshot> = None;
+    loop {
+        let pods = read(&context, &mut folder).await;
+        if last.as_ref() != Some(&pods) {
+            if snapshots.send(pods.clone()).await.is_err() {
+                return;
+            }
+            last = Some(pods);
+        }
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => return,
+            () = folder.changed() => {}
+            _ = tokio::time::sleep(context.settings.static_pods_check) => {}
+        }
+    }
+}
+
+async fn read(context: &Context, folder: &mut Folder) -> Snapshot {
+    let mut pods: Vec<Pod> = Vec::new();
+    for (path, text) in folder.read().await {
+        match manifest::pod(&text, &path, &context.settings.node) {
+            Ok(pod) if pods.iter().any(|known| name_of(known) == name_of(&pod)) => {
+                complain(folder, &path, "another file has a pod of the same name and namespace");
+            }
+            Ok(pod) => pods.push(pod),
+            Err(error) => complain(folder, &path, &chain(&error)),
+        }
+    }
+    pods
+}
+
+fn name_of(pod: &Pod) -> (Option<&String>, Option<&String>) {
+    (pod.metadata.namespace.as_ref(), pod.metadata.name.as_ref())
+}
+
+/// A bad file is told once, not at every scan.
+fn complain(folder: &mut Folder, path: &Path, error: &str) {
+    if folder.is_news(path, error) {
+        tracing::warn!(path = %path.display(), error, "static pod not taken");
+    }
+}

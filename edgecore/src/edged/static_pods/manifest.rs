@@ -1,0 +1,150 @@
+//! One manifest -> one pod, named and marked as the kubelet does.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use message::NodeName;
+use serde_json::Value;
+
+use super::defaults;
+use crate::edged::pods::demand::SOURCE;
+use crate::edged::pods::spec;
+
+pub const HASH: &str = "kubernetes.io/config.hash";
+const SEEN: &str = "kubernetes.io/config.seen";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("reading YAML or JSON: {reason} (an empty file, or one larger than 1 MiB, is none)")]
+    NotYaml { reason: String },
+    #[error("it is a {kind}, not a Pod of version v1")]
+    NotPod { kind: String },
+    #[error("reading it as a Pod")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("it has no {field}")]
+    Missing { field: &'static str },
+    #[error("metadata.{field} {value:?} is not a name")]
+    BadName { field: &'static str, value: String },
+    #[error("static pods may not refer to {what}: they must start without an API")]
+    NeedsApi { what: &'static str },
+}
+
+/// Reads a manifest. The uid is the one written, or a hash of contents, node and path, so that a changed file is
+/// another pod.
+pub fn pod(text: &str, path: &Path, node: &NodeName) -> Result<Pod, ManifestError> {
+    let value: Value =
+        serde_saphyr::from_str(text).map_err(|error| ManifestError::NotYaml { reason: error.to_string() })?;
+    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    if field("kind") != "Pod" || field("apiVersion") != "v1" {
+        let kind = format!("{} {}", field("apiVersion"), field("kind"));
+        return Err(ManifestError::NotPod { kind });
+    }
+    // By way of text: pods are read from text everywhere, and a second reader of this type is large.
+    let mut pod: Pod = serde_json::from_str(&value.to_string()).map_err(ManifestError::Unreadable)?;
+    let name = pod.metadata.name.take().filter(|name| !name.is_empty());
+    let name = name.ok_or(ManifestError::Missing { field: "metadata.name" })?;
+    let name = format!("{name}-{}", node.as_str().to_lowercase());
+    let namespace = pod.metadata.namespace.take().filter(|name| !name.is_empty());
+    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    for (field, value) in [("name", &name), ("namespace", &namespace)] {
+        if message::check_name(value).is_err() {
+            return Err(ManifestError::BadName { field, value: value.clone() });
+        }
+    }
+    let uid = pod.metadata.uid.take().filter(|uid| spec::is_safe_uid(uid));
+    let hash = uid.unwrap_or_else(|| hash(text, path, node));
+    let spec = pod.spec.as_mut().ok_or(ManifestError::Missing { field: "spec" })?;
+    check(spec)?;
+    defaults::fill(spec);
+    spec.node_name = Some(node.as_str().to_owned());
+    // Taints that drive pods away are for those the API placed.
+    spec.tolerations.get_or_insert_default().push(Toleration {
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        ..Toleration::default()
+    });
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(HASH.to_owned(), hash.clone());
+    // The time of reading would make every scan a change; the file says since when it is as it is.
+    let seen = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let seen = seen.and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
+    annotations.insert(SEEN.to_owned(), daemon::clock::rfc3339(seen));
+    pod.metadata.name = Some(name);
+    pod.metadata.namespace = Some(namespace);
+    pod.metadata.uid = Some(hash);
+    pod.status = None;
+    Ok(pod)
+}
+
+/// The first half of a SHA-256, in the form of the kubelet's hashes.
+fn hash(text: &str, path: &Path, node: &NodeName) -> String {
+    let parts =
+        [text.as_bytes(), b"\0", node.as_str().as_bytes(), b"\0", path.as_os_str().as_encoded_bytes()];
+    pki::fingerprint(&parts.concat()).chars().take(32).collect()
+}
+
+/// Nothing a static pod names may have to be fetched.
+fn check(spec: &PodSpec) -> Result<(), ManifestError> {
+    if spec.containers.is_empty() {
+        return Err(ManifestError::Missing { field: "spec.containers" });
+    }
+    let needs = |what| Err(ManifestError::NeedsApi { what });
+    if spec.service_account_name.as_ref().is_some_and(|name| !name.is_empty()) {
+        return needs("a service account");
+    }
+    if spec.ephemeral_containers.as_ref().is_some_and(|guests| !guests.is_empty()) {
+        return needs("ephemeral containers");
+    }
+    if spec.volumes.iter().flatten().any(|volume| volume.persistent_volume_claim.is_some()) {
+        return needs("claims of volumes");
+    }
+    let pod = Pod { spec: Some(spec.clone()), ..Pod::default() };
+    match spec::references(&pod).is_empty() {
+        true => Ok(()),
+        false => needs("config maps or secrets"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Pod, ManifestError> {
+        pod(text, Path::new("/m/a.yaml"), &NodeName::new("edge-1").unwrap())
+    }
+
+    const GOOD: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: a, image: b}\n";
+
+    #[test]
+    fn a_manifest_becomes_a_pod_of_this_node_that_changes_its_uid_with_its_text() {
+        let pod = read(GOOD).unwrap();
+        assert_eq!(pod.metadata.name.as_deref(), Some("web-edge-1"));
+        assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
+        let annotations = pod.metadata.annotations.as_ref().unwrap();
+        assert_eq!(annotations.get(HASH), pod.metadata.uid.as_ref());
+        assert_eq!(pod.spec.as_ref().unwrap().node_name.as_deref(), Some("edge-1"));
+        assert_eq!(read(GOOD).unwrap(), pod);
+        assert_ne!(read(&format!("{GOOD}# changed\n")).unwrap().metadata.uid, pod.metadata.uid);
+    }
+
+    #[test]
+    fn what_is_no_pod_or_needs_an_api_is_refused_with_its_reason() {
+        let with = |line: &str| format!("{GOOD}  {line}\n");
+        let table = [
+            (String::new(), "not a Pod"),
+            ("a: [".to_owned(), "YAML"),
+            ("apiVersion: v1\nkind: Secret\n".to_owned(), "Secret"),
+            (GOOD.replace("web", ""), "metadata.name"),
+            (GOOD.replace("web", "\"../x\""), "not a name"),
+            (with("serviceAccountName: s"), "service account"),
+            (with("volumes: [{name: v, secret: {secretName: s}}]"), "secrets"),
+            (with("volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]"), "claims"),
+        ];
+        for (text, expected) in table {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

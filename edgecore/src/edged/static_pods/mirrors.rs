@@ -1,0 +1,260 @@
+//! Mirrors: objects of the API that show the static pods of this node. The API's users see them; nothing they do to a
+//! mirror stops the pod behind it.
+//!
+//! Known mirrors come with the pods of the node; what is missing is made, what is stale or stray is deleted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use message::{Json, Request};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::edged::context::{Context, chain};
+use crate::edged::node::{self, NodeError};
+use crate::edged::pods::demand::{MIRROR, mirrored};
+use crate::metamanager::{Cloud, LinkState};
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// A mirror as the API has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mirror {
+    pub uid: String,
+    hash: String,
+    is_ending: bool,
+    /// What the API says of it.
+    pub status: Option<Box<PodStatus>>,
+}
+
+/// Handle of what is known of mirrors.
+#[derive(Clone, Default)]
+pub struct Mirrors {
+    known: Arc<Mutex<BTreeMap<Name, Mirror>>>,
+    changed: Arc<Notify>,
+}
+
+impl Mirrors {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Mirror>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A mirror came from the API.
+    pub fn seen(&self, pod: &Pod) {
+        let Some(hash) = mirrored(pod) else { return };
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let mirror = Mirror {
+            uid: text(&pod.metadata.uid),
+            hash: hash.to_owned(),
+            is_ending: pod.metadata.deletion_timestamp.is_some(),
+            status: pod.status.clone().map(Box::new),
+        };
+        self.lock().insert((text(&pod.metadata.namespace), text(&pod.metadata.name)), mirror);
+        self.changed.notify_one();
+    }
+
+    /// The API no longer has the mirror of this name, or the one with this uid.
+    pub fn gone(&self, namespace: &str, name: &str, uid: Option<&str>) {
+        let name = (namespace.to_owned(), name.to_owned());
+        let mut known = self.lock();
+        if known.get(&name).is_some_and(|mirror| uid.is_none_or(|uid| uid == mirror.uid)) {
+            known.remove(&name);
+        }
+        drop(known);
+        self.changed.notify_one();
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Mirror> {
+        self.lock().get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// The static pods changed.
+    pub fn poke(&self) {
+        self.changed.notify_one();
+    }
+
+    fn all(&self) -> BTreeMap<Name, Mirror> {
+        self.lock().clone()
+    }
+}
+
+/// Something that has to be done about a mirror.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Make(Name),
+    Delete(Name, String),
+}
+
+/// What brings the mirrors nearer to the static pods (name -> hash). A stale mirror is deleted first; the next look
+/// makes the new one. Pure.
+fn steps(wanted: &BTreeMap<Name, String>, known: &BTreeMap<Name, Mirror>) -> Vec<Step> {
+    let stale = known.iter().filter(|(name, mirror)| {
+        mirror.is_ending || wanted.get(*name).is_none_or(|hash| *hash != mirror.hash)
+    });
+    let missing = wanted.keys().filter(|name| !known.contains_key(*name));
+    let deletions = stale.map(|(name, mirror)| Step::Delete(name.clone(), mirror.uid.clone()));
+    deletions.chain(missing.map(|name| Step::Make(name.clone()))).collect()
+}
+
+/// After a refusal or a lost answer.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the mirrors right while there is a link, until `stop`. `ready` resolves when the static pods and the stored
+/// pods are known: before that nothing is stray.
+pub async fn keep(
+    context: Arc<Context>,
+    cloud: Cloud,
+    ready: impl Future<Output = ()>,
+    stop: CancellationToken,
+) {
+    let work = async {
+        ready.await;
+        // A mirror belongs to its node, which may have to be made first.
+        let mut node = context.node_uid.subscribe();
+        if context.settings.register_node && node.wait_for(Option::is_some).await.is_err() {
+            return;
+        }
+        let mut link = cloud.link();
+        while link.wait_for(|state| *state == LinkState::Connected).await.is_ok() {
+            let rest = match look(&context, &cloud).await {
+                Ok(()) => Duration::MAX,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "mirror of a static pod not kept right yet");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = context.mirrors.changed.notified() => {}
+                _ = tokio::time::sleep(rest.min(FOREVER)) => {}
+                _ = link.changed() => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Longer than any timer needs.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
+
+async fn look(context: &Context, cloud: &Cloud) -> Result<(), NodeError> {
+    let entries: Vec<_> = context
+        .board
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.demand.is_static && !entry.is_leaving)
+        .collect();
+    let name = |id: &crate::edged::pods::spec::PodId| (id.namespace.clone(), id.name.clone());
+    let wanted: BTreeMap<Name, String> =
+        entries.iter().map(|entry| (name(&entry.id), entry.id.uid.clone())).collect();
+    for step in steps(&wanted, &context.mirrors.all()) {
+        match step {
+            Step::Delete((namespace, name), uid) => {
+                delete(cloud, &namespace, &name, &uid).await?;
+                context.mirrors.gone(&namespace, &name, Some(&uid));
+            }
+            Step::Make(wanted) => {
+                let entry = entries.iter().find(|entry| name(&entry.id) == wanted);
+                if let Some(pod) = entry.and_then(|entry| entry.pod()) {
+                    make(context, cloud, pod).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn delete(cloud: &Cloud, namespace: &str, name: &str, uid: &str) -> Result<(), NodeError> {
+    let what = "delete a mirror pod";
+    let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
+    let options = Json::encode(&options).map_err(|source| NodeError::Encode { what, source })?;
+    let request = Request::DeletePod { namespace: namespace.to_owned(), name: name.to_owned(), options };
+    match node::ask(cloud, what, request).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the mirror. One that is there already comes with the pods of this node.
+async fn make(context: &Context, cloud: &Cloud, pod: Pod) -> Result<(), NodeError> {
+    let what = "make a mirror pod";
+    let id = crate::edged::pods::spec::PodId::of(&pod);
+    let owner = context.node_uid.borrow().clone();
+    let mirror = mirror_of(pod, context.settings.node.as_str(), owner);
+    let object = Json::encode(&mirror).map_err(|source| NodeError::Encode { what, source })?;
+    let request = Request::CreatePod { namespace: id.namespace.clone(), name: id.name.clone(), object };
+    match node::ask(cloud, what, request).await {
+        Ok(Some(object)) => {
+            if let Ok(pod) = object.parse::<Pod>() {
+                context.mirrors.seen(&pod);
+                context.board.wake(&id.uid);
+            }
+            Ok(())
+        }
+        Err(error) if error.is_conflict() => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// The object that stands for a static pod in the API.
+fn mirror_of(mut pod: Pod, node: &str, owner: Option<String>) -> Pod {
+    let hash = pod.metadata.uid.take().unwrap_or_default();
+    pod.metadata.annotations.get_or_insert_default().insert(MIRROR.to_owned(), hash);
+    pod.metadata.resource_version = None;
+    pod.metadata.owner_references = owner.map(|uid| {
+        vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: node.to_owned(),
+            uid,
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]
+    });
+    pod.status = None;
+    pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        ("d".to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn missing_mirrors_are_made_and_stale_and_stray_ones_deleted() {
+        let mirror = |uid: &str, hash: &str, is_ending| Mirror {
+            uid: uid.to_owned(),
+            hash: hash.to_owned(),
+            is_ending,
+            status: None,
+        };
+        let wanted: BTreeMap<Name, String> =
+            [("same", "1"), ("changed", "2"), ("missing", "1"), ("asked", "1")]
+                .map(|(pod, hash)| (name(pod), hash.to_owned()))
+                .into();
+        let known = BTreeMap::from([
+            (name("same"), mirror("u1", "1", false)),
+            (name("changed"), mirror("u2", "1", false)),
+            (name("stray"), mirror("u3", "1", false)),
+            (name("asked"), mirror("u4", "1", true)),
+        ]);
+        let expected = [
+            Step::Delete(name("asked"), "u4".into()),
+            Step::Delete(name("changed"), "u2".into()),
+            Step::Delete(name("stray"), "u3".into()),
+            Step::Make(name("missing")),
+        ];
+        assert_eq!(steps(&wanted, &known), expected);
+    }
+}

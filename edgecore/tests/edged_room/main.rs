@@ -1,0 +1,8 @@
+//! Edged with a runtime that runs nothing and a clock that stands still unless it is waited on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod life;
+mod room;
+mod statics;
+mod verdicts;

@@ -1,0 +1,283 @@
+//! One Edged, its neighbours doubled.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cri::fake::Fake;
+use edgecore::edged::context::Clock;
+use edgecore::edged::shutdown::Programs;
+use edgecore::edged::{Deps, Edged, Settings};
+use edgecore::host::{Disk, Host, Recorded};
+use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
+use jiff::Timestamp;
+use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub const IMAGE: &str = "busybox:1";
+
+/// A host whose texts a test may change while it is read.
+#[derive(Clone)]
+pub struct Machine(Arc<Mutex<Recorded>>);
+
+impl Machine {
+    /// MiB of memory that can be had, of 4096.
+    pub fn set_memory_left(&self, mebibytes: u64) {
+        let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 4096 * 1024, mebibytes * 1024);
+        let mut recorded = self.0.lock().unwrap();
+        *recorded = recorded.clone().with("/proc/meminfo", &text);
+    }
+}
+
+impl Host for Machine {
+    fn text(&self, path: &str) -> std::io::Result<String> {
+        self.0.lock().unwrap().text(path)
+    }
+
+    fn names(&self, path: &str) -> std::io::Result<Vec<String>> {
+        self.0.lock().unwrap().names(path)
+    }
+
+    fn disk(&self, path: &Path) -> std::io::Result<Disk> {
+        self.0.lock().unwrap().disk(path)
+    }
+
+    fn cpus(&self) -> u32 {
+        2
+    }
+
+    fn kernel_release(&self) -> String {
+        String::new()
+    }
+
+    fn default_address(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+pub struct Room {
+    /// How long pods may take when the machine shuts down, and what stands in for logind.
+    pub shutdown: Option<(Duration, Programs)>,
+    pub machine: Machine,
+    pub folder: tempfile::TempDir,
+    pub fake: Fake,
+    pub store: store::Store,
+    pub clock: Clock,
+    pub version: u64,
+    pub running: Option<Running>,
+    pub link: watch::Sender<LinkState>,
+    pub answers: Answers,
+}
+
+/// Answers the live requests of Edged as a cloud does, and remembers them.
+#[derive(Clone, Default)]
+pub struct Answers {
+    seen: Arc<Mutex<Vec<String>>>,
+    mirrors: Arc<AtomicU32>,
+}
+
+impl Answers {
+    pub async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
+        while let Some(call) = calls.recv().await {
+            let (what, answer) = match &call.request {
+                Request::CreateNode { object, .. } => {
+                    let node: Value = object.parse().unwrap();
+                    let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
+                    (format!("create {role}"), json!({"metadata": {"uid": "node-uid"}}))
+                }
+                Request::PatchNodeStatus { patch, .. } => {
+                    let patch: Value = serde_json::from_str(patch).unwrap();
+                    let ready = &patch["status"]["conditions"][3];
+                    let short = patch["status"]["conditions"][0]["status"] == "True";
+                    let memory = if short { " memory" } else { "" };
+                    (format!("status {}{memory}", ready["status"].as_str().unwrap()), json!({}))
+                }
+                Request::Lease { object, .. } => {
+                    let mut lease: Value = object.parse().unwrap();
+                    let owner =
+                        lease["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or("none").to_owned();
+                    lease["metadata"]["resourceVersion"] = json!("1");
+                    (format!("lease {owner}"), lease)
+                }
+                Request::CreatePod { name, object, .. } => {
+                    let mut pod: Value = object.parse().unwrap();
+                    assert!(pod["metadata"]["uid"].is_null(), "the API gives uids");
+                    let made = self.mirrors.fetch_add(1, Ordering::Relaxed);
+                    pod["metadata"]["uid"] = json!(format!("mirror-{made}"));
+                    (format!("make {name} {}", pod["metadata"]["ownerReferences"][0]["uid"]), pod)
+                }
+                Request::DeletePod { options, .. } => {
+                    let options: Value = options.parse().unwrap();
+                    (format!("delete {}", options["preconditions"]["uid"].as_str().unwrap()), json!({}))
+                }
+                _ => {
+                    let refused = Reply::Refused(Status::failure(404, "NotFound", ""));
+                    let _ = call.answer.send(refused);
+                    continue;
+                }
+            };
+            self.seen.lock().unwrap().push(what);
+            let _ = call.answer.send(Reply::Object(Json::encode(&answer).unwrap()));
+        }
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+pub struct Running {
+    changes: mpsc::Sender<ObjectChange>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Room {
+    pub fn new() -> Room {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
+        let fake_clock = clock.clone();
+        let nanoseconds = move || i64::try_from(fake_clock.now().as_nanosecond()).unwrap();
+        let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
+        fake.add_image(IMAGE);
+        let store = edgecore::database::open(&folder.path().join("e.db")).unwrap();
+        let (link, _) = watch::channel(LinkState::Disconnected);
+        Room {
+            shutdown: None,
+            machine: Machine(Arc::default()),
+            folder,
+            fake,
+            store,
+            clock,
+            version: 0,
+            running: None,
+            link,
+            answers: Answers::default(),
+        }
+    }
+
+    pub async fn start(&mut self) {
+        let objects = Objects::new(self.store.clone());
+        let (cloud, calls) = Cloud::channel(self.link.subscribe());
+        tokio::spawn(self.answers.clone().serve(calls));
+        let (changes, inbox) = mpsc::channel(16);
+        let mut settings = Settings {
+            root_dir: self.folder.path().join("kubelet"),
+            pod_logs_dir: self.folder.path().join("logs"),
+            static_pods: self.folder.path().join("manifests"),
+            runtime_endpoint: self.fake.endpoint(),
+            ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
+        };
+        // The pods of a runtime that runs nothing have no cgroups.
+        settings.cgroups.per_qos = false;
+        if let Some((grace, programs)) = &self.shutdown {
+            settings.shutdown.grace = *grace;
+            settings.shutdown_programs = programs.clone();
+        }
+        let deps = Deps {
+            queries: Queries::new(objects.clone(), cloud.clone()),
+            outbox: Outbox::new(self.store.clone()),
+            objects,
+            cloud,
+            changes: inbox,
+        };
+        let host = self.machine.clone();
+        let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
+        self.running = Some(Running { changes, stop, task });
+    }
+
+    pub async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.stop.cancel();
+        running.task.await.unwrap();
+    }
+
+    /// Commits an object and hands it on, as the intake does.
+    pub async fn put(&mut self, key: &str, object: Value) {
+        self.version += 1;
+        let version = ResourceVersion(self.version.to_string());
+        self.apply(key, Change::Put { version, object: Json::encode(&object).unwrap() }).await;
+    }
+
+    pub async fn apply(&mut self, key: &str, change: Change) {
+        let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
+        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
+        if let Some(running) = &self.running {
+            running.changes.send(change).await.unwrap();
+        }
+    }
+
+    pub async fn sent(&self, part: &str) -> Vec<message::Message> {
+        let waiting = Outbox::new(self.store.clone()).next(0, 100).await.unwrap();
+        let messages = waiting.into_iter().map(|waiting| waiting.message);
+        messages.filter(|message| message.route.resource.contains(part)).collect()
+    }
+
+    /// The last status told of the pod of this name.
+    pub async fn status_of(&self, name: &str) -> Value {
+        let patches = self.sent(&format!("/podpatch/{name}")).await;
+        patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
+    }
+
+    pub async fn status(&self) -> Value {
+        let patches = self.sent("/podpatch/").await;
+        patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
+    }
+
+    pub async fn deletions(&self) -> usize {
+        self.sent("default/pod/").await.iter().filter(|message| message.route.operation == "delete").count()
+    }
+
+    pub fn ids(&self) -> BTreeSet<String> {
+        self.fake.containers().into_iter().map(|container| container.id).collect()
+    }
+}
+
+pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
+    for _ in 0..2_000 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never seen: {what}");
+}
+
+/// Waits for something that other processes do, which takes real time.
+pub async fn until_real(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..3_000 {
+        if check() {
+            return;
+        }
+        // The paused clock moves on by itself; this thread must not run ahead of the world.
+        let (rested, rest) = std::sync::mpsc::channel::<()>();
+        let _ = rest.recv_timeout(Duration::from_millis(10));
+        drop(rested);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("never seen: {what}");
+}
+
+pub fn pod(extra: Value) -> Value {
+    let mut pod = json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
+        "spec": {"nodeName": "edge-1", "containers": [{"name": "a", "image": IMAGE}]}});
+    if let Value::Object(fields) = extra {
+        fields.into_iter().for_each(|(key, value)| pod["spec"][key] = value);
+    }
+    pod
+}
+
+pub fn ending(mut pod: Value) -> Value {
+    pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(5);
+    pod
+}
