@@ -4,5 +4,6 @@ pub mod ca;
 pub mod go_cloud;
 pub mod go_edge;
 pub mod peer;
+pub mod pods;
 pub mod recorded;
 pub mod skip;

@@ -264,7 +264,8 @@ fn conflist(bridge: &str, subnet: &str, ipam: &Path) -> serde_json::Value {
             {"type": "bridge", "bridge": bridge, "isGateway": true, "ipMasq": false, "hairpinMode": true,
              "ipam": {"type": "host-local", "dataDir": ipam, "ranges": [[{"subnet": subnet}]],
                       "routes": [{"dst": "0.0.0.0/0"}]}},
-            {"type": "loopback"}
+            {"type": "loopback"},
+            {"type": "portmap", "capabilities": {"portMappings": true}}
         ]
     })
 }

@@ -77,6 +77,8 @@ impl Edge {
         // Two sites on one machine must not share cgroups.
         let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
         let quic = format!("modules.edgeHub.quic.server=127.0.0.1:{}", doors.quic_port);
+        // How full the disk of this machine is has nothing to do with what is tried or shown here.
+        let eviction = "modules.edged.tailoredKubeletConfig.evictionHard={}";
         let root_text = root.to_string_lossy().into_owned();
         let mut arguments = vec![
             "join",
@@ -98,6 +100,8 @@ impl Edge {
             &cgroup,
             "--set",
             &quic,
+            "--set",
+            eviction,
         ];
         if let Some(runtime) = &runtime {
             arguments.extend(["-p", runtime]);

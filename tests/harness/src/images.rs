@@ -8,9 +8,10 @@ use serde_json::json;
 const BUSYBOX: &str = "/bin/busybox";
 
 /// Programs every test image has as links to busybox.
-const APPLETS: [&str; 20] = [
+const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "ls", "id", "env", "true", "false", "hostname", "wget", "nc", "httpd",
-    "ip", "mkdir", "touch", "stat", "grep", "tr", "date",
+    "ip", "mkdir", "touch", "stat", "grep", "tr", "date", "awk", "base64", "cut", "dd", "head", "kill", "ln",
+    "mknod", "mount", "ps", "pwd", "readlink", "rm", "sed", "sort", "tail", "test", "umount", "wc",
 ];
 
 /// An image to be imported.
@@ -37,15 +38,27 @@ pub fn pause(reference: &str) -> Image {
     Image { reference: reference.to_owned(), entrypoint, command: Vec::new(), user: String::new() }
 }
 
+/// What an image is made of.
+pub struct Blobs {
+    pub config: Vec<u8>,
+    /// One tar, not compressed.
+    pub layer: Vec<u8>,
+}
+
 impl Image {
-    /// Writes the image as a docker-archive: manifest, configuration, one layer.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn blobs(&self) -> Result<Blobs> {
         let layer = layer()?;
         let config = serde_json::to_vec(&json!({
             "architecture": architecture(), "os": "linux",
             "config": {"Env": ["PATH=/bin"], "Entrypoint": self.entrypoint, "Cmd": self.command, "User": self.user},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]},
         }))?;
+        Ok(Blobs { config, layer })
+    }
+
+    /// Writes the image as a docker-archive: manifest, configuration, one layer.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let Blobs { config, layer } = self.blobs()?;
         let name = format!("{}.json", sha256(&config));
         let manifest = serde_json::to_vec(&json!([
             {"Config": name, "RepoTags": [self.reference], "Layers": ["layer.tar"]}
@@ -104,7 +117,8 @@ fn architecture() -> &'static str {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// A digest in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

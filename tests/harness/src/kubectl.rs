@@ -33,19 +33,28 @@ impl Kubectl {
 
     /// Applies manifests given as text.
     pub fn apply(&self, manifests: &str) -> Result<String> {
+        self.feed(&["apply", "-f", "-"], manifests)
+    }
+
+    /// Creates objects given as text, unchecked by kubectl: the API server's word counts.
+    pub fn create(&self, manifests: &str) -> Result<String> {
+        self.feed(&["create", "--validate=false", "-f", "-"], manifests)
+    }
+
+    fn feed(&self, arguments: &[&str], manifests: &str) -> Result<String> {
         let mut child = self
-            .command(&["apply", "-f", "-"])
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("running kubectl apply")?;
+            .with_context(|| format!("running kubectl {arguments:?}"))?;
         if let Some(mut input) = child.stdin.take() {
             input.write_all(manifests.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("kubectl apply: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!("kubectl {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

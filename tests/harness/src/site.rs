@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::cloud::Cloud;
 use crate::containerd::Containerd;
 use crate::edge::Edge;
-use crate::images;
+use crate::images::{self, Image};
 use crate::kubectl::Kubectl;
 use crate::process::Process;
 use crate::programs::Programs;
@@ -94,6 +94,11 @@ impl Site {
 
     pub fn containerd(&self) -> Result<&Containerd> {
         self.containerd.as_ref().context("this site has no container runtime")
+    }
+
+    /// Makes an image present.
+    pub fn import(&self, image: &Image) -> Result<()> {
+        self.runtime.block_on(self.containerd()?.import(image))
     }
 
     /// Runs `ctr` against the site's runtime.
