@@ -6,7 +6,7 @@ mod traffic;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use crate::build;
+use crate::{build, packages};
 
 #[derive(Args)]
 pub struct Flags {
@@ -28,13 +28,24 @@ enum Name {
     Traffic(traffic::Flags),
     /// Cuts and kills under load: what is lost, reverted or written twice.
     Cuts(Link),
+    /// EdgeCore is killed while pods come and go on a real containerd: what runs twice, restarts or stays.
+    Crash(Link),
+    /// Thousands of pods come and go: what EdgeCore holds afterwards in memory, files, mounts and cgroups.
+    Churn(Link),
+    /// A pod from its making to running, against the runtime's own calls; fifty at once.
+    Pods(Link),
+    /// EdgeCore's memory with 0, 5, 20, 50 pods, and what it uses while idle.
+    Memory(Link),
+    /// Power-on without a link: all pods run again, and how long that takes.
+    Poweron(Link),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
 }
 
-/// Flags of the link's scenarios go to `load` as they are: --kubeconfig FILE, --quic, --dialect kubeedge, --edges N ...
+/// Flags of the link's scenarios go to `load` as they are: --kubeconfig FILE, --quic, --dialect kubeedge, --edges N,
+/// --kills N, --cycles N ...
 #[derive(Args)]
 struct Link {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -49,9 +60,20 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Reconnect(link) => load("reconnect", link),
         Name::Traffic(flags) => traffic::run(flags),
         Name::Cuts(link) => load("cuts", link),
+        Name::Crash(link) => pods("crash", link),
+        Name::Churn(link) => pods("churn", link),
+        Name::Pods(link) => pods("pods", link),
+        Name::Memory(link) => pods("memory", link),
+        Name::Poweron(link) => pods("poweron", link),
         Name::Attack(link) => load("attack", link),
         Name::Fleet(link) => load("fleet", link),
     }
+}
+
+/// A scenario with containers.
+fn pods(scenario: &str, link: &Link) -> Result<()> {
+    packages::ensure()?;
+    load(scenario, link)
 }
 
 fn load(scenario: &str, link: &Link) -> Result<()> {

@@ -3,17 +3,23 @@
 
 mod attack;
 mod burst;
+mod churn;
+mod crash;
 mod cuts;
 mod edge;
 mod fleet;
 mod ground;
 mod hollow;
 mod latency;
+mod memory;
 mod objects;
+mod pods;
+mod poweron;
 mod propagate;
 mod reconnect;
 mod reporter;
 mod result;
+mod start;
 mod throttle;
 mod workers;
 
@@ -66,6 +72,16 @@ enum Name {
     },
     /// Cuts and kills under load: nothing lost, reverted or written twice.
     Cuts(cuts::Flags),
+    /// EdgeCore is killed while pods come and go: nothing runs twice, restarts without cause or stays.
+    Crash(crash::Flags),
+    /// Thousands of pods come and go: what EdgeCore holds afterwards.
+    Churn(churn::Flags),
+    /// A pod from its making to running, against the runtime's own calls; fifty at once.
+    Pods(start::Flags),
+    /// What EdgeCore holds with so many pods, and uses while idle.
+    Memory(memory::Flags),
+    /// Power-on without a link.
+    Poweron(poweron::Flags),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(attack::Flags),
     /// One attack of `attack`.
@@ -85,8 +101,15 @@ fn main() -> Result<()> {
     pki::install_provider();
     daemon::stop::raise_open_files();
     let flags = Flags::parse();
-    if let Name::Confined(flags) = &flags.name {
-        return attack::cgroup::enter(flags);
+    // Scenarios on a site, which has a runtime of its own.
+    match &flags.name {
+        Name::Confined(flags) => return attack::cgroup::enter(flags),
+        Name::Crash(flags) => return crash::run(flags),
+        Name::Churn(flags) => return churn::run(flags),
+        Name::Pods(flags) => return start::run(flags),
+        Name::Memory(flags) => return memory::run(flags),
+        Name::Poweron(flags) => return poweron::run(flags),
+        _ => {}
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if matches!(flags.name, Name::Hollow(_)) {
@@ -104,7 +127,13 @@ fn main() -> Result<()> {
             Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
             Name::Attack(flags) => attack::run(&flags).await,
             Name::Attacker(flags) => attack::attacker::run(flags).await,
-            Name::Confined(flags) => attack::cgroup::enter(&flags),
+            // They ran above.
+            Name::Confined(_)
+            | Name::Crash(_)
+            | Name::Churn(_)
+            | Name::Pods(_)
+            | Name::Memory(_)
+            | Name::Poweron(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,
             Name::Hollow(flags) => workers::run(flags).await,

@@ -47,6 +47,77 @@ fn a_small_fleet_over_quic_is_in_sync_again_as_well() {
     assert!(result["busy_s"].as_f64().unwrap() > 0.0, "{result}");
 }
 
+/// What runs containers needs root and a runtime.
+fn is_without_containers() -> bool {
+    let Some(reason) = harness::containerd::missing(true) else { return false };
+    assert!(std::env::var_os("CI").is_none(), "this test must run in CI, and cannot: {reason}");
+    true
+}
+
+#[test]
+fn kills_of_edgecore_start_nothing_twice_and_leave_nothing_behind() {
+    if is_without_containers() {
+        return;
+    }
+    let result = run(&["crash", "--kills", "4"]);
+    for key in ["started_twice", "stuck", "orphaned", "restarted_without_cause"] {
+        assert_eq!(result[key], 0, "{result}");
+    }
+    assert!(result["pods"].as_u64().unwrap() > 4, "{result}");
+    assert!(result["containers"].as_u64().unwrap() > 6, "{result}");
+    assert!(result["looks"].as_u64().unwrap() > 50, "{result}");
+}
+
+#[test]
+fn pods_that_come_and_go_leave_no_mounts_folders_cgroups_or_files() {
+    if is_without_containers() {
+        return;
+    }
+    let result = run(&["churn", "--cycles", "24", "--warm-up", "12"]);
+    for key in ["mount_delta", "cgroup_delta", "pod_folder_delta", "log_folder_delta"] {
+        assert_eq!(result[key], 0, "{result}");
+    }
+    // The counting would have seen them.
+    for key in ["pod_mounts", "pod_cgroups", "pod_folders", "pod_logs"] {
+        assert!(result[key].as_u64().unwrap() > 0, "{key}: {result}");
+    }
+    assert!(result["fd_delta"].as_i64().unwrap().abs() <= 4, "{result}");
+    assert!(result["rss_kb"].as_u64().unwrap() > 1024, "{result}");
+}
+
+#[test]
+fn a_pod_starts_and_is_measured_against_the_runtime_alone() {
+    if is_without_containers() {
+        return;
+    }
+    let result = run(&["pods", "--runs", "2", "--at-once", "3"]);
+    for key in ["cri_ms", "create_to_running_ms", "ratio_to_cri", "fifty_pods_s"] {
+        assert!(result[key].as_f64().unwrap() > 0.0, "{key}: {result}");
+    }
+}
+
+#[test]
+fn memory_is_measured_with_pods_and_idling_without_much_written() {
+    if is_without_containers() {
+        return;
+    }
+    let result = run(&["memory", "--pods", "0,2", "--idle-pods", "2", "--idle", "5", "--rest", "1"]);
+    for key in ["rss_0_kb", "rss_2_kb"] {
+        assert!(result[key].as_u64().unwrap() > 1024, "{key}: {result}");
+    }
+    assert!(result["idle_cpu_pct"].is_number() && result["idle_written_kb_hour"].is_number(), "{result}");
+}
+
+#[test]
+fn all_pods_run_after_every_power_on_without_a_link() {
+    if is_without_containers() {
+        return;
+    }
+    let result = run(&["poweron", "--runs", "2", "--pods", "3"]);
+    assert_eq!((&result["runs"], &result["ok"]), (&2.into(), &2.into()), "{result}");
+    assert_eq!(result["converged"], true, "{result}");
+}
+
 #[test]
 fn programs_under_attack_live_on_128_mib() {
     let result = run(&["attack", "--seconds", "2", "--connections", "300"]);
