@@ -1,11 +1,77 @@
-//! Free ports on loopback.
+//! Ports on loopback for programs that are told theirs before they listen.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
-/// A port that was free a moment ago. The kernel hands them out round robin, so two callers get different ones.
+/// Below the ports the kernel gives to connections: one of those could sit on a port while its program is down.
+const FIRST: u16 = 12_000;
+const BLOCKS: u16 = 300;
+const BLOCK: u16 = 64;
+
+/// What this process has of the ports. A block belongs to whoever listens on its first port.
+#[derive(Default)]
+struct Leases {
+    blocks: Vec<TcpListener>,
+    /// The next port of the last block and how many are left of it.
+    next: u16,
+    left: u16,
+}
+
+static LEASES: Mutex<Option<Leases>> = Mutex::new(None);
+
+/// A port, of TCP and of UDP, that nobody listens on and no other call of this or any other test gives.
 pub fn free() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
-    Ok(listener.local_addr()?.port())
+    let mut leases = LEASES.lock().unwrap_or_else(PoisonError::into_inner);
+    leases.get_or_insert_default().take()
+}
+
+impl Leases {
+    fn take(&mut self) -> Result<u16> {
+        loop {
+            if self.left == 0 {
+                self.lease()?;
+            }
+            let port = self.next;
+            (self.next, self.left) = (port + 1, self.left - 1);
+            let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok()
+                && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+            if is_free {
+                return Ok(port);
+            }
+        }
+    }
+
+    fn lease(&mut self) -> Result<()> {
+        // Each test begins elsewhere: whoever still dials ports of a test that ended reaches nobody.
+        let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap_or_default();
+        for step in 0..BLOCKS {
+            let block = (start + step) % BLOCKS;
+            let first = FIRST + block * BLOCK;
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", first)) {
+                self.blocks.push(listener);
+                (self.next, self.left) = (first + 1, BLOCK - 1);
+                return Ok(());
+            }
+        }
+        bail!("no free block of ports between {FIRST} and {}", FIRST + BLOCKS * BLOCK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let mut other = Leases::default();
+        let mut ports = BTreeSet::new();
+        for _ in 0..2 * BLOCK {
+            assert!(ports.insert(free().unwrap()));
+            assert!(ports.insert(other.take().unwrap()));
+        }
+    }
 }
