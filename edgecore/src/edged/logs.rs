@@ -58,31 +58,39 @@ async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
         let Some(path) = large.iter().find(|path| **path == Path::new(&status.log_path)).cloned() else {
             continue;
         };
-        let max_files = context.settings.logs.max_files;
-        let log = path.clone();
-        let moved = match blocking(move || set_aside(&path, max_files)).await {
-            Ok(moved) => moved,
-            Err(error) => {
-                tracing::warn!(container = %container.id, error = %error, "log not rotated");
-                continue;
-            }
-        };
+        let moved = set_aside_name(&path);
+        let (from, to) = (path.clone(), moved.clone());
+        if let Err(error) = blocking(move || std::fs::rename(from, to)).await {
+            tracing::warn!(container = %container.id, error = %error, "log not rotated");
+            continue;
+        }
         if let Err(error) = context.runtime.reopen_container_log(&container.id).await {
             tracing::warn!(container = %container.id, error = %chain(&error), "log not opened anew");
             // The runtime goes on writing to the file it has: it keeps its name.
-            let _ = blocking(move || if log.exists() { Ok(()) } else { std::fs::rename(moved, log) }).await;
+            let _ = blocking(move || if path.exists() { Ok(()) } else { std::fs::rename(moved, path) }).await;
+            continue;
+        }
+        // Only now: the runtime writes to the new log however long the old ones take.
+        let max_files = context.settings.logs.max_files;
+        if let Err(error) = blocking(move || thin(&path, &moved, max_files)).await {
+            tracing::warn!(container = %container.id, error = %error, "rotated logs not thinned out");
         }
     }
 }
 
-/// Renames the log, removes the oldest beyond the limit and compresses what is older. Returns its new name.
-fn set_aside(path: &Path, max_files: usize) -> std::io::Result<PathBuf> {
-    let time = daemon::clock::now().strftime("%Y%m%d-%H%M%S");
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let moved = path.with_file_name(format!("{name}.{time}"));
-    std::fs::rename(path, &moved)?;
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The name a log is given when it is set aside.
+fn set_aside_name(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{}.{}", file_name(path), daemon::clock::now().strftime("%Y%m%d-%H%M%S")))
+}
+
+/// Removes the oldest rotated logs of `path` beyond the limit and compresses the others but `newest`.
+fn thin(path: &Path, newest: &Path, max_files: usize) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let prefix = format!("{name}.");
+    let prefix = format!("{}.", file_name(path));
     let mut old: Vec<PathBuf> = std::fs::read_dir(folder)?
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
@@ -95,13 +103,13 @@ fn set_aside(path: &Path, max_files: usize) -> std::io::Result<PathBuf> {
     unfinished.into_iter().try_for_each(std::fs::remove_file)?;
     let surplus = old.len().saturating_sub(max_files.saturating_sub(1));
     old.drain(..surplus).try_for_each(std::fs::remove_file)?;
-    for path in old.iter().filter(|path| **path != moved && !ends_in(path, "gz")) {
+    for path in old.iter().filter(|path| *path != newest && !ends_in(path, "gz")) {
         // A disk without room for both keeps the log as it is.
         if let Err(error) = compress(path) {
             tracing::warn!(log = %path.display(), error = %error, "rotated log not compressed");
         }
     }
-    Ok(moved)
+    Ok(())
 }
 
 fn ends_in(path: &Path, ending: &str) -> bool {
@@ -110,7 +118,7 @@ fn ends_in(path: &Path, ending: &str) -> bool {
 
 /// `log.<time>` -> `log.<time>.gz`, never half.
 fn compress(path: &Path) -> io::Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file_name(path);
     let unfinished = path.with_file_name(format!("{name}.tmp"));
     let written = (|| {
         let mut from = File::open(path)?;
@@ -134,6 +142,13 @@ fn compress(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn set_aside(path: &Path, max_files: usize) -> PathBuf {
+        let moved = set_aside_name(path);
+        std::fs::rename(path, &moved).unwrap();
+        thin(path, &moved, max_files).unwrap();
+        moved
+    }
+
     #[test]
     fn only_large_logs_are_found_and_few_old_ones_are_kept() {
         let root = tempfile::tempdir().unwrap();
@@ -146,7 +161,7 @@ mod tests {
         for day in 1..8 {
             std::fs::write(folder.join(format!("1.log.2026010{day}-000000")), "").unwrap();
         }
-        set_aside(&folder.join("1.log"), 5).unwrap();
+        set_aside(&folder.join("1.log"), 5);
         let left = std::fs::read_dir(&folder).unwrap().flatten().count();
         assert_eq!(left, 5);
         assert!(!folder.join("1.log").exists());
@@ -155,7 +170,7 @@ mod tests {
         assert!(compressed.exists() && !folder.join("1.log.20260107-000000").exists());
         std::fs::write(folder.join("1.log"), "later words\n").unwrap();
         std::fs::write(folder.join("1.log.20260107-000000.tmp"), "cut off").unwrap();
-        let last = set_aside(&folder.join("1.log"), 9).unwrap();
+        let last = set_aside(&folder.join("1.log"), 9);
         assert_eq!(std::fs::read_to_string(&last).unwrap(), "later words\n");
         compress(&last).unwrap();
         let text = File::open(folder.join(format!("{}.gz", last.display()))).unwrap();

@@ -14,9 +14,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use futures_util::StreamExt;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::Instant;
+use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, chain};
@@ -46,6 +47,8 @@ pub enum ShutdownError {
 
 /// How often it is looked whether the pods have ended.
 const LOOK: Duration = Duration::from_millis(200);
+/// Bytes of a line of the monitor.
+const LONGEST_LINE: usize = 64 << 10;
 /// Before the programs are started again.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -73,7 +76,7 @@ pub async fn run(context: Arc<Context>, programs: Programs, stop: CancellationTo
 async fn follow(context: &Context, programs: &Programs) -> Result<(), ShutdownError> {
     let mut lock = Some(hold(programs)?);
     let (_monitor, mut lines) = watch(programs)?;
-    while let Ok(Some(line)) = lines.next_line().await {
+    while let Some(Ok(line)) = lines.next().await {
         match line.trim() {
             "BOOLEAN true;" => {
                 tracing::warn!("the machine shuts down, pods are ended");
@@ -107,7 +110,7 @@ fn hold(programs: &Programs) -> Result<Child, ShutdownError> {
     command.spawn().map_err(|source| ShutdownError::Start { program: programs.inhibit.clone(), source })
 }
 
-fn watch(programs: &Programs) -> Result<(Child, Lines<BufReader<ChildStdout>>), ShutdownError> {
+fn watch(programs: &Programs) -> Result<(Child, FramedRead<ChildStdout, LinesCodec>), ShutdownError> {
     let mut command = Command::new(&programs.monitor);
     command
         .args(["--system", "monitor", "--match"])
@@ -119,7 +122,7 @@ fn watch(programs: &Programs) -> Result<(Child, Lines<BufReader<ChildStdout>>), 
     let failed = |source| ShutdownError::Start { program: programs.monitor.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     let output = child.stdout.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
-    Ok((child, BufReader::new(output).lines()))
+    Ok((child, FramedRead::new(output, LinesCodec::new_with_max_length(LONGEST_LINE))))
 }
 
 /// Ordinary pods first, critical ones in the time that is kept for them.

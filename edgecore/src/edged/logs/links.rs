@@ -43,7 +43,12 @@ pub fn dead(pod_logs_dir: &Path) -> Vec<PathBuf> {
 /// Removes dead links whose container the runtime no longer has.
 pub fn remove(dead: &[PathBuf], containers: &BTreeSet<String>) -> io::Result<()> {
     let names = |link: &PathBuf| link.file_stem().map(|name| name.to_string_lossy().into_owned());
-    let is_known = |name: &str| name.rsplit('-').next().is_some_and(|id| containers.contains(id));
+    let is_known = |name: &str| {
+        // A name that was too long has only the beginning of its id, if that.
+        let is_cut = name.len() >= LONGEST - ENDING.len();
+        let id = name.rsplit('-').next().unwrap_or_default();
+        containers.contains(id) || (is_cut && containers.iter().any(|known| known.starts_with(id)))
+    };
     let mut gone = dead.iter().filter(|link| !names(link).is_some_and(|name| is_known(&name)));
     gone.try_for_each(std::fs::remove_file)
 }
@@ -75,7 +80,13 @@ mod tests {
         assert_eq!(found, [link(0), link(1)]);
         remove(&found, &BTreeSet::from(["id1".to_owned()])).unwrap();
         assert_eq!(dead(&pods), [link(1)]);
-        let long = "n".repeat(250);
-        make(&pods, &pod, &long, "id", &log(2)).unwrap();
+        let long = "n".repeat(240);
+        make(&pods, &pod, &long, "0123456789", &log(2)).unwrap();
+        std::fs::remove_file(log(2)).unwrap();
+        let cut = dead(&pods).into_iter().find(|link| link.to_string_lossy().contains("nnn")).unwrap();
+        remove(&[cut.clone()], &BTreeSet::from(["0123456789".to_owned()])).unwrap();
+        assert!(cut.is_symlink(), "a link whose name was too long is its container's");
+        remove(&[cut.clone()], &BTreeSet::from(["9876543210".to_owned()])).unwrap();
+        assert!(!cut.is_symlink());
     }
 }

@@ -116,10 +116,18 @@ pub struct Found {
 pub async fn look(context: &Context) -> Found {
     let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
     let seen = volumes::blocking(move || Ok((names(&pods), names(&logs)))).await;
-    let (folders, logs) = seen.unwrap_or_default();
-    let records = Record::uids(&context.objects).await.unwrap_or_default();
-    let holders = context.queries.token_holders().await.unwrap_or_default();
+    let (folders, logs) = or_none(seen);
+    let records = or_none(Record::uids(&context.objects).await);
+    let holders = or_none(context.queries.token_holders().await);
     Found { folders, logs, rows: records.into_iter().chain(holders).collect() }
+}
+
+/// What cannot be read now is looked at next time.
+fn or_none<T: Default, E: std::error::Error + 'static>(read: Result<T, E>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::warn!(error = %chain(&error), "what is kept of pods cannot be read");
+        T::default()
+    })
 }
 
 /// Removes what is kept of pods that no worker knows. Pods the runtime still holds get a worker.

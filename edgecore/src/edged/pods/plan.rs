@@ -39,6 +39,7 @@ pub enum Action {
     Hold {
         name: String,
         until: Timestamp,
+        delay: Duration,
     },
 }
 
@@ -284,7 +285,7 @@ impl<'a> Planner<'a> {
         // A clock that was set back must not hold a container longer than its delay.
         let until = until.min(self.at.now + delay);
         match until > self.at.now {
-            true => self.actions.push(Action::Hold { name: name.to_owned(), until }),
+            true => self.actions.push(Action::Hold { name: name.to_owned(), until, delay }),
             false => self.start(name, init),
         }
     }

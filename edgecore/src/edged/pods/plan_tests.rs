@@ -88,10 +88,11 @@ fn a_crash_restarts_at_once_the_first_time_and_waits_afterwards() {
     let first = vec![running("b", 0), exited("a", 0, 1)];
     assert_eq!(actions(&two("Always"), vec![sandbox(true)], first), vec![start("a", 1, false)]);
     let second = vec![running("b", 0), exited("a", 1, 1)];
-    let until = Timestamp::from_nanosecond(i128::from(NOW - 1)).unwrap() + std::time::Duration::from_secs(10);
+    let delay = std::time::Duration::from_secs(10);
+    let until = Timestamp::from_nanosecond(i128::from(NOW - 1)).unwrap() + delay;
     assert_eq!(
         actions(&two("Always"), vec![sandbox(true)], second),
-        vec![Action::Hold { name: "a".into(), until }]
+        vec![Action::Hold { name: "a".into(), until, delay }]
     );
 }
 

@@ -16,6 +16,8 @@ use crate::edged::status::{self, View, patch};
 
 /// How long the first word of a pod waits for a better one.
 const SOON: Duration = Duration::from_millis(500);
+/// Before it is stored again, should the disk have refused it.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Like [`Worker::report`], but what has changed soon need not be told: a pod that starts at once is told of once,
@@ -100,8 +102,10 @@ impl Worker {
             let (context, id) = (self.context.clone(), self.id.clone());
             self.soon = Some(AbortOnDropHandle::new(tokio::spawn(async move {
                 tokio::time::sleep(wait).await;
-                if let Err(error) = context.outbox.submit(request).await {
+                // Until it is stored, or a newer status takes its place.
+                while let Err(error) = context.outbox.submit(request.clone()).await {
                     tracing::warn!(namespace = %id.namespace, name = %id.name, error = %chain(&error), "first pod status not stored");
+                    tokio::time::sleep(AGAIN).await;
                 }
             })));
             return true;

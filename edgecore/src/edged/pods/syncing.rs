@@ -231,14 +231,8 @@ impl Worker {
                     self.forget_log(&before, &id).await;
                     self.done(removed)
                 }
-                Action::Hold { name, until } => {
-                    let runs: Vec<_> = before.runs(&name).collect();
-                    self.hold(
-                        &name,
-                        until,
-                        backoff::restart_delay(&runs, self.context.settings.longest_restart),
-                    )
-                    .await;
+                Action::Hold { name, until, delay } => {
+                    self.hold(&name, until, delay);
                     round.not_before(until);
                     true
                 }
@@ -279,7 +273,7 @@ impl Worker {
         Next::In(AFTER_ERROR)
     }
 
-    async fn hold(&mut self, name: &str, until: jiff::Timestamp, delay: Duration) {
+    fn hold(&mut self, name: &str, until: jiff::Timestamp, delay: Duration) {
         let seconds = self.until(until).as_secs() + 1;
         let (id, delay) = (&self.id, backoff::written(delay));
         let pod = format!("{}_{}({})", id.name, id.namespace, id.uid);
