@@ -30,9 +30,6 @@ struct Flags {
     verbose: bool,
 }
 
-/// Worker threads: an edge node has better uses for its cores and memory.
-const WORKERS: usize = 2;
-
 fn main() -> ExitCode {
     let flags = Flags::parse();
     daemon::logs::init(flags.verbose);
@@ -48,7 +45,9 @@ fn main() -> ExitCode {
     }
     pki::install_provider();
     daemon::stop::raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    // One thread for all that waits: an edge node has better uses for its cores and memory. What blocks or takes long
+    // (disk, database, large messages, the MQTT broker) has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             let stop = daemon::stop::on_signals().context("listening for signals")?;

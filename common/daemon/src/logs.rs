@@ -1,5 +1,5 @@
-//! Log lines on standard error; level from `CAUSEWAY_LOG` (tracing filter syntax), default `info`. Warnings of one kind
-//! beyond a rate are counted instead: what a peer does wrong must not fill the disk.
+//! Log lines on standard error; levels from `CAUSEWAY_LOG` (`debug`, or `warn,edgecore::edged=debug`), default `info`.
+//! Warnings of one kind beyond a rate are counted instead: what a peer does wrong must not fill the disk.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,19 +9,40 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 /// Installs the subscriber. Call once, in main. `verbose` is the default when the variable is unset.
 pub fn init(verbose: bool) {
-    let default = if verbose { "debug,hyper=info,h2=info,tower=info,rustls=info" } else { "info" };
-    let filter = EnvFilter::try_from_env("CAUSEWAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let (asked, problem) = asked();
+    let filter = asked.unwrap_or_else(|| levels(verbose));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_filter(Rate::default());
     // An error means that a test installed one already.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    if let Some(problem) = problem {
+        tracing::warn!(error = %problem, "CAUSEWAY_LOG is not understood, the default holds");
+    }
+}
+
+/// What the environment asks for, and why that cannot be read.
+fn asked() -> (Option<Targets>, Option<String>) {
+    let Ok(text) = std::env::var("CAUSEWAY_LOG") else { return (None, None) };
+    match text.parse() {
+        Ok(levels) => (Some(levels), None),
+        Err(error) => (None, Some(format!("{text:?}: {error}"))),
+    }
+}
+
+fn levels(verbose: bool) -> Targets {
+    if !verbose {
+        return Targets::new().with_default(LevelFilter::INFO);
+    }
+    let quiet = ["hyper", "h2", "tower", "rustls"].map(|library| (library, LevelFilter::INFO));
+    Targets::new().with_default(LevelFilter::DEBUG).with_targets(quiet)
 }
 
 /// Warnings and errors of one place in the code that are written in a window.

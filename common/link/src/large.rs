@@ -11,14 +11,16 @@ const LARGE: usize = 64 * 1024;
 /// How much nicer than the sessions the decoding threads are.
 const NICE: i32 = 10;
 
-/// Started with the first large message. `None` if the system has no thread to give.
+/// Made with the first large message; its threads come with work and go when there is none. `None` if the system has
+/// none to give.
 static DECODERS: OnceLock<Option<Runtime>> = OnceLock::new();
 
 fn decoders() -> Option<&'static Runtime> {
     let build = || {
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        Builder::new_multi_thread()
-            .worker_threads(threads)
+        // Only for its threads for blocking work: nothing is polled here.
+        Builder::new_current_thread()
+            .max_blocking_threads(threads)
             .thread_name("decoders")
             .on_thread_start(be_nice)
             .build()
@@ -42,7 +44,7 @@ impl<T: Send + 'static> Large<T> {
             return Err(decode());
         }
         Ok(Large(AbortOnDropHandle::new(match decoders() {
-            Some(decoders) => decoders.spawn(async { decode() }),
+            Some(decoders) => decoders.spawn_blocking(decode),
             None => tokio::task::spawn_blocking(decode),
         })))
     }
