@@ -90,6 +90,8 @@ impl State {
 
 /// Copies until either end closes, then closes both.
 pub(crate) fn pump(mut from: TcpStream, mut to: TcpStream) {
+    // Small pieces pass at once, as on a cable: waiting for acknowledgements is for the ends.
+    let _ = to.set_nodelay(true);
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..count]).is_err() {

@@ -55,6 +55,10 @@ async fn relay(edge: TcpStream, server: String, pace: watch::Receiver<Pace>) -> 
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(BUFFER)?;
     let cloud = socket.connect(server.parse().context("address of the server")?).await?;
+    // As on a cable: waiting for acknowledgements is for the ends.
+    for side in [&edge, &cloud] {
+        let _ = side.set_nodelay(true);
+    }
     let (mut from_edge, mut to_edge) = edge.into_split();
     let (mut from_cloud, mut to_cloud) = cloud.into_split();
     tokio::select! {

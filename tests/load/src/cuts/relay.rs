@@ -62,6 +62,10 @@ impl State {
         let mut cut = self.cut.subscribe();
         cut.mark_unchanged();
         let Ok(mut far) = TcpStream::connect(self.target).await else { return };
+        // As on a cable: waiting for acknowledgements is for the ends.
+        for side in [&near, &far] {
+            let _ = side.set_nodelay(true);
+        }
         let how = tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
             _ = cut.changed() => *cut.borrow(),
