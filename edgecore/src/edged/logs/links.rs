@@ -84,9 +84,9 @@ mod tests {
         make(&pods, &pod, &long, "0123456789", &log(2)).unwrap();
         std::fs::remove_file(log(2)).unwrap();
         let cut = dead(&pods).into_iter().find(|link| link.to_string_lossy().contains("nnn")).unwrap();
-        remove(&[cut.clone()], &BTreeSet::from(["0123456789".to_owned()])).unwrap();
+        remove(std::slice::from_ref(&cut), &BTreeSet::from(["0123456789".to_owned()])).unwrap();
         assert!(cut.is_symlink(), "a link whose name was too long is its container's");
-        remove(&[cut.clone()], &BTreeSet::from(["9876543210".to_owned()])).unwrap();
+        remove(std::slice::from_ref(&cut), &BTreeSet::from(["9876543210".to_owned()])).unwrap();
         assert!(!cut.is_symlink());
     }
 }
