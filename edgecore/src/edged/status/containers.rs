@@ -51,6 +51,9 @@ fn one(view: &View<'_>, container: &Container, group: Group) -> ContainerStatus 
             None => previous.and_then(|old| kept_last_state(old, &status)),
         };
     }
+    for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+        keep_last_words(previous, state);
+    }
     if status.image.is_empty() {
         status.image = container.image.clone().unwrap_or_default();
     }
@@ -87,6 +90,17 @@ fn kept_last_state(old: &ContainerStatus, new: &ContainerStatus) -> Option<Conta
         return old.last_state.clone();
     }
     old.state.clone().filter(|state| state.terminated.is_some()).or_else(|| old.last_state.clone())
+}
+
+/// What a container said last was read when it ended, and stands: its file goes with the folder of the pod.
+fn keep_last_words(previous: Option<&ContainerStatus>, state: &mut ContainerState) {
+    let Some(end) = &mut state.terminated else { return };
+    let told = previous.into_iter().flat_map(|old| [&old.state, &old.last_state]);
+    let mut told = told.flatten().filter_map(|state| state.terminated.as_ref());
+    let same = told.find(|old| old.container_id.is_some() && old.container_id == end.container_id);
+    if let Some(message) = same.and_then(|old| old.message.clone()) {
+        end.message = Some(message);
+    }
 }
 
 fn from_run(view: &View<'_>, run: &Instance, completes: bool) -> ContainerStatus {

@@ -186,6 +186,26 @@ fn a_transition_time_moves_only_with_its_status() {
     assert_eq!(condition(&down, "PodScheduled"), ("True".into(), 50));
 }
 
+/// The file with a container's last words goes with the folder of its pod.
+#[test]
+fn last_words_that_were_told_stay_as_they_were() {
+    let ended = |message: &str| Instance { message: message.to_owned(), ..exited("a", 0, 1) };
+    let told = |status: &PodStatus| {
+        let state = status.container_statuses.as_ref().unwrap()[0].state.clone();
+        state.unwrap().terminated.unwrap().message
+    };
+    let first = status_of(two("Never"), vec![ended("said"), running("b", 0)], false, PodStatus::default());
+    for later in ["", "the end of its log"] {
+        let again = status_of(two("Never"), vec![ended(later), exited("b", 0, 0)], false, first.clone());
+        assert_eq!(told(&again).as_deref(), Some("said"));
+    }
+    let next = Instance { id: "another".to_owned(), attempt: 1, ..ended("other words") };
+    let restarted = status_of(two("Never"), vec![next, ended(""), running("b", 0)], false, first);
+    assert_eq!(told(&restarted).as_deref(), Some("other words"));
+    let before = restarted.container_statuses.unwrap()[0].last_state.clone();
+    assert_eq!(before.unwrap().terminated.unwrap().message.as_deref(), Some("said"));
+}
+
 #[test]
 fn the_last_words_of_a_pod_are_shared_evenly_and_cut_between_characters() {
     let ended = |name: &str, message: String| {
