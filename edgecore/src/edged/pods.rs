@@ -22,6 +22,7 @@ pub mod expand;
 pub mod fields;
 mod hooks;
 mod housekeeping;
+mod image_volumes;
 pub mod network;
 pub mod observed;
 mod order;

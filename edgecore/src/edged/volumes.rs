@@ -103,7 +103,9 @@ impl Site<'_> {
     /// Makes or refreshes all volumes of the pod.
     pub async fn prepare(&self) -> Result<Prepared, VolumeError> {
         let mut prepared = Prepared::default();
-        for volume in self.spec.volumes.iter().flatten() {
+        // Images are pulled and mounted with the containers that name them.
+        let files = self.spec.volumes.iter().flatten().filter(|volume| volume.image.is_none());
+        for volume in files {
             let made = match self.persistent(volume).await? {
                 Some(made) => made,
                 None => self.one(volume, &mut prepared.refresh_at).await?,

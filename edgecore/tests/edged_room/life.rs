@@ -101,6 +101,23 @@ async fn a_pod_whose_remains_the_runtime_keeps_is_gone_for_the_api_all_the_same(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_volume_that_is_an_image_is_pulled_and_mounted_by_the_runtime() {
+    let mut room = Room::new();
+    room.start().await;
+    let volume = json!({"name": "tools", "image": {"reference": "causeway.local/tools:1"}});
+    let container =
+        json!({"name": "a", "image": IMAGE, "volumeMounts": [{"name": "tools", "mountPath": "/tools"}]});
+    room.put("default/pod/p", pod(json!({"volumes": [volume], "containers": [container]}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    let mounts = room.fake.running("a").unwrap().config.mounts;
+    let mount = mounts.iter().find(|mount| mount.container_path == "/tools").unwrap();
+    let image = mount.image.clone().unwrap();
+    assert_eq!(image.user_specified_image, "causeway.local/tools:1");
+    assert!(mount.readonly && mount.host_path.is_empty() && !image.image.is_empty());
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn probes_decide_about_readiness_and_restarts() {
     let mut room = Room::new();
     room.start().await;

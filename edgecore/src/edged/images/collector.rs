@@ -117,7 +117,9 @@ fn named(context: &Context) -> Vec<String> {
 fn images_of(spec: &PodSpec) -> Vec<String> {
     let guests = spec.ephemeral_containers.iter().flatten().map(as_container);
     let containers = all_containers(spec).cloned().chain(guests);
-    containers.filter_map(|container| container.image.map(|image| normalize(&image))).collect()
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.clone());
+    let named = containers.filter_map(|container| container.image);
+    named.chain(volumes).map(|image| normalize(&image)).collect()
 }
 
 async fn filesystem(context: &Context, host: &dyn Host) -> Option<Disk> {

@@ -1,5 +1,6 @@
 //! Starting one container: image, configuration, create, start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cri::v1;
@@ -89,8 +90,11 @@ impl Worker {
         container: &Container,
         attempt: u32,
     ) -> Result<(), Failure> {
-        let image = self.image(site, container).await?;
-        let config = self.configure(site, container, attempt, image).await?;
+        let name = container.image.as_deref().unwrap_or_default();
+        let policy = PullPolicy::of(container.image_pull_policy.as_deref(), name);
+        let image = self.image(site, container, name, policy).await?;
+        let mounted = self.image_volumes(site, container).await?;
+        let config = self.configure(site, container, attempt, image, mounted).await?;
         let resolv = self.resolv().await;
         let sandbox = configs::sandbox(site.pod, site.spec, site.sandbox.attempt, &self.node(&resolv));
         let runtime = self.context.runtime.clone();
@@ -134,9 +138,14 @@ impl Worker {
         }
     }
 
-    async fn image(&self, site: &Site<'_>, container: &Container) -> Result<v1::Image, Failure> {
-        let image = container.image.as_deref().unwrap_or_default();
-        let policy = PullPolicy::of(container.image_pull_policy.as_deref(), image);
+    /// An image the container needs, pulled if the policy says so.
+    pub(super) async fn image(
+        &self,
+        site: &Site<'_>,
+        container: &Container,
+        image: &str,
+        policy: PullPolicy,
+    ) -> Result<v1::Image, Failure> {
         let credentials = Credentials::of(&self.context.queries, &self.id.namespace, site.spec).await;
         let named = Some(container.name.as_str());
         let pulling = self.while_pulling(&container.name, image);
@@ -172,6 +181,7 @@ impl Worker {
         container: &Container,
         attempt: u32,
         image: v1::Image,
+        images: BTreeMap<String, v1::ImageSpec>,
     ) -> Result<v1::ContainerConfig, Failure> {
         let config_error = |error: &(dyn std::error::Error + 'static)| Failure {
             reason: "CreateContainerConfigError",
@@ -210,6 +220,7 @@ impl Worker {
                 attempt,
                 environment: &vars,
                 hosts,
+                images,
                 has_recursive_read_only,
             };
             Ok(container_mounts::prepare(&wanted, &volumes))

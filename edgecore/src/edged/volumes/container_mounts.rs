@@ -1,11 +1,12 @@
 //! What one container mounts: its volumes, the hosts file, the termination log.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cri::v1::{Device, Mount, MountPropagation};
+use cri::v1::{Device, ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Prepared, mounts, pod_dir, subpath};
@@ -36,6 +37,8 @@ pub struct Wanted<'a> {
     pub attempt: u32,
     pub environment: &'a [(String, String)],
     pub hosts: String,
+    /// Volumes that are images.
+    pub images: BTreeMap<String, ImageSpec>,
     /// The runtime can make a mount read-only with all that is mounted below it.
     pub has_recursive_read_only: bool,
 }
@@ -115,9 +118,18 @@ fn volume(
     mount: &VolumeMount,
     index: usize,
 ) -> Result<Mount, MountError> {
+    let below = below(wanted, mount)?;
+    if let Some(image) = wanted.images.get(&mount.name) {
+        return Ok(Mount {
+            container_path: absolute(&mount.mount_path),
+            readonly: true,
+            image: Some(image.clone()),
+            image_sub_path: below,
+            ..Mount::default()
+        });
+    }
     let source = volumes.paths.get(&mount.name);
     let source = source.ok_or_else(|| MountError::NoVolume { volume: mount.name.clone() })?;
-    let below = below(wanted, mount)?;
     let path = match below.is_empty() {
         true => source.clone(),
         false => {
@@ -139,16 +151,19 @@ fn volume(
         Some("Bidirectional") => MountPropagation::PropagationBidirectional,
         _ => MountPropagation::PropagationPrivate,
     };
-    let inside = match mount.mount_path.starts_with('/') {
-        true => mount.mount_path.clone(),
-        false => format!("/{}", mount.mount_path),
-    };
     Ok(Mount {
         readonly: mount.read_only == Some(true) || volumes.read_only.contains(&mount.name),
         recursive_read_only: is_recursive(mount, wanted.has_recursive_read_only)?,
         propagation: propagation.into(),
-        ..plain(&inside, &path)
+        ..plain(&absolute(&mount.mount_path), &path)
     })
+}
+
+fn absolute(path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    }
 }
 
 /// Whether all below the mount is read-only as well (`resolveRecursiveReadOnly` of the kubelet).
@@ -196,6 +211,10 @@ mod tests {
         assert!(matches!(error, MountError::NoDevice { .. }));
     }
 
+    fn image(id: &str) -> ImageSpec {
+        ImageSpec { image: id.to_owned(), ..ImageSpec::default() }
+    }
+
     fn prepared(mounts: serde_json::Value) -> Result<Vec<Mount>, MountError> {
         let root = tempfile::tempdir().unwrap();
         let container = serde_json::from_value(json!({"name": "c", "volumeMounts": mounts})).unwrap();
@@ -206,6 +225,7 @@ mod tests {
             attempt: 0,
             environment: &[("WHO".to_owned(), "me".to_owned())],
             hosts: String::new(),
+            images: [("tools".to_owned(), image("sha256:1"))].into(),
             has_recursive_read_only: false,
         };
         let conf = root.path().join("pods/u/volumes/conf");
@@ -222,6 +242,20 @@ mod tests {
             {"name": "work", "mountPath": "/c", "readOnly": true}]))
         .unwrap();
         assert_eq!(list[..3].iter().map(|mount| mount.readonly).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn an_image_is_mounted_by_the_runtime() {
+        let list = prepared(json!([
+            {"name": "tools", "mountPath": "/tools"},
+            {"name": "tools", "mountPath": "bin", "subPathExpr": "bin/$(WHO)"}]))
+        .unwrap();
+        let told = |index: usize| {
+            let mount: &Mount = &list[index];
+            (mount.container_path.as_str(), mount.image_sub_path.as_str(), mount.host_path.as_str())
+        };
+        assert_eq!([told(0), told(1)], [("/tools", "", ""), ("/bin", "bin/me", "")]);
+        assert!(list[..2].iter().all(|mount| mount.readonly && mount.image == Some(image("sha256:1"))));
     }
 
     #[test]
