@@ -17,7 +17,7 @@ pub struct Flags {
 }
 
 /// Version of cargo-deny that is installed where there is none.
-const DENY_VERSION: &str = "0.20";
+const DENY_VERSION: &str = "^0.20";
 
 pub fn run(flags: &Flags) -> Result<()> {
     packages::ensure()?;
