@@ -1,6 +1,12 @@
 //! Memory of a process.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+
+use crate::wait;
+
+const SAMPLES: usize = 5;
 
 /// Resident memory in KiB.
 pub fn resident_kb(pid: i32) -> Result<u64> {
@@ -8,4 +14,15 @@ pub fn resident_kb(pid: i32) -> Result<u64> {
     let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The median of a few looks, in KiB; takes some seconds.
+pub fn median_kb(pid: i32) -> Result<u64> {
+    let mut samples = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        samples.push(resident_kb(pid)?);
+        wait::pause(Duration::from_millis(500));
+    }
+    samples.sort_unstable();
+    samples.get(SAMPLES / 2).copied().context("no sample")
 }

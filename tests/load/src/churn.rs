@@ -31,7 +31,6 @@ pub struct Flags {
 const SETTLE: Duration = Duration::from_secs(120);
 /// Time for memory to settle.
 const REST: Duration = Duration::from_secs(3);
-const SAMPLES: usize = 5;
 
 pub fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
@@ -131,7 +130,7 @@ impl Held {
         let wal = database.with_extension("db-wal");
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         Ok(Held {
-            rss_kb: median(pid)?,
+            rss_kb: memory::median_kb(pid)?,
             files: entries(Path::new(&format!("/proc/{pid}/fd")))?,
             mounts: containerd::mounts_below(&site.edge.root).len(),
             cgroups: cgroups(&format!("causeway-{}", site.edge.mqtt_port))?,
@@ -175,14 +174,4 @@ fn cgroups(name: &str) -> Result<usize> {
 fn groups_in(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter(|entry| entry.path().is_dir()).map(|entry| 1 + groups_in(&entry.path())).sum()
-}
-
-fn median(pid: i32) -> Result<u64> {
-    let mut samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        samples.push(memory::resident_kb(pid)?);
-        wait::pause(Duration::from_millis(500));
-    }
-    samples.sort_unstable();
-    samples.get(SAMPLES / 2).copied().context("no sample")
 }

@@ -29,8 +29,6 @@ pub struct Flags {
     rest: u64,
 }
 
-const SAMPLES: usize = 5;
-
 pub fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     let mut results = Results::default();
@@ -52,7 +50,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         wait::pause(Duration::from_secs(flags.rest));
         let pid = place.site.edge.pid()?;
         let what = format!("EdgeCore resident with {count} pods (KiB)");
-        results.add(&format!("rss_{count}_kb"), &what, median(pid)?);
+        results.add(&format!("rss_{count}_kb"), &what, memory::median_kb(pid)?);
         if *count == flags.idle_pods {
             idle = Some(idling(pid, Duration::from_secs(flags.idle))?);
         }
@@ -91,14 +89,4 @@ fn written_kb(pid: i32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).context("reading what was written")?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
     Ok(bytes.trim().parse::<f64>()? / 1024.0)
-}
-
-fn median(pid: i32) -> Result<u64> {
-    let mut samples = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        samples.push(memory::resident_kb(pid)?);
-        wait::pause(Duration::from_millis(500));
-    }
-    samples.sort_unstable();
-    samples.get(SAMPLES / 2).copied().context("no sample")
 }
