@@ -1,5 +1,6 @@
-//! An error with its causes, for a log field.
+//! Errors and panics as the text of a log field.
 
+use std::any::Any;
 use std::error::Error;
 
 /// The error and each of its sources once, separated by colons.
@@ -12,4 +13,10 @@ pub fn describe(error: &dyn Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// What a panic said.
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
 }

@@ -11,14 +11,20 @@ pub enum Exit {
     BadConfiguration,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Stopped => 0,
             Exit::Failed => 1,
             Exit::BadUsage => 64,
             Exit::BadConfiguration => 78,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        exit.code().into()
     }
 }
 

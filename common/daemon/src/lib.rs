@@ -1,5 +1,7 @@
-//! Life of a process: logs, signals, exit codes, memory, other programs, the wall clock, configuration files, private folders.
+//! Life of a process: supervised rooms, logs, metrics, health, signals, exit codes, memory, other programs, the wall clock,
+//! configuration files.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod errors;
@@ -7,5 +9,10 @@ pub mod exit;
 pub mod health;
 pub mod logs;
 pub mod memory;
+pub mod metrics;
+pub mod monitor;
 pub mod process;
+pub mod rooms;
 pub mod stop;
+
+pub use rooms::Rooms;

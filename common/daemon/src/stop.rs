@@ -1,19 +1,33 @@
 //! Stopping on request.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by SIGTERM or SIGINT.
+use crate::exit::Exit;
+
+/// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once, also when it hangs.
 pub fn on_signals() -> std::io::Result<CancellationToken> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for number in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag unset, and sets it.
+        flag::register_conditional_shutdown(number, Exit::Failed.code().into(), asked.clone())?;
+        flag::register(number, asked.clone())?;
+    }
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let token = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
-            _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
-        }
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal, "stopping; a second signal ends the process at once");
         token.cancel();
     });
     Ok(stop)

@@ -1,0 +1,183 @@
+//! `/healthz`, `/livez`, `/readyz` and `/metrics` over HTTP, on an address that operators and Prometheus reach (KubeEdge's
+//! `commonConfig.monitorServer`).
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::metrics::{self, Metrics};
+
+/// Connections served at once: probes, a scraper and a curious person. Others wait.
+const CONNECTIONS: usize = 16;
+/// Time for the head of a request, and for all of one connection.
+const HEAD: Duration = Duration::from_secs(5);
+const CONNECTION: Duration = Duration::from_secs(10);
+/// Rest after a failed accept, so that descriptors come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds the address; serving starts with [`Monitor::run`].
+pub struct Monitor {
+    listener: TcpListener,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Monitor {
+    /// # Errors
+    /// The address cannot be bound.
+    pub async fn build(address: SocketAddr, health: Health, metrics: Metrics) -> std::io::Result<Monitor> {
+        Ok(Monitor { listener: TcpListener::bind(address).await?, health, metrics })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until stopped.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return Ok(()),
+                accepted = self.listener.accept() => accepted,
+            };
+            let tcp = match accepted {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    tracing::warn!(error = %error, "could not accept a connection to the monitor port");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+            let (health, metrics) = (self.health.clone(), self.metrics.clone());
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(CONNECTION, serve(tcp, &health, &metrics)).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, health: &Health, metrics: &Metrics) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, health, metrics)) });
+    // A client that goes away is its own affair.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(tcp), service)
+        .await;
+}
+
+fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let verbose =
+        request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+    let (status, text) = match request.uri().path() {
+        "/healthz" | "/livez" => verdict(&health.stuck(), "stuck", health, verbose),
+        "/readyz" => verdict(&health.waiting(), "waiting for", health, verbose),
+        "/metrics" => (StatusCode::OK, metrics.render()),
+        _ => (StatusCode::NOT_FOUND, "no such path\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = match request.uri().path() {
+        "/metrics" => metrics::CONTENT_TYPE,
+        _ => "text/plain; charset=utf-8",
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// 200 if `troubled` is empty. With `verbose` a line per room, as kube-apiserver writes them.
+fn verdict(troubled: &[&str], word: &str, health: &Health, verbose: bool) -> (StatusCode, String) {
+    let status = if troubled.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut text = String::new();
+    if verbose {
+        for (name, trouble) in health.report() {
+            // Writing into a string does not fail.
+            let _ = match trouble {
+                None => writeln!(text, "[+]{name} ok"),
+                Some(trouble) => writeln!(text, "[-]{name} {trouble}"),
+            };
+        }
+    }
+    if troubled.is_empty() {
+        text.push_str("ok\n");
+    } else {
+        text.push_str(&format!("{word} {}\n", troubled.join(", ")));
+    }
+    (status, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::STUCK_AFTER;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn probes_name_what_is_waited_for_and_what_is_stuck() {
+        let (health, stop) = (Health::default(), CancellationToken::new());
+        let monitor =
+            Monitor::build("127.0.0.1:0".parse().unwrap(), health.clone(), Metrics::new("x")).await.unwrap();
+        let address = monitor.address().unwrap();
+        let running = tokio::spawn(monitor.run(stop.clone()));
+        let waiting = health.wait_for("edgecontroller");
+        let ready = get(address, "/readyz?verbose").await;
+        assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+        assert!(ready.contains("[-]edgecontroller not ready yet\nwaiting for edgecontroller\n"), "{ready}");
+        drop(waiting);
+        assert!(get(address, "/readyz?verbose").await.contains("[+]edgecontroller ok\nok\n"));
+        let beat = health.beat("edgecontroller");
+        let busy = beat.begin();
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        tokio::time::pause();
+        tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let health = get(address, "/healthz").await;
+        assert!(health.starts_with("HTTP/1.1 503") && health.ends_with("stuck edgecontroller\n"), "{health}");
+        drop(busy);
+        assert!(get(address, "/healthz").await.ends_with("ok\n"));
+        assert!(get(address, "/metrics").await.contains("# EOF"));
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn clients_that_say_nothing_keep_no_probe_from_its_answer() {
+        let monitor = Monitor::build("127.0.0.1:0".parse().unwrap(), Health::default(), Metrics::new("x"))
+            .await
+            .unwrap();
+        let address = monitor.address().unwrap();
+        tokio::spawn(monitor.run(CancellationToken::new()));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS - 1 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(get(address, "/healthz").await.ends_with("ok\n"));
+    }
+}
