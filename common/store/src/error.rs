@@ -24,6 +24,8 @@ pub enum StoreError {
     Commit(#[source] rusqlite::Error),
     #[error("the commit that this write shared failed: {reason}")]
     SharedCommit { reason: String },
+    #[error("a database write failed by a panic: {0}")]
+    Panicked(String),
     #[error("the database is closed")]
     Closed,
 }
@@ -35,7 +37,7 @@ impl StoreError {
             StoreError::Statement(error) | StoreError::Commit(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
-            StoreError::SharedCommit { .. } | StoreError::Closed => false,
+            StoreError::SharedCommit { .. } | StoreError::Panicked(_) | StoreError::Closed => false,
         }
     }
 }

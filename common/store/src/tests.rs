@@ -35,6 +35,21 @@ async fn a_failed_write_undoes_only_itself() {
 }
 
 #[tokio::test]
+async fn a_write_that_panics_undoes_only_itself_and_the_writer_goes_on() {
+    let (_folder, store) = store();
+    let broken = store.write(|tx| {
+        tx.execute("INSERT INTO t VALUES ('broken', 1)", [])?;
+        panic!("no such {}", "column")
+    });
+    let (a, broken, c) = tokio::join!(store.write(put("x", 1)), broken, store.write(put("y", 2)));
+    assert!(a.is_ok() && c.is_ok());
+    let broken: Result<(), _> = broken;
+    assert!(matches!(broken, Err(StoreError::Panicked(text)) if text == "no such column"));
+    store.write(put("z", 3)).await.unwrap();
+    assert_eq!(count(&store).await, 3);
+}
+
+#[tokio::test]
 async fn after_commit_hooks_run_in_commit_order_before_the_answer() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
     let (_folder, store) = store();

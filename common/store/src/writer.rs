@@ -1,5 +1,8 @@
 //! The writer thread: takes whatever writes are waiting, runs each in a savepoint of one transaction, commits once.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,7 +28,7 @@ struct CommitFailure(StoreError);
 struct Work<T, F, A> {
     work: Option<F>,
     after: A,
-    result: Option<rusqlite::Result<T>>,
+    result: Option<Result<T, StoreError>>,
     answer: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -36,7 +39,13 @@ where
     A: FnOnce(&T) + Send,
 {
     fn run(&mut self, transaction: &Transaction<'_>) {
-        self.result = self.work.take().map(|work| work(transaction));
+        let Some(work) = self.work.take() else { return };
+        // What a broken job did to the database is undone with its savepoint, and the job itself is gone.
+        let ran = catch_unwind(AssertUnwindSafe(|| work(transaction)));
+        self.result = Some(match ran {
+            Ok(result) => result.map_err(StoreError::Statement),
+            Err(panic) => Err(StoreError::Panicked(panic_text(&*panic).to_owned())),
+        });
     }
 
     fn failed(&self) -> bool {
@@ -49,7 +58,7 @@ where
                 (self.after)(&value);
                 Ok(value)
             }
-            (Some(Err(error)), _) => Err(StoreError::Statement(error)),
+            (Some(Err(error)), _) => Err(error),
             (_, Err(CommitFailure(error))) => Err(error),
             (None, _) => Err(StoreError::Closed),
         };
@@ -70,7 +79,22 @@ impl Job {
     }
 }
 
-pub(crate) fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// The writer thread. Should it fail itself, between a commit and what follows from it, the process ends: what is on disk
+/// would not be what the program believes.
+pub(crate) fn run(connection: Connection, jobs: mpsc::Receiver<Job>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_jobs(connection, jobs))) {
+        let error = panic_text(&*panic);
+        tracing::error!(error, "the database writer failed, the process ends");
+        std::process::exit(1);
+    }
+}
+
+fn run_jobs(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
         let outcome = commit_group(&mut connection, &mut group);
