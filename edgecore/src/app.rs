@@ -1,8 +1,13 @@
 //! Builds every room, then runs them, then drains. Reads as the start order of EdgeCore.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use anyhow::Context;
+use daemon::Rooms;
+use daemon::health::Health;
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::devicetwin::{self, DeviceTwin};
@@ -14,6 +19,9 @@ use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 use crate::settings::Settings;
 
+/// Time rooms get to finish when the process stops: the longest is that of the link's goodbye.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let store = crate::database::open(&settings.database)?;
@@ -23,7 +31,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();
-    let mut rooms: JoinSet<Ended> = JoinSet::new();
+    let mut rooms = Rooms::new(stop.clone(), Health::default());
     let doors = Doors::build().context("starting the thread of local programs")?;
 
     if let Some(settings) = settings.edged {
@@ -31,8 +39,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
         outlets.edged = Some(outlet);
         let deps = edged::Deps { objects: objects.clone(), queries, outbox: outbox.clone(), cloud, changes };
         let edged = Edged::build(settings, deps).await.context("edged")?;
-        let stop = stop.clone();
-        rooms.spawn(async move { ("edged", edged.run(stop).await.context("edged")) });
+        rooms.essential("edged", edged.run(stop.clone()));
     }
     if let Some(modules) = settings.devices {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
@@ -50,37 +57,14 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
         let twin = DeviceTwin::build(modules.twin, deps, doors.handle(), stop.clone())
             .await
             .context("devicetwin")?;
-        let (bus_stop, twin_stop) = (stop.clone(), stop.clone());
-        rooms.spawn(async move { ("eventbus", bus.run(bus_stop).await.context("eventbus")) });
-        rooms.spawn(async move { ("devicetwin", twin.run(twin_stop).await.context("devicetwin")) });
+        rooms.essential("eventbus", bus.run(stop.clone()));
+        rooms.essential("devicetwin", twin.run(stop.clone()));
     }
     // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
     let _open = outlets.clone();
     let intake = Intake::new(objects, outlets);
-    tokio::spawn(intake.spare().give_back(stop.clone()));
+    rooms.optional("memory", intake.spare().give_back(stop.clone()).map(Ok::<_, Infallible>));
     let deps = edgehub::Deps { intake, outbox, calls, link };
-    let hub = EdgeHub::build(settings.hub, deps);
-    let hub_stop = stop.clone();
-    rooms.spawn(async move { ("edgehub", hub.run(hub_stop).await.context("edgehub")) });
-
-    let first = rooms.join_next().await;
-    let early = !stop.is_cancelled();
-    stop.cancel();
-    let mut result = outcome(first, early);
-    while let Some(ended) = rooms.join_next().await {
-        result = result.and(outcome(Some(ended), false));
-    }
-    result
-}
-
-/// A room's name and how it ended.
-type Ended = (&'static str, anyhow::Result<()>);
-
-fn outcome(ended: Option<Result<Ended, tokio::task::JoinError>>, early: bool) -> anyhow::Result<()> {
-    match ended {
-        None => Ok(()),
-        Some(Ok((room, Ok(())))) if early => Err(anyhow::anyhow!("{room} ended without being asked to")),
-        Some(Ok((_, result))) => result,
-        Some(Err(panic)) => Err(panic).context("a room panicked"),
-    }
+    rooms.essential("edgehub", EdgeHub::build(settings.hub, deps).run(stop));
+    rooms.run(DRAIN).await
 }
