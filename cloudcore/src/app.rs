@@ -1,20 +1,24 @@
 //! Builds every room, then runs them, then drains. Reads as the start order of CloudCore.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use daemon::health::{Health, Readiness};
+use daemon::Rooms;
+use daemon::health::{Beat, Health};
+use daemon::metrics::Metrics;
+use daemon::monitor::Monitor;
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::Register;
-use crate::cloudhub::{CloudHub, Rooms, UpstreamRoom, VolumeSocket, Volumes};
+use crate::cloudhub::{self, CloudHub, UpstreamRoom, VolumeSocket, Volumes};
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
-use crate::kubernetes::{self, Cluster, Resource, Seen};
+use crate::kubernetes::{self, Cluster, Follower, Resource, Seen};
 use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 
@@ -29,20 +33,53 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs CloudCore against a cluster until stopped.
 pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<()> {
-    let readiness = Readiness::default();
-    let starting = readiness.wait_for("start");
-    let tasks = TaskTracker::new();
+    let (health, metrics) = (Health::default(), Metrics::new("cloudcore"));
+    let mut rooms = Rooms::new(stop.clone(), health.clone());
+    // Held until all rooms run, so that none of them makes the program ready before.
+    let starting = health.wait_for("start");
     if let Some(address) = settings.health {
-        let health = Health::build(address, readiness).await;
-        let health = health.with_context(|| format!("listening for health checks on {address}"))?;
-        tasks.spawn(health.run(stop.clone()));
+        let monitor = Monitor::build(address, health.clone(), metrics.clone()).await;
+        let monitor = monitor.with_context(|| format!("listening for health checks on {address}"))?;
+        rooms.essential("monitor", monitor.run(stop.clone()));
     }
-    kubernetes::install_crds(&cluster).await?;
-    let (material, keeper) = material::obtain(&cluster, &settings.material).await?;
+    let built = tokio::select! {
+        biased;
+        _ = stop.cancelled() => return Ok(()),
+        built = build(&settings, &cluster) => built?,
+    };
+    metrics.register(|registry| {
+        cluster.metrics().register(registry);
+        built.hub.metrics().register(registry);
+    });
+    tracing::info!(
+        edges = %settings.hub.listen,
+        registration = %settings.register,
+        quic = settings.hub.quic.map(|address| address.to_string()),
+        monitor = settings.health.map(|address| address.to_string()),
+        "built"
+    );
+    spawn(&mut rooms, built, &settings, &cluster, &health);
+    drop(starting);
+    rooms.run(DRAIN).await
+}
 
-    let downstream = Downstream::default();
-    let devices = Devices::default();
-    let syncs = Syncs::default();
+/// All rooms, built and not running.
+struct Built {
+    downstream: Downstream,
+    devices: Devices,
+    syncs: Syncs,
+    hub: CloudHub,
+    register: Register,
+    keeper: material::Keeper,
+    trust: watch::Receiver<Arc<Trust>>,
+    volumes: Volumes,
+    socket: Option<VolumeSocket>,
+}
+
+async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> {
+    kubernetes::install_crds(cluster).await?;
+    let (material, keeper) = material::obtain(cluster, &settings.material).await?;
+    let (downstream, devices, syncs) = (Downstream::default(), Devices::default(), Syncs::default());
     let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
     let upstream = UpstreamRoom {
         cluster: cluster.clone(),
@@ -50,66 +87,95 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
         devices: devices.clone(),
         rights,
         enforce: settings.hub.enforce,
+        metrics: cloudhub::Metrics::default(),
     };
+    let metrics = upstream.metrics.clone();
     let volumes = Volumes::new(downstream.clone());
-    let socket = settings.volume_socket.as_deref().map(VolumeSocket::bind).transpose()?;
-    let rooms = Rooms {
+    let rooms = cloudhub::Rooms {
         downstream: downstream.clone(),
         devices: devices.clone(),
         syncs: syncs.clone(),
         volumes: volumes.clone(),
         upstream,
     };
-    let hub = CloudHub::build(settings.hub.clone(), &material, rooms).await?;
-    let register =
-        Register::build(settings.register, &material, hub.handshakes(), cluster.clone(), settings.terms)
-            .await?;
+    let hub = CloudHub::build(settings.hub.clone(), &material, rooms, metrics).await?;
+    let register = Register::build(
+        settings.register,
+        &material,
+        hub.handshakes(),
+        cluster.clone(),
+        settings.terms.clone(),
+    )
+    .await?;
+    let socket = settings.volume_socket.as_deref().map(VolumeSocket::bind).transpose()?;
+    Ok(Built { downstream, devices, syncs, hub, register, keeper, trust: material.trust, volumes, socket })
+}
 
-    let mut synced = Vec::new();
-    let mut watch_into = |resources: &'static [Resource]| {
-        let (room, seen) = mpsc::channel::<Seen>(SIGHT_QUEUE);
-        for resource in resources {
-            tasks.spawn(kubernetes::feed(cluster.clone(), *resource, room.clone(), stop.clone()));
-        }
-        let (complete, is_complete) = watch::channel(false);
-        synced.push(is_complete);
-        (seen, complete)
+/// Starts every room. Edges are let in once the rooms that watch have seen everything: one that connects to half-filled
+/// rooms would be told that its pods are gone.
+fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster, health: &Health) {
+    let stop = rooms.stop();
+    let follow = |rooms: &mut Rooms, name, resources| {
+        let follower = follow(rooms, cluster, resources, health.beat(name));
+        let (mut complete, unready) = (follower.complete(), health.wait_for(name));
+        tokio::spawn(async move {
+            // An end without completion is that of the program.
+            let _ = complete.wait_for(|complete| *complete).await;
+            drop(unready);
+        });
+        follower
     };
-    let (seen, complete) = watch_into(edgecontroller::WATCHED);
-    tasks.spawn(downstream.run(seen, complete, stop.clone()));
-    let (seen, complete) = watch_into(devicecontroller::WATCHED);
-    tasks.spawn(devices.run(cluster.clone(), seen, complete, stop.clone()));
-    let (seen, complete) = watch_into(synccontroller::WATCHED);
-    tasks.spawn(syncs.clone().run(cluster.clone(), seen, complete, stop.clone()));
-    tasks.spawn(keeper.run(settings.certificate_check, stop.clone()));
-    tasks.spawn(refresh_tokens(cluster.clone(), material.trust, settings.token_refresh, stop.clone()));
-    tasks.spawn(synccontroller::collect_garbage(cluster.clone(), syncs, stop.clone()));
+    let pods = follow(rooms, "edgecontroller", edgecontroller::WATCHED);
+    let devices = follow(rooms, "devicecontroller", devicecontroller::WATCHED);
+    let syncs = follow(rooms, "synccontroller", synccontroller::WATCHED);
+    let recorded = syncs.complete();
+    let filled = vec![pods.complete(), devices.complete(), syncs.complete()];
+    rooms.essential("edgecontroller", built.downstream.run(pods, stop.clone()));
+    rooms.essential("devicecontroller", built.devices.run(cluster.clone(), devices, stop.clone()));
+    rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
-    // An edge that connects to half-filled rooms would be told that its pods are gone.
+    rooms.essential("certificates", built.keeper.run(settings.certificate_check, stop.clone()));
+    let refreshed = refresh_tokens(cluster.clone(), built.trust, settings.token_refresh, stop.clone());
+    rooms.essential("join token", refreshed);
+    let collected = synccontroller::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());
+    rooms.essential("garbage collection", collected);
+    let trimmed = built.hub.spare().give_back(stop.clone()).map(Ok::<_, Infallible>);
+    rooms.optional("memory", trimmed);
+
+    let (register, unready, until) = (built.register, health.wait_for("register"), stop.clone());
+    let open = opened(filled.clone(), stop.clone());
+    rooms.essential("register", open.then(|()| register.run(unready, until)));
+    let (hub, unready, until) = (built.hub, health.wait_for("cloudhub"), stop.clone());
+    let open = opened(filled.clone(), stop.clone());
+    rooms.essential("cloudhub", open.then(|()| hub.run(unready, until)));
+    if let Some(socket) = built.socket {
+        let open = opened(filled, stop.clone());
+        rooms.essential("volumes", open.then(|()| socket.run(built.volumes, stop)));
+    }
+}
+
+/// Starts the watches of one room; each is essential, as the room would go stale without it.
+fn follow(rooms: &mut Rooms, cluster: &Cluster, resources: &'static [Resource], beat: Beat) -> Follower {
+    let (room, seen) = mpsc::channel::<Seen>(SIGHT_QUEUE);
+    for resource in resources {
+        let feed = kubernetes::feed(cluster.clone(), *resource, room.clone(), rooms.stop());
+        rooms.essential(resource.watch_name(), feed);
+    }
+    Follower::new(seen, resources.len(), beat)
+}
+
+/// Returns once all of `rooms` have seen everything, or the program stops.
+async fn opened(rooms: Vec<watch::Receiver<bool>>, stop: CancellationToken) {
     let filled = async {
-        for mut room in synced {
+        for mut room in rooms {
             let _ = room.wait_for(|complete| *complete).await;
         }
     };
     tokio::select! {
         biased;
         _ = stop.cancelled() => {}
-        _ = filled => {
-            tasks.spawn(register.run(stop.clone()));
-            tasks.spawn(hub.spare().give_back(stop.clone()));
-            tasks.spawn(hub.run(stop.clone()));
-            if let Some(socket) = socket {
-                tasks.spawn(socket.run(volumes, stop.clone()));
-            }
-            drop(starting);
-        }
+        _ = filled => {}
     }
-    stop.cancelled().await;
-    tasks.close();
-    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-        tracing::warn!("rooms did not finish in time and were aborted");
-    }
-    Ok(())
 }
 
 /// Publishes a fresh join token now, every refresh and when another CA signs; tries again soon after a failure.
@@ -118,7 +184,7 @@ async fn refresh_tokens(
     mut trust: watch::Receiver<Arc<Trust>>,
     refresh: Duration,
     stop: CancellationToken,
-) {
+) -> Result<(), Infallible> {
     let lifetime = (refresh * TOKEN_LIVES).as_secs() as i64;
     loop {
         let authority = trust.borrow_and_update().authority.clone();
@@ -131,9 +197,9 @@ async fn refresh_tokens(
         };
         tokio::select! {
             biased;
-            _ = stop.cancelled() => return,
+            _ = stop.cancelled() => return Ok(()),
             // A token names the CA that signs.
-            changed = trust.changed() => if changed.is_err() { return },
+            changed = trust.changed() => if changed.is_err() { return Ok(()) },
             _ = tokio::time::sleep(wait) => {}
         }
     }

@@ -19,6 +19,7 @@ mod desired;
 pub mod exchange;
 mod handshakes;
 pub mod material;
+mod metrics;
 pub mod register;
 mod registry;
 pub mod session;
@@ -29,6 +30,7 @@ mod volumes;
 
 pub use acceptor::{CloudHub, HubError, Settings};
 pub use desired::{Desired, Settled, Ticket, Wanted, Window};
+pub use metrics::Metrics;
 pub use registry::{Registry, SessionHandle};
 pub use session::Rooms;
 pub use set::{NodeSet, Notices};

@@ -3,15 +3,21 @@
 //! Objects stay raw JSON. A failure is a [`message::Status`], so that it can go down the link as it is.
 
 mod cluster;
+mod follower;
 mod install;
 mod leader;
+mod metrics;
 mod raw;
+mod recovery;
 mod resource;
 mod watch;
 
 pub use cluster::{Cluster, ConnectError, Merge};
+pub use follower::Follower;
 pub use install::{InstallError, install_crds};
-pub use leader::lead;
+pub use leader::{WorkEnded, lead};
+pub use metrics::Metrics;
 pub use raw::Meta;
+pub use recovery::Recovery;
 pub use resource::{Resource, path_of};
 pub use watch::{Seen, Sight, feed};

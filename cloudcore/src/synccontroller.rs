@@ -8,14 +8,15 @@ mod records;
 mod writer;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use message::{ObjectKey, ResourceVersion};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::Settled;
-use crate::kubernetes::{Cluster, Resource, Seen, Sight};
+use crate::kubernetes::{Cluster, Follower, Resource, Sight};
 pub use garbage::collect_garbage;
 use records::Records;
 
@@ -37,8 +38,6 @@ struct State {
 pub struct Syncs {
     state: Arc<Mutex<State>>,
     recorded: Arc<Notify>,
-    /// True once every record that existed at the start is known.
-    filled: Arc<watch::Sender<bool>>,
 }
 
 impl Syncs {
@@ -56,12 +55,6 @@ impl Syncs {
         self.lock().records.nodes()
     }
 
-    /// Waits until every record that existed at the start is known.
-    async fn filled(&self) {
-        // The sender lives as long as this handle.
-        let _ = self.filled.subscribe().wait_for(|filled| *filled).await;
-    }
-
     /// A node acknowledged an object or its removal.
     pub fn record(&self, node: &str, settled: Settled) {
         self.lock().waiting.insert((node.to_owned(), settled.uid.clone()), settled);
@@ -72,38 +65,27 @@ impl Syncs {
     pub async fn run(
         self,
         cluster: Cluster,
-        seen: mpsc::Receiver<Seen>,
-        synced: watch::Sender<bool>,
+        follower: Follower,
         stop: CancellationToken,
-    ) {
-        let follow = self.follow(seen, synced, stop.clone());
-        let write = self.write(cluster, stop);
-        tokio::join!(follow, write);
+    ) -> Result<(), Infallible> {
+        // Whichever ends first ends the other: a room without its watches must not go on as if it had them.
+        let stop = stop.child_token();
+        let follow = async {
+            self.follow(follower, &stop).await;
+            stop.cancel();
+        };
+        tokio::join!(follow, self.write(cluster, stop.clone()));
+        Ok(())
     }
 
-    async fn follow(
-        &self,
-        mut seen: mpsc::Receiver<Seen>,
-        synced: watch::Sender<bool>,
-        stop: CancellationToken,
-    ) {
-        let mut missing = WATCHED.len();
-        loop {
-            let seen = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return,
-                seen = seen.recv() => seen,
-            };
-            let Some(Seen { sight, .. }) = seen else { return };
+    async fn follow(&self, mut follower: Follower, stop: &CancellationToken) {
+        while let Some((_, sight)) = follower.next(stop).await {
+            let _busy = follower.busy();
             let mut state = self.lock();
             match sight {
                 Sight::Put { meta, object } => state.records.put(&meta, &object),
                 Sight::Gone { meta, .. } => state.records.gone(&meta.name),
-                Sight::Synced => {
-                    missing -= 1;
-                    self.filled.send_replace(missing == 0);
-                    synced.send_replace(missing == 0);
-                }
+                Sight::Synced => {}
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::errors::describe;
+use daemon::health::Unready;
 use daemon::memory::Spare;
 use futures_util::future::BoxFuture;
 use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
@@ -12,7 +13,7 @@ use message::NodeName;
 use pki::EdgeSubject;
 use pki::tls::{ClientCertificate, TlsError};
 use rustls::pki_types::CertificateDer;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use super::admission::Admission;
 use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
 use super::material::Material;
+use super::metrics::{Ended, Metrics, Refused};
 use super::session::{End, Session};
 use super::{Registry, Rooms, SessionHandle};
 
@@ -49,6 +51,8 @@ pub enum HubError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("listening for edges over QUIC")]
     Quic(#[source] quic::BindError),
+    #[error("the QUIC endpoint of the edge port was closed")]
+    QuicEnded,
     #[error("TLS of the edge port")]
     Tls(#[source] TlsError),
     #[error("starting the handshake threads")]
@@ -72,6 +76,7 @@ pub struct CloudHub {
     handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
     conduct: Conduct,
+    metrics: Metrics,
     spare: Spare,
 }
 
@@ -83,7 +88,12 @@ struct Entrant {
 }
 
 impl CloudHub {
-    pub async fn build(settings: Settings, material: &Material, rooms: Rooms) -> Result<CloudHub, HubError> {
+    pub async fn build(
+        settings: Settings,
+        material: &Material,
+        rooms: Rooms,
+        metrics: Metrics,
+    ) -> Result<CloudHub, HubError> {
         let ca = material.authority.certificate();
         let tls = pki::tls::server(&material.server, ca, ClientCertificate::Required, &[])
             .map_err(HubError::Tls)?;
@@ -107,6 +117,7 @@ impl CloudHub {
             handshakes: Arc::new(handshakes),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
             conduct: Conduct::default(),
+            metrics,
             spare: Spare::default(),
             settings,
         })
@@ -122,15 +133,23 @@ impl CloudHub {
         self.spare.clone()
     }
 
-    pub fn registry(&self) -> Registry {
-        self.registry.clone()
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
-    /// Serves edges until stopped, then closes every session.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves edges until stopped, then closes every session. Drops `unready` once it listens.
+    ///
+    /// # Errors
+    /// A port cannot be listened on, or its listener ended.
+    pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), HubError> {
         let sessions = TaskTracker::new();
+        let listener = self.listen()?;
+        drop(unready);
         let hub = Arc::new(self);
-        tokio::join!(hub.clone().accept_tcp(&sessions, &stop), hub.clone().accept_quic(&sessions, &stop),);
+        tokio::try_join!(
+            hub.clone().accept_tcp(listener, &sessions, &stop),
+            hub.clone().accept_quic(&sessions, &stop)
+        )?;
         sessions.close();
         if tokio::time::timeout(DRAIN, sessions.wait()).await.is_err() {
             tracing::warn!("sessions did not end in time and were aborted");
@@ -138,19 +157,29 @@ impl CloudHub {
         if let Some(quic) = &hub.quic {
             quic.close();
         }
+        Ok(())
     }
 
-    async fn accept_tcp(self: Arc<Self>, sessions: &TaskTracker, stop: &CancellationToken) {
+    fn listen(&self) -> Result<TcpListener, HubError> {
+        let address = self.settings.listen;
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let listener = match socket.map(|socket| socket.listen(BACKLOG)) {
-            Some(Ok(listener)) => listener,
-            Some(Err(error)) => return tracing::error!(error = %error, "cannot listen for edges"),
-            None => return,
+        let listener = match socket {
+            Some(socket) => socket.listen(BACKLOG),
+            None => Err(std::io::Error::other("the socket is in use")),
         };
+        listener.map_err(|source| HubError::Listen { address, source })
+    }
+
+    async fn accept_tcp(
+        self: Arc<Self>,
+        listener: TcpListener,
+        sessions: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<(), HubError> {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.cancelled() => return,
+                _ = stop.cancelled() => return Ok(()),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -172,15 +201,19 @@ impl CloudHub {
         }
     }
 
-    async fn accept_quic(self: Arc<Self>, sessions: &TaskTracker, stop: &CancellationToken) {
-        let Some(listener) = self.quic.clone() else { return };
+    async fn accept_quic(
+        self: Arc<Self>,
+        sessions: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<(), HubError> {
+        let Some(listener) = self.quic.clone() else { return Ok(()) };
         loop {
             let incoming = tokio::select! {
                 biased;
-                _ = stop.cancelled() => return,
+                _ = stop.cancelled() => return Ok(()),
                 incoming = listener.accept() => incoming,
             };
-            let Some(incoming) = incoming else { return };
+            let Some(incoming) = incoming else { return Err(HubError::QuicEnded) };
             if self.handshakes.is_crowded() && !incoming.remote_address_validated() {
                 // Costs nothing here; who lied about its address never hears of it. Without it the node tries again.
                 let _ = incoming.retry();
@@ -197,7 +230,7 @@ impl CloudHub {
                     _ = stop.cancelled() => return,
                     accepted = hub.handshakes.take_turn(welcome) => accepted,
                 };
-                if let Some(entrant) = entrant(accepted, &node, peer) {
+                if let Some(entrant) = hub.entrant(accepted, &node, peer) {
                     tracker.spawn(async move { hub.serve(entrant, &stop).await });
                 }
             });
@@ -218,7 +251,7 @@ impl CloudHub {
             _ = stop.cancelled() => return None,
             accepted = self.handshakes.run(tcp, handshake) => accepted,
         };
-        entrant(accepted, &node, peer)
+        self.entrant(accepted, &node, peer)
     }
 
     /// Who may come in, and a place for the name of who did.
@@ -249,9 +282,9 @@ impl CloudHub {
     async fn serve(&self, entrant: Box<Entrant>, stop: &CancellationToken) {
         let peer = entrant.peer;
         match self.begin(*entrant, stop) {
-            Ok((handle, session)) => {
+            Ok((place, session)) => {
                 let end = session.await;
-                self.registry.leave(&handle);
+                let handle = place.leave(end.reason());
                 self.spare.note();
                 if let Some(deed) = end.deed() {
                     self.conduct.note(&handle.node, deed, Instant::now());
@@ -269,10 +302,11 @@ impl CloudHub {
         &self,
         entrant: Entrant,
         stop: &CancellationToken,
-    ) -> Result<(SessionHandle, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
+    ) -> Result<(Place, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
         let Entrant { accepted: Accepted { link, .. }, node, peer } = entrant;
         let Some(handle) = self.registry.enter(&node, self.settings.node_limit, stop) else {
             tracing::warn!(%node, %peer, limit = self.settings.node_limit, "refused: the limit of connected nodes is reached");
+            self.metrics.refused(Refused::NodeLimit);
             return Err(Box::pin(link.close(link::CloseReason::NotAllowed)));
         };
         let (dialect, transport) = (link.dialect().as_str(), link.transport().as_str());
@@ -283,10 +317,66 @@ impl CloudHub {
             rooms: self.rooms.clone(),
             registry: self.registry.clone(),
             conduct: self.conduct.clone(),
+            metrics: self.metrics.clone(),
         };
         self.conduct.note(&node, Deed::Connected, Instant::now());
         self.spare.note();
-        Ok((handle, session.run(link)))
+        let place = Place::take(handle, self.registry.clone(), self.metrics.clone());
+        Ok((place, session.run(link)))
+    }
+
+    fn entrant(
+        &self,
+        accepted: Option<Result<Accepted, AcceptError>>,
+        node: &Mutex<Option<NodeName>>,
+        peer: SocketAddr,
+    ) -> Option<Box<Entrant>> {
+        match accepted {
+            Some(Ok(accepted)) => {
+                let node = node.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                return Some(Box::new(Entrant { accepted, node, peer }));
+            }
+            Some(Err(AcceptError::Busy(wait))) => {
+                self.metrics.refused(Refused::Busy);
+                tracing::debug!(%peer, wait_ms = wait.as_millis() as u64, "connection told to come back");
+            }
+            Some(Err(error)) => {
+                self.metrics.refused(Refused::Handshake);
+                tracing::warn!(%peer, error = describe(&error), "connection refused");
+            }
+            None => {
+                self.metrics.refused(Refused::Handshake);
+                tracing::debug!(%peer, "connection without a handshake dropped");
+            }
+        }
+        None
+    }
+}
+
+/// The place of a session that runs. Left when it is dropped, by a panic of the session as well.
+struct Place {
+    handle: SessionHandle,
+    registry: Registry,
+    metrics: Metrics,
+    reason: Ended,
+}
+
+impl Place {
+    fn take(handle: SessionHandle, registry: Registry, metrics: Metrics) -> Place {
+        metrics.began();
+        Place { handle, registry, metrics, reason: Ended::Failed }
+    }
+
+    fn leave(mut self, reason: Ended) -> SessionHandle {
+        self.reason = reason;
+        self.handle.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.registry.leave(&self.handle);
+        self.metrics.ended(self.reason);
     }
 }
 
@@ -303,31 +393,6 @@ fn log_end(end: &End, node: &NodeName, peer: SocketAddr, epoch: u64) {
         tracing::warn!(%node, %peer, epoch, error, "node disconnected: it broke the protocol");
     } else {
         tracing::info!(%node, %peer, epoch, error, "node disconnected");
-    }
-}
-
-fn entrant(
-    accepted: Option<Result<Accepted, AcceptError>>,
-    node: &Mutex<Option<NodeName>>,
-    peer: SocketAddr,
-) -> Option<Box<Entrant>> {
-    match accepted {
-        Some(Ok(accepted)) => {
-            let node = node.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-            Some(Box::new(Entrant { accepted, node, peer }))
-        }
-        Some(Err(AcceptError::Busy(wait))) => {
-            tracing::debug!(%peer, wait_ms = wait.as_millis() as u64, "connection told to come back");
-            None
-        }
-        Some(Err(error)) => {
-            tracing::warn!(%peer, error = describe(&error), "connection refused");
-            None
-        }
-        None => {
-            tracing::debug!(%peer, "connection without a handshake dropped");
-            None
-        }
     }
 }
 

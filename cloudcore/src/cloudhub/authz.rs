@@ -20,7 +20,8 @@ pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Res
             let own = match involved.kind.as_str() {
                 "Node" => involved.name == node.as_str(),
                 "Pod" => {
-                    involved.namespace == *namespace && rights.owns_pod(node, namespace, &involved.name).await
+                    involved.namespace == *namespace
+                        && rights.owned_pod(node, namespace, &involved.name, &involved.uid).await?
                 }
                 _ => false,
             };
@@ -54,12 +55,12 @@ async fn check_request(node: &NodeName, request: &Request, rights: &Rights) -> R
         }
         Request::PatchPodStatus { namespace, name, .. } | Request::DeletePod { namespace, name, .. } => {
             // A pod that is gone is answered with NotFound, which ends the edge's retries.
-            let own = rights.owns_or_lost_pod(node, namespace, name).await;
+            let own = rights.owns_or_lost_pod(node, namespace, name).await?;
             allow(own, node, || format!("change pod {namespace}/{name}"))
         }
         Request::ReportPods { namespace, reports } => {
             for report in reports {
-                let own = rights.owns_or_lost_pod(node, namespace, &report.name).await;
+                let own = rights.owns_or_lost_pod(node, namespace, &report.name).await?;
                 allow(own, node, || format!("change pod {namespace}/{}", report.name))?;
             }
             Ok(())

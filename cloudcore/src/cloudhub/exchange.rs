@@ -36,8 +36,8 @@ pub enum Violation {
 #[derive(Debug)]
 pub enum Effect {
     Send(Body),
-    /// A live request to answer.
-    Answer(Box<Message>),
+    /// A live request to answer, and the bytes it holds.
+    Answer(Box<Message>, usize),
     /// The comparison is over: what the node holds and nobody wants may have to go.
     Compared,
     /// The node could not store a sending.
@@ -57,6 +57,8 @@ pub struct Submitted {
     /// Its sequence in the node's database.
     pub seq: u64,
     pub message: Box<Message>,
+    /// Bytes of its text.
+    pub bytes: usize,
 }
 
 /// One session's state.
@@ -70,6 +72,8 @@ pub struct Exchange {
     pub heartbeat: u32,
     /// Rows of the node's outbox.
     pub rows: UpLog<Submitted>,
+    /// Bytes of rows that are not carried out yet.
+    held: usize,
     calls: Envelopes,
     answers: Envelopes,
 }
@@ -82,6 +86,7 @@ impl Exchange {
             store: String::new(),
             heartbeat: 0,
             rows: UpLog::default(),
+            held: 0,
             calls: Envelopes::default(),
             answers: Envelopes::default(),
         }
@@ -99,7 +104,7 @@ impl Exchange {
             (Body::Call(envelope), _) => {
                 let text = self.calls.unpack(envelope).map_err(|_| Violation::Envelope)?;
                 let message = message::decode(text.as_bytes()).map_err(|_| Violation::Envelope)?;
-                Ok(vec![Effect::Answer(Box::new(message))])
+                Ok(vec![Effect::Answer(Box::new(message), text.len())])
             }
             _ => Err(Violation::WrongWay),
         }
@@ -141,12 +146,25 @@ impl Exchange {
             let message = message::decode(&row.envelope).map_err(|_| Violation::Envelope)?;
             // What nobody can read is done at once: the node must not keep it for ever.
             let key = Upstream::parse(&message).map_or_else(|_| String::new(), |read| read.order_key());
-            let submitted = Submitted { seq: row.seq, message: Box::new(message) };
+            let bytes = row.envelope.len();
+            self.held += bytes;
+            let submitted = Submitted { seq: row.seq, message: Box::new(message), bytes };
             if !self.rows.receive(self.rows.newest() + 1, key, submitted) {
                 return Err(Violation::Flood);
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Bytes of rows that are not carried out yet.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The row at `place`, of so many bytes, is carried out.
+    pub fn finish(&mut self, place: u64, bytes: usize) {
+        self.rows.finish(place);
+        self.held = self.held.saturating_sub(bytes);
     }
 
     /// The next batch of objects, once it is known what the node holds.

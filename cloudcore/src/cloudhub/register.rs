@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::health::Unready;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -86,12 +87,14 @@ impl Register {
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until stopped; drops `unready` once it does.
+    pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), Infallible> {
+        drop(unready);
         let places = Places::new(CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.cancelled() => return,
+                _ = stop.cancelled() => return Ok(()),
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {

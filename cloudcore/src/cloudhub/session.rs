@@ -6,6 +6,7 @@
 mod kubeedge;
 pub mod leftover;
 mod native;
+mod silence;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::conduct::{Conduct, Deed};
 use super::exchange::Violation;
+use super::metrics::{Ended, Metrics};
 use super::upstream::UpstreamRoom;
 use super::volumes::Volumes;
 use super::{Desired, NodeSet, Registry, SessionHandle};
@@ -60,6 +62,15 @@ impl End {
         }
     }
 
+    pub fn reason(&self) -> Ended {
+        match self {
+            End::Silent(_) => Ended::Silent,
+            End::Told | End::NodeDeleted => Ended::Told,
+            end if end.is_nodes_fault() => Ended::Protocol,
+            _ => Ended::Closed,
+        }
+    }
+
     /// True if the node broke the protocol.
     pub fn is_nodes_fault(&self) -> bool {
         match self {
@@ -76,16 +87,16 @@ pub(super) struct Session {
     pub rooms: Arc<Rooms>,
     pub registry: Registry,
     pub conduct: Conduct,
+    pub metrics: Metrics,
 }
 
 /// Frames waiting to be written before the node is read no further.
 const OUTGOING: usize = 64;
 /// Live requests of one node under way.
 const CALLS: usize = 32;
-/// Bytes of a node's messages under way at which it is read no further; an edge of ours never has more unanswered.
+/// Bytes of a node's messages under way at which it is read no further. An edge of ours has at most half of it in rows
+/// that wait for their answer, so that its heartbeats and live requests are read while the API server is away.
 const HOLD: usize = 512 * 1024;
-/// First and longest wait before a message the API server could not take is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Pause after the node could not store something (a full disk).
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
@@ -147,6 +158,14 @@ impl Session {
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends with what is under way, if anything is.
+async fn settled(leftovers: &mut Option<BoxFuture<'static, ()>>) {
+    match leftovers {
+        Some(leftovers) => leftovers.await,
         None => std::future::pending().await,
     }
 }

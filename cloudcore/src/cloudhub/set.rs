@@ -17,6 +17,8 @@ pub type Notices = Vec<Downstream>;
 struct State {
     desired: Desired,
     notices: Notices,
+    /// Notices that found no place, since they were counted last.
+    dropped: u64,
     node_deleted: bool,
 }
 
@@ -49,6 +51,8 @@ impl NodeSet {
         let mut state = self.lock();
         if state.notices.len() < MAX_NOTICES {
             state.notices.push(notice);
+        } else {
+            state.dropped += 1;
         }
         drop(state);
         self.changed.notify_one();
@@ -64,8 +68,10 @@ impl NodeSet {
         self.lock().node_deleted
     }
 
-    pub(super) fn take_notices(&self) -> Notices {
-        std::mem::take(&mut self.lock().notices)
+    /// What is waiting, and how many notices were dropped since the last call.
+    pub(super) fn take_notices(&self) -> (Notices, u64) {
+        let mut state = self.lock();
+        (std::mem::take(&mut state.notices), std::mem::take(&mut state.dropped))
     }
 
     pub(super) async fn changed(&self) {

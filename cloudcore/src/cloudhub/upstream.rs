@@ -1,11 +1,25 @@
 //! Carries out what nodes send up: authorises it, hands it to the controller that owns it, gives the answer.
 
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
 use message::{Message, NodeName, Reply, Status, Upstream};
+use tokio::time::Instant;
 
 use super::authz;
+use super::metrics::{Loss, Metrics};
 use crate::devicecontroller::{self, Devices, Stamp};
 use crate::edgecontroller::{self, Downstream, Rights};
 use crate::kubernetes::Cluster;
+
+/// First and longest wait before a message the API server could not take is tried again. The end of an outage is noticed
+/// before.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// Those who waited for the API server come back within this time, one after the other.
+const SPREAD: Duration = Duration::from_millis(500);
+/// How long a message is tried that the API server refuses although the node may send it. API servers refuse everybody
+/// in their first seconds, and while the rights of CloudCore are being changed.
+const REFUSED_FOR: Duration = Duration::from_secs(300);
 
 /// What carries out upstream messages.
 #[derive(Clone)]
@@ -16,6 +30,7 @@ pub struct UpstreamRoom {
     pub rights: Rights,
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
+    pub metrics: Metrics,
 }
 
 /// How a message was carried out.
@@ -24,9 +39,62 @@ pub(super) enum Outcome {
     Done(Option<Box<Message>>),
     /// The API server could not now; the same message may succeed later.
     Later(Option<Box<Message>>),
+    /// The API server does not let CloudCore do it; perhaps it will.
+    Refused(Option<Box<Message>>),
+}
+
+impl Outcome {
+    pub(super) fn into_answer(self) -> Option<Box<Message>> {
+        match self {
+            Outcome::Done(answer) | Outcome::Later(answer) | Outcome::Refused(answer) => answer,
+        }
+    }
 }
 
 impl UpstreamRoom {
+    /// Tries until it is done for good; the caller keeps messages of one key in order. What was given up is counted.
+    pub(super) async fn carry_out_for_good(
+        &self,
+        node: &NodeName,
+        asked: &Message,
+        stamp: Option<&Stamp>,
+    ) -> Option<Box<Message>> {
+        let _under_way = self.metrics.carry();
+        let resource = || asked.route.resource.chars().take(128).collect::<String>();
+        let Ok(upstream) = Upstream::parse(asked) else {
+            tracing::warn!(%node, resource = resource(), "unreadable message dropped");
+            self.metrics.lost(Loss::Unreadable);
+            return None;
+        };
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut refused: Option<Instant> = None;
+        loop {
+            let recovery = self.cluster.recovery();
+            match self.carry_out(node, asked, &upstream, stamp).await {
+                Outcome::Done(answer) => return answer,
+                Outcome::Later(_) => refused = None,
+                Outcome::Refused(answer) => {
+                    let since = *refused.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= REFUSED_FOR {
+                        tracing::error!(
+                            %node,
+                            resource = resource(),
+                            after_ms = REFUSED_FOR.as_millis() as u64,
+                            "message given up: the API server does not let CloudCore carry it out"
+                        );
+                        self.metrics.lost(Loss::Refused);
+                        return answer;
+                    }
+                }
+            }
+            self.metrics.retried();
+            tokio::select! {
+                _ = tokio::time::sleep(backoff.next()) => {}
+                _ = recovery.after(SPREAD) => backoff.reset(),
+            }
+        }
+    }
+
     /// Carries out one message of `node`. `stamp` names it among the messages of the node's outbox.
     pub(super) async fn carry_out(
         &self,
@@ -44,6 +112,7 @@ impl UpstreamRoom {
             _ => None,
         };
         if let Some(status) = &refused {
+            self.metrics.lost(Loss::Unauthorised);
             let (msg_id, resource) = (&asked.header.msg_id, &asked.route.resource);
             tracing::warn!(%node, %msg_id, resource, error = %status, "message refused");
         }
@@ -61,6 +130,10 @@ impl UpstreamRoom {
                         tracing::warn!(%node, resource = asked.route.resource, error = %status, "request failed");
                         Outcome::Later(answer)
                     }
+                    Reply::Refused(status) if is_refusal(status) => {
+                        tracing::warn!(%node, resource = asked.route.resource, error = %status, "request refused by the API server");
+                        Outcome::Refused(answer)
+                    }
                     _ => Outcome::Done(answer),
                 }
             }
@@ -75,7 +148,7 @@ impl UpstreamRoom {
                     Ok(()) => Outcome::Done(None),
                     Err(status) => {
                         tracing::warn!(%node, error = %status, "event not recorded");
-                        if status.is_retryable() { Outcome::Later(None) } else { Outcome::Done(None) }
+                        self.failed(&status, None)
                     }
                 }
             }
@@ -110,10 +183,36 @@ impl UpstreamRoom {
             if status.is_retryable() {
                 return Outcome::Later(None);
             }
+            let confirmed = Some(Box::new(confirmation(asked)));
+            return self.failed(status, confirmed);
         }
-        let confirmed = message::Downstream::Confirmed { to: asked.header.msg_id.clone() };
-        done(confirmed.to_message(daemon::clock::unix_ms()))
+        done(confirmation(asked))
     }
+
+    /// What follows from a failure of the API server; `answer` is the answer once the message is given up.
+    fn failed(&self, status: &Status, answer: Option<Box<Message>>) -> Outcome {
+        if status.is_retryable() {
+            Outcome::Later(None)
+        } else if is_refusal(status) {
+            Outcome::Refused(answer)
+        } else {
+            self.metrics.lost(Loss::Rejected);
+            Outcome::Done(answer)
+        }
+    }
+}
+
+/// True if the API server refused CloudCore: it does not know it, or does not let it. Nothing is made in a namespace that
+/// is being deleted, however often it is asked for.
+fn is_refusal(status: &Status) -> bool {
+    let causes = status.details.as_deref().and_then(|details| details["causes"].as_array());
+    let terminating = causes.into_iter().flatten().any(|cause| cause["reason"] == "NamespaceTerminating");
+    matches!(status.code, 401 | 403) && !terminating
+}
+
+fn confirmation(asked: &Message) -> Message {
+    let confirmed = message::Downstream::Confirmed { to: asked.header.msg_id.clone() };
+    confirmed.to_message(daemon::clock::unix_ms())
 }
 
 fn later(asked: &Message, upstream: &Upstream, status: Status) -> Outcome {

@@ -2,6 +2,7 @@
 //! spec/transport.md 10). One envelope per connection, each way.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -143,7 +144,7 @@ impl VolumeSocket {
     }
 
     /// Serves until stopped; calls under way are given up then.
-    pub async fn run(self, volumes: Volumes, stop: CancellationToken) {
+    pub async fn run(self, volumes: Volumes, stop: CancellationToken) -> Result<(), Infallible> {
         let places = Arc::new(Semaphore::new(CALLS));
         let tasks = TaskTracker::new();
         loop {
@@ -175,6 +176,7 @@ impl VolumeSocket {
         }
         tasks.close();
         tasks.wait().await;
+        Ok(())
     }
 }
 
@@ -258,7 +260,7 @@ mod tests {
         async fn asked(&self) -> MessageId {
             loop {
                 self.set.changed().await;
-                if let Some(message::Downstream::Volume(call)) = self.set.take_notices().pop() {
+                if let Some(message::Downstream::Volume(call)) = self.set.take_notices().0.pop() {
                     assert_eq!(call.resource, "default/volume/v");
                     return call.id;
                 }

@@ -1,16 +1,16 @@
 //! Watches -> inventory -> desired sets and membership notices of connected nodes; makes each device's DeviceStatus.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use message::{Downstream, Membership, MembershipEntry};
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::inventory::{Inventory, Told};
 use super::upstream::{self, Written};
 use crate::cloudhub::NodeSet;
-use crate::kubernetes::{Cluster, Resource, Seen, Sight};
+use crate::kubernetes::{Cluster, Follower, Resource, Sight};
 
 /// What this room watches; models first, so that a device finds its model.
 pub const WATCHED: &[Resource] = &[Resource::DeviceModels, Resource::Devices];
@@ -98,43 +98,33 @@ impl Devices {
         list(self.lock().inventory.set_of(node).1)
     }
 
-    /// Takes in what the watches see. `synced` turns true once all of [`WATCHED`] are complete.
+    /// Takes in what the watches of [`WATCHED`] see, until stopped.
     pub async fn run(
         self,
         cluster: Cluster,
-        mut seen: mpsc::Receiver<Seen>,
-        synced: watch::Sender<bool>,
+        mut follower: Follower,
         stop: CancellationToken,
-    ) {
-        let mut missing = WATCHED.len();
-        loop {
-            let seen = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return,
-                seen = seen.recv() => seen,
-            };
-            let Some(Seen { resource, sight }) = seen else { return };
-            match self.take_in(resource, sight) {
-                TakenIn::Synced => {
-                    missing -= 1;
-                    synced.send_replace(missing == 0);
-                }
-                TakenIn::NewDevice(device) => upstream::ensure_status(&cluster, &device).await,
-                TakenIn::Nothing => {}
+    ) -> Result<(), Infallible> {
+        while let Some((resource, sight)) = follower.next(&stop).await {
+            let _busy = follower.busy();
+            if let Some(device) = self.take_in(resource, sight) {
+                upstream::ensure_status(&cluster, &device).await;
             }
         }
+        Ok(())
     }
 
-    fn take_in(&self, resource: Resource, sight: Sight) -> TakenIn {
+    /// Returns a device that is new.
+    fn take_in(&self, resource: Resource, sight: Sight) -> Option<DeviceRef> {
         let mut state = self.lock();
-        let mut taken = TakenIn::Nothing;
+        let mut taken = None;
         let told = match (resource, sight) {
-            (_, Sight::Synced) => return TakenIn::Synced,
+            (_, Sight::Synced) => return None,
             (Resource::Devices, Sight::Put { meta, object }) => {
                 let (told, new) = state.inventory.put_device(&meta, object);
                 let known = state.inventory.get(meta.namespace.as_deref().unwrap_or_default(), &meta.name);
                 if let Some(known) = known.filter(|_| new) {
-                    taken = TakenIn::NewDevice(DeviceRef {
+                    taken = Some(DeviceRef {
                         namespace: meta.namespace.unwrap_or_default(),
                         name: meta.name,
                         uid: known.wanted.uid.clone(),
@@ -157,12 +147,6 @@ impl Devices {
         }
         taken
     }
-}
-
-enum TakenIn {
-    Nothing,
-    Synced,
-    NewDevice(DeviceRef),
 }
 
 fn tell(set: &NodeSet, told: Told) {

@@ -1,16 +1,16 @@
 //! Watches -> placement graph -> desired sets of connected nodes.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use message::{Json, ObjectKey, ObjectKind, Origin};
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Placement;
 use crate::cloudhub::NodeSet;
-use crate::kubernetes::{Resource, Seen, Sight};
+use crate::kubernetes::{Follower, Resource, Sight};
 
 /// What this room watches.
 pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::ConfigMaps, Resource::Secrets, Resource::Pods];
@@ -76,31 +76,16 @@ impl Downstream {
         true
     }
 
-    /// Takes in what the watches see. `synced` turns true once all of [`WATCHED`] are complete.
-    pub async fn run(
-        self,
-        mut seen: mpsc::Receiver<Seen>,
-        synced: watch::Sender<bool>,
-        stop: CancellationToken,
-    ) {
-        let mut missing = WATCHED.len();
-        loop {
-            let seen = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return,
-                seen = seen.recv() => seen,
-            };
-            let Some(Seen { resource, sight }) = seen else { return };
+    /// Takes in what the watches of [`WATCHED`] see, until stopped.
+    pub async fn run(self, mut follower: Follower, stop: CancellationToken) -> Result<(), Infallible> {
+        while let Some((resource, sight)) = follower.next(&stop).await {
+            let _busy = follower.busy();
             let Some(kind) = resource.kind() else { continue };
             let mut state = self.lock();
             let changes = match sight {
                 Sight::Put { meta, object } => state.placement.put(kind, &meta, object),
                 Sight::Gone { meta, object } => state.placement.gone(kind, &meta, object),
-                Sight::Synced => {
-                    missing -= 1;
-                    synced.send_replace(missing == 0);
-                    Vec::new()
-                }
+                Sight::Synced => Vec::new(),
             };
             for (node, change) in changes {
                 if let Some((_, set)) = state.sessions.get(&node) {
@@ -108,5 +93,6 @@ impl Downstream {
                 }
             }
         }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use serde::Deserialize;
@@ -60,7 +60,19 @@ pub struct Placement {
     referrers: HashMap<ObjectKey, HashMap<String, usize>>,
     /// Pods of a node, each once.
     by_node: HashMap<String, Vec<ObjectKey>>,
+    /// Pods that went last, oldest first: their nodes still have events to tell of them.
+    left: VecDeque<Left>,
 }
+
+#[derive(Debug)]
+struct Left {
+    node: String,
+    key: ObjectKey,
+    uid: String,
+}
+
+/// Pods that went and are remembered: a node that is drained at once, many times over.
+const LEFT: usize = 4096;
 
 impl Placement {
     /// Everything `node` should have now.
@@ -92,6 +104,12 @@ impl Placement {
     pub fn owns_pod(&self, node: &str, namespace: &str, name: &str) -> bool {
         let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
         self.pods.get(&key).is_some_and(|pod| pod.node == node)
+    }
+
+    /// True if the pod of that uid ran on `node` and went lately.
+    pub fn has_left(&self, node: &str, namespace: &str, name: &str, uid: &str) -> bool {
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
+        self.left.iter().rev().any(|left| left.uid == uid && left.node == node && left.key == key)
     }
 
     /// True if the pod of that name and uid runs on `node` under that service account.
@@ -158,7 +176,12 @@ impl Placement {
         };
         let sent = self.pods.get(&key).filter(|pod| pod.node == node).map(|pod| &pod.wanted);
         let unchanged = sent.is_some_and(|sent| is_same(sent, &wanted));
-        let wanted = sent.filter(|_| unchanged).cloned().unwrap_or(wanted);
+        // A node that lost its database is to learn from the newest text how far its pod had come: one that has ended
+        // must not run again. To a node that has it, this text is the version it was sent.
+        let wanted = match sent.filter(|_| unchanged) {
+            Some(sent) => Wanted { object: wanted.object, ..sent.clone() },
+            None => wanted,
+        };
         let pod = Pod {
             uid: wanted.uid.clone(),
             node: node.clone(),
@@ -201,6 +224,10 @@ impl Placement {
                 self.by_node.remove(&pod.node);
             }
         }
+        if self.left.len() == LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back(Left { node: pod.node.clone(), key: key.clone(), uid: uid.to_owned() });
         let removal = Change::Remove { key: key.clone(), uid: uid.to_owned(), object, may_return: false };
         let mut changes = vec![(pod.node.clone(), removal)];
         changes.extend(self.release(&pod));

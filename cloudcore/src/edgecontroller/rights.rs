@@ -49,13 +49,28 @@ impl Rights {
         Rights { placement, devices, cluster }
     }
 
-    pub async fn owns_pod(&self, node: &NodeName, namespace: &str, name: &str) -> bool {
-        matches!(self.owner(node, namespace, name).await, Owner::Ours)
+    /// True for a pod of this node, and for the one of that uid that went a moment ago: its last events are under way.
+    pub async fn owned_pod(
+        &self,
+        node: &NodeName,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<bool, Status> {
+        if self.placement.read(|graph| graph.has_left(node.as_str(), namespace, name, uid)) {
+            return Ok(true);
+        }
+        Ok(matches!(self.owner(node, namespace, name).await?, Owner::Ours))
     }
 
     /// True for a pod of this node, and for one that no longer exists.
-    pub async fn owns_or_lost_pod(&self, node: &NodeName, namespace: &str, name: &str) -> bool {
-        !matches!(self.owner(node, namespace, name).await, Owner::Other)
+    pub async fn owns_or_lost_pod(
+        &self,
+        node: &NodeName,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, Status> {
+        Ok(!matches!(self.owner(node, namespace, name).await?, Owner::Other))
     }
 
     /// True for what pods of this node refer to, the volumes behind their claims, and what names the node itself. An
@@ -78,7 +93,8 @@ impl Rights {
     async fn look_up(&self, key: &ObjectKey) -> Result<Value, Status> {
         let failure = |error: String| Status::failure(400, "BadRequest", error);
         let path = path_of(key).ok_or_else(|| failure(format!("{key} cannot be looked up")))?;
-        self.cluster.get(&path).await?.parse().map_err(|error| failure(error.to_string()))
+        let object = self.cluster.get(&path).await.map_err(|status| undecided(key, status))?;
+        object.parse().map_err(|error| failure(error.to_string()))
     }
 
     pub async fn may_mint(
@@ -110,26 +126,33 @@ impl Rights {
                 Err(Status::failure(503, "ServiceUnavailable", text))
             }
             Err(status) if status.is_not_found() => Ok(false),
-            Err(status) => Err(status),
+            Err(status) => Err(undecided(&key, status)),
         }
     }
 
-    async fn owner(&self, node: &NodeName, namespace: &str, name: &str) -> Owner {
+    async fn owner(&self, node: &NodeName, namespace: &str, name: &str) -> Result<Owner, Status> {
         if self.placement.read(|graph| graph.owns_pod(node.as_str(), namespace, name)) {
-            return Owner::Ours;
+            return Ok(Owner::Ours);
         }
-        let Some(path) = path_of(&ObjectKey::new(Some(namespace), ObjectKind::Pod, name)) else {
-            return Owner::Other;
-        };
+        let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
+        let Some(path) = path_of(&key) else { return Ok(Owner::Other) };
         match self.cluster.get(&path).await {
             Ok(pod) => match pod.parse::<serde_json::Value>() {
-                Ok(pod) if pod["spec"]["nodeName"] == node.as_str() => Owner::Ours,
-                _ => Owner::Other,
+                Ok(pod) if pod["spec"]["nodeName"] == node.as_str() => Ok(Owner::Ours),
+                _ => Ok(Owner::Other),
             },
-            Err(status) if status.is_not_found() => Owner::Nobody,
-            Err(_) => Owner::Other,
+            Err(status) if status.is_not_found() => Ok(Owner::Nobody),
+            Err(status) => Err(undecided(&key, status)),
         }
     }
+}
+
+/// A look-up that failed decides nothing: whatever the API server said of it, asking again may help.
+fn undecided(key: &ObjectKey, status: Status) -> Status {
+    if status.is_not_found() {
+        return status;
+    }
+    Status::failure(503, "ServiceUnavailable", format!("looking up {key}: {status}"))
 }
 
 #[cfg(test)]

@@ -1,16 +1,31 @@
 //! Requests to the API server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use message::{Json, Status};
 
-/// Handle of the cluster. Clones share the connection.
+use super::metrics::Metrics;
+use super::recovery::{Reach, Recovery};
+
+/// Time a request may take, from the connection to the last byte of its answer.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Time to reach the API server.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A connection of watches on which nothing arrives for this long is dead: watches are asked to end earlier.
+const SILENCE: Duration = Duration::from_secs(18);
+
+/// Handle of the cluster. Clones share the connections.
 #[derive(Clone)]
 pub struct Cluster {
-    pub(super) client: kube::Client,
+    client: kube::Client,
+    /// On connections of its own, that notice silence.
+    pub(super) watching: kube::Client,
     ca: std::sync::Arc<str>,
+    metrics: Metrics,
+    pub(super) reach: Reach,
 }
 
 /// How a patch is merged.
@@ -52,9 +67,39 @@ impl Cluster {
         }
         let ca =
             config.root_cert.iter().flatten().map(|der| pki::files::certificate_pem(der)).collect::<String>();
-        let client =
-            kube::Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)))?;
-        Ok(Cluster { client, ca: ca.into() })
+        config.connect_timeout = Some(CONNECT);
+        let mut watching = config.clone();
+        watching.read_timeout = Some(SILENCE);
+        let build =
+            |config| kube::Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)));
+        Ok(Cluster {
+            client: build(config)?,
+            watching: build(watching)?,
+            ca: ca.into(),
+            metrics: Metrics::default(),
+            reach: Reach::default(),
+        })
+    }
+
+    /// With a client of the caller's making, for watches as well.
+    #[cfg(test)]
+    pub(crate) fn with_client(client: kube::Client) -> Cluster {
+        Cluster {
+            watching: client.clone(),
+            client,
+            ca: "".into(),
+            metrics: Metrics::default(),
+            reach: Reach::default(),
+        }
+    }
+
+    /// The next time that the API server is back after failing.
+    pub fn recovery(&self) -> Recovery {
+        self.reach.next()
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The CA certificates of the API server as PEM; empty if it is trusted by the system's own.
@@ -86,7 +131,33 @@ impl Cluster {
         self.send(Method::DELETE, path, Some("application/json"), options.text().to_owned()).await
     }
 
+    /// Sends one request and reads its whole answer, within [`DEADLINE`].
     async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: Option<&str>,
+        body: String,
+    ) -> Result<Json, Status> {
+        let verb = match method {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => "get",
+        };
+        let what = format!("{method} {path}");
+        let answered = tokio::time::timeout(DEADLINE, self.send_within(method, path, kind, body)).await;
+        let result = answered.unwrap_or_else(|_| {
+            let text = format!("the API server did not answer {what} within {} s", DEADLINE.as_secs());
+            Err(Status::failure(504, "Timeout", text))
+        });
+        self.metrics.request(verb, &result);
+        self.reach.note(&result);
+        result
+    }
+
+    async fn send_within(
         &self,
         method: Method,
         path: &str,
@@ -116,5 +187,55 @@ fn to_status(error: kube::Error) -> Status {
         other => {
             Status::failure(503, "ServiceUnavailable", format!("the API server cannot be reached: {other}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::Response;
+    use http_body_util::combinators::BoxBody;
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Frame;
+    use kube::client::Body;
+
+    type Answer = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
+
+    fn cluster<F>(answer: impl Fn() -> F + Clone + Send + 'static) -> Cluster
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let service = tower::service_fn(move |_: Request<Body>| answer());
+        Cluster::with_client(kube::Client::new(service, "default"))
+    }
+
+    async fn ask(cluster: &Cluster) -> Status {
+        let began = tokio::time::Instant::now();
+        let status = cluster.get("/api/v1/nodes/e1").await.unwrap_err();
+        assert!(began.elapsed() <= DEADLINE, "{:?}", began.elapsed());
+        status
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_never_answers_costs_the_deadline_and_may_be_asked_again() {
+        let silent = cluster(std::future::pending);
+        let status = ask(&silent).await;
+        assert!(status.is_retryable() && status.message.contains("GET /api/v1/nodes/e1"), "{status}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_answers_a_byte_a_second_costs_the_deadline() {
+        let slow = cluster(|| async {
+            let bytes = stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some((Ok(Frame::data(Bytes::from_static(b" "))), ()))
+            });
+            Ok(Response::new(StreamBody::new(Box::pin(bytes)).boxed()))
+        });
+        assert_eq!(ask(&slow).await.code, 504);
     }
 }

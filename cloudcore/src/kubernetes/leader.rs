@@ -96,9 +96,25 @@ impl Election {
     }
 }
 
+/// The work of a leader ended although it was not asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("the work of the leader of {singleton} ended: {reason}")]
+pub struct WorkEnded {
+    singleton: String,
+    reason: String,
+}
+
 /// Runs `work` while this replica leads; the token given to it ends with the leadership. Returns when stopped, after
 /// giving the lease up.
-pub async fn lead<F, W>(cluster: Cluster, singleton: &str, stop: CancellationToken, mut work: W)
+///
+/// # Errors
+/// The work ended, or panicked, while this replica leads.
+pub async fn lead<F, W>(
+    cluster: Cluster,
+    singleton: &str,
+    stop: CancellationToken,
+    mut work: W,
+) -> Result<(), WorkEnded>
 where
     W: FnMut(CancellationToken) -> F,
     F: Future<Output = ()> + Send + 'static,
@@ -132,6 +148,15 @@ where
             _ = stop.cancelled() => {}
             _ = tokio::time::sleep(election.wait(Instant::now())) => {}
         }
+        if let Some((token, task)) = running.take_if(|(_, task)| task.is_finished())
+            && !token.is_cancelled()
+        {
+            let reason = match task.await {
+                Ok(()) => "it returned".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(WorkEnded { singleton: singleton.to_owned(), reason });
+        }
         // The end of a leadership may have passed while waiting.
         if !election.leads(Instant::now())
             && let Some((token, task)) = running.take()
@@ -144,6 +169,7 @@ where
         end(token, task).await;
         let _ = tokio::time::timeout(ROUND, lease.give_up(&election)).await;
     }
+    Ok(())
 }
 
 async fn end(token: CancellationToken, task: tokio::task::JoinHandle<()>) {

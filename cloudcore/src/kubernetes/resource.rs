@@ -48,6 +48,24 @@ impl Resource {
         }
     }
 
+    /// The room of its watch.
+    pub fn watch_name(self) -> &'static str {
+        match self {
+            Resource::Pods => "watch of pods",
+            Resource::ConfigMaps => "watch of configmaps",
+            Resource::Secrets => "watch of secrets",
+            Resource::Nodes => "watch of nodes",
+            Resource::Devices => "watch of devices",
+            Resource::DeviceModels => "watch of devicemodels",
+            Resource::ObjectSyncs => "watch of objectsyncs",
+            Resource::ClusterObjectSyncs => "watch of clusterobjectsyncs",
+        }
+    }
+
+    pub(super) fn plural(self) -> &'static str {
+        self.names().3
+    }
+
     /// What the link calls it; `None` for the bookkeeping resources, which never cross it.
     pub fn kind(self) -> Option<ObjectKind> {
         match self {

@@ -2,7 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::time::Duration;
 
+use daemon::backoff::Backoff;
+use daemon::errors::describe;
 use futures_util::StreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, runtime};
@@ -37,33 +41,90 @@ pub enum Sight {
 /// Objects asked for at once when listing.
 const PAGE: u32 = 500;
 
+/// A watch is asked to end after this many seconds, with a bookmark before, and goes on from there. The library takes one
+/// that stays silent for five seconds longer as dead: a connection that was swallowed is noticed within 15 s.
+const WATCH_SECONDS: u32 = 10;
+
+/// First and longest wait before a watch that broke is begun again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// When to begin again after a failure.
+struct Retry {
+    backoff: Backoff,
+    expired: bool,
+}
+
+impl Retry {
+    fn new() -> Retry {
+        Retry { backoff: Backoff::new(RETRY.0, RETRY.1), expired: false }
+    }
+
+    /// A server that has forgotten the version is asked for everything at once: nothing is wrong with it. It follows each
+    /// restart of an API server.
+    fn after(&mut self, error: &watcher::Error) -> Duration {
+        let expired = is_expired(error) && !self.expired;
+        self.expired = is_expired(error);
+        if expired { Duration::ZERO } else { self.backoff.next() }
+    }
+
+    /// The server told something.
+    fn told(&mut self) {
+        *self = Retry::new();
+    }
+}
+
+fn is_expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
+    }
+}
+
 /// Watches `resource` for ever and tells `room`. Returns when stopped or when the room is gone.
-pub async fn feed(cluster: Cluster, resource: Resource, room: mpsc::Sender<Seen>, stop: CancellationToken) {
+pub async fn feed(
+    cluster: Cluster,
+    resource: Resource,
+    room: mpsc::Sender<Seen>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
     let api_resource = resource.api();
-    let api: Api<RawObject> = Api::all_with(cluster.client.clone(), &api_resource);
-    let events = runtime::WatchStreamExt::default_backoff(runtime::watcher(
-        api,
-        watcher::Config::default().page_size(PAGE),
-    ));
-    let mut events = std::pin::pin!(events);
-    let mut known = Known::default();
+    let api: Api<RawObject> = Api::all_with(cluster.watching.clone(), &api_resource);
+    let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+    let mut events = std::pin::pin!(runtime::watcher(api, config));
+    let (mut known, mut retry) = (Known::default(), Retry::new());
     loop {
         let event = tokio::select! {
             biased;
-            _ = stop.cancelled() => return,
+            _ = stop.cancelled() => return Ok(()),
             event = events.next() => event,
         };
         let sights = match event {
-            None => return,
+            None => return Ok(()),
             Some(Err(error)) => {
-                tracing::warn!(kind = %api_resource.kind, error = %error, "watch interrupted, trying again");
-                continue;
+                let wait = retry.after(&error);
+                let wait_ms = wait.as_millis() as u64;
+                tracing::warn!(kind = %api_resource.kind, error = describe(&error), wait_ms, "watch interrupted, trying again");
+                cluster.metrics().interrupted(resource.plural());
+                cluster.reach.failed();
+                tokio::select! {
+                    biased;
+                    _ = stop.cancelled() => return Ok(()),
+                    _ = tokio::time::sleep(wait) => continue,
+                }
             }
-            Some(Ok(event)) => known.on_event(event, &api_resource),
+            Some(Ok(event)) => {
+                // The beginning of a list is told before the server was asked.
+                if !matches!(event, Event::Init) {
+                    retry.told();
+                    cluster.reach.answered();
+                }
+                known.on_event(event, &api_resource)
+            }
         };
         for sight in sights {
             if room.send(Seen { resource, sight }).await.is_err() {
-                return;
+                return Ok(());
             }
         }
     }
@@ -166,6 +227,78 @@ fn gone(key: &str, told: Told) -> Sight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http::Response;
+    use http_body_util::combinators::BoxBody;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use hyper::body::Frame;
+    use kube::client::Body;
+    use tokio::time::Instant;
+
+    const EXPIRED: &str =
+        r#"{"type":"ERROR","object":{"kind":"Status","status":"Failure","reason":"Expired","code":410}}"#;
+
+    /// An API server that is away for a minute and has forgotten all versions when it is back, as after a restart.
+    struct Restarting {
+        back_at: Instant,
+        lists: Mutex<Vec<Instant>>,
+        watches: AtomicUsize,
+    }
+
+    impl Restarting {
+        fn answer(&self, uri: &http::Uri) -> Result<Response<BoxBody<Bytes, Infallible>>, std::io::Error> {
+            let now = Instant::now();
+            let query = uri.query().unwrap_or_default();
+            if query.contains("watch=true") {
+                return match self.watches.fetch_add(1, Ordering::Relaxed) {
+                    // The first watch breaks off at once, and the server is away.
+                    0 => Ok(Response::new(Full::default().boxed())),
+                    _ if now < self.back_at => Err(std::io::ErrorKind::ConnectionRefused.into()),
+                    _ if self.lists.lock().unwrap().len() > 1 => {
+                        let open = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                        Ok(Response::new(BodyExt::boxed(StreamBody::new(open))))
+                    }
+                    _ => Ok(Response::new(Full::from(EXPIRED).boxed())),
+                };
+            }
+            let mut lists = self.lists.lock().unwrap();
+            lists.push(now);
+            let name = format!("listed-{}", lists.len());
+            let list = format!(
+                r#"{{"metadata":{{"resourceVersion":"7"}},"items":[{{"metadata":{{"name":"{name}","uid":"{name}","resourceVersion":"7"}}}}]}}"#
+            );
+            Ok(Response::new(Full::from(list).boxed()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_lists_again_within_two_seconds_of_an_api_server_that_is_back() {
+        const AWAY: Duration = Duration::from_secs(60);
+        let server = Arc::new(Restarting {
+            back_at: Instant::now() + AWAY,
+            lists: Mutex::default(),
+            watches: AtomicUsize::default(),
+        });
+        let answering = server.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let answer = answering.answer(request.uri());
+            async move { answer }
+        });
+        let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+        let (room, mut seen) = mpsc::channel(16);
+        tokio::spawn(feed(cluster, Resource::ConfigMaps, room, CancellationToken::new()));
+        while let Some(seen) = seen.recv().await {
+            if matches!(seen.sight, Sight::Put { meta, .. } if meta.name == "listed-2") {
+                break;
+            }
+        }
+        let waited = Instant::now().duration_since(server.back_at);
+        assert!(waited <= Duration::from_secs(2), "{waited:?} after the API server was back");
+    }
 
     fn object(name: &str, uid: &str, version: &str) -> RawObject {
         let text = format!(

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use message::NodeName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Syncs, writer};
 use crate::cloudhub::{Settled, register};
-use crate::kubernetes::{self, Cluster, Resource, Seen, Sight};
+use crate::kubernetes::{self, Cluster, Resource, Seen, Sight, WorkEnded};
 
 /// Name of the lease's singleton.
 const SINGLETON: &str = "garbage";
@@ -18,13 +18,20 @@ const SWEEP: Duration = Duration::from_secs(3600);
 const QUEUE: usize = 256;
 
 /// Collects while this replica leads; returns when stopped.
-pub async fn collect_garbage(cluster: Cluster, syncs: Syncs, stop: CancellationToken) {
-    let work = |stop| collect(cluster.clone(), syncs.clone(), stop);
-    kubernetes::lead(cluster.clone(), SINGLETON, stop, work).await;
+/// `filled`: every record that existed at the start is known.
+pub async fn collect_garbage(
+    cluster: Cluster,
+    syncs: Syncs,
+    filled: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> Result<(), WorkEnded> {
+    let work = |stop| collect(cluster.clone(), syncs.clone(), filled.clone(), stop);
+    kubernetes::lead(cluster.clone(), SINGLETON, stop, work).await
 }
 
-async fn collect(cluster: Cluster, syncs: Syncs, stop: CancellationToken) {
-    syncs.filled().await;
+async fn collect(cluster: Cluster, syncs: Syncs, mut filled: watch::Receiver<bool>, stop: CancellationToken) {
+    // Its sender is gone only when the program ends.
+    let _ = filled.wait_for(|filled| *filled).await;
     let (room, mut seen) = mpsc::channel::<Seen>(QUEUE);
     tokio::spawn(kubernetes::feed(cluster.clone(), Resource::Nodes, room, stop.clone()));
     let mut sweep = tokio::time::interval(SWEEP);

@@ -19,8 +19,9 @@ use crate::metamanager::outbox::{Cursors, Room, Waiting};
 const ROWS: usize = 256;
 /// Of these, rows that are not states: a status always finds room.
 const OTHERS: usize = 192;
-/// Bytes of rows that may wait for the cloud's answer at once.
-const BYTES: usize = 512 * 1024;
+/// Bytes of rows that may wait for the cloud's answer at once: half of what the cloud reads of a node before it carries
+/// out something.
+const BYTES: usize = 256 * 1024;
 /// Bytes that the differences of one frame may make.
 const MADE: usize = 2 * native::MAX_FRAME_BYTES;
 /// Entries of one inventory frame.

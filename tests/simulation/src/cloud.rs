@@ -96,7 +96,7 @@ impl Session {
             match effect {
                 Effect::Send(body) => connection.send_down(body),
                 Effect::Compared => self.compared = true,
-                Effect::Answer(_) | Effect::Refused(_) => {}
+                Effect::Answer(..) | Effect::Refused(_) => {}
             }
         }
         Ok(true)
@@ -149,12 +149,11 @@ impl Session {
             return Ok(false);
         }
         let at = which % self.running.len();
-        let (place, row) = &self.running[at];
+        let (_, row) = &self.running[at];
         write(api, &self.exchange.store, row)?;
         if told {
-            let place = *place;
-            self.running.remove(at);
-            self.exchange.rows.finish(place);
+            let (place, row) = self.running.remove(at);
+            self.exchange.finish(place, row.bytes);
         }
         Ok(true)
     }

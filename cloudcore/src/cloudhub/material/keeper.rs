@@ -1,6 +1,7 @@
 //! Follows the secrets while CloudCore runs: a CA that is being replaced, a server certificate that is renewed here or
 //! by another replica. Sessions stay; the next handshake sees what is new.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +24,16 @@ pub struct Keeper {
 
 impl Keeper {
     /// Looks every `interval` until stopped.
-    pub async fn run(mut self, interval: Duration, stop: CancellationToken) {
+    pub async fn run(mut self, interval: Duration, stop: CancellationToken) -> Result<(), Infallible> {
         loop {
             tokio::select! {
                 biased;
-                _ = stop.cancelled() => return,
+                _ = stop.cancelled() => return Ok(()),
                 _ = tokio::time::sleep(interval) => {}
             }
             let looked = tokio::select! {
                 biased;
-                _ = stop.cancelled() => return,
+                _ = stop.cancelled() => return Ok(()),
                 looked = self.look() => looked,
             };
             if let Err(error) = looked {

@@ -1,25 +1,37 @@
 //! A session in KubeEdge's dialect: one envelope per message, acknowledged by id, remembered in ObjectSyncs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use link::{Incoming, Outlet, Receiver, Sender};
 use message::{Message, MessageId, Request, Upstream};
 use tokio::time::Instant;
 
 use super::super::NodeSet;
 use super::super::desired::{Ticket, Window};
+use super::super::metrics::Loss;
 use super::super::uplog::UpLog;
-use super::super::upstream::Outcome;
-use super::{End, HOLD, OUTGOING, Session, forget, sleep_until};
+use super::silence::Silence;
+use super::{End, HOLD, OUTGOING, Session, forget, settled, sleep_until};
 
-/// Something under way that ended.
-enum Ended {
-    Request { seq: u64, answer: Option<Box<Message>> },
-    Leftovers,
+/// A request under way that ended.
+struct Ended {
+    seq: u64,
+    /// Of the request.
+    id: MessageId,
+    bytes: usize,
+    answer: Option<Box<Message>>,
+}
+
+/// A message to carry out.
+struct Asked {
+    message: Message,
+    upstream: Upstream,
+    bytes: usize,
 }
 
 type Running = FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>;
@@ -27,15 +39,20 @@ type Running = FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>;
 struct Pump<'a> {
     session: &'a Session,
     set: &'a NodeSet,
-    requests: UpLog<Box<(Message, Upstream)>>,
+    requests: UpLog<Box<Asked>>,
     running: Running,
+    /// Apart from what the node asked for: it holds nothing of the node's, and may take as long as an outage.
+    leftovers: Option<BoxFuture<'static, ()>>,
+    /// Reports that are being carried out: a node that sends one again is not answered twice, and nothing is written late.
+    under_way: HashSet<MessageId>,
+    /// Bytes of messages that are not carried out yet.
     held: usize,
     /// The node has sent too much and is not read before.
     waits: Option<Instant>,
     outgoing: VecDeque<Message>,
     /// Ids of messages that wait for their acknowledgement; as many as the window.
     ids: Vec<(MessageId, Ticket)>,
-    silent_at: Instant,
+    silence: Silence,
 }
 
 pub(super) async fn run(session: Box<Session>, sender: Sender, receiver: Receiver) -> End {
@@ -52,11 +69,13 @@ pub(super) async fn run(session: Box<Session>, sender: Sender, receiver: Receive
         set,
         requests: UpLog::default(),
         running: FuturesUnordered::new(),
+        leftovers: None,
+        under_way: HashSet::new(),
         held: 0,
         waits: None,
         outgoing: VecDeque::new(),
         ids: Vec::new(),
-        silent_at: Instant::now() + session.keepalive,
+        silence: Silence::new(Instant::now() + session.keepalive),
     };
     pump.start_leftovers();
     let end = pump.pump(&mut outlet, receiver).await;
@@ -79,45 +98,42 @@ impl Pump<'_> {
             if self.set.is_node_deleted() {
                 return End::NodeDeleted;
             }
-            let may_read = self.requests.has_room() && self.outgoing.len() < OUTGOING && self.may_read();
+            let may_read = self.may_read();
+            self.silence.reading(may_read, self.session.keepalive);
             let overdue = self.set.quietly(|desired| desired.next_deadline());
             tokio::select! {
                 biased;
                 _ = ended.cancelled() => return End::Told,
                 written = outlet.finished() => if let Err(error) = written { return error.into() },
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
+                () = settled(&mut self.leftovers) => self.leftovers = None,
                 incoming = receiver.next(), if may_read => {
-                    self.held += receiver.held();
-                    self.waits = self.session.note_sent(receiver.held());
+                    let bytes = receiver.held();
+                    self.waits = self.session.note_sent(bytes);
                     match incoming {
                         Err(error) => return error.into(),
-                        Ok(Incoming::Message(message)) => self.take_in(*message),
+                        Ok(Incoming::Message(message)) => self.take_in(*message, bytes),
                         Ok(Incoming::Pong) => {}
                     }
                 }
                 _ = self.set.changed(), if outlet.is_idle() => {}
-                _ = sleep_until(self.waits), if self.waits.is_some() => {
-                    self.waits = None;
-                    self.silent_at = Instant::now() + self.session.keepalive;
-                }
+                _ = sleep_until(self.waits), if self.waits.is_some() => self.waits = None,
                 _ = sleep_until(overdue) => self.resend(),
-                _ = tokio::time::sleep_until(self.silent_at), if self.waits.is_none() => return End::Silent(self.session.keepalive),
+                _ = sleep_until(self.silence.ends()) => return End::Silent(self.session.keepalive),
             }
         }
     }
 
-    /// What was read may be held: bytes of messages add up until nothing is under way.
-    fn may_read(&mut self) -> bool {
-        if self.running.is_empty() {
-            self.held = 0;
-        }
-        self.held < HOLD && self.waits.is_none()
+    /// What was read is held until it is carried out.
+    fn may_read(&self) -> bool {
+        self.requests.has_room() && self.outgoing.len() < OUTGOING && self.held < HOLD && self.waits.is_none()
     }
 
     fn next_message(&mut self) -> Option<Message> {
         let now = daemon::clock::unix_ms();
         if self.outgoing.is_empty() {
-            let notices = self.set.take_notices();
+            let (notices, dropped) = self.set.take_notices();
+            self.session.metrics.notices_dropped(dropped);
             self.outgoing.extend(notices.iter().map(|notice| notice.to_message(now)));
         }
         if let Some(message) = self.outgoing.pop_front() {
@@ -142,42 +158,45 @@ impl Pump<'_> {
         while let Some((seq, request)) = self.requests.start() {
             let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
             self.running.push(Box::pin(async move {
-                let (asked, upstream) = *request;
-                let answer = match room.carry_out(&node, &asked, &upstream, None).await {
-                    Outcome::Done(answer) | Outcome::Later(answer) => answer,
+                let Asked { message, upstream, bytes } = *request;
+                let answer = if is_sent_once(&upstream) {
+                    room.carry_out_for_good(&node, &message, None).await
+                } else {
+                    room.carry_out(&node, &message, &upstream, None).await.into_answer()
                 };
-                Ended::Request { seq, answer }
+                Ended { seq, id: message.header.msg_id, bytes, answer }
             }));
         }
     }
 
     fn start_leftovers(&mut self) {
         if let Some(settling) = self.session.settle_leftovers(self.set) {
-            self.running.push(Box::pin(settling.map(|()| Ended::Leftovers)));
+            self.leftovers = Some(Box::pin(settling));
         }
     }
 
     fn on_ended(&mut self, ended: Ended) {
-        if let Ended::Request { seq, answer } = ended {
-            self.requests.finish(seq);
-            // Answers go one by one in this dialect; progress is not told.
-            let _ = self.requests.progress();
-            self.outgoing.extend(answer.map(|answer| *answer));
-        }
+        self.requests.finish(ended.seq);
+        self.held = self.held.saturating_sub(ended.bytes);
+        self.under_way.remove(&ended.id);
+        // Answers go one by one in this dialect; progress is not told.
+        let _ = self.requests.progress();
+        self.outgoing.extend(ended.answer.map(|answer| *answer));
     }
 
-    fn take_in(&mut self, message: Message) {
+    fn take_in(&mut self, message: Message, bytes: usize) {
         let node = &self.session.handle.node;
         let upstream = match Upstream::parse(&message) {
             Ok(upstream) => upstream,
             Err(error) => {
                 let resource = message.route.resource.chars().take(128).collect::<String>();
                 tracing::warn!(%node, msg_id = %message.header.msg_id, resource, error = %error, "unreadable message dropped");
+                self.session.metrics.lost(Loss::Unreadable);
                 return;
             }
         };
         match upstream {
-            Upstream::Keepalive => self.silent_at = Instant::now() + self.session.keepalive,
+            Upstream::Keepalive => self.silence.spoke(self.session.keepalive),
             Upstream::Acknowledged { of } => self.acknowledged(&of),
             Upstream::Complaint { of, text } => {
                 let text = text.chars().take(256).collect::<String>();
@@ -192,8 +211,12 @@ impl Pump<'_> {
                 if matches!(other, Upstream::Ask(Request::CreateNode { .. } | Request::EnsureNode { .. })) {
                     self.start_over();
                 }
-                let seq = self.requests.newest() + 1;
-                self.requests.receive(seq, other.order_key(), Box::new((message, other)));
+                if is_sent_once(&other) && !self.under_way.insert(message.header.msg_id.clone()) {
+                    return;
+                }
+                self.held += bytes;
+                let (seq, key) = (self.requests.newest() + 1, other.order_key());
+                self.requests.receive(seq, key, Box::new(Asked { message, upstream: other, bytes }));
             }
         }
     }
@@ -218,4 +241,10 @@ impl Pump<'_> {
             self.session.rooms.syncs.record(self.session.handle.node.as_str(), settled);
         }
     }
+}
+
+/// Go edges send events and reports once, and wait for no answer or give up without one: what the API server could not
+/// take is tried again here. Requests are answered, and their sender asks again.
+fn is_sent_once(upstream: &Upstream) -> bool {
+    matches!(upstream, Upstream::Event { .. } | Upstream::TwinReport { .. } | Upstream::DeviceState { .. })
 }

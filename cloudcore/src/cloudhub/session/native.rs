@@ -4,25 +4,32 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use link::{FrameReceiver, FrameSender, IncomingFrame, Outlet};
 use message::{Downstream, Message, NodeName, Upstream};
 use native::frames::frame::Body;
 use tokio::time::Instant;
 
+use super::super::NodeSet;
 use super::super::exchange::{self, Effect, Exchange, Submitted};
-use super::super::upstream::{Outcome, UpstreamRoom};
-use super::super::{NodeSet, SessionHandle};
-use super::{CALLS, End, HOLD, OUTGOING, REFUSED_PAUSE, RETRY, Session, sleep_until};
+use super::super::upstream::UpstreamRoom;
+use super::silence::Silence;
+use super::{CALLS, End, HOLD, OUTGOING, REFUSED_PAUSE, Session, settled, sleep_until};
 use crate::devicecontroller::Stamp;
 
 /// Something under way that ended.
 enum Ended {
-    /// By its place among the rows of this session.
-    Row(u64),
-    Call(Option<Box<Message>>),
-    Leftovers,
+    Row {
+        /// Among the rows of this session.
+        place: u64,
+        bytes: usize,
+    },
+    Call {
+        answer: Option<Box<Message>>,
+        bytes: usize,
+    },
 }
 
 type Running = FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>;
@@ -33,13 +40,16 @@ struct Pump<'a> {
     exchange: Exchange,
     outgoing: VecDeque<Body>,
     running: Running,
+    /// Apart from what the node asked for: it holds nothing of the node's, and may take as long as an outage.
+    leftovers: Option<BoxFuture<'static, ()>>,
     calls: usize,
+    /// Bytes of calls under way.
     held: usize,
     /// The node has sent too much and is not read before.
     waits: Option<Instant>,
     /// No objects are sent before.
     paused: Option<Instant>,
-    silent_at: Instant,
+    silence: Silence,
 }
 
 pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: FrameReceiver) -> End {
@@ -53,11 +63,12 @@ pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: Fr
         exchange: Exchange::new(session.handle.epoch),
         outgoing: VecDeque::new(),
         running: FuturesUnordered::new(),
+        leftovers: None,
         calls: 0,
         held: 0,
         waits: None,
         paused: None,
-        silent_at: Instant::now() + session.keepalive,
+        silence: Silence::new(Instant::now() + session.keepalive),
     };
     let end = pump.pump(&mut outlet, receiver).await;
     drop(pump);
@@ -81,14 +92,15 @@ impl Pump<'_> {
                 return End::NodeDeleted;
             }
             let paused = self.paused.filter(|_| outlet.is_idle());
-            let may_read = self.calls < CALLS && self.outgoing.len() < OUTGOING && self.may_read();
+            let may_read = self.may_read();
+            self.silence.reading(may_read, self.patience());
             tokio::select! {
                 biased;
                 _ = ended.cancelled() => return End::Told,
                 written = outlet.finished() => if let Err(error) = written { return error.into() },
                 Some(ended) = self.running.next(), if !self.running.is_empty() => self.on_ended(ended),
+                () = settled(&mut self.leftovers) => self.leftovers = None,
                 incoming = receiver.next(), if may_read => {
-                    self.held += receiver.held();
                     self.waits = self.session.note_sent(receiver.held());
                     match incoming {
                         Err(error) => return error.into(),
@@ -96,22 +108,19 @@ impl Pump<'_> {
                     }
                 }
                 _ = self.set.changed(), if outlet.is_idle() => {}
-                _ = sleep_until(self.waits), if self.waits.is_some() => {
-                    self.waits = None;
-                    self.silent_at = Instant::now() + self.patience();
-                }
+                _ = sleep_until(self.waits), if self.waits.is_some() => self.waits = None,
                 _ = sleep_until(paused) => self.paused = None,
-                _ = tokio::time::sleep_until(self.silent_at), if must_speak && self.waits.is_none() => return End::Silent(self.patience()),
+                _ = sleep_until(self.silence.ends()), if must_speak => return End::Silent(self.patience()),
             }
         }
     }
 
-    /// What was read may be held: bytes of messages add up until nothing is under way.
-    fn may_read(&mut self) -> bool {
-        if self.running.is_empty() {
-            self.held = 0;
-        }
-        self.held < HOLD && self.waits.is_none()
+    /// What was read is held until it is carried out.
+    fn may_read(&self) -> bool {
+        self.calls < CALLS
+            && self.outgoing.len() < OUTGOING
+            && self.held + self.exchange.held() < HOLD
+            && self.waits.is_none()
     }
 
     /// Status before bulk: answers and acknowledgements, then notices, then objects.
@@ -123,7 +132,9 @@ impl Pump<'_> {
             return Some(done);
         }
         let now = daemon::clock::unix_ms();
-        for notice in self.set.take_notices() {
+        let (notices, dropped) = self.set.take_notices();
+        self.session.metrics.notices_dropped(dropped);
+        for notice in notices {
             match notice {
                 Downstream::Volume(call) => {
                     self.session.rooms.volumes.refused(&call.id, "the node serves no storage calls");
@@ -141,24 +152,24 @@ impl Pump<'_> {
     }
 
     fn start_rows(&mut self) {
-        while let Some((place, Submitted { seq, message })) = self.exchange.rows.start() {
+        while let Some((place, Submitted { seq, message, bytes })) = self.exchange.rows.start() {
             let stamp = Stamp { store: self.exchange.store.clone(), seq };
-            let (room, handle) = (self.session.rooms.upstream.clone(), self.session.handle.clone());
+            let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
             self.running.push(Box::pin(async move {
-                carry_out_row(&room, &handle, &message, stamp).await;
-                Ended::Row(place)
+                room.carry_out_for_good(&node, &message, Some(&stamp)).await;
+                Ended::Row { place, bytes }
             }));
         }
     }
 
     fn on_incoming(&mut self, incoming: IncomingFrame) -> Result<(), End> {
-        self.silent_at = Instant::now() + self.patience();
+        self.silence.spoke(self.patience());
         let IncomingFrame::Frame(body) = incoming else { return Ok(()) };
         let effects = self.set.quietly(|desired| self.exchange.on_frame(*body, desired))?;
         for effect in effects {
             match effect {
                 Effect::Send(body) => self.outgoing.push_back(body),
-                Effect::Answer(asked) => self.start_call(asked),
+                Effect::Answer(asked, bytes) => self.start_call(asked, bytes),
                 Effect::Compared => self.start_leftovers(),
                 Effect::Refused(error) => {
                     tracing::warn!(node = %self.session.handle.node, error, "the node could not store an object");
@@ -169,26 +180,28 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn start_call(&mut self, asked: Box<Message>) {
+    fn start_call(&mut self, asked: Box<Message>, bytes: usize) {
         self.calls += 1;
+        self.held += bytes;
         let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
-        self.running.push(Box::pin(async move { Ended::Call(answer(&room, &node, &asked).await) }));
+        self.running
+            .push(Box::pin(async move { Ended::Call { answer: answer(&room, &node, &asked).await, bytes } }));
     }
 
     fn start_leftovers(&mut self) {
         if let Some(settling) = self.session.settle_leftovers(self.set) {
-            self.running.push(Box::pin(settling.map(|()| Ended::Leftovers)));
+            self.leftovers = Some(Box::pin(settling));
         }
     }
 
     fn on_ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Row(place) => self.exchange.rows.finish(place),
-            Ended::Call(answer) => {
+            Ended::Row { place, bytes } => self.exchange.finish(place, bytes),
+            Ended::Call { answer, bytes } => {
                 self.calls -= 1;
+                self.held -= bytes;
                 self.outgoing.extend(answer.map(|answer| self.exchange.answer(&answer)));
             }
-            Ended::Leftovers => {}
         }
     }
 
@@ -199,23 +212,7 @@ impl Pump<'_> {
     }
 }
 
-/// Tries until it is done for good: rows of one key keep their order.
-async fn carry_out_row(room: &UpstreamRoom, handle: &SessionHandle, asked: &Message, stamp: Stamp) {
-    let Ok(upstream) = Upstream::parse(asked) else {
-        let resource = asked.route.resource.chars().take(128).collect::<String>();
-        tracing::warn!(node = %handle.node, resource, "unreadable message dropped");
-        return;
-    };
-    let mut wait = RETRY.0;
-    while let Outcome::Later(_) = room.carry_out(&handle.node, asked, &upstream, Some(&stamp)).await {
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
-    }
-}
-
 async fn answer(room: &UpstreamRoom, node: &NodeName, asked: &Message) -> Option<Box<Message>> {
     let upstream = Upstream::parse(asked).ok()?;
-    match room.carry_out(node, asked, &upstream, None).await {
-        Outcome::Done(answer) | Outcome::Later(answer) => answer,
-    }
+    room.carry_out(node, asked, &upstream, None).await.into_answer()
 }

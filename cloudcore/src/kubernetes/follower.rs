@@ -1,0 +1,51 @@
+//! What one room hears from its watches.
+
+use daemon::health::{Beat, Busy};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Resource, Seen, Sight};
+
+/// The watches of one room as one stream, and whether they have told everything that existed at the start.
+pub struct Follower {
+    seen: mpsc::Receiver<Seen>,
+    /// Watches that have not told everything yet.
+    missing: usize,
+    complete: watch::Sender<bool>,
+    beat: Beat,
+}
+
+impl Follower {
+    /// `seen` is fed by `watches` watches.
+    pub fn new(seen: mpsc::Receiver<Seen>, watches: usize, beat: Beat) -> Follower {
+        Follower { seen, missing: watches, complete: watch::channel(watches == 0).0, beat }
+    }
+
+    /// True once everything that existed at the start was told.
+    pub fn complete(&self) -> watch::Receiver<bool> {
+        self.complete.subscribe()
+    }
+
+    /// The next change. `None`: the program stops, or a watch ended.
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<(Resource, Sight)> {
+        loop {
+            let seen = tokio::select! {
+                biased;
+                _ = stop.cancelled() => return None,
+                seen = self.seen.recv() => seen?,
+            };
+            match seen.sight {
+                Sight::Synced => {
+                    self.missing = self.missing.saturating_sub(1);
+                    self.complete.send_replace(self.missing == 0);
+                }
+                sight => return Some((seen.resource, sight)),
+            }
+        }
+    }
+
+    /// Hold it while a change is handled, so that a room that hangs is noticed.
+    pub fn busy(&self) -> Busy<'_> {
+        self.beat.begin()
+    }
+}
