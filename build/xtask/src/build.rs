@@ -33,24 +33,22 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The programs people install, as release builds.
+/// The programs people install.
+const PROGRAMS: [&str; 4] = ["cloudcore", "edgecore", "keadm", "mapper-virtual"];
+
+/// The programs people install and what measures them, as release builds.
 pub fn release() -> Result<Programs> {
-    cargo(&[
-        "build",
-        "--release",
-        "--quiet",
-        "-p",
-        "cloudcore",
-        "-p",
-        "edgecore",
-        "-p",
-        "keadm",
-        "-p",
-        "mapper-virtual",
-        "-p",
-        "apiserver",
-        "-p",
-        "load",
-    ])?;
-    Programs::in_folder(&target().join("release"))
+    programs("release", &[&PROGRAMS[..], &["apiserver", "load"]].concat())
+}
+
+/// The programs people install, built as fast as can be.
+pub fn demo() -> Result<Programs> {
+    programs("demo", &PROGRAMS)
+}
+
+fn programs(profile: &str, packages: &[&str]) -> Result<Programs> {
+    let mut arguments = vec!["build", "--quiet", "--profile", profile];
+    arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
+    cargo(&arguments)?;
+    Programs::in_folder(&target().join(profile))
 }

@@ -53,8 +53,8 @@ pub fn run(flags: &Flags) -> Result<()> {
     let mut tell = Teller::new();
     tell.step("looking for the Debian packages it needs");
     packages::ensure()?;
-    tell.step("building release binaries (the first time takes minutes)");
-    let programs = build::release()?;
+    tell.step("building the programs, not optimised (the first time takes minutes)");
+    let programs = build::demo()?;
     tell.end();
     let mut site = Site::start(&programs, true, |text| tell.step(text)).context("starting the site")?;
     let shown = show(&mut site, &mut tell);
