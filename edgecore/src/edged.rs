@@ -129,6 +129,7 @@ impl Edged {
             board: pods::board::Board::default(),
             mirrors: static_pods::mirrors::Mirrors::default(),
             node_uid: watch::channel(None).0,
+            node_seen: watch::channel(node::seen::Seen::default()).0,
             capacity: node::capacity::Capacity::default(),
             pressure: watch::channel(pods::admission::Pressure::default()).0,
             shutdown: watch::channel(false).0,

@@ -12,6 +12,7 @@ use super::events::Events;
 use super::images::collector::Collector;
 use super::images::pace::Pace;
 use super::node::capacity::Capacity;
+use super::node::seen::Seen;
 use super::pods::admission::Pressure;
 use super::pods::board::Board;
 use super::pods::fields::Place;
@@ -45,6 +46,8 @@ pub struct Context {
     pub mirrors: Mirrors,
     /// The uid of the node object, once the cloud has told it.
     pub node_uid: watch::Sender<Option<String>>,
+    /// What the node object that came last says of this node.
+    pub node_seen: watch::Sender<Seen>,
     /// Devices of plugins.
     pub devices: Arc<Devices>,
     /// CSI drivers of this node.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::host::{Disk, Host, Recorded};
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use jiff::Timestamp;
-use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
+use message::{Json, NodeName, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Status};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -79,12 +79,23 @@ pub struct Room {
 pub struct Answers {
     seen: Arc<Mutex<Vec<String>>>,
     mirrors: Arc<AtomicU32>,
+    /// The API behind the cloud is away.
+    is_away: Arc<AtomicBool>,
+    /// The node as the API has it, for who asks; none: it is not there.
+    node: Arc<Mutex<Option<Value>>>,
 }
 
 impl Answers {
     pub async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
         while let Some(call) = calls.recv().await {
+            if self.is_away.load(Ordering::Relaxed) {
+                let _ = call.answer.send(Reply::Refused(Status::failure(503, "ServiceUnavailable", "")));
+                continue;
+            }
             let (what, answer) = match &call.request {
+                Request::Get { key } if key.kind == ObjectKind::Node && self.node().is_some() => {
+                    ("read node".to_owned(), self.node().unwrap_or_default())
+                }
                 Request::CreateNode { object, .. } => {
                     let node: Value = object.parse().unwrap();
                     let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
@@ -124,6 +135,19 @@ impl Answers {
             self.seen.lock().unwrap().push(what);
             let _ = call.answer.send(Reply::Object(Json::encode(&answer).unwrap()));
         }
+    }
+
+    /// Whether the API behind the cloud answers.
+    pub fn set_away(&self, away: bool) {
+        self.is_away.store(away, Ordering::Relaxed);
+    }
+
+    pub fn set_node(&self, node: Value) {
+        *self.node.lock().unwrap() = Some(node);
+    }
+
+    fn node(&self) -> Option<Value> {
+        self.node.lock().unwrap().clone()
     }
 
     pub fn take(&self) -> Vec<String> {

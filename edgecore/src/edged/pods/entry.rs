@@ -12,6 +12,7 @@ use super::demand::Demand;
 use super::verdict::{Sentence, Verdict};
 use crate::edged::context::Context;
 use crate::edged::node::object;
+use crate::edged::node::seen::Seen;
 use crate::edged::status::phase::Phase;
 
 /// Taints of a node that was not heard of. Who hands it a pod has heard of it: they would refuse the first pods after
@@ -47,6 +48,7 @@ impl Entrance {
         if node.metadata.name.as_deref() != Some(self.context.settings.node.as_str()) {
             return;
         }
+        self.context.node_seen.send_replace(Seen::of(&node));
         if let Some(labels) = node.metadata.labels {
             self.labels = labels;
         }
