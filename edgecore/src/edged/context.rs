@@ -78,7 +78,12 @@ impl Clock {
     /// A clock that moves with tokio's, so that tests can pause it.
     pub fn tokio(start: Timestamp) -> Clock {
         let base = tokio::time::Instant::now();
-        Clock(Arc::new(move || start + base.elapsed()))
+        Clock::by(move || start + base.elapsed())
+    }
+
+    /// A clock that asks `now`.
+    pub fn by(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
     }
 
     pub fn now(&self) -> Timestamp {

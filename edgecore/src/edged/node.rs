@@ -90,8 +90,9 @@ impl Node {
                 _ = stop.cancelled() => return,
                 connected = link.wait_for(|state| *state == LinkState::Connected) => connected.is_ok(),
             };
+            // Nobody is left who could connect.
             if !connected {
-                return;
+                return stop.cancelled().await;
             }
             let mut watch = link.clone();
             tokio::select! {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns the workers. Promises: nothing is killed before the store was read; a running container is never restarted
-//! because EdgeCore was; stopping leaves all containers as they are.
+//! because EdgeCore was; stopping leaves all containers as they are; a worker that panics is begun again.
 
 pub mod admission;
 pub mod backoff;
@@ -39,6 +39,7 @@ mod syncing;
 mod termination;
 pub mod verdict;
 mod worker;
+mod workers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -47,7 +48,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use message::{Json, ObjectKey, ObjectKind};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -61,7 +61,7 @@ use order::{Order, Wake};
 use record::Record;
 use spec::PodId;
 use verdict::Verdict;
-use worker::{Inbox, Worker};
+use workers::Tasks;
 
 /// Where changes come from.
 pub struct Inputs {
@@ -76,7 +76,7 @@ pub struct Pods {
     context: Arc<Context>,
     /// By uid.
     workers: HashMap<String, Handle>,
-    running: JoinSet<PodId>,
+    tasks: Tasks,
     entrance: Entrance,
     /// What was kept of pods that have no worker yet.
     records: HashMap<String, Record>,
@@ -118,8 +118,8 @@ impl Pods {
         let entrance = Entrance::new(context.clone());
         let (workers, records) = (HashMap::new(), HashMap::new());
         let files_read = watch::channel(false).0;
-        let (running, waiting) = (JoinSet::new(), Vec::new());
-        Pods { context, workers, running, entrance, records, waiting, files_read, stop }
+        let (tasks, waiting) = (Tasks::default(), Vec::new());
+        Pods { context, workers, tasks, entrance, records, waiting, files_read, stop }
     }
 
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
@@ -161,7 +161,7 @@ impl Pods {
                 },
                 Some(relisted) = inputs.relisted.recv() => self.relisted(relisted),
                 Some(snapshot) = inputs.files.recv() => self.files(snapshot),
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.tasks.next() => self.ended(ended),
                 Ok(()) = inputs.link.changed() => {
                     if *inputs.link.borrow_and_update() == LinkState::Connected {
                         self.workers.values().for_each(|worker| worker.wake.retry_now());
@@ -170,9 +170,9 @@ impl Pods {
                 _ = housekeeping.tick() => self.keep_house().await,
             }
         }
-        let drained = async { while self.running.join_next().await.is_some() {} };
+        let drained = async { while self.tasks.next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(pods = self.running.len(), "pod workers aborted in the middle of a step");
+            tracing::warn!(pods = self.tasks.len(), "pod workers aborted in the middle of a step");
         }
     }
 
@@ -306,44 +306,6 @@ impl Pods {
                 }
                 None => {}
             }
-        }
-    }
-
-    /// `demand` is known of pods that somebody wants; those are put on the board.
-    fn spawn(&mut self, birth: Birth, demand: Option<Arc<Demand>>) {
-        let Birth { id, key, references, order, verdict, record } = birth;
-        let is_static = demand.as_ref().is_some_and(|demand| demand.is_static);
-        let wake = Arc::new(Wake::default());
-        let (told, verdict) = watch::channel(verdict);
-        if let (Some(demand), Order::Run(object)) = (demand, &order) {
-            self.context.board.put(Entry {
-                id: id.clone(),
-                object: object.clone(),
-                status: None,
-                demand,
-                verdict: told,
-                wake: wake.clone(),
-                is_leaving: false,
-            });
-        }
-        let (order, orders) = watch::channel(order);
-        let inbox = Inbox { order: orders, verdict, wake: wake.clone(), is_static };
-        let worker = Worker::new(id.clone(), self.context.clone(), inbox, record);
-        self.running.spawn(worker.run(self.stop.clone()));
-        self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
-    }
-
-    fn ended(&mut self, ended: Result<PodId, tokio::task::JoinError>) {
-        match ended {
-            Ok(id) => {
-                self.context.board.remove(&id.uid);
-                let again = self.workers.remove(&id.uid).and_then(|worker| worker.again);
-                if let Some((key, object)) = again.filter(|_| !self.stop.is_cancelled()) {
-                    self.put(key, object);
-                }
-                self.births();
-            }
-            Err(error) => tracing::error!(error = %error, "a pod worker ended abnormally"),
         }
     }
 

@@ -60,6 +60,29 @@ async fn a_restart_of_edgecore_adopts_what_runs_and_keeps_the_back_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_whose_worker_fails_is_looked_after_again_and_told_of() {
+    let mut room = Room::new();
+    room.events = true;
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    for fault in 1..=2 {
+        room.fault.store(true, std::sync::atomic::Ordering::Relaxed);
+        room.put("default/pod/p", pod(json!({"terminationGracePeriodSeconds": fault}))).await;
+        let failed = Instant::now();
+        until("the fault", async || !room.fault.load(std::sync::atomic::Ordering::Relaxed)).await;
+        let before = room.fake.running("a").unwrap().attempt();
+        room.fake.exit("a", 1);
+        until("the next run", async || room.fake.running("a").is_some_and(|a| a.attempt() > before)).await;
+        assert!(failed.elapsed() < Duration::from_secs(30), "{:?}", failed.elapsed());
+    }
+    assert!(room.events_of("FailedSync").await > 0, "the pod's owner hears of it");
+    room.put("default/pod/p", ending(pod(json!({})))).await;
+    until("the deletion", async || room.deletions().await == 1).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
     let mut room = Room::new();
     room.start().await;

@@ -64,10 +64,14 @@ pub struct Room {
     /// How long pods may take when the machine shuts down, and what stands in for logind.
     pub shutdown: Option<(Duration, Programs)>,
     pub machine: Machine,
+    /// Events are told.
+    pub events: bool,
     pub folder: tempfile::TempDir,
     pub fake: Fake,
     pub store: store::Store,
     pub clock: Clock,
+    /// Who asks for the time next panics.
+    pub fault: Arc<AtomicBool>,
     pub version: u64,
     pub running: Option<Running>,
     pub link: watch::Sender<LinkState>,
@@ -164,8 +168,13 @@ pub struct Running {
 impl Room {
     pub fn new() -> Room {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
-        let fake_clock = clock.clone();
+        let sound = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
+        let (fake_clock, fault) = (sound.clone(), Arc::new(AtomicBool::new(false)));
+        let armed = fault.clone();
+        let clock = Clock::by(move || {
+            assert!(!armed.swap(false, Ordering::Relaxed), "a fault of a test");
+            sound.now()
+        });
         let nanoseconds = move || i64::try_from(fake_clock.now().as_nanosecond()).unwrap();
         let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
         fake.add_image(IMAGE);
@@ -174,10 +183,12 @@ impl Room {
         Room {
             shutdown: None,
             machine: Machine(Arc::default()),
+            events: false,
             folder,
             fake,
             store,
             clock,
+            fault,
             version: 0,
             running: None,
             link,
@@ -195,6 +206,7 @@ impl Room {
             pod_logs_dir: self.folder.path().join("logs"),
             static_pods: self.folder.path().join("manifests"),
             runtime_endpoint: self.fake.endpoint(),
+            report_events: self.events,
             ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
         };
         // The pods of a runtime that runs nothing have no cgroups.
@@ -254,6 +266,16 @@ impl Room {
     pub async fn status(&self) -> Value {
         let patches = self.sent("/podpatch/").await;
         patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
+    }
+
+    /// Events with this reason that were told.
+    pub async fn events_of(&self, reason: &str) -> usize {
+        let events = self.sent("/event/").await;
+        let is_meant = |message: &&message::Message| {
+            let event: Value = serde_json::from_str(&message.content.data()).unwrap();
+            event["reason"] == reason
+        };
+        events.iter().filter(is_meant).count()
     }
 
     pub async fn deletions(&self) -> usize {
