@@ -1,6 +1,6 @@
 //! One Edged, its neighbours doubled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,6 +12,7 @@ use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::host::{Disk, Host, Recorded};
+use edgecore::metamanager::cloud::Call;
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use jiff::Timestamp;
 use message::{Json, NodeName, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Status};
@@ -87,13 +88,29 @@ pub struct Answers {
     is_away: Arc<AtomicBool>,
     /// The node as the API has it, for who asks; none: it is not there.
     node: Arc<Mutex<Option<Value>>>,
+    /// Config maps and secrets by resource.
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// Questions for objects that are under way. A KubeEdge cloud keeps one answer per object and node: the next one
+    /// takes its place, and who asked first hears nothing.
+    under_way: Arc<Mutex<BTreeMap<String, Call>>>,
+    overtaken: Arc<Mutex<Vec<Call>>>,
 }
 
+/// How long a KubeEdge cloud takes for an answer.
+const ANSWER: Duration = Duration::from_millis(500);
+
 impl Answers {
-    pub async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
+    pub async fn serve(self, mut calls: mpsc::Receiver<Call>) {
         while let Some(call) = calls.recv().await {
             if self.is_away.load(Ordering::Relaxed) {
                 let _ = call.answer.send(Reply::Refused(Status::failure(503, "ServiceUnavailable", "")));
+                continue;
+            }
+            if let Request::Get { key } = &call.request
+                && let Some(object) = self.object(&key.to_string())
+            {
+                self.seen.lock().unwrap().push(format!("ask {}", key.name));
+                self.answer_slowly(key.to_string(), call, object);
                 continue;
             }
             let (what, answer) = match &call.request {
@@ -150,6 +167,29 @@ impl Answers {
         *self.node.lock().unwrap() = Some(node);
     }
 
+    /// An object of the API that is not pushed; `null` for one whose question is never answered.
+    pub fn set_object(&self, path: &str, object: Value) {
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    fn object(&self, path: &str) -> Option<Value> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    fn answer_slowly(&self, path: String, call: Call, object: Value) {
+        let before = self.under_way.lock().unwrap().insert(path.clone(), call);
+        self.overtaken.lock().unwrap().extend(before);
+        let under_way = self.under_way.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWER).await;
+            if !object.is_null()
+                && let Some(call) = under_way.lock().unwrap().remove(&path)
+            {
+                let _ = call.answer.send(Reply::Object(Json::encode(&object).unwrap()));
+            }
+        });
+    }
+
     fn node(&self) -> Option<Value> {
         self.node.lock().unwrap().clone()
     }
@@ -160,6 +200,7 @@ impl Answers {
 }
 
 pub struct Running {
+    objects: Objects,
     changes: mpsc::Sender<ObjectChange>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -218,7 +259,7 @@ impl Room {
         let deps = Deps {
             queries: Queries::new(objects.clone(), cloud.clone()),
             outbox: Outbox::new(self.store.clone()),
-            objects,
+            objects: objects.clone(),
             cloud,
             changes: inbox,
         };
@@ -227,7 +268,7 @@ impl Room {
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
-        self.running = Some(Running { changes, stop, task });
+        self.running = Some(Running { objects, changes, stop, task });
     }
 
     pub async fn stop(&mut self) {
@@ -245,9 +286,14 @@ impl Room {
 
     pub async fn apply(&mut self, key: &str, change: Change) {
         let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
-        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
-        if let Some(running) = &self.running {
-            running.changes.send(change).await.unwrap();
+        match &self.running {
+            Some(running) => {
+                running.objects.apply(vec![change.clone()]).await.unwrap();
+                running.changes.send(change).await.unwrap();
+            }
+            None => {
+                Objects::new(self.store.clone()).apply(vec![change]).await.unwrap();
+            }
         }
     }
 
@@ -319,6 +365,12 @@ pub fn pod(extra: Value) -> Value {
     if let Value::Object(fields) = extra {
         fields.into_iter().for_each(|(key, value)| pod["spec"][key] = value);
     }
+    pod
+}
+
+pub fn named(name: &str, uid: &str, mut pod: Value) -> Value {
+    pod["metadata"]["name"] = json!(name);
+    pod["metadata"]["uid"] = json!(uid);
     pod
 }
 
