@@ -37,6 +37,7 @@ mod starting;
 mod stopping;
 mod syncing;
 mod termination;
+mod unsure;
 pub mod verdict;
 mod worker;
 mod workers;
@@ -56,10 +57,11 @@ use super::static_pods::Snapshot;
 use crate::metamanager::{Change, LinkState, ObjectChange};
 use board::Entry;
 use demand::Demand;
-use entry::Entrance;
+use entry::{Admission, Entrance};
 use order::{Order, Wake};
 use record::Record;
 use spec::PodId;
+use unsure::Unsure;
 use verdict::Verdict;
 use workers::Tasks;
 
@@ -78,6 +80,7 @@ pub struct Pods {
     workers: HashMap<String, Handle>,
     tasks: Tasks,
     entrance: Entrance,
+    unsure: Unsure,
     /// What was kept of pods that have no worker yet.
     records: HashMap<String, Record>,
     /// Pods from files that wait for the end of an earlier one of the same name.
@@ -116,10 +119,17 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Pods {
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Pods {
         let entrance = Entrance::new(context.clone());
-        let (workers, records) = (HashMap::new(), HashMap::new());
-        let files_read = watch::channel(false).0;
-        let (tasks, waiting) = (Tasks::default(), Vec::new());
-        Pods { context, workers, tasks, entrance, records, waiting, files_read, stop }
+        Pods {
+            context,
+            workers: HashMap::new(),
+            tasks: Tasks::default(),
+            entrance,
+            unsure: Unsure::default(),
+            records: HashMap::new(),
+            waiting: Vec::new(),
+            files_read: watch::channel(false).0,
+            stop,
+        }
     }
 
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
@@ -165,8 +175,10 @@ impl Pods {
                 Ok(()) = inputs.link.changed() => {
                     if *inputs.link.borrow_and_update() == LinkState::Connected {
                         self.workers.values().for_each(|worker| worker.wake.retry_now());
+                        self.ask_again();
                     }
                 }
+                Some(answer) = self.unsure.answered() => self.node_told(answer),
                 _ = housekeeping.tick() => self.keep_house().await,
             }
         }
@@ -180,7 +192,7 @@ impl Pods {
         match (&change.key.kind, change.change) {
             (ObjectKind::Pod, Change::Put { object, .. }) => self.put(change.key, object),
             (ObjectKind::Pod, Change::Remove { uid }) => self.remove(&change.key, uid.as_deref()),
-            (ObjectKind::Node, Change::Put { object, .. }) => self.entrance.node_changed(&object),
+            (ObjectKind::Node, Change::Put { object, .. }) => self.node_changed(&object),
             _ => {
                 let readers = self.workers.values().filter(|worker| worker.references.contains(&change.key));
                 readers.for_each(|worker| worker.wake.retry_now());
@@ -189,6 +201,11 @@ impl Pods {
     }
 
     fn put(&mut self, key: ObjectKey, object: Json) {
+        self.place(key, object, false);
+    }
+
+    /// `is_sure`: the node object is as the cloud has it.
+    fn place(&mut self, key: ObjectKey, object: Json, is_sure: bool) {
         let pod = match object.parse::<Pod>() {
             Ok(pod) => pod,
             Err(error) => {
@@ -225,8 +242,13 @@ impl Pods {
                 let demand = Arc::new(Demand::of(&pod));
                 let verdict = match &record {
                     Some(record) => record.verdict.clone(),
-                    None => self.entrance.admit(&pod, &demand).err(),
+                    None => match self.entrance.admit(&pod, &demand) {
+                        Admission::Granted => None,
+                        Admission::Unsure(_) if !is_sure => return self.hold_back(id.uid, key, object),
+                        Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                    },
                 };
+                self.unsure.forget(&key, None);
                 let birth =
                     Birth { id, key: Some(key), references, order: Order::Run(object), verdict, record };
                 self.spawn(birth, Some(demand));
@@ -267,7 +289,10 @@ impl Pods {
                     let record = self.records.remove(&id.uid);
                     let verdict = match &record {
                         Some(record) => record.verdict.clone(),
-                        None => self.entrance.admit(&pod, &demand).err(),
+                        None => match self.entrance.admit(&pod, &demand) {
+                            Admission::Granted => None,
+                            Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                        },
                     };
                     let (key, references) = (None, BTreeSet::new());
                     let birth = Birth { id, key, references, order: Order::Run(object), verdict, record };
@@ -284,6 +309,7 @@ impl Pods {
             worker.key.as_ref() == Some(key) && uid.is_none_or(|uid| uid == known.as_str())
         });
         gone.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
+        self.unsure.forget(key, uid);
         let waiting = self
             .workers
             .values_mut()
@@ -298,7 +324,7 @@ impl Pods {
         for id in relisted.changed {
             match self.workers.get(&id.uid) {
                 Some(worker) => worker.wake.now(),
-                None if spec::is_safe_uid(&id.uid) => {
+                None if spec::is_safe_uid(&id.uid) && !self.unsure.contains(&id.uid) => {
                     tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
                     let (key, references, verdict) = (None, BTreeSet::new(), None);
                     let record = self.records.remove(&id.uid);
