@@ -10,6 +10,7 @@
 //! uid. Promises: pods start from the store without a link; running containers are adopted, never restarted, when
 //! EdgeCore restarts; a status is on disk before it counts as said. Source: spec/edge-runtime.md 5 and 6.
 
+pub mod addresses;
 mod changes;
 pub mod context;
 pub mod devices;
@@ -128,6 +129,8 @@ impl Edged {
             events,
             clock,
             machine: Machine::read(&*host, &settings),
+            addresses: addresses::Addresses::find(settings.node_ip, &*host),
+            name_servers: pods::resolv::NameServers::default(),
             pulls: Semaphore::new(settings.images.parallel_pulls),
             pull_pace: images::pace::Pace::new(settings.images.pulls_per_second, settings.images.burst),
             collector: images::collector::Collector::default(),
@@ -191,6 +194,11 @@ impl Edged {
                 essential("serving device plugins", plugged, &stop),
                 essential("the Node API", api, &stop),
                 essential("rotating logs", logs::rotate(context.clone(), stop.clone()), &stop),
+                essential(
+                    "following addresses",
+                    addresses::follow(context.clone(), host.clone(), stop.clone()),
+                    &stop
+                ),
                 essential(
                     "collecting images",
                     images::collector::run(context.clone(), host.clone(), stop.clone()),

@@ -199,12 +199,14 @@ impl Tell {
         let mut facts = self.node.context.facts.clone();
         let mut pressure = self.node.context.pressure.subscribe();
         let mut shutdown = self.node.context.shutdown.subscribe();
+        let mut addresses = self.node.context.addresses.changes();
         let mut seen = self.node.context.node_seen.subscribe();
         loop {
             tokio::select! {
                 biased;
                 _ = lease.tick() => self.renew(&mut lease, &mut status).await,
                 _ = status.tick() => self.report(&mut status).await,
+                Ok(()) = addresses.changed() => self.report(&mut status).await,
                 Ok(()) = facts.changed() => self.report(&mut status).await,
                 Ok(()) = pressure.changed() => self.report(&mut status).await,
                 Ok(()) = shutdown.changed() => self.report(&mut status).await,

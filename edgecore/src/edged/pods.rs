@@ -29,6 +29,7 @@ mod order;
 pub mod plan;
 mod record;
 mod report;
+pub mod resolv;
 pub mod resources;
 mod runtime_class;
 pub mod security;

@@ -88,3 +88,27 @@ async fn a_pushed_node_that_contradicts_what_was_told_is_answered_within_seconds
     assert_eq!(statuses(&room), Vec::<String>::new(), "what is right needs no answer");
     room.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_address_is_told_of_the_node_and_of_pods_in_its_network_within_half_a_minute() {
+    let mut room = Room::new();
+    room.machine.set_address("10.77.0.5");
+    room.start().await;
+    room.link.send_replace(LinkState::Connected);
+    room.put("default/pod/p", pod(json!({"hostNetwork": true}))).await;
+    let addresses = async |room: &Room| {
+        let status = room.status().await["status"].clone();
+        (status["hostIP"].clone(), status["podIP"].clone(), status["podIPs"][1]["ip"].clone())
+    };
+    let all = |ip: &str| (json!(ip), json!(ip), json!(ip));
+    until("the first address", async || addresses(&room).await == all("10.77.0.5")).await;
+    assert_eq!(room.answers.told()["addresses"][1]["address"], "10.77.0.5");
+    for next in ["10.77.0.6", "fd00::6"] {
+        room.machine.set_address(next);
+        let changed = Instant::now();
+        until("the pod's", async || addresses(&room).await == all(next)).await;
+        until("the node's", async || room.answers.told()["addresses"][1]["address"] == next).await;
+        assert!(changed.elapsed() < Duration::from_secs(30), "{:?}", changed.elapsed());
+    }
+    room.stop().await;
+}

@@ -11,6 +11,7 @@ use cri::fake::Fake;
 use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
+use edgecore::host::interfaces::InterfaceAddress;
 use edgecore::host::{Disk, Host, Recorded};
 use edgecore::metamanager::cloud::Call;
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
@@ -35,6 +36,14 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The address of the machine's only interface.
+    pub fn set_address(&self, text: &str) {
+        let address = InterfaceAddress { interface: "eth0".to_owned(), ip: text.parse().unwrap() };
+        self.0.lock().unwrap().addresses = vec![address];
+    }
+}
+
 impl Host for Machine {
     fn text(&self, path: &str) -> std::io::Result<String> {
         self.0.lock().unwrap().text(path)
@@ -56,8 +65,12 @@ impl Host for Machine {
         String::new()
     }
 
-    fn default_address(&self) -> Option<IpAddr> {
-        None
+    fn routed_addresses(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap().routed.clone()
+    }
+
+    fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.0.lock().unwrap().addresses.clone()
     }
 }
 
@@ -84,6 +97,8 @@ pub struct Room {
 pub struct Answers {
     seen: Arc<Mutex<Vec<String>>>,
     mirrors: Arc<AtomicU32>,
+    /// The last status of the node.
+    told: Arc<Mutex<Value>>,
     /// The API behind the cloud is away.
     is_away: Arc<AtomicBool>,
     /// The node as the API has it, for who asks; none: it is not there.
@@ -124,6 +139,7 @@ impl Answers {
                 }
                 Request::PatchNodeStatus { patch, .. } => {
                     let patch: Value = serde_json::from_str(patch).unwrap();
+                    *self.told.lock().unwrap() = patch["status"].clone();
                     let ready = &patch["status"]["conditions"][3];
                     let short = patch["status"]["conditions"][0]["status"] == "True";
                     let memory = if short { " memory" } else { "" };
@@ -165,6 +181,11 @@ impl Answers {
 
     pub fn set_node(&self, node: Value) {
         *self.node.lock().unwrap() = Some(node);
+    }
+
+    /// The status of the node that was told last.
+    pub fn told(&self) -> Value {
+        self.told.lock().unwrap().clone()
     }
 
     /// An object of the API that is not pushed; `null` for one whose question is never answered.

@@ -56,7 +56,7 @@ impl Facts {
         let settings = &context.settings;
         Facts {
             name: settings.node.as_str().to_owned(),
-            addresses: context.machine.node_ips.clone(),
+            addresses: context.addresses.all(),
             runtime: context.facts.borrow().clone(),
             relist_age,
             capacity: context.capacity.total(&context.machine, settings),

@@ -316,6 +316,7 @@ impl Worker {
     async fn create_sandbox(&mut self, pod: &Pod, spec: &PodSpec, attempt: u32) -> Option<Sandbox> {
         let attempt = attempt.max(self.sandbox_floor);
         let resolv = self.resolv().await;
+        self.tell_of_dns(pod, spec, &resolv);
         let config = configs::sandbox(pod, spec, attempt, &self.node(&resolv));
         let handler = match self.runtime_handler(spec).await {
             Ok(handler) => handler,
@@ -346,9 +347,5 @@ impl Worker {
         tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error, "sandbox not made");
         let text = format!("Failed to create pod sandbox: {error}");
         self.context.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
-    }
-
-    pub(super) async fn resolv(&self) -> String {
-        tokio::fs::read_to_string(&self.context.settings.resolv_conf).await.unwrap_or_default()
     }
 }
