@@ -105,7 +105,7 @@ pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
     let bad = |error: String| Status::bad_request(format!("the object provided is unrecognized: {error}"));
     if content_type.ends_with("yaml") {
         let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
-        return serde_saphyr::from_str(text).map_err(|error| bad(error.to_string()));
+        return apimachinery::yaml::parse(text).map_err(|error| bad(error.to_string()));
     }
     match content_type {
         crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body),

@@ -10,6 +10,7 @@
 //! uid. Promises: pods start from the store without a link; running containers are adopted, never restarted, when
 //! EdgeCore restarts; a status is on disk before it counts as said. Source: spec/edge-runtime.md 5 and 6.
 
+pub mod addresses;
 mod changes;
 pub mod context;
 pub mod devices;
@@ -28,6 +29,7 @@ pub mod settings;
 pub mod shutdown;
 mod static_pods;
 pub mod status;
+mod steady;
 mod usage;
 pub mod volumes;
 
@@ -41,6 +43,7 @@ use crate::metamanager::{Cloud, ObjectChange, Objects, Outbox, Queries};
 use context::{Clock, Context, Machine};
 use events::Events;
 pub use settings::{CgroupDriver, Settings};
+use steady::essential;
 
 /// The rooms Edged builds on.
 pub struct Deps {
@@ -68,6 +71,10 @@ pub enum RunError {
     Devices(#[source] std::io::Error),
     #[error("reading the stored pods")]
     Load(#[source] store::StoreError),
+    #[error("{what} ended without being asked to")]
+    Ended { what: &'static str },
+    #[error("writing events failed")]
+    Events(#[source] tokio::task::JoinError),
 }
 
 /// How long the events of the last steps may take to be stored.
@@ -122,6 +129,8 @@ impl Edged {
             events,
             clock,
             machine: Machine::read(&*host, &settings),
+            addresses: addresses::Addresses::find(settings.node_ip, &*host),
+            name_servers: pods::resolv::NameServers::default(),
             pulls: Semaphore::new(settings.images.parallel_pulls),
             pull_pace: images::pace::Pace::new(settings.images.pulls_per_second, settings.images.burst),
             collector: images::collector::Collector::default(),
@@ -129,6 +138,7 @@ impl Edged {
             board: pods::board::Board::default(),
             mirrors: static_pods::mirrors::Mirrors::default(),
             node_uid: watch::channel(None).0,
+            node_seen: watch::channel(node::seen::Seen::default()).0,
             capacity: node::capacity::Capacity::default(),
             pressure: watch::channel(pods::admission::Pressure::default()).0,
             shutdown: watch::channel(false).0,
@@ -154,7 +164,7 @@ impl Edged {
         self.context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
         let all_told = CancellationToken::new();
-        let delivering = tokio::spawn(self.delivery.run(all_told.clone()));
+        let mut delivering = tokio::spawn(self.delivery.run(all_told.clone()));
         let runtime = self.context.runtime.clone();
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
@@ -169,28 +179,57 @@ impl Edged {
         let plugged = devices::run(context.clone(), stop.clone());
         let api = serve(self.deps.server, context.clone(), self.deps.host.clone(), stop.clone());
         let node = node::Node { context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
+        let context = self.context;
         // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
         let aides = async {
-            tokio::join!(
-                runtime::watch(runtime, self.facts, stop.clone()),
-                pleg.run(stop.clone()),
-                node.run(stop.clone()),
-                volumes::csi::registry::follow(drivers, stop.clone()),
-                plugged,
-                api,
-                logs::rotate(self.context.clone(), stop.clone()),
-                images::collector::run(self.context.clone(), host.clone(), stop.clone()),
-                eviction::run(self.context.clone(), host, stop.clone()),
-                shutdown::run(self.context.clone(), programs, stop.clone()),
-                static_pods::follow(self.context.clone(), snapshots, stop.clone()),
-                static_pods::mirrors::keep(self.context, mirrors_cloud, from_files, stop),
+            tokio::try_join!(
+                essential("watching the runtime", runtime::watch(runtime, self.facts, stop.clone()), &stop),
+                essential("relisting", pleg.run(stop.clone()), &stop),
+                essential("telling of the node", node.run(stop.clone()), &stop),
+                essential(
+                    "finding CSI drivers",
+                    volumes::csi::registry::follow(drivers, stop.clone()),
+                    &stop
+                ),
+                essential("serving device plugins", plugged, &stop),
+                essential("the Node API", api, &stop),
+                essential("rotating logs", logs::rotate(context.clone(), stop.clone()), &stop),
+                essential(
+                    "following addresses",
+                    addresses::follow(context.clone(), host.clone(), stop.clone()),
+                    &stop
+                ),
+                essential(
+                    "collecting images",
+                    images::collector::run(context.clone(), host.clone(), stop.clone()),
+                    &stop
+                ),
+                essential("eviction", eviction::run(context.clone(), host, stop.clone()), &stop),
+                essential("awaiting shutdown", shutdown::run(context.clone(), programs, stop.clone()), &stop),
+                essential(
+                    "reading static pods",
+                    static_pods::follow(context.clone(), snapshots, stop.clone()),
+                    &stop
+                ),
+                essential(
+                    "mirrors",
+                    static_pods::mirrors::keep(context, mirrors_cloud, from_files, stop.clone()),
+                    &stop
+                ),
             )
         };
         tokio::pin!(aides);
         let mut pods = std::pin::pin!(pods.run(inputs));
         tokio::select! {
             () = &mut pods => {}
-            _ = &mut aides => pods.await,
+            ended = &mut aides => {
+                ended?;
+                pods.await;
+            }
+            ended = &mut delivering => {
+                ended.map_err(RunError::Events)?;
+                return Err(RunError::Ended { what: "writing events" });
+            }
         }
         all_told.cancel();
         if tokio::time::timeout(LAST_EVENTS, delivering).await.is_err() {
@@ -206,7 +245,8 @@ async fn serve(
     host: Arc<dyn Host>,
     stop: CancellationToken,
 ) {
-    if let Some(server) = server {
-        server.run(context, host, stop).await;
+    match server {
+        Some(server) => server.run(context, host, stop).await,
+        None => stop.cancelled().await,
     }
 }

@@ -25,6 +25,7 @@ mod inflight;
 mod rotate;
 mod session;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use message::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
@@ -84,6 +86,10 @@ pub enum RunError {
     Tls(#[source] pki::tls::TlsError),
     #[error("opening the QUIC socket")]
     Quic(#[source] DialError),
+    #[error("keeping this node's certificate young failed")]
+    Rotation(#[source] tokio::task::JoinError),
+    #[error("keeping this node's certificate young ended without being asked to")]
+    RotationEnded,
 }
 
 pub struct EdgeHub {
@@ -114,20 +120,21 @@ impl EdgeHub {
             credentials,
             live,
         };
-        tokio::spawn(rotation.run(stop.clone()));
+        let rotating = AbortOnDropHandle::new(tokio::spawn(rotation.run(stop.clone())));
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => Ok(()),
+            never = self.keep_connected(&connector, &stop) => match never {},
+            // A node whose certificate nobody renews is lost when it ends: better to start again now.
+            ended = rotating => Err(ended.map_or_else(RunError::Rotation, |()| RunError::RotationEnded)),
+        }
+    }
+
+    async fn keep_connected(&mut self, connector: &Connector, stop: &CancellationToken) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
-            let failure = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return Ok(()),
-                failure = self.connect_once(&connector, &mut backoff, &stop) => failure,
-            };
-            let wait = backoff.next(failure, Instant::now());
-            tokio::select! {
-                biased;
-                _ = stop.cancelled() => return Ok(()),
-                _ = tokio::time::sleep(wait) => {}
-            }
+            let failure = self.connect_once(connector, &mut backoff, stop).await;
+            tokio::time::sleep(backoff.next(failure, Instant::now())).await;
         }
     }
 

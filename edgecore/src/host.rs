@@ -1,9 +1,10 @@
 //! The operating system this node runs on, behind a trait with a recorded double.
 //!
-//! Reads only: /proc, /sys, os-release, machine id, file system sizes, the address of the default route. Facts are
+//! Reads only: /proc, /sys, os-release, machine id, file system sizes, addresses. Facts are
 //! computed from those texts by pure functions in [`facts`].
 
 pub mod facts;
+pub mod interfaces;
 mod linux;
 mod recorded;
 
@@ -11,6 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use interfaces::InterfaceAddress;
 pub use linux::Linux;
 pub use recorded::Recorded;
 
@@ -32,6 +34,8 @@ pub trait Host: Send + Sync {
     fn disk(&self, path: &Path) -> io::Result<Disk>;
     fn cpus(&self) -> u32;
     fn kernel_release(&self) -> String;
-    /// The address packets to the world would leave from.
-    fn default_address(&self) -> Option<IpAddr>;
+    /// The addresses that packets to the world would leave from, at most one a family, IPv4 first.
+    fn routed_addresses(&self) -> Vec<IpAddr>;
+    /// The addresses of all interfaces that are up.
+    fn addresses(&self) -> Vec<InterfaceAddress>;
 }

@@ -42,6 +42,20 @@ async fn noise_on_the_socket_disturbs_nobody() {
 }
 
 #[tokio::test]
+async fn modes_in_yaml_bodies_are_octal() {
+    let server = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let yaml = "apiVersion: v1\nkind: Pod\nmetadata: {name: octal}\nspec:\n  containers: [{name: a, image: b}]\n  \
+        volumes: [{name: v, emptyDir: {}}, {name: w, downwardAPI: {defaultMode: 0644}}, \
+        {name: x, downwardAPI: {defaultMode: 0o400}}]\n";
+    let (code, made) = server.call(Who::Admin, "POST", pods, "application/yaml", yaml).await;
+    assert_eq!(code, 201, "{made}");
+    let mode = |index: usize| made["spec"]["volumes"][index]["downwardAPI"]["defaultMode"].clone();
+    assert_eq!((mode(1), mode(2)), (420.into(), 256.into()));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn bodies_and_answers_are_negotiated() {
     let server = Server::start().await;
     let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\ndata: {a: b}\n";

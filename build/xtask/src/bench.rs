@@ -24,6 +24,8 @@ enum Name {
     Burst(Link),
     /// CloudCore dies and comes back; one edge.
     Reconnect(Link),
+    /// The API server is away or silent, or CloudCore starts again: how long until all is in step.
+    Recovery(Link),
     /// Bytes between an idle node with five pods and its cloud, in both dialects.
     Traffic(traffic::Flags),
     /// Cuts and kills under load: what is lost, reverted or written twice.
@@ -58,6 +60,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Propagate(link) => load("propagate", link),
         Name::Burst(link) => load("burst", link),
         Name::Reconnect(link) => load("reconnect", link),
+        Name::Recovery(link) => load("recovery", link),
         Name::Traffic(flags) => traffic::run(flags),
         Name::Cuts(link) => load("cuts", link),
         Name::Crash(link) => pods("crash", link),

@@ -42,6 +42,11 @@ impl Downstream {
         self.read(|placement| placement.mark_of(key))
     }
 
+    /// True if a pod of `node` cannot start without the config map or secret.
+    pub fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
+        self.read(|placement| placement.is_needed(node, key))
+    }
+
     /// Fills the set of a new session and keeps it filled until `unsubscribe` with the same epoch.
     pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
         let mut state = self.lock();

@@ -4,7 +4,7 @@
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use serde::Deserialize;
@@ -46,7 +46,8 @@ struct Pod {
     uid: String,
     node: String,
     service_account: String,
-    references: Box<[ObjectKey]>,
+    /// What it refers to, and whether it needs it: without what is optional it starts as well.
+    references: Box<[(ObjectKey, bool)]>,
     wanted: Wanted,
 }
 
@@ -82,7 +83,7 @@ impl Placement {
         let pods = self.by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key));
         let mut referred = BTreeSet::new();
         for pod in pods {
-            referred.extend(&pod.references);
+            referred.extend(pod.references.iter().map(|(key, _)| key));
             set.push(pod.wanted.clone());
         }
         set.extend(referred.into_iter().filter_map(|key| self.objects.get(key)).cloned());
@@ -98,6 +99,12 @@ impl Placement {
     /// True if a pod of `node` refers to the config map, secret or volume claim.
     pub fn may_read(&self, node: &str, key: &ObjectKey) -> bool {
         self.referrers.get(key).is_some_and(|nodes| nodes.contains_key(node))
+    }
+
+    /// True if a pod of `node` cannot start without the config map or secret.
+    pub fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
+        let pods = self.by_node.get(node).into_iter().flatten().filter_map(|pod| self.pods.get(pod));
+        pods.flat_map(|pod| &*pod.references).any(|(reference, needed)| *needed && reference == key)
     }
 
     /// True if the pod runs on `node`.
@@ -186,11 +193,11 @@ impl Placement {
             uid: wanted.uid.clone(),
             node: node.clone(),
             service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-            references: spec.references(&key).into_iter().collect(),
+            references: spec.references(&key).0.into_iter().collect(),
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
-        for reference in &pod.references {
+        for (reference, _) in &pod.references {
             let nodes = self.referrers.entry(reference.clone()).or_default();
             *nodes.entry(node.clone()).or_default() += 1;
             if nodes[&node] == 1
@@ -238,7 +245,7 @@ impl Placement {
     /// no secret outlives its pods there.
     fn release(&mut self, pod: &Pod) -> Vec<(String, Change)> {
         let mut changes = Vec::new();
-        for reference in &pod.references {
+        for (reference, _) in &pod.references {
             let Some(nodes) = self.referrers.get_mut(reference) else { continue };
             if let Some(count) = nodes.get_mut(&pod.node) {
                 *count -= 1;
@@ -295,9 +302,9 @@ impl PodView {
     }
 
     /// Config maps, secrets and claims named by volumes, environments and pull secrets, of every kind of container.
-    fn references(&self, pod: &ObjectKey) -> BTreeSet<ObjectKey> {
+    fn references(&self, pod: &ObjectKey) -> References {
         let namespace = pod.namespace.as_deref().unwrap_or_default();
-        let mut found = BTreeSet::new();
+        let mut found = References::default();
         let spec = &self.spec;
         let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
         for container in containers.into_iter().flatten() {
@@ -308,45 +315,53 @@ impl PodView {
             // The claim of an ephemeral volume is named after pod and volume.
             if let (Some(_), Some(name)) = (volume["ephemeral"].as_object(), volume["name"].as_str()) {
                 let claim = format!("{}-{name}", pod.name);
-                add(ObjectKind::PersistentVolumeClaim, Some(&claim), namespace, &mut found);
+                found.add(ObjectKind::PersistentVolumeClaim, Some(&claim), namespace, true);
             }
         }
         for secret in &spec.image_pull_secrets {
-            add(ObjectKind::Secret, secret["name"].as_str(), namespace, &mut found);
+            // Images are pulled without those that are missing.
+            found.add(ObjectKind::Secret, secret["name"].as_str(), namespace, false);
         }
         found
     }
 }
 
+/// What a pod refers to, and whether it needs it.
+#[derive(Default)]
+struct References(BTreeMap<ObjectKey, bool>);
+
+impl References {
+    fn add(&mut self, kind: ObjectKind, name: Option<&str>, namespace: &str, needed: bool) {
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            *self.0.entry(ObjectKey::new(Some(namespace), kind, name)).or_default() |= needed;
+        }
+    }
+}
+
 /// Finds references by the field names the pod API uses for them.
-fn collect(value: &Value, namespace: &str, found: &mut BTreeSet<ObjectKey>) {
+fn collect(value: &Value, namespace: &str, found: &mut References) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| collect(item, namespace, found)),
         Value::Object(fields) => {
             for (field, inner) in fields {
+                let needed = inner["optional"] != true;
                 match field.as_str() {
                     "configMap" | "configMapRef" | "configMapKeyRef" => {
-                        add(ObjectKind::ConfigMap, inner["name"].as_str(), namespace, found);
+                        found.add(ObjectKind::ConfigMap, inner["name"].as_str(), namespace, needed);
                     }
                     "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
                         let name = inner["secretName"].as_str().or_else(|| inner["name"].as_str());
-                        add(ObjectKind::Secret, name, namespace, found);
+                        found.add(ObjectKind::Secret, name, namespace, needed);
                     }
                     "persistentVolumeClaim" => {
                         let claim = inner["claimName"].as_str();
-                        add(ObjectKind::PersistentVolumeClaim, claim, namespace, found);
+                        found.add(ObjectKind::PersistentVolumeClaim, claim, namespace, needed);
                     }
                     _ => collect(inner, namespace, found),
                 }
             }
         }
         _ => {}
-    }
-}
-
-fn add(kind: ObjectKind, name: Option<&str>, namespace: &str, found: &mut BTreeSet<ObjectKey>) {
-    if let Some(name) = name.filter(|name| !name.is_empty()) {
-        found.insert(ObjectKey::new(Some(namespace), kind, name));
     }
 }
 
@@ -391,6 +406,53 @@ mod tests {
             Change::EndSession => "end".to_owned(),
         };
         changes.iter().map(|(node, change)| format!("{node} {}", name(change))).collect()
+    }
+
+    #[test]
+    fn what_is_optional_everywhere_is_not_needed() {
+        let mut graph = Placement::default();
+        let (meta, object) = pod("p", "1", "");
+        graph.put(ObjectKind::Pod, &meta, object);
+        let volumes = json!([
+            {"configMap": {"name": "c1", "optional": true}},
+            {"secret": {"secretName": "s9", "optional": true}},
+        ]);
+        let object = json!({"metadata": {"name": "q"}, "spec": {"nodeName": "e1", "volumes": volumes}});
+        graph.put(ObjectKind::Pod, &super::tests::meta("q", "q", "2"), Json::encode(&object).unwrap());
+        let needed = |kind, name| graph.is_needed("e1", &ObjectKey::new(Some("d"), kind, name));
+        assert!(needed(ObjectKind::ConfigMap, "c1"), "another pod needs it");
+        assert!(needed(ObjectKind::Secret, "s3"));
+        assert!(!needed(ObjectKind::Secret, "s9") && !needed(ObjectKind::Secret, "s4"));
+        assert!(!graph.is_needed("e2", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s3")));
+    }
+
+    #[test]
+    fn a_node_without_its_database_learns_how_far_a_pod_had_come() {
+        let mut graph = Placement::default();
+        let (first, object) = pod("p", "1", "Pending");
+        graph.put(ObjectKind::Pod, &first, object);
+        let (told, object) = pod("p", "2", "Succeeded");
+        assert_eq!(graph.put(ObjectKind::Pod, &told, object), [], "the node's own words are no news to it");
+        let served = graph.set_of("e1").into_iter().find(|wanted| wanted.key.kind == ObjectKind::Pod).unwrap();
+        assert!(served.object.text().contains("Succeeded"));
+        assert_eq!(served.version, ResourceVersion("1".into()), "the version that the node has acknowledged");
+    }
+
+    #[test]
+    fn events_of_a_pod_that_just_went_are_its_nodes() {
+        let mut graph = Placement::default();
+        let (meta, object) = pod("p", "1", "Running");
+        graph.put(ObjectKind::Pod, &meta, object.clone());
+        graph.gone(ObjectKind::Pod, &meta, object.clone());
+        assert!(graph.has_left("e1", "d", "p", "p"));
+        assert!(!graph.has_left("e2", "d", "p", "p") && !graph.has_left("e1", "d", "p", "another"));
+        for number in 0..LEFT {
+            let name = number.to_string();
+            let (meta, object) = pod(&name, "1", "Running");
+            graph.put(ObjectKind::Pod, &meta, object.clone());
+            graph.gone(ObjectKind::Pod, &meta, object);
+        }
+        assert!(!graph.has_left("e1", "d", "p", "p") && graph.left.len() == LEFT);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
-//! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access.
+//! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
+//! [`yaml`] how manifests are read.
 
 pub mod duration;
 pub mod jsonpath;
@@ -14,6 +15,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod yaml;
 
 pub use path::RequestPath;
 pub use selector::{FieldSelector, LabelSelector};

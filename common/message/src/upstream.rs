@@ -230,6 +230,14 @@ impl Request {
         }
     }
 
+    /// The answer to a query of a config map or secret that failed, for KubeEdge's edges: they take an object with an error
+    /// in it for an empty object, and start the pod with an empty volume. A text is none; the mount fails and is tried
+    /// again, and with this operation newer edges do not store it (`edge/pkg/metamanager/process.go`).
+    pub fn undecodable_refusal(asked: &Message, status: &Status, now_ms: i64) -> Message {
+        let route = Route::new("edgecontroller", "resource", "error", asked.route.resource.clone());
+        Message::new(route, Json::string(&status.to_string()), now_ms).answering(&asked.header.msg_id)
+    }
+
     /// The envelope that answers `asked` with `reply`: source edgecontroller, the request's resource, its id as
     /// parent, the object's version in the header.
     pub fn answer(&self, asked: &Message, reply: &Reply, now_ms: i64) -> Message {

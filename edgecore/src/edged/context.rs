@@ -7,14 +7,17 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::Settings;
+use super::addresses::Addresses;
 use super::devices::Devices;
 use super::events::Events;
 use super::images::collector::Collector;
 use super::images::pace::Pace;
 use super::node::capacity::Capacity;
+use super::node::seen::Seen;
 use super::pods::admission::Pressure;
 use super::pods::board::Board;
 use super::pods::fields::Place;
+use super::pods::resolv::NameServers;
 use super::runtime::RuntimeFacts;
 use super::server::health::Beat;
 use super::static_pods::mirrors::Mirrors;
@@ -33,6 +36,8 @@ pub struct Context {
     pub events: Events,
     pub clock: Clock,
     pub machine: Machine,
+    pub addresses: Addresses,
+    pub name_servers: NameServers,
     /// Pulls under way: a thin link is better used by few images at a time.
     pub pulls: Semaphore,
     pub pull_pace: Pace,
@@ -45,6 +50,8 @@ pub struct Context {
     pub mirrors: Mirrors,
     /// The uid of the node object, once the cloud has told it.
     pub node_uid: watch::Sender<Option<String>>,
+    /// What the node object that came last says of this node.
+    pub node_seen: watch::Sender<Seen>,
     /// Devices of plugins.
     pub devices: Arc<Devices>,
     /// CSI drivers of this node.
@@ -75,7 +82,12 @@ impl Clock {
     /// A clock that moves with tokio's, so that tests can pause it.
     pub fn tokio(start: Timestamp) -> Clock {
         let base = tokio::time::Instant::now();
-        Clock(Arc::new(move || start + base.elapsed()))
+        Clock::by(move || start + base.elapsed())
+    }
+
+    /// A clock that asks `now`.
+    pub fn by(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
     }
 
     pub fn now(&self) -> Timestamp {
@@ -96,12 +108,10 @@ pub struct Machine {
     pub has_apparmor: bool,
     /// One hierarchy of cgroups for all controllers.
     pub has_cgroup2: bool,
-    pub node_ips: Vec<String>,
 }
 
 impl Machine {
     pub fn read(host: &dyn Host, settings: &Settings) -> Machine {
-        let address = settings.node_ip.or_else(|| host.default_address());
         Machine {
             cpu_milli: i64::from(host.cpus()) * 1000,
             memory: facts::memory_bytes(host),
@@ -111,7 +121,6 @@ impl Machine {
             huge_pages: facts::huge_pages(host),
             has_apparmor: facts::has_apparmor(host),
             has_cgroup2: facts::has_cgroup2(host),
-            node_ips: vec![address.map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())],
         }
     }
 }
@@ -125,7 +134,7 @@ impl Context {
     pub fn place(&self, pod_ips: Vec<String>) -> Place {
         Place {
             node: self.settings.node.as_str().to_owned(),
-            node_ips: self.machine.node_ips.clone(),
+            node_ips: self.addresses.all(),
             pod_ips,
             cpu_milli: self.machine.cpu_milli,
             memory: self.machine.memory,

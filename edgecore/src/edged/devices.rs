@@ -34,6 +34,8 @@ use inventory::Inventory;
 
 /// A plugin that is away keeps its resource this long: it may be starting again.
 const GRACE: Duration = Duration::from_secs(300);
+/// Before the socket of device plugins is made again, should that have failed.
+const AGAIN: Duration = Duration::from_secs(30);
 /// Calls that choose or prepare devices.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -110,13 +112,19 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     // pods wait instead of being refused.
     let devices = context.devices.clone();
     let grace = watcher::forget_silent(context.clone());
-    let served = register::serve(context, stop.clone());
+    let served = async {
+        loop {
+            match register::serve(context.clone(), stop.clone()).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(error = %chain(&error), "device plugins cannot register"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
     tokio::select! {
         biased;
         _ = stop.cancelled() => {}
-        served = async { tokio::join!(served, grace).0 } => if let Err(error) = served {
-            tracing::error!(error = %chain(&error), "device plugins cannot register");
-        }
+        _ = async { tokio::join!(served, grace) } => {}
     }
     devices.plugins().drain().for_each(|(_, plugin)| plugin.watcher.abort());
 }

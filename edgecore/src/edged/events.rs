@@ -22,9 +22,9 @@ const REPEAT_SECONDS: i64 = 30;
 /// Different events about one object: so many at once, then one each five minutes (the kubelet's spam filter).
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
-/// Events waiting for the outbox: those of a node full of pods that start at once.
-/// How long events wait for others before they are written.
+/// How long the first event waits so that others share its write.
 const GATHER: Duration = Duration::from_secs(1);
+/// Events that may wait for the outbox: those of a node full of pods that start at once.
 const QUEUE: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn may_tell(budgets: &mut HashMap<String, (f64, Timestamp)>, uid: &str, now: Tim
 impl Delivery {
     /// Writes events until `end`, and then those that still wait.
     pub async fn run(mut self, end: CancellationToken) {
-        let Some(outbox) = self.outbox.take() else { return };
+        let Some(outbox) = self.outbox.take() else { return end.cancelled().await };
         let mut batch = Vec::new();
         loop {
             let count = tokio::select! {

@@ -4,14 +4,18 @@
 //! ```text
 //! link down --Connected--> register (back-off 100 ms .. 7 s) --> status now, lease now
 //!                            status: computed each 10 s, sent on change or after 5 min   lease: renewed each 10 s
+//!                            both: what failed again after 100 ms .. 7 s
+//! lease works again | the cloud's node contradicts what was told --> status now, changed or not
 //! ```
 //!
-//! Owns nothing but what it said last. Source: spec/edge-runtime.md 5.19.
+//! Owns nothing but what it said last. A node that could not be heard is called Unknown by Kubernetes, and nobody tells
+//! it: so its status is told again after every silence. Source: spec/edge-runtime.md 5.19.
 
 pub mod capacity;
 mod images;
 pub mod lease;
 pub mod object;
+pub mod seen;
 pub mod status;
 
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node as ApiNode;
 use message::{Json, ObjectKey, ObjectKind, Reply, Request};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, chain};
@@ -59,6 +63,9 @@ impl NodeError {
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(7);
+/// The least time between two answers to a cloud that says something else than the node: should it never agree, it is
+/// told no more often than this.
+const CONTRADICTED: Duration = Duration::from_secs(1);
 /// A share of the lease's duration after which it is renewed.
 const LEASE_SHARE: u32 = 4;
 
@@ -83,8 +90,9 @@ impl Node {
                 _ = stop.cancelled() => return,
                 connected = link.wait_for(|state| *state == LinkState::Connected) => connected.is_ok(),
             };
+            // Nobody is left who could connect.
             if !connected {
-                return;
+                return stop.cancelled().await;
             }
             let mut watch = link.clone();
             tokio::select! {
@@ -122,13 +130,45 @@ async fn announce(node: &Node) {
     }
 }
 
+/// Tries that failed since the last that did not.
+#[derive(Default)]
+struct Trouble(u32);
+
+impl Trouble {
+    /// Notes a failure; the first of an outage is news, the rest would fill a disk. Returns when to try again.
+    fn failed(&mut self, what: &'static str, error: &NodeError) -> Duration {
+        let error = chain(error);
+        match self.0 {
+            0 => tracing::warn!(operation = what, error, "the cloud did not take what the node tells"),
+            attempt => tracing::debug!(
+                operation = what,
+                attempt,
+                error,
+                "the cloud did not take what the node tells"
+            ),
+        }
+        let pause = FIRST_RETRY.saturating_mul(1 << self.0.min(16)).min(LONGEST_RETRY);
+        self.0 = self.0.saturating_add(1);
+        pause
+    }
+
+    /// Notes a success. True if it ends an outage.
+    fn over(&mut self) -> bool {
+        std::mem::take(&mut self.0) > 0
+    }
+}
+
 /// What was said, and what is to be said next.
 struct Tell {
     node: Node,
     /// The node's uid, for the lease's owner.
     uid: Option<String>,
     lease: lease::Lease,
+    lease_trouble: Trouble,
+    /// When the lease was renewed last.
+    renewed: Option<Instant>,
     status: status::Reporter,
+    status_trouble: Trouble,
     images: images::Told,
 }
 
@@ -136,7 +176,16 @@ impl Tell {
     fn new(node: Node) -> Tell {
         let name = node.context.settings.node.clone();
         let lease = lease::Lease::new(name, node.context.settings.lease_seconds);
-        Tell { node, uid: None, lease, status: status::Reporter::default(), images: images::Told::default() }
+        Tell {
+            node,
+            uid: None,
+            lease,
+            lease_trouble: Trouble::default(),
+            renewed: None,
+            status: status::Reporter::default(),
+            status_trouble: Trouble::default(),
+            images: images::Told::default(),
+        }
     }
 
     /// Registers, then reports and renews for ever. Dropped when the link goes down.
@@ -145,34 +194,40 @@ impl Tell {
             self.register().await;
         }
         self.status.forget();
-        let settings = &self.node.context.settings;
-        let renew = Duration::from_secs(u64::from(settings.lease_seconds)) / LEASE_SHARE;
-        let mut status = tokio::time::interval(settings.status_interval);
-        let mut lease = tokio::time::interval(renew);
+        let mut status = every(self.node.context.settings.status_interval);
+        let mut lease = every(self.lease_interval());
         let mut facts = self.node.context.facts.clone();
         let mut pressure = self.node.context.pressure.subscribe();
         let mut shutdown = self.node.context.shutdown.subscribe();
+        let mut addresses = self.node.context.addresses.changes();
+        let mut seen = self.node.context.node_seen.subscribe();
         loop {
             tokio::select! {
                 biased;
-                _ = lease.tick() => self.renew().await,
-                _ = status.tick() => self.report().await,
-                Ok(()) = facts.changed() => self.report().await,
-                Ok(()) = pressure.changed() => self.report().await,
-                Ok(()) = shutdown.changed() => self.report().await,
+                _ = lease.tick() => self.renew(&mut lease, &mut status).await,
+                _ = status.tick() => self.report(&mut status).await,
+                Ok(()) = addresses.changed() => self.report(&mut status).await,
+                Ok(()) = facts.changed() => self.report(&mut status).await,
+                Ok(()) = pressure.changed() => self.report(&mut status).await,
+                Ok(()) = shutdown.changed() => self.report(&mut status).await,
+                Ok(()) = seen.changed() => {
+                    if self.status.is_contradicted_by(&seen.borrow_and_update()) {
+                        self.status.forget();
+                        status.reset_after(CONTRADICTED);
+                    }
+                }
             }
         }
     }
 
+    fn lease_interval(&self) -> Duration {
+        Duration::from_secs(u64::from(self.node.context.settings.lease_seconds)) / LEASE_SHARE
+    }
+
     async fn register(&mut self) {
-        let mut wait = FIRST_RETRY;
-        loop {
-            match self.try_register().await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(error = %chain(&error), "node not registered yet"),
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_RETRY);
+        let mut trouble = Trouble::default();
+        while let Err(error) = self.try_register().await {
+            tokio::time::sleep(trouble.failed("register the node", &error)).await;
         }
     }
 
@@ -210,7 +265,7 @@ impl Tell {
         }
     }
 
-    async fn report(&mut self) {
+    async fn report(&mut self, ticks: &mut Interval) {
         let mut facts = status::Facts::gather(&self.node);
         facts.images = self.images.told(&self.node.context).await;
         let status = status::compute(&facts);
@@ -222,20 +277,38 @@ impl Tell {
         let every = settings.status_report_interval;
         let Some(patch) = self.status.next(status, self.node.context.clock.now(), every) else { return };
         let request = Request::PatchNodeStatus { node: settings.node.clone(), patch };
-        if let Err(error) = ask(&self.node.cloud, "patch the node's status", request).await {
-            self.status.forget();
-            tracing::warn!(error = %chain(&error), "node status not told");
-            // A node that was deleted while connected is made again.
-            if error.is_not_found() && self.node.context.settings.register_node {
-                self.register().await;
-            }
+        let what = "patch the node's status";
+        let Err(error) = ask(&self.node.cloud, what, request).await else {
+            self.status_trouble.over();
+            return;
+        };
+        self.status.forget();
+        ticks.reset_after(self.status_trouble.failed(what, &error));
+        // A node that was deleted while connected is made again.
+        if error.is_not_found() && self.node.context.settings.register_node {
+            self.register().await;
         }
     }
 
-    async fn renew(&mut self) {
+    /// Renews the lease. A silence long enough for others to have called the node Unknown ends with its status.
+    async fn renew(&mut self, ticks: &mut Interval, status: &mut Interval) {
         let now = self.node.context.clock.now();
         if let Err(error) = self.lease.renew(&self.node.cloud, self.uid.as_deref(), now).await {
-            tracing::warn!(error = %chain(&error), "node lease not renewed");
+            ticks.reset_after(self.lease_trouble.failed("renew the node's lease", &error));
+            return;
+        }
+        let late = self.renewed.is_some_and(|at| at.elapsed() > self.lease_interval() * 2);
+        self.renewed = Some(Instant::now());
+        if self.lease_trouble.over() || late {
+            self.status.forget();
+            status.reset_immediately();
         }
     }
+}
+
+/// Ticks at once and then each `period`, counted from the last tick that was looked at.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

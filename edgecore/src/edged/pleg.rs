@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pods::spec::PodId;
+use super::steady::steady;
 
 /// Pods whose sandboxes or containers changed state.
 #[derive(Debug)]
@@ -42,7 +43,10 @@ pub struct Pleg {
 impl Pleg {
     pub async fn run(self, stop: CancellationToken) {
         let (streaming, has_events) = watch::channel(false);
-        let events = tokio::spawn(follow_events(self.runtime.clone(), self.poke.clone(), streaming));
+        let (runtime, poke) = (self.runtime.clone(), self.poke.clone());
+        let events = tokio::spawn(steady("following the runtime's events", move || {
+            follow_events(runtime.clone(), poke.clone(), streaming.clone())
+        }));
         let mut known = Snapshot::new();
         let mut pause = SOON;
         loop {
@@ -109,6 +113,7 @@ fn difference(before: &Snapshot, now: &Snapshot) -> Vec<PodId> {
 
 /// Turns the runtime's events into pokes. Ends when the runtime has no events; comes back when the stream breaks.
 async fn follow_events(runtime: Runtime, poke: Arc<Notify>, streaming: watch::Sender<bool>) {
+    streaming.send_replace(false);
     loop {
         match runtime.container_events().await {
             Ok(mut stream) => {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns the workers. Promises: nothing is killed before the store was read; a running container is never restarted
-//! because EdgeCore was; stopping leaves all containers as they are.
+//! because EdgeCore was; stopping leaves all containers as they are; a worker that panics is begun again.
 
 pub mod admission;
 pub mod backoff;
@@ -29,6 +29,7 @@ mod order;
 pub mod plan;
 mod record;
 mod report;
+pub mod resolv;
 pub mod resources;
 mod runtime_class;
 pub mod security;
@@ -37,8 +38,10 @@ mod starting;
 mod stopping;
 mod syncing;
 mod termination;
+mod unsure;
 pub mod verdict;
 mod worker;
+mod workers;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -47,7 +50,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use message::{Json, ObjectKey, ObjectKind};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -56,12 +58,13 @@ use super::static_pods::Snapshot;
 use crate::metamanager::{Change, LinkState, ObjectChange};
 use board::Entry;
 use demand::Demand;
-use entry::Entrance;
+use entry::{Admission, Entrance};
 use order::{Order, Wake};
 use record::Record;
 use spec::PodId;
+use unsure::Unsure;
 use verdict::Verdict;
-use worker::{Inbox, Worker};
+use workers::Tasks;
 
 /// Where changes come from.
 pub struct Inputs {
@@ -76,8 +79,9 @@ pub struct Pods {
     context: Arc<Context>,
     /// By uid.
     workers: HashMap<String, Handle>,
-    running: JoinSet<PodId>,
+    tasks: Tasks,
     entrance: Entrance,
+    unsure: Unsure,
     /// What was kept of pods that have no worker yet.
     records: HashMap<String, Record>,
     /// Pods from files that wait for the end of an earlier one of the same name.
@@ -116,10 +120,17 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl Pods {
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Pods {
         let entrance = Entrance::new(context.clone());
-        let (workers, records) = (HashMap::new(), HashMap::new());
-        let files_read = watch::channel(false).0;
-        let (running, waiting) = (JoinSet::new(), Vec::new());
-        Pods { context, workers, running, entrance, records, waiting, files_read, stop }
+        Pods {
+            context,
+            workers: HashMap::new(),
+            tasks: Tasks::default(),
+            entrance,
+            unsure: Unsure::default(),
+            records: HashMap::new(),
+            waiting: Vec::new(),
+            files_read: watch::channel(false).0,
+            stop,
+        }
     }
 
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
@@ -161,18 +172,20 @@ impl Pods {
                 },
                 Some(relisted) = inputs.relisted.recv() => self.relisted(relisted),
                 Some(snapshot) = inputs.files.recv() => self.files(snapshot),
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.tasks.next() => self.ended(ended),
                 Ok(()) = inputs.link.changed() => {
                     if *inputs.link.borrow_and_update() == LinkState::Connected {
                         self.workers.values().for_each(|worker| worker.wake.retry_now());
+                        self.ask_again();
                     }
                 }
+                Some(answer) = self.unsure.answered() => self.node_told(answer),
                 _ = housekeeping.tick() => self.keep_house().await,
             }
         }
-        let drained = async { while self.running.join_next().await.is_some() {} };
+        let drained = async { while self.tasks.next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(pods = self.running.len(), "pod workers aborted in the middle of a step");
+            tracing::warn!(pods = self.tasks.len(), "pod workers aborted in the middle of a step");
         }
     }
 
@@ -180,7 +193,7 @@ impl Pods {
         match (&change.key.kind, change.change) {
             (ObjectKind::Pod, Change::Put { object, .. }) => self.put(change.key, object),
             (ObjectKind::Pod, Change::Remove { uid }) => self.remove(&change.key, uid.as_deref()),
-            (ObjectKind::Node, Change::Put { object, .. }) => self.entrance.node_changed(&object),
+            (ObjectKind::Node, Change::Put { object, .. }) => self.node_changed(&object),
             _ => {
                 let readers = self.workers.values().filter(|worker| worker.references.contains(&change.key));
                 readers.for_each(|worker| worker.wake.retry_now());
@@ -189,6 +202,11 @@ impl Pods {
     }
 
     fn put(&mut self, key: ObjectKey, object: Json) {
+        self.place(key, object, false);
+    }
+
+    /// `is_sure`: the node object is as the cloud has it.
+    fn place(&mut self, key: ObjectKey, object: Json, is_sure: bool) {
         let pod = match object.parse::<Pod>() {
             Ok(pod) => pod,
             Err(error) => {
@@ -225,8 +243,13 @@ impl Pods {
                 let demand = Arc::new(Demand::of(&pod));
                 let verdict = match &record {
                     Some(record) => record.verdict.clone(),
-                    None => self.entrance.admit(&pod, &demand).err(),
+                    None => match self.entrance.admit(&pod, &demand) {
+                        Admission::Granted => None,
+                        Admission::Unsure(_) if !is_sure => return self.hold_back(id.uid, key, object),
+                        Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                    },
                 };
+                self.unsure.forget(&key, None);
                 let birth =
                     Birth { id, key: Some(key), references, order: Order::Run(object), verdict, record };
                 self.spawn(birth, Some(demand));
@@ -267,7 +290,10 @@ impl Pods {
                     let record = self.records.remove(&id.uid);
                     let verdict = match &record {
                         Some(record) => record.verdict.clone(),
-                        None => self.entrance.admit(&pod, &demand).err(),
+                        None => match self.entrance.admit(&pod, &demand) {
+                            Admission::Granted => None,
+                            Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                        },
                     };
                     let (key, references) = (None, BTreeSet::new());
                     let birth = Birth { id, key, references, order: Order::Run(object), verdict, record };
@@ -284,6 +310,7 @@ impl Pods {
             worker.key.as_ref() == Some(key) && uid.is_none_or(|uid| uid == known.as_str())
         });
         gone.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
+        self.unsure.forget(key, uid);
         let waiting = self
             .workers
             .values_mut()
@@ -298,7 +325,7 @@ impl Pods {
         for id in relisted.changed {
             match self.workers.get(&id.uid) {
                 Some(worker) => worker.wake.now(),
-                None if spec::is_safe_uid(&id.uid) => {
+                None if spec::is_safe_uid(&id.uid) && !self.unsure.contains(&id.uid) => {
                     tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
                     let (key, references, verdict) = (None, BTreeSet::new(), None);
                     let record = self.records.remove(&id.uid);
@@ -306,44 +333,6 @@ impl Pods {
                 }
                 None => {}
             }
-        }
-    }
-
-    /// `demand` is known of pods that somebody wants; those are put on the board.
-    fn spawn(&mut self, birth: Birth, demand: Option<Arc<Demand>>) {
-        let Birth { id, key, references, order, verdict, record } = birth;
-        let is_static = demand.as_ref().is_some_and(|demand| demand.is_static);
-        let wake = Arc::new(Wake::default());
-        let (told, verdict) = watch::channel(verdict);
-        if let (Some(demand), Order::Run(object)) = (demand, &order) {
-            self.context.board.put(Entry {
-                id: id.clone(),
-                object: object.clone(),
-                status: None,
-                demand,
-                verdict: told,
-                wake: wake.clone(),
-                is_leaving: false,
-            });
-        }
-        let (order, orders) = watch::channel(order);
-        let inbox = Inbox { order: orders, verdict, wake: wake.clone(), is_static };
-        let worker = Worker::new(id.clone(), self.context.clone(), inbox, record);
-        self.running.spawn(worker.run(self.stop.clone()));
-        self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
-    }
-
-    fn ended(&mut self, ended: Result<PodId, tokio::task::JoinError>) {
-        match ended {
-            Ok(id) => {
-                self.context.board.remove(&id.uid);
-                let again = self.workers.remove(&id.uid).and_then(|worker| worker.again);
-                if let Some((key, object)) = again.filter(|_| !self.stop.is_cancelled()) {
-                    self.put(key, object);
-                }
-                self.births();
-            }
-            Err(error) => tracing::error!(error = %error, "a pod worker ended abnormally"),
         }
     }
 

@@ -19,6 +19,7 @@ use super::context::Clock;
 use super::events::{Events, Kind as Severity};
 use super::pods::observed::Instance;
 use super::pods::spec::PodId;
+use super::steady::steady;
 use handler::{Outcome, Target};
 use tally::Tally;
 
@@ -89,7 +90,8 @@ impl Probes {
                     self.lock().insert(key.clone(), true);
                 }
                 let task = Task::new(key.clone(), probe, container, run, around, self.results.clone());
-                self.tasks.insert(key, tokio::spawn(task.run()).abort_handle());
+                let run = steady("probing a container", move || task.clone().run());
+                self.tasks.insert(key, tokio::spawn(run).abort_handle());
             }
         }
         self.tasks.retain(|key, task| {
@@ -136,6 +138,7 @@ impl Drop for Probes {
     }
 }
 
+#[derive(Clone)]
 struct Task {
     key: Key,
     target: Target,

@@ -20,7 +20,7 @@ pub enum CgroupDriver {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node: NodeName,
-    /// The node's address; found by the default route when absent.
+    /// The node's address, or the unspecified one of the family that comes first; found by the default routes when absent.
     pub node_ip: Option<IpAddr>,
     /// Holds `pods/<uid>`.
     pub root_dir: PathBuf,
@@ -41,6 +41,8 @@ pub struct Settings {
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
     pub resolv_conf: PathBuf,
+    /// The name servers systemd-resolved asks, for pods, which cannot reach its own.
+    pub resolved_conf: PathBuf,
     /// How often the node's status is computed.
     pub status_interval: Duration,
     /// How often it is sent although nothing changed.
@@ -156,6 +158,7 @@ impl Settings {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            resolved_conf: PathBuf::from("/run/systemd/resolve/resolv.conf"),
             status_interval: Duration::from_secs(10),
             status_report_interval: Duration::from_secs(300),
             lease_seconds: 40,

@@ -55,7 +55,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Waits for shutdowns until `stop`.
 pub async fn run(context: Arc<Context>, programs: Programs, stop: CancellationToken) {
     if context.settings.shutdown.grace.is_zero() {
-        return;
+        return stop.cancelled().await;
     }
     let work = async {
         loop {

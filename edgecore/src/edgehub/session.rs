@@ -8,6 +8,7 @@ use std::time::Duration;
 use link::{Link, ReceiveError, SendError};
 use store::StoreError;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,10 @@ pub(super) enum End {
     Flooded(usize),
     #[error("reading the database")]
     Store(#[source] StoreError),
+    #[error("a task of the session failed")]
+    Task(#[source] JoinError),
+    #[error("a task of the session ended before it")]
+    TaskEnded,
     #[error(transparent)]
     Violation(#[from] Violation),
     #[error(transparent)]
@@ -72,6 +77,30 @@ pub(super) async fn run(link: Link, session: Session<'_>) -> End {
     }
 }
 
+/// Tasks that work for a session off its path. Each lasts as long as the session: one that ends before it would leave a
+/// link that looks alive and does nothing, so the session ends as well, and the next one begins them anew.
+#[derive(Default)]
+struct Aides(JoinSet<()>);
+
+impl Aides {
+    fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(work);
+    }
+
+    /// Resolves when one ends.
+    async fn ended(&mut self) -> End {
+        match self.0.join_next().await {
+            Some(Err(error)) => End::Task(error),
+            _ => End::TaskEnded,
+        }
+    }
+
+    /// The session is over: they finish what they have.
+    fn leave(mut self) {
+        self.0.detach_all();
+    }
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -90,5 +119,19 @@ async fn remove_done(outbox: Outbox, mut finished: mpsc::Receiver<i64>) {
                 "sent messages could not be removed from the outbox"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_fails_ends_its_session_and_one_that_works_does_not() {
+        let mut aides = Aides::default();
+        aides.spawn(std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(10), aides.ended()).await.is_err());
+        aides.spawn(async { panic!("a fault of a test") });
+        assert!(matches!(aides.ended().await, End::Task(error) if error.is_panic()));
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
+use super::interfaces::InterfaceAddress;
 use super::{Disk, Host};
 
 /// Linux as this process sees it.
@@ -39,12 +40,19 @@ impl Host for Linux {
     }
 
     /// Connecting a datagram socket sends nothing; it only chooses the route. The targets are documentation addresses.
-    fn default_address(&self) -> Option<IpAddr> {
+    fn routed_addresses(&self) -> Vec<IpAddr> {
         let route = |from: &str, to: &str| {
             let socket = UdpSocket::bind(from).ok()?;
             socket.connect(to).ok()?;
             socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
         };
-        route("0.0.0.0:0", "192.0.2.1:9").or_else(|| route("[::]:0", "[2001:db8::1]:9"))
+        let routes = [route("0.0.0.0:0", "192.0.2.1:9"), route("[::]:0", "[2001:db8::1]:9")];
+        routes.into_iter().flatten().collect()
+    }
+
+    fn addresses(&self) -> Vec<InterfaceAddress> {
+        let all = if_addrs::get_if_addrs().unwrap_or_default();
+        let up = all.into_iter().filter(if_addrs::Interface::is_oper_up);
+        up.map(|found| InterfaceAddress { ip: found.ip(), interface: found.name }).collect()
     }
 }

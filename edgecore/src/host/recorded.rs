@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::interfaces::InterfaceAddress;
 use super::{Disk, Host};
 
 /// Answers from its fields; a path that was not recorded is not found.
@@ -14,7 +15,8 @@ pub struct Recorded {
     pub disk: Disk,
     pub cpus: u32,
     pub release: String,
-    pub address: Option<IpAddr>,
+    pub routed: Vec<IpAddr>,
+    pub addresses: Vec<InterfaceAddress>,
 }
 
 impl Recorded {
@@ -51,7 +53,11 @@ impl Host for Recorded {
         self.release.clone()
     }
 
-    fn default_address(&self) -> Option<IpAddr> {
-        self.address
+    fn routed_addresses(&self) -> Vec<IpAddr> {
+        self.routed.clone()
+    }
+
+    fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.addresses.clone()
     }
 }

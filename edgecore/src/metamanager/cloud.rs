@@ -26,7 +26,7 @@ pub struct Cloud {
     link: watch::Receiver<LinkState>,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     #[error("no link to the cloud")]
     Disconnected,

@@ -5,6 +5,7 @@ use native::Digest;
 use native::frames::{Delta, Held, KindDigest};
 use store::rusqlite::{Connection, OptionalExtension, Row, params};
 use store::{Store, StoreError};
+use tokio::sync::broadcast;
 
 /// What happened to one object.
 #[derive(Clone, Debug)]
@@ -68,11 +69,23 @@ pub struct StoredObject {
 #[derive(Clone)]
 pub struct Objects {
     store: Store,
+    arrived: broadcast::Sender<ObjectKey>,
 }
+
+/// Keys of objects that were stored; clones of a handle share them.
+pub type Arrivals = broadcast::Receiver<ObjectKey>;
+
+/// Arrivals a slow reader may have waiting; one that missed some looks for itself.
+const ARRIVALS: usize = 64;
 
 impl Objects {
     pub fn new(store: Store) -> Objects {
-        Objects { store }
+        Objects { store, arrived: broadcast::channel(ARRIVALS).0 }
+    }
+
+    /// What is stored from now on.
+    pub fn arrivals(&self) -> Arrivals {
+        self.arrived.subscribe()
     }
 
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
@@ -101,7 +114,14 @@ impl Objects {
 
     /// Like [`Objects::apply`], for what came over the link.
     pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Committed, StoreError> {
-        self.store.write(move |tx| commit(tx, arrivals)).await
+        let committed = self.store.write(move |tx| commit(tx, arrivals)).await?;
+        if self.arrived.receiver_count() > 0 {
+            let stored =
+                committed.changed.iter().filter(|change| matches!(change.change, Change::Put { .. }));
+            // Nobody may be left who listens.
+            stored.for_each(|change| drop(self.arrived.send(change.key.clone())));
+        }
+        Ok(committed)
     }
 
     /// Identity of this database.

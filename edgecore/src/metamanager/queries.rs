@@ -1,35 +1,49 @@
 //! Reads for pods that are being started: the stored object first, the cloud when there is none.
 //!
+//! One question per object is under way at a time ([`asked`]), and an object that is pushed meanwhile is an answer too.
 //! Better than KubeEdge (spec/edge-runtime.md 2.4): an error is never stored as an object, and a token is replaced only
 //! when its successor has arrived, so a pod restarted offline keeps the last one.
+
+mod asked;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use message::{Json, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Status};
 use serde::{Deserialize, Serialize};
 use store::StoreError;
+use tokio::sync::broadcast::error::RecvError;
 
+use super::objects::Arrivals;
 use super::{CallError, Change, Cloud, ObjectChange, Objects};
+
+use asked::Asked;
 
 /// Handle for reads.
 #[derive(Clone)]
 pub struct Queries {
     objects: Objects,
     cloud: Cloud,
+    asked: Asked,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueryError {
     #[error("the cloud refused to give {path}")]
     Refused { path: String, source: Status },
     #[error("{path} is not stored here and the cloud cannot be asked")]
     Unreachable { path: String, source: CallError },
     #[error("reading {path} from the database")]
-    Store { path: String, source: StoreError },
+    Store { path: String, source: Arc<StoreError> },
     #[error("the cloud's answer for {path} is not readable")]
     Unreadable { path: String },
 }
 
 impl QueryError {
+    fn store(path: &str, source: StoreError) -> QueryError {
+        QueryError::Store { path: path.to_owned(), source: Arc::new(source) }
+    }
+
     /// True if the object does not exist; a pod that marks its source optional goes on without it.
     pub fn is_not_found(&self) -> bool {
         matches!(self, QueryError::Refused { source, .. } if source.is_not_found())
@@ -75,7 +89,7 @@ const TOKEN_ROWS: &str = "serviceaccounttoken";
 
 impl Queries {
     pub fn new(objects: Objects, cloud: Cloud) -> Queries {
-        Queries { objects, cloud }
+        Queries { objects, cloud, asked: Asked::default() }
     }
 
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Json, QueryError> {
@@ -89,16 +103,50 @@ impl Queries {
     /// The stored object, or the cloud's, which is then stored.
     pub async fn object(&self, key: ObjectKey) -> Result<Json, QueryError> {
         let path = key.to_string();
-        let store_error = |source| QueryError::Store { path: path.clone(), source };
-        if let Some(stored) = self.objects.get(&key).await.map_err(store_error)? {
-            return Ok(stored.object);
+        let arrivals = self.objects.arrivals();
+        let stored = self.objects.get(&key).await.map_err(|source| QueryError::store(&path, source))?;
+        match stored {
+            Some(stored) => Ok(stored.object),
+            None => self.fetch(key, arrivals).await,
         }
-        self.fetch(key).await
     }
 
-    async fn fetch(&self, key: ObjectKey) -> Result<Json, QueryError> {
+    /// The cloud's object, which is then stored; an error where the cloud cannot be asked.
+    pub async fn fresh(&self, key: ObjectKey) -> Result<Json, QueryError> {
+        let arrivals = self.objects.arrivals();
+        self.fetch(key, arrivals).await
+    }
+
+    /// What the cloud answers, or sends by itself meanwhile.
+    async fn fetch(&self, key: ObjectKey, arrivals: Arrivals) -> Result<Json, QueryError> {
         let path = key.to_string();
-        let store_error = |source| QueryError::Store { path: path.clone(), source };
+        let mut awaited = self.asked.join(&path, || self.clone().ask_for(key.clone()));
+        tokio::select! {
+            answer = awaited.wait_for(Option::is_some) => match answer.map(|answer| answer.clone()) {
+                Ok(Some(answer)) => answer,
+                _ => Err(QueryError::Unreachable { path, source: CallError::Disconnected }),
+            },
+            object = self.arrived(&key, arrivals) => Ok(object),
+        }
+    }
+
+    /// Resolves when the object is stored.
+    async fn arrived(&self, key: &ObjectKey, mut arrivals: Arrivals) -> Json {
+        loop {
+            match arrivals.recv().await {
+                Ok(arrived) if arrived != *key => continue,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return std::future::pending().await,
+            }
+            // What cannot be read now is left to the answer.
+            if let Ok(Some(stored)) = self.objects.get(key).await {
+                return stored.object;
+            }
+        }
+    }
+
+    async fn ask_for(self, key: ObjectKey) -> Result<Json, QueryError> {
+        let path = key.to_string();
         let object = self.ask(&path, Request::Get { key: key.clone() }).await?;
         let Metadata { name, resource_version } = metadata_of(&object);
         if name != key.name {
@@ -106,17 +154,16 @@ impl Queries {
         }
         let version = ResourceVersion(resource_version);
         let change = ObjectChange { key, change: Change::Put { version, object: object.clone() } };
-        self.objects.apply(vec![change]).await.map_err(store_error)?;
+        self.objects.apply(vec![change]).await.map_err(|source| QueryError::store(&path, source))?;
         Ok(object)
     }
 
     /// The cloud's object, which is then stored; the stored one where the cloud cannot be asked.
     pub async fn newest(&self, key: ObjectKey) -> Result<Json, QueryError> {
-        match self.fetch(key.clone()).await {
+        match self.fresh(key.clone()).await {
             Err(error @ QueryError::Unreachable { .. }) => {
-                let path = key.to_string();
                 let stored = self.objects.get(&key).await;
-                let stored = stored.map_err(|source| QueryError::Store { path, source })?;
+                let stored = stored.map_err(|source| QueryError::store(&key.to_string(), source))?;
                 stored.map(|stored| stored.object).ok_or(error)
             }
             other => other,
@@ -133,7 +180,7 @@ impl Queries {
             wanted.expiration_seconds,
             wanted.audience
         );
-        let store_error = |source| QueryError::Store { path: path.clone(), source };
+        let store_error = |source| QueryError::store(&path, source);
         let kept = self.objects.kept(path.clone()).await.map_err(store_error)?;
         let kept: Option<Token> = kept.and_then(|text| serde_json::from_str(&text).ok());
         let now = daemon::clock::now();

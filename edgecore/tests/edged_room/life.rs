@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgecore::metamanager::{Change, LinkState};
+use edgecore::metamanager::Change;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -56,6 +56,29 @@ async fn a_restart_of_edgecore_adopts_what_runs_and_keeps_the_back_off() {
     room.start().await;
     until("the third run", async || room.fake.running("a").is_some()).await;
     assert!(crashed.elapsed() >= Duration::from_secs(10), "{:?}", crashed.elapsed());
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_worker_fails_is_looked_after_again_and_told_of() {
+    let mut room = Room::new();
+    room.events = true;
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    for fault in 1..=2 {
+        room.fault.store(true, std::sync::atomic::Ordering::Relaxed);
+        room.put("default/pod/p", pod(json!({"terminationGracePeriodSeconds": fault}))).await;
+        let failed = Instant::now();
+        until("the fault", async || !room.fault.load(std::sync::atomic::Ordering::Relaxed)).await;
+        let before = room.fake.running("a").unwrap().attempt();
+        room.fake.exit("a", 1);
+        until("the next run", async || room.fake.running("a").is_some_and(|a| a.attempt() > before)).await;
+        assert!(failed.elapsed() < Duration::from_secs(30), "{:?}", failed.elapsed());
+    }
+    assert!(room.events_of("FailedSync").await > 0, "the pod's owner hears of it");
+    room.put("default/pod/p", ending(pod(json!({})))).await;
+    until("the deletion", async || room.deletions().await == 1).await;
     room.stop().await;
 }
 
@@ -283,35 +306,5 @@ async fn without_a_network_only_pods_of_the_hosts_network_start() {
     assert!(room.fake.running("a").is_none());
     room.fake.set_network_ready(true);
     until("the other pod", async || room.fake.running("a").is_some()).await;
-    room.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_node_is_registered_told_and_leased_at_each_connection_and_silent_without_one() {
-    let mut room = Room::new();
-    room.start().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(room.answers.take(), Vec::<String>::new());
-    room.link.send_replace(LinkState::Connected);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut first = room.answers.take();
-    assert_eq!(first.remove(0), "create true");
-    first.sort();
-    assert_eq!(first, ["lease node-uid", "status True"]);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let steady = room.answers.take();
-    assert!(
-        steady.iter().all(|what| what == "lease node-uid") && (5..8).contains(&steady.len()),
-        "{steady:?}"
-    );
-    room.fake.set_network_ready(false);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(room.answers.take().contains(&"status False".to_owned()));
-    room.link.send_replace(LinkState::Disconnected);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(room.answers.take(), Vec::<String>::new());
-    room.link.send_replace(LinkState::Connected);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(room.answers.take().len(), 3);
     room.stop().await;
 }

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod life;
+mod lost;
+mod node;
+mod queries;
 mod room;
 mod statics;
 mod verdicts;

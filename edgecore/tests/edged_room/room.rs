@@ -1,9 +1,9 @@
 //! One Edged, its neighbours doubled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use cri::fake::Fake;
 use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
+use edgecore::host::interfaces::InterfaceAddress;
 use edgecore::host::{Disk, Host, Recorded};
+use edgecore::metamanager::cloud::Call;
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use jiff::Timestamp;
-use message::{Json, NodeName, ObjectKey, Reply, Request, ResourceVersion, Status};
+use message::{Json, NodeName, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Status};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,14 @@ impl Machine {
         let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 4096 * 1024, mebibytes * 1024);
         let mut recorded = self.0.lock().unwrap();
         *recorded = recorded.clone().with("/proc/meminfo", &text);
+    }
+}
+
+impl Machine {
+    /// The address of the machine's only interface.
+    pub fn set_address(&self, text: &str) {
+        let address = InterfaceAddress { interface: "eth0".to_owned(), ip: text.parse().unwrap() };
+        self.0.lock().unwrap().addresses = vec![address];
     }
 }
 
@@ -55,8 +65,12 @@ impl Host for Machine {
         String::new()
     }
 
-    fn default_address(&self) -> Option<IpAddr> {
-        None
+    fn routed_addresses(&self) -> Vec<IpAddr> {
+        self.0.lock().unwrap().routed.clone()
+    }
+
+    fn addresses(&self) -> Vec<InterfaceAddress> {
+        self.0.lock().unwrap().addresses.clone()
     }
 }
 
@@ -64,10 +78,14 @@ pub struct Room {
     /// How long pods may take when the machine shuts down, and what stands in for logind.
     pub shutdown: Option<(Duration, Programs)>,
     pub machine: Machine,
+    /// Events are told.
+    pub events: bool,
     pub folder: tempfile::TempDir,
     pub fake: Fake,
     pub store: store::Store,
     pub clock: Clock,
+    /// Who asks for the time next panics.
+    pub fault: Arc<AtomicBool>,
     pub version: u64,
     pub running: Option<Running>,
     pub link: watch::Sender<LinkState>,
@@ -79,12 +97,41 @@ pub struct Room {
 pub struct Answers {
     seen: Arc<Mutex<Vec<String>>>,
     mirrors: Arc<AtomicU32>,
+    /// The last status of the node.
+    told: Arc<Mutex<Value>>,
+    /// The API behind the cloud is away.
+    is_away: Arc<AtomicBool>,
+    /// The node as the API has it, for who asks; none: it is not there.
+    node: Arc<Mutex<Option<Value>>>,
+    /// Config maps and secrets by resource.
+    objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// Questions for objects that are under way. A KubeEdge cloud keeps one answer per object and node: the next one
+    /// takes its place, and who asked first hears nothing.
+    under_way: Arc<Mutex<BTreeMap<String, Call>>>,
+    overtaken: Arc<Mutex<Vec<Call>>>,
 }
 
+/// How long a KubeEdge cloud takes for an answer.
+const ANSWER: Duration = Duration::from_millis(500);
+
 impl Answers {
-    pub async fn serve(self, mut calls: mpsc::Receiver<edgecore::metamanager::cloud::Call>) {
+    pub async fn serve(self, mut calls: mpsc::Receiver<Call>) {
         while let Some(call) = calls.recv().await {
+            if self.is_away.load(Ordering::Relaxed) {
+                let _ = call.answer.send(Reply::Refused(Status::failure(503, "ServiceUnavailable", "")));
+                continue;
+            }
+            if let Request::Get { key } = &call.request
+                && let Some(object) = self.object(&key.to_string())
+            {
+                self.seen.lock().unwrap().push(format!("ask {}", key.name));
+                self.answer_slowly(key.to_string(), call, object);
+                continue;
+            }
             let (what, answer) = match &call.request {
+                Request::Get { key } if key.kind == ObjectKind::Node && self.node().is_some() => {
+                    ("read node".to_owned(), self.node().unwrap_or_default())
+                }
                 Request::CreateNode { object, .. } => {
                     let node: Value = object.parse().unwrap();
                     let role = node["metadata"]["labels"]["node-role.kubernetes.io/edge"].is_string();
@@ -92,6 +139,7 @@ impl Answers {
                 }
                 Request::PatchNodeStatus { patch, .. } => {
                     let patch: Value = serde_json::from_str(patch).unwrap();
+                    *self.told.lock().unwrap() = patch["status"].clone();
                     let ready = &patch["status"]["conditions"][3];
                     let short = patch["status"]["conditions"][0]["status"] == "True";
                     let memory = if short { " memory" } else { "" };
@@ -126,12 +174,54 @@ impl Answers {
         }
     }
 
+    /// Whether the API behind the cloud answers.
+    pub fn set_away(&self, away: bool) {
+        self.is_away.store(away, Ordering::Relaxed);
+    }
+
+    pub fn set_node(&self, node: Value) {
+        *self.node.lock().unwrap() = Some(node);
+    }
+
+    /// The status of the node that was told last.
+    pub fn told(&self) -> Value {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// An object of the API that is not pushed; `null` for one whose question is never answered.
+    pub fn set_object(&self, path: &str, object: Value) {
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    fn object(&self, path: &str) -> Option<Value> {
+        self.objects.lock().unwrap().get(path).cloned()
+    }
+
+    fn answer_slowly(&self, path: String, call: Call, object: Value) {
+        let before = self.under_way.lock().unwrap().insert(path.clone(), call);
+        self.overtaken.lock().unwrap().extend(before);
+        let under_way = self.under_way.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWER).await;
+            if !object.is_null()
+                && let Some(call) = under_way.lock().unwrap().remove(&path)
+            {
+                let _ = call.answer.send(Reply::Object(Json::encode(&object).unwrap()));
+            }
+        });
+    }
+
+    fn node(&self) -> Option<Value> {
+        self.node.lock().unwrap().clone()
+    }
+
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
 
 pub struct Running {
+    objects: Objects,
     changes: mpsc::Sender<ObjectChange>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -140,8 +230,13 @@ pub struct Running {
 impl Room {
     pub fn new() -> Room {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
-        let fake_clock = clock.clone();
+        let sound = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
+        let (fake_clock, fault) = (sound.clone(), Arc::new(AtomicBool::new(false)));
+        let armed = fault.clone();
+        let clock = Clock::by(move || {
+            assert!(!armed.swap(false, Ordering::Relaxed), "a fault of a test");
+            sound.now()
+        });
         let nanoseconds = move || i64::try_from(fake_clock.now().as_nanosecond()).unwrap();
         let fake = Fake::start(folder.path(), Arc::new(nanoseconds)).unwrap();
         fake.add_image(IMAGE);
@@ -150,10 +245,12 @@ impl Room {
         Room {
             shutdown: None,
             machine: Machine(Arc::default()),
+            events: false,
             folder,
             fake,
             store,
             clock,
+            fault,
             version: 0,
             running: None,
             link,
@@ -171,6 +268,7 @@ impl Room {
             pod_logs_dir: self.folder.path().join("logs"),
             static_pods: self.folder.path().join("manifests"),
             runtime_endpoint: self.fake.endpoint(),
+            report_events: self.events,
             ..Settings::with_defaults(NodeName::new("edge-1").unwrap())
         };
         // The pods of a runtime that runs nothing have no cgroups.
@@ -182,7 +280,7 @@ impl Room {
         let deps = Deps {
             queries: Queries::new(objects.clone(), cloud.clone()),
             outbox: Outbox::new(self.store.clone()),
-            objects,
+            objects: objects.clone(),
             cloud,
             changes: inbox,
         };
@@ -191,7 +289,7 @@ impl Room {
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move { edged.run(token).await.unwrap() });
-        self.running = Some(Running { changes, stop, task });
+        self.running = Some(Running { objects, changes, stop, task });
     }
 
     pub async fn stop(&mut self) {
@@ -209,9 +307,14 @@ impl Room {
 
     pub async fn apply(&mut self, key: &str, change: Change) {
         let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
-        Objects::new(self.store.clone()).apply(vec![change.clone()]).await.unwrap();
-        if let Some(running) = &self.running {
-            running.changes.send(change).await.unwrap();
+        match &self.running {
+            Some(running) => {
+                running.objects.apply(vec![change.clone()]).await.unwrap();
+                running.changes.send(change).await.unwrap();
+            }
+            None => {
+                Objects::new(self.store.clone()).apply(vec![change]).await.unwrap();
+            }
         }
     }
 
@@ -230,6 +333,16 @@ impl Room {
     pub async fn status(&self) -> Value {
         let patches = self.sent("/podpatch/").await;
         patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
+    }
+
+    /// Events with this reason that were told.
+    pub async fn events_of(&self, reason: &str) -> usize {
+        let events = self.sent("/event/").await;
+        let is_meant = |message: &&message::Message| {
+            let event: Value = serde_json::from_str(&message.content.data()).unwrap();
+            event["reason"] == reason
+        };
+        events.iter().filter(is_meant).count()
     }
 
     pub async fn deletions(&self) -> usize {
@@ -273,6 +386,12 @@ pub fn pod(extra: Value) -> Value {
     if let Value::Object(fields) = extra {
         fields.into_iter().for_each(|(key, value)| pod["spec"][key] = value);
     }
+    pod
+}
+
+pub fn named(name: &str, uid: &str, mut pod: Value) -> Value {
+    pod["metadata"]["name"] = json!(name);
+    pod["metadata"]["uid"] = json!(uid);
     pod
 }
 

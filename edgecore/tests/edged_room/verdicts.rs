@@ -8,12 +8,6 @@ use serde_json::{Value, json};
 
 use crate::room::*;
 
-fn named(name: &str, uid: &str, mut pod: Value) -> Value {
-    pod["metadata"]["name"] = json!(name);
-    pod["metadata"]["uid"] = json!(uid);
-    pod
-}
-
 fn cpu(amount: &str) -> Value {
     json!({"containers": [{"name": "a", "image": IMAGE, "resources": {"requests": {"cpu": amount}}}]})
 }
@@ -54,7 +48,9 @@ async fn a_pod_that_was_admitted_stays_although_it_would_not_be_admitted_again()
     let before = room.ids();
     room.stop().await;
     let node = json!({"metadata": {"name": "edge-1", "labels": {"kubernetes.io/os": "other"}}});
+    room.answers.set_node(node.clone());
     room.put("null/node/edge-1", node).await;
+    room.link.send_replace(LinkState::Connected);
     room.start().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(room.ids(), before);
@@ -63,6 +59,57 @@ async fn a_pod_that_was_admitted_stays_although_it_would_not_be_admitted_again()
     let other = pod(json!({"nodeSelector": {"kubernetes.io/os": "linux"}}));
     room.put("default/pod/q", named("q", "u-2", other)).await;
     until("the refusal", async || room.status_of("q").await["status"]["reason"] == "NodeAffinity").await;
+    room.stop().await;
+}
+
+/// The node with a taint that drives pods away, or without.
+fn node(is_tainted: bool) -> Value {
+    let taint = json!({"key": "example.com/broken", "effect": "NoExecute"});
+    let taints = if is_tainted { json!([taint]) } else { json!([]) };
+    json!({"metadata": {"name": "edge-1", "uid": "node-uid"}, "spec": {"taints": taints}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taint_that_is_gone_in_the_cloud_refuses_no_pod() {
+    let mut room = Room::new();
+    room.put("null/node/edge-1", node(true)).await;
+    room.start().await;
+    room.link.send_replace(LinkState::Connected);
+    // The pod comes before the node that lets it in.
+    room.answers.set_node(node(false));
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    // What the cloud says as well is true.
+    room.answers.set_node(node(true));
+    room.put("null/node/edge-1", node(true)).await;
+    room.put("default/pod/q", named("q", "u-2", pod(json!({})))).await;
+    until("the refusal", async || room.status_of("q").await["status"]["reason"] == "TaintToleration").await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_taint_that_cannot_be_asked_about_keeps_a_pod_waiting_until_it_is_known() {
+    let mut room = Room::new();
+    room.put("null/node/edge-1", node(true)).await;
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    room.put("default/pod/q", named("q", "u-2", pod(json!({})))).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!((room.status().await, room.fake.sandboxes().len()), (Value::Null, 0));
+    room.apply("default/pod/q", Change::Remove { uid: None }).await;
+    room.put("null/node/edge-1", node(false)).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    // One that waits while the cloud does not answer hears of it when it does.
+    room.put("null/node/edge-1", node(true)).await;
+    room.answers.set_node(node(true));
+    room.answers.set_away(true);
+    room.link.send_replace(LinkState::Connected);
+    room.put("default/pod/r", named("r", "u-3", pod(json!({})))).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(room.status_of("r").await, Value::Null);
+    room.answers.set_away(false);
+    until("the refusal", async || room.status_of("r").await["status"]["reason"] == "TaintToleration").await;
+    assert_eq!(room.status_of("q").await, Value::Null);
     room.stop().await;
 }
 

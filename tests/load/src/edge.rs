@@ -36,6 +36,18 @@ impl Edge {
         node: &str,
         server: &str,
     ) -> Result<Edge> {
+        Edge::start_with(group, common, ground, node, server, |_| {}).await
+    }
+
+    /// Like [`Edge::start_in`], with what `adjust` makes of the configuration.
+    pub async fn start_with(
+        group: Option<&Cgroup>,
+        common: &Common,
+        ground: &Ground,
+        node: &str,
+        server: &str,
+        adjust: impl FnOnce(&mut EdgeCoreConfig),
+    ) -> Result<Edge> {
         let root = ground.scratch.path().join(node);
         let authority = ground.authority().await?;
         let files = hollow::write_identity(&authority, &root, node)?;
@@ -57,6 +69,7 @@ impl Edge {
         hub.websocket.enable = !common.quic;
         hub.quic.enable = common.quic;
         hub.quic.server = ground.quic_server();
+        adjust(&mut config);
         let path = root.join("edgecore.yaml");
         std::fs::write(&path, daemon::config::to_yaml(&config).map_err(anyhow::Error::msg)?)?;
         let program = common.programs.join("edgecore");

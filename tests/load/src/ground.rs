@@ -155,7 +155,8 @@ impl Ground {
     }
 }
 
-async fn start_api(programs: &Path, scratch: &Path) -> Result<(Option<Process>, PathBuf)> {
+/// Starts an embedded API server; gives its process and an administrator's kubeconfig.
+pub async fn start_api(programs: &Path, scratch: &Path) -> Result<(Option<Process>, PathBuf)> {
     let kubeconfig = scratch.join("admin.kubeconfig");
     let mut command = Command::new(programs.join("apiserver"));
     command.arg("--data-dir").arg(scratch.join("api"));

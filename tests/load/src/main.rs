@@ -17,6 +17,7 @@ mod pods;
 mod poweron;
 mod propagate;
 mod reconnect;
+mod recovery;
 mod reporter;
 mod result;
 mod start;
@@ -60,6 +61,8 @@ enum Name {
     Burst(Common),
     /// CloudCore dies and comes back; one edge.
     Reconnect(Common),
+    /// The API server is away or silent, or CloudCore starts again; edges in step and nodes ready after it.
+    Recovery(recovery::Flags),
     /// Thousands of hollow edges.
     Fleet {
         #[command(flatten)]
@@ -124,6 +127,7 @@ fn main() -> Result<()> {
             Name::Propagate(common) => propagate::run(&common).await,
             Name::Burst(common) => burst::run(&common).await,
             Name::Reconnect(common) => reconnect::run(&common).await,
+            Name::Recovery(flags) => recovery::run(&flags).await,
             Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
             Name::Attack(flags) => attack::run(&flags).await,
             Name::Attacker(flags) => attack::attacker::run(flags).await,

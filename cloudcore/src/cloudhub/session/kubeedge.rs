@@ -8,13 +8,14 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use link::{Incoming, Outlet, Receiver, Sender};
-use message::{Message, MessageId, Request, Upstream};
+use message::{Message, MessageId, NodeName, ObjectKind, Reply, Request, Upstream};
 use tokio::time::Instant;
 
 use super::super::NodeSet;
 use super::super::desired::{Ticket, Window};
 use super::super::metrics::Loss;
 use super::super::uplog::UpLog;
+use super::super::upstream::UpstreamRoom;
 use super::silence::Silence;
 use super::{End, HOLD, OUTGOING, Session, forget, settled, sleep_until};
 
@@ -162,7 +163,8 @@ impl Pump<'_> {
                 let answer = if is_sent_once(&upstream) {
                     room.carry_out_for_good(&node, &message, None).await
                 } else {
-                    room.carry_out(&node, &message, &upstream, None).await.into_answer()
+                    let answer = room.carry_out(&node, &message, &upstream, None).await.into_answer();
+                    answer.map(|answer| not_empty(&room, &node, &message, &upstream, answer))
                 };
                 Ended { seq, id: message.header.msg_id, bytes, answer }
             }));
@@ -240,6 +242,25 @@ impl Pump<'_> {
         if let Some(settled) = self.set.quietly(|desired| desired.acked(ticket)) {
             self.session.rooms.syncs.record(self.session.handle.node.as_str(), settled);
         }
+    }
+}
+
+/// A Go edge must not take the refusal of what a pod needs for an empty object. Where all its pods can do without, the
+/// empty object is what they expect.
+fn not_empty(
+    room: &UpstreamRoom,
+    node: &NodeName,
+    asked: &Message,
+    upstream: &Upstream,
+    answer: Box<Message>,
+) -> Box<Message> {
+    let Upstream::Ask(Request::Get { key }) = upstream else { return answer };
+    let mounted = matches!(key.kind, ObjectKind::ConfigMap | ObjectKind::Secret);
+    match Reply::read(&answer.content) {
+        Reply::Refused(status) if mounted && room.downstream.is_needed(node.as_str(), key) => {
+            Box::new(Request::undecodable_refusal(asked, &status, daemon::clock::unix_ms()))
+        }
+        _ => answer,
     }
 }
 

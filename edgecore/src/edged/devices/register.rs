@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Plugin, watcher};
 use crate::edged::context::Context;
+use crate::edged::steady::steady;
 
 const NAME: &str = "kubelet.sock";
 const VERSION: &str = "v1beta1";
@@ -67,7 +68,10 @@ impl Registration for Service {
             return Err(Status::resource_exhausted("too many resources are registered"));
         }
         tracing::info!(name = %resource, "device plugin registered");
-        let following = watcher::follow(self.context.clone(), resource.clone(), client.clone());
+        let (context, name, plugin) = (self.context.clone(), resource.clone(), client.clone());
+        let following = steady("following a device plugin", move || {
+            watcher::follow(context.clone(), name.clone(), plugin.clone())
+        });
         let watcher = tokio::spawn(following).abort_handle();
         if let Some(before) = plugins.insert(resource, Plugin { client, options, watcher }) {
             before.watcher.abort();

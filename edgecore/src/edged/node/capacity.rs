@@ -109,7 +109,6 @@ mod tests {
             huge_pages: vec![("hugepages-2Mi".to_owned(), 4 << 20)],
             has_apparmor: false,
             has_cgroup2: false,
-            node_ips: Vec::new(),
         };
         let mut settings = Settings::with_defaults(message::NodeName::new("e").unwrap());
         settings.reserved = BTreeMap::from([("cpu".to_owned(), 300), ("pods".to_owned(), 1000)]);

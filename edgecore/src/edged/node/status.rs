@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Node;
 use super::object::architecture;
+use super::seen::Seen;
 use crate::edged::context::Context;
 use crate::edged::events::Kind;
 use crate::edged::pods::admission::Pressure;
@@ -55,7 +56,7 @@ impl Facts {
         let settings = &context.settings;
         Facts {
             name: settings.node.as_str().to_owned(),
-            addresses: context.machine.node_ips.clone(),
+            addresses: context.addresses.all(),
             runtime: context.facts.borrow().clone(),
             relist_age,
             capacity: context.capacity.total(&context.machine, settings),
@@ -191,6 +192,14 @@ impl Reporter {
             let Some(Time(since)) = condition.last_transition_time.clone() else { continue };
             self.since.insert(condition.type_.clone(), (condition.status.clone(), since));
         }
+    }
+
+    /// True if the API says something else of the node than what it was told.
+    pub fn is_contradicted_by(&self, seen: &Seen) -> bool {
+        let says =
+            |kind: &String, status: &String| self.since.get(kind).is_some_and(|(told, _)| told != status);
+        let is_ready = self.since.get("Ready").is_some_and(|(told, _)| told == "True");
+        seen.conditions.iter().any(|(kind, status)| says(kind, status)) || (seen.is_given_up && is_ready)
     }
 
     /// The events for conditions that are not as they were told last (the kubelet's reasons).

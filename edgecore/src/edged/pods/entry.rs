@@ -12,11 +12,24 @@ use super::demand::Demand;
 use super::verdict::{Sentence, Verdict};
 use crate::edged::context::Context;
 use crate::edged::node::object;
+use crate::edged::node::seen::Seen;
 use crate::edged::status::phase::Phase;
 
 /// Taints of a node that was not heard of. Who hands it a pod has heard of it: they would refuse the first pods after
 /// every outage, for good.
 const SILENT: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
+/// What is said of a pod that asks to come in.
+pub enum Admission {
+    Granted,
+    Refused(Verdict),
+    /// Labels or taints of the node speak against it. The watch that brought the pod may be ahead of the node's: only
+    /// the cloud knows whether they still hold.
+    Unsure(Verdict),
+}
+
+/// Refusals that follow from the node object.
+const BY_NODE_OBJECT: [&str; 2] = ["NodeAffinity", "TaintToleration"];
 
 /// Admits pods one by one, so that two never count on the same room.
 pub struct Entrance {
@@ -47,6 +60,7 @@ impl Entrance {
         if node.metadata.name.as_deref() != Some(self.context.settings.node.as_str()) {
             return;
         }
+        self.context.node_seen.send_replace(Seen::of(&node));
         if let Some(labels) = node.metadata.labels {
             self.labels = labels;
         }
@@ -55,7 +69,18 @@ impl Entrance {
     }
 
     /// Why the pod may not run here. A pod that runs already, or is at its end, is not asked.
-    pub fn admit(&self, pod: &Pod, demand: &Demand) -> Result<(), Verdict> {
+    pub fn admit(&self, pod: &Pod, demand: &Demand) -> Admission {
+        match self.judge(pod, demand) {
+            Ok(()) => Admission::Granted,
+            // A pod from a file is nobody's who would have asked the cloud.
+            Err(verdict) if !demand.is_static && BY_NODE_OBJECT.contains(&verdict.reason.as_str()) => {
+                Admission::Unsure(verdict)
+            }
+            Err(verdict) => Admission::Refused(verdict),
+        }
+    }
+
+    fn judge(&self, pod: &Pod, demand: &Demand) -> Result<(), Verdict> {
         let told = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if pod.metadata.deletion_timestamp.is_some() || Phase::read(told) != Phase::Pending {
             return Ok(());

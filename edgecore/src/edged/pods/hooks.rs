@@ -42,7 +42,7 @@ impl Worker {
         let sandbox = observed.sandboxes.iter().find(|sandbox| sandbox.id == run.sandbox);
         let pod_ip = match sandbox.and_then(|sandbox| sandbox.ips.first()) {
             Some(ip) => ip.clone(),
-            None => self.context.machine.node_ips.first().cloned().unwrap_or_default(),
+            None => self.context.addresses.all().into_iter().next().unwrap_or_default(),
         };
         let target = Target::of_hook(&hook, &container, &run.id, &pod_ip, grace);
         let answer = tokio::time::timeout(grace, target.ask(&self.context.runtime)).await;

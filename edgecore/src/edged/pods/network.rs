@@ -109,6 +109,11 @@ fn unique(list: &mut Vec<String>, limit: usize) {
     list.truncate(limit);
 }
 
+/// The name servers a resolv.conf names.
+pub fn name_servers(text: &str) -> Vec<String> {
+    read_resolv(text).servers
+}
+
 fn read_resolv(text: &str) -> v1::DnsConfig {
     let mut dns = v1::DnsConfig::default();
     for line in text.lines() {

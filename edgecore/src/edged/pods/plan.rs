@@ -69,6 +69,8 @@ pub struct Situation<'a> {
     pub longest_restart: Duration,
     /// Restart counts known from elsewhere (last status, log files) for containers the runtime has forgotten.
     pub counted: &'a BTreeMap<String, u32>,
+    /// Containers the runtime has forgotten whose last status says that they ended and are not begun again.
+    pub done: &'a BTreeSet<String>,
     /// Ids of running containers whose liveness or startup probe failed.
     pub unhealthy: &'a BTreeSet<String>,
     /// Ids of running containers whose startup probe has not succeeded yet.
@@ -233,8 +235,11 @@ impl<'a> Planner<'a> {
     /// True if the container runs or is going to.
     fn regular(&mut self, container: &Container, sandbox: &str) -> bool {
         let Some(run) = self.at.observed.newest(&container.name) else {
-            self.start(&container.name, false);
-            return true;
+            let wanted = self.wants_start(container);
+            if wanted {
+                self.start(&container.name, false);
+            }
+            return wanted;
         };
         match run.state {
             State::Running if run.sandbox != sandbox => self.start(&container.name, false),
@@ -252,7 +257,7 @@ impl<'a> Planner<'a> {
     /// Whether a container that does not run should (spec/edge-runtime.md 5.6, rule 5).
     fn wants_start(&self, container: &Container) -> bool {
         match self.at.observed.newest(&container.name) {
-            None => true,
+            None => !self.at.done.contains(&container.name),
             Some(run) if is_changed(container, run) => true,
             Some(run) => match (self.policy, run.state) {
                 (_, State::Created) => true,

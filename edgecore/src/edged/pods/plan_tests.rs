@@ -62,6 +62,7 @@ fn actions(spec: &PodSpec, sandboxes: Vec<Sandbox>, containers: Vec<Instance>) -
         now,
         longest_restart: backoff::LONGEST,
         counted: &BTreeMap::new(),
+        done: &BTreeSet::new(),
         unhealthy: &BTreeSet::new(),
         starting: &BTreeSet::new(),
     })

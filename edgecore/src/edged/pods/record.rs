@@ -34,6 +34,12 @@ impl Record {
         objects.keep(format!("{ROWS}/{}", self.uid), ROWS, self.uid.clone(), row).await
     }
 
+    /// What is kept of one pod. A row of a later version that cannot be read counts as none.
+    pub async fn read(objects: &Objects, uid: &str) -> Result<Option<Record>, StoreError> {
+        let row = objects.kept(format!("{ROWS}/{uid}")).await?;
+        Ok(row.and_then(|row| serde_json::from_str(&row).ok()))
+    }
+
     /// All records, by uid. A row of a later version that cannot be read counts as none.
     pub async fn all(objects: &Objects) -> Result<HashMap<String, Record>, StoreError> {
         let rows = objects.kept_of(ROWS).await?;

@@ -43,6 +43,7 @@ impl Worker {
         let runtime_name = self.context.facts.borrow().name.clone();
         let health = self.probes.health();
         let verdict = self.verdict();
+        let node_ips = self.context.addresses.all();
         let told_as = match self.is_static {
             true => self.mirror_to_tell(),
             false => Some(self.id.uid.clone()),
@@ -56,7 +57,7 @@ impl Worker {
             unready: &health.unready,
             starting: &health.starting,
             runtime_name: &runtime_name,
-            node_ips: &self.context.machine.node_ips,
+            node_ips: &node_ips,
             now: self.now(),
             ending,
             is_static: self.is_static,

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::observed::{Observed, Sandbox, State, sandbox_of};
 use super::plan::{Action, Situation, Why, plan};
+use super::spec::RestartPolicy;
 use super::starting::Site;
 use super::verdict::Verdict;
 use super::worker::{AFTER_ERROR, Next, Worker};
@@ -109,6 +110,7 @@ impl Worker {
             now: self.now(),
             longest_restart: self.context.settings.longest_restart,
             counted: &self.counted(pod, spec, observed),
+            done: &self.done_before(pod, spec, observed),
             unhealthy: &health.unhealthy,
             starting: &health.starting,
         })
@@ -161,6 +163,25 @@ impl Worker {
                 Some((container.name.clone(), count))
             })
             .collect()
+    }
+
+    /// Containers the runtime has forgotten (the node was made anew) that have ended as far as the API knows, and are not
+    /// begun again by the pod's policy.
+    fn done_before(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> BTreeSet<String> {
+        let policy = RestartPolicy::of(spec);
+        let is_done = |code: i32| match policy {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => code == 0,
+            RestartPolicy::Never => true,
+        };
+        let previous = self.previous(pod);
+        let ended = previous.container_statuses.iter().flatten().filter(|status| {
+            let end = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+            // What never ran has no id.
+            status.container_id.is_some() && end.is_some_and(|end| is_done(end.exit_code))
+        });
+        let names = ended.map(|status| status.name.clone());
+        names.filter(|name| observed.newest(name).is_none()).collect()
     }
 
     async fn prepare(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> Result<Prepared, String> {
@@ -295,6 +316,7 @@ impl Worker {
     async fn create_sandbox(&mut self, pod: &Pod, spec: &PodSpec, attempt: u32) -> Option<Sandbox> {
         let attempt = attempt.max(self.sandbox_floor);
         let resolv = self.resolv().await;
+        self.tell_of_dns(pod, spec, &resolv);
         let config = configs::sandbox(pod, spec, attempt, &self.node(&resolv));
         let handler = match self.runtime_handler(spec).await {
             Ok(handler) => handler,
@@ -325,9 +347,5 @@ impl Worker {
         tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error, "sandbox not made");
         let text = format!("Failed to create pod sandbox: {error}");
         self.context.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
-    }
-
-    pub(super) async fn resolv(&self) -> String {
-        tokio::fs::read_to_string(&self.context.settings.resolv_conf).await.unwrap_or_default()
     }
 }

@@ -307,7 +307,7 @@ pub(super) fn ips(
     sandbox: Option<&super::observed::Sandbox>,
 ) -> Vec<String> {
     match spec.host_network {
-        Some(true) => context.machine.node_ips.clone(),
+        Some(true) => context.addresses.all(),
         _ => sandbox.map(|sandbox| sandbox.ips.clone()).unwrap_or_default(),
     }
 }

@@ -1,6 +1,7 @@
 //! Counts equal outcomes until a threshold makes them a result.
 
 /// Results change only after as many equal outcomes in a row as their threshold says.
+#[derive(Clone)]
 pub struct Tally {
     successes_needed: u32,
     failures_needed: u32,

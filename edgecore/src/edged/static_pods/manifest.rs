@@ -32,8 +32,8 @@ pub enum ManifestError {
 /// Reads a manifest. The uid is the one written, or a hash of contents, node and path, so that a changed file is
 /// another pod.
 pub fn pod(text: &str, path: &Path, node: &NodeName) -> Result<Pod, ManifestError> {
-    let value: Value =
-        serde_saphyr::from_str(text).map_err(|error| ManifestError::NotYaml { reason: error.to_string() })?;
+    let value: Value = apimachinery::yaml::parse(text)
+        .map_err(|error| ManifestError::NotYaml { reason: error.to_string() })?;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     if field("kind") != "Pod" || field("apiVersion") != "v1" {
         let kind = format!("{} {}", field("apiVersion"), field("kind"));
@@ -146,5 +146,14 @@ mod tests {
             let error = read(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_mode_is_octal_as_the_kubelet_reads_it() {
+        let volumes =
+            "volumes: [{name: v, downwardAPI: {defaultMode: 0640, items: [{path: p, mode: 0o400}]}}]";
+        let pod = read(&format!("{GOOD}  {volumes}\n")).unwrap();
+        let volume = pod.spec.unwrap().volumes.unwrap().remove(0).downward_api.unwrap();
+        assert_eq!((volume.default_mode, volume.items.unwrap()[0].mode), (Some(416), Some(256)));
     }
 }

@@ -138,7 +138,8 @@ pub async fn keep(
     tokio::select! {
         biased;
         _ = stop.cancelled() => {}
-        () = work => {}
+        // Nobody is left who could connect.
+        () = work => stop.cancelled().await,
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::hold::Hold;
 use super::super::inflight::InFlight;
 use super::super::{commit, describe};
-use super::{DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done, sleep_until};
+use super::{Aides, DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done, sleep_until};
 use crate::metamanager::cloud::Call;
 use crate::metamanager::outbox::{Outbox, Waiting};
 
@@ -20,8 +20,16 @@ use crate::metamanager::outbox::{Outbox, Waiting};
 const MAX_PENDING: usize = 4096;
 
 pub(super) async fn run(sender: Sender, receiver: Receiver, session: Session<'_>) -> End {
-    let pump = Pump::new(sender, receiver, &session);
-    pump.run(session.calls, session.stop).await
+    let mut aides = Aides::default();
+    let mut pump = Pump::new(sender, receiver, &session, &mut aides);
+    let end = tokio::select! {
+        biased;
+        pumped = pump.pump(session.calls, session.stop) => pumped.err().unwrap_or(End::Stopped),
+        end = aides.ended() => end,
+    };
+    pump.close(&end).await;
+    aides.leave();
+    end
 }
 
 struct Pump {
@@ -41,12 +49,12 @@ struct Pump {
 }
 
 impl Pump {
-    fn new(sender: Sender, receiver: Receiver, session: &Session<'_>) -> Pump {
+    fn new(sender: Sender, receiver: Receiver, session: &Session<'_>, aides: &mut Aides) -> Pump {
         let (commits, inbox) = mpsc::channel(commit::QUEUE);
         let (ack_sender, acks) = mpsc::channel(commit::QUEUE);
-        tokio::spawn(commit::run(session.intake.clone(), inbox, ack_sender));
+        aides.spawn(commit::run(session.intake.clone(), inbox, ack_sender));
         let (done, finished) = mpsc::channel(DONE_QUEUE);
-        tokio::spawn(remove_done(session.outbox.clone(), finished));
+        aides.spawn(remove_done(session.outbox.clone(), finished));
         Pump {
             sender,
             receiver,
@@ -62,19 +70,14 @@ impl Pump {
         }
     }
 
-    /// Pumps until the link ends. Live requests without an answer fail when this returns.
-    async fn run(mut self, calls: &mut mpsc::Receiver<Call>, stop: CancellationToken) -> End {
-        let end = match self.pump(calls, stop).await {
-            Ok(()) => End::Stopped,
-            Err(end) => end,
-        };
-        let reason = match &end {
+    /// Live requests without an answer fail when this returns.
+    async fn close(self, end: &End) {
+        let reason = match end {
             End::Receive(ReceiveError::TooLarge { .. }) => CloseReason::TooLarge,
             End::Receive(ReceiveError::NotAMessage(_)) => CloseReason::NotAMessage,
             _ => CloseReason::Done,
         };
         self.sender.close(reason).await;
-        end
     }
 
     async fn pump(&mut self, calls: &mut mpsc::Receiver<Call>, stop: CancellationToken) -> Result<(), End> {

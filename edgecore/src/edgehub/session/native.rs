@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::super::describe;
 use super::super::exchange::{self, Effect, Exchange, Ticketed};
 use super::super::hold::{Held, Hold};
-use super::{DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done};
+use super::{Aides, DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done};
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
 
@@ -50,9 +50,10 @@ struct Pump<'a> {
 pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: Session<'_>) -> End {
     let (commits, inbox) = mpsc::channel(BATCHES);
     let (acks, stored) = mpsc::channel(BATCHES);
-    tokio::spawn(commit(session.intake.clone(), inbox, acks));
+    let mut aides = Aides::default();
+    aides.spawn(commit(session.intake.clone(), inbox, acks));
     let (done, finished) = mpsc::channel(DONE_QUEUE);
-    tokio::spawn(remove_done(session.outbox.clone(), finished));
+    aides.spawn(remove_done(session.outbox.clone(), finished));
     let mut outlet = Outlet::new(sender);
     let pump = Pump {
         session,
@@ -68,10 +69,12 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
         rows: true,
         ping: false,
     };
-    let end = match pump.pump(&mut outlet, receiver).await {
-        Ok(()) => End::Stopped,
-        Err(end) => end,
+    let end = tokio::select! {
+        biased;
+        pumped = pump.pump(&mut outlet, receiver) => pumped.err().unwrap_or(End::Stopped),
+        end = aides.ended() => end,
     };
+    aides.leave();
     let reason = match &end {
         End::Receive(ReceiveError::TooLarge { .. }) => CloseReason::TooLarge,
         End::Receive(ReceiveError::NotAFrame(_)) | End::Violation(_) => CloseReason::NotAMessage,

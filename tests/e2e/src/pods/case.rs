@@ -163,7 +163,7 @@ impl Case {
 
     pub fn parse(text: &str, name: &str) -> Result<Case> {
         let mut documents: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|error| anyhow::anyhow!("{error}"))?;
+            apimachinery::yaml::parse_all(text).map_err(|error| anyhow::anyhow!("{error}"))?;
         let last = documents.pop().context("it is empty")?;
         let mut steps: Vec<Step> = serde_json::from_value(last["steps"].clone()).context("its steps")?;
         ensure!(!steps.is_empty(), "it has no steps");

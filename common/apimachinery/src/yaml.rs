@@ -1,0 +1,47 @@
+//! YAML as Kubernetes reads it (`sigs.k8s.io/yaml`): YAML 1.1, in which a number that begins with zero is octal. A mode
+//! of a file is written so: `defaultMode: 0644` means 420, as `0o644` does.
+
+use serde_json::Value;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct YamlError(String);
+
+/// Reads one document, which may be JSON.
+pub fn parse(text: &str) -> Result<Value, YamlError> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+}
+
+/// Reads all documents of a text.
+pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
+    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { legacy_octal_numbers: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_that_begin_with_zero_are_octal_and_what_is_quoted_is_text() {
+        let text = "a: 0644\nb: 0o644\nc: 0400\nd: 0\ne: 644\nf: \"0644\"\ng: '0o644'\nh: 0.5\ni: -012\nj: 1.0e3\nk: 0x1f\n";
+        let expected = json!({"a": 420, "b": 420, "c": 256, "d": 0, "e": 644, "f": "0644", "g": "0o644", "h": 0.5,
+            "i": -10, "j": 1000.0, "k": 31});
+        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(
+            parse_all("mode: 0755\n---\nmode: 0600\n").unwrap(),
+            [json!({"mode": 493}), json!({"mode": 384})]
+        );
+    }
+
+    #[test]
+    fn what_only_looks_like_an_octal_number_is_read_as_go_does() {
+        assert_eq!(parse("a: 0899\nb: 00:1a\nc: 1.20\nd: 2026-11-28\n").unwrap()["a"], json!(899.0));
+        assert_eq!(parse("b: 00:1a\nd: 2026-11-28\n").unwrap(), json!({"b": "00:1a", "d": "2026-11-28"}));
+        assert!(parse("a: [").is_err());
+    }
+}
