@@ -104,6 +104,7 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         &material,
         hub.handshakes(),
         cluster.clone(),
+        hub.registry(),
         settings.terms.clone(),
     )
     .await?;

@@ -160,6 +160,7 @@ fn hub(
             },
             token: (!hub.token.is_empty()).then(|| Secret(hub.token.clone())),
             token_file: PathBuf::from(&hub.token_file),
+            take_over: hub.take_over,
             config_file: Some(config_file.to_owned()),
         },
         renewal: edgehub::Renewal {

@@ -52,7 +52,15 @@ type Step = (&'static str, fn() -> Result<()>);
 fn deny() -> Result<()> {
     if !build::has_subcommand("deny") {
         println!("installing cargo-deny");
-        build::cargo(&["install", "--quiet", "--debug", "--locked", "cargo-deny", "--version", DENY_VERSION])?;
+        build::cargo(&[
+            "install",
+            "--quiet",
+            "--debug",
+            "--locked",
+            "cargo-deny",
+            "--version",
+            DENY_VERSION,
+        ])?;
     }
     build::cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
 }

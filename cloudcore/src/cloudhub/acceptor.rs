@@ -133,6 +133,11 @@ impl CloudHub {
         self.spare.clone()
     }
 
+    /// Who is connected.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
+    }
+
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }

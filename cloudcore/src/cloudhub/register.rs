@@ -5,6 +5,7 @@
 //! trust, PEM.
 
 mod admission;
+mod occupied;
 mod uses;
 
 use std::convert::Infallible;
@@ -28,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Registry;
 use super::handshakes::{Handshakes, Places};
 use super::material::{Material, Trust};
 use crate::kubernetes::{Cluster, Resource};
@@ -40,6 +42,8 @@ pub enum RegisterError {
     Listen { address: SocketAddr, source: std::io::Error },
 }
 
+/// Header by which a machine says that it takes the name of a connected node over.
+const TAKE_OVER: &str = "Take-Over";
 /// Connections served at once; the oldest gives way to a newcomer.
 const CONNECTIONS: usize = 256;
 /// Time for a handshake, and for a request and its answer.
@@ -55,6 +59,7 @@ pub struct Register {
 struct Office {
     trust: watch::Receiver<Arc<Trust>>,
     cluster: Cluster,
+    registry: Registry,
     terms: Terms,
 }
 
@@ -76,6 +81,7 @@ impl Register {
         material: &Material,
         handshakes: Arc<Handshakes>,
         cluster: Cluster,
+        registry: Registry,
         terms: Terms,
     ) -> Result<Register, RegisterError> {
         // Dates are looked at where a certificate is exchanged; nothing else here asks for one.
@@ -83,7 +89,7 @@ impl Register {
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| RegisterError::Listen { address: listen, source })?;
-        let office = Arc::new(Office { trust: material.trust.clone(), cluster, terms });
+        let office = Arc::new(Office { trust: material.trust.clone(), cluster, registry, terms });
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
@@ -200,6 +206,7 @@ impl Office {
         let (trust, now) = (self.trust(), daemon::clock::unix_seconds());
         let bearer = header("Authorization");
         let allowed = self.terms.renew_expired_for;
+        let take_over = header(TAKE_OVER) == "true";
         let admitted = admit(&node, certificate, &bearer, &trust.authority, allowed, now)?;
         let body = Limited::new(request.into_body(), SigningRequest::MAX_BYTES).collect().await;
         let body = body.map_err(|error| {
@@ -211,6 +218,10 @@ impl Office {
         let body = body.to_bytes();
         let csr = SigningRequest::from_der(&body).map_err(|error| bad(error.to_string()))?;
         check_request(&node, &csr)?;
+        if matches!(admitted, Admitted::Token(_)) {
+            let peer = peer.ip().to_string();
+            occupied::check(&self.cluster, &self.registry, &node, &peer, take_over).await?;
+        }
         if let Admitted::Token(claims) = &admitted
             && let Some(id) = &claims.jti
         {

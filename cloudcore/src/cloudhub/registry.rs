@@ -1,10 +1,12 @@
 //! Which session a node has now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use message::NodeName;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The place of one session. Cancelled when a newer connection of the node takes over or its node is deleted.
@@ -15,9 +17,23 @@ pub struct SessionHandle {
     pub ended: CancellationToken,
 }
 
+/// What this replica knows of a node's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Connected,
+    /// Its last session here ended a short time ago.
+    LeftLately,
+    Unknown,
+}
+
+/// How long it is remembered that a session ended: as long as the node's lease may look fresh.
+const LATELY: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Default)]
 pub struct Registry {
     sessions: Arc<Mutex<HashMap<NodeName, SessionHandle>>>,
+    /// When sessions ended, oldest first.
+    left: Arc<Mutex<VecDeque<(Instant, NodeName)>>>,
     epochs: Arc<AtomicU64>,
 }
 
@@ -46,7 +62,21 @@ impl Registry {
         let mut sessions = self.lock();
         if sessions.get(&handle.node).is_some_and(|current| current.epoch == handle.epoch) {
             sessions.remove(&handle.node);
+            let (mut left, now) = (self.left.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+            while left.front().is_some_and(|(since, _)| now.duration_since(*since) > LATELY) {
+                left.pop_front();
+            }
+            left.push_back((now, handle.node.clone()));
         }
+    }
+
+    pub fn presence(&self, node: &NodeName) -> Presence {
+        if self.lock().contains_key(node) {
+            return Presence::Connected;
+        }
+        let (left, now) = (self.left.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let lately = left.iter().any(|(since, name)| name == node && now.duration_since(*since) <= LATELY);
+        if lately { Presence::LeftLately } else { Presence::Unknown }
     }
 
     pub fn is_current(&self, handle: &SessionHandle) -> bool {
@@ -61,6 +91,22 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_left_is_remembered_for_a_minute() {
+        let (registry, stop) = (Registry::default(), CancellationToken::new());
+        let node = NodeName::new("e1").unwrap();
+        assert_eq!(registry.presence(&node), Presence::Unknown);
+        let handle = registry.enter(&node, 1, &stop).unwrap();
+        assert_eq!(registry.presence(&node), Presence::Connected);
+        registry.leave(&handle);
+        assert_eq!(registry.presence(&node), Presence::LeftLately);
+        tokio::time::advance(LATELY + Duration::from_secs(1)).await;
+        assert_eq!(registry.presence(&node), Presence::Unknown);
+        let other = registry.enter(&NodeName::new("e2").unwrap(), 1, &stop).unwrap();
+        registry.leave(&other);
+        assert_eq!(registry.left.lock().unwrap().len(), 1, "the old entry is gone");
+    }
 
     #[test]
     fn a_newer_session_takes_over_and_the_older_leaving_changes_nothing() {

@@ -226,3 +226,88 @@ fn later(asked: &Message, upstream: &Upstream, status: Status) -> Outcome {
 fn done(answer: Message) -> Outcome {
     Outcome::Done(Some(Box::new(answer)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crate::devicecontroller::Devices;
+    use crate::edgecontroller::{Downstream, Rights};
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+
+    /// An API server that answers `status` to the first `times` requests and takes the others; counts them.
+    fn room(status: StatusCode, times: u32) -> (UpstreamRoom, Arc<AtomicU32>) {
+        let asked = Arc::new(AtomicU32::new(0));
+        let counting = asked.clone();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let number = counting.fetch_add(1, Ordering::Relaxed);
+            let (status, text) = if number < times {
+                (
+                    status,
+                    r#"{"kind":"Status","status":"Failure","code":CODE,"reason":"x","message":"not yet"}"#,
+                )
+            } else {
+                (StatusCode::CREATED, "{}")
+            };
+            let text = text.replace("CODE", status.as_str());
+            async move {
+                let mut response = Response::new(Body::from(text.into_bytes()));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+        let (downstream, devices) = (Downstream::default(), Devices::default());
+        let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
+        let metrics = Metrics::default();
+        (UpstreamRoom { cluster, downstream, devices, rights, enforce: true, metrics }, asked)
+    }
+
+    /// An event of the node about itself.
+    fn event() -> Message {
+        let route = message::Route::new("edged", "resource", "insert", "default/event/e".to_owned());
+        let involved = serde_json::json!({"involvedObject": {"kind": "Node", "name": "e1"}});
+        Message::new(route, message::Json::encode(&involved).unwrap(), 0)
+    }
+
+    fn lost(metrics: &Metrics, reason: &str) -> bool {
+        let all = daemon::metrics::Metrics::new("t");
+        all.register(|registry| metrics.register(registry));
+        all.render().contains(&format!("t_cloudhub_upstream_lost_total{{reason=\"{reason}\"}} 1"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_server_refuses_in_its_first_seconds_is_written_in_the_end() {
+        for status in [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE] {
+            let (room, asked) = room(status, 8);
+            room.carry_out_for_good(&NodeName::new("e1").unwrap(), &event(), None).await;
+            assert_eq!(asked.load(Ordering::Relaxed), 9, "{status}");
+            assert!(!lost(&room.metrics, "refused") && !lost(&room.metrics, "rejected"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_good_is_given_up_and_counted() {
+        let (room, _) = room(StatusCode::FORBIDDEN, u32::MAX);
+        let began = Instant::now();
+        room.carry_out_for_good(&NodeName::new("e1").unwrap(), &event(), None).await;
+        assert!(began.elapsed() >= REFUSED_FOR && began.elapsed() < REFUSED_FOR * 2);
+        assert!(lost(&room.metrics, "refused"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_that_fails_never_makes_a_pod_another_nodes() {
+        let (room, asked) = room(StatusCode::FORBIDDEN, 3);
+        let route = message::Route::new("edged", "resource", "insert", "default/event/e".to_owned());
+        let involved =
+            serde_json::json!({"involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}});
+        let about_pod = Message::new(route, message::Json::encode(&involved).unwrap(), 0);
+        room.carry_out_for_good(&NodeName::new("e1").unwrap(), &about_pod, None).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 4, "looked up until the API server answered");
+        assert!(lost(&room.metrics, "unauthorised"), "its answer names another node");
+    }
+}

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use message::{Json, ObjectKey, ObjectKind, Origin};
-use serde_json::json;
+use message::{ObjectKey, ObjectKind, Origin};
 use tokio_util::sync::CancellationToken;
 
 use super::Placement;
 use crate::cloudhub::NodeSet;
-use crate::kubernetes::{Follower, Resource, Sight};
+use crate::kubernetes::{Follower, Resource, Sight, identity};
 
 /// What this room watches.
 pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::ConfigMaps, Resource::Secrets, Resource::Pods];
@@ -64,9 +63,8 @@ impl Downstream {
 
     /// Tells a connected node that a pod it speaks of does not exist.
     pub fn tell_gone(&self, node: &str, namespace: &str, name: &str, uid: &str) {
-        let stub = json!({"metadata": {"namespace": namespace, "name": name, "uid": uid}});
-        let Ok(object) = Json::encode(&stub) else { return };
         let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
+        let object = identity(&key, uid);
         let origin = Origin::EdgeController;
         let uid = (!uid.is_empty()).then(|| uid.to_owned());
         let gone = message::Downstream::Remove { key, origin, uid, object };

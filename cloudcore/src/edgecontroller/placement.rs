@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cloudhub::{NodeSet, Wanted};
-use crate::kubernetes::Meta;
+use crate::kubernetes::{Meta, identity};
 
 /// Something a node's desired set must hear.
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +254,9 @@ impl Placement {
                 }
                 nodes.remove(&pod.node);
                 if let Some(referred) = self.objects.get(reference) {
-                    let (key, uid, object) = (referred.key.clone(), referred.uid.clone(), stub(referred));
+                    // Only the identity: a node that has no use for a secret need not see it once more.
+                    let object = identity(&referred.key, &referred.uid);
+                    let (key, uid) = (referred.key.clone(), referred.uid.clone());
                     changes.push((pod.node.clone(), Change::Remove { key, uid, object, may_return: true }));
                 }
             }
@@ -264,13 +266,6 @@ impl Placement {
         }
         changes
     }
-}
-
-/// Only the identity: a node that has no use for a secret need not see it once more.
-fn stub(wanted: &Wanted) -> Json {
-    let metadata =
-        serde_json::json!({"name": wanted.key.name, "namespace": wanted.key.namespace, "uid": wanted.uid});
-    Json::encode(&serde_json::json!({"metadata": metadata})).unwrap_or_else(|_| Json::null())
 }
 
 /// True if a node that has `known` need not hear of `new`.
@@ -433,7 +428,8 @@ mod tests {
         graph.put(ObjectKind::Pod, &first, object);
         let (told, object) = pod("p", "2", "Succeeded");
         assert_eq!(graph.put(ObjectKind::Pod, &told, object), [], "the node's own words are no news to it");
-        let served = graph.set_of("e1").into_iter().find(|wanted| wanted.key.kind == ObjectKind::Pod).unwrap();
+        let served =
+            graph.set_of("e1").into_iter().find(|wanted| wanted.key.kind == ObjectKind::Pod).unwrap();
         assert!(served.object.text().contains("Succeeded"));
         assert_eq!(served.version, ResourceVersion("1".into()), "the version that the node has acknowledged");
     }

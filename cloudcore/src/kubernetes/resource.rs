@@ -2,7 +2,8 @@
 
 use api::{devices, reliablesyncs};
 use kube::core::ApiResource;
-use message::{ObjectKey, ObjectKind, check_name};
+use message::{Json, ObjectKey, ObjectKind, check_name};
+use serde_json::json;
 
 /// A watched resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +87,38 @@ impl Resource {
     }
 }
 
+/// What is told of an object that is gone: its identity. KubeEdge's edges decode deletions by kind and version.
+pub fn identity(key: &ObjectKey, uid: &str) -> Json {
+    let watched = [
+        Resource::Pods,
+        Resource::ConfigMaps,
+        Resource::Secrets,
+        Resource::Nodes,
+        Resource::Devices,
+        Resource::DeviceModels,
+    ];
+    let resource = watched.into_iter().find(|resource| resource.kind().as_ref() == Some(&key.kind));
+    match resource {
+        Some(resource) => stub(&resource.api(), key.namespace.as_deref(), &key.name, uid),
+        // No other kind is put on a node.
+        None => object_of(json!({"metadata": {"name": key.name, "namespace": key.namespace, "uid": uid}})),
+    }
+}
+
+/// Like [`identity`], of an object of `resource`.
+pub(super) fn stub(resource: &ApiResource, namespace: Option<&str>, name: &str, uid: &str) -> Json {
+    object_of(json!({
+        "kind": resource.kind,
+        "apiVersion": resource.api_version,
+        "metadata": {"name": name, "namespace": namespace, "uid": uid},
+    }))
+}
+
+fn object_of(tree: serde_json::Value) -> Json {
+    // A tree of texts can be encoded.
+    Json::encode(&tree).unwrap_or_else(|_| Json::null())
+}
+
 fn build_path(group: &str, version: &str, plural: &str, namespace: Option<&str>, name: &str) -> String {
     let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     let scope = namespace.map(|namespace| format!("/namespaces/{namespace}")).unwrap_or_default();
@@ -120,4 +153,22 @@ pub fn path_of(key: &ObjectKey) -> Option<String> {
     let cluster = matches!(key.kind, ObjectKind::VolumeAttachment | ObjectKind::CertificateSigningRequest);
     let namespace = key.namespace.as_deref().filter(|_| !cluster);
     Some(build_path(group, version, plural, namespace, &key.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_named_with_kind_and_version() {
+        let told = |namespace, kind, name| {
+            identity(&ObjectKey::new(namespace, kind, name), "u").parse::<serde_json::Value>().unwrap()
+        };
+        let pod = json!({"kind": "Pod", "apiVersion": "v1",
+            "metadata": {"name": "p", "namespace": "d", "uid": "u"}});
+        assert_eq!(told(Some("d"), ObjectKind::Pod, "p"), pod);
+        let device = told(Some("d"), ObjectKind::Device, "x");
+        assert_eq!(device["apiVersion"], "devices.kubeedge.io/v1beta1");
+        assert_eq!(told(None, ObjectKind::Node, "n")["kind"], "Node");
+    }
 }

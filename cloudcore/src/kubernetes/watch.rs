@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::errors::describe;
 use futures_util::StreamExt;
+use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, runtime};
 use message::Json;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::raw::{Meta, RawObject};
+use super::resource::stub;
 use super::{Cluster, Resource};
 
 /// What a watch saw.
@@ -153,7 +155,7 @@ fn key(meta: &Meta) -> Key {
 }
 
 impl Known {
-    fn on_event(&mut self, event: Event<RawObject>, resource: &kube::core::ApiResource) -> Vec<Sight> {
+    fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<Sight> {
         match event {
             Event::Init => {
                 self.listed = Some(HashSet::new());
@@ -164,22 +166,22 @@ impl Known {
                 if let Some(listed) = &mut self.listed {
                     listed.insert(key(&meta));
                 }
-                self.put(meta, object)
+                self.put(resource, meta, object)
             }
             Event::Apply(object) => {
                 let (meta, object) = object.typed(resource);
-                self.put(meta, object)
+                self.put(resource, meta, object)
             }
             Event::Delete(object) => {
                 let (meta, object) = object.typed(resource);
                 self.told.remove(&key(&meta));
                 vec![Sight::Gone { meta, object }]
             }
-            Event::InitDone => self.end_of_list(),
+            Event::InitDone => self.end_of_list(resource),
         }
     }
 
-    fn put(&mut self, meta: Meta, object: Json) -> Vec<Sight> {
+    fn put(&mut self, resource: &ApiResource, meta: Meta, object: Json) -> Vec<Sight> {
         let told = Told { uid: meta.uid.as_str().into(), version: meta.resource_version.as_str().into() };
         match self.told.entry(key(&meta)) {
             Entry::Vacant(entry) => {
@@ -190,16 +192,16 @@ impl Known {
             Entry::Occupied(mut entry) => {
                 let old = entry.insert(told);
                 // Deleted and created again between two sights.
-                let replaced = (*old.uid != meta.uid).then(|| gone(entry.key(), old));
+                let replaced = (*old.uid != meta.uid).then(|| gone(resource, entry.key(), old));
                 replaced.into_iter().chain([Sight::Put { meta, object }]).collect()
             }
         }
     }
 
-    fn end_of_list(&mut self) -> Vec<Sight> {
+    fn end_of_list(&mut self, resource: &ApiResource) -> Vec<Sight> {
         let listed = self.listed.take().unwrap_or_default();
         let missing = self.told.extract_if(|key, _| !listed.contains(key));
-        let mut sights: Vec<Sight> = missing.map(|(key, told)| gone(&key, told)).collect();
+        let mut sights: Vec<Sight> = missing.map(|(key, told)| gone(resource, &key, told)).collect();
         if !self.synced {
             self.synced = true;
             sights.push(Sight::Synced);
@@ -209,7 +211,7 @@ impl Known {
 }
 
 /// An object whose end was not seen: only its identity is left.
-fn gone(key: &str, told: Told) -> Sight {
+fn gone(resource: &ApiResource, key: &str, told: Told) -> Sight {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     let meta = Meta {
         name: name.to_owned(),
@@ -218,9 +220,7 @@ fn gone(key: &str, told: Told) -> Sight {
         resource_version: told.version.into(),
         deletion_timestamp: None,
     };
-    let stub =
-        serde_json::json!({"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}});
-    let object = Json::encode(&stub).unwrap_or_else(|_| Json::null());
+    let object = stub(resource, meta.namespace.as_deref(), &meta.name, &meta.uid);
     Sight::Gone { meta, object }
 }
 

@@ -39,7 +39,8 @@ fn asked() -> (Option<Targets>, Option<String>) {
 
 fn levels(verbose: bool) -> Targets {
     if !verbose {
-        return Targets::new().with_default(LevelFilter::INFO);
+        // The Kubernetes client logs each failure that is handed to its caller, who does so as well.
+        return Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
     }
     let quiet = ["hyper", "h2", "tower", "rustls"].map(|library| (library, LevelFilter::INFO));
     Targets::new().with_default(LevelFilter::DEBUG).with_targets(quiet)

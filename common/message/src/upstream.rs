@@ -3,7 +3,7 @@
 use crate::reports::{self, NodeReport, PodReport};
 use crate::volume::is_volume;
 use crate::{
-    Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
+    Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route, Status,
 };
 
 /// How a lease, certificate request or event changes.

@@ -29,6 +29,8 @@ pub struct Enrollment {
     pub token: Option<Secret>,
     /// File that holds the token and wins over `token`; removed once used.
     pub token_file: PathBuf,
+    /// Take the name over from a machine that is connected by it.
+    pub take_over: bool,
     /// Configuration file in which a used token is blanked.
     pub config_file: Option<PathBuf>,
 }
@@ -206,7 +208,11 @@ async fn enrol(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, 
     token.check_ca(&ca).map_err(EnrollError::Token)?;
     let (key, request) = pki::node_request(node.as_str()).map_err(EnrollError::Request)?;
     let trusting = pki::tls::client(&ca, None).map_err(EnrollError::Tls)?;
-    let headers = [("NodeName", node.to_string()), ("Authorization", format!("Bearer {}", token.bearer()))];
+    let headers = [
+        ("NodeName", node.to_string()),
+        ("Authorization", format!("Bearer {}", token.bearer())),
+        ("Take-Over", enrollment.take_over.to_string()),
+    ];
     let certificate = ask_until_answered(trusting, enrollment, &headers, request).await?;
     let enrolled = Credentials { trust: Bundle::of(&ca), identity: own(node, certificate, key)? };
     pki::files::write_bundle(&enrollment.files.ca, &enrolled.trust).map_err(EnrollError::Files)?;
@@ -298,6 +304,7 @@ mod tests {
             files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
             token: None,
             token_file: file("token"),
+            take_over: false,
             config_file: None,
         };
         let error = obtain(&NodeName::new("e1").unwrap(), &enrollment).await.unwrap_err();
@@ -318,6 +325,7 @@ mod tests {
             files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
             token: Some(Secret("abc.def".into())),
             token_file: file("token"),
+            take_over: false,
             config_file: Some(file("edgecore.yaml")),
         });
         assert!(!file("token").exists());

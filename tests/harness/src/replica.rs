@@ -88,22 +88,28 @@ pub struct Replica {
 impl Replica {
     /// Writes the configuration and starts nothing.
     pub fn prepare(programs: &Programs, root: &Path, kubeconfig: &Path) -> Result<Replica> {
+        Replica::prepare_with(programs, root, kubeconfig, &[])
+    }
+
+    /// Like [`Replica::prepare`], with more settings (`key.path=value`).
+    pub fn prepare_with(
+        programs: &Programs,
+        root: &Path,
+        kubeconfig: &Path,
+        settings: &[&str],
+    ) -> Result<Replica> {
         let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], ports::free()?)));
         let (edge, certificates, health) = (local()?, local()?, local()?);
-        programs.keadm(&[
-            "init",
-            "--no-start",
-            "--root",
-            &root.to_string_lossy(),
-            "--kube-config",
-            &kubeconfig.to_string_lossy(),
-            "--set",
-            &format!("modules.cloudHub.websocket.port={}", edge.port()),
-            "--set",
-            &format!("modules.cloudHub.https.port={}", certificates.port()),
-            "--set",
-            &format!("commonConfig.monitorServer.bindAddress={health}"),
-        ])?;
+        let (root_text, kubeconfig) = (root.to_string_lossy(), kubeconfig.to_string_lossy());
+        let ports = [
+            format!("modules.cloudHub.websocket.port={}", edge.port()),
+            format!("modules.cloudHub.https.port={}", certificates.port()),
+            format!("commonConfig.monitorServer.bindAddress={health}"),
+        ];
+        let mut arguments = vec!["init", "--no-start", "--root", &root_text, "--kube-config", &kubeconfig];
+        let all = ports.iter().map(String::as_str).chain(settings.iter().copied());
+        arguments.extend(all.flat_map(|setting| ["--set", setting]));
+        programs.keadm(&arguments)?;
         let program = Installed::new(programs, root, "cloudcore");
         Ok(Replica { program, edge, certificates, health })
     }

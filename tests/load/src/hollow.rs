@@ -70,6 +70,7 @@ pub fn start(
             files: files(folder),
             token: None,
             token_file: folder.join("none"),
+            take_over: false,
             config_file: None,
         },
         renewal: no_renewal(),

@@ -68,6 +68,7 @@ pub async fn run(flags: Flags) -> Result<()> {
             },
             token: None,
             token_file: file("none"),
+            take_over: false,
             config_file: None,
         },
         renewal: hollow::no_renewal(),

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use message::{Json, NodeName, ObjectKey, ObjectKind};
-use serde_json::{Value, json};
+use message::{NodeName, ObjectKey, ObjectKind};
+use serde_json::Value;
 
 use super::super::{Desired, NodeSet};
 use super::Rooms;
-use crate::kubernetes::path_of;
+use crate::kubernetes::{identity, path_of};
 
 /// Pause before looking again while this replica's watches lag behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ pub(super) async fn settle(rooms: Arc<Rooms>, node: NodeName, set: NodeSet) {
 pub fn apply(remove: Vec<(ObjectKey, String, bool)>, desired: &mut Desired) {
     for (key, uid, may_return) in remove {
         if !desired.is_claimed(&uid) {
-            let object = stub(&key, &uid);
+            let object = identity(&key, &uid);
             desired.remove(&key, &uid, object, may_return);
         }
     }
@@ -105,11 +105,6 @@ pub fn classify(kind: &ObjectKind, here: bool, known: bool) -> Found {
         _ if known => Found::Elsewhere,
         _ => Found::Unseen,
     }
-}
-
-fn stub(key: &ObjectKey, uid: &str) -> Json {
-    let metadata = json!({"name": key.name, "namespace": key.namespace, "uid": uid});
-    Json::encode(&json!({"metadata": metadata})).unwrap_or_else(|_| Json::null())
 }
 
 #[cfg(test)]

@@ -299,6 +299,8 @@ pub struct EdgeHub {
     pub http_server: String,
     /// Join token; blanked in the file once the certificate is there.
     pub token: String,
+    /// Ours: when this machine enrols, take the name over from one that is connected by it.
+    pub take_over: bool,
     /// File that holds the join token and wins over `token` (KubeEdge's bootstrap file).
     pub token_file: String,
     /// Exchange the certificate when most of its life is over.
@@ -321,6 +323,7 @@ impl Default for EdgeHub {
             dialect: "auto".to_owned(),
             http_server: "https://127.0.0.1:10002".to_owned(),
             token: String::new(),
+            take_over: false,
             token_file: "/etc/kubeedge/bootstrap-edgecore.conf".to_owned(),
             rotate_certificates: true,
             ca_refresh_seconds: 86_400,
