@@ -189,6 +189,42 @@ fn a_node_reads_and_makes_what_is_its_own() -> Result<()> {
     })
 }
 
+/// A Go edge takes an object with an error in it for an empty one, and starts the pod with an empty volume.
+#[test]
+fn a_missing_config_map_that_a_pod_needs_is_no_empty_object_to_a_go_edge() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.block_on(async {
+        let mut edge = lab.connect().await?;
+        let volumes = json!([
+            {"name": "needed", "configMap": {"name": "needed"}},
+            {"name": "secret", "secret": {"secretName": "needed"}},
+            {"name": "optional", "configMap": {"name": "optional", "optional": true}},
+        ]);
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"nodeName": NODE, "volumes": volumes, "containers": [{"name": "c", "image": "none"}]}});
+        lab.cloud.kubectl().apply(&pod.to_string())?;
+        edge.read(true).await?;
+        for (id, resource) in [("c", "default/configmap/needed"), ("s", "default/secret/needed")] {
+            let answer = edge.answer(&message(id, "meta", "query", resource, Value::Null)).await?;
+            ensure!(answer["route"]["operation"] == "error", "{answer}");
+            ensure!(answer["content"].as_str().is_some_and(|text| text.contains("not found")), "{answer}");
+        }
+        let optional = "default/configmap/optional";
+        let answer = edge.answer(&message("o", "meta", "query", optional, Value::Null)).await?;
+        ensure!(answer["content"]["ErrStatus"]["code"] == 404, "{answer}");
+
+        // What went while the edge was not told is removed by kind and version.
+        lab.cloud.kubectl().run(&["delete", "pod", "p", "--grace-period=0", "--force"])?;
+        edge.read(true).await?;
+        let deleted = edge.received.iter().find(|message| {
+            message["route"]["operation"] == "delete" && message["route"]["resource"] == "default/pod/p"
+        });
+        let deleted = deleted.context("the pod's deletion")?;
+        ensure!(deleted["content"]["kind"] == "Pod" && deleted["content"]["apiVersion"] == "v1", "{deleted}");
+        Ok(())
+    })
+}
+
 /// Would be the path of another object if a name were put into a URL as it is.
 #[test]
 fn a_name_that_leads_elsewhere_reaches_nothing() -> Result<()> {

@@ -243,3 +243,25 @@ fn frames_that_are_not_messages_end_only_their_own_session_and_cost_no_memory() 
     assert!(after < before + 20 * 1024, "memory went from {before} to {after} KiB");
     lab.bystander_is_undisturbed()
 }
+
+#[test]
+fn a_second_machine_with_the_name_of_a_connected_node_is_refused_and_told_of() -> Result<()> {
+    let lab = Lab::start()?;
+    let join = |folder: &str, settings: &[&str]| {
+        let root = lab.scratch.path().join(folder);
+        let link = lab.cloud.edge_address();
+        Edge::join_with(&lab.programs, &lab.cloud, "bystander", &root, link, None, settings)
+    };
+    let refused = format!("{:#}", join("second", &[]).err().context("the second machine joined")?);
+    assert!(refused.contains("is connected from another machine"), "{refused}");
+    lab.bystander_is_undisturbed()?;
+    let events = lab.cloud.kubectl().run(&["get", "events", "-o", "json"])?;
+    assert!(events.contains("DuplicateNodeName") && events.contains("bystander"), "{events}");
+
+    // One that is meant to take the name over does.
+    let third = join("third", &["modules.edgeHub.takeOver=true"])?;
+    wait::for_true("the third machine is connected", Duration::from_secs(30), || {
+        Ok(std::fs::read_to_string(third.log())?.contains("connected to the cloud"))
+    })?;
+    Ok(())
+}
