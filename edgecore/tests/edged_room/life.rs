@@ -85,6 +85,7 @@ async fn a_pod_whose_worker_fails_is_looked_after_again_and_told_of() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
     let mut room = Room::new();
+    room.events = true;
     room.start().await;
     room.put("default/pod/p", pod(json!({}))).await;
     until("a run", async || room.fake.running("a").is_some()).await;
@@ -93,6 +94,7 @@ async fn a_deleted_pod_is_stopped_told_and_leaves_nothing() {
     assert!(room.ids().is_empty() && room.fake.sandboxes().is_empty());
     let status = room.status().await;
     assert!(status["status"]["containerStatuses"][0]["state"]["terminated"].is_object(), "{status}");
+    until("the event of its end", async || room.events_of("Killing").await == 1).await;
     // Restarted before the cloud confirmed: nothing is started, and what was said stands.
     room.stop().await;
     room.start().await;
