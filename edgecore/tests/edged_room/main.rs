@@ -5,6 +5,7 @@
 mod life;
 mod lost;
 mod node;
+mod owners;
 mod queries;
 mod room;
 mod statics;
