@@ -59,11 +59,14 @@ impl Pleg {
             follow_events(runtime.clone(), poke.clone(), streaming.clone())
         }));
         let mut known = Snapshot::new();
-        let mut pause = SOON;
+        let (mut pause, mut failing) = (SOON, false);
         loop {
             match snapshot(&self.runtime, &self.mark).await {
                 Ok(now) => {
                     self.healthy.send_replace(Some(tokio::time::Instant::now()));
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the runtime lists its pods again");
+                    }
                     let changed = difference(&known, &now);
                     known = now;
                     pause = if changed.is_empty() { (pause * 2).min(ACTIVE) } else { SOON };
@@ -71,7 +74,14 @@ impl Pleg {
                         break;
                     }
                 }
-                Err(error) => tracing::debug!(error = %super::context::chain(&error), "relist failed"),
+                // The first failure is news; the rest would fill a disk.
+                Err(error) if failing => {
+                    tracing::debug!(error = %super::context::chain(&error), "the runtime does not list its pods");
+                }
+                Err(error) => {
+                    failing = true;
+                    tracing::warn!(error = %super::context::chain(&error), "the runtime does not list its pods");
+                }
             }
             let rest = match (*has_events.borrow(), known.is_empty()) {
                 (true, _) => WITH_EVENTS,

@@ -38,6 +38,7 @@ mod starting;
 mod stopping;
 mod syncing;
 mod termination;
+mod unread;
 mod unsure;
 pub mod verdict;
 mod worker;
@@ -156,7 +157,7 @@ impl Pods {
 
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        let stop = self.stop.clone();
+        let (stop, mut runtime) = (self.stop.clone(), self.context.facts.clone());
         tokio::select! {
             biased;
             _ = stop.cancelled() => {}
@@ -180,6 +181,7 @@ impl Pods {
                         self.ask_again();
                     }
                 }
+                Ok(()) = runtime.changed() => self.workers.values().for_each(|worker| worker.wake.now()),
                 Some(answer) = self.unsure.answered() => self.node_told(answer),
                 _ = housekeeping.tick() => self.keep_house().await,
             }

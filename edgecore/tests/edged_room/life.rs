@@ -60,6 +60,32 @@ async fn a_restart_of_edgecore_adopts_what_runs_and_keeps_the_back_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_the_runtime_does_not_tell_of_is_not_called_ready_for_ever() {
+    let mut room = Room::new();
+    room.start().await;
+    room.link.send_replace(edgecore::metamanager::LinkState::Connected);
+    room.put("default/pod/p", pod(json!({}))).await;
+    let ready = async |room: &Room| {
+        let conditions = room.status().await["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+        (found["status"].clone(), found["reason"].clone())
+    };
+    until("readiness", async || ready(&room).await.0 == "True").await;
+    room.fake.fail_lists(Some(tonic::Status::unavailable("down")));
+    let silent = Instant::now();
+    until("doubt", async || ready(&room).await == (json!("Unknown"), json!("ContainerRuntimeUnavailable")))
+        .await;
+    assert!(silent.elapsed() < Duration::from_secs(180), "{:?}", silent.elapsed());
+    assert_eq!(room.status().await["status"]["containerStatuses"][0]["ready"], false);
+    assert_eq!(room.status().await["status"]["phase"], "Running");
+    until("the node's word", async || room.answers.take().contains(&"status False".to_owned())).await;
+    room.fake.fail_lists(None);
+    until("readiness again", async || ready(&room).await == (json!("True"), Value::Null)).await;
+    assert_eq!(room.fake.running("a").unwrap().attempt(), 0);
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_worker_fails_is_looked_after_again_and_told_of() {
     let mut room = Room::new();
     room.events = true;
