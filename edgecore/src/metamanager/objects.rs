@@ -202,8 +202,8 @@ impl Objects {
                     tx.prepare_cached("SELECT key FROM meta WHERE type = ?1 AND uid IS NULL")?;
                 let keys = statement.query_map([kind], |row| row.get::<_, String>(0))?;
                 let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
-                let stale = keys.iter().filter(|key| !uids.iter().any(|uid| key.contains(uid.as_str())));
-                stale.map(|key| tx.execute("DELETE FROM meta WHERE key = ?1", [key]).map(|_| ())).collect()
+                let mut stale = keys.iter().filter(|key| !uids.iter().any(|uid| key.contains(uid.as_str())));
+                stale.try_for_each(|key| tx.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop))
             })
             .await
     }

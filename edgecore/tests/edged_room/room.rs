@@ -345,6 +345,13 @@ impl Room {
         events.iter().filter(is_meant).count()
     }
 
+    /// The last event with this reason.
+    pub async fn last_event(&self, reason: &str) -> Value {
+        let events = self.sent("/event/").await;
+        let mut events = events.iter().map(|message| serde_json::from_str(&message.content.data()).unwrap());
+        events.rfind(|event: &Value| event["reason"] == reason).unwrap_or_default()
+    }
+
     pub async fn deletions(&self) -> usize {
         self.sent("default/pod/").await.iter().filter(|message| message.route.operation == "delete").count()
     }

@@ -32,7 +32,7 @@ impl Worker {
         let runs = Phase::read(before.phase.as_deref()) == Phase::Running;
         let Some(uid) = self.told_as().filter(|_| runs) else { return };
         let status = unknown(before, error, self.now());
-        let is_known = self.status.as_ref().is_some_and(|told| says_unknown(told));
+        let is_known = self.status.as_ref().is_some_and(says_unknown);
         if is_known && self.submitted {
             return;
         }
