@@ -118,7 +118,6 @@ impl Objects {
         if self.arrived.receiver_count() > 0 {
             let stored =
                 committed.changed.iter().filter(|change| matches!(change.change, Change::Put { .. }));
-            // Nobody may be left who listens.
             stored.for_each(|change| drop(self.arrived.send(change.key.clone())));
         }
         Ok(committed)
@@ -182,7 +181,7 @@ impl Objects {
             .await
     }
 
-    /// The uids that rows of `kind` were written for. Rows of KubeEdge have none.
+    /// The uids that rows of `kind` were written for; those of KubeEdge have none.
     pub async fn kept_for(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
         self.store
             .read(move |db| {

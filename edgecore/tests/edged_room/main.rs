@@ -4,6 +4,7 @@
 
 mod life;
 mod lost;
+mod machine;
 mod node;
 mod owners;
 mod queries;
