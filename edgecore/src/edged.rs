@@ -19,6 +19,7 @@ mod eviction;
 pub mod images;
 mod logs;
 pub mod node;
+pub mod owner;
 pub mod pleg;
 pub mod pods;
 pub mod probes;
@@ -86,6 +87,8 @@ pub struct Edged {
     facts: watch::Sender<runtime::RuntimeFacts>,
     delivery: events::Delivery,
     deps: Parts,
+    /// Held while Edged lives: nobody else uses the cgroups.
+    cgroups: Option<std::fs::File>,
 }
 
 struct Parts {
@@ -117,6 +120,11 @@ impl Edged {
             Some(settings) => Some(server::Server::build(settings).await.map_err(BuildError::Server)?),
             None => None,
         };
+        let cgroups = settings
+            .cgroups
+            .per_qos
+            .then(|| owner::claim_cgroups(&settings.locks_dir, &settings.cgroup_root))
+            .flatten();
         let (facts, known) = watch::channel(runtime::RuntimeFacts::unknown(settings.cgroup_driver));
         let outbox = settings.report_events.then(|| deps.outbox.clone());
         let (events, delivery) = Events::new(outbox, settings.node.as_str());
@@ -154,12 +162,14 @@ impl Edged {
             context,
             facts,
             delivery,
+            cgroups,
             deps: Parts { cloud: deps.cloud, changes: deps.changes, host, server },
         })
     }
 
     /// Runs until `stop`. Containers go on running.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+        let _cgroups = self.cgroups;
         let mut pods = pods::Pods::new(self.context.clone(), stop.clone());
         self.context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
@@ -168,8 +178,13 @@ impl Edged {
         let runtime = self.context.runtime.clone();
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
-        let pleg =
-            pleg::Pleg { runtime: runtime.clone(), relisted, poke: self.context.activity.clone(), healthy };
+        let pleg = pleg::Pleg {
+            runtime: runtime.clone(),
+            mark: owner::mark(&self.context.settings),
+            relisted,
+            poke: self.context.activity.clone(),
+            healthy,
+        };
         let (snapshots, files) = mpsc::channel(static_pods::SNAPSHOT_QUEUE);
         let link = self.deps.cloud.link();
         let inputs = pods::Inputs { changes: self.deps.changes, relisted: inbox, files, link };

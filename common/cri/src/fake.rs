@@ -66,6 +66,11 @@ impl Fake {
         self.state().pull_failure = status;
     }
 
+    /// Pods and containers cannot be listed, until told otherwise.
+    pub fn fail_lists(&self, status: Option<tonic::Status>) {
+        self.state().list_failure = status;
+    }
+
     /// Containers cannot be removed, as when their processes live on unnoticed, until told otherwise.
     pub fn keep_containers(&self, keep: bool) {
         self.state().keeps_containers = keep;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use message::{Json, Upstream, Verb};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pods::spec::PodId;
@@ -17,8 +18,8 @@ use crate::metamanager::Outbox;
 
 /// Events remembered for aggregation; older ones start a new event.
 const REMEMBERED: usize = 256;
-/// The least time between two reports of the same event.
-const REPEAT_SECONDS: i64 = 30;
+/// The least time between two reports of the same event; what happens again meanwhile is told at the end of it.
+const REPEAT: Duration = Duration::from_secs(30);
 /// Different events about one object: so many at once, then one each five minutes (the kubelet's spam filter).
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
@@ -39,12 +40,16 @@ pub struct Events {
     queue: Option<mpsc::Sender<Upstream>>,
     node: String,
     told: Arc<Mutex<Told>>,
+    /// An event was held back.
+    held_back: Arc<Notify>,
 }
 
 /// Writes what was recorded.
 pub struct Delivery {
     queue: mpsc::Receiver<Upstream>,
     outbox: Option<Outbox>,
+    told: Arc<Mutex<Told>>,
+    held_back: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -59,6 +64,8 @@ struct Seen {
     first: Timestamp,
     sent: Timestamp,
     count: u32,
+    /// How it stands since it was sent, with its namespace.
+    held_back: Option<(String, serde_json::Value)>,
 }
 
 impl Events {
@@ -66,7 +73,10 @@ impl Events {
     pub fn new(outbox: Option<Outbox>, node: &str) -> (Events, Delivery) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let sender = outbox.is_some().then_some(sender);
-        (Events { queue: sender, node: node.to_owned(), told: Arc::default() }, Delivery { queue, outbox })
+        let (told, held_back): (Arc<Mutex<Told>>, Arc<Notify>) = Default::default();
+        let events =
+            Events { queue: sender, node: node.to_owned(), told: told.clone(), held_back: held_back.clone() };
+        (events, Delivery { queue, outbox, told, held_back })
     }
 
     /// Records that something happened to a pod, or to one of its containers.
@@ -105,17 +115,13 @@ impl Events {
             let oldest = seen.iter().min_by_key(|(_, seen)| seen.sent).map(|(key, _)| key.clone());
             oldest.and_then(|key| seen.remove(&key));
         }
-        let fresh = || Seen { name: event_name(pod, now), first: now, sent: now, count: 0 };
+        let fresh = || Seen { name: event_name(pod, now), first: now, sent: now, count: 0, held_back: None };
         let entry = seen.entry(key).or_insert_with(fresh);
         entry.count += 1;
         let repeated = entry.count > 1;
-        if repeated && now.as_second() - entry.sent.as_second() < REPEAT_SECONDS {
-            return None;
-        }
         if !repeated && !may_tell(budgets, &pod.uid, now) {
             return None;
         }
-        entry.sent = now;
         let subject = if pod.namespace.is_empty() { "Node" } else { "Pod" };
         let field = container.map(|name| format!("spec.containers{{{name}}}"));
         let body = json!({
@@ -129,6 +135,13 @@ impl Events {
             "reportingComponent": "kubelet", "reportingInstance": self.node,
             "firstTimestamp": daemon::clock::rfc3339(entry.first), "lastTimestamp": daemon::clock::rfc3339(now),
         });
+        let since = Duration::try_from(now.duration_since(entry.sent)).unwrap_or_default();
+        if repeated && since < REPEAT {
+            entry.held_back = Some((namespace_of(pod).to_owned(), body));
+            self.held_back.notify_one();
+            return None;
+        }
+        (entry.sent, entry.held_back) = (now, None);
         let verb = if repeated { Verb::Update } else { Verb::Create };
         Some((entry.name.clone(), verb, body))
     }
@@ -158,22 +171,47 @@ impl Delivery {
     pub async fn run(mut self, end: CancellationToken) {
         let Some(outbox) = self.outbox.take() else { return end.cancelled().await };
         let mut batch = Vec::new();
+        let mut due: Option<Instant> = None;
         loop {
+            let repeats = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             let count = tokio::select! {
                 biased;
                 count = self.queue.recv_many(&mut batch, QUEUE) => count,
                 _ = end.cancelled() => 0,
+                _ = repeats => {
+                    due = None;
+                    store(&outbox, self.repeated()).await;
+                    continue;
+                }
+                _ = self.held_back.notified() => {
+                    due = due.or_else(|| Some(Instant::now() + REPEAT));
+                    continue;
+                }
             };
             if count == 0 {
-                return;
+                return store(&outbox, self.repeated()).await;
             }
             self.gather(&mut batch, &end).await;
-            for event in batch.drain(..) {
-                if let Err(error) = outbox.submit(event).await {
-                    tracing::warn!(error = %super::context::chain(&error), "event not stored");
-                }
-            }
+            store(&outbox, std::mem::take(&mut batch)).await;
         }
+    }
+
+    /// What happened again since it was told.
+    fn repeated(&self) -> Vec<Upstream> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = daemon::clock::now();
+        let again = told.seen.values_mut().filter_map(|seen| {
+            let (namespace, body) = seen.held_back.take()?;
+            seen.sent = now;
+            let object = Json::encode(&body).ok()?;
+            Some(Upstream::Event { namespace, name: seen.name.clone(), verb: Verb::Update, object })
+        });
+        again.collect()
     }
 
     /// What a pod does at its start is told when it is done: the machine has better things to do meanwhile.
@@ -187,6 +225,14 @@ impl Delivery {
                 _ = &mut rest => return,
                 count = self.queue.recv_many(batch, QUEUE) => if count == 0 { return },
             }
+        }
+    }
+}
+
+async fn store(outbox: &Outbox, events: Vec<Upstream>) {
+    for event in events {
+        if let Err(error) = outbox.submit(event).await {
+            tracing::warn!(error = %super::context::chain(&error), "event not stored");
         }
     }
 }

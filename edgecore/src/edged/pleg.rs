@@ -12,13 +12,22 @@ use cri::{CallError, Runtime, labels};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::owner::{self, Owner};
 use super::pods::spec::PodId;
 use super::steady::steady;
 
 /// Pods whose sandboxes or containers changed state.
 #[derive(Debug)]
 pub struct Relisted {
-    pub changed: Vec<PodId>,
+    pub changed: Vec<Found>,
+}
+
+/// A pod in the runtime that another node agent did not make.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub id: PodId,
+    /// We made it: it carries our mark.
+    pub is_ours: bool,
 }
 
 /// Right after something was made or ended, more is likely to happen: the pause grows from this to the usual one.
@@ -29,10 +38,12 @@ const WITH_EVENTS: Duration = Duration::from_secs(60);
 /// Relists waiting to be looked at; the next one says the same again, so few are enough.
 pub const RELIST_QUEUE: usize = 4;
 
-type Snapshot = BTreeMap<String, (PodId, u64)>;
+type Snapshot = BTreeMap<String, (Found, u64)>;
 
 pub struct Pleg {
     pub runtime: Runtime,
+    /// What this installation marks its pods with.
+    pub mark: String,
     pub relisted: mpsc::Sender<Relisted>,
     /// Told by workers that made something, and by the event stream.
     pub poke: Arc<Notify>,
@@ -48,11 +59,14 @@ impl Pleg {
             follow_events(runtime.clone(), poke.clone(), streaming.clone())
         }));
         let mut known = Snapshot::new();
-        let mut pause = SOON;
+        let (mut pause, mut failing) = (SOON, false);
         loop {
-            match snapshot(&self.runtime).await {
+            match snapshot(&self.runtime, &self.mark).await {
                 Ok(now) => {
                     self.healthy.send_replace(Some(tokio::time::Instant::now()));
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the runtime lists its pods again");
+                    }
                     let changed = difference(&known, &now);
                     known = now;
                     pause = if changed.is_empty() { (pause * 2).min(ACTIVE) } else { SOON };
@@ -60,7 +74,14 @@ impl Pleg {
                         break;
                     }
                 }
-                Err(error) => tracing::debug!(error = %super::context::chain(&error), "relist failed"),
+                // The first failure is news; the rest would fill a disk.
+                Err(error) if failing => {
+                    tracing::debug!(error = %super::context::chain(&error), "the runtime does not list its pods");
+                }
+                Err(error) => {
+                    failing = true;
+                    tracing::warn!(error = %super::context::chain(&error), "the runtime does not list its pods");
+                }
             }
             let rest = match (*has_events.borrow(), known.is_empty()) {
                 (true, _) => WITH_EVENTS,
@@ -78,21 +99,28 @@ impl Pleg {
     }
 }
 
-async fn snapshot(runtime: &Runtime) -> Result<Snapshot, CallError> {
-    let mut pods: BTreeMap<String, (PodId, Vec<(String, i32)>)> = BTreeMap::new();
+async fn snapshot(runtime: &Runtime, mark: &str) -> Result<Snapshot, CallError> {
+    let mut pods: BTreeMap<String, (Found, Vec<(String, i32)>)> = BTreeMap::new();
     let sandboxes = runtime.list_pod_sandboxes(None).await?;
     let containers = runtime.list_containers(None).await?;
     let sandboxes = sandboxes.into_iter().map(|item| (item.labels, item.id, item.state));
     let containers = containers.into_iter().map(|item| (item.labels, item.id, item.state));
     for (labels, id, state) in sandboxes.chain(containers) {
         let Some(uid) = labels.get(labels::POD_UID) else { continue };
+        let owner = owner::of(&labels, mark);
+        if owner == Owner::Another {
+            continue;
+        }
         let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
         let pod = || PodId {
             namespace: text(labels::POD_NAMESPACE),
             name: text(labels::POD_NAME),
             uid: uid.clone(),
         };
-        pods.entry(uid.clone()).or_insert_with(|| (pod(), Vec::new())).1.push((id, state));
+        let found = || Found { id: pod(), is_ours: false };
+        let (found, states) = pods.entry(uid.clone()).or_insert_with(|| (found(), Vec::new()));
+        found.is_ours |= owner == Owner::Us;
+        states.push((id, state));
     }
     let digest = |mut states: Vec<(String, i32)>| {
         states.sort();
@@ -104,7 +132,7 @@ async fn snapshot(runtime: &Runtime) -> Result<Snapshot, CallError> {
 }
 
 /// Pods that are new, gone or different.
-fn difference(before: &Snapshot, now: &Snapshot) -> Vec<PodId> {
+fn difference(before: &Snapshot, now: &Snapshot) -> Vec<Found> {
     let changed =
         now.iter().filter(|(uid, (_, digest))| before.get(*uid).is_none_or(|(_, old)| old != digest));
     let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid));
@@ -138,13 +166,14 @@ mod tests {
 
     #[test]
     fn new_gone_and_different_pods_are_named_and_the_rest_is_not() {
-        let pod = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
+        let id = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
+        let pod = |uid: &str| Found { id: id(uid), is_ours: true };
         let snapshot = |list: &[(&str, u64)]| -> Snapshot {
             list.iter().map(|(uid, digest)| ((*uid).to_owned(), (pod(uid), *digest))).collect()
         };
         let before = snapshot(&[("same", 1), ("gone", 1), ("other", 1)]);
         let now = snapshot(&[("same", 1), ("new", 1), ("other", 2)]);
-        let mut uids: Vec<String> = difference(&before, &now).into_iter().map(|pod| pod.uid).collect();
+        let mut uids: Vec<String> = difference(&before, &now).into_iter().map(|pod| pod.id.uid).collect();
         uids.sort();
         assert_eq!(uids, ["gone", "new", "other"]);
     }

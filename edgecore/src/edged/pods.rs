@@ -38,6 +38,7 @@ mod starting;
 mod stopping;
 mod syncing;
 mod termination;
+mod unread;
 mod unsure;
 pub mod verdict;
 mod worker;
@@ -53,8 +54,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::pleg::Relisted;
+use super::pleg::{Found, Relisted};
 use super::static_pods::Snapshot;
+use super::volumes;
 use crate::metamanager::{Change, LinkState, ObjectChange};
 use board::Entry;
 use demand::Demand;
@@ -155,7 +157,7 @@ impl Pods {
 
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        let stop = self.stop.clone();
+        let (stop, mut runtime) = (self.stop.clone(), self.context.facts.clone());
         tokio::select! {
             biased;
             _ = stop.cancelled() => {}
@@ -170,7 +172,7 @@ impl Pods {
                     Some(change) => self.change(change),
                     None => break,
                 },
-                Some(relisted) = inputs.relisted.recv() => self.relisted(relisted),
+                Some(relisted) = inputs.relisted.recv() => self.relisted(relisted).await,
                 Some(snapshot) = inputs.files.recv() => self.files(snapshot),
                 Some(ended) = self.tasks.next() => self.ended(ended),
                 Ok(()) = inputs.link.changed() => {
@@ -179,6 +181,7 @@ impl Pods {
                         self.ask_again();
                     }
                 }
+                Ok(()) = runtime.changed() => self.workers.values().for_each(|worker| worker.wake.now()),
                 Some(answer) = self.unsure.answered() => self.node_told(answer),
                 _ = housekeeping.tick() => self.keep_house().await,
             }
@@ -321,19 +324,30 @@ impl Pods {
         }
     }
 
-    fn relisted(&mut self, relisted: Relisted) {
-        for id in relisted.changed {
-            match self.workers.get(&id.uid) {
-                Some(worker) => worker.wake.now(),
-                None if spec::is_safe_uid(&id.uid) && !self.unsure.contains(&id.uid) => {
-                    tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
-                    let (key, references, verdict) = (None, BTreeSet::new(), None);
-                    let record = self.records.remove(&id.uid);
-                    self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
-                }
-                None => {}
+    async fn relisted(&mut self, relisted: Relisted) {
+        for Found { id, is_ours } in relisted.changed {
+            if let Some(worker) = self.workers.get(&id.uid) {
+                worker.wake.now();
+                continue;
             }
+            if !spec::is_safe_uid(&id.uid) || self.unsure.contains(&id.uid) {
+                continue;
+            }
+            if !is_ours && !self.has_traces(&id.uid).await {
+                tracing::debug!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "pod of another node agent left alone");
+                continue;
+            }
+            tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
+            let (key, references, verdict) = (None, BTreeSet::new(), None);
+            let record = self.records.remove(&id.uid);
+            self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
         }
+    }
+
+    /// Whether this installation knew a pod that carries no mark, as those of older versions and of KubeEdge.
+    async fn has_traces(&self, uid: &str) -> bool {
+        let folder = volumes::pod_dir(&self.context.settings.root_dir, uid);
+        self.records.contains_key(uid) || tokio::fs::try_exists(folder).await.unwrap_or(false)
     }
 
     async fn keep_house(&mut self) {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub cgroup_driver: CgroupDriver,
     /// The cgroup above `kubepods`: empty or `/` for the root.
     pub cgroup_root: String,
+    /// Where node agents of this machine say which cgroups they use.
+    pub locks_dir: PathBuf,
     /// Labels set at registration in addition to the standard ones.
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -149,6 +151,7 @@ impl Settings {
             runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),
             cgroup_driver: CgroupDriver::Cgroupfs,
             cgroup_root: String::new(),
+            locks_dir: PathBuf::from("/run/causeway"),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             taints: Vec::new(),

@@ -206,6 +206,11 @@ impl Queries {
         self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await
     }
 
+    /// Removes KubeEdge's tokens of pods other than those of `uids`.
+    pub async fn forget_foreign_tokens(&self, uids: Vec<String>) -> Result<(), StoreError> {
+        self.objects.drop_foreign(TOKEN_ROWS, uids).await
+    }
+
     /// Uids of the pods that tokens are kept of.
     pub async fn token_holders(&self) -> Result<Vec<String>, StoreError> {
         self.objects.kept_for(TOKEN_ROWS).await

@@ -4,7 +4,9 @@
 
 mod life;
 mod lost;
+mod machine;
 mod node;
+mod owners;
 mod queries;
 mod room;
 mod statics;

@@ -1,8 +1,6 @@
 //! One Edged, its neighbours doubled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +9,6 @@ use cri::fake::Fake;
 use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
-use edgecore::host::interfaces::InterfaceAddress;
-use edgecore::host::{Disk, Host, Recorded};
 use edgecore::metamanager::cloud::Call;
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use jiff::Timestamp;
@@ -21,58 +17,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::Machine;
+
 pub const IMAGE: &str = "busybox:1";
-
-/// A host whose texts a test may change while it is read.
-#[derive(Clone)]
-pub struct Machine(Arc<Mutex<Recorded>>);
-
-impl Machine {
-    /// MiB of memory that can be had, of 4096.
-    pub fn set_memory_left(&self, mebibytes: u64) {
-        let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 4096 * 1024, mebibytes * 1024);
-        let mut recorded = self.0.lock().unwrap();
-        *recorded = recorded.clone().with("/proc/meminfo", &text);
-    }
-}
-
-impl Machine {
-    /// The address of the machine's only interface.
-    pub fn set_address(&self, text: &str) {
-        let address = InterfaceAddress { interface: "eth0".to_owned(), ip: text.parse().unwrap() };
-        self.0.lock().unwrap().addresses = vec![address];
-    }
-}
-
-impl Host for Machine {
-    fn text(&self, path: &str) -> std::io::Result<String> {
-        self.0.lock().unwrap().text(path)
-    }
-
-    fn names(&self, path: &str) -> std::io::Result<Vec<String>> {
-        self.0.lock().unwrap().names(path)
-    }
-
-    fn disk(&self, path: &Path) -> std::io::Result<Disk> {
-        self.0.lock().unwrap().disk(path)
-    }
-
-    fn cpus(&self) -> u32 {
-        2
-    }
-
-    fn kernel_release(&self) -> String {
-        String::new()
-    }
-
-    fn routed_addresses(&self) -> Vec<IpAddr> {
-        self.0.lock().unwrap().routed.clone()
-    }
-
-    fn addresses(&self) -> Vec<InterfaceAddress> {
-        self.0.lock().unwrap().addresses.clone()
-    }
-}
 
 pub struct Room {
     /// How long pods may take when the machine shuts down, and what stands in for logind.
@@ -244,7 +191,7 @@ impl Room {
         let (link, _) = watch::channel(LinkState::Disconnected);
         Room {
             shutdown: None,
-            machine: Machine(Arc::default()),
+            machine: Machine::default(),
             events: false,
             folder,
             fake,
@@ -343,6 +290,13 @@ impl Room {
             event["reason"] == reason
         };
         events.iter().filter(is_meant).count()
+    }
+
+    /// The last event with this reason.
+    pub async fn last_event(&self, reason: &str) -> Value {
+        let events = self.sent("/event/").await;
+        let mut events = events.iter().map(|message| serde_json::from_str(&message.content.data()).unwrap());
+        events.rfind(|event: &Value| event["reason"] == reason).unwrap_or_default()
     }
 
     pub async fn deletions(&self) -> usize {

@@ -135,6 +135,7 @@ impl RuntimeService for Service {
     ) -> Answer<ListPodSandboxResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let state = self.state();
+        state.readable()?;
         let found = state.sandboxes.values().filter(|sandbox| fits(&sandbox.config.labels, &wanted));
         let items = found
             .map(|sandbox| PodSandbox {
@@ -230,6 +231,7 @@ impl RuntimeService for Service {
     ) -> Answer<ListContainersResponse> {
         let wanted = request.into_inner().filter.unwrap_or_default().label_selector;
         let state = self.state();
+        state.readable()?;
         let found = state.containers.values().filter(|container| fits(&container.config.labels, &wanted));
         let containers = found
             .map(|container| Container {

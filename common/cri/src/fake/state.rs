@@ -48,6 +48,8 @@ pub struct State {
     pub containers: BTreeMap<String, FakeContainer>,
     pub images: BTreeMap<String, v1::Image>,
     pub pull_failure: Option<tonic::Status>,
+    /// Lists and statuses of pods and containers fail with this.
+    pub list_failure: Option<tonic::Status>,
     /// Containers cannot be removed.
     pub keeps_containers: bool,
     pub network_ready: bool,
@@ -63,6 +65,7 @@ impl State {
             containers: BTreeMap::new(),
             images: BTreeMap::new(),
             pull_failure: None,
+            list_failure: None,
             keeps_containers: false,
             network_ready: true,
             changes: Vec::new(),
@@ -73,6 +76,11 @@ impl State {
 
     pub fn now(&self) -> i64 {
         (self.clock)()
+    }
+
+    /// Whether lists may be read.
+    pub fn readable(&self) -> Result<(), tonic::Status> {
+        self.list_failure.clone().map_or(Ok(()), Err)
     }
 
     pub fn next_id(&mut self, kind: &str) -> String {

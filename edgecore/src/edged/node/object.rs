@@ -103,10 +103,19 @@ pub fn difference(initial: &Node, existing: &Node) -> Option<String> {
     let labels: BTreeMap<String, String> = labels.collect();
     let annotations: BTreeMap<String, String> =
         missing(&wanted.annotations, &there.annotations, MANAGED_ATTACH).into_iter().collect();
-    if labels.is_empty() && annotations.is_empty() {
+    let port = |node: &Node| {
+        let endpoints = node.status.as_ref()?.daemon_endpoints.as_ref()?;
+        endpoints.kubelet_endpoint.as_ref().map(|endpoint| endpoint.port)
+    };
+    let moved = port(initial).filter(|wanted| port(existing) != Some(*wanted));
+    if labels.is_empty() && annotations.is_empty() && moved.is_none() {
         return None;
     }
-    Some(json!({"metadata": {"labels": labels, "annotations": annotations}}).to_string())
+    let mut patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
+    if let Some(port) = moved {
+        patch["status"] = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}});
+    }
+    Some(patch.to_string())
 }
 
 /// The uid in a node object.
@@ -144,6 +153,18 @@ mod tests {
         assert_eq!(
             patch,
             json!({"metadata": {"labels": {"kubernetes.io/arch": "arm64"}, "annotations": {}}})
+        );
+        let serves = |port: i32| {
+            let mut node = wanted.clone();
+            let endpoint = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}});
+            node.status = Some(serde_json::from_value(endpoint).unwrap());
+            node
+        };
+        assert_eq!(difference(&serves(10250), &serves(10250)), None);
+        let patch = difference(&serves(10250), &serves(10350)).unwrap();
+        assert!(
+            patch.contains(r#""status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":10250}}}"#),
+            "{patch}"
         );
         let patch = difference(&wanted, &Node::default()).unwrap();
         assert!(patch.contains(MANAGED_ATTACH) && !patch.contains("own"), "{patch}");

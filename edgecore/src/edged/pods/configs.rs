@@ -12,6 +12,7 @@ use super::{env, network, resources, security, spec};
 use crate::edged::Settings;
 use crate::edged::context::Machine;
 use crate::edged::devices::Gear;
+use crate::edged::owner;
 use crate::edged::settings::CgroupDriver;
 
 /// Facts of the node that enter configurations.
@@ -28,7 +29,7 @@ pub fn sandbox(pod: &Pod, spec: &PodSpec, attempt: u32, node: &Node<'_>) -> v1::
     let host_network = spec.host_network == Some(true);
     let sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.as_ref());
     let mut labels: Labels = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
-    labels.extend(pod_labels(&id));
+    labels.extend(pod_labels(&id, node.settings));
     v1::PodSandboxConfig {
         hostname: match host_network {
             true => String::new(),
@@ -65,8 +66,9 @@ pub fn sandbox(pod: &Pod, spec: &PodSpec, attempt: u32, node: &Node<'_>) -> v1::
 
 type Labels = std::collections::HashMap<String, String>;
 
-fn pod_labels(id: &PodId) -> [(String, String); 3] {
+fn pod_labels(id: &PodId, settings: &Settings) -> [(String, String); 4] {
     [
+        (owner::NODE_ROOT.to_owned(), owner::mark(settings)),
         (labels::POD_NAME.to_owned(), id.name.clone()),
         (labels::POD_NAMESPACE.to_owned(), id.namespace.clone()),
         (labels::POD_UID.to_owned(), id.uid.clone()),
@@ -97,7 +99,7 @@ pub fn container(
         let known = |name: &str| env::get(&parts.environment, name);
         list.iter().flatten().map(|text| expand(text, known)).collect()
     };
-    let mut labels: Labels = pod_labels(&id).into();
+    let mut labels: Labels = pod_labels(&id, node.settings).into();
     labels.insert(labels::CONTAINER_NAME.to_owned(), wanted.name.clone());
     let own = annotations(pod, wanted, parts.attempt);
     let (command, args) = (expanded(&wanted.command), expanded(&wanted.args));

@@ -156,6 +156,9 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
         }
     }
     remove_dead_links(&context).await;
+    if let Err(error) = context.queries.forget_foreign_tokens(keep.iter().cloned().collect()).await {
+        tracing::warn!(error = %chain(&error), "tokens of pods of an earlier KubeEdge not removed");
+    }
     for uid in found.rows.iter().filter(|uid| stale(uid)) {
         let forgotten =
             tokio::try_join!(Record::forget(&context.objects, uid), context.queries.forget_tokens(uid));

@@ -44,10 +44,7 @@ impl Worker {
         let health = self.probes.health();
         let verdict = self.verdict();
         let node_ips = self.context.addresses.all();
-        let told_as = match self.is_static {
-            true => self.mirror_to_tell(),
-            false => Some(self.id.uid.clone()),
-        };
+        let told_as = self.told_as();
         let status = status::compute(&View {
             pod,
             spec,
@@ -79,6 +76,14 @@ impl Worker {
         self.status = Some(status);
     }
 
+    /// The uid by which the API knows the pod; none if it does not know it.
+    pub(super) fn told_as(&mut self) -> Option<String> {
+        match self.is_static {
+            true => self.mirror_to_tell(),
+            false => Some(self.id.uid.clone()),
+        }
+    }
+
     /// The uid by which the API knows a pod from a file; none while it has no mirror. A new mirror has to be told.
     fn mirror_to_tell(&mut self) -> Option<String> {
         let mirror = self.context.mirrors.get(&self.id.namespace, &self.id.name)?;
@@ -94,7 +99,7 @@ impl Worker {
 
     /// True if the status is on disk, on its way to the cloud, or will be unless there is a newer one by then. The API
     /// knows a pod from a file by its mirror's uid.
-    async fn submit(&mut self, uid: &str, status: &PodStatus, wait: Option<Duration>) -> bool {
+    pub(super) async fn submit(&mut self, uid: &str, status: &PodStatus, wait: Option<Duration>) -> bool {
         let (namespace, name) = (self.id.namespace.clone(), self.id.name.clone());
         let patch = patch::text(uid, status);
         let request = Upstream::Ask(Request::PatchPodStatus { namespace, name, patch });

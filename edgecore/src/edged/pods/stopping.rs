@@ -151,9 +151,12 @@ impl Worker {
         Duration::try_from(deadline.duration_since(now)).unwrap_or_default()
     }
 
-    fn again(&self, error: &StopError) -> Next {
+    fn again(&mut self, error: &StopError) -> Next {
         let wait = if matches!(error, StopError::StillRunning) { STILL_RUNNING } else { AFTER_ERROR };
-        tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(error), "end of a pod is tried again");
+        let text = chain(error);
+        if self.is_news(&text) {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = text, "end of a pod is tried again");
+        }
         Next::In(wait)
     }
 

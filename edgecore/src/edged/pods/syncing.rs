@@ -42,8 +42,9 @@ impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod, spec: &PodSpec) -> Next {
         let observed = match Observed::read(&self.context.runtime, &self.id.uid).await {
             Ok(observed) => observed,
-            Err(error) => return self.runtime_trouble(&error),
+            Err(error) => return self.runtime_trouble(pod, &error).await,
         };
+        self.unread_since = None;
         self.cleaned = false;
         let mut round = Round::default();
         if let Some(limit) = spec.active_deadline_seconds {
@@ -77,7 +78,9 @@ impl Worker {
             Ok(volumes) => volumes,
             Err(text) => {
                 self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
-                tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
+                if self.is_news(&text) {
+                    tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
+                }
                 self.report(pod, spec, &observed, false).await;
                 return Next::In(AFTER_ERROR);
             }
@@ -287,11 +290,6 @@ impl Worker {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(error), "step of a pod failed");
         }
         result.is_ok()
-    }
-
-    fn runtime_trouble(&self, error: &cri::CallError) -> Next {
-        tracing::debug!(name = %self.id.name, error = %chain(error), "runtime cannot be read");
-        Next::In(AFTER_ERROR)
     }
 
     fn hold(&mut self, name: &str, until: jiff::Timestamp, delay: Duration) {

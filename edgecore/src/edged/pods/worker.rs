@@ -67,6 +67,10 @@ pub struct Worker {
     pub(super) submitted: bool,
     /// A status that is submitted unless another comes first.
     pub(super) soon: Option<AbortOnDropHandle<()>>,
+    /// Since when the runtime does not tell of the pod.
+    pub(super) unread_since: Option<Timestamp>,
+    /// The trouble that was logged last.
+    complaint: Option<String>,
     /// Version of the pod object whose status was looked at last.
     noticed: Option<String>,
     /// The least attempt number of the next sandbox, when lower names are taken by leftovers.
@@ -116,6 +120,8 @@ impl Worker {
             retries: BTreeMap::new(),
             submitted: false,
             soon: None,
+            unread_since: None,
+            complaint: None,
             noticed: None,
             sandbox_floor: 0,
             deadline: None,
@@ -192,6 +198,13 @@ impl Worker {
             _ = ending(&mut order) => Next::In(Duration::ZERO),
             Ok(()) = verdict.changed() => Next::In(Duration::ZERO),
         }
+    }
+
+    /// True if this is not the trouble that was logged last: what is tried again and again is told once.
+    pub(super) fn is_news(&mut self, trouble: &str) -> bool {
+        let is_news = self.complaint.as_deref() != Some(trouble);
+        self.complaint = Some(trouble.to_owned());
+        is_news
     }
 
     /// The verdict in force.

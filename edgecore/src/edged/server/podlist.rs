@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Site;
 use super::target::Refusal;
+use crate::edged::owner::{self, Owner};
 use crate::edged::pods::board::Entry;
 
 impl Site {
@@ -20,8 +21,13 @@ impl Site {
     /// Pods made of what the runtime holds.
     pub async fn running_pods(&self) -> Result<Vec<Pod>, Refusal> {
         let runtime = &self.context.runtime;
-        let sandboxes = runtime.list_pod_sandboxes(None).await.map_err(|error| Refusal::trouble(&error))?;
-        let containers = runtime.list_containers(None).await.map_err(|error| Refusal::trouble(&error))?;
+        let mut sandboxes =
+            runtime.list_pod_sandboxes(None).await.map_err(|error| Refusal::trouble(&error))?;
+        let mut containers = runtime.list_containers(None).await.map_err(|error| Refusal::trouble(&error))?;
+        // Other node agents may share the runtime.
+        let mark = owner::mark(&self.context.settings);
+        sandboxes.retain(|sandbox| owner::of(&sandbox.labels, &mark) != Owner::Another);
+        containers.retain(|container| owner::of(&container.labels, &mark) != Owner::Another);
         Ok(running(&sandboxes, &containers))
     }
 }
