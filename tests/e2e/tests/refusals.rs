@@ -127,6 +127,8 @@ fn certificates_are_not_given_for_wrong_expired_or_foreign_requests() -> Result<
     let root = lab.scratch.path().join("typo");
     let bad = format!("{}x", &token[..token.len() - 1]);
     let (link, cert) = (lab.cloud.edge_address().to_string(), lab.cloud.cert_port.to_string());
+    // Not the port that an EdgeCore of this machine may have.
+    let broker = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{}", harness::ports::free()?);
     let joined = lab.programs.keadm(&[
         "join",
         "-e",
@@ -141,6 +143,8 @@ fn certificates_are_not_given_for_wrong_expired_or_foreign_requests() -> Result<
         &root.to_string_lossy(),
         "--set",
         "modules.edged.enable=false",
+        "--set",
+        &broker,
     ]);
     let error = format!("{:#}", joined.err().context("joined with a bad token")?);
     assert!(error.contains("401"), "{error}");
