@@ -79,6 +79,8 @@ pub(super) fn family(listen: IpAddr, advertised: &[String]) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use api::config::keys;
+
     use super::*;
     use crate::settings::Settings;
 
@@ -124,5 +126,18 @@ mod tests {
         let settings = Settings::check(&config).unwrap();
         assert_eq!(settings.hub.listen.to_string(), "[::]:10000");
         assert_eq!(settings.register.to_string(), "10.0.0.5:10002");
+    }
+
+    #[test]
+    fn of_what_kubeedge_writes_for_everybody_only_the_authorization_is_told() {
+        let text = include_str!("fixtures/kubeedge-1.23.yaml");
+        let (config, unused): (CloudCoreConfig, _) =
+            daemon::config::parse_kind(text, Path::new("cloudcore.yaml")).unwrap();
+        let review =
+            keys::review(keys::CLOUDCORE, unused.iter().map(|unused| (unused.key.as_str(), &unused.value)));
+        assert!(review.warnings.is_empty() && review.problems.is_empty(), "{review:?}");
+        assert!(Settings::check(&config).unwrap().hub.enforce);
+        let told: Vec<String> = warnings(&config).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(told, ["modules.cloudHub.authorization.enable"]);
     }
 }

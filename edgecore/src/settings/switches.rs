@@ -32,7 +32,12 @@ pub fn warnings(config: &EdgeCoreConfig) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use api::config::keys;
+
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn what_is_not_done_is_refused_or_told() {
@@ -47,5 +52,39 @@ mod tests {
         check(&config, &mut checker);
         assert_eq!(checker.problems.len(), 2, "{:?}", checker.problems);
         assert_eq!(warnings(&config)[0].0, "modules.eventBus.enable");
+    }
+
+    fn read(text: &str) -> (EdgeCoreConfig, keys::Review) {
+        let (config, unused) = daemon::config::parse_kind(text, Path::new("edgecore.yaml")).unwrap();
+        let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
+        (config, keys::review(keys::EDGECORE, unused))
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_kubeedge_writes_for_everybody() {
+        let (config, review) = read(include_str!("fixtures/kubeedge-1.23.yaml"));
+        assert!(review.warnings.is_empty() && review.problems.is_empty(), "{review:?}");
+        assert!(review.harmless.len() > 60, "{}", review.harmless.len());
+        assert!(Settings::check(&config, Path::new("x")).is_ok());
+        assert!(warnings(&config).is_empty());
+    }
+
+    #[test]
+    fn the_runtime_of_older_files_is_used() {
+        let (config, review) = read(include_str!("fixtures/kubeedge-1.13.yaml"));
+        assert!(review.warnings.is_empty() && review.problems.is_empty(), "{review:?}");
+        let settings = Settings::check(&config, Path::new("x")).unwrap();
+        assert_eq!(settings.edged.unwrap().runtime_endpoint, "unix:///run/crio/crio.sock");
+    }
+
+    #[test]
+    fn what_would_break_a_promise_is_refused_and_a_missing_module_told() {
+        let (_, review) = read(
+            "modules:\n  edged: {customInterfaceName: eth0, tailoredKubeletConfig: {cpuManagerPolicy: static}}\n  \
+             eventBus: {eventBusTLS: {enable: true}}\n  edgeStream: {enable: true}\n  edgeHub: {hartbeat: 3}\n",
+        );
+        assert_eq!(review.problems.len(), 3, "{review:?}");
+        let told: Vec<&str> = review.warnings.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(told, ["modules.edgeHub.hartbeat", "modules.edgeStream.enable"]);
     }
 }

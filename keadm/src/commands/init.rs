@@ -1,6 +1,6 @@
 //! `keadm init`: writes cloudcore.yaml and starts CloudCore.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let log = program.log();
     program.start(&path)?;
-    wait_for_token(&program, &log, &kubeconfig).await?;
+    wait_for_token(&program, &log, &kubeconfig, certificates(&config)).await?;
     tell(&config, &kubeconfig, &layout);
     Ok(())
 }
@@ -178,16 +178,31 @@ fn config(flags: &Flags, layout: &Layout) -> anyhow::Result<CloudCoreConfig> {
     Ok(config)
 }
 
-async fn wait_for_token(program: &Program<'_>, log: &Log, kubeconfig: &Path) -> anyhow::Result<()> {
+/// Where this machine reaches the port for certificates.
+fn certificates(config: &CloudCoreConfig) -> SocketAddr {
+    let https = &config.modules.cloud_hub.https;
+    let local = IpAddr::from([127, 0, 0, 1]);
+    let ip = https.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+    SocketAddr::new(ip.unwrap_or(local), https.port)
+}
+
+async fn wait_for_token(
+    program: &Program<'_>,
+    log: &Log,
+    kubeconfig: &Path,
+    certificates: SocketAddr,
+) -> anyhow::Result<()> {
     let said = || log.last(log::trouble).unwrap_or_else(|| "it said nothing".to_owned());
     let ready = async {
         let mut told = None;
         loop {
-            if kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
-                return Ok(());
-            }
             if program.has_ended() {
                 bail!("CloudCore ended: {}\n(log: {})", said(), log.shown());
+            }
+            // A cluster may hold a token of an earlier CloudCore; this one opens its ports once it is ready.
+            let listens = tokio::net::TcpStream::connect(certificates).await.is_ok();
+            if listens && kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
+                return Ok(());
             }
             let trouble = log.last(log::trouble);
             if trouble.is_some() && trouble != told {

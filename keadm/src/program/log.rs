@@ -106,10 +106,7 @@ mod tests {
             2026-01-01T00:00:02Z  INFO edgecore: all else is well\n";
         let old = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{old}{lines}")).unwrap();
-        assert_eq!(
-            log.last(about_the_link).as_deref(),
-            Some("no certificate yet error=\"refused\"")
-        );
+        assert_eq!(log.last(about_the_link).as_deref(), Some("no certificate yet error=\"refused\""));
         assert_eq!(log.last(trouble).as_deref(), Some("no runtime"));
     }
 }
