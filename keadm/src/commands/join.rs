@@ -77,19 +77,20 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
+    config::node_name(&flags.edgenode_name)?;
     pki::token::JoinToken::parse(&flags.token).context("--token")?;
     let path = layout.edgecore_config();
     let program = Program { name: "edgecore", layout: &layout };
     let base = config::base(&path)?;
-    if let Some(base) = &base {
-        let certificate = Path::new(&base.modules.edge_hub.tls_cert_file);
-        if certificate.exists() {
+    let is_there = base.is_some();
+    let config = set::apply(&config::with_flags(base, &flags, &layout)?, &flags.set)?;
+    if is_there {
+        if Path::new(&config.modules.edge_hub.tls_cert_file).exists() {
             let undo = format!("keadm reset edge{}", layout.flag());
             bail!("{} exists: this machine has joined already; {undo} undoes that", path.display());
         }
         render::done(&format!("taking {} as it is, with what the flags say", path.display()));
     }
-    let config = set::apply(&config::with_flags(base, &flags, &layout)?, &flags.set)?;
     config::check(&config)?;
     if let Some(file) = &flags.pre_run {
         script::run(file)?;

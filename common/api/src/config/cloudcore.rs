@@ -97,6 +97,8 @@ pub struct CloudHub {
     pub renew_expired_for: u32,
     /// Ours: seconds between looks at the CA and the server certificate.
     pub certificate_check_seconds: u32,
+    /// Addresses of listeners: 0.0.0.0, the default, is all of IPv4; where `advertiseAddress` has an IPv6 address, it
+    /// is all of IPv6 and IPv4.
     pub websocket: Listener,
     /// The native dialect over QUIC.
     pub quic: Listener,

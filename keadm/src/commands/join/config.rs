@@ -86,7 +86,7 @@ fn below_root(config: &mut EdgeCoreConfig, layout: &Layout) {
     place(&mut kubelet.static_pod_path, &usual.static_pod_path);
 }
 
-fn node_name(given: &str) -> anyhow::Result<String> {
+pub(super) fn node_name(given: &str) -> anyhow::Result<String> {
     let name = match given {
         "" => rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
         name => name.to_owned(),

@@ -123,7 +123,7 @@ mod tests {
             ..RuntimeCondition::default()
         };
         let mut status = StatusResponse {
-            status: Some(RuntimeStatus { conditions: vec![condition], ..RuntimeStatus::default() }),
+            status: Some(RuntimeStatus { conditions: vec![condition] }),
             info: [("config".to_owned(), config.to_string())].into(),
             ..StatusResponse::default()
         };
