@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::config::cloudcore::CloudCoreConfig;
+use api::config::keys;
 use clap::Parser;
 use cloudcore::kubernetes::Cluster;
-use cloudcore::settings::{Settings, Standalone};
+use cloudcore::settings::{self, BadSettings, Settings, Standalone};
 use daemon::exit::{Exit, report};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     if flags.defaultconfig || flags.minconfig {
         return print_config(flags.minconfig);
     }
-    let settings = match settings(&flags) {
+    let settings = match checked(&flags) {
         Ok(settings) => settings,
         Err(error) => return report(Err(error), Exit::BadConfiguration),
     };
@@ -81,13 +82,20 @@ fn print_config(minimal: bool) -> ExitCode {
     report(written, Exit::Failed)
 }
 
-fn settings(flags: &Flags) -> anyhow::Result<Settings> {
-    let (mut config, unused): (CloudCoreConfig, _) = daemon::config::load(&flags.config)?;
-    for key in unused {
-        tracing::warn!(path = %flags.config.display(), key, "configuration key is not used by this program");
-    }
+fn checked(flags: &Flags) -> anyhow::Result<Settings> {
+    let (mut config, unused): (CloudCoreConfig, _) = daemon::config::load_kind(&flags.config)?;
     config.modules.standalone.enable |= flags.standalone;
-    Settings::check(&config).with_context(|| format!("configuration file {}", flags.config.display()))
+    let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
+    let review = keys::review(keys::CLOUDCORE, unused);
+    daemon::config::tell(&flags.config, &review.warnings, &review.harmless);
+    daemon::config::tell(&flags.config, &settings::warnings(&config), &[]);
+    let checked = Settings::check(&config);
+    let problems = checked.as_ref().err().map(|bad| bad.0.clone()).unwrap_or_default();
+    let checked = match review.problems.is_empty() {
+        true => checked,
+        false => Err(BadSettings([review.problems, problems].concat())),
+    };
+    checked.with_context(|| format!("configuration file {}", flags.config.display()))
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! `cloudcore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
 
+mod switches;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use api::config::cloudcore::CloudCoreConfig;
 
 use crate::cloudhub;
 use crate::cloudhub::{material, register};
+pub use switches::warnings;
 
 /// Everything the program needs, checked.
 #[derive(Clone, Debug)]
@@ -42,13 +45,14 @@ pub struct BadSettings(pub Vec<String>);
 
 impl Settings {
     pub fn check(config: &CloudCoreConfig) -> Result<Settings, BadSettings> {
-        let mut problems = Vec::new();
+        let mut problems = switches::problems(config);
         let hub = &config.modules.cloud_hub;
         let mut address = |key: &str, address: &str, port: u16| {
             let ip = address.parse::<IpAddr>();
             let ip =
                 ip.map_err(|_| problems.push(format!("{key}.address: {address:?} is not an IP address")));
-            SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port)
+            let ip = ip.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            SocketAddr::new(switches::family(ip, &hub.advertise_address), port)
         };
         let listen = address("modules.cloudHub.websocket", &hub.websocket.address, hub.websocket.port);
         let quic = address("modules.cloudHub.quic", &hub.quic.address, hub.quic.port);
@@ -120,7 +124,7 @@ impl Settings {
                 listen,
                 keepalive: Duration::from_secs(hub.keepalive_interval.into()),
                 node_limit: hub.node_limit as usize,
-                enforce: hub.authorization.enable,
+                enforce: !hub.authorization.allow_unauthorized,
                 quic: hub.quic.enable.then_some(quic),
                 admission: (hub.limits.sessions_per_second, hub.limits.sessions_at_once),
                 max_message: hub.limits.message_bytes as usize,

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use api::config::edgecore::EdgeCoreConfig;
+use api::config::keys;
 use clap::Parser;
 use daemon::exit::{Exit, report};
-use edgecore::settings::Settings;
+use edgecore::settings::{self, BadSettings, Settings};
 
 /// Runs this node's pods and devices, in step with the cloud when it can be reached and alone when not.
 #[derive(Parser)]
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     if flags.defaultconfig || flags.minconfig {
         return report(print_config(flags.minconfig), Exit::Failed);
     }
-    let settings = match settings(&flags) {
+    let settings = match checked(&flags) {
         Ok(settings) => settings,
         Err(error) => return report(Err(error), Exit::BadConfiguration),
     };
@@ -85,11 +86,17 @@ fn print_config(minimal: bool) -> anyhow::Result<()> {
         .context("writing to standard output")
 }
 
-fn settings(flags: &Flags) -> anyhow::Result<Settings> {
-    let (config, unused): (EdgeCoreConfig, _) = daemon::config::load(&flags.config)?;
-    for key in unused {
-        tracing::warn!(path = %flags.config.display(), key, "configuration key is not used by this program");
-    }
-    Settings::check(&config, &flags.config)
-        .with_context(|| format!("configuration file {}", flags.config.display()))
+fn checked(flags: &Flags) -> anyhow::Result<Settings> {
+    let (config, unused): (EdgeCoreConfig, _) = daemon::config::load_kind(&flags.config)?;
+    let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
+    let review = keys::review(keys::EDGECORE, unused);
+    daemon::config::tell(&flags.config, &review.warnings, &review.harmless);
+    daemon::config::tell(&flags.config, &settings::warnings(&config), &[]);
+    let checked = Settings::check(&config, &flags.config);
+    let problems = checked.as_ref().err().map(|bad| bad.0.clone()).unwrap_or_default();
+    let checked = match review.problems.is_empty() {
+        true => checked,
+        false => Err(BadSettings([review.problems, problems].concat())),
+    };
+    checked.with_context(|| format!("configuration file {}", flags.config.display()))
 }

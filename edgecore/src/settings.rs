@@ -1,19 +1,22 @@
 //! `edgecore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
 
+mod bus;
 mod kubelet;
 mod node_api;
+mod runtime;
+mod switches;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::config::edgecore::{EdgeCoreConfig, EventBus};
+use api::config::edgecore::EdgeCoreConfig;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use message::NodeName;
 
 use crate::edged;
 use crate::edgehub::{self, CertificateFiles, Enrollment, Secret};
 use crate::{devicetwin, eventbus};
+pub use switches::warnings;
 
 /// Everything the program needs, checked.
 #[derive(Clone, Debug)]
@@ -112,12 +115,13 @@ impl Settings {
             settings
         });
         let devices = config.modules.device_twin.enable.then(|| Devices {
-            bus: bus(&config.modules.event_bus, &mut checker),
+            bus: bus::settings(&config.modules.event_bus, &mut checker),
             twin: devicetwin::Settings {
                 node: node.clone(),
                 dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
             },
         });
+        switches::check(config, &mut checker);
         if !checker.problems.is_empty() {
             return Err(BadSettings(checker.problems));
         }
@@ -200,30 +204,6 @@ fn dmi_socket(path: &str) -> PathBuf {
     let path = Path::new(path);
     let folder = if path.extension().is_some_and(|end| end == "sock") { path.parent() } else { Some(path) };
     folder.unwrap_or(path).join("dmi.sock")
-}
-
-fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
-    if !config.enable {
-        return eventbus::Settings::default();
-    }
-    if config.mqtt_mode > 2 {
-        checker.problem("modules.eventBus.mqttMode", format!("{} is none of 0, 1, 2", config.mqtt_mode));
-    }
-    let internal = matches!(config.mqtt_mode, 0 | 1).then(|| {
-        let url = config.mqtt_server_internal.as_str();
-        let parsed = url.trim_start_matches("tcp://").parse::<SocketAddr>();
-        parsed.unwrap_or_else(|_| {
-            checker
-                .problem("modules.eventBus.mqttServerInternal", format!("{url:?} is not tcp://address:port"));
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        })
-    });
-    let external = matches!(config.mqtt_mode, 1 | 2).then(|| eventbus::External {
-        url: config.mqtt_server_external.clone(),
-        username: config.mqtt_username.clone(),
-        password: Secret(config.mqtt_password.clone()),
-    });
-    eventbus::Settings { internal, external }
 }
 
 /// A duration in Go's form: numbers with units h, m, s, ms.

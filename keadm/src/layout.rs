@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::render;
+
 /// The tree one installation lives in.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -43,10 +45,6 @@ impl Layout {
         self.path("/etc/kubeedge/admin.kubeconfig")
     }
 
-    pub fn token_file(&self) -> PathBuf {
-        self.path("/etc/kubeedge/bootstrap-edgecore.conf")
-    }
-
     pub fn log(&self, program: &str) -> PathBuf {
         self.path("/var/log/kubeedge").join(format!("{program}.log"))
     }
@@ -55,8 +53,12 @@ impl Layout {
         self.path("/var/lib/kubeedge").join(format!("{program}.pid"))
     }
 
-    /// `--root DIR` as it must be repeated in the next command.
+    /// ` --root DIR` as it must be repeated in the next command.
     pub fn flag(&self) -> String {
-        if self.is_system() { String::new() } else { format!(" --root {}", self.root.display()) }
+        if self.is_system() {
+            String::new()
+        } else {
+            format!(" --root {}", render::word(&self.root.to_string_lossy()))
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! `keadm`: the operator's tool. Every command says what it did and what to type next.
 
+mod address;
+mod cgroups;
 mod commands;
+mod labels;
 mod layout;
+mod mounts;
 mod pods;
+mod ports;
 mod program;
 mod render;
 mod set;

@@ -1,6 +1,8 @@
 //! Starting and stopping cloudcore and edgecore: by systemd on the machine's own folders, else as a background process
 //! with a pid file. Never through a shell.
 
+pub mod log;
+
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::layout::Layout;
 use crate::render;
+use log::Log;
 
 /// Time a program gets to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +92,16 @@ impl Program<'_> {
             .with_context(|| format!("writing {}", pid_file.display()))?;
         render::done(&format!("started {} as pid {}, log {}", self.name, child.id(), log.display()));
         Ok(())
+    }
+
+    /// What the program says from now on.
+    pub fn log(&self) -> Log {
+        if self.by_systemd() { Log::journal(self.name) } else { Log::file(self.layout.log(self.name)) }
+    }
+
+    /// True once a program that was started as a process runs no more. systemd starts its units again.
+    pub fn has_ended(&self) -> bool {
+        !self.by_systemd() && self.layout.pid_file(self.name).exists() && self.running().is_none()
     }
 
     /// The pid of the running program, if it is the one the pid file was written for.

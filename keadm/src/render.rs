@@ -16,6 +16,12 @@ pub fn next(text: &str) {
     eprintln!("\nNext:\n  {text}");
 }
 
+/// A word of a command as a shell must be given it.
+pub fn word(text: &str) -> String {
+    // Only a zero byte cannot be quoted, and no argument can hold one.
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())
+}
+
 pub fn error(error: &anyhow::Error) {
     eprintln!("Error: {error:#}");
 }

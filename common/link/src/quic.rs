@@ -1,7 +1,7 @@
 //! The native dialect over QUIC: mutual TLS 1.3, one bidirectional stream, connections that survive a change of the
 //! edge's address. 0-RTT is off: nothing that changes state may be replayed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,6 +195,12 @@ pub struct Dialer {
     config: quinn::ClientConfig,
 }
 
+/// Any address of any family, else any of IPv4; any port.
+const ANY: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+];
+
 impl Dialer {
     /// `heartbeat` is how often a silent connection is kept alive; it ends after `idle`.
     pub fn bind(
@@ -202,8 +208,10 @@ impl Dialer {
         heartbeat: Duration,
         idle: Duration,
     ) -> Result<Dialer, DialError> {
-        let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let endpoint = quinn::Endpoint::client(any).map_err(DialError::Endpoint)?;
+        // One socket for both families, where this machine has both.
+        let [both, v4] = ANY;
+        let endpoint = quinn::Endpoint::client(both).or_else(|_| quinn::Endpoint::client(v4));
+        let endpoint = endpoint.map_err(DialError::Endpoint)?;
         Dialer::on(endpoint, config, heartbeat, idle)
     }
 
@@ -233,7 +241,7 @@ impl Dialer {
 
     /// Moves to a new UDP socket; live connections go on from there.
     pub fn rebind(&self) -> std::io::Result<()> {
-        self.endpoint.rebind(std::net::UdpSocket::bind(("0.0.0.0", 0))?)
+        self.endpoint.rebind(std::net::UdpSocket::bind(ANY.as_slice())?)
     }
 
     pub async fn dial(&self, target: &Target) -> Result<Link, DialError> {

@@ -29,10 +29,6 @@ fn key(name: &str) -> String {
 
 pub(super) fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> edged::Settings {
     let kubelet = &config.tailored_kubelet_config;
-    if !kubelet.container_runtime_endpoint.starts_with("unix://") {
-        let text = format!("{:?} is not a unix:// socket", kubelet.container_runtime_endpoint);
-        checker.problem(&key("containerRuntimeEndpoint"), text);
-    }
     let cgroup_driver = match kubelet.cgroup_driver.as_str() {
         "systemd" => CgroupDriver::Systemd,
         "cgroupfs" => CgroupDriver::Cgroupfs,
@@ -46,12 +42,13 @@ pub(super) fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> e
         node_ip: checker.address("modules.edged.nodeIP", &config.node_ip),
         root_dir: PathBuf::from(&config.root_directory),
         pod_logs_dir: PathBuf::from(&kubelet.pod_logs_dir),
-        runtime_endpoint: kubelet.container_runtime_endpoint.clone(),
+        runtime_endpoint: super::runtime::endpoint(config, checker),
         cgroup_driver,
         cgroup_root: kubelet.cgroup_root.clone(),
         labels: config.node_labels.clone(),
         taints: taints(config, checker),
-        max_pods: kubelet.max_pods,
+        max_pods: max_pods(kubelet),
+        register_node: kubelet.register_node,
         register_schedulable: config.register_schedulable,
         cluster_dns: servers
             .iter()
@@ -74,23 +71,48 @@ pub(super) fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> e
         cgroups: cgroups(kubelet, checker),
         logs: logs(kubelet, checker),
         allowed_sysctls: kubelet.allowed_unsafe_sysctls.clone(),
-        seccomp_default: kubelet.seccomp_default,
+        seccomp_default: kubelet.seccomp_default || config.seccomp_default,
         shutdown: shutdown(kubelet, checker),
         longest_restart: longest_restart(kubelet, checker),
         ..edged::Settings::with_defaults(node.clone())
     }
 }
 
+/// `podsPerCore` counts where it allows less.
+fn max_pods(kubelet: &KubeletConfig) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let by_cores = kubelet.pods_per_core.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX));
+    if kubelet.pods_per_core == 0 { kubelet.max_pods } else { kubelet.max_pods.min(by_cores) }
+}
+
+/// Those of both keys; one that both have is there once.
 fn taints(config: &Edged, checker: &mut Checker) -> Vec<Taint> {
-    let taints = config.taints.iter().map(|taint| {
-        if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str()) {
-            checker
-                .problem("modules.edged.taints", format!("{:?} is not an effect of a taint", taint.effect));
+    let places = [
+        ("modules.edged.taints".to_owned(), &config.taints),
+        (key("registerWithTaints"), &config.tailored_kubelet_config.register_with_taints),
+    ];
+    let mut taints: Vec<Taint> = Vec::new();
+    for (name, given) in places {
+        for taint in given {
+            if taint.key.is_empty() {
+                checker.problem(&name, "a taint has no key");
+            }
+            if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str()) {
+                let text = format!(
+                    "{:?} is not an effect of a taint: NoSchedule, PreferNoSchedule or NoExecute",
+                    taint.effect
+                );
+                checker.problem(&name, text);
+            }
+            let value = Some(taint.value.clone()).filter(|value| !value.is_empty());
+            let taint =
+                Taint { key: taint.key.clone(), value, effect: taint.effect.clone(), time_added: None };
+            if !taints.contains(&taint) {
+                taints.push(taint);
+            }
         }
-        let value = Some(taint.value.clone()).filter(|value| !value.is_empty());
-        Taint { key: taint.key.clone(), value, effect: taint.effect.clone(), time_added: None }
-    });
-    taints.collect()
+    }
+    taints
 }
 
 fn images(kubelet: &KubeletConfig, checker: &mut Checker) -> Images {
@@ -256,5 +278,32 @@ mod tests {
         let sum = reserved(&kubelet, &mut checker);
         assert_eq!((sum["cpu"], sum["memory"]), (1100, 64 << 20));
         assert_eq!(checker.problems.len(), 1);
+    }
+
+    #[test]
+    fn a_node_registers_with_the_taints_of_both_places() {
+        let mut checker = Checker { problems: Vec::new() };
+        let taint = |key: &str, effect: &str| api::config::edgecore::Taint {
+            key: key.into(),
+            value: String::new(),
+            effect: effect.into(),
+        };
+        let mut config = Edged { taints: vec![taint("a", "NoExecute")], ..Edged::default() };
+        let new = vec![taint("a", "NoExecute"), taint("b", "NoSchedule"), taint("c", "Never")];
+        config.tailored_kubelet_config.register_with_taints = new;
+        config.tailored_kubelet_config.register_node = false;
+        let settings = edged(&config, &NodeName::new("n").unwrap(), &mut checker);
+        let keys: Vec<&str> = settings.taints.iter().map(|taint| taint.key.as_str()).collect();
+        assert_eq!((keys, settings.register_node), (vec!["a", "b", "c"], false));
+        assert_eq!(checker.problems.len(), 1, "{:?}", checker.problems);
+        assert!(checker.problems[0].contains("registerWithTaints"));
+    }
+
+    #[test]
+    fn pods_per_core_counts_where_it_allows_less() {
+        let kubelet = |pods_per_core| KubeletConfig { pods_per_core, ..KubeletConfig::default() };
+        assert_eq!(max_pods(&kubelet(0)), 110);
+        assert_eq!(max_pods(&kubelet(1000)), 110);
+        assert!(max_pods(&kubelet(1)) < 110 || std::thread::available_parallelism().unwrap().get() >= 110);
     }
 }

@@ -59,7 +59,10 @@ async fn rotate(flags: Rotate) -> anyhow::Result<()> {
     secret.begin(&next, now, flags.overlap)?;
     secrets::write_ca(&secrets, &secret, seen).await?;
     render::done(&format!("CA {} is trusted and signs in {} s", next.fingerprint(), flags.overlap));
-    render::next("when every node has renewed its certificate: keadm ca retire");
+    render::next(&format!(
+        "keadm ca retire{}    # when every node has renewed its certificate",
+        flags.access.flags()
+    ));
     Ok(())
 }
 

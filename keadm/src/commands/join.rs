@@ -1,23 +1,28 @@
-//! `keadm join`: writes edgecore.yaml and the join token, starts EdgeCore, waits for its certificate.
+//! `keadm join`: writes edgecore.yaml and the join token, starts EdgeCore, waits for its certificate. A join that does
+//! not end well takes back what it wrote.
 
-use std::collections::BTreeMap;
+mod config;
+mod preflight;
+mod script;
+mod undo;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::config::edgecore::EdgeCoreConfig;
 use clap::Args;
-use message::NodeName;
 
 use super::write_config;
 use crate::layout::Layout;
 use crate::program::Program;
-use crate::{render, set};
+use crate::program::log::{self, Log};
+use crate::{labels, render, set};
+use undo::Undo;
 
 #[derive(Args)]
 pub struct Flags {
-    /// Address of CloudCore: host:port.
+    /// Address of CloudCore: host:port, an IPv6 address in brackets.
     #[arg(short = 'e', long)]
     cloudcore_ipport: String,
     /// Name of this node; default: the host's name.
@@ -29,33 +34,33 @@ pub struct Flags {
     /// Port CloudCore gives certificates on.
     #[arg(short = 's', long, default_value_t = 10002)]
     certport: u16,
-    /// Endpoint of the container runtime.
-    #[arg(short = 'p', long, default_value = "unix:///run/containerd/containerd.sock")]
-    remote_runtime_endpoint: String,
-    /// cgroupfs or systemd; a runtime that tells wins.
-    #[arg(long, default_value = "cgroupfs", value_parser = ["cgroupfs", "systemd"])]
-    cgroupdriver: String,
+    /// Endpoint of the container runtime; default: containerd's.
+    #[arg(short = 'p', long)]
+    remote_runtime_endpoint: Option<String>,
+    /// cgroupfs (the default) or systemd; a runtime that tells wins.
+    #[arg(long, value_parser = ["cgroupfs", "systemd"])]
+    cgroupdriver: Option<String>,
     /// Labels of the node: k=v, separated by commas.
-    #[arg(short, long, value_delimiter = ',')]
-    labels: Vec<String>,
-    /// Change a key of edgecore.yaml: key.path=value, repeatable.
+    #[arg(short, long, value_delimiter = ',', value_parser = labels::read)]
+    labels: Vec<(String, String)>,
+    /// Change keys of edgecore.yaml: key.path=value[,...], repeatable.
     #[arg(long)]
     set: Vec<String>,
-    /// websocket (the only protocol of this version).
-    #[arg(long, default_value = "websocket", value_parser = ["websocket"])]
+    /// websocket, or quic (port 10001 where --cloudcore-ipport names port 10000, else the port named there).
+    #[arg(long, default_value = "websocket", value_parser = ["websocket", "quic"])]
     hub_protocol: String,
-    /// Program to run before joining.
+    /// Script or program to run before joining.
     #[arg(long)]
     pre_run: Option<PathBuf>,
-    /// Program to run after joining.
+    /// Script or program to run after joining.
     #[arg(long)]
     post_run: Option<PathBuf>,
     /// Accepted for KubeEdge's sake; certificates are always under /etc/kubeedge.
     #[arg(long = "certPath", hide = true)]
     _cert_path: Option<String>,
-    /// Accepted for KubeEdge's sake; the binary beside keadm is used.
-    #[arg(long = "kubeedge-version", hide = true)]
-    _kubeedge_version: Option<String>,
+    /// Accepted for KubeEdge's sake, with or without a value; the binary beside keadm is used.
+    #[arg(long = "kubeedge-version", hide = true, num_args = 0..=1)]
+    _kubeedge_version: Option<Option<String>>,
     /// Put everything under this folder instead of /etc, /var.
     #[arg(long)]
     root: Option<PathBuf>,
@@ -67,115 +72,124 @@ pub struct Flags {
 /// Time EdgeCore gets to obtain its certificate.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(100);
+/// How often EdgeCore's log is looked at for what it is waiting for.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
-    let node = node_name(&flags.edgenode_name)?;
+    config::node_name(&flags.edgenode_name)?;
     pki::token::JoinToken::parse(&flags.token).context("--token")?;
     let path = layout.edgecore_config();
-    if path.exists() {
-        bail!("{} exists: this machine has joined already; keadm reset undoes that", path.display());
-    }
-    if let Some(program) = &flags.pre_run {
-        run_program(program)?;
-    }
-    let config = set::apply(&config(&flags, &node, &layout)?, &flags.set)?;
-    write_config(&path, &config)?;
-    render::done(&format!("wrote {}", path.display()));
-    pki::files::write_atomic(&layout.token_file(), flags.token.as_bytes(), 0o600)?;
     let program = Program { name: "edgecore", layout: &layout };
+    let base = config::base(&path)?;
+    let is_there = base.is_some();
+    let config = set::apply(&config::with_flags(base, &flags, &layout)?, &flags.set)?;
+    if is_there {
+        if Path::new(&config.modules.edge_hub.tls_cert_file).exists() {
+            let undo = format!("keadm reset edge{}", layout.flag());
+            bail!("{} exists: this machine has joined already; {undo} undoes that", path.display());
+        }
+        render::done(&format!("taking {} as it is, with what the flags say", path.display()));
+    }
+    config::check(&config)?;
+    if let Some(file) = &flags.pre_run {
+        script::run(file)?;
+    }
+    if !flags.no_start {
+        // What an earlier join that was broken off left running.
+        program.stop().await?;
+        preflight::check(&config).await?;
+    }
+    let undo = Undo::remember(&layout, &config)?;
+    let stop = daemon::stop::on_signals().context("listening for signals")?;
+    let joined = tokio::select! {
+        biased;
+        _ = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        joined = join(&flags, &config, &layout, &program) => joined,
+    };
+    if let Err(error) = joined {
+        program.stop().await.context("stopping EdgeCore after a join that failed")?;
+        undo.restore()?;
+        return Err(error.context("this node has not joined, and what was written is taken back"));
+    }
     if flags.no_start {
-        render::next(&format!("{} --config {}", program.binary()?.display(), path.display()));
         return Ok(());
     }
+    if let Some(file) = &flags.post_run {
+        script::run(file)?;
+    }
+    render::next(&format!("kubectl get node {} -o wide", config.modules.edged.hostname_override));
+    Ok(())
+}
+
+async fn join(
+    flags: &Flags,
+    config: &EdgeCoreConfig,
+    layout: &Layout,
+    program: &Program<'_>,
+) -> anyhow::Result<()> {
+    let path = layout.edgecore_config();
+    write_config(&path, config)?;
+    render::done(&format!("wrote {}", path.display()));
+    let token_file = Path::new(&config.modules.edge_hub.token_file);
+    pki::files::write_atomic(token_file, flags.token.as_bytes(), 0o600)?;
+    if flags.no_start {
+        let (binary, path) = (program.binary()?, path.to_string_lossy());
+        render::next(&format!(
+            "{} --config {}",
+            render::word(&binary.to_string_lossy()),
+            render::word(&path)
+        ));
+        return Ok(());
+    }
+    let log = program.log();
     program.start(&path)?;
-    wait_for_certificate(&program, Path::new(&config.modules.edge_hub.tls_cert_file), &layout).await?;
-    render::done(&format!("node {node} has its certificate"));
-    if let Some(program) = &flags.post_run {
-        run_program(program)?;
-    }
-    render::next(&format!("kubectl get node {node} -o wide"));
-    Ok(())
-}
-
-fn node_name(given: &str) -> anyhow::Result<NodeName> {
-    let name = match given {
-        "" => rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
-        name => name.to_owned(),
-    };
-    NodeName::new(&name).context("--edgenode-name")
-}
-
-fn config(flags: &Flags, node: &NodeName, layout: &Layout) -> anyhow::Result<EdgeCoreConfig> {
-    let (host, _) = flags
-        .cloudcore_ipport
-        .rsplit_once(':')
-        .with_context(|| format!("--cloudcore-ipport {:?}: wanted host:port", flags.cloudcore_ipport))?;
-    let mut config = EdgeCoreConfig::default();
-    config.database.data_source = layout.text(&config.database.data_source);
-    let hub = &mut config.modules.edge_hub;
-    hub.websocket.server = flags.cloudcore_ipport.clone();
-    hub.http_server = format!("https://{host}:{}", flags.certport);
-    for file in
-        [&mut hub.tls_ca_file, &mut hub.tls_cert_file, &mut hub.tls_private_key_file, &mut hub.token_file]
-    {
-        *file = layout.text(file);
-    }
-    config.modules.device_twin.dmi_sock_path = layout.text(&config.modules.device_twin.dmi_sock_path);
-    let edged = &mut config.modules.edged;
-    edged.hostname_override = node.to_string();
-    edged.node_labels = labels(&flags.labels)?;
-    edged.root_directory = layout.text(&edged.root_directory);
-    let kubelet = &mut edged.tailored_kubelet_config;
-    kubelet.pod_logs_dir = layout.text(&kubelet.pod_logs_dir);
-    kubelet.static_pod_path = layout.text(&kubelet.static_pod_path);
-    kubelet.cgroup_driver = flags.cgroupdriver.clone();
-    kubelet.container_runtime_endpoint = flags.remote_runtime_endpoint.clone();
-    Ok(config)
-}
-
-fn labels(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
-    given
-        .iter()
-        .filter(|label| !label.is_empty())
-        .map(|label| {
-            let (key, value) =
-                label.split_once('=').with_context(|| format!("--labels {label:?}: wanted k=v"))?;
-            Ok((key.to_owned(), value.to_owned()))
-        })
-        .collect()
-}
-
-fn run_program(program: &Path) -> anyhow::Result<()> {
-    let status = Command::new(program).status().with_context(|| format!("running {}", program.display()))?;
-    if !status.success() {
-        bail!("{} ended with {status}", program.display());
-    }
-    Ok(())
+    wait_for_certificate(program, &log, config).await
 }
 
 async fn wait_for_certificate(
     program: &Program<'_>,
-    certificate: &Path,
-    layout: &Layout,
+    log: &Log,
+    config: &EdgeCoreConfig,
 ) -> anyhow::Result<()> {
-    let log = layout.log(program.name);
+    let hub = &config.modules.edge_hub;
+    let (node, certificate) = (&config.modules.edged.hostname_override, Path::new(&hub.tls_cert_file));
+    render::done(&format!(
+        "waiting for {} to give node {node} its certificate, up to {} s",
+        hub.http_server,
+        JOIN_TIMEOUT.as_secs()
+    ));
+    let last = || log.last(log::about_the_link).unwrap_or_else(|| "EdgeCore said nothing".to_owned());
     let ready = async {
         while !certificate.exists() {
-            if layout.pid_file(program.name).exists() && program.running().is_none() {
-                bail!("EdgeCore ended: {}", last_error(&log));
+            if program.has_ended() {
+                bail!("EdgeCore ended: {}\n(log: {})", last(), log.shown());
             }
             tokio::time::sleep(POLL).await;
         }
         Ok(())
     };
-    let timed_out = || format!("no certificate after {JOIN_TIMEOUT:?}; see {}", log.display());
-    tokio::time::timeout(JOIN_TIMEOUT, ready).await.with_context(timed_out)?
-}
-
-/// The last line of a log: a program that ends says why there.
-fn last_error(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let line = text.lines().last().unwrap_or("no log was written");
-    format!("{line}\n(log {})", log.display())
+    let told = async {
+        let mut told = None;
+        loop {
+            let reason = log.last(log::about_the_link);
+            if reason != told
+                && let Some(reason) = &reason
+            {
+                render::done(&format!("not yet: {reason}"));
+            }
+            told = reason;
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        ready = ready => ready?,
+        () = told => {}
+        () = tokio::time::sleep(JOIN_TIMEOUT) => {
+            bail!("no certificate after {} s: {}\n(log: {})", JOIN_TIMEOUT.as_secs(), last(), log.shown())
+        }
+    }
+    render::done(&format!("node {node} has its certificate"));
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use api::config::cloudcore::CloudCoreConfig;
 use clap::Args;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,11 +14,12 @@ use kube::{Api, Client, Config};
 use pki::CaSecret;
 
 use crate::layout::Layout;
+use crate::render;
 
 /// Where the cluster is.
 #[derive(Args)]
 pub struct Access {
-    /// Kubeconfig of the cluster; default: the one `keadm init --standalone` wrote, else /root/.kube/config.
+    /// Kubeconfig of the cluster; default: the one that keadm init was given or wrote, else /root/.kube/config.
     #[arg(long)]
     kube_config: Option<PathBuf>,
     /// The folder given to `keadm init`.
@@ -26,12 +28,35 @@ pub struct Access {
 }
 
 impl Access {
+    /// What was given, else what the installation's cloudcore.yaml says, else what KubeEdge takes.
     pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+        if let Some(given) = &self.kube_config {
+            return Ok(given.clone());
+        }
         let layout = Layout::new(self.root.as_deref())?;
-        Ok(self.kube_config.clone().unwrap_or_else(|| {
-            let own = layout.admin_kubeconfig();
-            if own.exists() { own } else { PathBuf::from("/root/.kube/config") }
-        }))
+        let config = layout.cloudcore_config();
+        if config.exists() {
+            let (config, _): (CloudCoreConfig, _) = daemon::config::load(&config)?;
+            let named = match config.modules.standalone.enable {
+                true => config.modules.standalone.admin_kubeconfig,
+                false => config.kube_api_config.kube_config,
+            };
+            if !named.is_empty() {
+                return Ok(PathBuf::from(named));
+            }
+        }
+        let own = layout.admin_kubeconfig();
+        Ok(if own.exists() { own } else { PathBuf::from("/root/.kube/config") })
+    }
+
+    /// The same flags for the next command.
+    pub fn flags(&self) -> String {
+        let flag = |name: &str, path: &Option<PathBuf>| {
+            path.as_ref().map_or_else(String::new, |path| {
+                format!(" --{name} {}", render::word(&path.to_string_lossy()))
+            })
+        };
+        flag("kube-config", &self.kube_config) + &flag("root", &self.root)
     }
 }
 
@@ -58,4 +83,23 @@ pub async fn write_ca(secrets: &Api<Secret>, secret: &CaSecret, seen: Secret) ->
     let written = secrets.replace("casecret", &PostParams::default(), &object).await;
     written.context("writing secret kubeedge/casecret; if it changed meanwhile, run the command again")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubeconfig_is_the_one_init_was_given() {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access { kube_config: None, root: Some(root.path().to_owned()) };
+        assert_eq!(access.kubeconfig().unwrap(), Path::new("/root/.kube/config"));
+        let layout = Layout::new(Some(root.path())).unwrap();
+        std::fs::create_dir_all(layout.cloudcore_config().parent().unwrap()).unwrap();
+        std::fs::write(layout.cloudcore_config(), "kubeAPIConfig: {kubeConfig: /srv/kc}\n").unwrap();
+        assert_eq!(access.kubeconfig().unwrap(), Path::new("/srv/kc"));
+        let given = Access { kube_config: Some("/other kc".into()), root: None };
+        assert_eq!(given.kubeconfig().unwrap(), Path::new("/other kc"));
+        assert_eq!(given.flags(), " --kube-config '/other kc'");
+    }
 }

@@ -33,7 +33,7 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
     // A node that lost everything joins under its old name and gets its pod again.
     let endpoint = site.containerd()?.socket();
     let socket = std::path::Path::new(endpoint.trim_start_matches("unix://"));
-    let fresh = site.folder().join("edge-again");
+    let fresh = site.folder().join("edge again\\1");
     let edge = harness::edge::Edge::join(
         &programs,
         &site.cloud,
@@ -45,6 +45,14 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
     wait::for_true("both containers run again", Duration::from_secs(60), || {
         Ok(site.running_tasks()?.len() == 3)
     })?;
+    // Names that mountinfo escapes, and the cgroups of the pods, which no runtime removes.
+    let cgroup = format!("causeway-{}", edge.mqtt_port);
+    programs.keadm(&["reset", "edge", "--force", "--root", &fresh.to_string_lossy()])?;
+    assert!(!fresh.join("var/lib/kubelet").exists(), "pods' folders are left");
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")?.flatten().map(|entry| entry.path());
+    let left: Vec<_> =
+        hierarchies.map(|hierarchy| hierarchy.join(&cgroup)).filter(|path| path.exists()).collect();
+    assert_eq!(left, Vec::<std::path::PathBuf>::new());
     drop(edge);
     Ok(())
 }

@@ -97,6 +97,8 @@ pub struct CloudHub {
     pub renew_expired_for: u32,
     /// Ours: seconds between looks at the CA and the server certificate.
     pub certificate_check_seconds: u32,
+    /// Addresses of listeners: 0.0.0.0, the default, is all of IPv4; where `advertiseAddress` has an IPv6 address, it
+    /// is all of IPv6 and IPv4.
     pub websocket: Listener,
     /// The native dialect over QUIC.
     pub quic: Listener,
@@ -180,17 +182,19 @@ pub struct Listener {
     pub port: u16,
 }
 
-/// Every message is authorised by the node's certificate. KubeEdge has this off by default; here `enable: false` must
-/// be written to get KubeEdge's old behaviour, for migration only.
+/// Every message is authorised by the node's certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Authorization {
+    /// KubeEdge writes `false` for everybody, whether wanted or not: here it turns nothing off.
     pub enable: bool,
+    /// Ours: any certificate may speak for any node, and no message is authorised. For migration only.
+    pub allow_unauthorized: bool,
 }
 
 impl Default for Authorization {
     fn default() -> Self {
-        Authorization { enable: true }
+        Authorization { enable: true, allow_unauthorized: false }
     }
 }
 
