@@ -34,11 +34,16 @@ pub fn target() -> PathBuf {
 }
 
 /// The programs people install.
-const PROGRAMS: [&str; 4] = ["cloudcore", "edgecore", "keadm", "mapper-virtual"];
+pub const PROGRAMS: [&str; 4] = ["cloudcore", "edgecore", "keadm", "mapper-virtual"];
 
 /// The programs people install and what measures them, as release builds.
 pub fn release() -> Result<Programs> {
     programs("release", &[&PROGRAMS[..], &["apiserver", "load"]].concat())
+}
+
+/// The programs people install, as release builds.
+pub fn installed() -> Result<Programs> {
+    programs("release", &PROGRAMS)
 }
 
 /// The programs people install, built as fast as can be.

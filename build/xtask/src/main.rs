@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod deps;
 mod dictionary;
+mod install;
 mod packages;
 mod test;
 
@@ -32,6 +33,8 @@ enum Command {
     Dictionary(dictionary::Flags),
     /// Check who imports whom (ARCHITECTURE.md).
     Deps,
+    /// Build the programs as release builds and install them.
+    Install(install::Flags),
     /// Install the Debian packages that demo and test need.
     Setup,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(flags) => test::run(&flags),
         Command::Bench(flags) => bench::run(&flags),
         Command::Dictionary(flags) => dictionary::run(&flags),
+        Command::Install(flags) => install::run(&flags),
         Command::Deps => deps::run(),
         Command::Setup => packages::ensure(),
     };

@@ -1,9 +1,12 @@
 //! Signals, on a process of its own.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Set for the process that is sent signals: this test, started once more.
 const HANGS: &str = "CAUSEWAY_TEST_HANGS";

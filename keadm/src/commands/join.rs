@@ -49,6 +49,9 @@ pub struct Flags {
     /// websocket, or quic (port 10001 where --cloudcore-ipport names port 10000, else the port named there).
     #[arg(long, default_value = "websocket", value_parser = ["websocket", "quic"])]
     hub_protocol: String,
+    /// Take the name over if another machine is connected by it.
+    #[arg(long)]
+    take_over: bool,
     /// Script or program to run before joining.
     #[arg(long)]
     pre_run: Option<PathBuf>,

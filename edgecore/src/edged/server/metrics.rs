@@ -35,6 +35,12 @@ impl Site {
             );
             text.single("kubelet_running_containers", Kind::Gauge, "Running containers.", containers as f64);
         }
+        text.single(
+            "edgecore_outbox_dropped_total",
+            Kind::Counter,
+            "Reports and events dropped because the outbox was full.",
+            self.context.outbox.dropped() as f64,
+        );
         let open = super::SESSIONS.saturating_sub(self.sessions.available_permits());
         text.single(
             "edged_streaming_sessions",

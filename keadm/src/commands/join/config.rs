@@ -47,6 +47,7 @@ pub(super) fn with_flags(
         (hub.websocket.enable, hub.quic.enable) = (false, true);
         hub.quic.server = format!("{host}:{port}");
     }
+    hub.take_over |= flags.take_over;
     let edged = &mut config.modules.edged;
     if !flags.edgenode_name.is_empty() || edged.hostname_override.is_empty() {
         edged.hostname_override = node_name(&flags.edgenode_name)?;
