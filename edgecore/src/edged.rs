@@ -137,7 +137,7 @@ impl Edged {
             events,
             clock,
             machine: Machine::read(&*host, &settings),
-            addresses: addresses::Addresses::find(settings.node_ip, &*host),
+            addresses: addresses::Addresses::find(settings.node_ips.clone(), &*host),
             name_servers: pods::resolv::NameServers::default(),
             pulls: Semaphore::new(settings.images.parallel_pulls),
             pull_pace: images::pace::Pace::new(settings.images.pulls_per_second, settings.images.burst),

@@ -62,6 +62,21 @@ impl Checker {
         parsed.ok()
     }
 
+    /// None, one address, or one of each family, separated by a comma (the kubelet's `--node-ip`).
+    fn addresses(&mut self, key: &str, text: &str) -> Vec<std::net::IpAddr> {
+        if text.is_empty() {
+            return Vec::new();
+        }
+        let parsed: Result<Vec<std::net::IpAddr>, _> = text.split(',').map(|ip| ip.trim().parse()).collect();
+        match parsed.as_deref() {
+            Err(_) => self.problem(key, format!("{text:?} is not an IP address, or one of each family")),
+            Ok([_]) => {}
+            Ok([one, other]) if one.is_ipv4() != other.is_ipv4() => {}
+            Ok(_) => self.problem(key, format!("{text:?}: at most one address of each family")),
+        }
+        parsed.unwrap_or_default()
+    }
+
     /// A duration as Go writes it.
     fn duration(&mut self, key: &str, text: &str) -> Duration {
         match go_duration(text) {
@@ -240,6 +255,22 @@ mod tests {
         }
         assert_eq!(go_duration("10"), None);
         assert_eq!(go_duration("ten s"), None);
+    }
+
+    #[test]
+    fn a_node_has_at_most_one_address_of_each_family() {
+        let check = |text: &str| {
+            let mut config = EdgeCoreConfig::default();
+            config.modules.edged.hostname_override = "edge-1".into();
+            config.modules.edged.node_ip = text.into();
+            Settings::check(&config, Path::new("x"))
+        };
+        let pair = check("10.0.0.5, fd00::5").unwrap().edged.unwrap().node_ips;
+        assert_eq!(pair, ["10.0.0.5", "fd00::5"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
+        for wrong in ["10.0.0.5,10.0.0.6", "10.0.0.5,", "10.0.0.5,fd00::5,fd00::6"] {
+            let problems = check(wrong).unwrap_err().0;
+            assert!(problems[0].contains("modules.edged.nodeIP"), "{problems:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #[path = "containerd/lab.rs"]
 mod lab;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -179,7 +180,9 @@ async fn a_process_the_runtime_lost_sight_of_does_not_keep_a_gone_pod() {
     let (uid, runtime) = (lab.uid(0), lab.runtime());
     let labels =
         [("pod.name", "lost"), ("pod.namespace", "default"), ("pod.uid", &uid), ("container.name", "c")];
-    let labels = labels.map(|(key, value)| (format!("io.kubernetes.{key}"), value.to_owned()));
+    let mut labels: HashMap<String, String> =
+        labels.map(|(key, value)| (format!("io.kubernetes.{key}"), value.to_owned())).into();
+    labels.insert("causeway.io/node-root".to_owned(), lab.path("kubelet").display().to_string());
     let own_network = v1::NamespaceOption { network: v1::NamespaceMode::Node.into(), ..Default::default() };
     let security =
         v1::LinuxSandboxSecurityContext { namespace_options: Some(own_network), ..Default::default() };
@@ -190,7 +193,7 @@ async fn a_process_the_runtime_lost_sight_of_does_not_keep_a_gone_pod() {
             namespace: "default".into(),
             attempt: 0,
         }),
-        labels: labels.clone().into(),
+        labels: labels.clone(),
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: format!("/kubepods/besteffort/pod{uid}"),
             security_context: Some(security),
@@ -204,7 +207,7 @@ async fn a_process_the_runtime_lost_sight_of_does_not_keep_a_gone_pod() {
         metadata: Some(v1::ContainerMetadata { name: "c".into(), attempt: 0 }),
         image: Some(v1::ImageSpec { image, ..Default::default() }),
         command: ["sleep", "1000"].map(str::to_owned).into(),
-        labels: labels.into(),
+        labels,
         ..Default::default()
     };
     let id = runtime.create_container(&sandbox, container, config).await.unwrap();

@@ -77,9 +77,10 @@ fn tests() -> Result<()> {
     if build::has_subcommand("nextest") {
         return build::cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
     }
-    println!("cargo-nextest is not installed; cargo test runs the same tests");
+    // Without groups, sites and container runtimes are kept apart by running one test at a time.
+    println!("cargo-nextest is not installed; cargo test runs the same tests, one at a time");
     let status = Command::new("cargo")
-        .args(["test", "--quiet", "--workspace", "--", "--test-threads", "2"])
+        .args(["test", "--quiet", "--workspace", "--", "--test-threads", "1"])
         .current_dir(build::root())
         .status()
         .context("running cargo test")?;

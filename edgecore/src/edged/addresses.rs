@@ -19,13 +19,14 @@ const KEY: &str = "modules.edged.nodeIP";
 
 /// Handle of the addresses.
 pub struct Addresses {
-    wanted: Option<IpAddr>,
+    wanted: Vec<IpAddr>,
     found: watch::Sender<Found>,
 }
 
 impl Addresses {
-    pub fn find(wanted: Option<IpAddr>, host: &dyn Host) -> Addresses {
-        let found = look(wanted, host);
+    /// `wanted` is the configuration's: none, one, or one of each family.
+    pub fn find(wanted: Vec<IpAddr>, host: &dyn Host) -> Addresses {
+        let found = look(&wanted, host);
         warn(&found);
         Addresses { wanted, found: watch::channel(found).0 }
     }
@@ -44,7 +45,7 @@ impl Addresses {
 
     /// Looks again. True if they are others now; a machine that has lost its only address is still who it was.
     fn refresh(&self, host: &dyn Host) -> bool {
-        let found = look(self.wanted, host);
+        let found = look(&self.wanted, host);
         self.found.send_if_modified(|known| {
             let is_news = found != Found::Nothing && found != *known;
             if is_news {
@@ -56,7 +57,7 @@ impl Addresses {
     }
 }
 
-fn look(wanted: Option<IpAddr>, host: &dyn Host) -> Found {
+fn look(wanted: &[IpAddr], host: &dyn Host) -> Found {
     choose(wanted, &host.routed_addresses(), &host.addresses())
 }
 

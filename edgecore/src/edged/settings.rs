@@ -20,8 +20,9 @@ pub enum CgroupDriver {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub node: NodeName,
-    /// The node's address, or the unspecified one of the family that comes first; found by the default routes when absent.
-    pub node_ip: Option<IpAddr>,
+    /// The node's address, one of each family, or the unspecified one of the family that comes first; found by the default
+    /// routes where there is none.
+    pub node_ips: Vec<IpAddr>,
     /// Holds `pods/<uid>`.
     pub root_dir: PathBuf,
     pub pod_logs_dir: PathBuf,
@@ -145,7 +146,7 @@ impl Settings {
     pub fn with_defaults(node: NodeName) -> Settings {
         Settings {
             node,
-            node_ip: None,
+            node_ips: Vec::new(),
             root_dir: PathBuf::from("/var/lib/kubelet"),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             runtime_endpoint: "unix:///run/containerd/containerd.sock".to_owned(),

@@ -52,13 +52,13 @@ pub enum Found {
 
 /// The addresses of the node, IPv4 first unless `wanted` says otherwise.
 ///
-/// `wanted` is the configuration's: an address, or the unspecified one of the family that comes first, as for the
-/// kubelet's `--node-ip`. `routed` are the sources of the default routes.
-pub fn choose(wanted: Option<IpAddr>, routed: &[IpAddr], all: &[InterfaceAddress]) -> Found {
-    if let Some(ip) = wanted.filter(|ip| !ip.is_unspecified()) {
-        return Found::Sure(vec![ip]);
+/// `wanted` is the configuration's: an address, one of each family, or the unspecified one of the family that comes first,
+/// as for the kubelet's `--node-ip`. `routed` are the sources of the default routes.
+pub fn choose(wanted: &[IpAddr], routed: &[IpAddr], all: &[InterfaceAddress]) -> Found {
+    if wanted.iter().any(|ip| !ip.is_unspecified()) {
+        return Found::Sure(wanted.to_vec());
     }
-    let v6_first = wanted.is_some_and(|ip| ip.is_ipv6());
+    let v6_first = wanted.first().is_some_and(|ip| ip.is_ipv6());
     let ordered = |mut ips: Vec<IpAddr>| {
         ips.sort_by_key(|ip| ip.is_ipv6() != v6_first);
         ips.dedup_by_key(|ip| ip.is_ipv6());
@@ -105,20 +105,22 @@ mod tests {
             ("eth0", "fe80::2"),
             ("eth0", "fd00::5"),
         ]);
-        assert_eq!(choose(None, &[], &all), Found::Sure(vec![ip("10.77.0.5"), ip("fd00::5")]));
+        assert_eq!(choose(&[], &[], &all), Found::Sure(vec![ip("10.77.0.5"), ip("fd00::5")]));
         let two = at(&[("eth1", "10.1.0.5"), ("eth0", "10.77.0.5")]);
-        assert_eq!(choose(None, &[], &two), Found::Guessed(vec![ip("10.1.0.5")]));
-        assert_eq!(choose(None, &[], &at(&[("lo", "127.0.0.1"), ("lo", "::1")])), Found::Nothing);
+        assert_eq!(choose(&[], &[], &two), Found::Guessed(vec![ip("10.1.0.5")]));
+        assert_eq!(choose(&[], &[], &at(&[("lo", "127.0.0.1"), ("lo", "::1")])), Found::Nothing);
     }
 
     #[test]
     fn the_configuration_comes_before_routes_and_routes_before_interfaces() {
         let all = at(&[("eth0", "10.77.0.5")]);
         let routed = [ip("192.0.2.9"), ip("2001:db8::9")];
-        assert_eq!(choose(None, &routed, &all), Found::Sure(routed.to_vec()));
-        assert_eq!(choose(Some(ip("2001:db8::7")), &routed, &all), Found::Sure(vec![ip("2001:db8::7")]));
+        assert_eq!(choose(&[], &routed, &all), Found::Sure(routed.to_vec()));
+        assert_eq!(choose(&[ip("2001:db8::7")], &routed, &all), Found::Sure(vec![ip("2001:db8::7")]));
+        let pair = [ip("10.77.0.5"), ip("fd00::5")];
+        assert_eq!(choose(&pair, &routed, &all), Found::Sure(pair.to_vec()));
         let turned = vec![ip("2001:db8::9"), ip("192.0.2.9")];
-        assert_eq!(choose(Some(ip("::")), &routed, &all), Found::Sure(turned));
-        assert_eq!(choose(Some(ip("0.0.0.0")), &routed[1..], &all), Found::Sure(vec![ip("2001:db8::9")]));
+        assert_eq!(choose(&[ip("::")], &routed, &all), Found::Sure(turned));
+        assert_eq!(choose(&[ip("0.0.0.0")], &routed[1..], &all), Found::Sure(vec![ip("2001:db8::9")]));
     }
 }

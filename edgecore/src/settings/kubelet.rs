@@ -39,7 +39,7 @@ pub(super) fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> e
     };
     let servers = kubelet.cluster_dns.clone().unwrap_or_default();
     edged::Settings {
-        node_ip: checker.address("modules.edged.nodeIP", &config.node_ip),
+        node_ips: checker.addresses("modules.edged.nodeIP", &config.node_ip),
         root_dir: PathBuf::from(&config.root_directory),
         pod_logs_dir: PathBuf::from(&kubelet.pod_logs_dir),
         runtime_endpoint: super::runtime::endpoint(config, checker),

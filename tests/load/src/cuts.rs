@@ -9,13 +9,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cloudcore::kubernetes::Cluster;
 use harness::process::Process;
 use rand::Rng;
 use store::rusqlite::{Connection, OpenFlags};
 
-use crate::ground::Ground;
+use crate::ground::{self, Ground};
 use crate::reporter::device_name;
 use crate::result::Results;
+use crate::way::{self, Way};
 use crate::{Common, hollow, objects};
 use history::History;
 use namespace::Namespace;
@@ -26,6 +28,8 @@ const DEVICES: usize = 100;
 const CONFIG_MAPS: usize = 100;
 /// How long packets are dropped; the edge gives up a silent link after three seconds.
 const BLACKHOLE: (u64, u64) = (500, 5000);
+/// How long the API server is away: longer than sessions may be silent.
+const OUTAGE: (u64, u64) = (500, 6000);
 /// Time without progress after which what has not arrived is lost.
 const SETTLE: Duration = Duration::from_secs(90);
 
@@ -38,6 +42,9 @@ pub struct Flags {
     /// Kills of each side.
     #[arg(long, default_value_t = 20)]
     kills: usize,
+    /// Times the API server is away or silent for CloudCore.
+    #[arg(long, default_value_t = 20)]
+    outages: usize,
     #[arg(long, default_value_t = 100_000)]
     reports: u64,
     #[arg(long, default_value_t = 10_000)]
@@ -47,7 +54,17 @@ pub struct Flags {
 pub async fn run(flags: &Flags) -> Result<()> {
     let common = &flags.common;
     let namespace = Namespace::make()?;
-    let mut ground = Ground::start_impatient(common, 1, &namespace.host().to_string()).await?;
+    let scratch = tempfile::tempdir()?;
+    let (_api, kubeconfig) = match &common.kubeconfig {
+        Some(given) => (None, given.clone()),
+        None => ground::start_api(&common.programs, scratch.path()).await?,
+    };
+    let (way, relayed) = way::Relay::before(&kubeconfig, scratch.path()).await?;
+    let behind = Common { kubeconfig: Some(relayed), ..common.clone() };
+    let mut ground = Ground::start_impatient(&behind, 1, &namespace.host().to_string()).await?;
+    // Only CloudCore's way fails.
+    ground.cluster = Cluster::connect(Some(kubeconfig.clone()), "").await?;
+    ground.kubeconfig = kubeconfig;
     let names: Vec<String> = (0..CONFIG_MAPS).map(|n| format!("load-{n}")).collect();
     let mut wanted = vec![objects::node(NODE), objects::device_model()];
     wanted.extend((0..DEVICES).map(|number| objects::device(&device_name(number), NODE)));
@@ -63,7 +80,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     hollow::write_identity(&ground.authority().await?, &folder, NODE)?;
     let each = flags.reports / DEVICES as u64;
     // About as long as the faults take.
-    let faults = flags.cuts + 2 * flags.kills;
+    let faults = flags.cuts + 2 * flags.kills + flags.outages;
     let pace = (faults as u64 * 1800 / each.max(1)).max(1);
     let start = || start_edge(common, &folder, &namespace, &relay, each, pace);
     let mut edge = start()?;
@@ -83,12 +100,19 @@ pub async fn run(flags: &Flags) -> Result<()> {
     };
     let watching = watch_versions(folder.join("edgecore.db"));
 
-    let mut done = (0, 0, 0);
-    while done != (flags.cuts, flags.kills, flags.kills) {
+    let (mut done, mut outages) = ((0, 0, 0), 0);
+    while done != (flags.cuts, flags.kills, flags.kills) || outages < flags.outages {
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(100..900))).await;
         let left = (flags.cuts - done.0, flags.kills - done.1, flags.kills - done.2);
-        let choice = rand::rng().random_range(0..left.0 + left.1 + left.2);
-        if choice < left.0 {
+        let away = flags.outages - outages;
+        let choice = rand::rng().random_range(0..left.0 + left.1 + left.2 + away);
+        if choice >= left.0 + left.1 + left.2 {
+            way.set(if outages % 2 == 0 { Way::Refused } else { Way::Swallowed });
+            let time = rand::rng().random_range(OUTAGE.0..OUTAGE.1);
+            tokio::time::sleep(Duration::from_millis(time)).await;
+            way.set(Way::Open);
+            outages += 1;
+        } else if choice < left.0 {
             match done.0 % 3 {
                 0 => relay.cut(Cut::Reset),
                 1 => relay.cut(Cut::HalfOpen),
@@ -145,6 +169,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let mut results = Results::default();
     results.add("cuts", "links cut (reset, half open, packets dropped)", flags.cuts);
     results.add("kills", "kill -9 of CloudCore and of the edge, each", flags.kills);
+    results.add("outages", "times the API server was away or silent", flags.outages);
     results.add("sent", "twin reports and object updates", each * DEVICES as u64 + flags.updates as u64);
     results.add("lost", "reports and newest objects that never arrived", counted.lost + missing as u64);
     results.add("reverted", "values or versions that went back", counted.reverted + went_back);

@@ -31,7 +31,8 @@ pub struct Latency {
 }
 
 /// Updates config map `name` again and again until [`Samples::finish`], whatever becomes of the updates before: a stall
-/// delays every one that falls into it. Those planned while `counts` says no do not count.
+/// delays every one that falls into it. Those planned while `counts` says no do not count. There is at least one: what is
+/// watched may be over before the first is due.
 pub fn watch(
     cluster: &Cluster,
     name: &'static str,
@@ -44,10 +45,11 @@ pub fn watch(
     let task = tokio::spawn(async move {
         let mut pace = tokio::time::interval(pace);
         let mut under_way = JoinSet::new();
+        let began = harness::wait::now();
         for number in 0_u64.. {
             tokio::select! {
                 biased;
-                _ = ended.cancelled() => break,
+                _ = ended.cancelled(), if !under_way.is_empty() || began.elapsed() > PATIENCE => break,
                 _ = pace.tick() => {}
             }
             if counts() {

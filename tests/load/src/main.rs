@@ -22,6 +22,7 @@ mod reporter;
 mod result;
 mod start;
 mod throttle;
+mod way;
 mod workers;
 
 use std::path::PathBuf;

@@ -3,7 +3,6 @@
 //! outage gives many samples.
 
 mod lifecycle;
-mod relay;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,9 +17,9 @@ use serde_json::Value;
 use crate::edge::{Edge, Seen};
 use crate::ground::{self, Ground};
 use crate::result::{Results, rounded};
+use crate::way::{Relay, Way};
 use crate::{Common, objects};
 use lifecycle::ready_of;
-use relay::{Relay, Way};
 
 /// Longest wait for a pair to be in step again.
 const GIVE_UP: Duration = Duration::from_secs(420);
@@ -144,10 +143,7 @@ impl Pair {
         objects::ensure_all(cluster, wanted).await?;
         let folder = scratch.join(&node);
         std::fs::create_dir_all(&folder)?;
-        let (text, api) = api_address(kubeconfig)?;
-        let relay = Relay::start(api.parse()?).await?;
-        let relayed = folder.join("relayed.kubeconfig");
-        std::fs::write(&relayed, text.replace(&api, &relay.address.to_string()))?;
+        let (relay, relayed) = Relay::before(kubeconfig, &folder).await?;
         let ground = Ground::start(&Common { kubeconfig: Some(relayed), ..common.clone() }, 1).await?;
         let runtime = Fake::start(&folder, std::sync::Arc::new(|| daemon::clock::unix_ms() * 1_000_000))?;
         runtime.add_image("none");
@@ -202,13 +198,4 @@ impl Pair {
         self.ground.start_cloud().await?;
         self.until_committed(&version, wait::now()).await
     }
-}
-
-/// The text of a kubeconfig and the `host:port` of its server.
-fn api_address(kubeconfig: &Path) -> Result<(String, String)> {
-    let text = std::fs::read_to_string(kubeconfig)?;
-    let server = text.lines().find_map(|line| line.trim().strip_prefix("server:"));
-    let server = server.context("no server in the kubeconfig")?.trim().trim_matches(['"', '\'']);
-    let address = server.strip_prefix("https://").context("server is no https URL")?.to_owned();
-    Ok((text, address))
 }

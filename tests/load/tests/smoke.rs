@@ -19,7 +19,19 @@ fn run(arguments: &[&str]) -> Value {
 
 #[test]
 fn cuts_and_kills_lose_revert_and_double_nothing() {
-    let result = run(&["cuts", "--cuts", "6", "--kills", "2", "--reports", "2000", "--updates", "200"]);
+    let result = run(&[
+        "cuts",
+        "--cuts",
+        "6",
+        "--kills",
+        "2",
+        "--outages",
+        "3",
+        "--reports",
+        "2000",
+        "--updates",
+        "200",
+    ]);
     for key in ["lost", "reverted", "duplicates"] {
         assert_eq!(result[key], 0, "{result}");
     }
@@ -45,6 +57,15 @@ fn a_small_fleet_over_quic_is_in_sync_again_as_well() {
     let result = run(&["fleet", "--edges", "20", "--idle", "1", "--quic"]);
     assert!(result["resync_s"].as_f64().unwrap() > 0.0, "{result}");
     assert!(result["busy_s"].as_f64().unwrap() > 0.0, "{result}");
+}
+
+#[test]
+fn edges_are_in_step_again_after_outages_of_the_api_server() {
+    let result = run(&["recovery", "--pairs", "2", "--outage", "4"]);
+    for key in ["api_outage_s", "api_blackhole_s", "cloud_restart_s"] {
+        assert!(result[key].as_f64().unwrap() > 0.0, "{key}: {result}");
+    }
+    assert_eq!(result["runs"], 2, "{result}");
 }
 
 /// What runs containers needs root and a runtime.

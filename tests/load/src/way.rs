@@ -1,8 +1,9 @@
 //! The way from one CloudCore to the API server, which can be refused or swallowed.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,12 +18,24 @@ pub enum Way {
 }
 
 pub struct Relay {
-    pub address: SocketAddr,
+    address: SocketAddr,
     way: watch::Sender<Way>,
 }
 
 impl Relay {
-    pub async fn start(target: SocketAddr) -> Result<Relay> {
+    /// A relay to the server of a kubeconfig, and a copy of that in `folder` that leads through it.
+    pub async fn before(kubeconfig: &Path, folder: &Path) -> Result<(Relay, PathBuf)> {
+        let text = std::fs::read_to_string(kubeconfig)?;
+        let server = text.lines().find_map(|line| line.trim().strip_prefix("server:"));
+        let server = server.context("no server in the kubeconfig")?.trim().trim_matches(['"', '\'']);
+        let address = server.strip_prefix("https://").context("the server is no https URL")?;
+        let relay = Relay::start(address.parse()?).await?;
+        let relayed = folder.join("relayed.kubeconfig");
+        std::fs::write(&relayed, text.replace(address, &relay.address.to_string()))?;
+        Ok((relay, relayed))
+    }
+
+    async fn start(target: SocketAddr) -> Result<Relay> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (way, seen) = watch::channel(Way::Open);
