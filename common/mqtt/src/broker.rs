@@ -5,16 +5,20 @@
 //!                                                           ^ Handle: publish, subscribe
 //! ```
 //!
-//! Promises: a publisher is never stalled by a subscriber. Each session has one queue; when it is full its **oldest**
-//! message is lost. A [`Handle`] subscription that is full loses the **newest**. New retained topics beyond the limit
-//! are delivered but not kept. Each loss counts in [`Handle::dropped`]. Malformed packets close only their connection.
+//! Promises: a publisher is never stalled by a subscriber on the network. Each session has one queue; when it is full
+//! its **oldest** message is lost. What a [`Handle`] subscription has not dealt with holds back the clients that wait for
+//! word of it: QoS 1 and 2 are acknowledged, in order, when it has, and a client with too much under way is not read.
+//! QoS 0 without space is lost. New retained topics beyond the limit are delivered but not kept. Each loss counts in
+//! [`Handle::dropped`]. Malformed packets close only their connection.
 
+mod confirm;
 mod connection;
 mod outgoing;
 mod pace;
 mod packets;
 mod retained;
 mod session;
+mod space;
 mod state;
 mod subscriptions;
 
@@ -27,8 +31,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{Login, MAX_PACKET, Publish, filter};
+use crate::{Delivery, Login, MAX_PACKET, Publish, filter};
 use pace::Pace;
+use space::Space;
 use state::{Origin, State};
 
 /// Where the broker listens and what it may use.
@@ -103,6 +108,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Of what clients send, in bytes.
     pace: Pace,
+    /// Of what waits for this process.
+    space: Space,
 }
 
 impl Shared {
@@ -126,9 +133,10 @@ impl Broker {
         if !address.ip().is_loopback() && settings.login.is_none() {
             tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
         }
-        let state = Mutex::new(State::new(settings.limits.clone()));
+        let space = Space::new();
+        let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
         let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
-        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace }) })
+        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space }) })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -176,8 +184,6 @@ impl Broker {
 
 /// Out of file descriptors is the usual reason; they come back when connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Messages that wait for one in-process subscriber: a burst of a second.
-const LOCAL_QUEUE: usize = 1024;
 
 /// The broker's way in for its own process.
 #[derive(Clone)]
@@ -200,9 +206,10 @@ impl Handle {
         });
     }
 
-    /// Messages that clients publish from now on, in the order they arrive. Filters that are not valid match nothing.
-    pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Publish> {
-        let (sender, receiver) = mpsc::channel(LOCAL_QUEUE);
+    /// Messages that clients publish from now on, in the order they arrive. A client is told that its message arrived
+    /// when all subscribers have completed its receipt. Filters that are not valid match nothing.
+    pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Delivery> {
+        let (sender, receiver) = mpsc::channel(space::MESSAGES);
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
         self.shared.with(|state| state.subscribe_process(filters, sender));
         receiver

@@ -10,22 +10,34 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use super::retained::Retained;
 use super::session::{Link, Session};
-use crate::{Publish, filter};
+use super::space::Space;
+use crate::{Delivery, Publish, Receipt, filter};
 
 /// Who published.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    Network,
+    /// A client that waits for the receipt.
+    Confirmed(Receipt),
+    /// A client that hears nothing of it, or is gone.
+    Unconfirmed,
     Process,
 }
 
 struct Local {
     filters: Vec<String>,
-    sender: mpsc::Sender<Publish>,
+    /// Holds every message that can have space, so that it is never full.
+    sender: mpsc::Sender<Delivery>,
+}
+
+impl Local {
+    fn wants(&self, topic: &str) -> bool {
+        self.filters.iter().any(|wanted| filter::matches(wanted, topic)) && !self.sender.is_closed()
+    }
 }
 
 pub(super) struct State {
     limits: Limits,
+    /// For messages of QoS 0 to this process.
+    space: Space,
     sessions: BTreeMap<String, Session>,
     retained: Retained,
     locals: Vec<Local>,
@@ -46,9 +58,10 @@ pub(super) struct Attached {
 }
 
 impl State {
-    pub fn new(limits: Limits) -> State {
+    pub fn new(limits: Limits, space: Space) -> State {
         State {
             limits,
+            space,
             sessions: BTreeMap::new(),
             retained: Retained::default(),
             locals: Vec::new(),
@@ -111,7 +124,7 @@ impl State {
             }
         }
         if let Some(will) = will.filter(|_| !said_goodbye) {
-            self.publish(will, Origin::Network);
+            self.publish(will, Origin::Unconfirmed);
         }
     }
 
@@ -133,25 +146,36 @@ impl State {
             let copy = Publish { qos, retain: false, ..publish.clone() };
             self.dropped += session.push(copy, queue_messages, queue_bytes);
         }
-        if origin == Origin::Network {
-            self.deliver_in_process(&publish);
+        match origin {
+            Origin::Process => {}
+            Origin::Confirmed(receipt) => self.deliver_in_process(&publish, receipt),
+            Origin::Unconfirmed if self.is_wanted_in_process(&publish.topic) => {
+                match self.space.try_take(&publish) {
+                    Some(space) => self.deliver_in_process(&publish, Receipt::new(vec![space])),
+                    None => self.dropped += 1,
+                }
+            }
+            Origin::Unconfirmed => {}
         }
     }
 
-    fn deliver_in_process(&mut self, publish: &Publish) {
-        let dropped = &mut self.dropped;
+    pub fn is_wanted_in_process(&self, topic: &str) -> bool {
+        self.locals.iter().any(|local| local.wants(topic))
+    }
+
+    fn deliver_in_process(&mut self, publish: &Publish, receipt: Receipt) {
         self.locals.retain(|local| {
-            let is_wanted = local.filters.iter().any(|wanted| filter::matches(wanted, &publish.topic));
-            if is_wanted
-                && let Err(mpsc::error::TrySendError::Full(_)) = local.sender.try_send(publish.clone())
-            {
-                *dropped += 1;
+            if local.wants(&publish.topic) {
+                let delivery = Delivery { publish: publish.clone(), receipt: receipt.split() };
+                // What is not taken loses its receipt, of which the client hears.
+                let _ = local.sender.try_send(delivery);
             }
             !local.sender.is_closed()
         });
+        receipt.complete();
     }
 
-    pub fn subscribe_process(&mut self, filters: Vec<String>, sender: mpsc::Sender<Publish>) {
+    pub fn subscribe_process(&mut self, filters: Vec<String>, sender: mpsc::Sender<Delivery>) {
         self.locals.push(Local { filters, sender });
     }
 
@@ -193,7 +217,7 @@ mod tests {
     use crate::QoS;
 
     fn state(sessions: usize) -> State {
-        State::new(Limits { sessions, ..Limits::default() })
+        State::new(Limits { sessions, ..Limits::default() }, Space::new())
     }
 
     #[test]
@@ -220,15 +244,21 @@ mod tests {
     }
 
     #[test]
-    fn a_process_does_not_hear_itself_and_a_full_subscriber_loses_the_newest() {
+    fn a_process_does_not_hear_itself_and_unconfirmed_messages_without_space_are_lost() {
         let mut state = state(2);
-        let (sender, mut receiver) = mpsc::channel(1);
+        let (sender, mut receiver) = mpsc::channel(super::super::space::MESSAGES);
         state.subscribe_process(vec!["a/#".into()], sender);
-        let message = |payload: &'static str| Publish::new("a/b", payload, QoS::AtMostOnce);
-        state.publish(message("own"), Origin::Process);
-        state.publish(message("1"), Origin::Network);
-        state.publish(message("2"), Origin::Network);
-        assert_eq!(receiver.try_recv().unwrap().payload, "1");
+        let message = |size: usize| Publish::new("a/b", vec![0; size], QoS::AtMostOnce);
+        state.publish(message(1), Origin::Process);
+        for _ in 0..5 {
+            state.publish(message(1024 * 1024), Origin::Unconfirmed);
+        }
         assert_eq!(state.dropped, 1);
+        for _ in 0..4 {
+            assert_eq!(receiver.try_recv().unwrap().accept().payload.len(), 1024 * 1024);
+        }
+        assert!(receiver.try_recv().is_err());
+        state.publish(message(2), Origin::Unconfirmed);
+        assert_eq!(receiver.try_recv().unwrap().accept().payload.len(), 2, "space came back");
     }
 }
