@@ -112,7 +112,7 @@ impl Settings {
             settings
         });
         let devices = config.modules.device_twin.enable.then(|| Devices {
-            bus: bus(&config.modules.event_bus, &mut checker),
+            bus: bus(&config.modules.event_bus, &node, &mut checker),
             twin: devicetwin::Settings {
                 node: node.clone(),
                 dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
@@ -202,7 +202,7 @@ fn dmi_socket(path: &str) -> PathBuf {
     folder.unwrap_or(path).join("dmi.sock")
 }
 
-fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
+fn bus(config: &EventBus, node: &NodeName, checker: &mut Checker) -> eventbus::Settings {
     if !config.enable {
         return eventbus::Settings::default();
     }
@@ -220,6 +220,8 @@ fn bus(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
     });
     let external = matches!(config.mqtt_mode, 1 | 2).then(|| eventbus::External {
         url: config.mqtt_server_external.clone(),
+        // The same after a restart, and another one on every node.
+        client_id: format!("hub-client-{}", node.as_str()),
         username: config.mqtt_username.clone(),
         password: Secret(config.mqtt_password.clone()),
     });
