@@ -200,3 +200,6 @@ fn published(devices: &mut Devices, batch: &mut Batch, incoming: eventbus::Incom
     }
     batch.confirm(receipt);
 }
+
+#[cfg(test)]
+mod tests;

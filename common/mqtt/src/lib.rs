@@ -13,7 +13,7 @@ pub mod topics;
 
 use bytes::Bytes;
 pub use login::Login;
-pub use receipt::{Delivery, Receipt};
+pub use receipt::{Delivery, Outlook, Receipt};
 pub use rumqttc::QoS;
 
 /// Largest packet accepted and sent unless configured otherwise.

@@ -66,12 +66,22 @@ impl Receipt {
     /// `space` is given back with the last receipt of the message.
     pub(crate) fn new(space: Vec<OwnedSemaphorePermit>) -> Receipt {
         let (outcome, _) = watch::channel(Outcome::Open);
-        Receipt { shared: Arc::new(Shared { open: AtomicUsize::new(1), outcome, _space: space }), completed: false }
+        Receipt {
+            shared: Arc::new(Shared { open: AtomicUsize::new(1), outcome, _space: space }),
+            completed: false,
+        }
     }
 
     /// A receipt nobody waits for.
     pub fn unwatched() -> Receipt {
         Receipt::new(Vec::new())
+    }
+
+    /// A receipt, and what its sender sees of it.
+    pub fn watched() -> (Receipt, Outlook) {
+        let receipt = Receipt::unwatched();
+        let outlook = receipt.watch();
+        (receipt, outlook)
     }
 
     /// One more receiver of the same message: all of them must complete.
@@ -109,10 +119,10 @@ impl Drop for Receipt {
 
 /// The sender's view of a receipt.
 #[derive(Clone, Debug)]
-pub(crate) struct Outlook(watch::Receiver<Outcome>);
+pub struct Outlook(watch::Receiver<Outcome>);
 
 impl Outlook {
-    pub fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         *self.0.borrow() == Outcome::Lost
     }
 

@@ -150,7 +150,8 @@ impl Outbox {
         let (added, dropped) = (self.added.clone(), self.dropped.clone());
         let write = move |tx: &Transaction<'_>| {
             also(tx)?;
-            let over = rows.into_iter().map(|(stream, limit, key, text)| insert(tx, stream, limit, key, &text));
+            let over =
+                rows.into_iter().map(|(stream, limit, key, text)| insert(tx, stream, limit, key, &text));
             over.sum::<store::rusqlite::Result<u64>>()
         };
         let after = move |over: &u64| {

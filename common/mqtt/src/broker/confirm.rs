@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::connection::{Closed, Identity};
-use crate::receipt::Outlook;
+use crate::Outlook;
 
 /// A message the client is yet to be told of.
 pub(super) struct Unconfirmed {

@@ -21,8 +21,7 @@ use super::session::{Held, Session};
 use super::space::{CLIENT_MESSAGES, Share};
 use super::state::{Attached, Origin};
 use super::{Shared, outgoing};
-use crate::receipt::Outlook;
-use crate::{Publish, QoS, Receipt, filter};
+use crate::{Outlook, Publish, QoS, Receipt, filter};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::subscriptions::Subscriptions;
-use crate::receipt::Outlook;
-use crate::{Publish, QoS};
+use crate::{Outlook, Publish, QoS};
 
 /// Messages sent and not confirmed; the rest waits in the queue.
 const WINDOW: usize = 64;

@@ -4,7 +4,7 @@
 use rumqttc::AsyncClient;
 use tokio::sync::{mpsc, watch};
 
-use crate::receipt::Outlook;
+use crate::Outlook;
 
 /// A message the broker is yet to be told of.
 pub(super) struct Unacknowledged {

@@ -34,9 +34,16 @@ pub(super) fn write(rows: &[Row], tx: &Transaction<'_>) -> rusqlite::Result<()> 
 /// What waits for the commit.
 pub(super) enum Told {
     /// Apps hear it; nothing is published if the commit failed.
-    Apps { topic: String, payload: String },
+    Apps {
+        topic: String,
+        payload: String,
+    },
     /// The answer to a twin update; a refusal if the commit failed.
-    Result { topic: String, payload: String, event_id: String },
+    Result {
+        topic: String,
+        payload: String,
+        event_id: String,
+    },
     /// The client is told that its message arrived, or sends it again.
     Client(Receipt),
     Mapper(oneshot::Sender<Result<(), Status>>),

@@ -35,8 +35,7 @@ impl Devices {
     ) -> Result<(), Refusal> {
         let unknown =
             || Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
-        let wanted =
-            request.twin.ok_or_else(|| bad_request("Update twin error, key:twin does not exist"))?;
+        let wanted = request.twin.ok_or_else(|| bad_request("Update twin error, key:twin does not exist"))?;
         let key = id(namespace, name);
         let member = self.members.get_mut(&key).ok_or_else(unknown)?;
         let now = daemon::clock::unix_ms();
