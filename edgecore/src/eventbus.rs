@@ -16,7 +16,7 @@ mod handle;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use mqtt::broker::{BindError, Broker};
+use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{BadAddress, Client};
 use mqtt::{Delivery, Login, Receipt, topics};
 use tokio::runtime;
@@ -32,6 +32,8 @@ pub struct Settings {
     /// Where the embedded broker listens.
     pub internal: Option<SocketAddr>,
     pub external: Option<External>,
+    /// Of the embedded broker.
+    pub limits: Limits,
 }
 
 /// A broker that somebody else runs.
@@ -94,7 +96,8 @@ impl EventBus {
         let broker = match settings.internal {
             None => None,
             Some(listen) => {
-                let bound = doors.spawn(Broker::bind(mqtt::broker::Settings::at(listen))).await;
+                let settings = broker::Settings { listen, login: None, limits: settings.limits };
+                let bound = doors.spawn(Broker::bind(settings)).await;
                 Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
             }
         };

@@ -225,7 +225,16 @@ fn bus(config: &EventBus, node: &NodeName, checker: &mut Checker) -> eventbus::S
         username: config.mqtt_username.clone(),
         password: Secret(config.mqtt_password.clone()),
     });
-    eventbus::Settings { internal, external }
+    let granted = &config.limits;
+    for (key, value) in
+        [("clients", granted.clients), ("subscriptionsPerClient", granted.subscriptions_per_client)]
+    {
+        if value == 0 {
+            checker.problem(&format!("modules.eventBus.limits.{key}"), "must be greater than 0");
+        }
+    }
+    let (clients, filters) = (granted.clients as usize, granted.subscriptions_per_client as usize);
+    eventbus::Settings { internal, external, limits: mqtt::broker::Limits::granting(clients, filters) }
 }
 
 /// A duration in Go's form: numbers with units h, m, s, ms.

@@ -16,6 +16,7 @@ mod connection;
 mod outgoing;
 mod pace;
 mod packets;
+mod refusals;
 mod retained;
 mod session;
 mod space;
@@ -57,12 +58,14 @@ impl Settings {
 pub struct Limits {
     /// Largest packet of a client, in bytes.
     pub packet_bytes: usize,
-    /// Open connections, CONNECT seen or not.
-    pub connections: usize,
+    /// Clients connected at once; some more connections are open to be told so.
+    pub clients: usize,
     /// Sessions, connected or kept; the longest disconnected one makes room.
     pub sessions: usize,
     /// Subscriptions of one session.
     pub filters: usize,
+    /// Bytes of the subscriptions of all sessions.
+    pub filter_bytes: usize,
     /// Messages that wait for one session.
     pub queue_messages: usize,
     /// Bytes that wait for one session.
@@ -82,9 +85,10 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             packet_bytes: MAX_PACKET,
-            connections: 256,
-            sessions: 512,
-            filters: 256,
+            clients: 1024,
+            sessions: 2048,
+            filters: 4096,
+            filter_bytes: 16 * MAX_PACKET,
             queue_messages: 4096,
             queue_bytes: 4 * MAX_PACKET,
             retained_messages: 4096,
@@ -95,6 +99,20 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// The defaults, with those a person sets.
+    pub fn granting(clients: usize, filters: usize) -> Limits {
+        Limits { clients, sessions: clients.saturating_mul(2), filters, ..Limits::default() }
+    }
+}
+
+/// Connections beyond the clients: they are told why they are refused.
+const SPARE: usize = 16;
+
+/// Where a person sets them.
+const CLIENTS_KEY: &str = "modules.eventBus.limits.clients";
+const FILTERS_KEY: &str = "modules.eventBus.limits.subscriptionsPerClient";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -149,7 +167,9 @@ impl Broker {
 
     /// Serves until `stop`; then closes all connections and returns when their tasks ended.
     pub async fn run(self, stop: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(self.shared.settings.limits.connections));
+        let slots = Arc::new(Semaphore::new(
+            self.shared.settings.limits.clients.saturating_add(SPARE).min(Semaphore::MAX_PERMITS),
+        ));
         let tasks = TaskTracker::new();
         let arrivals = self.shared.settings.limits.connects_per_second;
         let arrivals = Pace::new(arrivals, arrivals);
@@ -168,7 +188,7 @@ impl Broker {
                 }
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::warn!(peer = %peer, "MQTT connection refused, too many are open");
+                tracing::debug!(peer = %peer, limit = CLIENTS_KEY, "MQTT connection refused, too many are open");
                 continue;
             };
             let (shared, stop) = (self.shared.clone(), stop.clone());

@@ -30,7 +30,7 @@ async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Deliv
 
 #[tokio::test]
 async fn requests_of_apps_arrive_in_order_and_answers_reach_them() {
-    let settings = Settings { internal: Some(loopback()), external: None };
+    let settings = Settings { internal: Some(loopback()), external: None, ..Settings::default() };
     let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
@@ -68,7 +68,7 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
         username: "node".into(),
         password: Secret("pass".into()),
     };
-    let settings = Settings { internal: Some(loopback()), external: Some(external) };
+    let settings = Settings { internal: Some(loopback()), external: Some(external), ..Settings::default() };
     let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
@@ -103,13 +103,17 @@ async fn bad_settings_are_refused_before_anything_is_bound() {
         username: String::new(),
         password: Secret(String::new()),
     };
-    let settings = Settings { internal: Some(loopback()), external: Some(external("ssl://broker:8883")) };
+    let settings = Settings {
+        internal: Some(loopback()),
+        external: Some(external("ssl://broker:8883")),
+        ..Settings::default()
+    };
     assert!(matches!(
         EventBus::build(settings, &runtime::Handle::current()).await,
         Err(BuildError::External(_))
     ));
     let taken = tokio::net::TcpListener::bind(loopback()).await.unwrap();
-    let settings = Settings { internal: taken.local_addr().ok(), external: None };
+    let settings = Settings { internal: taken.local_addr().ok(), external: None, ..Settings::default() };
     assert!(matches!(
         EventBus::build(settings, &runtime::Handle::current()).await,
         Err(BuildError::Broker(_))

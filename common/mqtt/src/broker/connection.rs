@@ -50,15 +50,18 @@ pub(super) enum Closed {
 
 impl Closed {
     fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Closed::Silent
-                | Closed::Stalled
-                | Closed::NotStored
-                | Closed::Refused(_)
-                | Closed::Protocol(_)
-                | Closed::Unreadable(_)
-        )
+        // Of a limit the log was told by its key.
+        let limited = matches!(self, Closed::Refused(ConnectReturnCode::ServiceUnavailable));
+        !limited
+            && matches!(
+                self,
+                Closed::Silent
+                    | Closed::Stalled
+                    | Closed::NotStored
+                    | Closed::Refused(_)
+                    | Closed::Protocol(_)
+                    | Closed::Unreadable(_)
+            )
     }
 }
 
@@ -255,9 +258,9 @@ impl Incoming<'_> {
                 Some(Packet::SubAck(SubAck::new(subscribe.pkid, codes.ok_or(Closed::TakenOver)?)))
             }
             Packet::Unsubscribe(unsubscribe) => {
-                self.session(|session| {
-                    unsubscribe.topics.iter().for_each(|filter| session.subscriptions.remove(filter));
-                })?;
+                let Identity { client, link, .. } = self.identity;
+                let ended = self.shared.with(|state| state.unsubscribe(client, *link, &unsubscribe.topics));
+                ended.ok_or(Closed::TakenOver)?;
                 Some(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)))
             }
             Packet::PingReq => Some(Packet::PingResp),

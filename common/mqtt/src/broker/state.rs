@@ -7,10 +7,11 @@ use rumqttc::{ConnectReturnCode, Packet, SubscribeFilter, SubscribeReasonCode};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
+use super::refusals::Refusals;
 use super::retained::Retained;
 use super::session::{Link, Session};
 use super::space::Space;
+use super::{CLIENTS_KEY, FILTERS_KEY, Limits};
 use crate::{Delivery, Publish, Receipt, filter};
 
 /// Who published.
@@ -39,6 +40,10 @@ pub(super) struct State {
     /// For messages of QoS 0 to this process.
     space: Space,
     sessions: BTreeMap<String, Session>,
+    /// Bytes of all their subscriptions.
+    filter_bytes: usize,
+    connected: usize,
+    refusals: Refusals,
     retained: Retained,
     locals: Vec<Local>,
     /// Last number given to a link or a departure.
@@ -63,6 +68,9 @@ impl State {
             limits,
             space,
             sessions: BTreeMap::new(),
+            filter_bytes: 0,
+            connected: 0,
+            refusals: Refusals::default(),
             retained: Retained::default(),
             locals: Vec::new(),
             sequence: 0,
@@ -82,14 +90,19 @@ impl State {
             let id = old.id;
             self.detach(client, id, false);
         }
+        if self.connected >= self.limits.clients {
+            self.refusals.tell(client, CLIENTS_KEY, "MQTT client refused, too many are connected");
+            return Err(ConnectReturnCode::ServiceUnavailable);
+        }
         if clean {
-            self.sessions.remove(client);
+            self.forget(client);
         }
         let session_present = self.sessions.contains_key(client);
         if !session_present && !self.has_room() {
             return Err(ConnectReturnCode::ServiceUnavailable);
         }
         self.sequence += 1;
+        self.connected += 1;
         let (link, wake, taken_over) = (self.sequence, Arc::new(Notify::new()), CancellationToken::new());
         let session = self.sessions.entry(client.to_owned()).or_default();
         session.clean = clean;
@@ -106,16 +119,24 @@ impl State {
         let oldest = away.min_by_key(|(_, session)| session.left).map(|(client, _)| client.clone());
         let Some(oldest) = oldest else { return false };
         tracing::warn!(name = %oldest, "MQTT session forgotten to make room");
-        self.sessions.remove(&oldest);
+        self.forget(&oldest);
         true
+    }
+
+    fn forget(&mut self, client: &str) {
+        if let Some(session) = self.sessions.remove(client) {
+            self.filter_bytes -= session.subscriptions.bytes();
+        }
     }
 
     /// Ends a connection's hold, unless another one took over. The will is published unless the client said goodbye.
     pub fn detach(&mut self, client: &str, link: u64, said_goodbye: bool) {
         let Some(session) = self.session(client, link) else { return };
         let will = session.link.take().and_then(|link| link.will);
-        if session.clean {
-            self.sessions.remove(client);
+        let clean = session.clean;
+        self.connected -= 1;
+        if clean {
+            self.forget(client);
         } else {
             self.sequence += 1;
             let left = self.sequence;
@@ -186,17 +207,36 @@ impl State {
         link: u64,
         wanted: Vec<SubscribeFilter>,
     ) -> Option<Vec<SubscribeReasonCode>> {
-        let max = self.limits.filters;
+        let Limits { filters: max, filter_bytes, .. } = self.limits;
+        let mut left = filter_bytes.saturating_sub(self.filter_bytes);
         let session = self.session(client, link)?;
+        let before = session.subscriptions.bytes();
+        let mut refused = None;
         let mut codes = Vec::with_capacity(wanted.len());
         let mut accepted = Vec::new();
         for SubscribeFilter { path, qos } in wanted {
-            if !filter::is_filter(&path) || !session.subscriptions.add(&path, qos, max) {
+            let cost = session.subscriptions.bytes();
+            let reason = if !filter::is_filter(&path) {
+                Some(("", "MQTT subscription refused, its filter is not valid"))
+            } else if filter::is_shared(&path) {
+                Some(("", "MQTT subscription refused, shared subscriptions are not served"))
+            } else if !session.subscriptions.add(&path, qos, max, left) {
+                Some((FILTERS_KEY, "MQTT subscription refused, the client or all clients have too many"))
+            } else {
+                None
+            };
+            if reason.is_some() {
+                refused = refused.or(reason);
                 codes.push(SubscribeReasonCode::Failure);
                 continue;
             }
+            left -= session.subscriptions.bytes() - cost;
             codes.push(SubscribeReasonCode::Success(qos));
             accepted.push((path, qos));
+        }
+        self.filter_bytes += self.session(client, link)?.subscriptions.bytes() - before;
+        if let Some((limit, text)) = refused {
+            self.refusals.tell(client, limit, text);
         }
         for (path, qos) in accepted {
             for kept in self.retained.matching(&path) {
@@ -208,6 +248,16 @@ impl State {
             }
         }
         Some(codes)
+    }
+
+    /// Ends subscriptions. `None` if the link is gone.
+    pub fn unsubscribe(&mut self, client: &str, link: u64, filters: &[String]) -> Option<()> {
+        let subscriptions = &mut self.session(client, link)?.subscriptions;
+        let before = subscriptions.bytes();
+        filters.iter().for_each(|filter| subscriptions.remove(filter));
+        let given_back = before - subscriptions.bytes();
+        self.filter_bytes -= given_back;
+        Some(())
     }
 }
 
@@ -230,6 +280,25 @@ mod tests {
         state.attach("c", false, None).unwrap();
         assert!(state.attach("b", false, None).unwrap().session_present);
         assert_eq!(state.attach("d", true, None).unwrap_err(), ConnectReturnCode::ServiceUnavailable);
+    }
+
+    #[test]
+    fn subscriptions_cost_all_clients_until_they_end() {
+        let limits = Limits { filter_bytes: 3 * 70, ..Limits::default() };
+        let mut state = State::new(limits, Space::new());
+        let filter = |path: &str| SubscribeFilter::new(path.to_owned(), QoS::AtMostOnce);
+        let granted = |codes: Option<Vec<SubscribeReasonCode>>| {
+            codes.unwrap().iter().filter(|code| **code != SubscribeReasonCode::Failure).count()
+        };
+        let a = state.attach("a", true, None).unwrap().link;
+        let b = state.attach("b", true, None).unwrap().link;
+        assert_eq!(granted(state.subscribe("a", a, vec![filter("x/1"), filter("x/2"), filter("x/1")])), 3);
+        assert_eq!(granted(state.subscribe("b", b, vec![filter("x/1"), filter("x/2")])), 1);
+        state.unsubscribe("a", a, &["x/1".to_owned(), "never".to_owned()]).unwrap();
+        assert_eq!(granted(state.subscribe("b", b, vec![filter("x/2"), filter("x/3")])), 1);
+        state.detach("a", a, true);
+        state.detach("b", b, true);
+        assert_eq!((state.filter_bytes, state.connected), (0, 0));
     }
 
     #[test]
