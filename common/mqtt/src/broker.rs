@@ -70,6 +70,8 @@ pub struct Limits {
     pub queue_messages: usize,
     /// Bytes that wait for one session.
     pub queue_bytes: usize,
+    /// Bytes that wait for all sessions; beyond them, each that gets more keeps a sixty-fourth of what it may.
+    pub all_queues_bytes: usize,
     pub retained_messages: usize,
     pub retained_bytes: usize,
     /// How long a connection may take to say CONNECT.
@@ -91,6 +93,7 @@ impl Default for Limits {
             filter_bytes: 16 * MAX_PACKET,
             queue_messages: 4096,
             queue_bytes: 4 * MAX_PACKET,
+            all_queues_bytes: 32 * MAX_PACKET,
             retained_messages: 4096,
             retained_bytes: 8 * MAX_PACKET,
             connect_within: Duration::from_secs(10),
@@ -128,6 +131,8 @@ pub(crate) struct Shared {
     pace: Pace,
     /// Of what waits for this process.
     space: Space,
+    /// Of large packets that arrive.
+    large: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -151,10 +156,10 @@ impl Broker {
         if !address.ip().is_loopback() && settings.login.is_none() {
             tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
         }
-        let space = Space::new();
+        let (space, large) = (Space::new(), Arc::new(Semaphore::new(packets::LARGE)));
         let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
         let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
-        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space }) })
+        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space, large }) })
     }
 
     pub fn local_addr(&self) -> SocketAddr {

@@ -79,7 +79,7 @@ const ANSWERS: usize = 256;
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace);
+    let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace, &shared.large);
     let closed = tokio::select! {
         biased;
         _ = stop.cancelled() => Closed::Stopped,

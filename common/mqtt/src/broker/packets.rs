@@ -1,13 +1,20 @@
 //! Packets from a byte stream.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, BytesMut};
 use rumqttc::{Packet, mqttbytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::pace::Pace;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
+    #[error("a large packet did not arrive in time")]
+    Slow,
     #[error("reading from the client")]
     Io(#[source] std::io::Error),
     #[error("packet is malformed or too large")]
@@ -25,6 +32,13 @@ const PACKET_COST: u64 = 1024;
 /// A client that owes as much pays before it is served again, so that the others' turns come soon.
 const TURN: u64 = 64 * 1024;
 
+/// Bytes of a packet that may arrive before it takes of the budget for large ones.
+const SMALL: usize = 32 * 1024;
+/// Bytes of large packets that may be arriving at once, of all clients.
+pub(super) const LARGE: usize = 16 * 1024 * 1024;
+/// How long a large packet may take of the budget.
+const LARGE_WITHIN: Duration = Duration::from_secs(30);
+
 pub(super) struct Packets<'a, R> {
     stream: R,
     buffer: BytesMut,
@@ -35,11 +49,14 @@ pub(super) struct Packets<'a, R> {
     owed: u64,
     /// The client speaks MQTT 3.1.
     is_older: bool,
+    budget: &'a Arc<Semaphore>,
+    /// Of the budget, while a large packet arrives; it must be there by then.
+    large: Option<(OwnedSemaphorePermit, Instant)>,
 }
 
 impl<R: AsyncRead + Unpin> Packets<'_, R> {
-    pub fn new(stream: R, max: usize, pace: &Pace) -> Packets<'_, R> {
-        Packets { stream, buffer: BytesMut::new(), max, pace, owed: 0, is_older: false }
+    pub fn new<'a>(stream: R, max: usize, pace: &'a Pace, budget: &'a Arc<Semaphore>) -> Packets<'a, R> {
+        Packets { stream, buffer: BytesMut::new(), max, pace, owed: 0, is_older: false, budget, large: None }
     }
 
     /// The next packet; `None` if the client closed the connection.
@@ -50,14 +67,33 @@ impl<R: AsyncRead + Unpin> Packets<'_, R> {
             }
             if let Some(packet) = self.take()? {
                 self.owed += PACKET_COST;
+                if self.large.take().is_some() {
+                    // A large packet must not keep its memory for the life of the connection.
+                    self.buffer = BytesMut::from(self.buffer.as_ref());
+                }
                 return Ok(Some(packet));
             }
-            self.buffer.reserve(CHUNK);
-            match self.stream.read_buf(&mut self.buffer).await.map_err(ReadError::Io)? {
+            match self.read().await? {
                 0 => return Ok(None),
                 read => self.owed += read as u64,
             }
         }
+    }
+
+    async fn read(&mut self) -> Result<usize, ReadError> {
+        if self.large.is_none() && self.buffer.len() > SMALL {
+            let bytes = frame_bytes(&self.buffer).min(LARGE) as u32;
+            // Never closed.
+            let permit = self.budget.clone().acquire_many_owned(bytes).await.ok();
+            self.large = permit.map(|permit| (permit, Instant::now() + LARGE_WITHIN));
+        }
+        self.buffer.reserve(CHUNK);
+        let read = self.stream.read_buf(&mut self.buffer);
+        let read = match &self.large {
+            None => read.await,
+            Some((_, due)) => tokio::time::timeout_at(*due, read).await.map_err(|_| ReadError::Slow)?,
+        };
+        read.map_err(ReadError::Io)
     }
 
     fn take(&mut self) -> Result<Option<Packet>, ReadError> {
@@ -131,12 +167,21 @@ fn version(frame: &[u8]) -> Option<Version> {
     }
 }
 
+/// Bytes of the body, as the header says.
+fn body_bytes(frame: &[u8]) -> usize {
+    let digits = frame.get(1..header_bytes(frame)).unwrap_or_default().iter().take(4).enumerate();
+    digits.fold(0, |sum, (at, byte)| sum | usize::from(byte & 0x7f) << (7 * at))
+}
+
+/// Bytes of the whole packet.
+fn frame_bytes(frame: &[u8]) -> usize {
+    header_bytes(frame) + body_bytes(frame)
+}
+
 /// A CONNECT of MQTT 3.1, and what follows it, in the words of 3.1.1.
 fn as_current(bytes: &[u8]) -> BytesMut {
     let header = header_bytes(bytes);
-    let digits = bytes[1..header].iter().enumerate();
-    let length = digits.fold(0, |sum, (at, byte)| sum | usize::from(byte & 0x7f) << (7 * at));
-    let mut length = (length + CURRENT.len()).saturating_sub(OLDER.len());
+    let mut length = (body_bytes(bytes) + CURRENT.len()).saturating_sub(OLDER.len());
     let mut current = BytesMut::with_capacity(bytes.len());
     current.put_u8(bytes[0]);
     loop {
@@ -157,10 +202,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rumqttc::{Connect, QoS};
+    use tokio::io::AsyncWriteExt;
 
     fn read(bytes: &[u8]) -> Result<Option<Packet>, ReadError> {
-        let pace = Pace::new(1, 0);
-        let mut packets = Packets::new(tokio::io::empty(), 1024, &pace);
+        let (pace, budget) = (Pace::new(1, 0), Arc::new(Semaphore::new(LARGE)));
+        let mut packets = Packets::new(tokio::io::empty(), 1024, &pace, &budget);
         packets.buffer.extend_from_slice(bytes);
         packets.take()
     }
@@ -175,6 +221,24 @@ mod tests {
         assert!(matches!(read(&[0x80, 0]), Err(ReadError::Flags)));
         assert!(matches!(read(&[0x30, 0xff, 0xff, 0x7f]), Err(ReadError::Malformed(_))));
         assert!(matches!(read(&[0x30]), Ok(None)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_packet_takes_of_the_budget_while_it_arrives_and_not_for_ever() {
+        let (pace, budget) = (Pace::new(u64::MAX, 0), Arc::new(Semaphore::new(LARGE)));
+        let mut frame = BytesMut::new();
+        rumqttc::Publish::new("t", QoS::AtMostOnce, vec![0; 2 * SMALL]).write(&mut frame).unwrap();
+        let (mut client, stream) = tokio::io::duplex(4 * SMALL);
+        let mut packets = Packets::new(stream, 1 << 20, &pace, &budget);
+        client.write_all(&frame).await.unwrap();
+        assert!(packets.next().await.unwrap().is_some());
+        assert_eq!(budget.available_permits(), LARGE);
+        assert!(packets.buffer.capacity() <= SMALL, "its memory is given back");
+        client.write_all(&frame[..frame.len() - 1]).await.unwrap();
+        assert!(matches!(packets.next().await, Err(ReadError::Slow)));
+        assert_eq!(budget.available_permits(), LARGE - frame.len());
+        drop(packets);
+        assert_eq!(budget.available_permits(), LARGE);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::{Outlook, Publish, QoS};
 
 /// Messages sent and not confirmed; the rest waits in the queue.
 const WINDOW: usize = 64;
+/// Bytes of them; one message may be larger.
+const WINDOW_BYTES: usize = 1024 * 1024;
 /// Messages of QoS 2 that a client may leave without PUBREL.
 const HELD: usize = 1024;
 
@@ -91,7 +93,7 @@ impl Session {
         let mut packets = Vec::new();
         let mut taken = 0;
         while taken < bytes {
-            let is_open = self.in_flight.len() < WINDOW;
+            let is_open = self.in_flight.len() < WINDOW && self.flying_bytes() < WINDOW_BYTES;
             let may_go = |publish: &Publish| is_open || publish.qos == QoS::AtMostOnce;
             if !self.queue.front().is_some_and(may_go) {
                 break;
@@ -106,6 +108,19 @@ impl Session {
             }
         }
         packets
+    }
+
+    fn flying_bytes(&self) -> usize {
+        let sizes = self.in_flight.iter().map(|(_, phase)| match phase {
+            Phase::Sent(publish) => publish.size(),
+            Phase::Released => 0,
+        });
+        sizes.sum()
+    }
+
+    /// Bytes that wait to be sent or confirmed.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue_bytes + self.flying_bytes()
     }
 
     fn free_id(&mut self) -> u16 {

@@ -161,6 +161,8 @@ impl State {
         if publish.retain && !self.retained.set(&publish, retained_messages, retained_bytes) {
             self.dropped += 1;
         }
+        let waiting: usize = self.sessions.values().map(Session::waiting_bytes).sum();
+        let queue_bytes = if waiting < self.limits.all_queues_bytes { queue_bytes } else { queue_bytes / 64 };
         for session in self.sessions.values_mut() {
             let Some(wanted) = session.subscriptions.wanted(&publish.topic) else { continue };
             let qos = if (wanted as u8) < publish.qos as u8 { wanted } else { publish.qos };
@@ -299,6 +301,22 @@ mod tests {
         state.detach("a", a, true);
         state.detach("b", b, true);
         assert_eq!((state.filter_bytes, state.connected), (0, 0));
+    }
+
+    #[test]
+    fn subscribers_that_do_not_read_share_a_limit() {
+        let mut state = state(100);
+        for number in 0..40 {
+            let client = number.to_string();
+            let link = state.attach(&client, true, None).unwrap().link;
+            let own = SubscribeFilter::new(client.clone(), QoS::AtMostOnce);
+            state.subscribe(&client, link, vec![own]).unwrap();
+            for _ in 0..3 {
+                state.publish(Publish::new(&client, vec![0; 1 << 20], QoS::AtMostOnce), Origin::Process);
+            }
+        }
+        let waiting: usize = state.sessions.values().map(Session::waiting_bytes).sum();
+        assert!(waiting <= 34 << 20, "{waiting}");
     }
 
     #[test]
