@@ -32,7 +32,9 @@ pub(super) async fn run(
         }
         let answer = if exactly_once {
             shared.with(|state| {
-                state.session(&identity.client, identity.link).map(|session| session.settle(id));
+                if let Some(session) = state.session(&identity.client, identity.link) {
+                    session.settle(id);
+                }
             });
             Packet::PubRec(PubRec::new(id))
         } else {
