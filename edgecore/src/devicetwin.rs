@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Owns the tables `device` and `device_twin`, the DMI socket, and the in-memory twins. One task drives all of it, so
-//! the values of a device are merged in the order they arrive. A report to the cloud is committed together with the
-//! values it tells, and kept until the cloud confirms it.
+//! the values of a device are merged in the order they arrive. What arrives while the disk is busy shares the next
+//! commit. A report to the cloud is committed together with the values it tells, and kept until the cloud confirms it;
+//! apps and mappers are told after the commit that their values arrived, and send them again if it failed.
 
 mod convert;
 mod devices;
@@ -19,7 +20,6 @@ mod twin;
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use dmi::{ServeError, Socket};
 use message::{NodeName, ObjectKind};
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::eventbus;
 use crate::metamanager::{ObjectChange, Objects, Outbox};
-use devices::Devices;
+use devices::{Batch, Devices};
 use mappers::Mappers;
 use service::{MapperRequest, Service};
 
@@ -69,12 +69,26 @@ pub enum RunError {
 
 /// Reports of mappers that may wait; a mapper that sends more is told so and keeps its newest values.
 const MAPPER_QUEUE: usize = 1024;
+/// Most inputs that share a commit: the first of them waits for the last.
+const GROUP: usize = 256;
+/// Inputs between which other rooms get their turns.
+const TURN: usize = 16;
+
+/// What brings values.
+enum Input {
+    Mapper(MapperRequest),
+    Message(eventbus::Incoming),
+}
+
+struct Inbox {
+    requests: mpsc::Receiver<MapperRequest>,
+    incoming: mpsc::Receiver<eventbus::Incoming>,
+}
 
 pub struct DeviceTwin {
     devices: Devices,
     changes: mpsc::Receiver<ObjectChange>,
-    incoming: mpsc::Receiver<eventbus::Incoming>,
-    requests: mpsc::Receiver<MapperRequest>,
+    inbox: Inbox,
     service: Service,
     socket: Socket,
     doors: runtime::Handle,
@@ -102,8 +116,7 @@ impl DeviceTwin {
         Ok(DeviceTwin {
             devices: state,
             changes: deps.changes,
-            incoming: deps.incoming,
-            requests,
+            inbox: Inbox { requests, incoming: deps.incoming },
             service: Service { room },
             socket,
             doors: doors.clone(),
@@ -125,26 +138,68 @@ impl DeviceTwin {
                     };
                 }
                 Some(change) = self.changes.recv() => self.devices.object_changed(change).await,
-                Some(request) = self.requests.recv() => self.devices.mapper_asked(request).await,
-                Some(incoming) = self.incoming.recv() => published(&mut self.devices, incoming).await,
+                Some(first) = self.inbox.next() => group(&mut self.devices, first, &mut self.inbox).await,
             }
         }
     }
 }
 
+/// Takes what waits, commits it at once, and tells those who wait for it.
+async fn group(devices: &mut Devices, first: Input, inbox: &mut Inbox) {
+    let mut batch = Batch::default();
+    let mut next = Some(first);
+    for taken in 1..=GROUP {
+        match next {
+            Some(Input::Mapper(request)) => devices.mapper_asked(&mut batch, request).await,
+            Some(Input::Message(incoming)) => published(devices, &mut batch, incoming),
+            None => break,
+        }
+        if taken.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+        next = if taken < GROUP { inbox.waiting(taken.is_multiple_of(2)) } else { None };
+    }
+    devices.commit(batch).await;
+}
+
+impl Inbox {
+    async fn next(&mut self) -> Option<Input> {
+        tokio::select! {
+            Some(request) = self.requests.recv() => Some(Input::Mapper(request)),
+            Some(incoming) = self.incoming.recv() => Some(Input::Message(incoming)),
+            else => None,
+        }
+    }
+
+    /// An input that is there already. Mappers and apps take turns.
+    fn waiting(&mut self, mapper_first: bool) -> Option<Input> {
+        if mapper_first && let Ok(request) = self.requests.try_recv() {
+            return Some(Input::Mapper(request));
+        }
+        if let Ok(incoming) = self.incoming.try_recv() {
+            return Some(Input::Message(incoming));
+        }
+        self.requests.try_recv().ok().map(Input::Mapper)
+    }
+}
+
 /// A message of the event bus. What is not about devices of this node is for rooms to come.
-async fn published(devices: &mut Devices, incoming: eventbus::Incoming) {
-    let payload: Bytes = incoming.payload;
-    match Inbound::parse(&incoming.topic) {
+fn published(devices: &mut Devices, batch: &mut Batch, incoming: eventbus::Incoming) {
+    let eventbus::Incoming { topic, payload, receipt } = incoming;
+    match Inbound::parse(&topic) {
         Some(Inbound::TwinUpdate { namespace, name }) => {
-            devices.twin_update(&namespace, &name, &payload).await
+            devices.twin_update(batch, &namespace, &name, &payload)
         }
-        Some(Inbound::TwinGet { namespace, name }) => devices.twin_get(&namespace, &name, &payload),
+        Some(Inbound::TwinGet { namespace, name }) => devices.twin_get(batch, &namespace, &name, &payload),
         Some(Inbound::StateUpdate { namespace, name }) => {
-            devices.state_update(&namespace, &name, &payload).await
+            devices.state_update(batch, &namespace, &name, &payload)
         }
-        Some(Inbound::MembershipGet { node }) => devices.membership_get(&node, &payload),
+        Some(Inbound::MembershipGet { node }) => devices.membership_get(batch, &node, &payload),
         Some(Inbound::Upload { topic }) => tracing::debug!(topic, "upload without a router dropped"),
         None => {}
     }
+    batch.confirm(receipt);
 }
+
+#[cfg(test)]
+mod tests;

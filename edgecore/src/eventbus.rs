@@ -7,17 +7,18 @@
 //! Handle::publish --> both
 //! ```
 //!
-//! Promises: starts without a reachable external broker and keeps trying; publishing never waits; what cannot be kept
-//! is lost oldest first and counted. Source: spec/devices.md section 4 (upstream blocks its start and its bus loop).
+//! Promises: an app hears that its message of QoS 1 or 2 arrived when the receipt it came with is completed, and sends
+//! it again otherwise. Starts without a reachable external broker and keeps trying; publishing never waits; what of it
+//! cannot be kept is lost oldest first and counted. Source: spec/devices.md section 4 (upstream blocks its start and its bus loop).
 
 mod handle;
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use mqtt::broker::{BindError, Broker};
+use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{BadAddress, Client};
-use mqtt::{Login, Publish, topics};
+use mqtt::{Delivery, Login, Receipt, topics};
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub struct Settings {
     /// Where the embedded broker listens.
     pub internal: Option<SocketAddr>,
     pub external: Option<External>,
+    /// Of the embedded broker.
+    pub limits: Limits,
 }
 
 /// A broker that somebody else runs.
@@ -38,16 +41,20 @@ pub struct Settings {
 pub struct External {
     /// `tcp://host:port`.
     pub url: String,
+    /// What the broker knows this node by; it keeps under this name what was not acknowledged.
+    pub client_id: String,
     /// Empty: connect without a name.
     pub username: String,
     pub password: Secret,
 }
 
 /// A message that an app published for EdgeCore or the cloud; `mqtt::topics::Inbound` reads the topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Incoming {
     pub topic: String,
     pub payload: Bytes,
+    /// To complete when what the message caused is durable: then the app is told that it arrived.
+    pub receipt: Receipt,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +80,8 @@ const INBOX: usize = 256;
 pub struct EventBus {
     broker: Option<Broker>,
     doors: runtime::Handle,
-    from_internal: Option<mpsc::Receiver<Publish>>,
-    from_external: Option<mpsc::Receiver<Publish>>,
+    from_internal: Option<mpsc::Receiver<Delivery>>,
+    from_external: Option<mpsc::Receiver<Delivery>>,
     inbox: mpsc::Sender<Incoming>,
 }
 
@@ -89,7 +96,8 @@ impl EventBus {
         let broker = match settings.internal {
             None => None,
             Some(listen) => {
-                let bound = doors.spawn(Broker::bind(mqtt::broker::Settings::at(listen))).await;
+                let settings = broker::Settings { listen, login: None, limits: settings.limits };
+                let bound = doors.spawn(Broker::bind(settings)).await;
                 Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
             }
         };
@@ -115,13 +123,13 @@ impl EventBus {
         let stop_broker = stop.child_token();
         let broker = self.broker.take().map(|broker| self.doors.spawn(broker.run(stop_broker.clone())));
         loop {
-            let publish = tokio::select! {
+            let Delivery { publish, receipt } = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
-                Some(publish) = next(&mut self.from_internal) => publish,
-                Some(publish) = next(&mut self.from_external) => publish,
+                Some(delivery) = next(&mut self.from_internal) => delivery,
+                Some(delivery) = next(&mut self.from_external) => delivery,
             };
-            let message = Incoming { topic: publish.topic, payload: publish.payload };
+            let message = Incoming { topic: publish.topic, payload: publish.payload, receipt };
             let sent = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
@@ -140,7 +148,7 @@ impl EventBus {
 }
 
 /// The next message of a broker that is used; never anything from one that is not.
-async fn next(receiver: &mut Option<mpsc::Receiver<Publish>>) -> Option<Publish> {
+async fn next(receiver: &mut Option<mpsc::Receiver<Delivery>>) -> Option<Delivery> {
     let message = match receiver {
         Some(receiver) => receiver.recv().await,
         None => std::future::pending().await,
@@ -155,11 +163,9 @@ async fn next(receiver: &mut Option<mpsc::Receiver<Publish>>) -> Option<Publish>
 
 fn client_settings(external: External) -> Result<mqtt::client::Settings, BadAddress> {
     let address = external.url.parse()?;
-    // Upstream's names end in seconds, so that two nodes of one broker can collide.
-    let client_id = format!("hub-client-{}", uuid::Uuid::new_v4().simple());
     let login = (!external.username.is_empty())
         .then_some(Login { username: external.username, password: external.password.0 });
-    Ok(mqtt::client::Settings { address, client_id, login })
+    Ok(mqtt::client::Settings { address, client_id: external.client_id, login })
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Settings {
             settings
         });
         let devices = config.modules.device_twin.enable.then(|| Devices {
-            bus: bus::settings(&config.modules.event_bus, &mut checker),
+            bus: bus::settings(&config.modules.event_bus, &node, &mut checker),
             twin: devicetwin::Settings {
                 node: node.clone(),
                 dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
@@ -282,7 +282,22 @@ mod tests {
         config.modules.edge_hub.heartbeat = 0;
         config.modules.edged.node_ip = "here".into();
         config.modules.edged.tailored_kubelet_config.cgroup_driver = "none".into();
+        config.modules.event_bus.limits.clients = 0;
         let problems = Settings::check(&config, Path::new("x")).unwrap_err().0;
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 5, "{problems:?}");
+    }
+
+    #[test]
+    fn the_broker_grants_what_the_configuration_says() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        let granted = |config: &EdgeCoreConfig| {
+            let limits = Settings::check(config, Path::new("x")).unwrap().devices.unwrap().bus.limits;
+            (limits.clients, limits.filters)
+        };
+        assert_eq!(granted(&config), (1024, 4096));
+        config.modules.event_bus.limits.clients = 2000;
+        config.modules.event_bus.limits.subscriptions_per_client = 9000;
+        assert_eq!(granted(&config), (2000, 9000));
     }
 }

@@ -5,16 +5,21 @@
 //!                                                           ^ Handle: publish, subscribe
 //! ```
 //!
-//! Promises: a publisher is never stalled by a subscriber. Each session has one queue; when it is full its **oldest**
-//! message is lost. A [`Handle`] subscription that is full loses the **newest**. New retained topics beyond the limit
-//! are delivered but not kept. Each loss counts in [`Handle::dropped`]. Malformed packets close only their connection.
+//! Promises: a publisher is never stalled by a subscriber on the network. Each session has one queue; when it is full
+//! its **oldest** message is lost. What a [`Handle`] subscription has not dealt with holds back the clients that wait for
+//! word of it: QoS 1 and 2 are acknowledged, in order, when it has, and a client with too much under way is not read.
+//! QoS 0 without space is lost. New retained topics beyond the limit are delivered but not kept. Each loss counts in
+//! [`Handle::dropped`]. Malformed packets close only their connection.
 
+mod confirm;
 mod connection;
 mod outgoing;
 mod pace;
 mod packets;
+mod refusals;
 mod retained;
 mod session;
+mod space;
 mod state;
 mod subscriptions;
 
@@ -27,8 +32,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{Login, MAX_PACKET, Publish, filter};
+use crate::{Delivery, Login, MAX_PACKET, Publish, filter};
 use pace::Pace;
+use space::Space;
 use state::{Origin, State};
 
 /// Where the broker listens and what it may use.
@@ -52,16 +58,20 @@ impl Settings {
 pub struct Limits {
     /// Largest packet of a client, in bytes.
     pub packet_bytes: usize,
-    /// Open connections, CONNECT seen or not.
-    pub connections: usize,
+    /// Clients connected at once; some more connections are open to be told so.
+    pub clients: usize,
     /// Sessions, connected or kept; the longest disconnected one makes room.
     pub sessions: usize,
     /// Subscriptions of one session.
     pub filters: usize,
+    /// Bytes of the subscriptions of all sessions.
+    pub filter_bytes: usize,
     /// Messages that wait for one session.
     pub queue_messages: usize,
     /// Bytes that wait for one session.
     pub queue_bytes: usize,
+    /// Bytes that wait for all sessions; beyond them, each that gets more keeps a sixty-fourth of what it may.
+    pub all_queues_bytes: usize,
     pub retained_messages: usize,
     pub retained_bytes: usize,
     /// How long a connection may take to say CONNECT.
@@ -77,11 +87,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             packet_bytes: MAX_PACKET,
-            connections: 256,
-            sessions: 512,
-            filters: 256,
+            clients: 1024,
+            sessions: 2048,
+            filters: 4096,
+            filter_bytes: 16 * MAX_PACKET,
             queue_messages: 4096,
             queue_bytes: 4 * MAX_PACKET,
+            all_queues_bytes: 32 * MAX_PACKET,
             retained_messages: 4096,
             retained_bytes: 8 * MAX_PACKET,
             connect_within: Duration::from_secs(10),
@@ -90,6 +102,20 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// The defaults, with those a person sets.
+    pub fn granting(clients: usize, filters: usize) -> Limits {
+        Limits { clients, sessions: clients.saturating_mul(2), filters, ..Limits::default() }
+    }
+}
+
+/// Connections beyond the clients: they are told why they are refused.
+const SPARE: usize = 16;
+
+/// Where a person sets them.
+const CLIENTS_KEY: &str = "modules.eventBus.limits.clients";
+const FILTERS_KEY: &str = "modules.eventBus.limits.subscriptionsPerClient";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -103,6 +129,10 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Of what clients send, in bytes.
     pace: Pace,
+    /// Of what waits for this process.
+    space: Space,
+    /// Of large packets that arrive.
+    large: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -126,9 +156,10 @@ impl Broker {
         if !address.ip().is_loopback() && settings.login.is_none() {
             tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
         }
-        let state = Mutex::new(State::new(settings.limits.clone()));
+        let (space, large) = (Space::new(), Arc::new(Semaphore::new(packets::LARGE)));
+        let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
         let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
-        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace }) })
+        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space, large }) })
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -141,7 +172,9 @@ impl Broker {
 
     /// Serves until `stop`; then closes all connections and returns when their tasks ended.
     pub async fn run(self, stop: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(self.shared.settings.limits.connections));
+        let slots = Arc::new(Semaphore::new(
+            self.shared.settings.limits.clients.saturating_add(SPARE).min(Semaphore::MAX_PERMITS),
+        ));
         let tasks = TaskTracker::new();
         let arrivals = self.shared.settings.limits.connects_per_second;
         let arrivals = Pace::new(arrivals, arrivals);
@@ -160,7 +193,7 @@ impl Broker {
                 }
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::warn!(peer = %peer, "MQTT connection refused, too many are open");
+                tracing::debug!(peer = %peer, limit = CLIENTS_KEY, "MQTT connection refused, too many are open");
                 continue;
             };
             let (shared, stop) = (self.shared.clone(), stop.clone());
@@ -176,8 +209,6 @@ impl Broker {
 
 /// Out of file descriptors is the usual reason; they come back when connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Messages that wait for one in-process subscriber: a burst of a second.
-const LOCAL_QUEUE: usize = 1024;
 
 /// The broker's way in for its own process.
 #[derive(Clone)]
@@ -200,9 +231,10 @@ impl Handle {
         });
     }
 
-    /// Messages that clients publish from now on, in the order they arrive. Filters that are not valid match nothing.
-    pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Publish> {
-        let (sender, receiver) = mpsc::channel(LOCAL_QUEUE);
+    /// Messages that clients publish from now on, in the order they arrive. A client is told that its message arrived
+    /// when all subscribers have completed its receipt. Filters that are not valid match nothing.
+    pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Delivery> {
+        let (sender, receiver) = mpsc::channel(space::MESSAGES);
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
         self.shared.with(|state| state.subscribe_process(filters, sender));
         receiver

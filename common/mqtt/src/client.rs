@@ -3,8 +3,10 @@
 //! ```text
 //! Client::publish -> Outbox (bounded, loses its oldest) -> feed task -> rumqttc -> broker
 //!                            receiver (bounded) <- drive task <- rumqttc <- broker
+//!                            receipt completed --> acks task --> rumqttc -> broker
 //! ```
 
+mod acks;
 mod address;
 mod drive;
 mod feed;
@@ -19,12 +21,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use address::{Address, BadAddress};
 use outbox::Outbox;
 
-use crate::{Login, MAX_PACKET, Publish, filter};
+use crate::{Delivery, Login, MAX_PACKET, Publish, filter};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub address: Address,
-    /// Must differ from that of every other client of the broker.
+    /// Must differ from that of every other client of the broker, and be the same after a restart: the broker keeps under
+    /// it what was not acknowledged.
     pub client_id: String,
     pub login: Option<Login>,
 }
@@ -45,11 +48,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts connecting, in two tasks; never fails, whether the broker is there or not. Messages for `subscriptions`
-    /// (QoS 1, clean session) come in the order received; if nobody takes them the newest are lost with a log line.
-    pub fn start(settings: Settings, subscriptions: Vec<String>) -> (Client, mpsc::Receiver<Publish>) {
+    /// Starts connecting, in tasks; never fails, whether the broker is there or not. Messages for `subscriptions` (QoS 1)
+    /// come in the order received. The broker is told of one when its receipt is completed, and keeps it until then,
+    /// over restarts of either side; those of QoS 0 that nobody takes are lost with a log line.
+    pub fn start(settings: Settings, subscriptions: Vec<String>) -> (Client, mpsc::Receiver<Delivery>) {
         let mut options = MqttOptions::new(settings.client_id, settings.address.host, settings.address.port);
         options.set_max_packet_size(MAX_PACKET, MAX_PACKET);
+        options.set_manual_acks(true);
+        options.set_clean_session(false);
         if let Some(login) = settings.login {
             options.set_credentials(login.username, login.password);
         }
@@ -58,7 +64,9 @@ impl Client {
         let (connections, connected) = watch::channel(0);
         let stop = CancellationToken::new();
         let outbox = Arc::new(Outbox::default());
-        let driver = drive::Driver::new(events, inbox, connections, requests.clone());
+        let (unacknowledged, waiting) = mpsc::channel(INBOX);
+        tokio::spawn(acks::run(waiting, requests.clone(), connected.clone()));
+        let driver = drive::Driver::new(events, inbox, unacknowledged, connections, requests.clone());
         tokio::spawn(driver.run(stop.clone()));
         let feeder =
             feed::Feeder { requests, outbox: outbox.clone(), subscriptions, connected: connected.clone() };

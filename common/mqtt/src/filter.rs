@@ -28,6 +28,12 @@ pub fn is_filter(filter: &str) -> bool {
     true
 }
 
+/// True for a shared subscription (`$share/group/filter`), where each message goes to one member of the group. MQTT 3.1.1
+/// has none; brokers that also speak MQTT 5 serve them.
+pub fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
 /// True if a message on `topic` belongs to a subscription of `filter`. A leading wildcard never matches a topic that
 /// starts with `$`.
 pub fn matches(filter: &str, topic: &str) -> bool {

@@ -1,16 +1,19 @@
 //! MQTT 3.1.1 at the edge: the topics KubeEdge apps use, an embedded broker, and a client for a broker next door.
 //!
-//! Everything is bounded: queues, retained messages, sessions, connections and packets. What does not fit is lost by
-//! the policy its owner states, and counted.
+//! Everything is bounded: queues, retained messages, sessions, connections and packets. What does not fit waits, or is
+//! lost by the policy its owner states and counted. A message of QoS 1 or 2 is acknowledged when its [`Receipt`] is
+//! completed, not before.
 
 pub mod broker;
 pub mod client;
 pub mod filter;
 mod login;
+mod receipt;
 pub mod topics;
 
 use bytes::Bytes;
 pub use login::Login;
+pub use receipt::{Delivery, Outlook, Receipt};
 pub use rumqttc::QoS;
 
 /// Largest packet accepted and sent unless configured otherwise.

@@ -23,12 +23,13 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A message given to the client's subscription, once it is made.
-async fn reaches(handle: &Handle, receiver: &mut tokio::sync::mpsc::Receiver<Publish>) {
+async fn reaches(handle: &Handle, receiver: &mut tokio::sync::mpsc::Receiver<mqtt::Delivery>) {
     soon(async {
         loop {
             handle.publish(Publish::new("in/x", "down", QoS::AtLeastOnce));
             let wait = tokio::time::timeout(Duration::from_millis(50), receiver.recv());
             if let Ok(Some(message)) = wait.await {
+                let message = message.accept();
                 assert_eq!((message.topic.as_str(), message.payload.as_ref()), ("in/x", &b"down"[..]));
                 return;
             }
@@ -54,7 +55,7 @@ async fn messages_wait_for_a_broker_that_starts_later_and_subscriptions_survive_
     let (handle, stop, task) = broker_at(address).await;
     let mut out = handle.subscribe(&["out"]);
     for number in 0..500 {
-        assert_eq!(soon(out.recv()).await.unwrap().payload, number.to_string());
+        assert_eq!(soon(out.recv()).await.unwrap().accept().payload, number.to_string());
     }
     reaches(&handle, &mut receiver).await;
     stop.cancel();
@@ -65,7 +66,9 @@ async fn messages_wait_for_a_broker_that_starts_later_and_subscriptions_survive_
     client.publish(Publish::new("a/#", "bad topic", QoS::AtLeastOnce));
     assert_eq!(client.dropped(), 2);
     drop(client);
-    while soon(receiver.recv()).await.is_some() {}
+    while let Some(message) = soon(receiver.recv()).await {
+        message.accept();
+    }
     stop.cancel();
     task.await.unwrap();
 }

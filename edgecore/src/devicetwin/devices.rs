@@ -1,23 +1,28 @@
 //! The state of the room: devices, models, twins; and what each input does to them.
 
+mod batch;
+mod values;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use api::devices::{Device, DeviceModel};
 use dmi::v1beta1::{MapperInfo, MapperRegisterResponse};
-use message::{Json, NodeName, ObjectKind, Upstream};
+use message::{NodeName, ObjectKind};
 use mqtt::topics;
 use serde_json::json;
 use store::{Store, StoreError};
 use tonic::Status;
 
 use super::mappers::{Mappers, Tell};
-use super::service::{self, MapperRequest};
+use super::service::MapperRequest;
 use super::table::{self, Kept};
-use super::twin::{Outcome, Refusal};
+use super::twin::Refusal;
 use super::{convert, payloads};
 use crate::eventbus;
-use crate::metamanager::{Change, ObjectChange, Objects, Outbox, StoredObject, SubmitError};
+use crate::metamanager::{Change, ObjectChange, Objects, Outbox, StoredObject};
+pub use batch::Batch;
+use batch::Told;
 
 /// Rows of registered mappers in table `meta`, in KubeEdge's form (spec/devices.md 3.3).
 const MAPPER_ROWS: &str = "devicemapper";
@@ -153,8 +158,8 @@ impl Devices {
             let notice = payloads::membership_change(now, &id, &member.device.metadata.name, true);
             self.publish(topics::membership_updated(self.node.as_str()), notice);
         }
-        if !changed.is_empty() {
-            self.publish_delta(&member);
+        if let Some((topic, payload)) = values::delta(&member).filter(|_| !changed.is_empty()) {
+            self.publish(topic, payload);
         }
         self.members.insert(id, member);
     }
@@ -221,195 +226,65 @@ impl Devices {
         }
     }
 
-    // ---- values from MQTT
-
-    pub async fn twin_update(&mut self, namespace: &str, name: &str, payload: &[u8]) {
-        let (event_id, request) = payloads::read_twin_request(payload);
-        let result = match request {
-            Ok(request) => self.apply_update(namespace, name, request).await,
-            Err(refusal) => Err(refusal),
-        };
-        let now = daemon::clock::unix_ms();
-        let topic = topics::twin_update_result(namespace, name);
-        match result {
-            Err(refusal) => self.publish(topic, payloads::refusal(&event_id, now, &refusal)),
-            Ok((outcome, at)) => {
-                self.publish(topic, payloads::twins(&event_id, at, outcome.result));
-                let document = payloads::twins(&event_id, at, outcome.document);
-                self.publish(topics::twin_update_document(namespace, name), document);
-                if let Some(member) = self.members.get(&id(namespace, name)) {
-                    self.publish_delta(member);
+    /// Stores what a group of inputs did, then tells everybody. If it cannot be stored it did not happen: the devices
+    /// are what they were, and clients are not told that their messages arrived.
+    pub async fn commit(&mut self, batch: Batch) {
+        let Batch { before, rows, reports, told } = batch;
+        let mut failure = None;
+        if !rows.is_empty() || !reports.is_empty() {
+            let stored = self.outbox.submit_all_with(reports, move |tx| batch::write(&rows, tx));
+            failure = stored.await.err().map(|error| error.to_string());
+        }
+        if let Some(error) = &failure {
+            tracing::error!(error, "values of devices were not stored");
+            for (id, kept) in before {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.kept = kept;
                 }
             }
         }
-    }
-
-    async fn apply_update(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        request: payloads::TwinRequest,
-    ) -> Result<(Outcome, i64), Refusal> {
-        let unknown =
-            Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
-        let wanted = request
-            .twin
-            .ok_or_else(|| super::twin::bad_request("Update twin error, key:twin does not exist"))?;
-        let key = id(namespace, name);
-        let mut member = self.members.remove(&key).ok_or(unknown)?;
-        let now = daemon::clock::unix_ms();
-        let before = member.kept.twins.clone();
-        let updated = member.kept.twins.update(&wanted, now);
-        let result = match updated {
-            Ok(outcome) => match self.commit(&key, &member, &outcome.changed).await {
-                Ok(()) => Ok((outcome, now)),
-                Err(error) => {
-                    member.kept.twins = before;
-                    Err(Refusal { code: 500, reason: error.to_string() })
-                }
-            },
-            Err(refusal) => Err(refusal),
-        };
-        self.members.insert(key, member);
-        result
-    }
-
-    /// Stores changed twins and, in the same transaction, the report that tells the cloud.
-    async fn commit(&self, id: &str, member: &Member, changed: &[String]) -> Result<(), SubmitError> {
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let metadata = &member.device.metadata;
-        let now = daemon::clock::unix_ms();
-        let report = json!({
-            "event_id": message::MessageId::random().0,
-            "timestamp": now,
-            "twin": member.kept.twins.report(),
-        });
-        let report = Upstream::TwinReport {
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone(),
-            report: Json::encode(&report).unwrap_or_else(|_| Json::null()),
-        };
-        let row = id.to_owned();
-        let twins: Vec<_> = changed
-            .iter()
-            .filter_map(|property| Some((property.clone(), member.kept.twins.0.get(property)?.clone())))
-            .collect();
-        let also = move |tx: &store::rusqlite::Transaction<'_>| {
-            twins.iter().try_for_each(|(property, twin)| table::put_twin(tx, &row, property, twin))
-        };
-        self.outbox.submit_with(report, also).await
-    }
-
-    fn publish_delta(&self, member: &Member) {
-        if let Some((twin, delta)) = member.kept.twins.delta() {
-            let metadata = &member.device.metadata;
-            let topic = topics::twin_update_delta(&metadata.namespace, &metadata.name);
-            self.publish(topic, payloads::delta(daemon::clock::unix_ms(), twin, delta));
+        for told in told {
+            self.tell(told, failure.as_deref());
         }
     }
 
-    pub fn twin_get(&self, namespace: &str, name: &str, payload: &[u8]) {
-        let now = daemon::clock::unix_ms();
-        let (event_id, request) = payloads::read_twin_request(payload);
-        let answer = match (request, self.members.get(&id(namespace, name))) {
-            (Err(refusal), _) => payloads::refusal(&event_id, now, &refusal),
-            (Ok(_), None) => {
-                let reason = format!("Device {namespace}/{name} not found while getting twin");
-                payloads::refusal(&event_id, now, &Refusal { code: 404, reason })
+    fn tell(&self, told: Told, failure: Option<&str>) {
+        match (told, failure) {
+            (Told::Apps { topic, payload } | Told::Result { topic, payload, .. }, None) => {
+                self.publish(topic, payload)
             }
-            (Ok(_), Some(member)) => payloads::twins(&event_id, now, member.kept.twins.documents()),
-        };
-        self.publish(topics::twin_get_result(namespace, name), answer);
-    }
-
-    pub async fn state_update(&mut self, namespace: &str, name: &str, payload: &[u8]) {
-        let Ok(request) = serde_json::from_slice::<payloads::StateRequest>(payload) else {
-            tracing::debug!(%namespace, %name, "unreadable device state dropped");
-            return;
-        };
-        if let Err(error) = self.set_state(namespace, name, &request.state, true).await {
-            tracing::error!(%namespace, %name, error = %error, "device state was not stored");
+            (Told::Result { topic, event_id, .. }, Some(error)) => {
+                let refusal = Refusal { code: 500, reason: error.to_owned() };
+                self.publish(topic, payloads::refusal(&event_id, daemon::clock::unix_ms(), &refusal));
+            }
+            (Told::Client(receipt), None) => receipt.complete(),
+            // A mapper that gave up has closed its end.
+            (Told::Mapper(answer), None) => drop(answer.send(Ok(()))),
+            (Told::Mapper(answer), Some(error)) => drop(answer.send(Err(Status::unavailable(error)))),
+            (Told::Apps { .. } | Told::Client(_), Some(_)) => {}
         }
-    }
-
-    /// Unknown states and devices are ignored, as KubeEdge does. `echo`: the result topic hears of it even when
-    /// nothing changed.
-    async fn set_state(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        state: &str,
-        echo: bool,
-    ) -> Result<(), SubmitError> {
-        let key = id(namespace, name);
-        let Some(member) = self.members.get_mut(&key).filter(|_| payloads::is_known_state(state)) else {
-            return Ok(());
-        };
-        let changed = member.kept.state != state;
-        let online = ["online", "ok"].iter().any(|word| word.eq_ignore_ascii_case(state));
-        let time = daemon::clock::now();
-        member.kept.state = state.to_owned();
-        member.kept.last_online = if online { daemon::clock::rfc3339(time) } else { String::new() };
-        let report = payloads::state(time.as_millisecond(), name, state, &member.kept.last_online);
-        let (row, device, kept) = (key, name.to_owned(), member.kept.clone());
-        if changed {
-            let upstream = Upstream::DeviceState {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                report: Json::encode(&report).unwrap_or_else(|_| Json::null()),
-            };
-            self.outbox.submit_with(upstream, move |tx| table::put_device(tx, &row, &device, &kept)).await?;
-        }
-        if changed || echo {
-            self.publish(topics::state_update_result(namespace, name), report.to_string());
-        }
-        Ok(())
-    }
-
-    pub fn membership_get(&self, node: &str, payload: &[u8]) {
-        if node != self.node.as_str() {
-            return;
-        }
-        let (event_id, _) = payloads::read_twin_request(payload);
-        let devices: Vec<_> = self
-            .members
-            .iter()
-            .map(|(id, member)| {
-                json!({
-                    "id": id, "name": member.device.metadata.name,
-                    "state": member.kept.state, "last_online": member.kept.last_online,
-                })
-            })
-            .collect();
-        let answer = json!({"event_id": event_id, "timestamp": daemon::clock::unix_ms(), "devices": devices});
-        self.publish(topics::membership_get_result(node), answer.to_string());
     }
 
     // ---- mappers
 
-    pub async fn mapper_asked(&mut self, request: MapperRequest) {
-        // A mapper that gave up has closed its end of `answer`.
+    pub async fn mapper_asked(&mut self, batch: &mut Batch, request: MapperRequest) {
         match request {
             MapperRequest::Register { mapper, with_data, answer } => {
                 let reply = self.register(&mapper, with_data).await;
+                // A mapper that gave up has closed its end.
                 let _ = answer.send(reply);
             }
-            MapperRequest::Twins { namespace, name, twins, answer } => {
-                let result = self.device_reported(&namespace, &name, &twins).await;
-                let _ = answer.send(result);
-            }
-            MapperRequest::State { namespace, name, state, answer } => {
-                let result = match self.find(&namespace, &name) {
-                    Some((namespace, name)) => {
-                        let stored = self.set_state(&namespace, &name, &state, false).await;
-                        stored.map_err(|error| Status::unavailable(error.to_string()))
-                    }
-                    None => Err(unknown(&namespace, &name)),
-                };
-                let _ = answer.send(result);
-            }
+            MapperRequest::Twins { namespace, name, twins, answer } => match self.find(&namespace, &name) {
+                Some((namespace, name)) => self.device_reported(batch, &namespace, &name, &twins, answer),
+                None => drop(answer.send(Err(unknown(&namespace, &name)))),
+            },
+            MapperRequest::State { namespace, name, state, answer } => match self.find(&namespace, &name) {
+                Some((namespace, name)) => {
+                    self.set_state(batch, &namespace, &name, &state, false);
+                    batch.told.push(Told::Mapper(answer));
+                }
+                None => drop(answer.send(Err(unknown(&namespace, &name)))),
+            },
         }
     }
 
@@ -431,30 +306,6 @@ impl Devices {
             }
         }
         reply
-    }
-
-    async fn device_reported(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        twins: &[dmi::v1beta1::Twin],
-    ) -> Result<(), Status> {
-        let (namespace, name) = self.find(namespace, name).ok_or_else(|| unknown(namespace, name))?;
-        let key = id(&namespace, &name);
-        let Some(mut member) = self.members.remove(&key) else { return Err(unknown(&namespace, &name)) };
-        let before = member.kept.twins.clone();
-        let outcome = member.kept.twins.reported(&service::wanted(twins), daemon::clock::unix_ms());
-        let result = self.commit(&key, &member, &outcome.changed).await;
-        if result.is_ok() && !outcome.changed.is_empty() {
-            let document = payloads::twins("", daemon::clock::unix_ms(), outcome.document);
-            self.publish(topics::twin_update_document(&namespace, &name), document);
-            self.publish_delta(&member);
-        }
-        if result.is_err() {
-            member.kept.twins = before;
-        }
-        self.members.insert(key, member);
-        result.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Mappers older than 1.16 leave the namespace empty: the name is resolved when only one device has it.

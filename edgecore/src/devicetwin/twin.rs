@@ -1,7 +1,7 @@
 //! One device's twin: expected and actual value of each property, with versions. Pure (spec/devices.md 3.4, 3.6).
 //!
 //! Differences from KubeEdge, all its "Better" lines: values may be any UTF-8 up to [`MAX_VALUE`]; a value that did not
-//! change is not a change; an absent value never ends the worker.
+//! change is not a change; an absent value never ends the worker; a type that names none is that of text.
 
 use std::collections::BTreeMap;
 
@@ -331,8 +331,14 @@ fn kind_of(stored: Option<&Twin>, wanted: &Wanted) -> String {
         wanted.metadata.as_ref().map(|metadata| metadata.name.as_str()).filter(|name| !name.is_empty());
     match stored {
         Some(twin) if !twin.is_deleted() => twin.kind.clone(),
-        _ => given.unwrap_or("string").to_owned(),
+        _ => given.map(meant).unwrap_or("string").to_owned(),
     }
+}
+
+/// Apps write what they like as a type (KubeEdge's samples write `Updated`): what names no type means text.
+fn meant(name: &str) -> &str {
+    let known = ["string", "bytes", "int", "integer", "float", "double", "boolean", DELETED];
+    if known.contains(&name) { name } else { "string" }
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {
@@ -349,7 +355,6 @@ fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
         return Err(bad_request(format!("The value of twin must have at most {MAX_VALUE} bytes")));
     }
     match kind {
-        "string" | "" | "bytes" => Ok(()),
         "int" | "integer" if value.parse::<i64>().is_err() => {
             Err(bad_request("the value is not int or integer"))
         }
@@ -357,8 +362,8 @@ fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
         "boolean" if value != "true" && value != "false" => {
             Err(bad_request("the bool value must be true or false"))
         }
-        "int" | "integer" | "float" | "double" | "boolean" => Ok(()),
-        _ => Err(bad_request("the value type is not allowed")),
+        DELETED => Err(bad_request("the value type is not allowed")),
+        _ => Ok(()),
     }
 }
 
@@ -396,12 +401,23 @@ mod tests {
             r#"{"ok":{"actual":{"value":"1"}},"bad name":{"actual":{"value":"1"}}}"#,
             r#"{"n":{"actual":{}}}"#,
             r#"{"new":{}}"#,
-            r#"{"new":{"actual":{"value":"1"},"metadata":{"type":"odd"}}}"#,
         ] {
             assert_eq!(update(&mut twins, bad, 3).unwrap_err().code, 400, "{bad}");
         }
         assert_eq!(twins.0.len(), 1);
         assert_eq!(twins.0["n"].actual.as_ref().unwrap().at, 1);
+    }
+
+    #[test]
+    fn a_type_without_a_meaning_is_that_of_text() {
+        let mut twins = Twins::default();
+        let text = r#"{"x":{"actual":{"value":"1"},"metadata":{"type":"Updated"}}}"#;
+        let outcome = update(&mut twins, text, 1).unwrap();
+        assert_eq!(outcome.result["x"]["actual"]["value"], "1");
+        assert_eq!(twins.report()["x"]["metadata"]["type"], "string");
+        update(&mut twins, &text.replace("\"1\"", "\"two\""), 2).unwrap();
+        let deleted = text.replace("Updated", "deleted").replace("\"x\"", "\"y\"");
+        assert_eq!(update(&mut twins, &deleted, 3).unwrap_err().code, 400, "a new twin is not a deleted one");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mqtt::client::{Client, Settings as ClientSettings};
-use mqtt::{MAX_PACKET, QoS};
+use mqtt::{MAX_PACKET, Publish, QoS};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Publish>) {
+async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Delivery>) {
     let settings = ClientSettings {
         address: address.to_string().parse().unwrap(),
         client_id: "app".into(),
@@ -30,7 +30,7 @@ async fn app(address: SocketAddr, filter: &str) -> (Client, mpsc::Receiver<Publi
 
 #[tokio::test]
 async fn requests_of_apps_arrive_in_order_and_answers_reach_them() {
-    let settings = Settings { internal: Some(loopback()), external: None };
+    let settings = Settings { internal: Some(loopback()), external: None, ..Settings::default() };
     let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
@@ -43,10 +43,13 @@ async fn requests_of_apps_arrive_in_order_and_answers_reach_them() {
     app.publish(Publish::new("not/for/us", "x", QoS::AtLeastOnce));
     app.publish(Publish::new("app/user/up", "last", QoS::AtLeastOnce));
     for number in 0..300 {
-        assert_eq!(soon(incoming.recv()).await.unwrap().payload, number.to_string());
+        let message = soon(incoming.recv()).await.unwrap();
+        assert_eq!(message.payload, number.to_string());
+        message.receipt.complete();
     }
-    let last = Incoming { topic: "app/user/up".into(), payload: "last".into() };
-    assert_eq!(soon(incoming.recv()).await, Some(last));
+    let last = soon(incoming.recv()).await.unwrap();
+    assert_eq!((last.topic.as_str(), last.payload.as_ref()), ("app/user/up", &b"last"[..]));
+    last.receipt.complete();
     let topic = topics::twin_update_result("device", "hw");
     handle.publish(topic.clone(), "{}".into());
     assert_eq!(soon(answers.recv()).await.unwrap().topic, topic);
@@ -61,10 +64,11 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
     drop(reserved);
     let external = External {
         url: format!("tcp://{address}"),
+        client_id: "hub-client-edge-1".into(),
         username: "node".into(),
         password: Secret("pass".into()),
     };
-    let settings = Settings { internal: Some(loopback()), external: Some(external) };
+    let settings = Settings { internal: Some(loopback()), external: Some(external), ..Settings::default() };
     let (bus, handle, mut incoming) = EventBus::build(settings, &runtime::Handle::current()).await.unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(bus.run(stop.clone()));
@@ -76,7 +80,7 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
     let external = outside.handle();
     let mut outside_app = external.subscribe(&["#"]);
     let outside = tokio::spawn(outside.run(stop.clone()));
-    assert_eq!(soon(outside_app.recv()).await.unwrap().topic, "waiting");
+    assert_eq!(soon(outside_app.recv()).await.unwrap().accept().topic, "waiting");
     soon(async {
         loop {
             external.publish(Publish::new("$hw/events/upload/x", "up", QoS::AtLeastOnce));
@@ -93,15 +97,23 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
 
 #[tokio::test]
 async fn bad_settings_are_refused_before_anything_is_bound() {
-    let external =
-        |url: &str| External { url: url.into(), username: String::new(), password: Secret(String::new()) };
-    let settings = Settings { internal: Some(loopback()), external: Some(external("ssl://broker:8883")) };
+    let external = |url: &str| External {
+        url: url.into(),
+        client_id: "hub-client-edge-1".into(),
+        username: String::new(),
+        password: Secret(String::new()),
+    };
+    let settings = Settings {
+        internal: Some(loopback()),
+        external: Some(external("ssl://broker:8883")),
+        ..Settings::default()
+    };
     assert!(matches!(
         EventBus::build(settings, &runtime::Handle::current()).await,
         Err(BuildError::External(_))
     ));
     let taken = tokio::net::TcpListener::bind(loopback()).await.unwrap();
-    let settings = Settings { internal: taken.local_addr().ok(), external: None };
+    let settings = Settings { internal: taken.local_addr().ok(), external: None, ..Settings::default() };
     assert!(matches!(
         EventBus::build(settings, &runtime::Handle::current()).await,
         Err(BuildError::Broker(_))

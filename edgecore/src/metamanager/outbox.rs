@@ -130,27 +130,35 @@ impl Outbox {
     where
         F: FnOnce(&Transaction<'_>) -> store::rusqlite::Result<()> + Send + 'static,
     {
-        let (stream, limit) = stream(&item, &self.limits);
-        if limit.policy == Policy::Block {
-            self.room(stream, limit.bytes).await.map_err(SubmitError::Store)?;
+        self.submit_all_with(vec![item], also).await
+    }
+
+    /// Like [`Outbox::submit_with`] for several messages, which are kept in their order.
+    pub async fn submit_all_with<F>(&self, items: Vec<Upstream>, also: F) -> Result<(), SubmitError>
+    where
+        F: FnOnce(&Transaction<'_>) -> store::rusqlite::Result<()> + Send + 'static,
+    {
+        let mut rows = Vec::with_capacity(items.len());
+        for item in items {
+            let (stream, limit) = stream(&item, &self.limits);
+            if limit.policy == Policy::Block {
+                self.room(stream, limit.bytes).await.map_err(SubmitError::Store)?;
+            }
+            let text = message::encode(&item.to_message(daemon::clock::unix_ms()));
+            rows.push((stream, limit, item.coalesce_key(), text));
         }
-        let merge_key = item.coalesce_key();
-        let text = message::encode(&item.to_message(daemon::clock::unix_ms()));
         let (added, dropped) = (self.added.clone(), self.dropped.clone());
-        self.store
-            .write_then(
-                move |tx| {
-                    also(tx)?;
-                    insert(tx, stream, limit, merge_key, &text)
-                },
-                move |over| {
-                    dropped.fetch_add(*over, Ordering::Relaxed);
-                    added.notify_one();
-                },
-            )
-            .await
-            .map(|_| ())
-            .map_err(SubmitError::Store)
+        let write = move |tx: &Transaction<'_>| {
+            also(tx)?;
+            let over =
+                rows.into_iter().map(|(stream, limit, key, text)| insert(tx, stream, limit, key, &text));
+            over.sum::<store::rusqlite::Result<u64>>()
+        };
+        let after = move |over: &u64| {
+            dropped.fetch_add(*over, Ordering::Relaxed);
+            added.notify_one();
+        };
+        self.store.write_then(write, after).await.map(|_| ()).map_err(SubmitError::Store)
     }
 
     /// Waits until the stream holds less than `limit` bytes.

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use api::config::edgecore::EventBus;
+use message::NodeName;
 
 use super::Checker;
 use crate::edgehub::Secret;
 use crate::eventbus;
 
-pub(super) fn settings(config: &EventBus, checker: &mut Checker) -> eventbus::Settings {
+pub(super) fn settings(config: &EventBus, node: &NodeName, checker: &mut Checker) -> eventbus::Settings {
     if !config.enable {
         return eventbus::Settings::default();
     }
@@ -31,10 +32,21 @@ pub(super) fn settings(config: &EventBus, checker: &mut Checker) -> eventbus::Se
     }
     let external = matches!(config.mqtt_mode, 1 | 2).then(|| eventbus::External {
         url: config.mqtt_server_external.clone(),
+        // The same after a restart, and another one on every node.
+        client_id: format!("hub-client-{}", node.as_str()),
         username: config.mqtt_username.clone(),
         password: Secret(config.mqtt_password.clone()),
     });
-    eventbus::Settings { internal, external }
+    let granted = &config.limits;
+    for (key, value) in
+        [("clients", granted.clients), ("subscriptionsPerClient", granted.subscriptions_per_client)]
+    {
+        if value == 0 {
+            checker.problem(&format!("modules.eventBus.limits.{key}"), "must be greater than 0");
+        }
+    }
+    let (clients, filters) = (granted.clients as usize, granted.subscriptions_per_client as usize);
+    eventbus::Settings { internal, external, limits: mqtt::broker::Limits::granting(clients, filters) }
 }
 
 #[cfg(test)]
@@ -46,7 +58,7 @@ mod tests {
         let check = |mode, url: &str| {
             let mut checker = Checker { problems: Vec::new() };
             let bus = EventBus { mqtt_mode: mode, mqtt_server_external: url.into(), ..EventBus::default() };
-            settings(&bus, &mut checker);
+            settings(&bus, &NodeName::new("e1").unwrap(), &mut checker);
             checker.problems
         };
         assert!(check(2, "tcp://10.0.0.9:1883").is_empty());

@@ -205,6 +205,23 @@ pub struct EventBus {
     pub mqtt_server_external: String,
     pub mqtt_username: String,
     pub mqtt_password: String,
+    /// Ours: what the embedded broker grants.
+    pub limits: EventBusLimits,
+}
+
+/// Limits of the embedded broker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EventBusLimits {
+    /// Clients connected at once.
+    pub clients: u32,
+    pub subscriptions_per_client: u32,
+}
+
+impl Default for EventBusLimits {
+    fn default() -> Self {
+        EventBusLimits { clients: 1024, subscriptions_per_client: 4096 }
+    }
 }
 
 impl Default for EventBus {
@@ -216,6 +233,7 @@ impl Default for EventBus {
             mqtt_server_external: "tcp://127.0.0.1:1883".to_owned(),
             mqtt_username: String::new(),
             mqtt_password: String::new(),
+            limits: EventBusLimits::default(),
         }
     }
 }

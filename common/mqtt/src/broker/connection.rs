@@ -15,11 +15,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::confirm::{self, Unconfirmed};
 use super::packets::{Packets, ReadError};
-use super::session::Session;
+use super::session::{Held, Session};
+use super::space::{CLIENT_MESSAGES, Share};
 use super::state::{Attached, Origin};
 use super::{Shared, outgoing};
-use crate::{Publish, QoS, filter};
+use crate::{Outlook, Publish, QoS, Receipt, filter};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub(super) enum Closed {
     Silent,
     #[error("client does not take what is sent")]
     Stalled,
+    #[error("a message was not stored; the client sends it again")]
+    NotStored,
     #[error("connection refused: {0:?}")]
     Refused(ConnectReturnCode),
     #[error("client broke the protocol: {0}")]
@@ -46,14 +50,18 @@ pub(super) enum Closed {
 
 impl Closed {
     fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Closed::Silent
-                | Closed::Stalled
-                | Closed::Refused(_)
-                | Closed::Protocol(_)
-                | Closed::Unreadable(_)
-        )
+        // Of a limit the log was told by its key.
+        let limited = matches!(self, Closed::Refused(ConnectReturnCode::ServiceUnavailable));
+        !limited
+            && matches!(
+                self,
+                Closed::Silent
+                    | Closed::Stalled
+                    | Closed::NotStored
+                    | Closed::Refused(_)
+                    | Closed::Protocol(_)
+                    | Closed::Unreadable(_)
+            )
     }
 }
 
@@ -71,7 +79,7 @@ const ANSWERS: usize = 256;
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace);
+    let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace, &shared.large);
     let closed = tokio::select! {
         biased;
         _ = stop.cancelled() => Closed::Stopped,
@@ -114,12 +122,16 @@ async fn converse(
         Err(closed) => closed,
         Ok(()) => {
             let (answers, unsent) = mpsc::channel(ANSWERS);
-            let incoming = Incoming { identity: &identity, shared, answers };
+            let (unconfirmed, waiting) = mpsc::channel(CLIENT_MESSAGES);
+            let confirmations = confirm::run(waiting, answers.clone(), &identity, shared);
+            let incoming =
+                Incoming { identity: &identity, shared, answers, unconfirmed, share: shared.space.share() };
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => Closed::Stopped,
                 _ = attached.taken_over.cancelled() => Closed::TakenOver,
                 closed = incoming.read(packets, silence) => closed,
+                closed = confirmations => closed,
                 closed = outgoing::write(writer, unsent, &identity, shared) => closed,
             }
         }
@@ -191,6 +203,9 @@ struct Incoming<'a> {
     identity: &'a Identity,
     shared: &'a Shared,
     answers: mpsc::Sender<Packet>,
+    /// Messages whose receivers are not done, in the order they came.
+    unconfirmed: mpsc::Sender<Unconfirmed>,
+    share: Share,
 }
 
 impl Incoming<'_> {
@@ -219,10 +234,12 @@ impl Incoming<'_> {
     }
 
     async fn on_packet(&self, packet: Packet) -> Result<(), Closed> {
+        if let Packet::Publish(publish) = packet {
+            return self.on_publish(publish).await;
+        }
         // Room for the answer first: what follows happens at once, and the answer is written before what it queued.
         let answer = self.answers.reserve().await.map_err(|_| Closed::Ended)?;
         let reply = match packet {
-            Packet::Publish(publish) => self.on_publish(publish)?,
             Packet::PubAck(PubAck { pkid }) | Packet::PubComp(PubComp { pkid }) => {
                 self.session(|session| session.confirmed(pkid))?;
                 None
@@ -241,9 +258,9 @@ impl Incoming<'_> {
                 Some(Packet::SubAck(SubAck::new(subscribe.pkid, codes.ok_or(Closed::TakenOver)?)))
             }
             Packet::Unsubscribe(unsubscribe) => {
-                self.session(|session| {
-                    unsubscribe.topics.iter().for_each(|filter| session.subscriptions.remove(filter));
-                })?;
+                let Identity { client, link, .. } = self.identity;
+                let ended = self.shared.with(|state| state.unsubscribe(client, *link, &unsubscribe.topics));
+                ended.ok_or(Closed::TakenOver)?;
                 Some(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)))
             }
             Packet::PingReq => Some(Packet::PingResp),
@@ -257,7 +274,7 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    fn on_publish(&self, publish: rumqttc::Publish) -> Result<Option<Packet>, Closed> {
+    async fn on_publish(&self, publish: rumqttc::Publish) -> Result<(), Closed> {
         if !filter::is_topic(&publish.topic) {
             return Err(Closed::Protocol("bad topic"));
         }
@@ -269,23 +286,36 @@ impl Incoming<'_> {
             qos: publish.qos,
             retain: publish.retain,
         };
-        let deliver = |message| self.shared.with(|state| state.publish(message, Origin::Network));
-        Ok(match message.qos {
-            QoS::AtMostOnce => {
-                deliver(message);
-                None
-            }
-            QoS::AtLeastOnce => {
-                deliver(message);
-                Some(Packet::PubAck(PubAck::new(id)))
-            }
-            QoS::ExactlyOnce => {
-                if self.session(|session| session.hold(id))? {
-                    deliver(message);
-                }
-                Some(Packet::PubRec(PubRec::new(id)))
-            }
-        })
+        if message.qos == QoS::AtMostOnce {
+            self.shared.with(|state| state.publish(message, Origin::Unconfirmed));
+            return Ok(());
+        }
+        let place = self.unconfirmed.reserve().await.map_err(|_| Closed::Ended)?;
+        let repeated = match message.qos {
+            QoS::ExactlyOnce => self.session(|session| session.held(id))?,
+            _ => None,
+        };
+        let exactly_once = message.qos == QoS::ExactlyOnce;
+        let outlook = match repeated {
+            Some(Held::Open(outlook)) => Some(outlook),
+            Some(Held::Completed) => None,
+            None => Some(self.deliver(message, id).await?),
+        };
+        place.send(Unconfirmed { id, exactly_once, outlook });
+        Ok(())
+    }
+
+    /// Gives a message that is confirmed later to all that want it, once there is space for it.
+    async fn deliver(&self, message: Publish, id: u16) -> Result<Outlook, Closed> {
+        let wanted = self.shared.with(|state| state.is_wanted_in_process(&message.topic));
+        let space = if wanted { self.share.take(&message).await } else { Vec::new() };
+        let receipt = Receipt::new(space);
+        let outlook = receipt.watch();
+        if message.qos == QoS::ExactlyOnce && !self.session(|session| session.hold(id, outlook.clone()))? {
+            return Err(Closed::Protocol("too many messages without PUBREL"));
+        }
+        self.shared.with(|state| state.publish(message, Origin::Confirmed(receipt)));
+        Ok(outlook)
     }
 
     fn session<T>(&self, act: impl FnOnce(&mut Session) -> T) -> Result<T, Closed> {

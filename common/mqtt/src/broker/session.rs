@@ -6,7 +6,7 @@
 //! from the client      PUBLISH -> held --PUBREL--> free                        (QoS 2; a repeat of a held one is not delivered)
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rumqttc::{Packet, PubRel};
@@ -14,10 +14,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::subscriptions::Subscriptions;
-use crate::{Publish, QoS};
+use crate::{Outlook, Publish, QoS};
 
 /// Messages sent and not confirmed; the rest waits in the queue.
 const WINDOW: usize = 64;
+/// Bytes of them; one message may be larger.
+const WINDOW_BYTES: usize = 1024 * 1024;
+/// Messages of QoS 2 that a client may leave without PUBREL.
+const HELD: usize = 1024;
 
 /// The connection a session has now.
 pub(super) struct Link {
@@ -27,6 +31,13 @@ pub(super) struct Link {
     /// Cancelled when another connection takes the session.
     pub taken_over: CancellationToken,
     pub will: Option<Publish>,
+}
+
+/// A message of QoS 2 that came before.
+pub(super) enum Held {
+    /// Its receivers are not done.
+    Open(Outlook),
+    Completed,
 }
 
 enum Phase {
@@ -45,7 +56,7 @@ pub(super) struct Session {
     queue_bytes: usize,
     in_flight: VecDeque<(u16, Phase)>,
     last_id: u16,
-    held: BTreeSet<u16>,
+    held: BTreeMap<u16, Option<Outlook>>,
 }
 
 impl Session {
@@ -82,7 +93,7 @@ impl Session {
         let mut packets = Vec::new();
         let mut taken = 0;
         while taken < bytes {
-            let is_open = self.in_flight.len() < WINDOW;
+            let is_open = self.in_flight.len() < WINDOW && self.flying_bytes() < WINDOW_BYTES;
             let may_go = |publish: &Publish| is_open || publish.qos == QoS::AtMostOnce;
             if !self.queue.front().is_some_and(may_go) {
                 break;
@@ -97,6 +108,19 @@ impl Session {
             }
         }
         packets
+    }
+
+    fn flying_bytes(&self) -> usize {
+        let sizes = self.in_flight.iter().map(|(_, phase)| match phase {
+            Phase::Sent(publish) => publish.size(),
+            Phase::Released => 0,
+        });
+        sizes.sum()
+    }
+
+    /// Bytes that wait to be sent or confirmed.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue_bytes + self.flying_bytes()
     }
 
     fn free_id(&mut self) -> u16 {
@@ -125,9 +149,26 @@ impl Session {
         }
     }
 
-    /// QoS 2 from the client: true if this is the first time, so that it must be delivered.
-    pub fn hold(&mut self, id: u16) -> bool {
-        self.held.insert(id)
+    /// QoS 2 from the client: what became of the message if it came before, which then is not delivered again.
+    pub fn held(&self, id: u16) -> Option<Held> {
+        match self.held.get(&id)? {
+            None => Some(Held::Completed),
+            Some(outlook) if outlook.is_lost() => None,
+            Some(outlook) => Some(Held::Open(outlook.clone())),
+        }
+    }
+
+    /// A message of QoS 2 is delivered. False if the client left too many without PUBREL.
+    pub fn hold(&mut self, id: u16, outlook: Outlook) -> bool {
+        self.held.insert(id, Some(outlook));
+        self.held.len() <= HELD
+    }
+
+    /// A held message is dealt with.
+    pub fn settle(&mut self, id: u16) {
+        if let Some(held) = self.held.get_mut(&id) {
+            *held = None;
+        }
     }
 
     /// PUBREL from the client.
@@ -150,6 +191,7 @@ fn packet(publish: &Publish, id: u16, dup: bool) -> Packet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Receipt;
 
     fn message(payload: &'static str, qos: QoS) -> Publish {
         Publish::new("t", payload, qos)
@@ -224,11 +266,20 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_of_a_held_message_is_not_the_first() {
+    fn a_repeat_of_a_held_message_is_not_the_first_unless_that_was_lost() {
         let mut session = Session::default();
-        assert!(session.hold(7));
-        assert!(!session.hold(7));
+        assert!(session.held(7).is_none());
+        let receipt = Receipt::unwatched();
+        session.hold(7, receipt.watch());
+        assert!(matches!(session.held(7), Some(Held::Open(_))));
+        drop(receipt);
+        assert!(session.held(7).is_none());
+        let receipt = Receipt::unwatched();
+        session.hold(7, receipt.watch());
+        receipt.complete();
+        session.settle(7);
+        assert!(matches!(session.held(7), Some(Held::Completed)));
         session.free(7);
-        assert!(session.hold(7));
+        assert!(session.held(7).is_none());
     }
 }

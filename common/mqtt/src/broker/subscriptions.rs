@@ -9,26 +9,42 @@ use crate::{QoS, filter};
 pub(super) struct Subscriptions {
     topics: BTreeMap<String, QoS>,
     patterns: BTreeMap<String, QoS>,
+    bytes: usize,
 }
+
+/// What a subscription costs besides its text, in bytes.
+const COST: usize = 64;
 
 impl Subscriptions {
     fn of(&mut self, wanted: &str) -> &mut BTreeMap<String, QoS> {
         if filter::is_topic(wanted) { &mut self.topics } else { &mut self.patterns }
     }
 
-    /// Adds a subscription or changes its QoS. False if there would be more than `max`.
-    pub fn add(&mut self, wanted: &str, qos: QoS, max: usize) -> bool {
-        let full = self.topics.len() + self.patterns.len() >= max;
+    /// Adds a subscription or changes its QoS. False if there would be more than `max`, or than `bytes` more.
+    pub fn add(&mut self, wanted: &str, qos: QoS, max: usize, bytes: usize) -> bool {
+        let cost = wanted.len() + COST;
+        let full = self.topics.len() + self.patterns.len() >= max || cost > bytes;
         let place = self.of(wanted);
-        if full && !place.contains_key(wanted) {
+        let is_new = !place.contains_key(wanted);
+        if full && is_new {
             return false;
         }
         place.insert(wanted.to_owned(), qos);
+        if is_new {
+            self.bytes += cost;
+        }
         true
     }
 
     pub fn remove(&mut self, wanted: &str) {
-        self.of(wanted).remove(wanted);
+        if self.of(wanted).remove(wanted).is_some() {
+            self.bytes -= wanted.len() + COST;
+        }
+    }
+
+    /// What all of them cost.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The best QoS among the subscriptions that match.
@@ -50,10 +66,10 @@ mod tests {
     #[test]
     fn the_best_match_counts_and_there_are_no_more_than_allowed() {
         let mut subscriptions = Subscriptions::default();
-        assert!(subscriptions.add("a/b", QoS::AtMostOnce, 2));
-        assert!(subscriptions.add("a/+", QoS::AtLeastOnce, 2));
-        assert!(!subscriptions.add("c", QoS::AtMostOnce, 2));
-        assert!(subscriptions.add("a/b", QoS::ExactlyOnce, 2), "only its QoS changes");
+        assert!(subscriptions.add("a/b", QoS::AtMostOnce, 2, 200));
+        assert!(subscriptions.add("a/+", QoS::AtLeastOnce, 2, 200));
+        assert!(!subscriptions.add("c", QoS::AtMostOnce, 2, 200));
+        assert!(subscriptions.add("a/b", QoS::ExactlyOnce, 2, 200), "only its QoS changes");
         assert_eq!(subscriptions.wanted("a/b"), Some(QoS::ExactlyOnce));
         assert_eq!(subscriptions.wanted("a/c"), Some(QoS::AtLeastOnce));
         assert_eq!(subscriptions.wanted("c"), None);
@@ -61,5 +77,8 @@ mod tests {
         assert_eq!(subscriptions.wanted("a/b"), Some(QoS::AtLeastOnce));
         subscriptions.remove("a/+");
         assert_eq!(subscriptions.wanted("a/b"), None);
+        assert!(!subscriptions.add("a long filter", QoS::AtMostOnce, 2, 70));
+        subscriptions.remove("a/b");
+        assert_eq!(subscriptions.bytes(), 0);
     }
 }

@@ -6,20 +6,23 @@ use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Packet, Request, S
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::Publish;
+use super::acks::Unacknowledged;
+use crate::{Delivery, Publish, QoS, Receipt};
 
 /// First pause before connecting again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause: the broker is usually next door.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// How long a full inbox may hold the connection up; its keepalive is a minute.
+/// How long a full inbox may hold the connection up for a message of QoS 0.
 const INBOX_WAIT: Duration = Duration::from_secs(5);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) struct Driver {
     events: EventLoop,
-    inbox: mpsc::Sender<Publish>,
+    inbox: mpsc::Sender<Delivery>,
+    /// Messages of QoS 1 whose receivers are not done.
+    unacknowledged: mpsc::Sender<Unacknowledged>,
     /// Counts connections, for the feeder.
     connections: watch::Sender<u64>,
     requests: AsyncClient,
@@ -32,11 +35,12 @@ pub(super) struct Driver {
 impl Driver {
     pub fn new(
         events: EventLoop,
-        inbox: mpsc::Sender<Publish>,
+        inbox: mpsc::Sender<Delivery>,
+        unacknowledged: mpsc::Sender<Unacknowledged>,
         connections: watch::Sender<u64>,
         requests: AsyncClient,
     ) -> Driver {
-        Driver { events, inbox, connections, requests, unconfirmed: Vec::new(), failures: 0 }
+        Driver { events, inbox, unacknowledged, connections, requests, unconfirmed: Vec::new(), failures: 0 }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -47,7 +51,11 @@ impl Driver {
                 polled = self.events.poll() => polled,
             };
             match polled {
-                Ok(Event::Incoming(packet)) => self.on_packet(packet).await,
+                Ok(Event::Incoming(packet)) => tokio::select! {
+                    biased;
+                    _ = stop.cancelled() => break,
+                    () = self.on_packet(packet) => {}
+                },
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
                     let pause = self.on_failure(error);
@@ -72,7 +80,7 @@ impl Driver {
                 self.events.pending.extend(self.unconfirmed.drain(..));
                 self.connections.send_modify(|count| *count += 1);
             }
-            Packet::Publish(publish) => hand_out(&self.inbox, publish).await,
+            Packet::Publish(publish) => self.hand_out(publish).await,
             Packet::SubAck(ack) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
                 tracing::warn!("the MQTT broker refused a subscription");
             }
@@ -105,12 +113,31 @@ impl Driver {
         let flushed = async { while self.events.poll().await.is_ok() {} };
         let _ = tokio::time::timeout(GOODBYE, flushed).await;
     }
-}
 
-async fn hand_out(inbox: &mpsc::Sender<Publish>, publish: rumqttc::Publish) {
-    let rumqttc::Publish { topic, payload, qos, retain, .. } = publish;
-    let message = Publish { topic, payload, qos, retain };
-    if let Err(mpsc::error::SendTimeoutError::Timeout(lost)) = inbox.send_timeout(message, INBOX_WAIT).await {
-        tracing::warn!(name = %lost.topic, "MQTT message lost, nobody took it");
+    /// A message that is acknowledged may hold the connection up until there is room for it: should the broker take
+    /// that for a failure, it sends the message again.
+    async fn hand_out(&mut self, publish: rumqttc::Publish) {
+        let receipt = Receipt::unwatched();
+        let message = Publish {
+            topic: publish.topic.clone(),
+            payload: publish.payload.clone(),
+            qos: publish.qos,
+            retain: publish.retain,
+        };
+        if publish.qos == QoS::AtMostOnce {
+            let delivery = Delivery { publish: message, receipt };
+            let sent = self.inbox.send_timeout(delivery, INBOX_WAIT).await;
+            if let Err(mpsc::error::SendTimeoutError::Timeout(lost)) = sent {
+                tracing::warn!(name = %lost.topic, "MQTT message lost, nobody took it");
+            }
+            return;
+        }
+        let connection = *self.connections.borrow();
+        let outlook = receipt.watch();
+        let unacknowledged = Unacknowledged { publish, outlook, connection };
+        // Who closed an inbox is ending, and the broker keeps the message.
+        if self.unacknowledged.send(unacknowledged).await.is_ok() {
+            let _ = self.inbox.send(Delivery { publish: message, receipt }).await;
+        }
     }
 }
