@@ -14,6 +14,12 @@ pub(super) struct Subscriptions {
 
 /// What a subscription costs besides its text, in bytes.
 const COST: usize = 64;
+/// The same for one with wildcards, which also takes time of every publication.
+const PATTERN_COST: usize = 256;
+
+fn cost(wanted: &str) -> usize {
+    wanted.len() + if filter::is_topic(wanted) { COST } else { PATTERN_COST }
+}
 
 impl Subscriptions {
     fn of(&mut self, wanted: &str) -> &mut BTreeMap<String, QoS> {
@@ -22,7 +28,7 @@ impl Subscriptions {
 
     /// Adds a subscription or changes its QoS. False if there would be more than `max`, or than `bytes` more.
     pub fn add(&mut self, wanted: &str, qos: QoS, max: usize, bytes: usize) -> bool {
-        let cost = wanted.len() + COST;
+        let cost = cost(wanted);
         let full = self.topics.len() + self.patterns.len() >= max || cost > bytes;
         let place = self.of(wanted);
         let is_new = !place.contains_key(wanted);
@@ -38,7 +44,7 @@ impl Subscriptions {
 
     pub fn remove(&mut self, wanted: &str) {
         if self.of(wanted).remove(wanted).is_some() {
-            self.bytes -= wanted.len() + COST;
+            self.bytes -= cost(wanted);
         }
     }
 
@@ -66,10 +72,10 @@ mod tests {
     #[test]
     fn the_best_match_counts_and_there_are_no_more_than_allowed() {
         let mut subscriptions = Subscriptions::default();
-        assert!(subscriptions.add("a/b", QoS::AtMostOnce, 2, 200));
-        assert!(subscriptions.add("a/+", QoS::AtLeastOnce, 2, 200));
-        assert!(!subscriptions.add("c", QoS::AtMostOnce, 2, 200));
-        assert!(subscriptions.add("a/b", QoS::ExactlyOnce, 2, 200), "only its QoS changes");
+        assert!(subscriptions.add("a/b", QoS::AtMostOnce, 2, 400));
+        assert!(subscriptions.add("a/+", QoS::AtLeastOnce, 2, 400));
+        assert!(!subscriptions.add("c", QoS::AtMostOnce, 2, 400));
+        assert!(subscriptions.add("a/b", QoS::ExactlyOnce, 2, 400), "only its QoS changes");
         assert_eq!(subscriptions.wanted("a/b"), Some(QoS::ExactlyOnce));
         assert_eq!(subscriptions.wanted("a/c"), Some(QoS::AtLeastOnce));
         assert_eq!(subscriptions.wanted("c"), None);
