@@ -5,7 +5,6 @@ mod bench;
 mod build;
 mod demo;
 mod deps;
-mod dictionary;
 mod install;
 mod packages;
 mod test;
@@ -30,7 +29,11 @@ enum Command {
     /// Measure; prints a table and a last line `RESULT {json}`.
     Bench(bench::Flags),
     /// Train the compression dictionary of the native dialect.
-    Dictionary(dictionary::Flags),
+    Dictionary {
+        /// Where to write the dictionary.
+        #[arg(long)]
+        output: String,
+    },
     /// Check who imports whom (ARCHITECTURE.md).
     Deps,
     /// Build the programs as release builds and install them.
@@ -44,7 +47,10 @@ fn main() -> ExitCode {
         Command::Demo(flags) => demo::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Bench(flags) => bench::run(&flags),
-        Command::Dictionary(flags) => dictionary::run(&flags),
+        // Apart, so that this program is built fast: compression takes as long as all the rest of it.
+        Command::Dictionary { output } => {
+            build::cargo(&["run", "--quiet", "-p", "load", "--", "dictionary", "--output", &output])
+        }
         Command::Install(flags) => install::run(&flags),
         Command::Deps => deps::run(),
         Command::Setup => packages::ensure(),

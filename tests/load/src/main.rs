@@ -6,6 +6,7 @@ mod burst;
 mod churn;
 mod crash;
 mod cuts;
+mod dictionary;
 mod edge;
 mod fleet;
 mod ground;
@@ -94,6 +95,8 @@ enum Name {
     Confined(attack::cgroup::Flags),
     /// The edge of `cuts`.
     Reporter(reporter::Flags),
+    /// Train the compression dictionary of the native dialect.
+    Dictionary(dictionary::Flags),
     /// Hollow edges of one process, told what to do on standard input.
     Hollow(workers::Flags),
 }
@@ -113,6 +116,7 @@ fn main() -> Result<()> {
         Name::Pods(flags) => return start::run(flags),
         Name::Memory(flags) => return memory::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
+        Name::Dictionary(flags) => return dictionary::run(flags),
         _ => {}
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -138,7 +142,8 @@ fn main() -> Result<()> {
             | Name::Churn(_)
             | Name::Pods(_)
             | Name::Memory(_)
-            | Name::Poweron(_) => Ok(()),
+            | Name::Poweron(_)
+            | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,
             Name::Hollow(flags) => workers::run(flags).await,

@@ -10,8 +10,6 @@ use native::frames::frame::Body;
 use native::frames::{Change, Envelope, Objects, Row, Submit, change};
 use prost::Message as _;
 
-use crate::build;
-
 #[derive(Args)]
 pub struct Flags {
     /// Where to write the dictionary.
@@ -26,7 +24,7 @@ const VARIANTS: u64 = 48;
 
 pub fn run(flags: &Flags) -> Result<()> {
     let mut samples = Vec::new();
-    let golden = build::root().join("tests/interop/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop/golden");
     let mut files: Vec<_> = std::fs::read_dir(&golden)?.flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "json")) {
