@@ -90,7 +90,8 @@ impl UpstreamRoom {
             self.metrics.retried();
             tokio::select! {
                 _ = tokio::time::sleep(backoff.next()) => {}
-                _ = recovery.after(SPREAD) => backoff.reset(),
+                // One that is refused waits its time: that others are served says nothing about it.
+                _ = recovery.after(SPREAD), if refused.is_none() => backoff.reset(),
             }
         }
     }

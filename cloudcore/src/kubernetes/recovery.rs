@@ -23,7 +23,7 @@ impl Default for Reach {
 impl Reach {
     pub fn note<T>(&self, result: &Result<T, Status>) {
         match result {
-            Err(status) if status.is_retryable() || matches!(status.code, 401 | 403) => self.failed(),
+            Err(status) if status.is_retryable() => self.failed(),
             _ => self.answered(),
         }
     }
