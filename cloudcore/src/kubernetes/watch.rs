@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::raw::{Meta, RawObject};
+use super::recovery::Recovery;
 use super::resource::stub;
 use super::{Cluster, Resource};
 
@@ -50,15 +51,20 @@ const WATCH_SECONDS: u32 = 10;
 /// First and longest wait before a watch that broke is begun again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// Where others get through again, watches begin at a random moment within this time.
+const RECOVERY_SPREAD: Duration = Duration::from_millis(100);
+
 /// When to begin again after a failure.
 struct Retry {
     backoff: Backoff,
     expired: bool,
+    /// The wait before was cut short because others got through.
+    hurried: bool,
 }
 
 impl Retry {
     fn new() -> Retry {
-        Retry { backoff: Backoff::new(RETRY.0, RETRY.1), expired: false }
+        Retry { backoff: Backoff::new(RETRY.0, RETRY.1), expired: false, hurried: false }
     }
 
     /// A server that has forgotten the version is asked for everything at once: nothing is wrong with it. It follows each
@@ -69,9 +75,33 @@ impl Retry {
         if expired { Duration::ZERO } else { self.backoff.next() }
     }
 
+    /// Waits for `wait`, less if `recovery` comes before. Every second wait is kept to its end: what fails where all else
+    /// gets through is asked for at most twice in a step of the back-off.
+    async fn pause(&mut self, wait: Duration, recovery: Recovery) {
+        let may_hurry = !self.hurried;
+        self.hurried = tokio::select! {
+            biased;
+            _ = recovery.after(RECOVERY_SPREAD), if may_hurry => true,
+            _ = tokio::time::sleep(wait) => false,
+        };
+    }
+
     /// The server told something.
     fn told(&mut self) {
         *self = Retry::new();
+    }
+}
+
+/// The server did not answer, or with an error of its own.
+fn is_away(error: &watcher::Error) -> bool {
+    let own_error = |code: u16| code == 429 || code >= 500;
+    match error {
+        watcher::Error::WatchError(status) => own_error(status.code),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => own_error(status.code),
+        watcher::Error::NoResourceVersion => false,
+        _ => true,
     }
 }
 
@@ -108,11 +138,16 @@ pub async fn feed(
                 let wait_ms = wait.as_millis() as u64;
                 tracing::warn!(kind = %api_resource.kind, error = describe(&error), wait_ms, "watch interrupted, trying again");
                 cluster.metrics().interrupted(resource.plural());
-                cluster.reach.failed();
+                let recovery = cluster.reach.next();
+                match is_away(&error) {
+                    true => cluster.reach.failed(),
+                    false if is_expired(&error) => cluster.reach.answered(),
+                    false => {}
+                }
                 tokio::select! {
                     biased;
                     _ = stop.cancelled() => return Ok(()),
-                    _ = tokio::time::sleep(wait) => continue,
+                    _ = retry.pause(wait, recovery) => continue,
                 }
             }
             Some(Ok(event)) => {
@@ -298,6 +333,37 @@ mod tests {
         }
         let waited = Instant::now().duration_since(server.back_at);
         assert!(waited <= Duration::from_secs(2), "{waited:?} after the API server was back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_watch_that_gets_through_wakes_all_others() {
+        const AWAY: Duration = Duration::from_secs(60);
+        let back_at = Instant::now() + AWAY;
+        let service = tower::service_fn(move |request: http::Request<Body>| async move {
+            if Instant::now() < back_at {
+                return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+            }
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                let open = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                return Ok(Response::new(BodyExt::boxed(StreamBody::new(open))));
+            }
+            let list = r#"{"metadata":{"resourceVersion":"7"},"items":[]}"#;
+            Ok(Response::new(Full::<Bytes>::from(list).boxed()))
+        });
+        let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+        let (room, mut seen) = mpsc::channel(64);
+        const WATCHES: usize = 32;
+        for _ in 0..WATCHES {
+            tokio::spawn(feed(cluster.clone(), Resource::ConfigMaps, room.clone(), CancellationToken::new()));
+        }
+        let mut synced = Vec::new();
+        while synced.len() < WATCHES {
+            if let Some(Seen { sight: Sight::Synced, .. }) = seen.recv().await {
+                synced.push(Instant::now());
+            }
+        }
+        let all = synced[WATCHES - 1].duration_since(synced[0]);
+        assert!(all <= RECOVERY_SPREAD * 2, "{all:?} between the first and the last");
     }
 
     fn object(name: &str, uid: &str, version: &str) -> RawObject {
