@@ -30,6 +30,8 @@ enum Name {
     Traffic(traffic::Flags),
     /// Cuts and kills under load: what is lost, reverted or written twice.
     Cuts(Link),
+    /// An hour of an API server that fails, hangs and restarts: what is lost, reverted or cut off, and memory.
+    Soak(Link),
     /// EdgeCore is killed while pods come and go on a real containerd: what runs twice, restarts or stays.
     Crash(Link),
     /// Thousands of pods come and go: what EdgeCore holds afterwards in memory, files, mounts and cgroups.
@@ -63,6 +65,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Recovery(link) => load("recovery", link),
         Name::Traffic(flags) => traffic::run(flags),
         Name::Cuts(link) => load("cuts", link),
+        Name::Soak(link) => load("soak", link),
         Name::Crash(link) => pods("crash", link),
         Name::Churn(link) => pods("churn", link),
         Name::Pods(link) => pods("pods", link),

@@ -14,7 +14,7 @@ use harness::process::Process;
 use rand::Rng;
 use store::rusqlite::{Connection, OpenFlags};
 
-use crate::ground::{self, Ground};
+use crate::ground::{Api, Ground};
 use crate::reporter::device_name;
 use crate::result::Results;
 use crate::way::{self, Way};
@@ -57,7 +57,11 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let (_api, kubeconfig) = match &common.kubeconfig {
         Some(given) => (None, given.clone()),
-        None => ground::start_api(&common.programs, scratch.path()).await?,
+        None => {
+            let api = Api::start(&common.programs, scratch.path()).await?;
+            let kubeconfig = api.kubeconfig.clone();
+            (Some(api), kubeconfig)
+        }
     };
     let (way, relayed) = way::Relay::before(&kubeconfig, scratch.path()).await?;
     let behind = Common { kubeconfig: Some(relayed), ..common.clone() };

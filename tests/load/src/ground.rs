@@ -28,7 +28,9 @@ pub struct Ground {
     config: PathBuf,
     /// Where CloudCore lives, if it is confined.
     group: Option<Cgroup>,
-    _api: Option<Process>,
+    _api: Option<Api>,
+    /// Where CloudCore tells its health and its metrics.
+    pub monitor: String,
     pub scratch: TempDir,
 }
 
@@ -61,13 +63,18 @@ impl Ground {
         let scratch = tempfile::Builder::new().prefix("causeway-load-").tempdir()?;
         let (api, kubeconfig) = match &common.kubeconfig {
             Some(given) => (None, given.clone()),
-            None => start_api(&common.programs, scratch.path()).await?,
+            None => {
+                let api = Api::start(&common.programs, scratch.path()).await?;
+                let kubeconfig = api.kubeconfig.clone();
+                (Some(api), kubeconfig)
+            }
         };
         let cluster = Cluster::connect(Some(kubeconfig.clone()), "").await?;
         let (port, cert_port, quic_port) = (ports::free()?, ports::free()?, ports::free()?);
         let mut config = CloudCoreConfig::default();
         config.kube_api_config.kube_config = kubeconfig.to_string_lossy().into_owned();
-        config.common_config.monitor_server.bind_address = format!("127.0.0.1:{}", ports::free()?);
+        let monitor = format!("127.0.0.1:{}", ports::free()?);
+        config.common_config.monitor_server.bind_address = monitor.clone();
         let hub = &mut config.modules.cloud_hub;
         hub.advertise_address =
             ["127.0.0.1"].iter().chain(addresses).map(|address| (*address).to_owned()).collect();
@@ -91,6 +98,7 @@ impl Ground {
             config: path,
             group,
             _api: api,
+            monitor,
             scratch,
         };
         ground.start_cloud().await?;
@@ -155,25 +163,54 @@ impl Ground {
     }
 }
 
-/// Starts an embedded API server; gives its process and an administrator's kubeconfig.
-pub async fn start_api(programs: &Path, scratch: &Path) -> Result<(Option<Process>, PathBuf)> {
-    let kubeconfig = scratch.join("admin.kubeconfig");
-    let mut command = Command::new(programs.join("apiserver"));
-    command.arg("--data-dir").arg(scratch.join("api"));
-    command.arg("--listen").arg(format!("127.0.0.1:{}", ports::free()?));
-    command.arg("--admin-kubeconfig").arg(&kubeconfig);
-    let mut process = Process::start(command, "apiserver", &scratch.join("apiserver.log"))?;
-    let began = harness::wait::now();
-    loop {
-        if kubeconfig.exists()
-            && let Ok(cluster) = Cluster::connect(Some(kubeconfig.clone()), "").await
-            && cluster.get("/api/v1/namespaces").await.is_ok()
-        {
-            return Ok((Some(process), kubeconfig));
+/// An embedded API server, a process of its own.
+pub struct Api {
+    /// An administrator's.
+    pub kubeconfig: PathBuf,
+    programs: PathBuf,
+    scratch: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Api {
+    /// Starts one with its files in `scratch`, and waits until it serves.
+    pub async fn start(programs: &Path, scratch: &Path) -> Result<Api> {
+        let mut api = Api {
+            kubeconfig: scratch.join("admin.kubeconfig"),
+            programs: programs.to_owned(),
+            scratch: scratch.to_owned(),
+            port: ports::free()?,
+            process: None,
+        };
+        api.start_again().await?;
+        Ok(api)
+    }
+
+    pub fn kill9(&mut self) -> Result<()> {
+        self.process.take().context("the API server is not running")?.kill9()
+    }
+
+    /// Starts it on the same address and files.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let mut command = Command::new(self.programs.join("apiserver"));
+        command.arg("--data-dir").arg(self.scratch.join("api"));
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--admin-kubeconfig").arg(&self.kubeconfig);
+        let mut process = Process::start(command, "apiserver", &self.scratch.join("apiserver.log"))?;
+        let began = harness::wait::now();
+        loop {
+            if self.kubeconfig.exists()
+                && let Ok(cluster) = Cluster::connect(Some(self.kubeconfig.clone()), "").await
+                && cluster.get("/api/v1/namespaces").await.is_ok()
+            {
+                self.process = Some(process);
+                return Ok(());
+            }
+            process.check()?;
+            anyhow::ensure!(began.elapsed() < START, "the API server does not serve after {START:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        process.check()?;
-        anyhow::ensure!(began.elapsed() < START, "the API server does not serve after {START:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

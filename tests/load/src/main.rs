@@ -8,6 +8,7 @@ mod crash;
 mod cuts;
 mod dictionary;
 mod edge;
+mod fake_node;
 mod fleet;
 mod ground;
 mod hollow;
@@ -21,6 +22,7 @@ mod reconnect;
 mod recovery;
 mod reporter;
 mod result;
+mod soak;
 mod start;
 mod throttle;
 mod way;
@@ -77,6 +79,8 @@ enum Name {
     },
     /// Cuts and kills under load: nothing lost, reverted or written twice.
     Cuts(cuts::Flags),
+    /// An API server that fails, hangs and restarts under pods, config maps and reports: nothing lost, reverted or cut off.
+    Soak(soak::Flags),
     /// EdgeCore is killed while pods come and go: nothing runs twice, restarts without cause or stays.
     Crash(crash::Flags),
     /// Thousands of pods come and go: what EdgeCore holds afterwards.
@@ -145,6 +149,7 @@ fn main() -> Result<()> {
             | Name::Poweron(_)
             | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
+            Name::Soak(flags) => soak::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,
             Name::Hollow(flags) => workers::run(flags).await,
         }

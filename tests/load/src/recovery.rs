@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cloudcore::kubernetes::Cluster;
-use cri::fake::Fake;
 use futures_util::future::try_join_all;
 use harness::wait;
 use serde_json::Value;
 
-use crate::edge::{Edge, Seen};
-use crate::ground::{self, Ground};
+use crate::edge::Seen;
+use crate::fake_node::FakeNode;
+use crate::ground::{Api, Ground};
 use crate::result::{Results, rounded};
 use crate::way::{Relay, Way};
 use crate::{Common, objects};
@@ -45,8 +45,7 @@ struct Pair {
     ground: Ground,
     relay: Relay,
     seen: Seen,
-    _edge: Edge,
-    _runtime: Fake,
+    _node: FakeNode,
 }
 
 /// What one outage gave: seconds until the change was committed, until the node was ready again.
@@ -58,7 +57,8 @@ struct Samples {
 
 pub async fn run(flags: &Flags) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("causeway-recovery-").tempdir()?;
-    let (_api, kubeconfig) = ground::start_api(&flags.common.programs, scratch.path()).await?;
+    let api = Api::start(&flags.common.programs, scratch.path()).await?;
+    let kubeconfig = api.kubeconfig.clone();
     let cluster = Cluster::connect(Some(kubeconfig.clone()), "").await?;
     let mut pairs = Vec::new();
     for number in 0..flags.pairs {
@@ -145,27 +145,10 @@ impl Pair {
         std::fs::create_dir_all(&folder)?;
         let (relay, relayed) = Relay::before(kubeconfig, &folder).await?;
         let ground = Ground::start(&Common { kubeconfig: Some(relayed), ..common.clone() }, 1).await?;
-        let runtime = Fake::start(&folder, std::sync::Arc::new(|| daemon::clock::unix_ms() * 1_000_000))?;
-        runtime.add_image("none");
-        let endpoint = runtime.endpoint();
-        let edge = Edge::start_with(None, common, &ground, &node, &ground.server(), |config| {
-            let edged = &mut config.modules.edged;
-            let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
-            edged.enable = true;
-            edged.root_directory = text("kubelet");
-            edged.node_api.socket = text("edged.sock");
-            let kubelet = &mut edged.tailored_kubelet_config;
-            kubelet.container_runtime_endpoint = endpoint;
-            kubelet.pod_logs_dir = text("pods");
-            kubelet.static_pod_path = text("manifests");
-            kubelet.cgroup_root = format!("/causeway-recovery-{}-{number}", std::process::id());
-            kubelet.cgroups_per_qos = false;
-            kubelet.enforce_node_allocatable = vec!["none".to_owned()];
-        })
-        .await?;
-        let seen = edge.open().await?;
+        let edge = FakeNode::start(common, &ground, &node).await?;
+        let seen = edge.edge.open().await?;
         seen.wait_for(&names).await?;
-        Ok(Pair { node, config_map, ground, relay, seen, _edge: edge, _runtime: runtime })
+        Ok(Pair { node, config_map, ground, relay, seen, _node: edge })
     }
 
     /// Seconds from `since` until the edge has committed `version`.

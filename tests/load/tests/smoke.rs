@@ -68,6 +68,31 @@ fn edges_are_in_step_again_after_outages_of_the_api_server() {
     assert_eq!(result["runs"], 2, "{result}");
 }
 
+#[test]
+fn an_api_server_that_fails_hangs_and_restarts_loses_reverts_and_cuts_off_nothing() {
+    let result = run(&[
+        "soak",
+        "--edges",
+        "3",
+        "--pods",
+        "15",
+        "--reports",
+        "30",
+        "--seconds",
+        "30",
+        "--restart-every",
+        "12",
+        "--fail",
+        "10",
+        "--hang",
+        "1",
+    ]);
+    for key in ["lost", "reverted", "duplicates", "out_of_step", "sessions_cut"] {
+        assert_eq!(result[key], 0, "{key}: {result}");
+    }
+    assert!(result["failed"].as_u64().unwrap() > 10 && result["restarts"].as_u64().unwrap() > 0, "{result}");
+}
+
 /// What runs containers needs root and a runtime.
 fn is_without_containers() -> bool {
     let Some(reason) = harness::containerd::missing(true) else { return false };
