@@ -39,6 +39,8 @@ pub struct Api {
     pub objects: BTreeMap<(String, String), Object>,
     pub log: Vec<Event>,
     pub devices: BTreeMap<String, Reported>,
+    /// Nobody is answered for now.
+    pub refuses: bool,
 }
 
 /// Config maps there may be; few, so that pods share them.

@@ -45,6 +45,9 @@ impl Replica {
 
     /// Sees the next event, if there is one.
     pub fn watch(&mut self, api: &Api) -> bool {
+        if api.refuses {
+            return false;
+        }
         let Some(event) = api.log.get(self.seen) else { return false };
         self.seen += 1;
         let changes = match event.clone() {
@@ -143,9 +146,10 @@ impl Session {
         true
     }
 
-    /// The API server takes one of the rows under way; `told`: and the answer arrives.
+    /// The API server takes one of the rows under way; `told`: and the answer arrives. A row that it refuses stays under
+    /// way.
     pub fn carry_out(&mut self, which: usize, api: &mut Api, told: bool) -> Result<bool> {
-        if self.running.is_empty() {
+        if self.running.is_empty() || api.refuses {
             return Ok(false);
         }
         let at = which % self.running.len();
@@ -161,6 +165,7 @@ impl Session {
 
 fn look(placement: &Placement, api: &Api, edge: usize, key: &ObjectKey, uid: &str) -> Found {
     match api.find(&key.kind, &key.name) {
+        _ if api.refuses => Found::Unknown,
         None => Found::Gone,
         Some(object) if object.meta.uid != uid => Found::Gone,
         Some(object) => {

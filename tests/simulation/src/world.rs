@@ -27,6 +27,8 @@ struct World {
     network: Network,
     /// Watches of a replica see nothing before this step.
     lag_until: Vec<u64>,
+    /// The API server refuses everything before this step.
+    refused_until: u64,
 }
 
 /// Runs the world of `seed`; an error names the promise that was broken.
@@ -41,11 +43,13 @@ pub fn run(seed: u64) -> Result<()> {
         edges: (0..edges).map(Edge::new).collect::<Result<_>>()?,
         network: Network::default(),
         lag_until: vec![0; replicas],
+        refused_until: 0,
         api,
         rng,
     };
     for _ in 0..STEPS {
         world.step += 1;
+        world.api.refuses = world.step < world.refused_until;
         world.act().with_context(|| format!("step {}", world.step))?;
     }
     world.make_peace()?;
@@ -157,7 +161,7 @@ impl World {
     fn fault(&mut self, edge: usize) -> Result<()> {
         let replica = self.rng.random_range(0..self.replicas.len());
         let connection = self.edges[edge].link.as_ref().map(|link| link.connection);
-        match (self.rng.random_range(0..9), connection) {
+        match (self.rng.random_range(0..10), connection) {
             // Both ends learn of it when they look.
             (0, Some(id)) => self.network.cut(id),
             // The edge gives up; the cloud does not know and what is under way still arrives there.
@@ -175,7 +179,7 @@ impl World {
                 self.edges[edge].link = None;
             }
             // CloudCore dies and starts again.
-            (5, _) => {
+            (5, _) if !self.api.refuses => {
                 let ids: Vec<u64> = self.replicas[replica].sessions.values().map(|s| s.connection).collect();
                 ids.into_iter().for_each(|id| self.network.cut(id));
                 self.replicas[replica] = Replica::start(&self.api);
@@ -188,6 +192,8 @@ impl World {
             }
             // The API server's watch stands still: this replica lives in the past.
             (7 | 8, _) => self.lag_until[replica] = self.step + self.rng.random_range(20..200),
+            // It answers nobody, or forbids everything.
+            (9, _) => self.refused_until = self.step + self.rng.random_range(20..200),
             _ => {}
         }
         Ok(())
@@ -195,6 +201,7 @@ impl World {
 
     /// No more faults: everything that can go on does until nothing is left to do.
     fn make_peace(&mut self) -> Result<()> {
+        self.api.refuses = false;
         // The ends learn of every connection that is over.
         for replica in &mut self.replicas {
             replica.sessions.retain(|edge, session| {
