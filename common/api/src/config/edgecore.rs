@@ -62,6 +62,10 @@ pub struct Edged {
     pub register_schedulable: bool,
     /// Taints the node registers with, beside `tailoredKubeletConfig.registerWithTaints` (the place in v1alpha1).
     pub taints: Vec<Taint>,
+    /// Where KubeEdge before 1.18 has `tailoredKubeletConfig.registerNode`: false in either place holds.
+    pub register_node: bool,
+    /// The same of `registerWithTaints`: those of all places hold.
+    pub register_with_taints: Vec<Taint>,
     /// Where KubeEdge 1.12 to 1.15 have `tailoredKubeletConfig.containerRuntimeEndpoint`.
     pub remote_runtime_endpoint: String,
     /// The same of `imageServiceEndpoint`.
@@ -109,6 +113,8 @@ impl Default for Edged {
             node_labels: BTreeMap::new(),
             register_schedulable: true,
             taints: Vec::new(),
+            register_node: true,
+            register_with_taints: Vec::new(),
             remote_runtime_endpoint: String::new(),
             remote_image_endpoint: String::new(),
             seccomp_default: false,
