@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use daemon::health::{Beat, Health};
+use daemon::metrics::Metrics;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -19,7 +21,6 @@ use super::pods::board::Board;
 use super::pods::fields::Place;
 use super::pods::resolv::NameServers;
 use super::runtime::RuntimeFacts;
-use super::server::health::Beat;
 use super::static_pods::mirrors::Mirrors;
 use super::volumes::csi::Csi;
 use crate::host::{Host, facts};
@@ -64,8 +65,11 @@ pub struct Context {
     pub link: watch::Receiver<LinkState>,
     /// Until when registries are taken for unreachable, for images that are present anyway.
     pub no_registry_until: Mutex<Option<Instant>>,
-    /// When the loop over the pods turned last.
+    /// Shows that the loop over the pods turns.
     pub beat: Beat,
+    /// Of all rooms of the program, and what it counts: told by the Node API.
+    pub health: Health,
+    pub metrics: Metrics,
     /// Told when something was made in the runtime, so that PLEG looks soon.
     pub activity: Arc<Notify>,
 }

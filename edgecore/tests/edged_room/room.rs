@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cri::fake::Fake;
+use daemon::health::Health;
+use daemon::metrics::Metrics;
 use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
@@ -36,6 +38,7 @@ pub struct Room {
     pub version: u64,
     pub running: Option<Running>,
     pub link: watch::Sender<LinkState>,
+    pub health: Health,
     pub answers: Answers,
 }
 
@@ -201,6 +204,7 @@ impl Room {
             version: 0,
             running: None,
             link,
+            health: Health::default(),
             answers: Answers::default(),
         }
     }
@@ -230,6 +234,8 @@ impl Room {
             objects: objects.clone(),
             cloud,
             changes: inbox,
+            health: self.health.clone(),
+            metrics: Metrics::new("edgecore"),
         };
         let host = self.machine.clone();
         let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();

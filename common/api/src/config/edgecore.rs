@@ -15,6 +15,7 @@ pub struct EdgeCoreConfig {
     pub api_version: String,
     pub kind: String,
     pub database: Database,
+    pub common_config: CommonConfig,
     pub modules: Modules,
 }
 
@@ -24,9 +25,25 @@ impl Default for EdgeCoreConfig {
             api_version: "edgecore.config.kubeedge.io/v1alpha2".to_owned(),
             kind: "EdgeCore".to_owned(),
             database: Database::default(),
+            common_config: CommonConfig::default(),
             modules: Modules::default(),
         }
     }
+}
+
+/// Ours, with the names of `cloudcore.yaml`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CommonConfig {
+    pub monitor_server: MonitorServer,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MonitorServer {
+    /// A loopback `address:port` for `/healthz`, `/readyz` and `/metrics`; empty: none, they are on the Node API's
+    /// socket only.
+    pub bind_address: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
