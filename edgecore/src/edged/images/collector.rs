@@ -4,6 +4,7 @@
 //! without a link it could not be pulled again), while the runtime pins it, and if it is the sandboxes'.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::normalize;
 use crate::edged::context::{Context, chain};
 use crate::edged::events::Kind;
 use crate::edged::pods::spec::{all_containers, as_container};
-use crate::host::{Disk, Host};
+use crate::host::{self, Disk, Host};
 
 /// How often the image file system is looked at.
 const EVERY: Duration = Duration::from_secs(300);
@@ -53,14 +54,14 @@ pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationT
         if !context.facts.borrow().ready {
             continue;
         }
-        if let Err(error) = collect(&context, &*host, Want::Due).await {
+        if let Err(error) = collect(&context, &host, Want::Due).await {
             tracing::warn!(error = %chain(&error), "images not looked through");
         }
     }
 }
 
 /// Removes images and returns how many bytes they had.
-pub async fn collect(context: &Context, host: &dyn Host, want: Want) -> Result<u64, CollectError> {
+pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Result<u64, CollectError> {
     let runtime = &context.runtime;
     let images = runtime.list_images().await.map_err(CollectError::Runtime)?;
     let containers = runtime.list_containers(None).await.map_err(CollectError::Runtime)?;
@@ -122,10 +123,10 @@ fn images_of(spec: &PodSpec) -> Vec<String> {
     named.chain(volumes).map(|image| normalize(&image)).collect()
 }
 
-async fn filesystem(context: &Context, host: &dyn Host) -> Option<Disk> {
+async fn filesystem(context: &Context, host: &Arc<dyn Host>) -> Option<Disk> {
     let filesystems = context.runtime.image_filesystems().await.ok()?;
     let place = filesystems.first()?.fs_id.as_ref()?.mountpoint.clone();
-    host.disk(std::path::Path::new(&place)).ok()
+    host::disk(host, PathBuf::from(place)).await.ok()
 }
 
 /// The bytes to free so that usage falls from the high threshold to the low one.

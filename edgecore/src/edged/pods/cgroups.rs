@@ -17,7 +17,6 @@ use super::demand::Demand;
 use super::resources::{self, Qos};
 use crate::edged::context::{Context, chain};
 use crate::edged::settings::CgroupDriver;
-use crate::edged::volumes::blocking;
 pub use limits::Limits;
 use tree::Tree;
 pub use tree::folder;
@@ -105,5 +104,5 @@ pub fn kill(parent: &str) -> usize {
 
 async fn run(work: impl FnOnce() -> Result<(), CgroupError> + Send + 'static) -> Result<(), CgroupError> {
     let lost = |source| CgroupError::Make { path: PathBuf::from(tree::ROOT), source };
-    blocking(move || Ok(work())).await.map_err(lost)?
+    daemon::blocking(move || Ok(work())).await.map_err(lost)?
 }
