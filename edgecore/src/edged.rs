@@ -34,6 +34,7 @@ mod steady;
 mod usage;
 pub mod volumes;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use daemon::health::{Health, Unready};
@@ -151,6 +152,7 @@ impl Edged {
             collector: images::collector::Collector::default(),
             image_place: tokio::sync::Mutex::new(None),
             board: pods::board::Board::default(),
+            cgroups_shared: AtomicBool::new(false),
             mirrors: static_pods::mirrors::Mirrors::default(),
             node_uid: watch::channel(None).0,
             node_seen: watch::channel(node::seen::Seen::default()).0,

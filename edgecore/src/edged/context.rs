@@ -1,5 +1,6 @@
 //! What the parts of Edged share: handles, and facts of the node.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use daemon::health::{Beat, Health};
@@ -57,6 +58,8 @@ pub struct Context {
     pub devices: Arc<Devices>,
     /// CSI drivers of this node.
     pub csi: Arc<Csi>,
+    /// Whether it was told that another node agent uses the same cgroups.
+    pub cgroups_shared: AtomicBool,
     /// What the node is short of.
     pub pressure: watch::Sender<Pressure>,
     /// The machine is going down: no pod is let in any more.

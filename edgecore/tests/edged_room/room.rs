@@ -29,6 +29,8 @@ pub struct Room {
     pub machine: Machine,
     /// Events are told.
     pub events: bool,
+    /// Images that nobody uses for so long go.
+    pub image_age: Duration,
     pub folder: tempfile::TempDir,
     pub fake: Fake,
     pub store: store::Store,
@@ -196,6 +198,7 @@ impl Room {
             shutdown: None,
             machine: Machine::default(),
             events: false,
+            image_age: Duration::ZERO,
             folder,
             fake,
             store,
@@ -224,6 +227,7 @@ impl Room {
         };
         // The pods of a runtime that runs nothing have no cgroups.
         settings.cgroups.per_qos = false;
+        settings.images.most_age = self.image_age;
         if let Some((grace, programs)) = &self.shutdown {
             settings.shutdown.grace = *grace;
             settings.shutdown_programs = programs.clone();

@@ -1,9 +1,11 @@
 //! Images nobody uses go when their file system is short of space (spec/edge-runtime.md 5.15, 5.21).
 //!
-//! An image stays while a container was made from it, while any pod of this node names it (also one that does not run:
-//! without a link it could not be pulled again), while the runtime pins it, and if it is the sandboxes'.
+//! An image stays while a container was made from it, whoever made the container, while any pod of this node names it
+//! (also one that does not run: without a link it could not be pulled again), while the runtime pins it, and if it is the
+//! sandboxes'. Beside pods of another node agent only images go that this installation pulled; alone on its runtime it
+//! removes whatever nobody uses, as the kubelet does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +15,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 use tokio_util::sync::CancellationToken;
 
-use super::normalize;
+use super::{normalize, ours};
 use crate::edged::context::{Context, chain};
 use crate::edged::events::Kind;
+use crate::edged::owner::{self, Owner};
 use crate::edged::pods::spec::{all_containers, as_container};
 use crate::host::{self, Disk, Host};
 
@@ -39,8 +42,10 @@ pub enum Want {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    #[error("asking the runtime what images there are")]
+    #[error("asking the runtime what images and pods there are")]
     Runtime(#[source] cri::CallError),
+    #[error("reading which images were pulled")]
+    Pulled(#[source] store::StoreError),
 }
 
 /// Looks again and again until `stop`.
@@ -70,7 +75,13 @@ pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Res
     });
     let used: BTreeSet<String> = made_from.chain(named(context)).filter(|name| !name.is_empty()).collect();
     let now = context.clock.now();
-    let unused = context.collector.unused(&images, &used, now);
+    let mut unused = context.collector.unused(&images, &used, now);
+    let pulled = ours::of(&context.objects, &images).await.map_err(CollectError::Pulled)?;
+    // A pod has its sandbox before its images are pulled: who has none yet needs none of them.
+    let sandboxes = runtime.list_pod_sandboxes(None).await.map_err(CollectError::Runtime)?;
+    if sandboxes.iter().any(|sandbox| is_foreign(context, &sandbox.labels)) {
+        unused.retain(|id, _| pulled.contains(id));
+    }
     let settings = &context.settings.images;
     let disk = match want {
         Want::All => None,
@@ -103,6 +114,16 @@ pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Res
         context.events.record_node(Kind::Warning, "FreeDiskSpaceFailed", &text);
     }
     Ok(freed)
+}
+
+/// A pod of another node agent. One without a mark that runs here counts as ours: an older version made it.
+fn is_foreign(context: &Context, labels: &HashMap<String, String>) -> bool {
+    let uid = labels.get(cri::labels::POD_UID);
+    match owner::of(labels, &owner::mark(&context.settings)) {
+        Owner::Us => false,
+        Owner::Another => true,
+        Owner::Unknown => uid.is_none_or(|uid| context.board.get(uid).is_none()),
+    }
 }
 
 /// What the pods of this node name, and what sandboxes are made from.

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cgroups;
 use super::observed::{Instance, Observed, State};
 use super::record::Record;
 use super::worker::Worker;
 use crate::edged::context::{Context, chain};
 use crate::edged::logs::links;
+use crate::edged::owner::{self, Owner};
 use crate::edged::volumes;
 
 /// The newest run and the one before it (the last state) stay.
@@ -138,6 +140,12 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
     }
     let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return };
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
+    let mark = owner::mark(&context.settings);
+    let ours = sandboxes.iter().filter(|sandbox| owner::of(&sandbox.labels, &mark) == Owner::Us);
+    let ours = ours.filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
+    let ours: BTreeSet<String> =
+        known.iter().cloned().chain(ours).chain(found.folders.iter().cloned()).collect();
+    cgroups::notice_strangers(&context, &ours).await;
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
     // A pod from a file has the same uid when it comes back: it may be here again by now.
     let stale =
