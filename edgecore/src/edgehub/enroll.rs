@@ -183,7 +183,8 @@ pub(super) async fn newer_trust(
         return Ok(None);
     }
     fetch(&trust).await?;
-    store_trust(enrollment, &trust).await?;
+    let (path, written) = (enrollment.files.ca.clone(), trust.clone());
+    store(move || pki::files::write_bundle(&path, &written)).await?;
     Ok(Some(trust))
 }
 
@@ -217,11 +218,13 @@ async fn enrol(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, 
     ];
     let certificate = ask_until_answered(trusting, enrollment, &headers, request).await?;
     let enrolled = Credentials { trust: Bundle::of(&ca), identity: own(node, certificate, key)? };
-    store_trust(enrollment, &enrolled.trust).await?;
-    store_identity(enrollment, &enrolled).await?;
-    let used = enrollment.clone();
+    enrolled.live().map_err(EnrollError::Tls)?;
+    let (place, trust, identity) = (enrollment.clone(), enrolled.trust.clone(), enrolled.identity.clone());
+    // In one piece: a stop in between would lose the key of a token that is good once.
     store(move || {
-        blank_token(&used);
+        pki::files::write_bundle(&place.files.ca, &trust)?;
+        pki::files::write_identity(&place.files.certificate, &place.files.key, &identity)?;
+        blank_token(&place);
         Ok(())
     })
     .await?;
@@ -259,11 +262,6 @@ async fn store_identity(enrollment: &Enrollment, credentials: &Credentials) -> R
     credentials.live().map_err(EnrollError::Tls)?;
     let (files, identity) = (enrollment.files.clone(), credentials.identity.clone());
     store(move || pki::files::write_identity(&files.certificate, &files.key, &identity)).await
-}
-
-async fn store_trust(enrollment: &Enrollment, trust: &Bundle) -> Result<(), EnrollError> {
-    let (path, trust) = (enrollment.files.ca.clone(), trust.clone());
-    store(move || pki::files::write_bundle(&path, &trust)).await
 }
 
 /// Files are written through to the disk, which takes its time.
