@@ -119,11 +119,8 @@ impl Network {
                 "modules.edged.tailoredKubeletConfig.evictionHard={}",
             ],
         )?;
-        wait::for_true("node Ready", PATIENCE, || {
-            let conditions = self.node()?["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            Ok(conditions
-                .iter()
-                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+        wait::for_true("the node's address", PATIENCE, || {
+            Ok(!self.addresses().unwrap_or_default().is_empty())
         })
     }
 }
