@@ -92,7 +92,11 @@ fn an_init_that_fails_says_why_and_leaves_nothing_in_the_way_of_the_next() -> Re
     let error = format!("{:#}", programs.keadm(&wrong).err().context("init succeeded")?);
     ensure!(error.contains("taken back") && error.contains("CloudCore ended"), "{error}");
     ensure!(!root.join("etc/kubeedge/config/cloudcore.yaml").exists(), "its configuration is left");
-    ensure!(!root.join("var/lib/causeway").exists() && !root.join("var/lib/kubeedge/cloudcore.pid").exists());
+    let made =
+        ["var/lib/causeway/apiserver", "var/lib/kubeedge/cloudcore.pid", "etc/kubeedge/admin.kubeconfig"];
+    for path in made {
+        ensure!(!root.join(path).exists(), "{path} is left");
+    }
     ensure!(root.join("var/log/kubeedge/cloudcore.log").exists(), "the log says why");
 
     let right: Vec<&str> = arguments.iter().map(String::as_str).collect();
