@@ -1,6 +1,6 @@
 //! `keadm init`: writes cloudcore.yaml and starts CloudCore.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,19 +222,20 @@ fn config(flags: &Flags, layout: &Layout) -> anyhow::Result<CloudCoreConfig> {
     Ok(config)
 }
 
-/// Where this machine reaches the port for certificates.
-fn certificates(config: &CloudCoreConfig) -> SocketAddr {
+/// Where this machine reaches the port for certificates: a machine may have one family only.
+fn certificates(config: &CloudCoreConfig) -> Vec<SocketAddr> {
     let https = &config.modules.cloud_hub.https;
-    let local = IpAddr::from([127, 0, 0, 1]);
+    let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let ip = https.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
-    SocketAddr::new(ip.unwrap_or(local), https.port)
+    let ips = ip.map_or(loopbacks.to_vec(), |ip| vec![ip]);
+    ips.into_iter().map(|ip| SocketAddr::new(ip, https.port)).collect()
 }
 
 async fn wait_for_token(
     program: &Program<'_>,
     log: &Log,
     kubeconfig: &Path,
-    certificates: SocketAddr,
+    certificates: Vec<SocketAddr>,
 ) -> anyhow::Result<()> {
     let said = || log.last(log::trouble).unwrap_or_else(|| "it said nothing".to_owned());
     let ready = async {
@@ -244,7 +245,7 @@ async fn wait_for_token(
                 bail!("CloudCore ended: {}\n(log: {})", said(), log.shown());
             }
             // A cluster may hold a token of an earlier CloudCore; this one opens its ports once it is ready.
-            let listens = tokio::net::TcpStream::connect(certificates).await.is_ok();
+            let listens = tokio::net::TcpStream::connect(&certificates[..]).await.is_ok();
             if listens && kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
                 return Ok(());
             }
