@@ -1,13 +1,17 @@
 //! Builds every room, then runs them, then drains. Reads as the start order of EdgeCore.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
 use daemon::Rooms;
 use daemon::health::Health;
-use futures_util::FutureExt;
+use daemon::metrics::Metrics;
+use daemon::monitor::Monitor;
+use futures_util::{FutureExt, TryFutureExt};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::devicetwin::{self, DeviceTwin};
@@ -17,6 +21,7 @@ use crate::edgehub::{self, EdgeHub};
 use crate::eventbus::EventBus;
 use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
+use crate::metrics;
 use crate::settings::Settings;
 
 /// Time rooms get to finish when the process stops: the longest is that of the link's goodbye.
@@ -31,13 +36,29 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();
-    let mut rooms = Rooms::new(stop.clone(), Health::default());
+    let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
+    let mut rooms = Rooms::new(stop.clone(), health.clone());
     let doors = Doors::build().context("starting the thread of local programs")?;
+    // Held until all rooms run, so that none of them makes the program ready before.
+    let starting = health.wait_for("start");
+    let link_metrics = edgehub::Metrics::default();
+    metrics::register_link(&metrics, &link_metrics, store.clone(), outbox.clone());
+    if let Some(address) = settings.monitor {
+        rooms.essential("monitor", monitor(address, &health, &metrics, &doors, stop.clone()).await?);
+    }
 
     if let Some(settings) = settings.edged {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
         outlets.edged = Some(outlet);
-        let deps = edged::Deps { objects: objects.clone(), queries, outbox: outbox.clone(), cloud, changes };
+        let deps = edged::Deps {
+            objects: objects.clone(),
+            queries,
+            outbox: outbox.clone(),
+            cloud,
+            changes,
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
         let edged = Edged::build(settings, deps).await.context("edged")?;
         rooms.essential("edged", edged.run(stop.clone()));
     }
@@ -51,13 +72,15 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
             objects: objects.clone(),
             outbox: outbox.clone(),
             changes,
-            bus: Some(handle),
+            bus: Some(handle.clone()),
             incoming,
+            beat: health.beat("devicetwin"),
         };
         let twin = DeviceTwin::build(modules.twin, deps, doors.handle(), stop.clone())
             .await
             .context("devicetwin")?;
-        rooms.essential("eventbus", bus.run(stop.clone()));
+        metrics::register_bus(&metrics, handle);
+        rooms.essential("eventbus", bus.showing(health.beat("eventbus")).run(stop.clone()));
         rooms.essential("devicetwin", twin.run(stop.clone()));
     }
     // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
@@ -65,6 +88,24 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let intake = Intake::new(objects, outlets);
     rooms.optional("memory", intake.spare().give_back(stop.clone()).map(Ok::<_, Infallible>));
     let deps = edgehub::Deps { intake, outbox, calls, link };
-    rooms.essential("edgehub", EdgeHub::build(settings.hub, deps).run(stop));
+    rooms.essential("edgehub", EdgeHub::observed(settings.hub, deps, &health, link_metrics).run(stop));
+    drop(starting);
     rooms.run(DRAIN).await
+}
+
+/// Serves probes and Prometheus from the thread of local programs, so that they are told of rooms that hold up the other.
+async fn monitor(
+    address: SocketAddr,
+    health: &Health,
+    metrics: &Metrics,
+    doors: &Doors,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = Result<(), JoinError>> + use<>> {
+    let bound = doors.handle().spawn(Monitor::build(address, health.clone(), metrics.clone())).await?;
+    let bound = bound.with_context(|| {
+        format!("listening on {address} for probes (commonConfig.monitorServer.bindAddress)")
+    })?;
+    let serving = doors.handle().spawn(bound.run(stop));
+    // It ends when it is stopped only.
+    Ok(serving.map_ok(|Ok(())| ()))
 }

@@ -20,6 +20,7 @@ mod twin;
 
 use std::path::PathBuf;
 
+use daemon::health::Beat;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use dmi::{ServeError, Socket};
 use message::{NodeName, ObjectKind};
@@ -51,6 +52,8 @@ pub struct Deps {
     pub changes: mpsc::Receiver<ObjectChange>,
     pub bus: Option<eventbus::Handle>,
     pub incoming: mpsc::Receiver<eventbus::Incoming>,
+    /// Shows that the room moves.
+    pub beat: Beat,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,7 @@ pub struct DeviceTwin {
     service: Service,
     socket: Socket,
     doors: runtime::Handle,
+    beat: Beat,
 }
 
 impl DeviceTwin {
@@ -120,6 +124,7 @@ impl DeviceTwin {
             service: Service { room },
             socket,
             doors: doors.clone(),
+            beat: deps.beat,
         })
     }
 
@@ -137,8 +142,14 @@ impl DeviceTwin {
                         Err(_) => Ok(()),
                     };
                 }
-                Some(change) = self.changes.recv() => self.devices.object_changed(change).await,
-                Some(first) = self.inbox.next() => group(&mut self.devices, first, &mut self.inbox).await,
+                Some(change) = self.changes.recv() => {
+                    let _busy = self.beat.begin();
+                    self.devices.object_changed(change).await;
+                }
+                Some(first) = self.inbox.next() => {
+                    let _busy = self.beat.begin();
+                    group(&mut self.devices, first, &mut self.inbox).await;
+                }
             }
         }
     }

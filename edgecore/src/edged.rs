@@ -34,8 +34,11 @@ mod steady;
 mod usage;
 pub mod volumes;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use daemon::health::{Health, Unready};
+use daemon::metrics::Metrics;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +57,9 @@ pub struct Deps {
     pub cloud: Cloud,
     /// Committed changes of pods, config maps and secrets.
     pub changes: mpsc::Receiver<ObjectChange>,
+    /// Of the program: the Node API tells both.
+    pub health: Health,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,8 @@ pub struct Edged {
     deps: Parts,
     /// Held while Edged lives: nobody else uses the cgroups.
     cgroups: Option<std::fs::File>,
+    /// Dropped when the stored pods have their workers.
+    unready: Unready,
 }
 
 struct Parts {
@@ -144,6 +152,7 @@ impl Edged {
             collector: images::collector::Collector::default(),
             image_place: tokio::sync::Mutex::new(None),
             board: pods::board::Board::default(),
+            cgroups_shared: AtomicBool::new(false),
             mirrors: static_pods::mirrors::Mirrors::default(),
             node_uid: watch::channel(None).0,
             node_seen: watch::channel(node::seen::Seen::default()).0,
@@ -153,12 +162,15 @@ impl Edged {
             activity: Arc::new(Notify::new()),
             link: deps.cloud.link(),
             no_registry_until: Mutex::new(None),
-            beat: server::health::Beat::default(),
+            beat: deps.health.beat("edged"),
+            metrics: deps.metrics,
             devices: Arc::new(devices::Devices::new(&settings.root_dir)),
             csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
+            health: deps.health,
             settings,
         });
         Ok(Edged {
+            unready: context.health.wait_for("edged"),
             context,
             facts,
             delivery,
@@ -173,6 +185,7 @@ impl Edged {
         let mut pods = pods::Pods::new(self.context.clone(), stop.clone());
         self.context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
+        drop(self.unready);
         let all_told = CancellationToken::new();
         let mut delivering = tokio::spawn(self.delivery.run(all_told.clone()));
         let runtime = self.context.runtime.clone();
@@ -184,6 +197,7 @@ impl Edged {
             relisted,
             poke: self.context.activity.clone(),
             healthy,
+            beat: self.context.health.beat("edged: runtime"),
         };
         let (snapshots, files) = mpsc::channel(static_pods::SNAPSHOT_QUEUE);
         let link = self.deps.cloud.link();

@@ -22,6 +22,7 @@ pub mod exchange;
 mod hold;
 mod https;
 mod inflight;
+mod metrics;
 mod rotate;
 mod session;
 
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::errors::describe;
+use daemon::health::{Beat, Health, Unready};
 use link::{DialError, Offer};
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -43,6 +45,7 @@ use crate::metamanager::{LinkState, Outbox};
 use backoff::{Backoff, Failure};
 use connect::Connector;
 pub use enroll::{EnrollError, Enrollment, Secret};
+pub use metrics::Metrics;
 pub use rotate::Renewal;
 use rotate::Rotation;
 use session::Session;
@@ -95,11 +98,42 @@ pub enum RunError {
 pub struct EdgeHub {
     settings: Settings,
     deps: Deps,
+    metrics: Metrics,
+    signs: Signs,
+    /// Dropped when this node has a certificate: without a link EdgeCore is ready all the same.
+    unready: Option<Unready>,
+}
+
+/// How the hub shows that it moves.
+#[derive(Clone)]
+struct Signs {
+    /// The session.
+    link: Beat,
+    /// What received objects wait for.
+    commits: Beat,
+}
+
+impl Signs {
+    fn to(health: &Health) -> Signs {
+        Signs { link: health.beat("edgehub"), commits: health.beat("metamanager") }
+    }
 }
 
 impl EdgeHub {
     pub fn build(settings: Settings, deps: Deps) -> EdgeHub {
-        EdgeHub { settings, deps }
+        EdgeHub {
+            settings,
+            deps,
+            metrics: Metrics::default(),
+            signs: Signs::to(&Health::default()),
+            unready: None,
+        }
+    }
+
+    /// The same, seen by probes and counted.
+    pub fn observed(settings: Settings, deps: Deps, health: &Health, metrics: Metrics) -> EdgeHub {
+        let unready = Some(health.wait_for("edgehub"));
+        EdgeHub { metrics, signs: Signs::to(health), unready, ..EdgeHub::build(settings, deps) }
     }
 
     /// Enrols if need be, then keeps a session to the cloud until stopped.
@@ -112,6 +146,7 @@ impl EdgeHub {
         let credentials = enrolled.map_err(RunError::Enroll)?;
         let live = credentials.live().map_err(RunError::Tls)?;
         let connector = Connector::build(&self.settings, live.config()).map_err(RunError::Quic)?;
+        drop(self.unready.take());
         let rotation = Rotation {
             node: self.settings.node.clone(),
             enrollment: self.settings.enrollment.clone(),
@@ -148,6 +183,7 @@ impl EdgeHub {
         let (link, peer) = match connector.dial().await {
             Ok(connected) => connected,
             Err(error) => {
+                self.metrics.failed();
                 let (failure, text) = (connect::failure(&error), describe(&error));
                 // The first failure of an outage is news; the rest would fill a disk.
                 match backoff.failures() {
@@ -160,6 +196,7 @@ impl EdgeHub {
         let (dialect, transport) = (link.dialect().as_str(), link.transport().as_str());
         tracing::info!(peer, dialect, transport, "connected to the cloud");
         self.deps.link.send_replace(LinkState::Connected);
+        self.metrics.began();
         let began = Instant::now();
         let session = Session {
             heartbeat: self.settings.heartbeat,
@@ -167,8 +204,11 @@ impl EdgeHub {
             outbox: &self.deps.outbox,
             calls: &mut self.deps.calls,
             stop: stop.clone(),
+            metrics: self.metrics.clone(),
+            signs: self.signs.clone(),
         };
         let end = session::run(link, session).await;
+        self.metrics.ended();
         self.deps.link.send_replace(LinkState::Disconnected);
         backoff.connected(began.elapsed(), end.is_closed_by_cloud());
         tracing::warn!(peer, error = describe(&end), "disconnected from the cloud");

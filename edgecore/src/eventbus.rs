@@ -16,6 +16,7 @@ mod handle;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use daemon::health::Beat;
 use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{BadAddress, Client};
 use mqtt::{Delivery, Login, Receipt, topics};
@@ -83,6 +84,7 @@ pub struct EventBus {
     from_internal: Option<mpsc::Receiver<Delivery>>,
     from_external: Option<mpsc::Receiver<Delivery>>,
     inbox: mpsc::Sender<Incoming>,
+    beat: Option<Beat>,
 }
 
 impl EventBus {
@@ -113,8 +115,13 @@ impl EventBus {
             }
         };
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let bus = EventBus { broker, doors: doors.clone(), from_internal, from_external, inbox };
+        let bus = EventBus { broker, doors: doors.clone(), from_internal, from_external, inbox, beat: None };
         Ok((bus, Handle { internal, external, address }, receiver))
+    }
+
+    /// Shows that the bus moves: that somebody takes what arrives.
+    pub fn showing(self, beat: Beat) -> EventBus {
+        EventBus { beat: Some(beat), ..self }
     }
 
     /// Runs until `stop`, or until nobody reads what arrives.
@@ -129,6 +136,7 @@ impl EventBus {
                 Some(delivery) = next(&mut self.from_internal) => delivery,
                 Some(delivery) = next(&mut self.from_external) => delivery,
             };
+            let _busy = self.beat.as_ref().map(Beat::begin);
             let message = Incoming { topic: publish.topic, payload: publish.payload, receipt };
             let sent = tokio::select! {
                 biased;

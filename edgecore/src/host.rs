@@ -10,7 +10,8 @@ mod recorded;
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use interfaces::InterfaceAddress;
 pub use linux::Linux;
@@ -25,12 +26,19 @@ pub struct Disk {
     pub inodes_free: u64,
 }
 
+/// The file system of `path`, read away from the threads that wait: one that hangs holds up who asked only.
+pub async fn disk(host: &Arc<dyn Host>, path: PathBuf) -> io::Result<Disk> {
+    let host = host.clone();
+    daemon::blocking(move || host.disk(&path)).await
+}
+
 /// What is read of the host.
 pub trait Host: Send + Sync {
     /// The text of a small file.
     fn text(&self, path: &str) -> io::Result<String>;
     /// Names in a folder.
     fn names(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Blocks, see [`disk`].
     fn disk(&self, path: &Path) -> io::Result<Disk>;
     fn cpus(&self) -> u32;
     fn kernel_release(&self) -> String;

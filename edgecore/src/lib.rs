@@ -9,4 +9,5 @@ pub mod edgehub;
 pub mod eventbus;
 pub mod host;
 pub mod metamanager;
+mod metrics;
 pub mod settings;

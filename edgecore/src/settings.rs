@@ -6,6 +6,7 @@ mod node_api;
 mod runtime;
 mod switches;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub use switches::warnings;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub database: PathBuf,
+    /// Where probes and Prometheus are answered beside the Node API; `None`: nowhere.
+    pub monitor: Option<SocketAddr>,
     pub hub: edgehub::Settings,
     /// `None`: the module is off.
     pub edged: Option<edged::Settings>,
@@ -137,10 +140,30 @@ impl Settings {
             },
         });
         switches::check(config, &mut checker);
+        let monitor = monitor(&config.common_config.monitor_server.bind_address, &mut checker);
         if !checker.problems.is_empty() {
             return Err(BadSettings(checker.problems));
         }
-        Ok(Settings { database: PathBuf::from(&config.database.data_source), hub, edged, devices })
+        Ok(Settings { database: PathBuf::from(&config.database.data_source), monitor, hub, edged, devices })
+    }
+}
+
+/// Whoever reaches the port is answered, so it is for programs of this machine.
+fn monitor(text: &str, checker: &mut Checker) -> Option<SocketAddr> {
+    let key = "commonConfig.monitorServer.bindAddress";
+    match text.parse::<SocketAddr>() {
+        _ if text.is_empty() => None,
+        Ok(address) if address.ip().is_loopback() => Some(address),
+        Ok(_) => {
+            let why = "is not of this machine alone: write 127.0.0.1:PORT or [::1]:PORT; from elsewhere the Node API's \
+                       TLS port answers /healthz and /metrics";
+            checker.problem(key, format!("{text:?} {why}"));
+            None
+        }
+        Err(_) => {
+            checker.problem(key, format!("{text:?} is not address:port"));
+            None
+        }
     }
 }
 
@@ -285,6 +308,22 @@ mod tests {
         config.modules.event_bus.limits.clients = 0;
         let problems = Settings::check(&config, Path::new("x")).unwrap_err().0;
         assert_eq!(problems.len(), 5, "{problems:?}");
+    }
+
+    #[test]
+    fn probes_and_metrics_are_for_this_machine_unless_the_node_api_tells_who_asks() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        let mut check = |address: &str| {
+            config.common_config.monitor_server.bind_address = address.into();
+            Settings::check(&config, Path::new("x")).map(|settings| settings.monitor)
+        };
+        assert_eq!(check("").unwrap(), None);
+        assert_eq!(check("[::1]:9092").unwrap().unwrap().port(), 9092);
+        for wrong in ["0.0.0.0:9092", "10.0.0.5:9092", "9092"] {
+            let problems = check(wrong).unwrap_err().0;
+            assert!(problems[0].starts_with("commonConfig.monitorServer.bindAddress: "), "{problems:?}");
+        }
     }
 
     #[test]

@@ -235,3 +235,26 @@ async fn a_pod_in_the_hosts_network_lives_and_leaves_nothing_behind() {
 async fn a_pod_with_its_own_address_lives_and_leaves_nothing_behind() {
     life_of_a_pod(true).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_asks_the_name_servers_behind_the_stub_of_systemd_resolved() {
+    let Some(lab) = Lab::start(true).await else { return };
+    std::fs::write(lab.path("stub.conf"), "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n")
+        .unwrap();
+    std::fs::write(lab.path("upstream.conf"), "nameserver 192.0.2.53\nsearch lan\n").unwrap();
+    let uid = lab.uid(0);
+    let container = json!({"name": "talker", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", "cat /etc/resolv.conf; echo end; sleep 1000"]});
+    let pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": uid},
+        "spec": {"nodeName": "edge-1", "dnsPolicy": "Default", "terminationGracePeriodSeconds": 1,
+            "containers": [container]}});
+    lab.store("default/pod/web", pod.clone()).await;
+    let (stub, upstream) = (lab.path("stub.conf"), lab.path("upstream.conf"));
+    let edged =
+        lab.edged_that(|settings| (settings.resolv_conf, settings.resolved_conf) = (stub, upstream)).await;
+    until("the log", || async { log(&lab, "talker").contains(" end") }).await;
+    let text = log(&lab, "talker");
+    assert!(text.contains("nameserver 192.0.2.53") && !text.contains("127.0.0.53"), "{text}");
+    edged.delete(&lab, pod).await;
+    edged.stop().await;
+}

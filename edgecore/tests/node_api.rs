@@ -70,7 +70,15 @@ async fn start(folder: &Path, ca: &Ca, port: u16) -> (Fake, CancellationToken, t
     let (cloud, _) = Cloud::channel(link);
     let (changes, inbox) = mpsc::channel(16);
     let queries = Queries::new(objects.clone(), cloud.clone());
-    let deps = Deps { queries, outbox: Outbox::new(store), objects, cloud, changes: inbox };
+    let deps = Deps {
+        queries,
+        outbox: Outbox::new(store),
+        objects,
+        cloud,
+        changes: inbox,
+        health: Default::default(),
+        metrics: daemon::metrics::Metrics::new("edgecore"),
+    };
     let host = Arc::new(Recorded { cpus: 1, ..Recorded::default() });
     let edged = Edged::build_on(settings, deps, host, Clock::wall()).await.unwrap();
     let stop = CancellationToken::new();

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 pub fn remove(root: &Path, cgroup_root: &str, uids: &BTreeSet<String>) -> usize {
     let mut removed = BTreeSet::new();
     for hierarchy in hierarchies(root) {
-        let tops = ["kubepods".to_owned(), "kubepods.slice".to_owned()].map(|top| folder(cgroup_root, &top));
-        for top in tops.iter().map(|top| hierarchy.join(top)).filter(|top| top.is_dir()) {
+        for top in tops(cgroup_root).iter().map(|top| hierarchy.join(top)).filter(|top| top.is_dir()) {
             remove_pods(&top, uids, &mut removed);
             if !has_pods(&top) {
                 remove_empty(&top);
-                // The installation's own, if nobody else is in it.
-                if let Some(parent) = top.parent().filter(|parent| *parent != hierarchy) {
-                    let _ = std::fs::remove_dir(parent);
+                // The installation's own, as far as nobody else is in them.
+                for above in top.ancestors().skip(1).take_while(|above| **above != hierarchy) {
+                    let _ = std::fs::remove_dir(above);
                 }
             }
         }
@@ -28,9 +27,15 @@ fn hierarchies(root: &Path) -> Vec<PathBuf> {
     std::iter::once(root.to_owned()).chain(folders(root)).collect()
 }
 
-/// `top` below the cgroup that the configuration names, by path or as a slice.
-fn folder(cgroup_root: &str, top: &str) -> PathBuf {
-    Path::new(cgroup_root.trim_matches('/')).join(top)
+/// Where EdgeCore has the cgroups of all pods below the one that the configuration names: by path, or with the systemd
+/// driver as a slice, which lies below the slices its name names (`a-b.slice` in `a.slice`).
+fn tops(cgroup_root: &str) -> [PathBuf; 2] {
+    let root = cgroup_root.trim_matches('/');
+    let parts = root.split('/').filter(|part| !part.is_empty());
+    let slice: String = parts.map(|part| format!("{part}-")).chain(["kubepods".to_owned()]).collect();
+    let above = slice.match_indices('-').map(|(at, _)| format!("{}.slice", &slice[..at]));
+    let nested: PathBuf = above.chain([format!("{slice}.slice")]).collect();
+    [Path::new(root).join("kubepods"), nested]
 }
 
 fn folders(path: &Path) -> Vec<PathBuf> {
@@ -47,7 +52,7 @@ fn uid(path: &Path) -> Option<String> {
     if let Some(uid) = name.strip_prefix("pod") {
         return Some(uid.to_owned());
     }
-    let (_, uid) = name.strip_suffix(".slice")?.split_once("-pod")?;
+    let (_, uid) = name.strip_suffix(".slice")?.rsplit_once("-pod")?;
     Some(uid.replace('_', "-"))
 }
 
@@ -101,6 +106,30 @@ mod tests {
         for gone in ["memory/kubepods/burstable/poda-1", "cpu/kubepods", "kubepods.slice"] {
             assert!(!root.join(gone).exists(), "{gone}");
         }
+    }
+
+    #[test]
+    fn slices_of_a_root_of_its_own_are_found_where_systemd_has_them() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let pods = "site.slice/site-1.slice/site-1-a.slice/site-1-a-kubepods.slice";
+        let class = format!("{pods}/site-1-a-kubepods-burstable.slice");
+        let pod = format!("{class}/site-1-a-kubepods-burstable-pod5_1.slice");
+        make(root, &[&format!("{pod}/cri-containerd-x.scope"), "site.slice/other.service"]);
+        std::fs::write(root.join("cgroup.controllers"), "cpu memory").unwrap();
+        assert_eq!(remove(root, "/site-1/a", &BTreeSet::from(["5-1".to_owned()])), 1);
+        assert!(!root.join("site.slice/site-1.slice").exists());
+        assert!(root.join("site.slice/other.service").exists());
+    }
+
+    #[test]
+    fn the_one_hierarchy_of_the_newer_version_is_cleaned_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        make(root, &["kubepods/burstable/podp-1/c", "kubepods/podp-2", "system.slice"]);
+        let uids = BTreeSet::from(["p-1".to_owned(), "p-2".to_owned()]);
+        assert_eq!(remove(root, "", &uids), 2);
+        assert!(!root.join("kubepods").exists() && root.join("system.slice").exists());
     }
 
     #[test]

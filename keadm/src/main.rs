@@ -9,8 +9,11 @@ mod mounts;
 mod pods;
 mod ports;
 mod program;
+mod refused;
 mod render;
+mod script;
 mod set;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -41,7 +44,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let flags = Flags::try_parse().unwrap_or_else(|error| refused::explain(error, &command).exit());
     pki::install_provider();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
@@ -62,6 +66,36 @@ fn main() -> ExitCode {
         Err(error) => {
             render::error(&error);
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_kubeedge_are_taken_or_refused_with_what_to_do_instead() {
+        let join = "join -e a:1 -t x";
+        for (words, expected) in [
+            ("init --kubeedge-version=v1.20.0 --advertise-address 10.0.0.5", None),
+            ("init --profile version=v1.20.0", Some("--set changes cloudcore.yaml")),
+            ("init --manifests a.yaml", Some("kubectl")),
+            ("init -f a.yaml", Some("kubectl")),
+            ("init --dry-run", Some("--no-start")),
+            (&format!("{join} --image-repository r"), Some("mirrors are a setting")),
+            (&format!("{join} --tarballpath=/tmp"), Some("nothing is downloaded")),
+            ("reset --kube-config /root/.kube/config", Some("kubectl delete namespace kubeedge")),
+            ("reset edge --force --remote-runtime-endpoint unix:///x --pre-run a --post-run b", None),
+            ("reset --no-such-flag", Some("unexpected argument")),
+        ] {
+            let words: Vec<&str> = words.split_whitespace().collect();
+            let parsed = Flags::try_parse_from([&["keadm"], &words[..]].concat());
+            match (parsed.map_err(|error| refused::explain(error, words[0]).to_string()), expected) {
+                (Ok(_), None) => {}
+                (Err(said), Some(part)) => assert!(said.contains(part), "{words:?}: {said}"),
+                (other, _) => panic!("{words:?}: {:?}", other.err()),
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::{cgroups, mounts, render};
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Stops and removes every sandbox, running or ended, whose pod has a folder or logs in this installation: other pods
-/// of the same runtime stay.
-pub async fn remove(config_file: &Path) -> Result<()> {
+/// of the same runtime stay. `named` is a runtime's endpoint that counts instead of the configuration's.
+pub async fn remove(config_file: &Path, named: Option<&str>) -> Result<()> {
     let (config, _): (EdgeCoreConfig, _) = daemon::config::load(config_file)?;
     let edged = &config.modules.edged;
     let kubelet = &edged.tailored_kubelet_config;
@@ -23,7 +23,7 @@ pub async fn remove(config_file: &Path) -> Result<()> {
     let logs = names(Path::new(&kubelet.pod_logs_dir));
     uids.extend(logs.filter_map(|name| name.rsplit_once('_').map(|(_, uid)| uid.to_owned())));
     if !uids.is_empty() {
-        let endpoint = endpoint(edged);
+        let endpoint = named.unwrap_or_else(|| endpoint(edged));
         match remove_sandboxes(endpoint, &uids).await {
             Ok(count) => render::done(&format!("removed {count} pods from {endpoint}")),
             // A runtime that is gone has no containers to remove.

@@ -1,7 +1,8 @@
-//! Life of a process: supervised rooms, logs, metrics, health, signals, exit codes, memory, other programs, the wall clock,
+//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, signals, exit codes, memory, other programs, the wall clock,
 //! configuration files.
 
 pub mod backoff;
+mod blocking;
 pub mod clock;
 pub mod config;
 pub mod errors;
@@ -15,4 +16,5 @@ pub mod process;
 pub mod rooms;
 pub mod stop;
 
+pub use blocking::blocking;
 pub use rooms::Rooms;

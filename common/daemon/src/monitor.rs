@@ -75,7 +75,8 @@ impl Monitor {
 }
 
 async fn serve(tcp: TcpStream, health: &Health, metrics: &Metrics) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, health, metrics)) });
+    let service =
+        service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, health, metrics).await) });
     // A client that goes away is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -85,23 +86,33 @@ async fn serve(tcp: TcpStream, health: &Health, metrics: &Metrics) {
         .await;
 }
 
-fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let verbose =
-        request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
-    let (status, text) = match request.uri().path() {
-        "/healthz" | "/livez" => verdict(&health.stuck(), "stuck", health, verbose),
-        "/readyz" => verdict(&health.waiting(), "waiting for", health, verbose),
-        "/metrics" => (StatusCode::OK, metrics.render()),
-        _ => (StatusCode::NOT_FOUND, "no such path\n".to_owned()),
+async fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let uri = request.uri();
+    let (status, kind, text) = match uri.path() {
+        "/metrics" => {
+            metrics.read().await;
+            (StatusCode::OK, metrics::CONTENT_TYPE, metrics.render())
+        }
+        path => {
+            let missing = || (StatusCode::NOT_FOUND, "no such path\n".to_owned());
+            let (status, text) = probe(path, uri.query(), health).unwrap_or_else(missing);
+            (status, "text/plain; charset=utf-8", text)
+        }
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    let kind = match request.uri().path() {
-        "/metrics" => metrics::CONTENT_TYPE,
-        _ => "text/plain; charset=utf-8",
-    };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// What a probe is told: its status and text; `None` for a path that is none. `?verbose` names every room.
+pub fn probe(path: &str, query: Option<&str>, health: &Health) -> Option<(StatusCode, String)> {
+    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+    Some(match path {
+        "/healthz" | "/livez" => verdict(&health.stuck(), "stuck", health, verbose),
+        "/readyz" => verdict(&health.waiting(), "waiting for", health, verbose),
+        _ => return None,
+    })
 }
 
 /// 200 if `troubled` is empty. With `verbose` a line per room, as kube-apiserver writes them.

@@ -110,6 +110,20 @@ impl Limits {
     }
 }
 
+/// What a broker counts. All but `clients` since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clients that are connected now.
+    pub clients: usize,
+    /// Connections that became no client's: limits, logins, other versions of MQTT.
+    pub refused_clients: u64,
+    pub refused_subscriptions: u64,
+    /// Messages that clients published.
+    pub received: u64,
+    /// Messages lost by any of the limits.
+    pub dropped: u64,
+}
+
 /// Connections beyond the clients: they are told why they are refused.
 const SPARE: usize = 16;
 
@@ -194,6 +208,7 @@ impl Broker {
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
                 tracing::debug!(peer = %peer, limit = CLIENTS_KEY, "MQTT connection refused, too many are open");
+                self.shared.with(|state| state.counts.refused_clients += 1);
                 continue;
             };
             let (shared, stop) = (self.shared.clone(), stop.clone());
@@ -226,7 +241,7 @@ impl Handle {
             if fits && filter::is_topic(&publish.topic) {
                 state.publish(publish, Origin::Process);
             } else {
-                state.dropped += 1;
+                state.counts.dropped += 1;
             }
         });
     }
@@ -242,6 +257,11 @@ impl Handle {
 
     /// Messages lost since the start, by any of the limits.
     pub fn dropped(&self) -> u64 {
-        self.shared.with(|state| state.dropped)
+        self.shared.with(|state| state.counts.dropped)
+    }
+
+    /// What the broker counts.
+    pub fn counts(&self) -> Counts {
+        self.shared.with(|state| state.counts)
     }
 }

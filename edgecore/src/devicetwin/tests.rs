@@ -3,6 +3,7 @@
 use std::sync::mpsc as blocking;
 use std::time::Duration;
 
+use daemon::health::{Health, STUCK_AFTER};
 use message::{Json, ObjectKey, ResourceVersion};
 use mqtt::{Outlook, Receipt};
 use serde_json::json;
@@ -23,6 +24,7 @@ struct Running {
     changes: mpsc::Sender<ObjectChange>,
     bus: mpsc::Sender<eventbus::Incoming>,
     folder: tempfile::TempDir,
+    health: Health,
 }
 
 impl Running {
@@ -32,6 +34,7 @@ impl Running {
         let outbox = Outbox::new(store.clone());
         let (changes, changed) = mpsc::channel(16);
         let (bus, incoming) = mpsc::channel(16);
+        let health = Health::default();
         let settings =
             Settings { node: NodeName::new("edge-1").unwrap(), dmi_socket: folder.path().join("dmi.sock") };
         let deps = Deps {
@@ -41,12 +44,13 @@ impl Running {
             changes: changed,
             bus: None,
             incoming,
+            beat: health.beat("devicetwin"),
         };
         let doors = runtime::Handle::current();
         let stop = CancellationToken::new();
         let room = DeviceTwin::build(settings, deps, &doors, stop.clone()).await.unwrap();
         tokio::spawn(room.run(stop));
-        Running { store, outbox, changes, bus, folder }
+        Running { store, outbox, changes, bus, folder, health }
     }
 
     /// A device of this node; returns once the room has it.
@@ -174,4 +178,25 @@ async fn a_value_that_could_not_be_stored_is_not_confirmed_and_did_not_happen() 
     assert!(soon(room.report("d", 2).await.completed()).await);
     assert_eq!(room.value().await, "2");
     assert!(room.folder.path().exists());
+}
+
+#[tokio::test]
+async fn a_commit_that_does_not_end_makes_the_room_stuck_until_it_does() {
+    let room = Running::start().await;
+    room.device("d").await;
+    let release = room.hold_up().await;
+    let mut waiting = room.report("d", 1).await;
+    assert!(is_open(&mut waiting).await);
+    tokio::time::pause();
+    tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
+    tokio::time::resume();
+    assert_eq!(room.health.stuck(), ["devicetwin"]);
+    drop(release);
+    assert!(soon(waiting.completed()).await);
+    soon(async {
+        while !room.health.stuck().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -1,7 +1,10 @@
 //! What the parts of Edged share: handles, and facts of the node.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use daemon::health::{Beat, Health};
+use daemon::metrics::Metrics;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -19,7 +22,6 @@ use super::pods::board::Board;
 use super::pods::fields::Place;
 use super::pods::resolv::NameServers;
 use super::runtime::RuntimeFacts;
-use super::server::health::Beat;
 use super::static_pods::mirrors::Mirrors;
 use super::volumes::csi::Csi;
 use crate::host::{Host, facts};
@@ -56,6 +58,8 @@ pub struct Context {
     pub devices: Arc<Devices>,
     /// CSI drivers of this node.
     pub csi: Arc<Csi>,
+    /// Whether it was told that another node agent uses the same cgroups.
+    pub cgroups_shared: AtomicBool,
     /// What the node is short of.
     pub pressure: watch::Sender<Pressure>,
     /// The machine is going down: no pod is let in any more.
@@ -64,8 +68,11 @@ pub struct Context {
     pub link: watch::Receiver<LinkState>,
     /// Until when registries are taken for unreachable, for images that are present anyway.
     pub no_registry_until: Mutex<Option<Instant>>,
-    /// When the loop over the pods turned last.
+    /// Shows that the loop over the pods turns.
     pub beat: Beat,
+    /// Of all rooms of the program, and what it counts: told by the Node API.
+    pub health: Health,
+    pub metrics: Metrics,
     /// Told when something was made in the runtime, so that PLEG looks soon.
     pub activity: Arc<Notify>,
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::context::{Context, chain};
-use super::volumes::{blocking, mounts};
+use super::volumes::mounts;
 pub use claim::{ClaimError, Gear, Need, needs};
 use inventory::Inventory;
 
@@ -69,7 +69,7 @@ impl Devices {
     /// Takes over what was known before this start. A checkpoint that cannot be read counts as none.
     pub async fn load(&self) -> io::Result<()> {
         let folder = self.folder.clone();
-        let known = blocking(move || {
+        let known = daemon::blocking(move || {
             mounts::make_dir(&folder, 0o750)?;
             checkpoint::read(&folder)
         });
@@ -97,7 +97,7 @@ impl Devices {
 
     async fn keep(&self) -> io::Result<()> {
         let (folder, bytes) = (self.folder.clone(), checkpoint::encode(&self.inventory())?);
-        blocking(move || checkpoint::write(&folder, &bytes)).await
+        daemon::blocking(move || checkpoint::write(&folder, &bytes)).await
     }
 
     /// Tells the node what there is of a resource now.

@@ -42,7 +42,7 @@ const HARD_GRACE: Duration = Duration::from_secs(1);
 pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
     let mut thresholds = Thresholds::new(context.settings.eviction.clone());
     loop {
-        look(&context, &*host, &mut thresholds).await;
+        look(&context, &host, &mut thresholds).await;
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
@@ -51,7 +51,7 @@ pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationT
     }
 }
 
-async fn look(context: &Context, host: &dyn Host, thresholds: &mut Thresholds) {
+async fn look(context: &Context, host: &Arc<dyn Host>, thresholds: &mut Thresholds) {
     for (entry, verdict) in limits::exceeded(context).await {
         entry.verdict.send_replace(Some(verdict));
     }
@@ -85,7 +85,7 @@ fn tell(context: &Context, pressure: Pressure) {
 }
 
 /// Images go before pods do.
-async fn is_enough_after_reclaim(context: &Context, host: &dyn Host, threshold: &Threshold) -> bool {
+async fn is_enough_after_reclaim(context: &Context, host: &Arc<dyn Host>, threshold: &Threshold) -> bool {
     let text = format!("Attempting to reclaim {}", Resource::of(&threshold.signal).name());
     context.events.record_node(Kind::Warning, "EvictionThresholdMet", &text);
     if let Err(error) = collector::collect(context, host, Want::All).await {
@@ -96,11 +96,11 @@ async fn is_enough_after_reclaim(context: &Context, host: &dyn Host, threshold: 
     !Readings::take(context, host, &only).await.is_below(threshold)
 }
 
-async fn evict(context: &Context, host: &dyn Host, threshold: &Threshold, readings: &Readings) {
+async fn evict(context: &Context, host: &Arc<dyn Host>, threshold: &Threshold, readings: &Readings) {
     let resource = Resource::of(&threshold.signal);
     let entries: Vec<Entry> =
         context.board.entries().into_iter().filter(|entry| entry.is_active() && !entry.is_leaving).collect();
-    let candidates = rank::candidates(context, host, &entries, resource).await;
+    let candidates = rank::candidates(context, &**host, &entries, resource).await;
     let Some(chosen) = rank::first(&candidates, resource) else {
         tracing::error!(signal = %threshold.signal, "node is short and there is no pod to evict");
         return;

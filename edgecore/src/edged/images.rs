@@ -2,6 +2,7 @@
 
 pub mod collector;
 pub mod credentials;
+mod ours;
 pub mod pace;
 mod reference;
 
@@ -95,17 +96,30 @@ pub async fn ensure(
         (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
         (Some(found), PullPolicy::Always) => refresh(context, found, &image, credentials, pulling).await,
         (None, _) => match pull(context, &image, credentials, pulling).await {
-            Ok(reference) => pulled(context, &reference, image).await,
+            Ok(reference) => pulled(context, &reference, image, None).await,
             Err(source) => Err(ImageError::Pull { image, source }),
         },
     }
 }
 
-async fn pulled(context: &Context, reference: &str, image: String) -> Result<Found, ImageError> {
-    match status(context, reference).await? {
-        Some(found) => Ok(Found::Pulled(found)),
-        None => status(context, &image).await?.map(Found::Pulled).ok_or(ImageError::Vanished { image }),
+/// What a pull brought. An image that `was_there` before is still of who brought it.
+async fn pulled(
+    context: &Context,
+    reference: &str,
+    image: String,
+    was_there: Option<&v1::Image>,
+) -> Result<Found, ImageError> {
+    let found = match status(context, reference).await? {
+        Some(found) => found,
+        None => status(context, &image).await?.ok_or(ImageError::Vanished { image })?,
+    };
+    if was_there.is_none_or(|before| before.id != found.id)
+        && let Err(error) = ours::pulled(&context.objects, &found.id).await
+    {
+        // It is then never removed beside another node agent, and like any other without one.
+        tracing::warn!(image = %found.id, error = %super::context::chain(&error), "not noted that an image was pulled");
     }
+    Ok(Found::Pulled(found))
 }
 
 /// How long a registry has to answer for an image that is present, while the cloud cannot be reached.
@@ -132,7 +146,7 @@ async fn refresh(
         false => Some(attempt.await),
     };
     match answer {
-        Some(Ok(reference)) => pulled(context, &reference, image.to_owned()).await,
+        Some(Ok(reference)) => pulled(context, &reference, image.to_owned(), Some(&present)).await,
         Some(Err(source)) if !is_unreachable(&source) => {
             Err(ImageError::Pull { image: image.to_owned(), source })
         }

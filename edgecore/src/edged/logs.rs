@@ -15,7 +15,6 @@ use cri::v1::ContainerState;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, chain};
-use super::volumes::blocking;
 
 const CHECK: Duration = Duration::from_secs(10);
 
@@ -29,7 +28,8 @@ pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
         }
         let (root, limits) = (context.settings.pod_logs_dir.clone(), context.settings.logs);
         // Only when some file is too large is the runtime asked whose it is.
-        let large = blocking(move || Ok(too_large(&root, limits.max_bytes))).await.unwrap_or_default();
+        let large =
+            daemon::blocking(move || Ok(too_large(&root, limits.max_bytes))).await.unwrap_or_default();
         if !large.is_empty() {
             rotate_all(&context, large).await;
         }
@@ -60,19 +60,21 @@ async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
         };
         let moved = set_aside_name(&path);
         let (from, to) = (path.clone(), moved.clone());
-        if let Err(error) = blocking(move || std::fs::rename(from, to)).await {
+        if let Err(error) = daemon::blocking(move || std::fs::rename(from, to)).await {
             tracing::warn!(container = %container.id, error = %error, "log not rotated");
             continue;
         }
         if let Err(error) = context.runtime.reopen_container_log(&container.id).await {
             tracing::warn!(container = %container.id, error = %chain(&error), "log not opened anew");
             // The runtime goes on writing to the file it has: it keeps its name.
-            let _ = blocking(move || if path.exists() { Ok(()) } else { std::fs::rename(moved, path) }).await;
+            let _ =
+                daemon::blocking(move || if path.exists() { Ok(()) } else { std::fs::rename(moved, path) })
+                    .await;
             continue;
         }
         // Only now: the runtime writes to the new log however long the old ones take.
         let max_files = context.settings.logs.max_files;
-        if let Err(error) = blocking(move || thin(&path, &moved, max_files)).await {
+        if let Err(error) = daemon::blocking(move || thin(&path, &moved, max_files)).await {
             tracing::warn!(container = %container.id, error = %error, "rotated logs not thinned out");
         }
     }

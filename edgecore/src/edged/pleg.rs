@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{CallError, Runtime, labels};
+use daemon::health::Beat;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub struct Pleg {
     pub poke: Arc<Notify>,
     /// When the last relist succeeded; for the node's Ready condition.
     pub healthy: watch::Sender<Option<tokio::time::Instant>>,
+    /// Shows that relists end.
+    pub beat: Beat,
 }
 
 impl Pleg {
@@ -61,7 +64,10 @@ impl Pleg {
         let mut known = Snapshot::new();
         let (mut pause, mut failing) = (SOON, false);
         loop {
-            match snapshot(&self.runtime, &self.mark).await {
+            let busy = self.beat.begin();
+            let found = snapshot(&self.runtime, &self.mark).await;
+            drop(busy);
+            match found {
                 Ok(now) => {
                     self.healthy.send_replace(Some(tokio::time::Instant::now()));
                     if std::mem::take(&mut failing) {

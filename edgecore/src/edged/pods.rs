@@ -64,9 +64,9 @@ use entry::{Admission, Entrance};
 use order::{Order, Wake};
 use record::Record;
 use spec::PodId;
-use unsure::Unsure;
+use unsure::{Answer, Unsure};
 use verdict::Verdict;
-use workers::Tasks;
+use workers::{Ended, Tasks};
 
 /// Where changes come from.
 pub struct Inputs {
@@ -75,6 +75,24 @@ pub struct Inputs {
     /// All pods from files, whenever they changed; the first one before anything is killed.
     pub files: mpsc::Receiver<Snapshot>,
     pub link: watch::Receiver<LinkState>,
+}
+
+/// What the loop over the pods turns for.
+enum Input {
+    /// A committed change of an object.
+    Change(ObjectChange),
+    /// What changed in the runtime.
+    Relisted(Relisted),
+    /// The pods from files.
+    Files(Snapshot),
+    /// A worker ended.
+    Ended(Ended),
+    Link(LinkState),
+    /// What is known of the runtime changed.
+    Runtime,
+    /// The cloud's word on a pod that was held back.
+    Answer(Answer),
+    Housekeeping,
 }
 
 pub struct Pods {
@@ -163,32 +181,46 @@ impl Pods {
             _ = stop.cancelled() => {}
             snapshot = inputs.files.recv() => self.files(snapshot.unwrap_or_default()),
         }
+        let beat = self.context.beat.clone();
         loop {
-            self.context.beat.turn();
-            tokio::select! {
+            let input = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
                 change = inputs.changes.recv() => match change {
-                    Some(change) => self.change(change),
+                    Some(change) => Input::Change(change),
                     None => break,
                 },
-                Some(relisted) = inputs.relisted.recv() => self.relisted(relisted).await,
-                Some(snapshot) = inputs.files.recv() => self.files(snapshot),
-                Some(ended) = self.tasks.next() => self.ended(ended),
-                Ok(()) = inputs.link.changed() => {
-                    if *inputs.link.borrow_and_update() == LinkState::Connected {
-                        self.workers.values().for_each(|worker| worker.wake.retry_now());
-                        self.ask_again();
-                    }
-                }
-                Ok(()) = runtime.changed() => self.workers.values().for_each(|worker| worker.wake.now()),
-                Some(answer) = self.unsure.answered() => self.node_told(answer),
-                _ = housekeeping.tick() => self.keep_house().await,
-            }
+                Some(relisted) = inputs.relisted.recv() => Input::Relisted(relisted),
+                Some(snapshot) = inputs.files.recv() => Input::Files(snapshot),
+                Some(ended) = self.tasks.next() => Input::Ended(ended),
+                Ok(()) = inputs.link.changed() => Input::Link(*inputs.link.borrow_and_update()),
+                Ok(()) = runtime.changed() => Input::Runtime,
+                Some(answer) = self.unsure.answered() => Input::Answer(answer),
+                _ = housekeeping.tick() => Input::Housekeeping,
+            };
+            let _busy = beat.begin();
+            self.handle(input).await;
         }
         let drained = async { while self.tasks.next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!(pods = self.tasks.len(), "pod workers aborted in the middle of a step");
+        }
+    }
+
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Change(change) => self.change(change),
+            Input::Relisted(relisted) => self.relisted(relisted).await,
+            Input::Files(snapshot) => self.files(snapshot),
+            Input::Ended(ended) => self.ended(ended),
+            Input::Link(LinkState::Connected) => {
+                self.workers.values().for_each(|worker| worker.wake.retry_now());
+                self.ask_again();
+            }
+            Input::Link(LinkState::Disconnected) => {}
+            Input::Runtime => self.workers.values().for_each(|worker| worker.wake.now()),
+            Input::Answer(answer) => self.node_told(answer),
+            Input::Housekeeping => self.keep_house().await,
         }
     }
 

@@ -157,7 +157,7 @@ impl Site<'_> {
         let dir = volume_dir(self.root, self.uid(), plugin, &name);
         let (path, group, in_memory) =
             (dir.clone(), self.fs_group(), matches!(plugin, "secret" | "projected"));
-        blocking(move || {
+        daemon::blocking(move || {
             match in_memory {
                 true => mounts::memory_dir(&path, None)?,
                 false => mounts::make_dir(&path, 0o755)?,
@@ -170,7 +170,7 @@ impl Site<'_> {
     }
 
     async fn host_path(&self, name: String, path: PathBuf, kind: String) -> Result<Made, VolumeError> {
-        match blocking(move || Ok(host_path::prepare(&path, &kind).map(|()| path))).await {
+        match daemon::blocking(move || Ok(host_path::prepare(&path, &kind).map(|()| path))).await {
             Ok(Ok(path)) => Ok(Made::folder(path)),
             Ok(Err(source)) => Err(VolumeError::HostPath { volume: name, source }),
             Err(source) => Err(VolumeError::Write { volume: name, path: PathBuf::new(), source }),
@@ -184,7 +184,7 @@ impl Site<'_> {
                 return Err(VolumeError::PageSize { volume: name });
             };
             let path = dir.clone();
-            let mounted = blocking(move || hugepages::mount(&path, size)).await;
+            let mounted = daemon::blocking(move || hugepages::mount(&path, size)).await;
             mounted.map_err(|source| VolumeError::Write { volume: name, path: dir.clone(), source })?;
             return Ok(Made::folder(dir));
         }
@@ -197,7 +197,7 @@ impl Site<'_> {
         let limit = [limit, resources::memory_limit(self.spec), Some(self.place.memory)];
         let limit = limit.into_iter().flatten().filter(|bytes| *bytes > 0).min();
         let (path, group) = (dir.clone(), self.fs_group());
-        blocking(move || {
+        daemon::blocking(move || {
             if path.is_dir() && (!memory || mounts::is_mount_point(&path)) {
                 return Ok(());
             }
@@ -225,16 +225,9 @@ fn is_filled(volume: &Volume) -> bool {
         || volume.projected.is_some()
 }
 
-/// Runs file work away from the runtime's threads.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> std::io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
-}
-
 /// Gives volumes back to their drivers, then unmounts and removes the pod's folder.
 pub async fn tear_down(csi: &csi::Csi, root: &Path, uid: &str) -> std::io::Result<()> {
     let dir = pod_dir(root, uid);
     csi.unpublish_all(&dir).await.map_err(std::io::Error::other)?;
-    blocking(move || mounts::unmount_and_remove(&dir)).await
+    daemon::blocking(move || mounts::unmount_and_remove(&dir)).await
 }

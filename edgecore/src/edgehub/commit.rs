@@ -1,5 +1,6 @@
 //! Takes received objects in groups, has them committed, and gives back their acknowledgements.
 
+use daemon::health::Beat;
 use message::{Downstream, Message, Received};
 use tokio::sync::mpsc;
 
@@ -20,12 +21,19 @@ pub(super) struct Item {
 }
 
 /// Runs until the session drops its end. A commit that fails is answered with a complaint: the cloud sends again.
-pub(super) async fn run(intake: Intake, mut inbox: mpsc::Receiver<Item>, outbox: mpsc::Sender<Message>) {
+pub(super) async fn run(
+    intake: Intake,
+    beat: Beat,
+    mut inbox: mpsc::Receiver<Item>,
+    outbox: mpsc::Sender<Message>,
+) {
     let mut items = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut items, GROUP).await > 0 {
         let (group, _held): (Vec<_>, Vec<_>) = items.drain(..).map(|item| (item.received, item.held)).unzip();
         let arrivals = group.iter().filter_map(arrival).collect();
+        let busy = beat.begin();
         let result = intake.commit(arrivals).await;
+        drop(busy);
         let now = daemon::clock::unix_ms();
         for received in group {
             let answer = match &result {

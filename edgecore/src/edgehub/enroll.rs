@@ -69,6 +69,8 @@ pub enum EnrollError {
     Tls(#[source] TlsError),
     #[error("certificate files")]
     Files(#[source] FileError),
+    #[error("writing certificate files failed")]
+    Write(#[source] std::io::Error),
     #[error("making a signing request")]
     Request(#[source] AuthorityError),
     #[error("the server's certificate for this node")]
@@ -157,7 +159,7 @@ pub(super) async fn renew(
     let (key, request) = pki::node_request(node.as_str()).map_err(EnrollError::Request)?;
     let certificate = ask(tls, enrollment, "/edge.crt", &[("NodeName", node.to_string())], request).await?;
     let renewed = Credentials { trust: held.trust.clone(), identity: own(node, certificate, key)? };
-    store_identity(enrollment, &renewed)?;
+    store_identity(enrollment, &renewed).await?;
     Ok(renewed)
 }
 
@@ -181,7 +183,8 @@ pub(super) async fn newer_trust(
         return Ok(None);
     }
     fetch(&trust).await?;
-    pki::files::write_bundle(&enrollment.files.ca, &trust).map_err(EnrollError::Files)?;
+    let (path, written) = (enrollment.files.ca.clone(), trust.clone());
+    store(move || pki::files::write_bundle(&path, &written)).await?;
     Ok(Some(trust))
 }
 
@@ -215,9 +218,16 @@ async fn enrol(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, 
     ];
     let certificate = ask_until_answered(trusting, enrollment, &headers, request).await?;
     let enrolled = Credentials { trust: Bundle::of(&ca), identity: own(node, certificate, key)? };
-    pki::files::write_bundle(&enrollment.files.ca, &enrolled.trust).map_err(EnrollError::Files)?;
-    store_identity(enrollment, &enrolled)?;
-    blank_token(enrollment);
+    enrolled.live().map_err(EnrollError::Tls)?;
+    let (place, trust, identity) = (enrollment.clone(), enrolled.trust.clone(), enrolled.identity.clone());
+    // In one piece: a stop in between would lose the key of a token that is good once.
+    store(move || {
+        pki::files::write_bundle(&place.files.ca, &trust)?;
+        pki::files::write_identity(&place.files.certificate, &place.files.key, &identity)?;
+        blank_token(&place);
+        Ok(())
+    })
+    .await?;
     tracing::info!(%node, "certificate obtained");
     Ok(enrolled)
 }
@@ -248,11 +258,16 @@ fn own(node: &NodeName, certificate: Vec<u8>, key: Vec<u8>) -> Result<Identity, 
 }
 
 /// Writes a pair that fits together; what was there stays until then.
-fn store_identity(enrollment: &Enrollment, credentials: &Credentials) -> Result<(), EnrollError> {
+async fn store_identity(enrollment: &Enrollment, credentials: &Credentials) -> Result<(), EnrollError> {
     credentials.live().map_err(EnrollError::Tls)?;
-    let files = &enrollment.files;
-    pki::files::write_identity(&files.certificate, &files.key, &credentials.identity)
-        .map_err(EnrollError::Files)
+    let (files, identity) = (enrollment.files.clone(), credentials.identity.clone());
+    store(move || pki::files::write_identity(&files.certificate, &files.key, &identity)).await
+}
+
+/// Files are written through to the disk, which takes its time.
+async fn store(work: impl FnOnce() -> Result<(), FileError> + Send + 'static) -> Result<(), EnrollError> {
+    let written = daemon::blocking(move || Ok(work())).await.map_err(EnrollError::Write)?;
+    written.map_err(EnrollError::Files)
 }
 
 async fn ask(

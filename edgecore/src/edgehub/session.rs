@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Violation;
+use super::{Metrics, Signs};
 use crate::metamanager::Outbox;
 use crate::metamanager::cloud::Call;
 use crate::metamanager::intake::Intake;
@@ -67,6 +68,8 @@ pub(super) struct Session<'a> {
     pub outbox: &'a Outbox,
     pub calls: &'a mut mpsc::Receiver<Call>,
     pub stop: CancellationToken,
+    pub metrics: Metrics,
+    pub signs: Signs,
 }
 
 /// Pumps until the link ends. Live requests without an answer fail when this returns.

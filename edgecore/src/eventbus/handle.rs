@@ -32,6 +32,11 @@ impl Handle {
         internal + self.external.as_ref().map_or(0, Client::dropped)
     }
 
+    /// What the embedded broker counts; `None` if there is none.
+    pub fn broker(&self) -> Option<broker::Counts> {
+        self.internal.as_ref().map(broker::Handle::counts)
+    }
+
     /// Where the embedded broker listens.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.address

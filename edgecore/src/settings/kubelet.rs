@@ -48,7 +48,7 @@ pub(super) fn edged(config: &Edged, node: &NodeName, checker: &mut Checker) -> e
         labels: config.node_labels.clone(),
         taints: taints(config, checker),
         max_pods: max_pods(kubelet),
-        register_node: kubelet.register_node,
+        register_node: config.register_node && kubelet.register_node,
         register_schedulable: config.register_schedulable,
         cluster_dns: servers
             .iter()
@@ -85,10 +85,11 @@ fn max_pods(kubelet: &KubeletConfig) -> u32 {
     if kubelet.pods_per_core == 0 { kubelet.max_pods } else { kubelet.max_pods.min(by_cores) }
 }
 
-/// Those of both keys; one that both have is there once.
+/// Those of all keys; one that several have is there once.
 fn taints(config: &Edged, checker: &mut Checker) -> Vec<Taint> {
     let places = [
         ("modules.edged.taints".to_owned(), &config.taints),
+        ("modules.edged.registerWithTaints".to_owned(), &config.register_with_taints),
         (key("registerWithTaints"), &config.tailored_kubelet_config.register_with_taints),
     ];
     let mut taints: Vec<Taint> = Vec::new();
@@ -281,20 +282,25 @@ mod tests {
     }
 
     #[test]
-    fn a_node_registers_with_the_taints_of_both_places() {
+    fn a_node_registers_with_the_taints_of_all_places() {
         let mut checker = Checker { problems: Vec::new() };
         let taint = |key: &str, effect: &str| api::config::edgecore::Taint {
             key: key.into(),
             value: String::new(),
             effect: effect.into(),
         };
-        let mut config = Edged { taints: vec![taint("a", "NoExecute")], ..Edged::default() };
+        let old = vec![taint("a", "NoExecute"), taint("d", "NoSchedule")];
+        let mut config =
+            Edged { taints: vec![taint("a", "NoExecute")], register_with_taints: old, ..Edged::default() };
+        config.register_node = false;
+        assert!(!edged(&config, &NodeName::new("n").unwrap(), &mut checker).register_node);
+        config.register_node = true;
         let new = vec![taint("a", "NoExecute"), taint("b", "NoSchedule"), taint("c", "Never")];
         config.tailored_kubelet_config.register_with_taints = new;
         config.tailored_kubelet_config.register_node = false;
         let settings = edged(&config, &NodeName::new("n").unwrap(), &mut checker);
         let keys: Vec<&str> = settings.taints.iter().map(|taint| taint.key.as_str()).collect();
-        assert_eq!((keys, settings.register_node), (vec!["a", "b", "c"], false));
+        assert_eq!((keys, settings.register_node), (vec!["a", "d", "b", "c"], false));
         assert_eq!(checker.problems.len(), 1, "{:?}", checker.problems);
         assert!(checker.problems[0].contains("registerWithTaints"));
     }

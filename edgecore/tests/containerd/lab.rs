@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::health::Health;
+use daemon::metrics::Metrics;
 use edgecore::edged::{Deps, Edged, Settings, server};
 use edgecore::metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use harness::containerd::{Containerd, missing, unmount_below};
@@ -106,6 +108,8 @@ impl Lab {
             objects,
             cloud,
             changes: inbox,
+            health: Health::default(),
+            metrics: Metrics::new("edgecore"),
         };
         let stop = CancellationToken::new();
         let edged = Edged::build(settings, deps).await.unwrap();

@@ -45,3 +45,34 @@ async fn pods_of_other_node_agents_are_left_alone_and_own_leftovers_go() {
     assert_eq!(run.config.labels[MARK], root.display().to_string());
     room.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn beside_another_node_agent_only_images_pulled_here_go_and_none_that_a_container_uses() {
+    let mut room = Room::new();
+    room.image_age = Duration::from_secs(600);
+    room.fake.add_image("theirs:1");
+    sandbox(&room, "of-another", Some(Path::new("/elsewhere/kubelet"))).await;
+    room.start().await;
+    let brief = json!({"containers": [{"name": "a", "image": "pulled:1"}]});
+    room.put("default/pod/p", pod(brief)).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.apply("default/pod/p", edgecore::metamanager::Change::Remove { uid: None }).await;
+    until("no run", async || room.fake.containers().is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    until("the own image to go", async || !images(&room).await.contains("pulled:1")).await;
+    assert!(images(&room).await.contains("theirs:1"), "a pod of theirs may need it");
+    // Alone, this node agent keeps house for the runtime.
+    let theirs =
+        room.fake.sandboxes().into_iter().find(|sandbox| sandbox.config.labels[MARK] == "/elsewhere/kubelet");
+    let runtime = cri::Runtime::new(&room.fake.endpoint()).unwrap();
+    runtime.remove_pod_sandbox(&theirs.unwrap().id).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    until("what nobody uses to go", async || !images(&room).await.contains("theirs:1")).await;
+    room.stop().await;
+}
+
+/// Tags of the images the runtime has.
+async fn images(room: &Room) -> BTreeSet<String> {
+    let runtime = cri::Runtime::new(&room.fake.endpoint()).unwrap();
+    runtime.list_images().await.unwrap().into_iter().flat_map(|image| image.repo_tags).collect()
+}

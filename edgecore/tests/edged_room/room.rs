@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cri::fake::Fake;
+use daemon::health::Health;
+use daemon::metrics::Metrics;
 use edgecore::edged::context::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
@@ -27,6 +29,8 @@ pub struct Room {
     pub machine: Machine,
     /// Events are told.
     pub events: bool,
+    /// Images that nobody uses for so long go.
+    pub image_age: Duration,
     pub folder: tempfile::TempDir,
     pub fake: Fake,
     pub store: store::Store,
@@ -36,6 +40,7 @@ pub struct Room {
     pub version: u64,
     pub running: Option<Running>,
     pub link: watch::Sender<LinkState>,
+    pub health: Health,
     pub answers: Answers,
 }
 
@@ -193,6 +198,7 @@ impl Room {
             shutdown: None,
             machine: Machine::default(),
             events: false,
+            image_age: Duration::ZERO,
             folder,
             fake,
             store,
@@ -201,6 +207,7 @@ impl Room {
             version: 0,
             running: None,
             link,
+            health: Health::default(),
             answers: Answers::default(),
         }
     }
@@ -220,6 +227,7 @@ impl Room {
         };
         // The pods of a runtime that runs nothing have no cgroups.
         settings.cgroups.per_qos = false;
+        settings.images.most_age = self.image_age;
         if let Some((grace, programs)) = &self.shutdown {
             settings.shutdown.grace = *grace;
             settings.shutdown_programs = programs.clone();
@@ -230,6 +238,8 @@ impl Room {
             objects: objects.clone(),
             cloud,
             changes: inbox,
+            health: self.health.clone(),
+            metrics: Metrics::new("edgecore"),
         };
         let host = self.machine.clone();
         let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();

@@ -1,6 +1,6 @@
 //! `keadm init`: writes cloudcore.yaml and starts CloudCore.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::layout::Layout;
 use crate::ports::{self, Needed};
 use crate::program::Program;
 use crate::program::log::{self, Log};
+use crate::undo::Undo;
 use crate::{address, render, set};
 
 #[derive(Args)]
@@ -38,6 +39,9 @@ pub struct Flags {
     /// Overwrite an existing configuration.
     #[arg(long)]
     force: bool,
+    /// Accepted for KubeEdge's sake, with or without a value; the binary beside keadm is used.
+    #[arg(long = "kubeedge-version", hide = true, num_args = 0..=1)]
+    _kubeedge_version: Option<Option<String>>,
 }
 
 /// Time CloudCore gets to publish its token.
@@ -68,7 +72,49 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         }
         ports::check(&needed(&config))?;
     }
-    write_config(&path, &config)?;
+    let undo = remember(&layout, &config)?;
+    let stop = daemon::stop::on_signals().context("listening for signals")?;
+    let started = tokio::select! {
+        biased;
+        _ = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        started = start(&flags, &config, &program, &kubeconfig) => started,
+    };
+    if let Err(error) = started {
+        program.stop().await.context("stopping CloudCore after an init that failed")?;
+        undo.restore()?;
+        return Err(error.context("CloudCore is not set up, and what was written is taken back"));
+    }
+    if !flags.no_start {
+        tell(&config, &kubeconfig, &layout);
+    }
+    Ok(())
+}
+
+/// What an init writes, and what CloudCore makes before it is ready.
+fn remember(layout: &Layout, config: &CloudCoreConfig) -> anyhow::Result<Undo> {
+    let (hub, standalone) = (&config.modules.cloud_hub, &config.modules.standalone);
+    let mut made = vec![
+        layout.pid_file("cloudcore"),
+        PathBuf::from(&hub.tls_ca_file),
+        PathBuf::from(&hub.tls_ca_key_file),
+        PathBuf::from(&hub.tls_cert_file),
+        PathBuf::from(&hub.tls_private_key_file),
+    ];
+    if standalone.enable {
+        made.extend([&standalone.data_dir, &standalone.admin_kubeconfig].map(PathBuf::from));
+    }
+    Undo::remember(vec![layout.cloudcore_config()], made)
+}
+
+/// Writes the configuration and, unless it is to be started by hand, brings CloudCore up.
+async fn start(
+    flags: &Flags,
+    config: &CloudCoreConfig,
+    program: &Program<'_>,
+    kubeconfig: &Path,
+) -> anyhow::Result<()> {
+    let path = program.layout.cloudcore_config();
+    write_config(&path, config)?;
     render::done(&format!("wrote {}", path.display()));
     if flags.no_start {
         let (binary, path) = (program.binary()?, path.to_string_lossy());
@@ -81,9 +127,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let log = program.log();
     program.start(&path)?;
-    wait_for_token(&program, &log, &kubeconfig, certificates(&config)).await?;
-    tell(&config, &kubeconfig, &layout);
-    Ok(())
+    wait_for_token(program, &log, kubeconfig, certificates(config)).await
 }
 
 /// What is there now, and what to type next.
@@ -178,19 +222,20 @@ fn config(flags: &Flags, layout: &Layout) -> anyhow::Result<CloudCoreConfig> {
     Ok(config)
 }
 
-/// Where this machine reaches the port for certificates.
-fn certificates(config: &CloudCoreConfig) -> SocketAddr {
+/// Where this machine reaches the port for certificates: a machine may have one family only.
+fn certificates(config: &CloudCoreConfig) -> Vec<SocketAddr> {
     let https = &config.modules.cloud_hub.https;
-    let local = IpAddr::from([127, 0, 0, 1]);
+    let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let ip = https.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
-    SocketAddr::new(ip.unwrap_or(local), https.port)
+    let ips = ip.map_or(loopbacks.to_vec(), |ip| vec![ip]);
+    ips.into_iter().map(|ip| SocketAddr::new(ip, https.port)).collect()
 }
 
 async fn wait_for_token(
     program: &Program<'_>,
     log: &Log,
     kubeconfig: &Path,
-    certificates: SocketAddr,
+    certificates: Vec<SocketAddr>,
 ) -> anyhow::Result<()> {
     let said = || log.last(log::trouble).unwrap_or_else(|| "it said nothing".to_owned());
     let ready = async {
@@ -200,7 +245,7 @@ async fn wait_for_token(
                 bail!("CloudCore ended: {}\n(log: {})", said(), log.shown());
             }
             // A cluster may hold a token of an earlier CloudCore; this one opens its ports once it is ready.
-            let listens = tokio::net::TcpStream::connect(certificates).await.is_ok();
+            let listens = tokio::net::TcpStream::connect(&certificates[..]).await.is_ok();
             if listens && kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
                 return Ok(());
             }

@@ -3,8 +3,6 @@
 
 mod config;
 mod preflight;
-mod script;
-mod undo;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +15,8 @@ use super::write_config;
 use crate::layout::Layout;
 use crate::program::Program;
 use crate::program::log::{self, Log};
-use crate::{labels, render, set};
-use undo::Undo;
+use crate::undo::Undo;
+use crate::{labels, render, script, set};
 
 #[derive(Args)]
 pub struct Flags {
@@ -103,7 +101,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         program.stop().await?;
         preflight::check(&config).await?;
     }
-    let undo = Undo::remember(&layout, &config)?;
+    let undo = remember(&layout, &config)?;
     let stop = daemon::stop::on_signals().context("listening for signals")?;
     let joined = tokio::select! {
         biased;
@@ -148,6 +146,21 @@ async fn join(
     let log = program.log();
     program.start(&path)?;
     wait_for_certificate(program, &log, config).await
+}
+
+/// What a join writes, and what EdgeCore makes before it has its certificate.
+fn remember(layout: &Layout, config: &EdgeCoreConfig) -> anyhow::Result<Undo> {
+    let (hub, database) = (&config.modules.edge_hub, &config.database.data_source);
+    let made = [
+        hub.tls_ca_file.clone(),
+        hub.tls_cert_file.clone(),
+        hub.tls_private_key_file.clone(),
+        database.clone(),
+        format!("{database}-wal"),
+        format!("{database}-shm"),
+    ];
+    let written = vec![layout.edgecore_config(), PathBuf::from(&hub.token_file)];
+    Undo::remember(written, made.map(PathBuf::from).to_vec())
 }
 
 async fn wait_for_certificate(

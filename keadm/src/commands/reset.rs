@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::layout::Layout;
 use crate::program::Program;
-use crate::{pods, render};
+use crate::{pods, render, script};
 
 #[derive(Args)]
 pub struct Flags {
@@ -18,6 +18,15 @@ pub struct Flags {
     /// Do not ask.
     #[arg(long)]
     force: bool,
+    /// Endpoint of the container runtime; default: that of edgecore.yaml.
+    #[arg(long)]
+    remote_runtime_endpoint: Option<String>,
+    /// Script or program to run before an edge is reset.
+    #[arg(long)]
+    pre_run: Option<PathBuf>,
+    /// Script or program to run after an edge was reset.
+    #[arg(long)]
+    post_run: Option<PathBuf>,
     /// The folder given to `keadm init` or `keadm join`.
     #[arg(long)]
     root: Option<PathBuf>,
@@ -45,9 +54,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     if !flags.force {
         confirm(cloud, edge)?;
     }
+    if let Some(file) = flags.pre_run.as_ref().filter(|_| edge) {
+        script::run(file)?;
+    }
     if edge {
         Program { name: "edgecore", layout: &layout }.stop().await?;
-        pods::remove(&layout.edgecore_config()).await?;
+        pods::remove(&layout.edgecore_config(), flags.remote_runtime_endpoint.as_deref()).await?;
         remove(&layout, EDGE)?;
         remove_file(&layout.edgecore_config())?;
     }
@@ -58,6 +70,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     if !layout.cloudcore_config().exists() && !layout.edgecore_config().exists() {
         remove(&layout, SHARED)?;
+    }
+    if let Some(file) = flags.post_run.as_ref().filter(|_| edge) {
+        script::run(file)?;
     }
     render::done("reset");
     Ok(())

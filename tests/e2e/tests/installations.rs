@@ -67,6 +67,45 @@ fn a_join_that_is_broken_off_says_why_and_leaves_nothing_in_the_way() -> Result<
 }
 
 #[test]
+fn an_init_that_fails_says_why_and_leaves_nothing_in_the_way_of_the_next() -> Result<()> {
+    let programs = Programs::find()?;
+    let scratch = tempfile::tempdir()?;
+    let root = scratch.path().join("cloud");
+    let text = root.to_string_lossy().into_owned();
+    // A file where CloudCore wants a folder for its socket.
+    let blocked = scratch.path().join("blocked");
+    std::fs::write(&blocked, "")?;
+    let mut arguments = vec!["init".to_owned(), "--standalone".to_owned(), "--root".to_owned(), text.clone()];
+    for (key, port) in [("websocket", ports::free()?), ("https", ports::free()?)] {
+        arguments.extend(["--set".to_owned(), format!("modules.cloudHub.{key}.port={port}")]);
+    }
+    let (api, probes) = (ports::free()?, ports::free()?);
+    arguments.extend(["--set".to_owned(), format!("modules.standalone.listen=127.0.0.1:{api}")]);
+    arguments
+        .extend(["--set".to_owned(), format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{probes}")]);
+    let mut wrong: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let socket = format!(
+        "modules.cloudHub.unixsocket.enable=true,modules.cloudHub.unixsocket.address=unix://{}/s.sock",
+        blocked.display()
+    );
+    wrong.extend(["--set", &socket]);
+    let error = format!("{:#}", programs.keadm(&wrong).err().context("init succeeded")?);
+    ensure!(error.contains("taken back") && error.contains("CloudCore ended"), "{error}");
+    ensure!(!root.join("etc/kubeedge/config/cloudcore.yaml").exists(), "its configuration is left");
+    let made =
+        ["var/lib/causeway/apiserver", "var/lib/kubeedge/cloudcore.pid", "etc/kubeedge/admin.kubeconfig"];
+    for path in made {
+        ensure!(!root.join(path).exists(), "{path} is left");
+    }
+    ensure!(root.join("var/log/kubeedge/cloudcore.log").exists(), "the log says why");
+
+    let right: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    programs.keadm(&right)?;
+    programs.keadm(&["reset", "cloud", "--force", "--root", &text])?;
+    Ok(())
+}
+
+#[test]
 fn a_second_installation_names_the_port_and_who_has_it_and_writes_nothing() -> Result<()> {
     let programs = Programs::find()?;
     let scratch = tempfile::tempdir()?;

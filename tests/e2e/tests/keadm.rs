@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::programs::Programs;
-use harness::site::Site;
+use harness::site::{IMAGE, NODE, Site};
 use harness::wait;
 
 #[test]
@@ -17,6 +17,15 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
     site.node_ready()?;
     site.apply_greeter()?;
     site.pod_running()?;
+    // A pod that has ended has no process, and still a sandbox and a cgroup.
+    let done = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "done", "namespace": "default"},
+        "spec": {"nodeName": NODE, "restartPolicy": "Never", "hostNetwork": true,
+            "containers": [{"name": "c", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["true"]}]}});
+    site.kubectl().apply(&done.to_string())?;
+    wait::for_true("a pod that has ended", Duration::from_secs(60), || {
+        Ok(site.kubectl().get("pod", "done")?["status"]["phase"] == "Succeeded")
+    })?;
     let root = site.edge.root.to_string_lossy().into_owned();
 
     let again = programs.keadm(&["join", "-e", "127.0.0.1:1", "-t", &site.cloud.token()?, "--root", &root]);
@@ -29,6 +38,11 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
     assert!(site.edge.pid().is_err(), "EdgeCore still runs");
     assert!(!site.edge.root.join("etc/kubeedge").exists());
     wait::for_true("no container left", Duration::from_secs(30), || Ok(site.running_tasks()?.is_empty()))?;
+    assert_eq!(
+        site.ctr(&["-n", "k8s.io", "containers", "ls", "-q"])?.trim(),
+        "",
+        "ended containers and sandboxes are left"
+    );
 
     // A node that lost everything joins under its old name and gets its pod again.
     let endpoint = site.containerd()?.socket();

@@ -15,6 +15,7 @@ pub struct EdgeCoreConfig {
     pub api_version: String,
     pub kind: String,
     pub database: Database,
+    pub common_config: CommonConfig,
     pub modules: Modules,
 }
 
@@ -24,9 +25,25 @@ impl Default for EdgeCoreConfig {
             api_version: "edgecore.config.kubeedge.io/v1alpha2".to_owned(),
             kind: "EdgeCore".to_owned(),
             database: Database::default(),
+            common_config: CommonConfig::default(),
             modules: Modules::default(),
         }
     }
+}
+
+/// Ours, with the names of `cloudcore.yaml`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CommonConfig {
+    pub monitor_server: MonitorServer,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MonitorServer {
+    /// A loopback `address:port` for `/healthz`, `/readyz` and `/metrics`; empty: none, they are on the Node API's
+    /// socket only.
+    pub bind_address: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +79,10 @@ pub struct Edged {
     pub register_schedulable: bool,
     /// Taints the node registers with, beside `tailoredKubeletConfig.registerWithTaints` (the place in v1alpha1).
     pub taints: Vec<Taint>,
+    /// Where KubeEdge before 1.18 has `tailoredKubeletConfig.registerNode`: false in either place holds.
+    pub register_node: bool,
+    /// The same of `registerWithTaints`: those of all places hold.
+    pub register_with_taints: Vec<Taint>,
     /// Where KubeEdge 1.12 to 1.15 have `tailoredKubeletConfig.containerRuntimeEndpoint`.
     pub remote_runtime_endpoint: String,
     /// The same of `imageServiceEndpoint`.
@@ -109,6 +130,8 @@ impl Default for Edged {
             node_labels: BTreeMap::new(),
             register_schedulable: true,
             taints: Vec::new(),
+            register_node: true,
+            register_with_taints: Vec::new(),
             remote_runtime_endpoint: String::new(),
             remote_image_endpoint: String::new(),
             seccomp_default: false,

@@ -107,6 +107,7 @@ async fn converse(
                 Closed::Unreadable(ReadError::Version) => ConnectReturnCode::RefusedProtocolVersion,
                 _ => return closed,
             };
+            shared.with(|state| state.counts.refused_clients += 1);
             outgoing::encode(&Packet::ConnAck(ConnAck::new(code, false)), &mut buffer);
             let _ = outgoing::send(&mut writer, &mut buffer).await;
             return closed;

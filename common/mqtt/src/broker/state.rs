@@ -11,7 +11,7 @@ use super::refusals::Refusals;
 use super::retained::Retained;
 use super::session::{Link, Session};
 use super::space::Space;
-use super::{CLIENTS_KEY, FILTERS_KEY, Limits};
+use super::{CLIENTS_KEY, Counts, FILTERS_KEY, Limits};
 use crate::{Delivery, Publish, Receipt, filter};
 
 /// Who published.
@@ -42,13 +42,12 @@ pub(super) struct State {
     sessions: BTreeMap<String, Session>,
     /// Bytes of all their subscriptions.
     filter_bytes: usize,
-    connected: usize,
+    pub counts: Counts,
     refusals: Refusals,
     retained: Retained,
     locals: Vec<Local>,
     /// Last number given to a link or a departure.
     sequence: u64,
-    pub dropped: u64,
 }
 
 /// A connection's hold on its session.
@@ -69,12 +68,11 @@ impl State {
             space,
             sessions: BTreeMap::new(),
             filter_bytes: 0,
-            connected: 0,
+            counts: Counts::default(),
             refusals: Refusals::default(),
             retained: Retained::default(),
             locals: Vec::new(),
             sequence: 0,
-            dropped: 0,
         }
     }
 
@@ -90,7 +88,7 @@ impl State {
             let id = old.id;
             self.detach(client, id, false);
         }
-        if self.connected >= self.limits.clients {
+        if self.counts.clients >= self.limits.clients {
             self.refusals.tell(client, CLIENTS_KEY, "MQTT client refused, too many are connected");
             return Err(ConnectReturnCode::ServiceUnavailable);
         }
@@ -102,7 +100,7 @@ impl State {
             return Err(ConnectReturnCode::ServiceUnavailable);
         }
         self.sequence += 1;
-        self.connected += 1;
+        self.counts.clients += 1;
         let (link, wake, taken_over) = (self.sequence, Arc::new(Notify::new()), CancellationToken::new());
         let session = self.sessions.entry(client.to_owned()).or_default();
         session.clean = clean;
@@ -134,7 +132,7 @@ impl State {
         let Some(session) = self.session(client, link) else { return };
         let will = session.link.take().and_then(|link| link.will);
         let clean = session.clean;
-        self.connected -= 1;
+        self.counts.clients -= 1;
         if clean {
             self.forget(client);
         } else {
@@ -158,8 +156,9 @@ impl State {
     /// Delivers to all that want it, and keeps it if it is to be retained.
     pub fn publish(&mut self, publish: Publish, origin: Origin) {
         let Limits { queue_messages, queue_bytes, retained_messages, retained_bytes, .. } = self.limits;
+        self.counts.received += u64::from(!matches!(origin, Origin::Process));
         if publish.retain && !self.retained.set(&publish, retained_messages, retained_bytes) {
-            self.dropped += 1;
+            self.counts.dropped += 1;
         }
         let waiting: usize = self.sessions.values().map(Session::waiting_bytes).sum();
         let queue_bytes = if waiting < self.limits.all_queues_bytes { queue_bytes } else { queue_bytes / 64 };
@@ -167,7 +166,7 @@ impl State {
             let Some(wanted) = session.subscriptions.wanted(&publish.topic) else { continue };
             let qos = if (wanted as u8) < publish.qos as u8 { wanted } else { publish.qos };
             let copy = Publish { qos, retain: false, ..publish.clone() };
-            self.dropped += session.push(copy, queue_messages, queue_bytes);
+            self.counts.dropped += session.push(copy, queue_messages, queue_bytes);
         }
         match origin {
             Origin::Process => {}
@@ -175,7 +174,7 @@ impl State {
             Origin::Unconfirmed if self.is_wanted_in_process(&publish.topic) => {
                 match self.space.try_take(&publish) {
                     Some(space) => self.deliver_in_process(&publish, Receipt::new(vec![space])),
-                    None => self.dropped += 1,
+                    None => self.counts.dropped += 1,
                 }
             }
             Origin::Unconfirmed => {}
@@ -213,7 +212,7 @@ impl State {
         let mut left = filter_bytes.saturating_sub(self.filter_bytes);
         let session = self.session(client, link)?;
         let before = session.subscriptions.bytes();
-        let mut refused = None;
+        let (mut refused, mut refusals) = (None, 0);
         let mut codes = Vec::with_capacity(wanted.len());
         let mut accepted = Vec::new();
         for SubscribeFilter { path, qos } in wanted {
@@ -229,6 +228,7 @@ impl State {
             };
             if reason.is_some() {
                 refused = refused.or(reason);
+                refusals += 1;
                 codes.push(SubscribeReasonCode::Failure);
                 continue;
             }
@@ -237,6 +237,7 @@ impl State {
             accepted.push((path, qos));
         }
         self.filter_bytes += self.session(client, link)?.subscriptions.bytes() - before;
+        self.counts.refused_subscriptions += refusals;
         if let Some((limit, text)) = refused {
             self.refusals.tell(client, limit, text);
         }
@@ -246,7 +247,7 @@ impl State {
                 let (messages, bytes) = (self.limits.queue_messages, self.limits.queue_bytes);
                 let session = self.session(client, link)?;
                 let lost = session.push(Publish { qos, ..kept }, messages, bytes);
-                self.dropped += lost;
+                self.counts.dropped += lost;
             }
         }
         Some(codes)
@@ -300,7 +301,7 @@ mod tests {
         assert_eq!(granted(state.subscribe("b", b, vec![filter("x/2"), filter("x/3")])), 1);
         state.detach("a", a, true);
         state.detach("b", b, true);
-        assert_eq!((state.filter_bytes, state.connected), (0, 0));
+        assert_eq!((state.filter_bytes, state.counts.clients), (0, 0));
     }
 
     #[test]
@@ -340,7 +341,7 @@ mod tests {
         for _ in 0..5 {
             state.publish(message(1024 * 1024), Origin::Unconfirmed);
         }
-        assert_eq!(state.dropped, 1);
+        assert_eq!(state.counts.dropped, 1);
         for _ in 0..4 {
             assert_eq!(receiver.try_recv().unwrap().accept().payload.len(), 1024 * 1024);
         }

@@ -12,6 +12,8 @@ async fn too_many_clients_are_told_so_and_stopping_ends_all() {
     for _ in 0..20 {
         assert_eq!(raw(&broker, &CONNECT).await, [0x20, 2, 0, 3], "the service is not available");
     }
+    let counts = broker.handle.counts();
+    assert_eq!((counts.clients, counts.refused_clients), (1, 20));
     broker.stop.cancel();
     tokio::time::timeout(SOON, broker.task).await.expect("does not stop").unwrap();
     tokio::time::timeout(SOON, first.poll).await.expect("still connected").unwrap();
@@ -42,6 +44,10 @@ async fn a_gateway_subscribes_a_topic_for_each_of_its_devices() {
         [granted, granted, refused]
     );
     assert_eq!(asked(&mut gateway, vec!["$share/group/a".into()]).await, [refused], "not served");
+    gateway.client.publish("a", QoS::AtLeastOnce, false, "x").await.unwrap();
+    while !matches!(gateway.packet().await, Packet::PubAck(_)) {}
+    let counts = broker.handle.counts();
+    assert_eq!((counts.clients, counts.refused_subscriptions, counts.received), (1, 2, 1));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::edged::pods::board::Entry;
 use crate::edged::pods::verdict::Verdict;
 use crate::edged::quantity;
 use crate::edged::usage::folder::walk;
-use crate::edged::volumes::{blocking, pod_dir};
+use crate::edged::volumes::pod_dir;
 
 /// What a pod may put on disk.
 #[derive(Debug, Default, PartialEq)]
@@ -61,7 +61,7 @@ pub async fn exceeded(context: &Context) -> Vec<(Entry, Verdict)> {
         }
         let folder = pod_dir(&context.settings.root_dir, &entry.id.uid);
         let logs = context.settings.pod_logs_dir.join(entry.id.log_folder());
-        let judged = blocking(move || Ok(judge(&bounds, &folder, &logs))).await;
+        let judged = daemon::blocking(move || Ok(judge(&bounds, &folder, &logs))).await;
         if let Ok(Some(text)) = judged {
             found.push((entry, Verdict::failed("Evicted", text)));
         }

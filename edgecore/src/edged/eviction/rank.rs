@@ -8,7 +8,7 @@ use crate::edged::pods::{cgroups, resources};
 use crate::edged::settings::Threshold;
 use crate::edged::usage::cgroup::Cgroups;
 use crate::edged::usage::folder::walk;
-use crate::edged::volumes::{blocking, pod_dir};
+use crate::edged::volumes::pod_dir;
 use crate::host::Host;
 
 /// What a signal is about. In the order in which they are acted on.
@@ -86,7 +86,7 @@ async fn on_disk(context: &Context, entry: &Entry) -> u64 {
         pod_dir(&context.settings.root_dir, &entry.id.uid),
         context.settings.pod_logs_dir.join(entry.id.log_folder()),
     ];
-    let walked = blocking(move || Ok(folders.iter().map(|folder| walk(folder).bytes).sum()));
+    let walked = daemon::blocking(move || Ok(folders.iter().map(|folder| walk(folder).bytes).sum()));
     walked.await.unwrap_or(0)
 }
 

@@ -1,12 +1,13 @@
 //! What there is left of each signal.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::edged::context::Context;
 use crate::edged::node::capacity::floor;
 use crate::edged::settings::{Eviction, Threshold};
-use crate::host::{Disk, Host, facts};
+use crate::host::{self, Disk, Host, facts};
 
 /// Left and all, in bytes, inodes or processes.
 pub type Reading = (u64, u64);
@@ -17,19 +18,19 @@ pub struct Readings(pub BTreeMap<String, Reading>);
 
 impl Readings {
     /// Reads the signals that have a threshold.
-    pub async fn take(context: &Context, host: &dyn Host, settings: &Eviction) -> Readings {
+    pub async fn take(context: &Context, host: &Arc<dyn Host>, settings: &Eviction) -> Readings {
         let wanted =
             |start: &str| settings.thresholds.iter().any(|threshold| threshold.signal.starts_with(start));
         let bytes = |amount: i64| u64::try_from(amount).unwrap_or(0);
-        let (limit, running) = facts::processes(host);
+        let (limit, running) = facts::processes(&**host);
         let mut found: Vec<(String, Reading)> = vec![
             (
                 "memory.available".to_owned(),
-                (bytes(facts::memory_available(host)), bytes(facts::memory_bytes(host))),
+                (bytes(facts::memory_available(&**host)), bytes(facts::memory_bytes(&**host))),
             ),
             ("pid.available".to_owned(), (limit.saturating_sub(running), limit)),
         ];
-        let node = host.disk(&context.settings.root_dir).unwrap_or_default();
+        let node = host::disk(host, context.settings.root_dir.clone()).await.unwrap_or_default();
         let images = match wanted("imagefs") || wanted("containerfs") {
             true => images(context, host).await,
             false => Disk::default(),
@@ -53,12 +54,17 @@ pub fn floor_of(threshold: &Threshold, all: u64) -> u64 {
 }
 
 /// The place does not move while the runtime lives; the numbers come from the file system itself.
-async fn images(context: &Context, host: &dyn Host) -> Disk {
-    let mut place = context.image_place.lock().await;
-    if place.is_none()
+async fn images(context: &Context, host: &Arc<dyn Host>) -> Disk {
+    let mut known = context.image_place.lock().await;
+    if known.is_none()
         && let Ok(filesystems) = context.runtime.image_filesystems().await
     {
-        *place = filesystems.into_iter().find_map(|usage| usage.fs_id).map(|id| id.mountpoint);
+        *known = filesystems.into_iter().find_map(|usage| usage.fs_id).map(|id| id.mountpoint);
     }
-    place.as_ref().and_then(|place| host.disk(Path::new(place)).ok()).unwrap_or_default()
+    let place = known.clone();
+    drop(known);
+    match place {
+        Some(place) => host::disk(host, PathBuf::from(place)).await.unwrap_or_default(),
+        None => Disk::default(),
+    }
 }

@@ -1,9 +1,12 @@
 //! Images nobody uses go when their file system is short of space (spec/edge-runtime.md 5.15, 5.21).
 //!
-//! An image stays while a container was made from it, while any pod of this node names it (also one that does not run:
-//! without a link it could not be pulled again), while the runtime pins it, and if it is the sandboxes'.
+//! An image stays while a container was made from it, whoever made the container, while any pod of this node names it
+//! (also one that does not run: without a link it could not be pulled again), while the runtime pins it, and if it is the
+//! sandboxes'. Beside pods of another node agent only images go that this installation pulled; alone on its runtime it
+//! removes whatever nobody uses, as the kubelet does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +15,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 use tokio_util::sync::CancellationToken;
 
-use super::normalize;
+use super::{normalize, ours};
 use crate::edged::context::{Context, chain};
 use crate::edged::events::Kind;
+use crate::edged::owner::{self, Owner};
 use crate::edged::pods::spec::{all_containers, as_container};
-use crate::host::{Disk, Host};
+use crate::host::{self, Disk, Host};
 
 /// How often the image file system is looked at.
 const EVERY: Duration = Duration::from_secs(300);
@@ -38,8 +42,10 @@ pub enum Want {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    #[error("asking the runtime what images there are")]
+    #[error("asking the runtime what images and pods there are")]
     Runtime(#[source] cri::CallError),
+    #[error("reading which images were pulled")]
+    Pulled(#[source] store::StoreError),
 }
 
 /// Looks again and again until `stop`.
@@ -53,14 +59,14 @@ pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationT
         if !context.facts.borrow().ready {
             continue;
         }
-        if let Err(error) = collect(&context, &*host, Want::Due).await {
+        if let Err(error) = collect(&context, &host, Want::Due).await {
             tracing::warn!(error = %chain(&error), "images not looked through");
         }
     }
 }
 
 /// Removes images and returns how many bytes they had.
-pub async fn collect(context: &Context, host: &dyn Host, want: Want) -> Result<u64, CollectError> {
+pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Result<u64, CollectError> {
     let runtime = &context.runtime;
     let images = runtime.list_images().await.map_err(CollectError::Runtime)?;
     let containers = runtime.list_containers(None).await.map_err(CollectError::Runtime)?;
@@ -69,7 +75,13 @@ pub async fn collect(context: &Context, host: &dyn Host, want: Want) -> Result<u
     });
     let used: BTreeSet<String> = made_from.chain(named(context)).filter(|name| !name.is_empty()).collect();
     let now = context.clock.now();
-    let unused = context.collector.unused(&images, &used, now);
+    let mut unused = context.collector.unused(&images, &used, now);
+    let pulled = ours::of(&context.objects, &images).await.map_err(CollectError::Pulled)?;
+    // A pod has its sandbox before its images are pulled: who has none yet needs none of them.
+    let sandboxes = runtime.list_pod_sandboxes(None).await.map_err(CollectError::Runtime)?;
+    if sandboxes.iter().any(|sandbox| is_foreign(context, &sandbox.labels)) {
+        unused.retain(|id, _| pulled.contains(id));
+    }
     let settings = &context.settings.images;
     let disk = match want {
         Want::All => None,
@@ -104,6 +116,16 @@ pub async fn collect(context: &Context, host: &dyn Host, want: Want) -> Result<u
     Ok(freed)
 }
 
+/// A pod of another node agent. One without a mark that runs here counts as ours: an older version made it.
+fn is_foreign(context: &Context, labels: &HashMap<String, String>) -> bool {
+    let uid = labels.get(cri::labels::POD_UID);
+    match owner::of(labels, &owner::mark(&context.settings)) {
+        Owner::Us => false,
+        Owner::Another => true,
+        Owner::Unknown => uid.is_none_or(|uid| context.board.get(uid).is_none()),
+    }
+}
+
 /// What the pods of this node name, and what sandboxes are made from.
 fn named(context: &Context) -> Vec<String> {
     let mut names = vec![context.facts.borrow().sandbox_image.clone()];
@@ -122,10 +144,10 @@ fn images_of(spec: &PodSpec) -> Vec<String> {
     named.chain(volumes).map(|image| normalize(&image)).collect()
 }
 
-async fn filesystem(context: &Context, host: &dyn Host) -> Option<Disk> {
+async fn filesystem(context: &Context, host: &Arc<dyn Host>) -> Option<Disk> {
     let filesystems = context.runtime.image_filesystems().await.ok()?;
     let place = filesystems.first()?.fs_id.as_ref()?.mountpoint.clone();
-    host.disk(std::path::Path::new(&place)).ok()
+    host::disk(host, PathBuf::from(place)).await.ok()
 }
 
 /// The bytes to free so that usage falls from the high threshold to the low one.

@@ -6,18 +6,21 @@
 
 mod limits;
 mod slices;
+pub mod strangers;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::demand::Demand;
 use super::resources::{self, Qos};
 use crate::edged::context::{Context, chain};
+use crate::edged::events::Kind;
 use crate::edged::settings::CgroupDriver;
-use crate::edged::volumes::blocking;
 pub use limits::Limits;
 use tree::Tree;
 pub use tree::folder;
@@ -103,7 +106,31 @@ pub fn kill(parent: &str) -> usize {
     tree::kill(parent)
 }
 
+/// Says, once, that another node agent has pods in the cgroups that are ours. `known` are the uids of this one's pods. Their
+/// limits and ours would be set against each other, and what is allocatable be given twice.
+pub async fn notice_strangers(context: &Context, known: &BTreeSet<String>) {
+    let settings = &context.settings;
+    if !settings.cgroups.per_qos || context.cgroups_shared.load(Ordering::Relaxed) {
+        return;
+    }
+    let (driver, root) = (context.facts.borrow().driver, settings.cgroup_root.clone());
+    let Ok(running) = daemon::blocking(move || Ok(strangers::running(driver, &root))).await else { return };
+    let Some(uid) = strangers::among(running, known).into_iter().next() else { return };
+    context.cgroups_shared.store(true, Ordering::Relaxed);
+    let (root, key) = (&settings.cgroup_root, "modules.edged.tailoredKubeletConfig.cgroupRoot");
+    tracing::warn!(
+        uid,
+        path = %root,
+        key,
+        "another node agent (a kubelet, or KubeEdge's EdgeCore) runs pods in this one's cgroups: stop it, or give this one another root by its key"
+    );
+    let text = format!(
+        "another node agent runs pods below the cgroup root {root:?}, among them {uid}: stop it, or set another {key}"
+    );
+    context.events.record_node(Kind::Warning, "CgroupRootShared", &text);
+}
+
 async fn run(work: impl FnOnce() -> Result<(), CgroupError> + Send + 'static) -> Result<(), CgroupError> {
     let lost = |source| CgroupError::Make { path: PathBuf::from(tree::ROOT), source };
-    blocking(move || Ok(work())).await.map_err(lost)?
+    daemon::blocking(move || Ok(work())).await.map_err(lost)?
 }

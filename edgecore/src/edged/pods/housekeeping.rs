@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cgroups;
 use super::observed::{Instance, Observed, State};
 use super::record::Record;
 use super::worker::Worker;
 use crate::edged::context::{Context, chain};
 use crate::edged::logs::links;
+use crate::edged::owner::{self, Owner};
 use crate::edged::volumes;
 
 /// The newest run and the one before it (the last state) stay.
@@ -62,7 +64,7 @@ impl Worker {
     ) {
         let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder()).join(&run.name);
         let log = format!("{}.log", run.attempt);
-        let removed = volumes::blocking(move || {
+        let removed = daemon::blocking(move || {
             if !wanted(&folder.join(&log)) {
                 return Ok(());
             }
@@ -83,7 +85,7 @@ impl Worker {
         let logs: Vec<_> =
             logs.map(|run| (run.name.clone(), run.id.clone(), PathBuf::from(&run.log_path))).collect();
         let (id, pods) = (self.id.clone(), self.context.settings.pod_logs_dir.clone());
-        let made = volumes::blocking(move || {
+        let made = daemon::blocking(move || {
             logs.iter().try_for_each(|(name, run, log)| links::make(&pods, &id, name, run, log))
         });
         if let Err(error) = made.await {
@@ -115,7 +117,7 @@ pub struct Found {
 /// it, and so not taken for a leftover.
 pub async fn look(context: &Context) -> Found {
     let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
-    let seen = volumes::blocking(move || Ok((names(&pods), names(&logs)))).await;
+    let seen = daemon::blocking(move || Ok((names(&pods), names(&logs)))).await;
     let (folders, logs) = or_none(seen);
     let records = or_none(Record::uids(&context.objects).await);
     let holders = or_none(context.queries.token_holders().await);
@@ -138,6 +140,12 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
     }
     let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return };
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
+    let mark = owner::mark(&context.settings);
+    let ours = sandboxes.iter().filter(|sandbox| owner::of(&sandbox.labels, &mark) == Owner::Us);
+    let ours = ours.filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
+    let ours: BTreeSet<String> =
+        known.iter().cloned().chain(ours).chain(found.folders.iter().cloned()).collect();
+    cgroups::notice_strangers(&context, &ours).await;
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
     // A pod from a file has the same uid when it comes back: it may be here again by now.
     let stale =
@@ -170,13 +178,13 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
 
 pub(super) async fn remove_dead_links(context: &Context) {
     let pods = context.settings.pod_logs_dir.clone();
-    let dead = volumes::blocking(move || Ok(links::dead(&pods))).await.unwrap_or_default();
+    let dead = daemon::blocking(move || Ok(links::dead(&pods))).await.unwrap_or_default();
     if dead.is_empty() {
         return;
     }
     let Ok(containers) = context.runtime.list_containers(None).await else { return };
     let known: BTreeSet<String> = containers.into_iter().map(|item| item.id).collect();
-    if let Err(error) = volumes::blocking(move || links::remove(&dead, &known)).await {
+    if let Err(error) = daemon::blocking(move || links::remove(&dead, &known)).await {
         tracing::warn!(error = %error, "links to logs that are gone not removed");
     }
 }

@@ -14,7 +14,7 @@ use crate::edged::context::chain;
 use crate::edged::events::Kind;
 use crate::edged::images::{self, Found, PullPolicy, credentials::Credentials};
 use crate::edged::status::Failure;
-use crate::edged::volumes::{self, Prepared, container_mounts};
+use crate::edged::volumes::{Prepared, container_mounts};
 
 /// Where a container starts.
 pub(super) struct Site<'a> {
@@ -212,7 +212,7 @@ impl Worker {
         let (root, uid) = (context.settings.root_dir.clone(), self.id.uid.clone());
         let has_recursive_read_only = context.facts.borrow().has_recursive_read_only;
         let (wanted, vars, volumes) = (container.clone(), environment.clone(), site.volumes.clone());
-        let mounts = volumes::blocking(move || {
+        let mounts = daemon::blocking(move || {
             let wanted = container_mounts::Wanted {
                 root: &root,
                 uid: &uid,

@@ -253,7 +253,7 @@ impl Worker {
         let own = spec.map(resources::qos);
         for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
             let parent = resources::cgroup_parent(driver, &settings.cgroup_root, qos, &self.id.uid);
-            let _ = volumes::blocking(move || {
+            let _ = daemon::blocking(move || {
                 cgroups::remove(&parent);
                 Ok(())
             })
@@ -284,7 +284,7 @@ impl Worker {
         let own = spec.map(resources::qos);
         for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
             let parent = resources::cgroup_parent(driver, root, qos, &self.id.uid);
-            let killed = volumes::blocking(move || Ok(cgroups::kill(&parent))).await.unwrap_or(0);
+            let killed = daemon::blocking(move || Ok(cgroups::kill(&parent))).await.unwrap_or(0);
             if killed > 0 {
                 tracing::warn!(name = %self.id.name, killed, "processes of an ended pod were still there");
             }

@@ -57,7 +57,8 @@ impl Worker {
             round.not_before(end);
         }
         self.follow_probes(pod, spec, &observed);
-        let actions = self.plan(spec, &observed, pod);
+        let logged = self.logged(spec, &observed).await;
+        let actions = self.plan(spec, &observed, pod, &logged);
         let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
         let network_ready = self.context.facts.borrow().network_ready;
         if needs_network && !network_ready && spec.host_network != Some(true) {
@@ -105,14 +106,20 @@ impl Worker {
         Next::In(round.wake.map_or(rest, |at| self.until(at).min(rest)))
     }
 
-    fn plan(&mut self, spec: &PodSpec, observed: &Observed, pod: &Pod) -> Vec<Action> {
+    fn plan(
+        &mut self,
+        spec: &PodSpec,
+        observed: &Observed,
+        pod: &Pod,
+        logged: &BTreeMap<String, u32>,
+    ) -> Vec<Action> {
         let health = self.probes.health();
         plan(&Situation {
             spec,
             observed,
             now: self.now(),
             longest_restart: self.context.settings.longest_restart,
-            counted: &self.counted(pod, spec, observed),
+            counted: &self.counted(pod, spec, observed, logged),
             done: &self.done_before(pod, spec, observed),
             unhealthy: &health.unhealthy,
             starting: &health.starting,
@@ -150,22 +157,38 @@ impl Worker {
     }
 
     /// Restart counts of containers the runtime has forgotten: from the last status, or from their log files.
-    fn counted(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> BTreeMap<String, u32> {
+    fn counted(
+        &self,
+        pod: &Pod,
+        spec: &PodSpec,
+        observed: &Observed,
+        logged: &BTreeMap<String, u32>,
+    ) -> BTreeMap<String, u32> {
         let previous = self.previous(pod);
         let statuses = previous.container_statuses.iter().chain(&previous.init_container_statuses).flatten();
         let told: BTreeMap<&str, u32> = statuses
             .filter(|status| status.container_id.is_some())
             .map(|status| (status.name.as_str(), u32::try_from(status.restart_count).unwrap_or(0)))
             .collect();
+        let count = |name: &String| {
+            let count = told.get(name.as_str()).max(logged.get(name)).copied()?;
+            Some((name.clone(), count))
+        };
+        forgotten(spec, observed).iter().filter_map(count).collect()
+    }
+
+    /// How often containers that the runtime has forgotten were restarted, by their log files.
+    async fn logged(&self, spec: &PodSpec, observed: &Observed) -> BTreeMap<String, u32> {
         let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder());
-        let forgotten = spec::all_containers(spec).filter(|c| observed.newest(&c.name).is_none());
-        forgotten
-            .filter_map(|container| {
-                let logged = super::housekeeping::highest_log(&folder.join(&container.name));
-                let count = told.get(container.name.as_str()).copied().max(logged)?;
-                Some((container.name.clone(), count))
-            })
-            .collect()
+        let names = forgotten(spec, observed);
+        if names.is_empty() {
+            return BTreeMap::new();
+        }
+        let count = move |name: String| {
+            let count = super::housekeeping::highest_log(&folder.join(&name))?;
+            Some((name, count))
+        };
+        daemon::blocking(move || Ok(names.into_iter().filter_map(count).collect())).await.unwrap_or_default()
     }
 
     /// Containers the runtime has forgotten (the node was made anew) that have ended as far as the API knows, and are not
@@ -190,7 +213,7 @@ impl Worker {
     async fn prepare(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> Result<Prepared, String> {
         let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
         let dir = volumes::pod_dir(&self.context.settings.root_dir, &self.id.uid);
-        let made = volumes::blocking(move || {
+        let made = daemon::blocking(move || {
             volumes::mounts::make_dir(&dir, 0o750)?;
             std::fs::create_dir_all(&logs)
         });
@@ -346,4 +369,10 @@ impl Worker {
         let text = format!("Failed to create pod sandbox: {error}");
         self.context.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
     }
+}
+
+/// Containers that the runtime knows nothing of.
+fn forgotten(spec: &PodSpec, observed: &Observed) -> Vec<String> {
+    let all = spec::all_containers(spec).map(|container| container.name.clone());
+    all.filter(|name| observed.newest(name).is_none()).collect()
 }

@@ -22,6 +22,9 @@ use crate::edged::events::Kind;
 /// A worker that went well for so long begins a new series of pauses.
 const FORGIVEN: Duration = Duration::from_secs(600);
 
+/// Which worker ended, and of which pod; or that it panicked.
+pub(super) type Ended = Result<(Id, PodId), JoinError>;
+
 /// The running tasks, and whose they are.
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -38,7 +41,7 @@ impl Tasks {
     }
 
     /// The next task that ends; none if there are no tasks.
-    pub async fn next(&mut self) -> Option<Result<(Id, PodId), JoinError>> {
+    pub async fn next(&mut self) -> Option<Ended> {
         self.running.join_next_with_id().await
     }
 
@@ -80,7 +83,7 @@ impl Pods {
         self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
     }
 
-    pub(super) fn ended(&mut self, ended: Result<(Id, PodId), JoinError>) {
+    pub(super) fn ended(&mut self, ended: Ended) {
         match ended {
             Ok((task, id)) => {
                 self.tasks.pods.remove(&task);

@@ -25,7 +25,6 @@ use super::target::Refusal;
 use crate::edged::changes::{self, Changes};
 use crate::edged::pods::observed::{Instance, Observed, State};
 use crate::edged::pods::spec::{self, RestartPolicy};
-use crate::edged::volumes::blocking;
 use files::Files;
 use http::StatusCode;
 use lines::Lines;
@@ -53,7 +52,7 @@ impl Site {
         // Before the files are opened, so that nothing is missed in between.
         let changes = options.follow.then(|| path.parent().and_then(Changes::of)).flatten();
         let tail = options.tail;
-        let opened = blocking(move || {
+        let opened = daemon::blocking(move || {
             let files = Files::open(&path)?;
             let start = tail::start(&files.all, tail)?;
             Ok((files, start))

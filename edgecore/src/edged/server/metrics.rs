@@ -18,7 +18,7 @@ impl Site {
         cadvisor(&self.summary(false).await, machine)
     }
 
-    /// `/metrics`: this program, and how much it runs.
+    /// `/metrics`: this program, how much it runs, and what its rooms count.
     pub async fn process_metrics(&self) -> String {
         let running = self.running_pods().await;
         let mut text = Text::default();
@@ -35,12 +35,6 @@ impl Site {
             );
             text.single("kubelet_running_containers", Kind::Gauge, "Running containers.", containers as f64);
         }
-        text.single(
-            "edgecore_outbox_dropped_total",
-            Kind::Counter,
-            "Reports and events dropped because the outbox was full.",
-            self.context.outbox.dropped() as f64,
-        );
         let open = super::SESSIONS.saturating_sub(self.sessions.available_permits());
         text.single(
             "edged_streaming_sessions",
@@ -59,7 +53,8 @@ impl Site {
         }
         let started = self.started.as_second() as f64;
         text.single("process_start_time_seconds", Kind::Gauge, "Start, in Unix time.", started);
-        text.into()
+        self.context.metrics.read().await;
+        String::from(text) + &self.context.metrics.render_plain()
     }
 }
 

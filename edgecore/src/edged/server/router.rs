@@ -13,6 +13,8 @@ pub struct PodName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     All,
+    /// Everything that is waited for at the start is there.
+    Ready,
     Ping,
     Log,
     SyncLoop,
@@ -59,7 +61,8 @@ fn find(parts: &[&str]) -> Option<Route> {
         return None;
     }
     Some(match parts {
-        ["healthz"] => Route::Health(Health::All),
+        ["healthz"] | ["livez"] => Route::Health(Health::All),
+        ["readyz"] => Route::Health(Health::Ready),
         ["healthz", "ping"] => Route::Health(Health::Ping),
         ["healthz", "log"] => Route::Health(Health::Log),
         ["healthz", "syncloop"] => Route::Health(Health::SyncLoop),
@@ -107,6 +110,8 @@ mod tests {
         let table = [
             ("/healthz", Route::Health(Health::All)),
             ("/healthz/syncloop", Route::Health(Health::SyncLoop)),
+            ("/livez", Route::Health(Health::All)),
+            ("/readyz", Route::Health(Health::Ready)),
             ("/runningpods/", Route::RunningPods),
             ("/containerLogs/d/web/c", Route::Logs { pod: web(None), container: "c".into() }),
             ("/exec/d/web/c", Route::Exec { pod: web(None), container: "c".into() }),

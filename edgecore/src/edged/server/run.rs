@@ -35,7 +35,7 @@ impl Site {
         request: Request<Incoming>,
     ) -> Result<Answer, Refusal> {
         Ok(match route {
-            Route::Health(what) => health::answer(what, &self.context.beat),
+            Route::Health(what) => health::answer(what, request.uri().query(), &self.context.health),
             Route::Pods => answer::json(&podlist::list(self.pods())),
             Route::RunningPods => answer::json(&podlist::list(self.running_pods().await?)),
             Route::Logs { pod, container } => self.logs(&pod, &container, query).await?,

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::edged::volumes::blocking;
-
 /// Bounds on what a folder may hold.
 const MAX_FILES: usize = 512;
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -33,7 +31,7 @@ impl Folder {
             self.watch = watch(&self.path).ok();
         }
         let path = self.path.clone();
-        let texts = blocking(move || Ok(texts(&path))).await.unwrap_or_default();
+        let texts = daemon::blocking(move || Ok(texts(&path))).await.unwrap_or_default();
         self.complaints.retain(|path, _| texts.contains_key(path));
         texts
     }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{blocking, mounts};
+use super::mounts;
 use calls::{CallError, Driver};
 use record::Record;
 pub use wanted::Wanted;
@@ -129,7 +129,7 @@ impl Csi {
     pub async fn unpublish_all(&self, pod_dir: &Path) -> Result<(), CsiError> {
         let volumes = pod_dir.join("volumes/kubernetes.io~csi");
         let folders = volumes.clone();
-        let folders = blocking(move || record::folders(&folders)).await.map_err(disk(&volumes))?;
+        let folders = daemon::blocking(move || record::folders(&folders)).await.map_err(disk(&volumes))?;
         for folder in folders {
             self.unpublish(&folder).await?;
         }
@@ -138,7 +138,7 @@ impl Csi {
 
     async fn unpublish(&self, folder: &Path) -> Result<(), CsiError> {
         let at = folder.to_owned();
-        let Some(record) = blocking(move || Record::read(&at)).await.map_err(disk(folder))? else {
+        let Some(record) = daemon::blocking(move || Record::read(&at)).await.map_err(disk(folder))? else {
             // A folder without a record was never given to a driver.
             return Ok(());
         };
@@ -148,17 +148,17 @@ impl Csi {
         let target = folder.join("mount");
         driver.unpublish(&record.volume_handle, &target).await.map_err(call)?;
         let at = folder.to_owned();
-        blocking(move || record::remove(&at, "mount")).await.map_err(disk(folder))?;
+        daemon::blocking(move || record::remove(&at, "mount")).await.map_err(disk(folder))?;
         let stage = names::stage(&self.root, &record.driver_name, &record.volume_handle);
         let (root, known, place) = (self.root.clone(), record.clone(), stage.clone());
         let is_used = move || Ok(!place.is_dir() || record::is_used(&root, &known)?);
-        if blocking(is_used).await.map_err(disk(&stage))? {
+        if daemon::blocking(is_used).await.map_err(disk(&stage))? {
             return Ok(());
         }
         let at = stage.join("globalmount");
         driver.unstage(&record.volume_handle, &at).await.map_err(call)?;
         let place = stage.clone();
-        blocking(move || record::remove(&place, "globalmount")).await.map_err(disk(&stage))
+        daemon::blocking(move || record::remove(&place, "globalmount")).await.map_err(disk(&stage))
     }
 }
 
@@ -169,7 +169,7 @@ fn disk(path: &Path) -> impl FnOnce(io::Error) -> CsiError {
 /// Published, and not lost in a reboot since.
 async fn is_there(folder: &Path, target: &Path) -> io::Result<bool> {
     let (folder, target) = (folder.to_owned(), target.to_owned());
-    blocking(move || {
+    daemon::blocking(move || {
         let is_published = Record::read(&folder)?.is_some_and(|record| record.is_published);
         Ok(is_published && mounts::is_mounted(&target)?)
     })
@@ -178,10 +178,10 @@ async fn is_there(folder: &Path, target: &Path) -> io::Result<bool> {
 
 async fn write(folder: &Path, record: &Record) -> Result<(), CsiError> {
     let (at, record) = (folder.to_owned(), record.clone());
-    blocking(move || record.write(&at)).await.map_err(disk(folder))
+    daemon::blocking(move || record.write(&at)).await.map_err(disk(folder))
 }
 
 async fn make(folder: &Path) -> Result<(), CsiError> {
     let at = folder.to_owned();
-    blocking(move || mounts::make_dir(&at, 0o750)).await.map_err(disk(folder))
+    daemon::blocking(move || mounts::make_dir(&at, 0o750)).await.map_err(disk(folder))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::mount::MountFlags;
 
-use super::{blocking, mounts};
+use super::mounts;
 
 /// What is mounted.
 #[derive(Clone, Debug)]
@@ -42,13 +42,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub async fn mount(share: &Share, at: &Path) -> Result<(), NfsError> {
     let (path, text) = (at.to_owned(), format!("{}:{}", share.server, share.path));
     let failed = |source| NfsError::Mount { share: text.clone(), source };
-    if blocking(move || mounts::is_mounted(&path)).await.map_err(failed)? {
+    if daemon::blocking(move || mounts::is_mounted(&path)).await.map_err(failed)? {
         return Ok(());
     }
     let address = reach(&share.server).await?;
     let (flags, data) = options(share, address);
     let (path, source) = (at.to_owned(), text.clone());
-    let done = blocking(move || {
+    let done = daemon::blocking(move || {
         mounts::make_dir(&path, 0o750)?;
         let data = CString::new(data).map_err(io::Error::other)?;
         rustix::mount::mount(&source, &path, "nfs4", flags, Some(data.as_c_str())).map_err(io::Error::from)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Volume};
 
 use super::claims::{self, Bound, Wanted};
-use super::{Made, Site, VolumeError, blocking, csi, host_path, mounts, nfs, ownership, volume_dir};
+use super::{Made, Site, VolumeError, csi, host_path, mounts, nfs, ownership, volume_dir};
 
 impl Site<'_> {
     /// None for volumes of other kinds.
@@ -85,7 +85,7 @@ impl Site<'_> {
     ) -> Result<Made, VolumeError> {
         let (group, policy) = (self.fs_group().filter(|_| !read_only), self.group_policy());
         let folder = path.clone();
-        let made = blocking(move || {
+        let made = daemon::blocking(move || {
             if !folder.is_dir() {
                 return Ok(Err(host_path::HostPathError::WrongType {
                     path: folder,

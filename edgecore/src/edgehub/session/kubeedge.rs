@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use daemon::health::Beat;
 use link::{CloseReason, Incoming, ReceiveError, Receiver, Sender};
 use message::{Downstream, Json, Message, MessageId, Received, Reply, Upstream, VolumeCall};
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::hold::Hold;
 use super::super::inflight::InFlight;
-use super::super::{commit, describe};
+use super::super::{Metrics, commit, describe};
 use super::{Aides, DONE_QUEUE, End, SILENT_HEARTBEATS, Session, remove_done, sleep_until};
 use crate::metamanager::cloud::Call;
 use crate::metamanager::outbox::{Outbox, Waiting};
@@ -35,6 +36,8 @@ pub(super) async fn run(sender: Sender, receiver: Receiver, session: Session<'_>
 struct Pump {
     sender: Sender,
     receiver: Receiver,
+    metrics: Metrics,
+    beat: Beat,
     heartbeat: Duration,
     outbox: Outbox,
     flight: InFlight,
@@ -52,12 +55,14 @@ impl Pump {
     fn new(sender: Sender, receiver: Receiver, session: &Session<'_>, aides: &mut Aides) -> Pump {
         let (commits, inbox) = mpsc::channel(commit::QUEUE);
         let (ack_sender, acks) = mpsc::channel(commit::QUEUE);
-        aides.spawn(commit::run(session.intake.clone(), inbox, ack_sender));
+        aides.spawn(commit::run(session.intake.clone(), session.signs.commits.clone(), inbox, ack_sender));
         let (done, finished) = mpsc::channel(DONE_QUEUE);
         aides.spawn(remove_done(session.outbox.clone(), finished));
         Pump {
             sender,
             receiver,
+            metrics: session.metrics.clone(),
+            beat: session.signs.link.clone(),
             heartbeat: session.heartbeat,
             outbox: session.outbox.clone(),
             flight: InFlight::default(),
@@ -86,13 +91,13 @@ impl Pump {
         let patience = self.heartbeat * SILENT_HEARTBEATS;
         let mut heard = Instant::now();
         self.send_waiting().await?;
-        let (commits, hold) = (self.commits.clone(), self.hold.clone());
+        let (commits, hold, beat) = (self.commits.clone(), self.hold.clone(), self.beat.clone());
         loop {
             let retry = self.flight.next_deadline();
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
-                Some(ack) = self.acks.recv() => self.sender.send(&ack).await?,
+                Some(ack) = self.acks.recv() => self.send(&ack).await?,
                 permit = commits.reserve(), if !self.pending.is_empty() => {
                     if let (Ok(permit), Some(received)) = (permit, self.pending.pop_front()) {
                         permit.send(received);
@@ -102,6 +107,8 @@ impl Pump {
                 incoming = self.receiver.next(), if !hold.is_full() => {
                     heard = Instant::now();
                     if let Incoming::Message(message) = incoming? {
+                        self.metrics.received(message.content.text().len());
+                        let _busy = beat.begin();
                         self.take_in(*message).await?;
                     }
                 }
@@ -109,14 +116,25 @@ impl Pump {
                     if heard.elapsed() > patience {
                         return Err(End::Silent(patience));
                     }
-                    self.sender.send(&Upstream::Keepalive.to_message(daemon::clock::unix_ms())).await?;
+                    self.send(&Upstream::Keepalive.to_message(daemon::clock::unix_ms())).await?;
                     self.sender.ping().await?;
                 }
                 Some(call) = calls.recv() => self.send_call(call).await?,
-                _ = self.outbox.added(), if self.flight.room() > 0 => self.send_waiting().await?,
-                _ = sleep_until(retry) => self.send_again().await?,
+                _ = self.outbox.added(), if self.flight.room() > 0 => {
+                    let _busy = beat.begin();
+                    self.send_waiting().await?;
+                }
+                _ = sleep_until(retry) => {
+                    let _busy = beat.begin();
+                    self.send_again().await?;
+                }
             }
         }
+    }
+
+    async fn send(&mut self, message: &Message) -> Result<(), End> {
+        self.metrics.sent(message.content.text().len());
+        Ok(self.sender.send(message).await?)
     }
 
     async fn send_call(&mut self, call: Call) -> Result<(), End> {
@@ -124,7 +142,7 @@ impl Pump {
         // Callers that gave up have closed their end.
         self.calls.retain(|_, answer| !answer.is_closed());
         self.calls.insert(message.header.msg_id.clone(), call.answer);
-        Ok(self.sender.send(&message).await?)
+        self.send(&message).await
     }
 
     async fn send_waiting(&mut self) -> Result<(), End> {
@@ -162,7 +180,7 @@ impl Pump {
 
     async fn send_row(&mut self, row: Waiting) -> Result<(), End> {
         let Waiting { seq, message, .. } = row;
-        self.sender.send(&message).await?;
+        self.send(&message).await?;
         let upstream = Upstream::parse(&message).ok();
         let report = matches!(upstream, Some(Upstream::TwinReport { .. } | Upstream::DeviceState { .. }));
         self.flight.sent(message.header.msg_id.clone(), seq, report, Instant::now());
@@ -187,7 +205,7 @@ impl Pump {
                 let error = describe(&error);
                 tracing::warn!(%msg_id, error, "unreadable message refused");
                 let complaint = Upstream::Complaint { of: msg_id, text: error };
-                return Ok(self.sender.send(&complaint.to_message(daemon::clock::unix_ms())).await?);
+                return self.send(&complaint.to_message(daemon::clock::unix_ms())).await;
             }
         };
         let ack = received.wants_ack().then(|| received.message.ack(daemon::clock::unix_ms()));
@@ -209,13 +227,13 @@ impl Pump {
             }
             Downstream::Control => {
                 let reply = received.message.control_reply(daemon::clock::unix_ms());
-                return Ok(self.sender.send(&reply).await?);
+                return self.send(&reply).await;
             }
             Downstream::Volume(call) => {
                 let content = Json::string("this node serves no storage calls");
                 let VolumeCall { id: of, resource, .. } = call;
                 let answer = Upstream::VolumeAnswer { of, resource, failed: true, content };
-                return Ok(self.sender.send(&answer.to_message(daemon::clock::unix_ms())).await?);
+                return self.send(&answer.to_message(daemon::clock::unix_ms())).await;
             }
             // Membership follows from the device objects themselves.
             Downstream::Membership(_) | Downstream::MembershipList(_) => {}
@@ -228,7 +246,7 @@ impl Pump {
             }
         }
         match ack {
-            Some(ack) => Ok(self.sender.send(&ack).await?),
+            Some(ack) => self.send(&ack).await,
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use daemon::health::Beat;
 use link::{CloseReason, FrameReceiver, FrameSender, IncomingFrame, Outlet, ReceiveError};
 use message::{Downstream, MessageId, Received, Reply, Upstream};
 use native::frames::Failed;
@@ -51,7 +52,7 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
     let (commits, inbox) = mpsc::channel(BATCHES);
     let (acks, stored) = mpsc::channel(BATCHES);
     let mut aides = Aides::default();
-    aides.spawn(commit(session.intake.clone(), inbox, acks));
+    aides.spawn(commit(session.intake.clone(), session.signs.commits.clone(), inbox, acks));
     let (done, finished) = mpsc::channel(DONE_QUEUE);
     aides.spawn(remove_done(session.outbox.clone(), finished));
     let mut outlet = Outlet::new(sender);
@@ -98,9 +99,11 @@ impl Pump<'_> {
         let must_speak = !receiver.notices_silence();
         let mut heard = Instant::now();
         let (stop, outbox) = (self.session.stop.clone(), self.session.outbox.clone());
-        let (commits, hold) = (self.commits.clone(), self.hold.clone());
+        let (commits, hold, beat) =
+            (self.commits.clone(), self.hold.clone(), self.session.signs.link.clone());
         loop {
             if outlet.is_idle() {
+                let _busy = beat.begin();
                 self.write(outlet).await?;
             }
             let quiet = self.outgoing.len() < OUTGOING;
@@ -121,6 +124,8 @@ impl Pump<'_> {
                 incoming = receiver.next(), if self.pending.is_none() && quiet && !hold.is_full() => {
                     heard = Instant::now();
                     if let IncomingFrame::Frame(body) = incoming? {
+                        self.session.metrics.received(receiver.held());
+                        let _busy = beat.begin();
                         self.take_in(*body, receiver.held()).await?;
                     }
                 }
@@ -151,6 +156,7 @@ impl Pump<'_> {
             self.outgoing.extend(self.exchange.rows(rows));
         }
         if let Some(body) = self.outgoing.pop_front() {
+            self.session.metrics.sent(body.encoded_len());
             outlet.send(body);
             self.ping = false;
         } else if std::mem::take(&mut self.ping) {
@@ -209,7 +215,7 @@ impl Pump<'_> {
 }
 
 /// Commits batches in groups and tells how each group ended, until the session drops its end.
-async fn commit(intake: Intake, mut inbox: mpsc::Receiver<Batch>, outbox: mpsc::Sender<Body>) {
+async fn commit(intake: Intake, beat: Beat, mut inbox: mpsc::Receiver<Batch>, outbox: mpsc::Sender<Body>) {
     let mut group = Vec::with_capacity(GROUP);
     while inbox.recv_many(&mut group, GROUP).await > 0 {
         let (batches, _held): (Vec<_>, Vec<_>) =
@@ -218,7 +224,10 @@ async fn commit(intake: Intake, mut inbox: mpsc::Receiver<Batch>, outbox: mpsc::
         let Some(through) = batch.last().map(|last| last.ticket) else { continue };
         let tickets: Vec<u64> = batch.iter().map(|change| change.ticket).collect();
         let arrivals = batch.into_iter().map(|change| change.arrival).collect();
-        let failed = match intake.commit(arrivals).await {
+        let busy = beat.begin();
+        let committed = intake.commit(arrivals).await;
+        drop(busy);
+        let failed = match committed {
             Ok(missing) => missing
                 .into_iter()
                 .filter_map(|at| tickets.get(at))

@@ -90,6 +90,10 @@ fn needed(config: &EdgeCoreConfig) -> Vec<Needed> {
         let change = "--set modules.eventBus.mqttServerInternal=tcp://127.0.0.1:PORT".to_owned();
         needed.push(Needed { what: "the MQTT broker", address, udp: false, change });
     }
+    if let Ok(address) = config.common_config.monitor_server.bind_address.parse() {
+        let change = "--set commonConfig.monitorServer.bindAddress=127.0.0.1:PORT".to_owned();
+        needed.push(Needed { what: "health checks", address, udp: false, change });
+    }
     let kubelet = &modules.edged.tailored_kubelet_config;
     if let Ok(ip) = kubelet.address.parse()
         && modules.edged.enable
@@ -143,6 +147,9 @@ mod tests {
         assert_eq!(needed(&config).len(), 1);
         config.modules.device_twin.enable = false;
         assert!(needed(&config).is_empty());
+        config.common_config.monitor_server.bind_address = "127.0.0.1:9092".into();
+        assert_eq!(needed(&config).len(), 1);
+        config.common_config.monitor_server.bind_address = String::new();
         config.modules.edged.tailored_kubelet_config.tls_cert_file = "/c".into();
         config.modules.edged.node_api.unauthenticated_loopback = true;
         assert_eq!(needed(&config).len(), 2);

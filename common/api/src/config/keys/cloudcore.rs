@@ -30,6 +30,12 @@ pub const CLOUDCORE: &[Rule] = &[
     ),
     harmless("modules.taskManager.*", "the module is not there"),
     warn(
+        "modules.nodeUpgradeJobController.enable",
+        OFF,
+        "nodes are not upgraded by jobs of this CloudCore: upgrade them with keadm on the node",
+    ),
+    harmless("modules.nodeUpgradeJobController.*", "the module is not there"),
+    warn(
         "modules.dynamicController.enable",
         OFF,
         "edges are given no Kubernetes API of their own (MetaServer) by this CloudCore",

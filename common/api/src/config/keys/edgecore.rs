@@ -64,6 +64,18 @@ pub const EDGECORE: &[Rule] = &[
         "the node's address is not taken from an interface: write the address into modules.edged.nodeIP and leave this empty",
     ),
     warn("modules.edged.registerNodeNamespace", &["\"\"", "\"default\""], "nodes have no namespace"),
+    harmless("modules.edged.masterServiceNamespace", "the Service kubernetes is in the namespace default"),
+    harmless("modules.edged.nonMasqueradeCidr", "no rules are made"),
+    harmless(
+        "modules.edged.experimentalCheckNodeCapabilitiesBeforeMount",
+        "mounts say themselves what they lack",
+    ),
+    warn(
+        "modules.edged.seccompProfileRoot",
+        &["\"\"", "\"/var/lib/edged/seccomp\"", "\"/var/lib/kubelet/seccomp\""],
+        "profiles are read from the folder seccomp below modules.edged.rootDirectory: move them there",
+    ),
+    warn("modules.edged.keepTerminatedPodVolumes", OFF, "volumes of pods that ended are taken down"),
     harmless("modules.edged.podSandboxImage", "the container runtime has its own setting for it"),
     warn("modules.edged.runtimeCgroups", EMPTY, "the runtime is not moved to a cgroup"),
     warn(

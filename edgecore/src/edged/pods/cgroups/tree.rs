@@ -94,6 +94,13 @@ pub fn kill(parent: &str) -> usize {
     members.len()
 }
 
+/// Whether there is a process in the cgroup or below it.
+pub fn has_members(path: &Path) -> bool {
+    let mut members = BTreeSet::new();
+    collect(path, &mut members);
+    !members.is_empty()
+}
+
 fn collect(path: &Path, members: &mut BTreeSet<i32>) {
     let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     members.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
@@ -112,7 +119,7 @@ pub fn remove(parent: &str) {
 }
 
 /// Cgroup v2 has one hierarchy at the root, v1 one per controller below it.
-fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
+pub fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
     let below = folder(parent);
     let controllers = fs::read_dir(root).into_iter().flatten().flatten();
     let hierarchies = controllers.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -16,7 +16,7 @@ use super::Csi;
 use super::calls::{CallError, Driver};
 use crate::edged::changes::{self, Changes};
 use crate::edged::context::chain;
-use crate::edged::volumes::{blocking, mounts};
+use crate::edged::volumes::mounts;
 
 /// A look without a reason: the kernel may have given no watch.
 const LOOK: Duration = Duration::from_secs(600);
@@ -59,14 +59,14 @@ struct Known {
 pub async fn follow(csi: Arc<Csi>, stop: CancellationToken) {
     let folder = csi.root.join("plugins_registry");
     let at = folder.clone();
-    if let Err(error) = blocking(move || mounts::make_dir(&at, 0o750)).await {
+    if let Err(error) = daemon::blocking(move || mounts::make_dir(&at, 0o750)).await {
         tracing::warn!(error = %error, "no folder for plugins: CSI drivers cannot register");
     }
     let changes = Changes::of(&folder);
     let mut known: BTreeMap<PathBuf, Known> = BTreeMap::new();
     loop {
         let at = folder.clone();
-        let sockets = blocking(move || Ok(sockets(&at))).await.unwrap_or_default();
+        let sockets = daemon::blocking(move || Ok(sockets(&at))).await.unwrap_or_default();
         let has_failed = look(&csi, &mut known, sockets).await;
         tokio::select! {
             biased;

@@ -8,7 +8,7 @@ use message::{ObjectKey, ObjectKind};
 
 use super::calls::Texts;
 use super::{CsiError, names};
-use crate::edged::volumes::{Made, Site, VolumeError, blocking, ownership};
+use crate::edged::volumes::{Made, Site, VolumeError, ownership};
 use crate::metamanager::QueryError;
 
 /// Never printed: it holds secrets.
@@ -65,7 +65,7 @@ impl Site<'_> {
         let (path, is_new) = self.csi.publish(&wanted).await.map_err(Self::csi_error(volume))?;
         if let Some(group) = wanted.group.filter(|_| is_new && gives_group && !is_read_only) {
             let (folder, policy) = (path.clone(), self.group_policy());
-            let given = blocking(move || ownership::give(&folder, group, policy)).await;
+            let given = daemon::blocking(move || ownership::give(&folder, group, policy)).await;
             let failed =
                 |source| VolumeError::Write { volume: volume.to_owned(), path: path.clone(), source };
             given.map_err(failed)?;

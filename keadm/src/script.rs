@@ -1,4 +1,4 @@
-//! Scripts of the operator, around a join.
+//! Scripts of the operator, around a join or a reset.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
