@@ -5,6 +5,8 @@
 mod authority;
 mod checks;
 mod controller;
+mod lab;
+mod pool;
 mod registration;
 mod session;
 
@@ -19,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use authority::Authority;
 pub use checks::fits_the_catalogue;
 pub use controller::{Controller, plain_error, status};
+pub use lab::{Lab, NODE, is, runtime};
 pub use registration::Asked;
 pub use session::{Session, Upgrade};
 

@@ -1,22 +1,15 @@
 //! EdgeCore against a cloud as KubeEdge's own behaves (`e2e::go_cloud`): no link code of ours is at the other end.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::go_cloud::{Controller, GoCloud, PATIENCE, Session, plain_error, status};
+use e2e::go_cloud::{Controller, GoCloud, Lab, NODE, PATIENCE, is, plain_error, runtime, status};
 use e2e::recorded;
-use harness::containerd::Containerd;
 use harness::edge::Edge;
 use harness::programs::Programs;
-use harness::{images, wait};
-use rumqttc::{AsyncClient, MqttOptions, QoS};
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use harness::wait;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Name of the node in the recorded messages.
-const NODE: &str = "edge1";
 /// Long enough for everything that is on its way.
 const QUIET: Duration = Duration::from_millis(1500);
 
@@ -24,61 +17,6 @@ const CONFIG_MAP: &str = "013-down-edgecontroller-resource-update-configmap.json
 const SECRET: &str = "028-down-edgecontroller-resource-update-secret.json";
 const MODEL: &str = "030-down-devicecontroller-resource-insert-devicemodel.json";
 const DEVICE: &str = "032-down-devicecontroller-resource-insert-device.json";
-
-/// A scripted cloud and an edge that joined it.
-struct Lab {
-    edge: Edge,
-    cloud: GoCloud,
-    _scratch: TempDir,
-}
-
-impl Lab {
-    /// Joins while the script lets the edge in; the session is the first in KubeEdge's dialect.
-    async fn start(runtime: Option<&Path>, settings: &[&str]) -> Result<(Lab, Session)> {
-        let scratch = tempfile::tempdir()?;
-        let cloud = GoCloud::start().await?;
-        let (root, doors) = (scratch.path().join(NODE), cloud.doors());
-        let join = || Edge::join_at(&Programs::find()?, doors, NODE, &root, runtime, settings);
-        let (edge, session) = tokio::join!(async { tokio::task::block_in_place(join) }, async {
-            cloud.accept_kubeedge().await
-        });
-        Ok((Lab { edge: edge?, cloud, _scratch: scratch }, session?))
-    }
-
-    /// (text, version) of a stored object.
-    fn stored(&self, key: &str) -> Result<Option<(Value, String)>> {
-        let db = Connection::open_with_flags(self.edge.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let row = db
-            .query_row("SELECT value, version FROM meta WHERE key = ?1", [key], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
-            })
-            .optional()?;
-        row.map(|(text, version)| Ok((serde_json::from_str(&text)?, version.unwrap_or_default()))).transpose()
-    }
-
-    fn version(&self, key: &str) -> Result<Option<String>> {
-        Ok(self.stored(key)?.map(|(_, version)| version))
-    }
-
-    /// Rows of a query that counts.
-    fn count(&self, sql: &str) -> Result<i64> {
-        let db = Connection::open_with_flags(self.edge.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(db.query_row(sql, [], |row| row.get(0))?)
-    }
-
-    /// Publishes to the edge's own broker and returns once it took the message.
-    async fn publish(&self, topic: &str, payload: &Value) -> Result<()> {
-        let mut options = MqttOptions::new("app", "127.0.0.1", self.edge.mqtt_port);
-        options.set_keep_alive(Duration::from_secs(10));
-        let (client, mut events) = AsyncClient::new(options, 8);
-        client.publish(topic, QoS::AtLeastOnce, false, payload.to_string()).await?;
-        let taken = async {
-            while !matches!(events.poll().await?, rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_))) {}
-            anyhow::Ok(())
-        };
-        tokio::time::timeout(PATIENCE, taken).await?
-    }
-}
 
 /// Sets version (in header and object) and one text of a config map.
 fn changed(message: &mut Value, version: &str, text: &str) {
@@ -94,14 +32,6 @@ fn stub(of: &Value, id: &str, uid: &Value) -> Value {
         "route": {"source": "edgecontroller", "group": "resource", "operation": "delete",
             "resource": of["route"]["resource"]},
         "content": {"metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": uid}}})
-}
-
-fn is(operation: &'static str, resource: &'static str) -> impl Fn(&Value) -> bool {
-    move |message| message["route"]["operation"] == operation && message["route"]["resource"] == resource
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 #[test]
@@ -357,104 +287,4 @@ fn reports_a_go_cloud_never_confirms_hold_up_no_others() -> Result<()> {
         ensure!(reports == 70, "{reports} reports");
         Ok(())
     })
-}
-
-#[test]
-fn a_pod_of_a_go_cloud_runs_is_reported_and_goes() -> Result<()> {
-    if e2e::skip::without_containers() {
-        return Ok(());
-    }
-    runtime()?.block_on(async {
-        let folder = tempfile::tempdir()?;
-        let containerd = Containerd::start(&folder.path().join("cri"), true).await?;
-        containerd.import(&images::busybox("lab.local/busybox:1.35")).await?;
-        let socket = containerd.socket();
-        let socket = Path::new(socket.trim_start_matches("unix://"));
-        let (lab, mut session) = Lab::start(Some(socket), &[]).await?;
-        session.controller = Some(controller()?);
-
-        // Registration: an error without a name, then the node; then its status and its lease.
-        session.wait_for("a registration", is("insert", "null/node/edge1")).await?;
-        session.wait_for("another", is("insert", "null/node/edge1")).await?;
-        session.wait_for("the node's status", is("patch", "null/nodepatch/edge1")).await?;
-        let lease = session.wait_for("the lease", is("insert", "kube-node-lease/lease/edge1")).await?;
-        let owner = &lease["content"]["metadata"]["ownerReferences"][0];
-        ensure!(owner["uid"] == "aa88c1a3-6bdc-47f1-b4bc-a244f741c03d", "{lease}");
-
-        let pod = session.fresh("015-down-edgecontroller-resource-insert-pod.json")?;
-        session.deliver_object(&pod).await?;
-        let phase = |message: &Value, wanted: &str| {
-            let patch = message["content"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-            let podpatch = message["route"]["resource"] == "default/podpatch/bb-77c47d587-w4d2c";
-            podpatch && patch.is_some_and(|patch| patch["status"]["phase"] == wanted)
-        };
-        session.wait_for("status Running", |message| phase(message, "Running")).await?;
-        for (operation, resource) in [
-            ("query", "default/configmap/app-config"),
-            ("query", "default/secret/app-secret"),
-            ("query", "default/configmap/kube-root-ca.crt"),
-            ("query", "default/serviceaccounttoken/default"),
-        ] {
-            ensure!(session.received.iter().any(is(operation, resource)), "no {operation} of {resource}");
-        }
-        // Answers in acknowledged mode are acknowledged, refused ones are not stored.
-        session.listen(QUIET).await?;
-        ensure!(session.unacknowledged.is_empty(), "{:?}", session.unacknowledged);
-        let (secret, _) = lab.stored("default/secret/app-secret")?.context("the secret")?;
-        ensure!(secret["data"]["password"] == "czNjcmV0", "the stored secret is another");
-
-        // KubeEdge echoes every status as a full pod.
-        let echo = session.fresh("018-down-edgecontroller-resource-update-pod.json")?;
-        session.deliver_object(&echo).await?;
-        // Deletion: marked, stopped here, asked for, done.
-        let gone = recorded::message("047-down-edgecontroller-resource-delete-pod.json")?;
-        let mut marked = gone.clone();
-        marked["header"]["msg_id"] = "marked".into();
-        marked["header"]["resourceversion"] = "15940".into();
-        marked["content"]["metadata"]["resourceVersion"] = "15940".into();
-        marked["content"]["metadata"]["deletionGracePeriodSeconds"] = 1.into();
-        marked["route"]["operation"] = "update".into();
-        session.deliver_object(&marked).await?;
-        let deletion =
-            session.wait_for("the deletion", is("delete", "default/pod/bb-77c47d587-w4d2c")).await?;
-        let uid = &deletion["content"]["preconditions"]["uid"];
-        ensure!(*uid == gone["content"]["metadata"]["uid"], "{deletion}");
-        session.deliver_object(&gone).await?;
-        ensure!(lab.stored("default/pod/bb-77c47d587-w4d2c")?.is_none());
-        session.wait_for("a renewed lease", is("update", "kube-node-lease/lease/edge1")).await?;
-        ensure!(session.received.iter().all(|message| message["route"]["operation"] != "error"));
-        drop(lab);
-        Ok(())
-    })
-}
-
-/// A cluster that holds what the recorded pod refers to, and that fails at first as Go clouds fail.
-fn controller() -> Result<Controller> {
-    let mut controller = Controller::default();
-    controller.token_end = "2099-01-01T00:00:00Z".to_owned();
-    let mut hold = |file: &str, name: &str| -> Result<()> {
-        let mut object = recorded::message(file)?["content"].take();
-        object["metadata"]["name"] = name.into();
-        let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
-        controller.objects.insert(format!("default/{kind}/{name}"), object);
-        Ok(())
-    };
-    let root = "027-down-edgecontroller-resource-response-configmap.data.json";
-    hold(CONFIG_MAP, "app-config")?;
-    hold("022-down-edgecontroller-resource-response-secret.data.json", "app-secret")?;
-    hold(root, "kube-root-ca.crt")?;
-    hold(root, "openshift-service-ca.crt")?;
-    let service_ca =
-        controller.objects.get_mut("default/configmap/openshift-service-ca.crt").context("held")?;
-    service_ca["metadata"]["uid"] = "453e55c0-0000-4000-8000-000000000000".into();
-    service_ca["data"] = json!({"service-ca.crt": "none"});
-    for (asked, contents) in [
-        ("insert null/node/edge1", vec![json!({"Object": null, "Err": {}})]),
-        ("query default/secret/app-secret", vec![plain_error(), status(404, "NotFound")]),
-        ("query default/configmap/app-config", vec![status(500, "InternalError")]),
-        ("query default/serviceaccounttoken/default", vec![plain_error()]),
-    ] {
-        controller.instead.insert(asked.to_owned(), contents.into());
-    }
-    Ok(controller)
 }

@@ -1,20 +1,20 @@
 //! One connection of an edge, seen from the hub (spec/transport.md 2.1, 3.4, 3.5).
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
+use super::pool::Pool;
 use super::{Controller, PATIENCE, fits_the_catalogue};
 
 /// Time after which the hub sends an unacknowledged message again.
@@ -44,8 +44,8 @@ pub struct Session {
     pub received: Vec<Value>,
     /// Answers to requests; without one every request goes unanswered.
     pub controller: Option<Controller>,
-    /// Ids of answers in acknowledged mode the edge has not acknowledged yet.
-    pub unacknowledged: BTreeSet<String>,
+    /// Messages in acknowledged mode.
+    pool: Pool,
     /// Messages sent, for ids.
     sent: usize,
 }
@@ -74,7 +74,7 @@ impl Session {
             upgrade,
             received: Vec::new(),
             controller: None,
-            unacknowledged: BTreeSet::new(),
+            pool: Pool::default(),
             sent: 0,
         })
     }
@@ -105,33 +105,52 @@ impl Session {
 
     /// The next message, checked against the catalogue and answered; `None` at the end of the connection.
     pub async fn next(&mut self) -> Result<Option<Value>> {
-        let text = loop {
-            match self.socket.next().await {
-                Some(Ok(Frame::Text(text))) => break text,
-                Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
-                Some(Ok(Frame::Close(_)) | Err(_)) | None => return Ok(None),
-                Some(Ok(other)) => bail!("a frame that is no text: {other:?}"),
-            }
-        };
+        let Some(text) = self.next_text().await? else { return Ok(None) };
         let message = fits_the_catalogue(&text, &self.upgrade.node_id)?;
         self.received.push(message.clone());
-        if message["route"]["operation"] == "response" {
-            let parent = message["header"]["parent_msg_id"].as_str().unwrap_or_default();
-            self.unacknowledged.remove(parent);
+        if let Some(parent) = message["header"]["parent_msg_id"].as_str() {
+            self.pool.acknowledged(parent);
             return Ok(Some(message));
         }
         let answer = match &mut self.controller {
             Some(controller) => controller.answer(&message)?,
             None => None,
         };
-        if let Some(answer) = answer {
-            if answer.acknowledged {
-                let id = answer.message["header"]["msg_id"].as_str().unwrap_or_default();
-                self.unacknowledged.insert(id.to_owned());
+        match answer {
+            Some(answer) if answer.acknowledged => self.pool.hold(answer.message),
+            Some(answer) => {
+                self.send(&answer.message).await?;
             }
-            self.send(&answer.message).await?;
+            None => {}
         }
         Ok(Some(message))
+    }
+
+    /// Reads the next text; sends meanwhile what waits for its turn.
+    async fn next_text(&mut self) -> Result<Option<Utf8Bytes>> {
+        loop {
+            let due = self.pool.due();
+            let frame = tokio::select! {
+                frame = self.socket.next() => frame,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Some(message) = self.pool.take() {
+                        self.send(&message).await?;
+                    }
+                    continue;
+                }
+            };
+            match frame {
+                Some(Ok(Frame::Text(text))) => return Ok(Some(text)),
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
+                Some(Ok(Frame::Close(_)) | Err(_)) | None => return Ok(None),
+                Some(Ok(other)) => bail!("a frame that is no text: {other:?}"),
+            }
+        }
+    }
+
+    /// True if every answer in acknowledged mode was sent and acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.pool.is_empty()
     }
 
     /// Reads and answers until a message is as wanted.
@@ -168,9 +187,13 @@ impl Session {
     /// Sends a message in acknowledged mode and gives its acknowledgement, which must come before the hub would send
     /// again and have the form Go edges give it.
     pub async fn deliver(&mut self, message: &Value) -> Result<Value> {
-        self.send(message).await?;
         let id = &message["header"]["msg_id"];
         let acknowledged = async {
+            while self.pool.is_under_way() {
+                self.next().await?.context("the link ended")?;
+            }
+            self.send(message).await?;
+            self.pool.sent(message);
             loop {
                 let next = self.next().await?.context("the link ended")?;
                 if next["header"]["parent_msg_id"] == *id {
@@ -178,8 +201,7 @@ impl Session {
                 }
             }
         };
-        let ack = timeout(RESEND, acknowledged).await.with_context(|| format!("no answer to {id}"))??;
-        Ok(ack)
+        timeout(RESEND, acknowledged).await.with_context(|| format!("no answer to {id}"))?
     }
 
     /// Like [`Session::deliver`], where the answer must be an acknowledgement.
