@@ -60,11 +60,13 @@ struct Retry {
     expired: bool,
     /// The wait before was cut short because others got through.
     hurried: bool,
+    /// Nothing was heard since a failure.
+    failing: bool,
 }
 
 impl Retry {
     fn new() -> Retry {
-        Retry { backoff: Backoff::new(RETRY.0, RETRY.1), expired: false, hurried: false }
+        Retry { backoff: Backoff::new(RETRY.0, RETRY.1), expired: false, hurried: false, failing: false }
     }
 
     /// A server that has forgotten the version is asked for everything at once: nothing is wrong with it. It follows each
@@ -73,6 +75,15 @@ impl Retry {
         let expired = is_expired(error) && !self.expired;
         self.expired = is_expired(error);
         if expired { Duration::ZERO } else { self.backoff.next() }
+    }
+
+    /// The first failure of an outage is news; the rest would fill a disk.
+    fn tell(&mut self, kind: &str, error: &watcher::Error, wait: Duration) {
+        let (error, wait_ms) = (describe(error), wait.as_millis() as u64);
+        match std::mem::replace(&mut self.failing, true) {
+            false => tracing::warn!(kind, error, wait_ms, "watch interrupted, trying until it works again"),
+            true => tracing::debug!(kind, error, wait_ms, "watch interrupted again"),
+        }
     }
 
     /// Waits for `wait`, less if `recovery` comes before. Every second wait is kept to its end: what fails where all else
@@ -135,8 +146,7 @@ pub async fn feed(
             None => return Ok(()),
             Some(Err(error)) => {
                 let wait = retry.after(&error);
-                let wait_ms = wait.as_millis() as u64;
-                tracing::warn!(kind = %api_resource.kind, error = describe(&error), wait_ms, "watch interrupted, trying again");
+                retry.tell(&api_resource.kind, &error, wait);
                 cluster.metrics().interrupted(resource.plural());
                 let recovery = cluster.reach.next();
                 match is_away(&error) {

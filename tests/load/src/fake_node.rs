@@ -1,9 +1,11 @@
 //! A real EdgeCore whose pods are run by a runtime that runs nothing: a whole node at little cost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use cri::fake::Fake;
+use harness::containerd::unmount_below;
 
 use crate::Common;
 use crate::edge::Edge;
@@ -12,6 +14,17 @@ use crate::ground::Ground;
 pub struct FakeNode {
     pub edge: Edge,
     _runtime: Fake,
+    /// Dropped after EdgeCore has ended.
+    _mounts: Mounts,
+}
+
+/// What EdgeCore mounts below a folder; unmounted when dropped.
+struct Mounts(PathBuf);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        unmount_below(&self.0);
+    }
 }
 
 impl FakeNode {
@@ -34,9 +47,11 @@ impl FakeNode {
             kubelet.static_pod_path = text("manifests");
             kubelet.cgroup_root = format!("/causeway-load-{}-{node}", std::process::id());
             kubelet.cgroups_per_qos = false;
+            // How full this machine's disk is, is not measured here.
+            kubelet.eviction_hard.clear();
             kubelet.enforce_node_allocatable = vec!["none".to_owned()];
         })
         .await?;
-        Ok(FakeNode { edge, _runtime: runtime })
+        Ok(FakeNode { edge, _runtime: runtime, _mounts: Mounts(folder) })
     }
 }

@@ -50,7 +50,11 @@ pub fn remove(dead: &[PathBuf], containers: &BTreeSet<String>) -> io::Result<()>
         containers.contains(id) || (is_cut && containers.iter().any(|known| known.starts_with(id)))
     };
     let mut gone = dead.iter().filter(|link| !names(link).is_some_and(|name| is_known(&name)));
-    gone.try_for_each(std::fs::remove_file)
+    gone.try_for_each(|link| match std::fs::remove_file(link) {
+        // Another pod's end removed it meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    })
 }
 
 #[cfg(test)]
@@ -78,7 +82,10 @@ mod tests {
         let mut found = dead(&pods);
         found.sort();
         assert_eq!(found, [link(0), link(1)]);
-        remove(&found, &BTreeSet::from(["id1".to_owned()])).unwrap();
+        // Two pods that end at once find the same links.
+        for _each in 0..2 {
+            remove(&found, &BTreeSet::from(["id1".to_owned()])).unwrap();
+        }
         assert_eq!(dead(&pods), [link(1)]);
         let long = "n".repeat(240);
         make(&pods, &pod, &long, "0123456789", &log(2)).unwrap();
