@@ -45,7 +45,7 @@ const BESIDE: &[(&str, &str)] =
 const IMPURE: &[&str] = &["tokio", "hyper", "rusqlite", "tonic", "kube"];
 
 /// Only these may use the Kubernetes client.
-const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "e2e"];
+const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "e2e", "load"];
 
 pub fn run() -> Result<()> {
     let output = Command::new("cargo")
