@@ -105,12 +105,13 @@ impl Retry {
 
 /// The server did not answer, or with an error of its own.
 fn is_away(error: &watcher::Error) -> bool {
-    let own_error = |code: u16| code == 429 || code >= 500;
     match error {
-        watcher::Error::WatchError(status) => own_error(status.code),
+        watcher::Error::WatchError(status) => message::is_retryable(status.code),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => own_error(status.code),
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => {
+            message::is_retryable(status.code)
+        }
         watcher::Error::NoResourceVersion => false,
         _ => true,
     }

@@ -24,7 +24,7 @@ pub use json::{Json, JsonError};
 pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, check_name, trim_node_prefix};
 pub use reply::{ObjectResponse, Reply};
 pub use reports::{NodeReport, PodReport};
-pub use status::Status;
+pub use status::{Status, is_retryable};
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
 pub use volume::VolumeCall;
 

@@ -35,6 +35,11 @@ impl Status {
     }
     /// True when the same request may succeed later: server trouble, throttling, timeouts.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.code, 0 | 408 | 429 | 500..=599)
+        is_retryable(self.code)
     }
+}
+
+/// [`Status::is_retryable`] of a bare HTTP status; 0 is none at all.
+pub fn is_retryable(code: u16) -> bool {
+    matches!(code, 0 | 408 | 429 | 500..=599)
 }

@@ -10,7 +10,7 @@ mod reports;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cloudcore::kubernetes::Cluster;
 use harness::memory::resident_kb;
 use harness::wait;
@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(500);
 /// Counts sessions since CloudCore started.
 const SESSIONS_STARTED: &str = "cloudcore_cloudhub_sessions_started_total";
+/// How long metrics may take.
+const SCRAPE: Duration = Duration::from_secs(10);
 /// Time the API server is away at each restart.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -112,13 +114,16 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let sessions_before = metric(&scrape(&ground).await?, SESSIONS_STARTED);
     faults.set(Rates { fail: flags.fail / 100.0, hang: flags.hang / 100.0 });
     let pace = Duration::from_secs(1) / flags.changes.max(1);
-    let changing = tokio::spawn(wanted.change(direct.clone(), pace, stop.clone()));
+    let mut changing = tokio::spawn(wanted.change(direct.clone(), pace, stop.clone()));
 
     let (mut cloud, mut restarts, mut reverted) = (Memory::default(), 0, 0);
     let begun = wait::now();
     let mut next_restart = Duration::from_secs(flags.restart_every);
     while begun.elapsed() < Duration::from_secs(flags.seconds) {
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            ended = &mut changing => bail!("the changes ended early: {:?}", ended?.map(drop)),
+            _ = tokio::time::sleep(LOOK) => {}
+        }
         ground.cloud.as_mut().context("no cloudcore")?.check()?;
         cloud.add(resident_kb(ground.cloud_pid()?)?);
         for node in &mut nodes {
@@ -130,7 +135,8 @@ pub async fn run(flags: &Flags) -> Result<()> {
             next_restart += Duration::from_secs(flags.restart_every);
             restart(&mut api, &faults, &direct, &record).await?;
             restarts += 1;
-            println!("{:>5} s: restart {restarts}, {:?}", begun.elapsed().as_secs(), faults.counts());
+            let (at, counts) = (begun.elapsed().as_secs(), faults.counts());
+            println!("{at:>5} s: restart {restarts}, {counts:?}, CloudCore {} KiB", cloud.last());
         }
     }
 
@@ -289,12 +295,11 @@ async fn first_wrong(nodes: &[Node], wanted: &Wanted, direct: &Cluster) -> Resul
 
 /// CloudCore's metrics as text.
 async fn scrape(ground: &Ground) -> Result<String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(&ground.monitor).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    Ok(text)
+    let config = kube::Config::new(format!("http://{}", ground.monitor).parse()?);
+    let client = kube::Client::try_from(config)?;
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    let answer = tokio::time::timeout(SCRAPE, client.request_text(request)).await;
+    Ok(answer.context("CloudCore's metrics: no answer")??)
 }
 
 fn metric(text: &str, name: &str) -> Option<u64> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cloudcore::kubernetes::{Cluster, Merge};
 use message::{Json, Status};
 use rand::Rng;
@@ -16,6 +16,8 @@ use crate::objects;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 /// Between attempts while the API server is away.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Many times as long as the API server is away at a restart.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is there and what it says.
 #[derive(Clone, Debug, Default)]
@@ -65,27 +67,27 @@ impl Wanted {
         while stop.run_until_cancelled(tokio::time::sleep(pace)).await.is_some() {
             number += 1;
             match number % 4 {
-                0 | 2 => self.write_config_map(&cluster, number).await,
-                1 => self.mark_pod(&cluster, number).await,
+                0 | 2 => self.write_config_map(&cluster, number).await?,
+                1 => self.mark_pod(&cluster, number).await?,
                 _ => self.replace_pod(&cluster, number).await?,
             }
         }
         Ok(self)
     }
 
-    async fn write_config_map(&mut self, cluster: &Cluster, number: u64) {
-        let Some((name, text)) = any(&mut self.config_maps) else { return };
+    async fn write_config_map(&mut self, cluster: &Cluster, number: u64) -> Result<()> {
+        let Some((name, text)) = any(&mut self.config_maps) else { return Ok(()) };
         *text = number;
         let text = number.to_string();
-        until_taken(|| objects::patch(cluster, &name, &text)).await;
+        until_taken(&format!("patch config map {name}"), || objects::patch(cluster, &name, &text)).await
     }
 
-    async fn mark_pod(&mut self, cluster: &Cluster, number: u64) {
-        let Some((name, (_, mark))) = any(&mut self.pods) else { return };
+    async fn mark_pod(&mut self, cluster: &Cluster, number: u64) -> Result<()> {
+        let Some((name, (_, mark))) = any(&mut self.pods) else { return Ok(()) };
         *mark = number;
         let path = format!("{PODS}/{name}");
         let patch = json!({"metadata": {"annotations": {"mark": number.to_string()}}}).to_string();
-        until_taken(|| cluster.patch(&path, Merge::Plain, patch.clone())).await;
+        until_taken(&format!("patch {path}"), || cluster.patch(&path, Merge::Plain, patch.clone())).await
     }
 
     async fn replace_pod(&mut self, cluster: &Cluster, number: u64) -> Result<()> {
@@ -98,23 +100,23 @@ impl Wanted {
         self.pods.remove(&name);
         let path = format!("{PODS}/{name}");
         let options = Json::encode(&json!({"gracePeriodSeconds": 1}))?;
-        until_taken(|| async {
+        until_taken(&format!("delete {path}"), || async {
             match cluster.delete(&path, &options).await {
                 Err(status) if status.code == 404 => Ok(()),
                 result => result.map(drop),
             }
         })
-        .await;
+        .await?;
         let (collection, pod) = worker(&next, &node);
         let pod = Json::encode(&pod)?;
-        until_taken(|| async {
+        until_taken(&format!("create pod {next}"), || async {
             match cluster.create(&collection, &pod).await {
                 // The answer to the attempt before was lost.
                 Err(status) if status.code == 409 => Ok(()),
                 result => result.map(drop),
             }
         })
-        .await;
+        .await?;
         self.pods.insert(next, (node, 0));
         Ok(())
     }
@@ -132,9 +134,17 @@ fn worker(name: &str, node: &str) -> (String, Value) {
     (PODS.to_owned(), pod)
 }
 
-/// Asks until the API server takes it.
-async fn until_taken<T, F: Future<Output = Result<T, Status>>>(attempt: impl Fn() -> F) {
-    while attempt().await.is_err() {
+/// Asks until the API server takes it; an error names the `change` that it did not take in all of [`PATIENCE`].
+async fn until_taken<T, F: Future<Output = Result<T, Status>>>(
+    change: &str,
+    attempt: impl Fn() -> F,
+) -> Result<()> {
+    let began = harness::wait::now();
+    while let Err(status) = attempt().await {
+        if began.elapsed() > PATIENCE {
+            return Err(status).with_context(|| format!("{change}: not taken in {PATIENCE:?}"));
+        }
         tokio::time::sleep(AGAIN).await;
     }
+    Ok(())
 }

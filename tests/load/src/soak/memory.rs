@@ -11,6 +11,10 @@ impl Memory {
         self.samples.push(kb);
     }
 
+    pub fn last(&self) -> u64 {
+        self.samples.last().copied().unwrap_or_default()
+    }
+
     /// Medians of the second and of the last tenth, so that the start does not count.
     pub fn early_and_late(&self) -> (u64, u64) {
         let tenth = (self.samples.len() / 10).max(1);
