@@ -1,10 +1,11 @@
 //! CloudCore dies in the middle of a burst of changes: the edge ends with the newest of each.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::ops::Range;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use harness::programs::{self, Programs};
 use harness::site::{NODE, Site};
 use harness::wait;
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 
 const CONFIG_MAPS: usize = 500;
 const ROUNDS: usize = 2;
+/// Each kubectl waits after its first 300 requests, and needs two for an object: so many share a round.
+const KUBECTLS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const KUBEEDGE: &[&str] = &["modules.edgeHub.dialect=kubeedge"];
@@ -37,7 +40,7 @@ fn nor_does_it_in_kubeedges_dialect() -> Result<()> {
 fn kill_during_updates(dialect: &[&str]) -> Result<()> {
     let site = Site::start_with(&Programs::find()?, false, dialect, |_| {})?;
     // A pod that refers to all of them; no runtime is needed to hold its objects.
-    site.kubectl().apply(&manifests(0))?;
+    update(&site, 0)?.succeed()?;
     site.kubectl().apply(&pod())?;
     wait::for_true("the edge has the first version of each", PATIENCE, || {
         Ok(stored(&site)?.values().filter(|(_, text)| text == "round 0").count() == CONFIG_MAPS)
@@ -53,10 +56,10 @@ fn kill_during_updates(dialect: &[&str]) -> Result<()> {
                 >= CONFIG_MAPS / 10)
         })?;
         site.cloud.kill9()?;
-        updating.ended()?;
+        updating.end()?;
         site.cloud.start()?;
         // What the killed server did not take is applied again, as an operator would.
-        site.kubectl().apply(&manifests(round))?;
+        update(&site, round)?.succeed()?;
         wait::for_true("the edge has the newest version of each", PATIENCE, || {
             watch(&site, &mut seen)?;
             Ok(seen.values().filter(|(_, text)| *text == format!("round {round}")).count() == CONFIG_MAPS)
@@ -119,8 +122,8 @@ fn name(number: usize) -> String {
     format!("load-{number:03}")
 }
 
-fn manifests(round: usize) -> String {
-    let items: Vec<Value> = (0..CONFIG_MAPS)
+fn manifests(round: usize, numbers: Range<usize>) -> String {
+    let items: Vec<Value> = numbers
         .map(|number| {
             json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name(number), "namespace": "default"},
@@ -146,23 +149,38 @@ fn pod() -> String {
     .to_string()
 }
 
-/// A kubectl that applies a round in the background, and fails when the server dies under it.
+/// kubectls that apply a round.
 struct Updating {
-    child: std::process::Child,
+    children: Vec<Child>,
 }
 
 fn update(site: &Site, round: usize) -> Result<Updating> {
-    let file = site.folder().join(format!("round-{round}.json"));
-    std::fs::write(&file, manifests(round))?;
-    let mut command: Command = site.kubectl().command(&["apply", "-f"]);
-    let child =
-        command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("running kubectl")?;
-    Ok(Updating { child })
+    let each = CONFIG_MAPS / KUBECTLS;
+    let start = |part: usize| {
+        let file = site.folder().join(format!("round-{round}-{part}.json"));
+        std::fs::write(&file, manifests(round, part * each..(part + 1) * each))?;
+        let mut command: Command = site.kubectl().command(&["apply", "-f"]);
+        command.arg(&file).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("running kubectl")
+    };
+    Ok(Updating { children: (0..KUBECTLS).map(start).collect::<Result<_>>()? })
 }
 
 impl Updating {
-    fn ended(mut self) -> Result<()> {
-        self.child.wait()?;
+    /// Waits for their end, and gives what those that failed said.
+    fn end(self) -> Result<Vec<String>> {
+        let mut failures = Vec::new();
+        for child in self.children {
+            let output = child.wait_with_output()?;
+            if !output.status.success() {
+                failures.push(String::from_utf8_lossy(&output.stderr).into_owned());
+            }
+        }
+        Ok(failures)
+    }
+
+    fn succeed(self) -> Result<()> {
+        let failures = self.end()?;
+        ensure!(failures.is_empty(), "kubectl apply: {failures:?}");
         Ok(())
     }
 }
