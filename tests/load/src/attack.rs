@@ -48,7 +48,7 @@ pub struct Flags {
 
 /// What either program may hold, in bytes.
 const LIMIT: u64 = 128 * 1024 * 1024;
-/// Between the end of an attack and the calm before the next.
+/// Longest time between the end of an attack and the calm before the next: half the attack's.
 const LULL: Duration = Duration::from_secs(3);
 /// Longest wait for what an attacker has to say, such as that an edge dialled.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
     let (mut worst, mut neighbour, mut killed) = (0.0_f64, f64::NAN, 0);
     for aim in aims(flags, &victims, &hostile) {
         // What the attack before left is cleared away.
-        tokio::time::sleep(LULL).await;
+        tokio::time::sleep(LULL.min(Duration::from_secs(flags.seconds) / 2)).await;
         let mut before = probe.during(flags.seconds, &victims.ground).await?;
         let p99 = percentile(&mut before, 99.0);
         (calmest, least_calm) = (calmest.min(p99), least_calm.max(p99));

@@ -13,7 +13,7 @@ use super::matching::{mismatches, passed};
 use super::watch::{History, Watch};
 
 /// How long a step may take. Machines are slow and busy; what holds, holds within seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What all rows share.

@@ -17,8 +17,8 @@ use super::facts::Eyes;
 use super::row::Ground;
 use super::watch::Watch;
 
-/// Rows under way at once: most of a row is waiting.
-const BESIDE: usize = 16;
+/// Rows under way at once: most of a row is waiting, but starting and probing so many containers is not.
+const BESIDE: usize = 10;
 /// How long the node has to be empty again.
 const PATIENCE: Duration = Duration::from_secs(120);
 
