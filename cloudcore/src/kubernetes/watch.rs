@@ -109,9 +109,7 @@ fn is_away(error: &watcher::Error) -> bool {
         watcher::Error::WatchError(status) => message::is_retryable(status.code),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => {
-            message::is_retryable(status.code)
-        }
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => message::is_retryable(status.code),
         watcher::Error::NoResourceVersion => false,
         _ => true,
     }

@@ -137,7 +137,10 @@ async fn a_busy_server_says_when_to_come_back_and_a_refused_peer_why() {
 }
 
 fn quic_listener(trust: &Trust) -> quic::Listener {
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    quic_listener_on(trust, SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn quic_listener_on(trust: &Trust, address: SocketAddr) -> quic::Listener {
     let budget = Budget::new(1024 * 1024);
     quic::Listener::bind(address, trust.server.clone(), Duration::from_secs(10), budget, b"secret").unwrap()
 }
@@ -171,6 +174,36 @@ async fn a_quic_connection_survives_a_change_of_the_edges_address() {
     edge_up.send(Body::Welcome(Welcome { epoch: 1 })).await.unwrap();
     assert!(matches!(up.next().await.unwrap(), IncomingFrame::Frame(_)));
     exchange(Link::Native(down, up), Link::Native(edge_up, edge_down)).await;
+}
+
+#[tokio::test]
+async fn an_edge_learns_from_the_next_server_that_its_quic_connection_died_with_the_last() {
+    let trust = trust();
+    // The first server is gone with its threads, and tells nobody.
+    let killed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = {
+        let _of_it = killed.enter();
+        quic_listener(&trust)
+    };
+    let address = listener.address().unwrap();
+    let accepting = killed.spawn(async move {
+        let accepted = welcome(&listener, anyone).await;
+        (listener, accepted)
+    });
+    let dialled = quic_dialer(&trust.client).dial(&target(address, Offer::Auto)).await.unwrap();
+    let (listener, accepted) = accepting.await.unwrap();
+    tokio::task::spawn_blocking(move || killed.shutdown_timeout(Duration::from_secs(10))).await.unwrap();
+    drop((listener, accepted.unwrap()));
+    let _next = quic_listener_on(&trust, address);
+    let Link::Native(_, mut edge_down) = dialled else { panic!() };
+    let error = edge_down.next().await.unwrap_err();
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        text += &format!("{error}; ");
+        cause = error.source();
+    }
+    assert!(text.contains("reset by peer"), "{text}");
 }
 
 #[tokio::test]
