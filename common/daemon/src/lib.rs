@@ -1,5 +1,5 @@
-//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, signals, exit codes, memory, other programs, the wall clock,
-//! configuration files.
+//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, signals, exit codes, memory, other
+//! programs, the wall clock, configuration files.
 
 pub mod backoff;
 mod blocking;
