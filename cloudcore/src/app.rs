@@ -45,7 +45,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let built = tokio::select! {
         biased;
         _ = stop.cancelled() => return Ok(()),
-        built = build(&settings, &cluster) => built?,
+        built = kubernetes::when_served(async || build(&settings, &cluster).await) => built?,
     };
     metrics.register(|registry| {
         cluster.metrics().register(registry);
@@ -59,7 +59,7 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
         "built"
     );
     spawn(&mut rooms, built, &settings, &cluster, &health);
-    drop(starting);
+    starting.ready();
     rooms.run(DRAIN).await
 }
 
@@ -121,8 +121,9 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
         let (mut complete, unready) = (follower.complete(), health.wait_for(name));
         tokio::spawn(async move {
             // An end without completion is that of the program.
-            let _ = complete.wait_for(|complete| *complete).await;
-            drop(unready);
+            if complete.wait_for(|complete| *complete).await.is_ok() {
+                unready.ready();
+            }
         });
         follower
     };

@@ -89,7 +89,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     rooms.optional("memory", intake.spare().give_back(stop.clone()).map(Ok::<_, Infallible>));
     let deps = edgehub::Deps { intake, outbox, calls, link };
     rooms.essential("edgehub", EdgeHub::observed(settings.hub, deps, &health, link_metrics).run(stop));
-    drop(starting);
+    starting.ready();
     rooms.run(DRAIN).await
 }
 

@@ -185,7 +185,7 @@ impl Edged {
         let mut pods = pods::Pods::new(self.context.clone(), stop.clone());
         self.context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
-        drop(self.unready);
+        self.unready.ready();
         let all_told = CancellationToken::new();
         let mut delivering = tokio::spawn(self.delivery.run(all_told.clone()));
         let runtime = self.context.runtime.clone();

@@ -146,7 +146,9 @@ impl EdgeHub {
         let credentials = enrolled.map_err(RunError::Enroll)?;
         let live = credentials.live().map_err(RunError::Tls)?;
         let connector = Connector::build(&self.settings, live.config()).map_err(RunError::Quic)?;
-        drop(self.unready.take());
+        if let Some(unready) = self.unready.take() {
+            unready.ready();
+        }
         let rotation = Rotation {
             node: self.settings.node.clone(),
             enrollment: self.settings.enrollment.clone(),

@@ -142,14 +142,14 @@ impl CloudHub {
         self.metrics.clone()
     }
 
-    /// Serves edges until stopped, then closes every session. Drops `unready` once it listens.
+    /// Serves edges until stopped, then closes every session. `unready` is ready once it listens.
     ///
     /// # Errors
     /// A port cannot be listened on, or its listener ended.
     pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), HubError> {
         let sessions = TaskTracker::new();
         let listener = self.listen()?;
-        drop(unready);
+        unready.ready();
         let hub = Arc::new(self);
         tokio::try_join!(
             hub.clone().accept_tcp(listener, &sessions, &stop),

@@ -93,9 +93,9 @@ impl Register {
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
-    /// Serves until stopped; drops `unready` once it does.
+    /// Serves until stopped; `unready` is ready once it does.
     pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), Infallible> {
-        drop(unready);
+        unready.ready();
         let places = Places::new(CONNECTIONS);
         loop {
             let accepted = tokio::select! {

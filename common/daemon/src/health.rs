@@ -26,7 +26,7 @@ struct Room {
     ended: Option<String>,
 }
 
-/// A room that is not ready yet; dropping it says that it is.
+/// A room that is not ready yet. It never is if this is dropped, as by an error.
 #[must_use]
 pub struct Unready {
     name: &'static str,
@@ -123,8 +123,9 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Drop for Unready {
-    fn drop(&mut self) {
+impl Unready {
+    /// What was waited for is there.
+    pub fn ready(self) {
         let mut rooms = self.health.lock();
         if let Some(room) = rooms.get_mut(self.name) {
             room.waiting = false;
@@ -155,13 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn all_guards_are_dropped_before_a_program_is_ready() {
+    fn a_program_is_ready_when_all_it_waits_for_is_and_not_when_a_room_gives_up() {
         let health = Health::default();
         let (one, other) = (health.wait_for("cloudhub"), health.wait_for("register"));
         assert_eq!(health.waiting(), ["cloudhub", "register"]);
-        drop(one);
-        assert_eq!(health.waiting(), ["register"]);
+        one.ready();
         drop(other);
+        assert_eq!(health.waiting(), ["register"]);
+        health.wait_for("register").ready();
         assert!(health.waiting().is_empty());
         assert!(health.report().all(|(_, trouble)| trouble.is_none()));
     }

@@ -161,7 +161,7 @@ mod tests {
         let ready = get(address, "/readyz?verbose").await;
         assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
         assert!(ready.contains("[-]edgecontroller not ready yet\nwaiting for edgecontroller\n"), "{ready}");
-        drop(waiting);
+        waiting.ready();
         assert!(get(address, "/readyz?verbose").await.contains("[+]edgecontroller ok\nok\n"));
         let beat = health.beat("edgecontroller");
         let busy = beat.begin();
