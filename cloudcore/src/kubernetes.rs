@@ -3,6 +3,7 @@
 //! Objects stay raw JSON. A failure is a [`message::Status`], so that it can go down the link as it is.
 
 mod cluster;
+mod first;
 mod follower;
 mod install;
 mod leader;
@@ -13,6 +14,7 @@ mod resource;
 mod watch;
 
 pub use cluster::{Cluster, ConnectError, Merge};
+pub use first::when_served;
 pub use follower::Follower;
 pub use install::{InstallError, install_crds};
 pub use leader::{WorkEnded, lead};

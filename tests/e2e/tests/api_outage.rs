@@ -20,7 +20,31 @@ const NODE: &str = "edge-1";
 /// Seconds without a sign of life after which CloudCore ends a session here.
 const KEEPALIVE: u64 = 3;
 
-/// A CloudCore whose way to the API server can be cut, and the certificate of a node.
+/// A CloudCore, not started yet, whose way to the API server can be cut.
+struct Cloud {
+    relay: Relay,
+    replica: Replica,
+    api: ApiServer,
+    scratch: TempDir,
+}
+
+impl Cloud {
+    fn prepare(programs: &Programs) -> Result<Cloud> {
+        let scratch = tempfile::tempdir()?;
+        let api = ApiServer::start(programs, &scratch.path().join("api"))?;
+        let text = std::fs::read_to_string(&api.kubeconfig)?;
+        let address = server_of(&text).context("the kubeconfig names no server")?;
+        let relay = Relay::start(address.parse()?)?;
+        let relayed = scratch.path().join("relayed.kubeconfig");
+        std::fs::write(&relayed, text.replace(address, &relay.address().to_string()))?;
+        let keepalive = format!("modules.cloudHub.keepaliveInterval={KEEPALIVE}");
+        let replica =
+            Replica::prepare_with(programs, &scratch.path().join("cloud"), &relayed, &[&keepalive])?;
+        Ok(Cloud { relay, replica, api, scratch })
+    }
+}
+
+/// A CloudCore that runs, and the certificate of a node.
 struct Lab {
     relay: Relay,
     replica: Replica,
@@ -33,16 +57,7 @@ struct Lab {
 impl Lab {
     fn start() -> Result<Lab> {
         let programs = Programs::find()?;
-        let scratch = tempfile::tempdir()?;
-        let api = ApiServer::start(&programs, &scratch.path().join("api"))?;
-        let text = std::fs::read_to_string(&api.kubeconfig)?;
-        let address = server_of(&text).context("the kubeconfig names no server")?;
-        let relay = Relay::start(address.parse()?)?;
-        let relayed = scratch.path().join("relayed.kubeconfig");
-        std::fs::write(&relayed, text.replace(address, &relay.address().to_string()))?;
-        let keepalive = format!("modules.cloudHub.keepaliveInterval={KEEPALIVE}");
-        let replica =
-            Replica::prepare_with(&programs, &scratch.path().join("cloud"), &relayed, &[&keepalive])?;
+        let Cloud { relay, replica, api, scratch } = Cloud::prepare(&programs)?;
         replica.program.start()?;
         replica.wait_ready()?;
         let token = programs.keadm(&["gettoken", "--kube-config", &api.kubeconfig.to_string_lossy()])?;
@@ -67,6 +82,21 @@ fn tls(root: &Path) -> Result<std::sync::Arc<rustls::ClientConfig>> {
     let certificate = root.join("etc/kubeedge/certs/server.crt");
     wait::for_true("the certificate", PATIENCE, || Ok(certificate.exists()))?;
     peer::tls(root, true)
+}
+
+#[test]
+fn a_cloudcore_that_starts_before_its_api_server_waits_for_it_and_is_not_ready_meanwhile() -> Result<()> {
+    let cloud = Cloud::prepare(&Programs::find()?)?;
+    cloud.relay.cut();
+    cloud.replica.program.start()?;
+    let log = || cloud.replica.program.log();
+    wait::for_true("CloudCore misses its API server", PATIENCE, || {
+        Ok(log()?.contains("the API server does not serve yet"))
+    })?;
+    ensure!(!cloud.replica.is_ready(), "ready without an API server");
+    ensure!(!log()?.contains("ready\n"), "{}", log()?);
+    cloud.relay.heal();
+    cloud.replica.wait_ready()
 }
 
 /// More than CloudCore holds of one node's messages.

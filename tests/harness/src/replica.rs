@@ -119,7 +119,7 @@ impl Replica {
         wait::for_true("CloudCore ready", PATIENCE, || Ok(self.is_ready()))
     }
 
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         use std::io::{Read, Write};
         let Ok(mut stream) = std::net::TcpStream::connect(self.health) else { return false };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
