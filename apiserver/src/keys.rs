@@ -91,7 +91,7 @@ impl Keys {
 fn authority(folder: &Path, now: i64) -> Result<Authority, KeysError> {
     let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
     if certificate.exists() {
-        let identity = files::read_identity(&certificate, &key)?;
+        let identity = files::load_identity(&certificate, &key)?;
         return Ok(Authority::from_der(identity.certificate(), &identity.key_sec1().ok_or(KeysError::Pem)?)?);
     }
     let authority = Authority::generate(Some("causeway"), now)?;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::identity::pem;
 use crate::{Bundle, BundleError, Identity, IdentityError};
@@ -23,6 +24,9 @@ pub enum FileError {
     KeyForm { path: PathBuf },
 }
 
+/// Of this process: each has a temporary name of its own.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 /// Writes `bytes` under a temporary name, syncs, then renames over `path`. Creates missing folders (0700).
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> std::io::Result<()> {
@@ -30,7 +34,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
             .create(folder)?;
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}.tmp", std::process::id()));
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        temporary.push(format!(".{}-{number}.tmp", std::process::id()));
         let temporary = PathBuf::from(temporary);
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -52,7 +57,7 @@ pub fn write_ca(path: &Path, der: &[u8]) -> Result<(), FileError> {
 }
 
 /// Writes an identity. The pair is first written whole beside the certificate, so that a crash between its two files
-/// leaves something [`read_identity`] finishes.
+/// leaves something [`load_identity`] finishes.
 pub fn write_identity(certificate: &Path, key: &Path, identity: &Identity) -> Result<(), FileError> {
     let (certificate_pem, key_pem) =
         identity.to_pem().ok_or_else(|| FileError::KeyForm { path: certificate.to_owned() })?;
@@ -69,18 +74,52 @@ fn pending(certificate: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Reads an identity; finishes a write that a crash cut short.
+/// Times a pair is read that a writer gets in the way of.
+const READS: u32 = 5;
+
+/// Reads an identity as it was written last, also by a write that is under way or was cut short. Writes nothing.
 pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
+    let once = || match unfinished(certificate)? {
+        Some(identity) => Ok(identity),
+        None => pair(certificate, key),
+    };
+    let mut read = once();
+    for _ in 1..READS {
+        // Its files are replaced one after the other: a certificate and a key that do not fit are of two writes.
+        if !matches!(read, Err(FileError::Identity { .. })) {
+            break;
+        }
+        read = once();
+    }
+    read
+}
+
+/// Whether an identity was ever written there, to its end or not.
+pub fn is_written(certificate: &Path) -> bool {
+    certificate.exists() || pending(certificate).exists()
+}
+
+/// Like [`read_identity`], for the program whose identity it is, when it starts: finishes a write that a crash cut short.
+pub fn load_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
+    if let Some(identity) = unfinished(certificate)? {
+        write_identity(certificate, key, &identity)?;
+    }
+    read_identity(certificate, key)
+}
+
+/// The identity of a write that is not over.
+fn unfinished(certificate: &Path) -> Result<Option<Identity>, FileError> {
+    let pending = pending(certificate);
+    match std::fs::read(&pending) {
+        Ok(whole) => Ok(Identity::from_pem(&whole, &whole).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError::Read { path: pending, source }),
+    }
+}
+
+fn pair(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
     let read =
         |path: &Path| std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source });
-    let pending = pending(certificate);
-    if pending.exists() {
-        let whole = read(&pending)?;
-        if let Ok(identity) = Identity::from_pem(&whole, &whole) {
-            write_identity(certificate, key, &identity)?;
-            return Ok(identity);
-        }
-    }
     Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|source| FileError::Identity {
         certificate: certificate.to_owned(),
         key: key.to_owned(),

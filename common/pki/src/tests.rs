@@ -129,7 +129,7 @@ fn a_token_says_for_which_nodes_and_how_often_it_is_good() {
 }
 
 #[test]
-fn a_crash_between_the_files_of_an_identity_is_made_good_at_the_next_read() {
+fn a_crash_between_the_files_of_an_identity_is_made_good_when_its_program_starts() {
     let ca = authority();
     let (old, new) = (ca.issue(&node_profile("e"), NOW).unwrap(), ca.issue(&node_profile("e"), NOW).unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -139,11 +139,55 @@ fn a_crash_between_the_files_of_an_identity_is_made_good_at_the_next_read() {
     // What is there when the process dies after the key's rename.
     std::fs::write(folder.path().join("server.crt.pending"), format!("{certificate_pem}{key_pem}")).unwrap();
     std::fs::write(&key, key_pem).unwrap();
+    let others = files::read_identity(&certificate, &key).unwrap();
+    assert_eq!(others.certificate(), new.certificate());
+    assert!(folder.path().join("server.crt.pending").exists(), "who only reads changes nothing");
     for _ in 0..2 {
-        let read = files::read_identity(&certificate, &key).unwrap();
+        let read = files::load_identity(&certificate, &key).unwrap();
         assert_eq!((read.certificate(), read.key_sec1()), (new.certificate(), new.key_sec1()));
         assert!(!folder.path().join("server.crt.pending").exists());
     }
+    // The first one may be cut short as well.
+    let first = folder.path().join("first.crt");
+    assert!(!files::is_written(&first));
+    std::fs::copy(&key, folder.path().join("first.key")).unwrap();
+    let (certificate_pem, key_pem) = new.to_pem().unwrap();
+    std::fs::write(folder.path().join("first.crt.pending"), format!("{certificate_pem}{key_pem}")).unwrap();
+    assert!(files::is_written(&first));
+    files::load_identity(&first, &folder.path().join("first.key")).unwrap();
+    assert!(first.exists());
+}
+
+#[test]
+fn an_identity_is_read_while_it_is_replaced_and_both_sides_succeed() {
+    let ca = authority();
+    let identities = [0, 1].map(|_| ca.issue(&node_profile("e"), NOW).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    files::write_identity(&certificate, &key, &identities[0]).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reads = [0, 1].map(|_| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    files::read_identity(&certificate, &key).map_err(|error| format!("{error:?}"))?;
+                }
+                Ok::<_, String>(())
+            })
+        });
+        let written: Vec<_> = identities
+            .iter()
+            .cycle()
+            .take(100)
+            .map(|identity| {
+                files::write_identity(&certificate, &key, identity).map_err(|error| format!("{error:?}"))
+            })
+            .collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(written.into_iter().find(Result::is_err), None);
+        assert_eq!(reads.map(|read| read.join().unwrap()), [Ok(()), Ok(())]);
+    });
+    assert_eq!(files::read_identity(&certificate, &key).unwrap().certificate(), identities[1].certificate());
 }
 
 #[test]

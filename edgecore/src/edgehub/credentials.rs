@@ -42,12 +42,12 @@ impl Credentials {
 
 /// Reads the files. What is there but not usable is told in the log.
 pub(super) fn on_disk(node: &NodeName, files: &CertificateFiles, now: i64) -> Found {
-    if !files.certificate.exists() {
+    if !pki::files::is_written(&files.certificate) {
         return Found::Nothing;
     }
     let read = || -> Result<_, FileError> {
         let trust = pki::files::read_bundle(&files.ca)?;
-        Ok(Credentials { trust, identity: pki::files::read_identity(&files.certificate, &files.key)? })
+        Ok(Credentials { trust, identity: pki::files::load_identity(&files.certificate, &files.key)? })
     };
     let credentials = match read() {
         Ok(found) => found,
