@@ -3,8 +3,11 @@
 //! Client certificates of the own CA (CN is the user, O the groups) and service-account tokens issued here. Members
 //! of `system:masters` may do everything; other users may discover and review their own access.
 
+use std::collections::BTreeMap;
+
+use apimachinery::path::percent_decode;
 use apimachinery::{RequestPath, Status};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pki::Subject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -15,11 +18,13 @@ use crate::tokens;
 pub(crate) const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct User {
     pub name: String,
     pub uid: String,
     pub groups: Vec<String>,
+    /// What else is said of the user; keys are in lower case.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
@@ -57,7 +62,7 @@ impl Peer {
             Ok(subject) if !subject.common_name.is_empty() => {
                 let mut groups = subject.organizations;
                 groups.push(AUTHENTICATED.to_owned());
-                let user = User { name: subject.common_name, uid: String::new(), groups };
+                let user = User { name: subject.common_name, groups, ..User::default() };
                 Peer::Known { user, not_after: subject.not_after }
             }
             _ => Peer::Foreign,
@@ -72,7 +77,7 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Option<User>, Status> {
     let user = match bearer(headers)? {
-        Some(token) => Some(tokens::verify(context, token).await?),
+        Some(token) => Some(tokens::verify(context, token, &[tokens::ISSUER]).await?.user),
         None => match peer {
             Peer::NoCertificate => None,
             Peer::Foreign => return Err(Status::unauthorized()),
@@ -98,23 +103,41 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     Ok(Some(token.trim()))
 }
 
+/// The user that a member of masters asks to be taken for. Headers that are not understood are refused: whoever sends
+/// them wants fewer rights than his own.
 fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
+    const EXTRA: &str = "impersonate-extra-";
+    let texts = |name: &HeaderName| -> Result<Vec<String>, Status> {
+        let texts = headers.get_all(name).iter().map(|value| value.to_str().map(str::to_owned));
+        texts.collect::<Result<_, _>>().map_err(|_| Status::bad_request(format!("header {name} is not text")))
     };
-    let (names, mut groups) = (texts("impersonate-user"), texts("impersonate-group"));
-    let Some(name) = names.into_iter().next() else {
-        return if groups.is_empty() {
-            Ok(user)
-        } else {
-            Err(Status::bad_request("impersonated groups without a user"))
-        };
-    };
-    if !user.is_master() {
-        return Err(Status::forbidden(&user.name, "impersonate", "", "users", &name));
+    let mut wanted = User::default();
+    let mut asked = false;
+    for name in headers.keys() {
+        match name.as_str() {
+            "impersonate-user" => wanted.name = texts(name)?.swap_remove(0),
+            "impersonate-group" => wanted.groups = texts(name)?,
+            "impersonate-uid" => wanted.uid = texts(name)?.swap_remove(0),
+            other => {
+                let Some(key) = other.strip_prefix(EXTRA) else { continue };
+                let key = percent_decode(key, false)
+                    .ok_or_else(|| Status::bad_request(format!("header {name} is not percent-encoded")))?;
+                wanted.extra.insert(key.to_lowercase(), texts(name)?);
+            }
+        }
+        asked = true;
     }
-    groups.push(AUTHENTICATED.to_owned());
-    Ok(User { name, uid: String::new(), groups })
+    if !asked {
+        return Ok(user);
+    }
+    if wanted.name.is_empty() {
+        return Err(Status::bad_request("groups, a uid or more are impersonated without a user"));
+    }
+    if !user.is_master() {
+        return Err(Status::forbidden(&user.name, "impersonate", "", "users", &wanted.name));
+    }
+    wanted.groups.push(AUTHENTICATED.to_owned());
+    Ok(wanted)
 }
 
 /// True if anyone may ask for this path.

@@ -12,7 +12,8 @@ use crate::auth::User;
 use crate::context::Context;
 use crate::storage::Key;
 
-const ISSUER: &str = "https://kubernetes.default.svc";
+/// Who issues tokens here, and the audience of those that are for this API.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 /// Larger ones are not ours.
 const MAX_BYTES: usize = 8 * 1024;
 const SHORTEST: i64 = 600;
@@ -47,9 +48,23 @@ fn text_is(value: &Value, pointer: &str, wanted: &str) -> bool {
     text(value, pointer) == wanted
 }
 
-/// The user a bearer token stands for. The service account, and the pod the token is bound to, must still exist.
-pub(crate) async fn verify(context: &Context, token: &str) -> Result<User, Status> {
+/// Whom a token stands for, and before whom.
+pub(crate) struct Verified {
+    pub user: User,
+    /// Those of the audiences asked for that it is meant for; at least one.
+    audiences: Vec<String>,
+}
+
+/// What a bearer token says before one of `audiences`. The service account, and the pod the token is bound to, must still
+/// exist.
+pub(crate) async fn verify(context: &Context, token: &str, audiences: &[&str]) -> Result<Verified, Status> {
     let claims = context.signer.open(token, clock::unix_seconds()).ok_or_else(Status::unauthorized)?;
+    let meant = |audience: &&&str| list(&claims, "/aud").iter().any(|own| own.as_str() == Some(**audience));
+    let audiences: Vec<String> =
+        audiences.iter().filter(meant).map(|audience| (*audience).to_owned()).collect();
+    if audiences.is_empty() {
+        return Err(Status::unauthorized());
+    }
     let bound = &claims["kubernetes.io"];
     let namespace = text(bound, "/namespace");
     for (resource, at) in [("serviceaccounts", "serviceaccount"), ("pods", "pod"), ("secrets", "secret")] {
@@ -62,11 +77,13 @@ pub(crate) async fn verify(context: &Context, token: &str) -> Result<User, Statu
     }
     let groups =
         ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
-    Ok(User {
+    let user = User {
         name: text(&claims, "/sub").to_owned(),
         uid: text(bound, "/serviceaccount/uid").to_owned(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-    })
+        ..User::default()
+    };
+    Ok(Verified { user, audiences })
 }
 
 /// Answers a TokenRequest for the service account `account`.
@@ -138,8 +155,10 @@ async fn bound_object(
 
 /// Answers a TokenReview.
 pub(crate) async fn review(context: &Context, request: &Value) -> Value {
-    let status = match verify(context, text(request, "/spec/token")).await {
-        Ok(user) => json!({ "authenticated": true, "audiences": [ISSUER],
+    let wanted: Vec<&str> = list(request, "/spec/audiences").iter().filter_map(Value::as_str).collect();
+    let wanted = if wanted.is_empty() { vec![ISSUER] } else { wanted };
+    let status = match verify(context, text(request, "/spec/token"), &wanted).await {
+        Ok(Verified { user, audiences }) => json!({ "authenticated": true, "audiences": audiences,
             "user": { "username": user.name, "uid": user.uid, "groups": user.groups } }),
         Err(_) => json!({ "authenticated": false, "user": {}, "error": "invalid bearer token" }),
     };

@@ -47,8 +47,8 @@ pub(crate) async fn answer(
                 allowed(object::list(&review, "/spec/groups").iter().any(|group| group == MASTERS));
         }
         "SelfSubjectReview" => {
-            review["status"] =
-                json!({ "userInfo": { "username": user.name, "uid": user.uid, "groups": user.groups } });
+            review["status"] = json!({ "userInfo": {
+                "username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra } });
         }
         _ => {
             let every = json!([{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] }]);

@@ -83,3 +83,52 @@ async fn impersonation_gives_up_rights_and_never_gains_them() {
     assert_eq!(server.send(Who::Token(token), request).await.status(), 403);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_counts_before_its_own_audiences_only() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let answer = server.create(path, json!({"spec": {"audiences": ["vault", "store"]}})).await;
+    let token = answer["status"]["token"].as_str().unwrap();
+    assert_eq!(server.call(Who::Token(token), "GET", "/apis", "", "").await.0, 401);
+    let ask = async |audiences: Value| {
+        let review = json!({"spec": {"token": token, "audiences": audiences}});
+        server.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await["status"].clone()
+    };
+    assert_eq!(ask(json!([])).await["authenticated"], false);
+    assert_eq!(ask(json!(["elsewhere"])).await["authenticated"], false);
+    assert_eq!(ask(json!(["elsewhere", "vault"])).await["audiences"], json!(["vault"]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn impersonation_is_complete_or_refused() {
+    let server = Server::start().await;
+    const REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let ask = async |headers: &[(&str, &[u8])]| {
+        let mut request = http::Request::post(REVIEWS).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, http::HeaderValue::from_bytes(value).unwrap());
+        }
+        let response = server.send(Who::Admin, request.body(Full::from("{}")).unwrap()).await;
+        let code = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (code, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    for header in ["impersonate-uid", "impersonate-group", "impersonate-extra-scopes"] {
+        assert_eq!(ask(&[(header, b"x")]).await.0, 400, "{header}");
+    }
+    assert_eq!(ask(&[("impersonate-user", b"")]).await.0, 400);
+    assert_eq!(ask(&[("impersonate-user", b"\xff")]).await.0, 400);
+    let all: [(&str, &[u8]); 4] = [
+        ("impersonate-user", b"nobody"),
+        ("impersonate-uid", b"7"),
+        ("impersonate-extra-acme.example%2fproject", b"a"),
+        ("impersonate-extra-acme.example%2fproject", b"b"),
+    ];
+    let (code, review) = ask(&all).await;
+    let wanted = json!({"username": "nobody", "uid": "7", "groups": ["system:authenticated"],
+        "extra": {"acme.example/project": ["a", "b"]}});
+    assert_eq!((code, &review["status"]["userInfo"]), (201, &wanted));
+    server.stop().await;
+}
