@@ -36,6 +36,27 @@ impl PatchKind {
 /// Most operations of one JSON patch, Kubernetes' own limit.
 const MAX_OPERATIONS: usize = 10_000;
 
+/// Bytes all copies of one JSON patch may make together: as large as a request may be, as in Kubernetes.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// Bytes of a value as JSON.
+fn size(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // A value that was read can be written, and counting does not fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
 /// Applies `patch` to `object`. `builtin` resources know merge keys; custom resources do not, and refuse strategic
 /// patches with 415.
 pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> Result<Value, Status> {
@@ -54,7 +75,19 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> R
                     format!("the server rejected our request due to an error in our request: {error}"),
                 )
             };
-            json_patch::patch(&mut out, &patch).map_err(invalid)?;
+            let mut copied = 0;
+            for (operation, each) in patch.0.iter().enumerate() {
+                if let json_patch::PatchOperation::Copy(copy) = each {
+                    copied += out.pointer(copy.from.as_str()).map_or(0, size);
+                    if copied > MAX_COPIED {
+                        return Err(Status::too_large(MAX_COPIED));
+                    }
+                }
+                json_patch::patch(&mut out, std::slice::from_ref(each)).map_err(|mut error| {
+                    error.operation = operation;
+                    invalid(error)
+                })?;
+            }
         }
         PatchKind::Strategic if !builtin => {
             let accepted =
@@ -78,5 +111,30 @@ fn require_map(patch: &Value) -> Result<(), Status> {
     match patch {
         Value::Object(_) => Ok(()),
         _ => Err(Status::bad_request("the patch is not a JSON object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_patch_that_copies_more_than_a_request_may_hold_is_refused() {
+        let object = json!({"data": {"a": "x".repeat(1024)}});
+        let copy = |from: &str, path: &str| json!({"op": "copy", "from": from, "path": path});
+        let few: Value = (0..100).map(|at| copy("/data/a", &format!("/data/b{at}"))).collect();
+        assert!(apply(PatchKind::Json, &object, &few, true).is_ok());
+        // Each operation doubles what is there.
+        let many: Value = (0..16).map(|at| copy("/data", &format!("/data/c{at}"))).collect();
+        assert_eq!(apply(PatchKind::Json, &object, &many, true).unwrap_err().code, 413);
+    }
+
+    #[test]
+    fn the_operation_that_fails_is_named() {
+        let patch = json!([{"op": "add", "path": "/a", "value": 1}, {"op": "remove", "path": "/b"}]);
+        let status = apply(PatchKind::Json, &json!({}), &patch, true).unwrap_err();
+        assert_eq!(status.code, 422);
+        assert!(status.message.contains("operation '/1'"), "{}", status.message);
     }
 }
