@@ -26,8 +26,9 @@ pub fn is_for_own_name(object: &Value, node: &NodeName) -> bool {
         .and_then(|der| SigningRequest::from_der(&der).ok());
     object["spec"]["signerName"] == SERVING
         && request.is_some_and(|request| {
-            request.common_name().as_deref() == Some(edge_common_name(node.as_str()).as_str())
-                && request.organization().as_deref() == Some(NODES_GROUP)
+            request.common_name() == Some(edge_common_name(node.as_str()).as_str())
+                && request.organization() == Some(NODES_GROUP)
+                && !request.asks_for_other_than_hosts()
         })
 }
 

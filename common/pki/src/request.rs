@@ -1,7 +1,11 @@
 //! Certificate signing requests: made by an edge, read by the cloud.
 
-use rcgen::{CertificateParams, CertificateSigningRequestParams, DnType, DnValue, KeyPair, PublicKey};
+use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair, PublicKey};
 use rustls_pki_types::CertificateSigningRequestDer;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::authority::distinguished_name;
 use crate::{AuthorityError, NODES_GROUP, edge_common_name};
@@ -9,6 +13,9 @@ use crate::{AuthorityError, NODES_GROUP, edge_common_name};
 /// A request whose self-signature was checked.
 pub struct SigningRequest {
     params: CertificateSigningRequestParams,
+    common_names: Vec<String>,
+    organizations: Vec<String>,
+    asks_for_more: bool,
 }
 
 impl SigningRequest {
@@ -19,15 +26,36 @@ impl SigningRequest {
         let der = CertificateSigningRequestDer::from(der);
         let params =
             CertificateSigningRequestParams::from_der(&der).map_err(AuthorityError::BadCertificate)?;
-        Ok(SigningRequest { params })
+        // The signer's library keeps one value of each kind; whoever signs next may read another.
+        let unreadable = || AuthorityError::BadCertificate(rcgen::Error::CouldNotParseCertificationRequest);
+        let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| unreadable())?;
+        let subject = &read.certification_request_info.subject;
+        let text = |value: &AttributeTypeAndValue<'_>| value.as_str().unwrap_or_default().to_owned();
+        let common_names = subject.iter_common_name().map(text).collect();
+        let organizations = subject.iter_organization().map(text).collect();
+        let names =
+            read.requested_extensions().into_iter().flatten().filter_map(|extension| match extension {
+                ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+                _ => None,
+            });
+        let asks_for_more =
+            names.flatten().any(|name| !matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)));
+        Ok(SigningRequest { params, common_names, organizations, asks_for_more })
     }
 
-    pub fn common_name(&self) -> Option<String> {
-        self.text(&DnType::CommonName)
+    /// The common name; `None` if there is none or more than one.
+    pub fn common_name(&self) -> Option<&str> {
+        only(&self.common_names)
     }
 
-    pub fn organization(&self) -> Option<String> {
-        self.text(&DnType::OrganizationName)
+    /// The organisation; `None` if there is none or more than one.
+    pub fn organization(&self) -> Option<&str> {
+        only(&self.organizations)
+    }
+
+    /// True if the request asks for alternative names that are neither hosts nor addresses.
+    pub fn asks_for_other_than_hosts(&self) -> bool {
+        self.asks_for_more
     }
 
     /// True if the request asks for names of its own, which an edge has no use for.
@@ -38,13 +66,12 @@ impl SigningRequest {
     pub(crate) fn public_key(&self) -> &PublicKey {
         &self.params.public_key
     }
+}
 
-    fn text(&self, kind: &DnType) -> Option<String> {
-        match self.params.params.distinguished_name.get(kind)? {
-            DnValue::Utf8String(text) => Some(text.clone()),
-            DnValue::PrintableString(text) => Some(text.as_str().to_owned()),
-            _ => None,
-        }
+fn only(values: &[String]) -> Option<&str> {
+    match values {
+        [one] if !one.is_empty() => Some(one),
+        _ => None,
     }
 }
 

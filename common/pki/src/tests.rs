@@ -37,8 +37,8 @@ fn a_signed_request_names_the_node_and_nothing_the_request_added() {
     let ca = authority();
     let (key, request) = node_request("edge-1").unwrap();
     let request = SigningRequest::from_der(&request).unwrap();
-    assert_eq!(request.common_name().as_deref(), Some("system:node:edge-1"));
-    assert_eq!(request.organization().as_deref(), Some("system:nodes"));
+    assert_eq!(request.common_name(), Some("system:node:edge-1"));
+    assert_eq!(request.organization(), Some("system:nodes"));
     let certificate = ca.sign_request(&request, &node_profile("edge-1"), NOW).unwrap();
     assert_eq!(EdgeSubject::of(&certificate).unwrap().node, "edge-1");
     let identity = Identity::new(certificate, key);
@@ -213,4 +213,24 @@ fn a_bundle_knows_whether_the_ca_that_signs_made_a_certificate_whatever_its_date
     assert!(!both.signer_signed(identity.certificate()));
     assert_eq!(both.certificates().len(), 2);
     assert!(!both.signer_signed(b"nonsense"));
+}
+
+#[test]
+fn a_request_with_two_organisations_or_other_names_than_hosts_says_so() {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+    let key = KeyPair::generate().unwrap();
+    let read = |params: &CertificateParams| {
+        SigningRequest::from_der(params.serialize_request(&key).unwrap().der()).unwrap()
+    };
+    let mut params = CertificateParams::new(vec!["edge-1".to_owned(), "10.0.0.7".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "system:node:edge-1");
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    let request = read(&params);
+    assert_eq!(request.organization(), Some("system:nodes"));
+    assert!(!request.asks_for_other_than_hosts());
+    params.subject_alt_names.push(SanType::URI("spiffe://cluster/admin".try_into().unwrap()));
+    assert!(read(&params).asks_for_other_than_hosts());
+    // 2.5.4.10 is the organisation under its number.
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 10]), "system:masters");
+    assert_eq!(read(&params).organization(), None);
 }

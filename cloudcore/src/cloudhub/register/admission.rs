@@ -63,7 +63,7 @@ pub(super) fn check_request(node: &NodeName, request: &SigningRequest) -> Result
     let forbidden = |text: String| Err(Refusal(StatusCode::FORBIDDEN, text));
     let wanted = edge_common_name(node.as_str());
     let named = request.common_name().unwrap_or_default();
-    if named != wanted || request.organization().as_deref() != Some(NODES_GROUP) {
+    if named != wanted || request.organization() != Some(NODES_GROUP) {
         return forbidden(format!(
             "the request is for {named:?}, only {wanted:?} in {NODES_GROUP} is signed for node {node}"
         ));
