@@ -19,6 +19,11 @@ pub enum ConfigError {
     BadValue { path: PathBuf, reason: String },
     #[error("configuration file {path} is of {key} {given:?}; this program reads {key} {wanted:?}")]
     OtherKind { path: PathBuf, key: &'static str, given: String, wanted: String },
+    #[error(
+        "configuration file {path} says no {key}: it is empty, cut, or no configuration of this program, which has {key}: \
+         {wanted}; put it back from a copy, or write a new one (--minconfig prints one)"
+    )]
+    Cut { path: PathBuf, key: &'static str, wanted: String },
 }
 
 /// A key that the type read does not have; below a key that it does not have, each key for itself.
@@ -46,8 +51,8 @@ pub fn parse<T: DeserializeOwned + Serialize>(
     Ok((value, unknown.into_iter().map(|unused| unused.key).collect()))
 }
 
-/// Reads a file that may say what it is (`kind`, `apiVersion`): one that says something else than `T`'s default is
-/// refused, one that says nothing is read. Any version of the API's group will do, as KubeEdge writes several.
+/// Reads a file that says what it is (`kind`, `apiVersion`): one that says nothing, or something else than `T`'s default,
+/// is refused. Any version of the API's group will do, as KubeEdge writes several.
 pub fn load_kind<T>(path: &Path) -> Result<(T, Vec<Unused>), ConfigError>
 where
     T: DeserializeOwned + Serialize + Default,
@@ -63,15 +68,24 @@ where
     let given = document(text, path)?;
     let own = serde_json::to_value(T::default())
         .map_err(|error| ConfigError::BadValue { path: path.to_owned(), reason: error.to_string() })?;
-    for key in ["kind", "apiVersion"] {
+    for key in IDENTITY {
         let (said, wanted) = (text_of(&given, key), text_of(&own, key));
         let group = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
         if !said.is_empty() && group(&said) != group(&wanted) {
             return Err(ConfigError::OtherKind { path: path.to_owned(), key, given: said, wanted });
         }
     }
-    over_defaults(&given, text, path)
+    let read = over_defaults(&given, text, path)?;
+    for key in IDENTITY {
+        if given.get(key).is_none() {
+            return Err(ConfigError::Cut { path: path.to_owned(), key, wanted: text_of(&own, key) });
+        }
+    }
+    Ok(read)
 }
+
+/// What every file of a program begins with, and what a damaged one lost.
+const IDENTITY: [&str; 2] = ["apiVersion", "kind"];
 
 fn text_of(value: &Value, key: &str) -> String {
     match value.get(key) {
@@ -97,6 +111,13 @@ fn document(text: &str, path: &Path) -> Result<Value, ConfigError> {
         _ => serde_saphyr::from_str(text)
             .map_err(|error| ConfigError::NotYaml { path: path.to_owned(), reason: error.to_string() })?,
     };
+    if given.is_null() {
+        given = Value::Object(serde_json::Map::new());
+    }
+    if !given.is_object() {
+        let reason = "is a list or a text, not keys and values".to_owned();
+        return Err(ConfigError::BadValue { path: path.to_owned(), reason });
+    }
     drop_nulls(&mut given);
     Ok(given)
 }
@@ -229,9 +250,19 @@ mod tests {
     #[test]
     fn a_file_that_says_it_is_something_else_is_refused() {
         let read = |text: &str| parse_kind::<Kinded>(text, Path::new("/etc/x.yaml"));
-        for text in ["kind: X", "apiVersion: x.io/v1alpha1", "ports: [1]", "kind: ''", ""] {
-            assert!(read(text).is_ok(), "{text}");
+        assert!(read("apiVersion: x.io/v1alpha1\nkind: X\nports: [1]\n").is_ok());
+        for text in [
+            "",
+            " \n",
+            "# all is said\n",
+            "kind: X",
+            "apiVersion: x.io/v2\nports: [1]",
+            "kind:\napiVersion: x.io/v2",
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(matches!(error, ConfigError::Cut { .. }), "{text}: {error}");
         }
+        assert!(read("- a\n").is_err() && read("kind: ''").is_err());
         for (text, named) in
             [("kind: Other", "\"Other\""), ("apiVersion: y.io/v2", "\"x.io/v2\""), ("kind: 7", "\"7\"")]
         {

@@ -111,7 +111,7 @@ fn every_key_of_every_cloudcore_has_a_verdict_and_the_defaults_pass_without_a_wo
 
 #[test]
 fn what_edgecores_before_1_18_say_beside_the_kubelets_settings_is_obeyed() {
-    let text = "kind: EdgeCore\nmodules:\n  edged:\n    registerNode: false\n    \
+    let text = "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nkind: EdgeCore\nmodules:\n  edged:\n    registerNode: false\n    \
                 registerWithTaints: [{key: a, effect: NoSchedule}]\n    seccompProfileRoot: /elsewhere\n";
     let file: Value = serde_saphyr::from_str(text).unwrap();
     let (config, unknown, review) = judged::<EdgeCoreConfig>(EDGECORE, &file);
