@@ -64,7 +64,23 @@ fn usable(stored: &Stored, now: i64) -> Option<Identity> {
     let data = stored.data();
     let identity = Identity::from_der(data.get(CERTIFICATE)?, data.get(KEY)?).ok()?;
     let subject = Subject::of(identity.certificate()).ok()?;
+    if is_early(subject.not_before, now) {
+        tracing::warn!(
+            begins = subject.not_before,
+            now,
+            "stored server certificate begins in the future, issued anew"
+        );
+        return None;
+    }
     (!is_due(subject.not_before, subject.not_after, now)).then_some(identity)
+}
+
+/// Clocks of replicas may be apart by so many seconds.
+const SKEW: i64 = 300;
+
+/// True for a certificate that was made when a clock was wrong: peers would refuse it.
+fn is_early(begin: i64, now: i64) -> bool {
+    begin > now + SKEW
 }
 
 /// True if less than a third of the life from `begin` to `end` is left.
@@ -100,5 +116,11 @@ mod tests {
         assert!(!is_due(0, 300, 200));
         assert!(is_due(0, 300, 201));
         assert!(is_due(0, 300, 999));
+    }
+
+    #[test]
+    fn a_certificate_from_the_future_is_not_kept() {
+        assert!(!is_early(100, 100) && !is_early(100 + SKEW, 100));
+        assert!(is_early(101 + SKEW, 100));
     }
 }
