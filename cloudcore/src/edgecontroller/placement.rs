@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cloudhub::{NodeSet, Wanted};
@@ -177,10 +176,11 @@ impl Placement {
     }
 
     fn put_pod(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
-        let spec = PodView::of(&wanted.object);
-        let Some(node) = spec.spec.node_name.clone().filter(|node| !node.is_empty()) else {
+        let view = PodView::of(&wanted.object);
+        let node = view.node().to_owned();
+        if node.is_empty() {
             return Vec::new();
-        };
+        }
         let sent = self.pods.get(&key).filter(|pod| pod.node == node).map(|pod| &pod.wanted);
         let unchanged = sent.is_some_and(|sent| is_same(sent, &wanted));
         // A node that lost its database is to learn from the newest text how far its pod had come: one that has ended
@@ -192,8 +192,8 @@ impl Placement {
         let pod = Pod {
             uid: wanted.uid.clone(),
             node: node.clone(),
-            service_account: spec.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-            references: spec.references(&key).0.into_iter().collect(),
+            service_account: view.service_account().to_owned(),
+            references: view.references(&key).0.into_iter().collect(),
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
@@ -273,39 +273,53 @@ fn is_same(known: &Wanted, new: &Wanted) -> bool {
     known.uid == new.uid && known.mark == new.mark
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct PodView {
-    spec: PodSpec,
-}
+/// A pod as it is read here: what is missing, null or of another type is not there. The API server may hold such pods, and
+/// their nodes have to hear of them.
+struct PodView(Value);
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodSpec {
-    node_name: Option<String>,
-    service_account_name: Option<String>,
-    containers: Vec<Value>,
-    init_containers: Vec<Value>,
-    ephemeral_containers: Vec<Value>,
-    volumes: Vec<Value>,
-    image_pull_secrets: Vec<Value>,
-}
+/// On pods that a node made from its own files: they lead to nothing of the cluster.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl PodView {
     fn of(object: &Json) -> PodView {
-        object.parse().unwrap_or_default()
+        PodView(object.parse().unwrap_or_default())
+    }
+
+    fn node(&self) -> &str {
+        self.0["spec"]["nodeName"].as_str().unwrap_or_default()
+    }
+
+    fn is_mirror(&self) -> bool {
+        self.0["metadata"]["annotations"].get(MIRROR).is_some()
+    }
+
+    /// Whose tokens it may have; none for a mirror.
+    fn service_account(&self) -> &str {
+        match self.is_mirror() {
+            true => "",
+            false => self.0["spec"]["serviceAccountName"]
+                .as_str()
+                .filter(|name| !name.is_empty())
+                .unwrap_or("default"),
+        }
+    }
+
+    fn list(&self, field: &str) -> impl Iterator<Item = &Value> {
+        self.0["spec"][field].as_array().into_iter().flatten()
     }
 
     /// Config maps, secrets and claims named by volumes, environments and pull secrets, of every kind of container.
     fn references(&self, pod: &ObjectKey) -> References {
         let namespace = pod.namespace.as_deref().unwrap_or_default();
         let mut found = References::default();
-        let spec = &self.spec;
-        let containers = [&spec.containers, &spec.init_containers, &spec.ephemeral_containers];
-        for container in containers.into_iter().flatten() {
+        if self.is_mirror() {
+            return found;
+        }
+        let containers = ["containers", "initContainers", "ephemeralContainers"];
+        for container in containers.into_iter().flat_map(|field| self.list(field)) {
             collect(container, namespace, &mut found);
         }
-        for volume in &spec.volumes {
+        for volume in self.list("volumes") {
             collect(volume, namespace, &mut found);
             // The claim of an ephemeral volume is named after pod and volume.
             if let (Some(_), Some(name)) = (volume["ephemeral"].as_object(), volume["name"].as_str()) {
@@ -313,7 +327,7 @@ impl PodView {
                 found.add(ObjectKind::PersistentVolumeClaim, Some(&claim), namespace, true);
             }
         }
-        for secret in &spec.image_pull_secrets {
+        for secret in self.list("imagePullSecrets") {
             // Images are pulled without those that are missing.
             found.add(ObjectKind::Secret, secret["name"].as_str(), namespace, false);
         }

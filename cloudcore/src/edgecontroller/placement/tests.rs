@@ -152,3 +152,28 @@ fn a_heartbeat_of_the_node_is_not_sent_back_to_it() {
     assert!(graph.put(ObjectKind::Node, &node_meta("2"), node("2", "a")).is_empty());
     assert_eq!(graph.put(ObjectKind::Node, &node_meta("3"), node("2", "b")).len(), 1);
 }
+
+#[test]
+fn lists_that_are_null_or_no_lists_are_absent_and_the_pod_reaches_its_node() {
+    for damage in [json!(null), json!("text"), json!({"a": 1})] {
+        let mut graph = Placement::default();
+        let spec = json!({"nodeName": "e1", "serviceAccountName": null, "initContainers": damage, "imagePullSecrets": damage,
+            "containers": [{"args": 7, "envFrom": [{"secretRef": {"name": "s1"}}]}], "volumes": damage});
+        let object = json!({"metadata": {"name": "p"}, "spec": spec});
+        let changes = graph.put(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap());
+        assert_eq!(names(&changes), ["e1 +d/pod/p"], "{damage}");
+        assert!(graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
+        assert!(graph.may_mint("e1", "d", "default", "p", "p"));
+    }
+}
+
+#[test]
+fn a_mirror_leads_to_nothing() {
+    let mut graph = Placement::default();
+    let object = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "h"}},
+        "spec": {"nodeName": "e1", "containers": [{"envFrom": [{"secretRef": {"name": "s1"}}]}]}});
+    graph.put(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap());
+    assert!(graph.owns_pod("e1", "d", "p"));
+    assert!(!graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
+    assert!(!graph.may_mint("e1", "d", "default", "p", "p"));
+}
