@@ -3,6 +3,7 @@
 //! Owns the placement graph. `downstream` is its only writer; `Rights` and new sessions read it.
 
 mod downstream;
+pub mod events;
 mod placement;
 mod reports;
 mod rights;

@@ -1,7 +1,7 @@
 //! What a node may ask for: its own node and lease, its pods, and what its pods refer to. Identity is the
 //! certificate's, never the message's (better than KubeEdge, spec/transport.md 3.1).
 
-use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream};
+use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream, Verb};
 use serde::Deserialize;
 
 use crate::edgecontroller::{Rights, is_for_own_name};
@@ -15,10 +15,11 @@ pub fn refusal(node: &NodeName, what: &str) -> Status {
 pub async fn check(node: &NodeName, upstream: &Upstream, rights: &Rights) -> Result<(), Status> {
     match upstream {
         Upstream::Ask(request) => check_request(node, request, rights).await,
-        Upstream::Event { namespace, object, .. } => {
-            let involved = involved(object);
+        Upstream::Event { namespace, verb, object, .. } => {
+            let involved = involved(object, *verb);
             let own = match involved.kind.as_str() {
-                "Node" => involved.name == node.as_str(),
+                // Events of what has no namespace are in this one.
+                "Node" => involved.name == node.as_str() && namespace == "default",
                 "Pod" => {
                     involved.namespace == *namespace
                         && rights.owned_pod(node, namespace, &involved.name, &involved.uid).await?
@@ -113,16 +114,23 @@ struct Reference {
     uid: String,
 }
 
-fn involved(event: &message::Json) -> Reference {
+/// What an event is about, read where it stands that will be written.
+fn involved(event: &message::Json, verb: Verb) -> Reference {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Event {
         involved_object: Reference,
-        event: Option<Box<Event>>,
     }
-    // A patch wraps the event: {"event": .., "patchData": ..}.
-    let read: Event = event.parse().unwrap_or_default();
-    read.event.map_or(read.involved_object, |inner| inner.involved_object)
+    /// A patch wraps the event: {"event": .., "patchData": ..}.
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Wrapped {
+        event: Event,
+    }
+    match verb {
+        Verb::Patch => event.parse::<Wrapped>().unwrap_or_default().event.involved_object,
+        Verb::Create | Verb::Update => event.parse::<Event>().unwrap_or_default().involved_object,
+    }
 }
 
 fn bound_pod(request: &message::Json) -> Reference {
@@ -146,11 +154,28 @@ fn is_mirror_of(object: &message::Json, node: &NodeName, namespace: &str, name: 
     let meta = &pod["metadata"];
     let mirror = meta["annotations"]["kubernetes.io/config.mirror"].is_string();
     let named = meta["name"] == name && (meta["namespace"] == namespace || meta["namespace"].is_null());
-    mirror && named && pod["spec"]["nodeName"] == node.as_str() && !refers(&pod["spec"])
+    let own = mirror && named && pod["spec"]["nodeName"] == node.as_str();
+    own && is_owned_by_its_node_alone(meta, node) && !refers(&pod["spec"])
+}
+
+/// Nobody else's controller takes the mirror for its own, and nothing keeps it from being deleted.
+fn is_owned_by_its_node_alone(meta: &serde_json::Value, node: &NodeName) -> bool {
+    use serde_json::Value;
+    let absent = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let owner = |owner: &Value| {
+        owner["apiVersion"] == "v1"
+            && owner["kind"] == "Node"
+            && owner["name"] == node.as_str()
+            && owner["blockOwnerDeletion"] != true
+    };
+    let owners = &meta["ownerReferences"];
+    let owned =
+        absent(owners) || owners.as_array().is_some_and(|owners| matches!(&owners[..], [one] if owner(one)));
+    owned && absent(&meta["finalizers"])
 }
 
 /// Keys of a pod's spec that lead to other objects.
-const REFERENCES: [&str; 12] = [
+const REFERENCES: [&str; 14] = [
     "secret",
     "secretRef",
     "secretKeyRef",
@@ -163,6 +188,8 @@ const REFERENCES: [&str; 12] = [
     "nodePublishSecretRef",
     "ephemeral",
     "ephemeralContainers",
+    "resourceClaims",
+    "azureFile",
 ];
 
 fn refers(value: &serde_json::Value) -> bool {
@@ -174,7 +201,9 @@ fn refers(value: &serde_json::Value) -> bool {
     };
     match value {
         Value::Object(fields) => fields.iter().any(|(key, value)| {
-            let account = key == "serviceAccountName" && value.as_str().is_some_and(|name| !name.is_empty());
+            // "serviceAccount" is the old name.
+            let account = ["serviceAccountName", "serviceAccount"].contains(&key.as_str())
+                && value.as_str().is_some_and(|name| !name.is_empty());
             account || (REFERENCES.contains(&key.as_str()) && filled(value)) || refers(value)
         }),
         Value::Array(items) => items.iter().any(refers),
@@ -204,10 +233,53 @@ mod tests {
             json!({"initContainers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}]}),
             json!({"imagePullSecrets": [{"name": "s"}]}),
             json!({"serviceAccountName": "admin"}),
+            json!({"serviceAccount": "admin"}),
+            json!({"volumes": [{"name": "v", "azureFile": {"secretName": "s", "shareName": "x"}}]}),
+            json!({"resourceClaims": [{"name": "gpu", "resourceClaimName": "c"}]}),
         ] {
             assert!(!is_mirror(spec.clone()), "{spec}");
         }
         let other = json!({"metadata": {"name": "q", "annotations": {"kubernetes.io/config.mirror": "h"}}, "spec": {"nodeName": "edge-1"}});
         assert!(!is_mirror_of(&message::Json::encode(&other).unwrap(), &node, "d", "p"));
+    }
+
+    #[test]
+    fn a_mirror_belongs_to_its_node_and_nothing_keeps_it() {
+        let node = NodeName::new("edge-1").unwrap();
+        let is_mirror = |field: &str, value: serde_json::Value| {
+            let mut pod = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "h"}},
+                "spec": {"nodeName": "edge-1"}});
+            pod["metadata"][field] = value;
+            is_mirror_of(&message::Json::encode(&pod).unwrap(), &node, "d", "p")
+        };
+        let owner =
+            json!({"apiVersion": "v1", "kind": "Node", "name": "edge-1", "uid": "u", "controller": true});
+        assert!(is_mirror("labels", json!({"app": "x"})));
+        assert!(is_mirror("ownerReferences", json!([owner])) && is_mirror("ownerReferences", json!([])));
+        let with = |field: &str, value: serde_json::Value| {
+            let mut other = owner.clone();
+            other[field] = value;
+            json!([other])
+        };
+        for owners in [
+            with("kind", json!("ReplicaSet")),
+            with("name", json!("edge-2")),
+            with("blockOwnerDeletion", json!(true)),
+            json!([owner, owner]),
+            json!({"a": owner}),
+        ] {
+            assert!(!is_mirror("ownerReferences", owners.clone()), "{owners}");
+        }
+        assert!(!is_mirror("finalizers", json!(["example.com/stay"])));
+    }
+
+    #[test]
+    fn an_event_is_about_what_is_written_and_not_about_what_stands_beside_it() {
+        let both =
+            json!({"involvedObject": {"name": "written"}, "event": {"involvedObject": {"name": "beside"}}});
+        let both = message::Json::encode(&both).unwrap();
+        assert_eq!(involved(&both, Verb::Create).name, "written");
+        assert_eq!(involved(&both, Verb::Update).name, "written");
+        assert_eq!(involved(&both, Verb::Patch).name, "beside");
     }
 }

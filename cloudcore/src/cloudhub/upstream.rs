@@ -145,7 +145,7 @@ impl UpstreamRoom {
                 self.report(node, asked, upstream, stamp, refused.is_some()).await
             }
             (event @ Upstream::Event { .. }, None) => {
-                match edgecontroller::upstream::record(&self.cluster, event).await {
+                match edgecontroller::events::record(&self.cluster, event).await {
                     Ok(()) => Outcome::Done(None),
                     Err(status) => {
                         tracing::warn!(%node, error = %status, "event not recorded");

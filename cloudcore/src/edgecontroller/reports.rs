@@ -50,7 +50,7 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
 
 /// Creates the node unless it is there.
 pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
-    let object = upstream::named(upstream::own_labels(object)?, node.as_str())?;
+    let object = upstream::named(upstream::own_labels(object, node)?, node.as_str())?;
     match cluster.create("/api/v1/nodes", &object).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
 //! (spec/edge-runtime.md 1.4, its "Better" lines).
 
-use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Upstream, Verb};
+use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Verb};
 use serde_json::{Value, json};
 
 use super::{Downstream, reports};
@@ -42,16 +42,16 @@ async fn carry_out(
     let object = match request {
         Request::Get { key } => cluster.get(&path(key)?).await?,
         Request::CreateNode { node, object } => {
-            let object = named(own_labels(object)?, node.as_str())?;
+            let object = named(own_labels(object, node)?, node.as_str())?;
             cluster.create("/api/v1/nodes", &object).await?
         }
         Request::UpdateNode { node, object } => {
-            let patch = labels_and_annotations(object)?;
+            let patch = labels_and_annotations(object, node)?;
             cluster.patch(&format!("/api/v1/nodes/{node}"), Merge::Strategic, patch).await?;
             return Ok(Reply::Done);
         }
         Request::PatchNodeStatus { node, patch } => {
-            let patch = own_labels(&json_of(patch)?)?.to_string();
+            let patch = own_labels(&json_of(patch)?, node)?.to_string();
             cluster.patch(&format!("/api/v1/nodes/{node}/status"), Merge::Strategic, patch).await?
         }
         Request::PatchPodStatus { namespace, name, patch } => {
@@ -99,35 +99,6 @@ async fn carry_out(
     Ok(Reply::Object(object))
 }
 
-/// Writes one event. Failures are logged by the caller; events are never answered.
-pub async fn record(cluster: &Cluster, event: &Upstream) -> Result<(), Status> {
-    let Upstream::Event { namespace, name, verb, object } = event else { return Ok(()) };
-    let one = path(&ObjectKey::new(Some(namespace), ObjectKind::Event, name))?;
-    let all = path(&ObjectKey::new(Some(namespace), ObjectKind::Event, ""))?;
-    match verb {
-        Verb::Create => match cluster.create(&all, object).await {
-            Err(status) if !status.is_conflict() => Err(status),
-            _ => Ok(()),
-        },
-        Verb::Update => match cluster.replace(&one, object).await {
-            Err(status) if status.is_not_found() => cluster.create(&all, object).await.map(|_| ()),
-            other => other.map(|_| ()),
-        },
-        Verb::Patch => {
-            let wrapped: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
-            let patch = wrapped["patchData"].as_str().unwrap_or("{}").to_owned();
-            match cluster.patch(&one, Merge::Strategic, patch).await {
-                Err(status) if status.is_not_found() => {
-                    let event =
-                        Json::encode(&wrapped["event"]).map_err(|error| bad_request(&error.to_string()))?;
-                    cluster.create(&all, &event).await.map(|_| ())
-                }
-                other => other.map(|_| ()),
-            }
-        }
-    }
-}
-
 fn path(key: &ObjectKey) -> Result<String, Status> {
     path_of(key).ok_or_else(|| bad_request(&format!("{} objects are not served", key.kind)))
 }
@@ -136,13 +107,47 @@ fn bad_request(text: &str) -> Status {
     Status::failure(400, "BadRequest", text)
 }
 
-/// Labels that only administrators give to nodes (Kubernetes' admission plugin NodeRestriction, which CloudCore's own
-/// rights pass by).
-const ADMINISTRATORS: &str = "node-restriction.kubernetes.io/";
+/// Domains whose labels belong to Kubernetes. Of these a node may set a few (Kubernetes' admission plugin NodeRestriction,
+/// which CloudCore's own rights pass by); those of all other domains but one are its own affair.
+const KUBERNETES: [&str; 2] = ["kubernetes.io", "k8s.io"];
+/// Labels that only administrators give to nodes.
+const ADMINISTRATORS: &str = "node-restriction.kubernetes.io";
+/// Domains of Kubernetes that are a node's own.
+const NODES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+const ALLOWED: [&str; 13] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "node.kubernetes.io/instance-type",
+    // As KubeEdge's edges register themselves.
+    "node-role.kubernetes.io/agent",
+    "node-role.kubernetes.io/edge",
+];
+
+/// Whether `node` may give itself the label.
+fn is_own_label(node: &NodeName, label: &str, value: &Value) -> bool {
+    let domain = label.split_once('/').map_or("", |(domain, _)| domain);
+    let is_in =
+        |above: &str| domain == above || domain.strip_suffix(above).is_some_and(|left| left.ends_with('.'));
+    if label.starts_with('$') || is_in(ADMINISTRATORS) {
+        return false;
+    }
+    if label == "kubernetes.io/hostname" {
+        return value == node.as_str();
+    }
+    !KUBERNETES.into_iter().any(is_in) || NODES.into_iter().any(is_in) || ALLOWED.contains(&label)
+}
 
 /// The part of a node object that an edge may change besides its status.
-fn labels_and_annotations(object: &Json) -> Result<String, Status> {
-    let node = own_labels(object)?;
+fn labels_and_annotations(object: &Json, name: &NodeName) -> Result<String, Status> {
+    let node = own_labels(object, name)?;
     let mut own = json!({"metadata": {}});
     for field in ["labels", "annotations"] {
         // A null would take away what others gave.
@@ -153,17 +158,22 @@ fn labels_and_annotations(object: &Json) -> Result<String, Status> {
     Ok(own.to_string())
 }
 
-/// A node, or a patch of one, without labels that are not the node's to give, and without what would take them away:
-/// directives of strategic merge patches, and labels that are none.
-pub(super) fn own_labels(object: &Json) -> Result<Value, Status> {
+/// What a node may say of itself beside spec and status.
+const METADATA: [&str; 5] = ["annotations", "labels", "name", "resourceVersion", "uid"];
+
+/// A node, or a patch of one, without labels that are not the node's to give, without owners and finalizers, and without
+/// what would take labels away: directives of strategic merge patches, and labels that are none.
+pub(super) fn own_labels(object: &Json, name: &NodeName) -> Result<Value, Status> {
     let mut node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
     let Some(fields) = node.as_object_mut() else { return Err(bad_request("not an object")) };
     fields.retain(|name, _| !name.starts_with('$'));
     fields.retain(|name, value| name != "metadata" || value.is_object());
     if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|name, value| !name.starts_with('$') && (name != "labels" || value.is_object()));
+        metadata.retain(|name, value| {
+            METADATA.contains(&name.as_str()) && (name != "labels" || value.is_object())
+        });
         if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.retain(|name, _| !name.starts_with(ADMINISTRATORS) && !name.starts_with('$'));
+            labels.retain(|label, value| is_own_label(name, label, value));
         }
     }
     Ok(node)
@@ -202,7 +212,10 @@ mod tests {
 
     #[test]
     fn what_is_not_the_nodes_to_change_is_left_out() {
-        let node = json!({"metadata": {"name": "e1", "labels": {"node-restriction.kubernetes.io/secure": "yes",
+        let name = NodeName::new("e1").unwrap();
+        let own_labels = |object: &Json| own_labels(object, &name);
+        let node = json!({"metadata": {"name": "e1", "finalizers": ["x.example/stay"],
+            "ownerReferences": [{"kind": "ReplicaSet"}], "labels": {"node-restriction.kubernetes.io/secure": "yes",
             "node-role.kubernetes.io/edge": ""}}, "status": {"phase": "x"}});
         let expected = json!({"metadata": {"name": "e1", "labels": {"node-role.kubernetes.io/edge": ""}},
             "status": {"phase": "x"}});
@@ -218,7 +231,7 @@ mod tests {
             let kept = own_labels(&encode(&taking).unwrap()).unwrap();
             assert!(!kept.to_string().contains('$') && !kept.to_string().contains("null"), "{kept}");
         }
-        let updated = labels_and_annotations(&encode(&node).unwrap()).unwrap();
+        let updated = labels_and_annotations(&encode(&node).unwrap(), &name).unwrap();
         assert_eq!(updated, r#"{"metadata":{"labels":{"node-role.kubernetes.io/edge":""}}}"#);
 
         let other: Value = named(json!({"metadata": {"name": "e2"}}), "e1").unwrap().parse().unwrap();
@@ -231,5 +244,33 @@ mod tests {
         let status = patch["status"].clone();
         assert_eq!(kept, json!({"metadata": {"uid": "u"}, "status": status}));
         assert!(status_only("{").is_err());
+    }
+
+    #[test]
+    fn labels_of_kubernetes_are_a_nodes_own_if_the_kubelet_may_set_them() {
+        let node = NodeName::new("e1").unwrap();
+        let own = |label: &str, value: &str| is_own_label(&node, label, &value.into());
+        for label in [
+            "pool",
+            "acme.example/line",
+            "topology.kubernetes.io/zone",
+            "kubelet.kubernetes.io/x",
+            "cpu.node.kubernetes.io/x",
+            "node-role.kubernetes.io/edge",
+            "mykubernetes.io/x",
+        ] {
+            assert!(own(label, "a"), "{label}");
+        }
+        for label in [
+            "node-role.kubernetes.io/control-plane",
+            "kubernetes.io/role",
+            "x.k8s.io/y",
+            "k8s.io/y",
+            "a.node-restriction.kubernetes.io/b",
+            "$patch",
+        ] {
+            assert!(!own(label, "a"), "{label}");
+        }
+        assert!(own("kubernetes.io/hostname", "e1") && !own("kubernetes.io/hostname", "e2"));
     }
 }
