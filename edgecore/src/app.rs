@@ -58,6 +58,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
             changes,
             health: health.clone(),
             metrics: metrics.clone(),
+            in_step: outlets.in_step.subscribe(),
         };
         let edged = Edged::build(settings, deps).await.context("edged")?;
         rooms.essential("edged", edged.run(stop.clone()));

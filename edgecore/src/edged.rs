@@ -60,6 +60,8 @@ pub struct Deps {
     /// Of the program: the Node API tells both.
     pub health: Health,
     pub metrics: Metrics,
+    /// The cloud has told every pod of this node since the process started ([`crate::metamanager::intake::Outlets`]).
+    pub in_step: watch::Receiver<bool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,7 @@ pub struct Edged {
 struct Parts {
     cloud: Cloud,
     changes: mpsc::Receiver<ObjectChange>,
+    in_step: watch::Receiver<bool>,
     host: Arc<dyn Host>,
     server: Option<server::Server>,
 }
@@ -175,7 +178,7 @@ impl Edged {
             facts,
             delivery,
             cgroups,
-            deps: Parts { cloud: deps.cloud, changes: deps.changes, host, server },
+            deps: Parts { cloud: deps.cloud, changes: deps.changes, in_step: deps.in_step, host, server },
         })
     }
 
@@ -201,7 +204,13 @@ impl Edged {
         };
         let (snapshots, files) = mpsc::channel(static_pods::SNAPSHOT_QUEUE);
         let link = self.deps.cloud.link();
-        let inputs = pods::Inputs { changes: self.deps.changes, relisted: inbox, files, link };
+        let inputs = pods::Inputs {
+            changes: self.deps.changes,
+            relisted: inbox,
+            files,
+            link,
+            in_step: self.deps.in_step,
+        };
         let (from_files, mirrors_cloud) = (pods.from_files(), self.deps.cloud.clone());
         let (context, host) = (self.context.clone(), self.deps.host.clone());
         let (drivers, programs) = (self.context.csi.clone(), self.context.settings.shutdown_programs.clone());

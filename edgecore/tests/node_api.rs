@@ -78,6 +78,7 @@ async fn start(folder: &Path, ca: &Ca, port: u16) -> (Fake, CancellationToken, t
         changes: inbox,
         health: Default::default(),
         metrics: daemon::metrics::Metrics::new("edgecore"),
+        in_step: tokio::sync::watch::channel(true).1,
     };
     let host = Arc::new(Recorded { cpus: 1, ..Recorded::default() });
     let edged = Edged::build_on(settings, deps, host, Clock::wall()).await.unwrap();

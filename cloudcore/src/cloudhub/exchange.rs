@@ -3,14 +3,14 @@
 //! ```text
 //! [greeting] --Hello--> all digests equal ----------------------+
 //!      |                                                        v
-//!      +------ some differ: Compare --> [comparing] --last--> [streaming]
+//!      +------ some differ: Compare --> [comparing] --last--> [streaming] --all acknowledged--> InStep, once
 //! ```
 
 use message::{Message, ObjectKey, Upstream};
 use native::Envelopes;
 use native::frames::frame::Body;
 use native::frames::{
-    Change, Compare, Done, Envelope, Hello, Inventory, Objects, Stored, Submit, Welcome, change,
+    Change, Compare, Done, Envelope, Hello, InStep, Inventory, Objects, Stored, Submit, Welcome, change,
 };
 use tokio::time::Instant;
 
@@ -76,6 +76,8 @@ pub struct Exchange {
     held: usize,
     calls: Envelopes,
     answers: Envelopes,
+    /// The node waits to hear that it has everything.
+    owes_in_step: bool,
 }
 
 impl Exchange {
@@ -89,6 +91,7 @@ impl Exchange {
             held: 0,
             calls: Envelopes::default(),
             answers: Envelopes::default(),
+            owes_in_step: false,
         }
     }
 
@@ -113,6 +116,7 @@ impl Exchange {
     fn on_hello(&mut self, hello: Hello, desired: &mut Desired) -> Vec<Effect> {
         self.store = hello.store.chars().take(64).collect();
         self.heartbeat = hello.heartbeat_seconds;
+        self.owes_in_step = hello.wants_in_step;
         let kinds = desired.compare(&hello.digests);
         let mut effects = vec![Effect::Send(Body::Welcome(Welcome { epoch: self.epoch }))];
         if kinds.is_empty() {
@@ -180,6 +184,15 @@ impl Exchange {
             changes.push(change);
         }
         (!changes.is_empty()).then_some(Body::Objects(Objects { changes }))
+    }
+
+    /// Tells the node, once, that it has everything: all is acknowledged.
+    pub fn in_step(&mut self, desired: &Desired) -> Option<Body> {
+        let is_so = self.owes_in_step && self.phase == Phase::Streaming && desired.is_settled();
+        is_so.then(|| {
+            self.owes_in_step = false;
+            Body::InStep(InStep {})
+        })
     }
 
     /// The frame that answers a call; frames are sent in the order they are made.

@@ -10,6 +10,7 @@
 //! because EdgeCore was; stopping leaves all containers as they are; a worker that panics is begun again.
 
 pub mod admission;
+mod alone;
 pub mod backoff;
 pub mod board;
 pub mod cgroups;
@@ -48,6 +49,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use message::{Json, ObjectKey, ObjectKind};
 use tokio::sync::{mpsc, watch};
@@ -58,6 +60,7 @@ use super::pleg::{Found, Relisted};
 use super::static_pods::Snapshot;
 use super::volumes;
 use crate::metamanager::{Change, LinkState, ObjectChange};
+use alone::Alone;
 use board::Entry;
 use demand::Demand;
 use entry::{Admission, Entrance};
@@ -75,6 +78,8 @@ pub struct Inputs {
     /// All pods from files, whenever they changed; the first one before anything is killed.
     pub files: mpsc::Receiver<Snapshot>,
     pub link: watch::Receiver<LinkState>,
+    /// The cloud has told every pod since the process started.
+    pub in_step: watch::Receiver<bool>,
 }
 
 /// What the loop over the pods turns for.
@@ -88,6 +93,8 @@ enum Input {
     /// A worker ended.
     Ended(Ended),
     Link(LinkState),
+    /// The cloud has told every pod.
+    InStep,
     /// What is known of the runtime changed.
     Runtime,
     /// The cloud's word on a pod that was held back.
@@ -102,6 +109,7 @@ pub struct Pods {
     tasks: Tasks,
     entrance: Entrance,
     unsure: Unsure,
+    alone: Alone,
     /// What was kept of pods that have no worker yet.
     records: HashMap<String, Record>,
     /// Pods from files that wait for the end of an earlier one of the same name.
@@ -146,6 +154,7 @@ impl Pods {
             tasks: Tasks::default(),
             entrance,
             unsure: Unsure::default(),
+            alone: Alone::default(),
             records: HashMap::new(),
             waiting: Vec::new(),
             files_read: watch::channel(false).0,
@@ -194,6 +203,7 @@ impl Pods {
                 Some(snapshot) = inputs.files.recv() => Input::Files(snapshot),
                 Some(ended) = self.tasks.next() => Input::Ended(ended),
                 Ok(()) = inputs.link.changed() => Input::Link(*inputs.link.borrow_and_update()),
+                Ok(()) = inputs.in_step.wait_for(|told| *told).map_ok(drop), if !self.alone.is_over() => Input::InStep,
                 Ok(()) = runtime.changed() => Input::Runtime,
                 Some(answer) = self.unsure.answered() => Input::Answer(answer),
                 _ = housekeeping.tick() => Input::Housekeeping,
@@ -218,6 +228,7 @@ impl Pods {
                 self.ask_again();
             }
             Input::Link(LinkState::Disconnected) => {}
+            Input::InStep => self.nobody_is_missing(),
             Input::Runtime => self.workers.values().for_each(|worker| worker.wake.now()),
             Input::Answer(answer) => self.node_told(answer),
             Input::Housekeeping => self.keep_house().await,
@@ -346,6 +357,9 @@ impl Pods {
         });
         gone.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
         self.unsure.forget(key, uid);
+        for id in self.alone.named(key, uid) {
+            self.stop_unknown(id);
+        }
         let waiting = self
             .workers
             .values_mut()
@@ -369,11 +383,19 @@ impl Pods {
                 tracing::debug!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "pod of another node agent left alone");
                 continue;
             }
-            tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
-            let (key, references, verdict) = (None, BTreeSet::new(), None);
-            let record = self.records.remove(&id.uid);
-            self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
+            if self.may_be_missing(&id.uid) {
+                self.alone.leave(id);
+                continue;
+            }
+            self.stop_unknown(id);
         }
+    }
+
+    fn stop_unknown(&mut self, id: PodId) {
+        tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
+        let (key, references, verdict) = (None, BTreeSet::new(), None);
+        let record = self.records.remove(&id.uid);
+        self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
     }
 
     /// Whether this installation knew a pod that carries no mark, as those of older versions and of KubeEdge.
@@ -385,8 +407,13 @@ impl Pods {
     async fn keep_house(&mut self) {
         let found = housekeeping::look(&self.context).await;
         let waiting = self.waiting.iter().filter_map(|pod| pod.metadata.uid.clone());
-        let known: BTreeSet<String> = self.workers.keys().cloned().chain(waiting).collect();
-        self.records.retain(|uid, _| known.contains(uid));
+        let mut known: BTreeSet<String> = self.workers.keys().cloned().chain(waiting).collect();
+        if self.alone.is_over() {
+            self.records.retain(|uid, _| known.contains(uid));
+        }
+        let missing: Vec<String> =
+            found.uids().filter(|uid| self.may_be_missing(uid)).map(str::to_owned).collect();
+        known.extend(missing);
         let context = self.context.clone();
         tokio::spawn(async move {
             let demands: Vec<_> = context.board.entries().into_iter().map(|entry| entry.demand).collect();

@@ -1,7 +1,7 @@
 //! The edge's half of the native dialect, without sockets, clock and disk: frames in, effects out. Pure.
 //!
 //! ```text
-//! hello() --> Welcome [--> Compare --> listed()] --> Objects --> committed() ...
+//! hello() --> Welcome [--> Compare --> listed()] --> Objects --> committed() ... --> InStep
 //! rows()  --> Submit  --> Done --> finished rows
 //! ```
 
@@ -53,6 +53,8 @@ pub enum Effect {
     Finished(Vec<i64>),
     /// An answer to a live request, or a notice.
     Deliver(Box<Received>),
+    /// Everything this node should have is committed.
+    InStep,
 }
 
 /// A change and what the cloud calls its sending.
@@ -86,7 +88,7 @@ pub struct Exchange {
 
 /// The first frame.
 pub fn hello(store: String, heartbeat_seconds: u32, digests: Vec<KindDigest>) -> Body {
-    Body::Hello(Hello { store, heartbeat_seconds, digests })
+    Body::Hello(Hello { store, heartbeat_seconds, digests, wants_in_step: true })
 }
 
 /// The frames that tell what is held.
@@ -166,6 +168,7 @@ impl Exchange {
                 }
                 objects.changes.into_iter().map(ticketed).collect::<Result<_, _>>().map(Effect::Commit)
             }
+            Body::InStep(_) => Ok(Effect::InStep),
             Body::Done(done) => Ok(Effect::Finished(self.finish(&done))),
             Body::Answer(envelope) => {
                 let text = self.answers.unpack(envelope).map_err(|_| Violation::Envelope)?;

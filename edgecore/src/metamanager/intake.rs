@@ -3,7 +3,7 @@
 use daemon::memory::Spare;
 use message::ObjectKind;
 use store::StoreError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::objects::Arrival;
 use super::{ObjectChange, Objects};
@@ -15,6 +15,9 @@ pub struct Outlets {
     pub edged: Option<mpsc::Sender<ObjectChange>>,
     /// Devices and device models.
     pub devices: Option<mpsc::Sender<ObjectChange>>,
+    /// True once the cloud has said, since this process started, that the node has all it should have. It comes after the
+    /// changes that made it so.
+    pub in_step: watch::Sender<bool>,
 }
 
 /// Changes a room may have waiting: it keeps the link's reader from running ahead of a busy room, and a burst of
@@ -53,6 +56,11 @@ impl Intake {
             }
         }
         Ok(committed.base_missing)
+    }
+
+    /// The cloud says that nothing is missing.
+    pub fn in_step(&self) {
+        self.outlets.in_step.send_replace(true);
     }
 
     /// Commits use memory.

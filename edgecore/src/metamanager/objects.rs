@@ -284,7 +284,13 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
             (version, object)
         }
         Body::Remove { uid } => {
-            let Some(stored) = stored else { return Ok(Outcome::Unchanged) };
+            let Some(stored) = stored else {
+                // Its row may be lost, and it may run.
+                return Ok(match uid.is_some() && key.kind == ObjectKind::Pod {
+                    true => Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }),
+                    false => Outcome::Unchanged,
+                });
+            };
             if uid.as_ref().is_some_and(|uid| *uid != stored.uid) {
                 return Ok(Outcome::Unchanged);
             }

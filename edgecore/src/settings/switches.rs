@@ -54,8 +54,14 @@ mod tests {
         assert_eq!(warnings(&config)[0].0, "modules.eventBus.enable");
     }
 
+    /// `text` may leave out what every file begins with.
     fn read(text: &str) -> (EdgeCoreConfig, keys::Review) {
-        let (config, unused) = daemon::config::parse_kind(text, Path::new("edgecore.yaml")).unwrap();
+        let default = EdgeCoreConfig::default();
+        let whole = match text.contains("apiVersion:") {
+            true => text.to_owned(),
+            false => format!("apiVersion: {}\nkind: {}\n{text}", default.api_version, default.kind),
+        };
+        let (config, unused) = daemon::config::parse_kind(&whole, Path::new("edgecore.yaml")).unwrap();
         let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
         (config, keys::review(keys::EDGECORE, unused))
     }

@@ -110,6 +110,7 @@ impl Lab {
             changes: inbox,
             health: Health::default(),
             metrics: Metrics::new("edgecore"),
+            in_step: tokio::sync::watch::channel(true).1,
         };
         let stop = CancellationToken::new();
         let edged = Edged::build(settings, deps).await.unwrap();

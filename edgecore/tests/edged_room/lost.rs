@@ -74,3 +74,50 @@ async fn a_container_that_was_done_is_not_run_again_beside_those_that_were_not()
         room.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_a_lost_database_does_not_have_run_on_and_are_taken_over_when_the_cloud_tells_them() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    let other = named("q", "u-2", pod(json!({"containers": [{"name": "b", "image": IMAGE}]})));
+    room.put("default/pod/q", other).await;
+    until("both run", async || room.fake.running("a").is_some() && room.fake.running("b").is_some()).await;
+    room.stop().await;
+    let (ids, folders) =
+        (room.ids(), ["u-1", "u-2"].map(|uid| room.folder.path().join("kubelet/pods").join(uid)));
+    assert!(folders.iter().all(|folder| folder.exists()));
+
+    room.store = edgecore::database::open(&room.folder.path().join("new.db")).unwrap();
+    room.in_step.send_replace(false);
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(room.ids(), ids, "nobody said that they should go");
+    assert!(room.fake.running("a").is_some() && room.fake.running("b").is_some());
+    assert!(folders.iter().all(|folder| folder.exists()));
+
+    room.put("default/pod/p", pod(json!({}))).await;
+    room.in_step.send_replace(true);
+    until("what the cloud does not tell is gone", async || room.fake.running("b").is_none()).await;
+    until("its folder too", async || !folders[1].exists()).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let run = room.fake.running("a").unwrap();
+    assert!(ids.contains(&run.id), "it was taken over as it ran");
+    assert!(folders[0].exists());
+    assert_eq!(room.status_of("p").await["status"]["phase"], "Running");
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_known_here_and_taken_away_goes_without_the_cloud() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+    room.apply("default/pod/p", edgecore::metamanager::Change::Remove { uid: None }).await;
+    room.in_step.send_replace(false);
+    room.start().await;
+    until("no run", async || room.fake.running("a").is_none()).await;
+    room.stop().await;
+}

@@ -42,6 +42,8 @@ pub struct Room {
     pub link: watch::Sender<LinkState>,
     pub health: Health,
     pub answers: Answers,
+    /// The cloud has told every pod.
+    pub in_step: watch::Sender<bool>,
 }
 
 /// Answers the live requests of Edged as a cloud does, and remembers them.
@@ -209,6 +211,7 @@ impl Room {
             link,
             health: Health::default(),
             answers: Answers::default(),
+            in_step: watch::channel(true).0,
         }
     }
 
@@ -240,6 +243,7 @@ impl Room {
             changes: inbox,
             health: self.health.clone(),
             metrics: Metrics::new("edgecore"),
+            in_step: self.in_step.subscribe(),
         };
         let host = self.machine.clone();
         let edged = Edged::build_on(settings, deps, Arc::new(host), self.clock.clone()).await.unwrap();

@@ -58,7 +58,7 @@ pub fn start(
     let store = edgecore::database::in_memory()?;
     let (state, link) = watch::channel(LinkState::Disconnected);
     let (_, calls) = Cloud::channel(link.clone());
-    let outlets = Outlets { edged: Some(committed), devices: None };
+    let outlets = Outlets { edged: Some(committed), ..Outlets::default() };
     let settings = edgehub::Settings {
         node: NodeName::new(node)?,
         project_id: "load".to_owned(),

@@ -148,7 +148,12 @@ impl Pump<'_> {
         if self.paused.is_some() {
             return None;
         }
-        self.set.quietly(|desired| self.exchange.objects(desired, Instant::now()))
+        let objects = self.set.quietly(|desired| self.exchange.objects(desired, Instant::now()));
+        // What the node holds and nobody wants may still have to go.
+        if objects.is_some() || self.leftovers.is_some() {
+            return objects;
+        }
+        self.set.quietly(|desired| self.exchange.in_step(desired))
     }
 
     fn start_rows(&mut self) {

@@ -113,6 +113,14 @@ pub struct Found {
     rows: BTreeSet<String>,
 }
 
+impl Found {
+    /// Of pods that have folders or logs.
+    pub fn uids(&self) -> impl Iterator<Item = &str> {
+        let of_logs = self.logs.iter().filter_map(|name| name.rsplit('_').next());
+        self.folders.iter().map(String::as_str).chain(of_logs)
+    }
+}
+
 /// Looks at what is kept. It comes before it is asked which pods are known: what a pod makes that comes later is not in
 /// it, and so not taken for a leftover.
 pub async fn look(context: &Context) -> Found {

@@ -192,6 +192,8 @@ impl Pump<'_> {
                 self.rows = true;
             }
             Effect::Deliver(received) => self.deliver(*received),
+            // The cloud said so after it heard of every commit.
+            Effect::InStep => self.session.intake.in_step(),
         }
         Ok(())
     }
