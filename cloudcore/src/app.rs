@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::material::{self, Trust};
-use crate::cloudhub::register::Register;
+use crate::cloudhub::refused::{self, RefusedNodes};
+use crate::cloudhub::register::{self, Register};
 use crate::cloudhub::{self, CloudHub, UpstreamRoom, VolumeSocket, Volumes};
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
@@ -74,6 +75,7 @@ struct Built {
     trust: watch::Receiver<Arc<Trust>>,
     volumes: Volumes,
     socket: Option<VolumeSocket>,
+    refused: RefusedNodes,
 }
 
 async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> {
@@ -98,18 +100,34 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         volumes: volumes.clone(),
         upstream,
     };
-    let hub = CloudHub::build(settings.hub.clone(), &material, rooms, metrics).await?;
+    let refused = RefusedNodes::default();
+    let hub = CloudHub::build(settings.hub.clone(), &material, rooms, refused.clone(), metrics).await?;
     let register = Register::build(
         settings.register,
         &material,
         hub.handshakes(),
-        cluster.clone(),
-        hub.registry(),
+        register::Deps {
+            cluster: cluster.clone(),
+            registry: hub.registry(),
+            refused: refused.clone(),
+            signers: hub.signers(),
+        },
         settings.terms.clone(),
     )
     .await?;
     let socket = settings.volume_socket.as_deref().map(VolumeSocket::bind).transpose()?;
-    Ok(Built { downstream, devices, syncs, hub, register, keeper, trust: material.trust, volumes, socket })
+    Ok(Built {
+        downstream,
+        devices,
+        syncs,
+        hub,
+        register,
+        keeper,
+        trust: material.trust,
+        volumes,
+        socket,
+        refused,
+    })
 }
 
 /// Starts every room. Edges are let in once the rooms that watch have seen everything: one that connects to half-filled
@@ -130,13 +148,22 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     let pods = follow(rooms, "edgecontroller", edgecontroller::WATCHED);
     let devices = follow(rooms, "devicecontroller", devicecontroller::WATCHED);
     let syncs = follow(rooms, "synccontroller", synccontroller::WATCHED);
+    let refused = follow(rooms, "refused nodes", refused::WATCHED);
     let recorded = syncs.complete();
-    let filled = vec![pods.complete(), devices.complete(), syncs.complete()];
-    rooms.essential("edgecontroller", built.downstream.run(pods, stop.clone()));
+    let filled = vec![pods.complete(), devices.complete(), syncs.complete(), refused.complete()];
+    let deleted = settings.refuse_deleted.then(refused::Deleted::default);
+    rooms.essential("edgecontroller", built.downstream.run(pods, deleted.clone(), stop.clone()));
+    rooms.essential("refused nodes", built.refused.run(built.hub.registry(), refused, stop.clone()));
+    if let Some(deleted) = deleted {
+        let written =
+            refused::record_deleted(cluster.clone(), deleted, settings.terms.in_force(), stop.clone());
+        rooms.essential("deleted nodes", written);
+    }
     rooms.essential("devicecontroller", built.devices.run(cluster.clone(), devices, stop.clone()));
     rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
     rooms.essential("certificates", built.keeper.run(settings.certificate_check, stop.clone()));
+    rooms.optional("signers", built.hub.signers().run(cluster.clone(), stop.clone()));
     let refreshed = refresh_tokens(cluster.clone(), built.trust, settings.token_refresh, stop.clone());
     rooms.essential("join token", refreshed);
     let collected = synccontroller::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());

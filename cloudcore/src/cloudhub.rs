@@ -6,6 +6,8 @@
 //! session            down: desired set -> frames -> acks     up: frames -> authz -> upstream -> answers
 //! volumes            storage calls of a CSI driver in the cloud, to a node and back
 //! registry           which session a node has now; a newer one takes over
+//! refused            nodes that were put out
+//! signers            which CA signed what each node has
 //! ```
 //!
 //! Owns the live sessions and, through [`material`], the CA. Controllers write into a session's desired set and never
@@ -20,10 +22,12 @@ pub mod exchange;
 mod handshakes;
 pub mod material;
 mod metrics;
+pub mod refused;
 pub mod register;
 mod registry;
 pub mod session;
 mod set;
+mod signers;
 pub mod uplog;
 mod upstream;
 mod volumes;
@@ -34,5 +38,6 @@ pub use metrics::Metrics;
 pub use registry::{Registry, SessionHandle};
 pub use session::Rooms;
 pub use set::{NodeSet, Notices};
+pub use signers::Signers;
 pub use upstream::UpstreamRoom;
 pub use volumes::{VolumeSocket, Volumes};

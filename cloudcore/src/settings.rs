@@ -23,6 +23,8 @@ pub struct Settings {
     pub register: SocketAddr,
     pub material: material::Wanted,
     pub terms: register::Terms,
+    /// A node whose object is deleted is put out.
+    pub refuse_deleted: bool,
     /// How often secrets are looked at: for a CA that is being replaced, for a server certificate that is due.
     pub certificate_check: Duration,
     pub token_refresh: Duration,
@@ -139,7 +141,9 @@ impl Settings {
             terms: register::Terms {
                 lifetime_days: hub.edge_cert_signing_duration.into(),
                 renew_expired_for: i64::from(hub.renew_expired_for) * 3600,
+                join_existing: hub.join_existing_nodes,
             },
+            refuse_deleted: hub.refuse_deleted_nodes,
             certificate_check: Duration::from_secs(hub.certificate_check_seconds.into()),
             token_refresh: Duration::from_secs(u64::from(hub.token_refresh_duration) * 3600),
             health,

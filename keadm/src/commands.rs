@@ -4,20 +4,38 @@ pub mod ca;
 pub mod gettoken;
 pub mod init;
 pub mod join;
+pub mod node;
 pub mod reset;
 mod secrets;
 pub mod version;
 
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
+
+use crate::render;
 
 /// Writes a configuration file, 0600: it may hold a token.
 fn write_config<T: Serialize>(path: &Path, config: &T) -> anyhow::Result<()> {
     let text = daemon::config::to_yaml(config).map_err(anyhow::Error::msg)?;
     pki::files::write_atomic(path, text.as_bytes(), 0o600)
         .with_context(|| format!("writing {}", path.display()))
+}
+
+/// Asks whether to go on with `what`; where nobody can answer, it is an error that names the flag for scripts.
+fn confirm(what: &str) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{what}; give --force to do so without being asked");
+    }
+    render::done(&format!("{what}; continue? [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
+    if !answer.trim().eq_ignore_ascii_case("y") {
+        bail!("nothing was changed");
+    }
+    Ok(())
 }
 
 /// Reads a time such as 30m, 2h or 7d; gives seconds.

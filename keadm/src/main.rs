@@ -33,6 +33,8 @@ enum Command {
     Init(commands::init::Flags),
     /// Replace the CA without any node joining again.
     Ca(commands::ca::Flags),
+    /// Put nodes out and let them in again.
+    Node(commands::node::Flags),
     /// Print the token nodes join with.
     Gettoken(commands::gettoken::Flags),
     /// Join this machine to the cloud side as an edge node.
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
             match flags.command {
                 Command::Init(flags) => commands::init::run(flags).await,
                 Command::Ca(flags) => commands::ca::run(flags).await,
+                Command::Node(flags) => commands::node::run(flags).await,
                 Command::Gettoken(flags) => commands::gettoken::run(flags).await,
                 Command::Join(flags) => commands::join::run(*flags).await,
                 Command::Reset(flags) => commands::reset::run(flags).await,

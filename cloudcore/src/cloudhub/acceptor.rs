@@ -14,6 +14,7 @@ use pki::EdgeSubject;
 use pki::tls::{ClientCertificate, TlsError};
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,10 +22,11 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
-use super::material::Material;
+use super::material::{Material, Trust};
 use super::metrics::{Ended, Metrics, Refused};
+use super::refused::{Holder, RefusedNodes};
 use super::session::{End, Session};
-use super::{Registry, Rooms, SessionHandle};
+use super::{Registry, Rooms, SessionHandle, Signers};
 
 /// Checked configuration of the hub.
 #[derive(Clone, Debug)]
@@ -76,6 +78,9 @@ pub struct CloudHub {
     handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
     conduct: Conduct,
+    refused: RefusedNodes,
+    trust: watch::Receiver<Arc<Trust>>,
+    signers: Signers,
     metrics: Metrics,
     spare: Spare,
 }
@@ -83,8 +88,16 @@ pub struct CloudHub {
 /// A session about to start.
 struct Entrant {
     accepted: Accepted,
-    node: NodeName,
+    caller: Caller,
     peer: SocketAddr,
+}
+
+/// Who speaks, and with whose certificate.
+struct Caller {
+    node: NodeName,
+    holder: Holder,
+    /// Fingerprint of the CA that signed it, if it is trusted still.
+    signer: Option<String>,
 }
 
 impl CloudHub {
@@ -92,6 +105,7 @@ impl CloudHub {
         settings: Settings,
         material: &Material,
         rooms: Rooms,
+        refused: RefusedNodes,
         metrics: Metrics,
     ) -> Result<CloudHub, HubError> {
         let ca = material.authority.certificate();
@@ -117,6 +131,9 @@ impl CloudHub {
             handshakes: Arc::new(handshakes),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
             conduct: Conduct::default(),
+            refused,
+            trust: material.trust.clone(),
+            signers: Signers::default(),
             metrics,
             spare: Spare::default(),
             settings,
@@ -136,6 +153,11 @@ impl CloudHub {
     /// Who is connected.
     pub fn registry(&self) -> Registry {
         self.registry.clone()
+    }
+
+    /// Hears of certificates that are signed elsewhere, too.
+    pub fn signers(&self) -> Signers {
+        self.signers.clone()
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -228,14 +250,14 @@ impl CloudHub {
             let listener = listener.clone();
             sessions.spawn(async move {
                 let peer = incoming.remote_address();
-                let (node, check) = hub.check();
+                let (caller, check) = hub.check();
                 let welcome = async move { listener.welcome(incoming, check).await };
                 let accepted = tokio::select! {
                     biased;
                     _ = stop.cancelled() => return,
                     accepted = hub.handshakes.take_turn(welcome) => accepted,
                 };
-                if let Some(entrant) = hub.entrant(accepted, &node, peer) {
+                if let Some(entrant) = hub.entrant(accepted, &caller, peer) {
                     tracker.spawn(async move { hub.serve(entrant, &stop).await });
                 }
             });
@@ -248,7 +270,7 @@ impl CloudHub {
         peer: SocketAddr,
         stop: &CancellationToken,
     ) -> Option<Box<Entrant>> {
-        let (node, check) = self.check();
+        let (caller, check) = self.check();
         let acceptor = self.acceptor.clone();
         let handshake = |tcp| async move { acceptor.accept(tcp, check).await };
         let accepted = tokio::select! {
@@ -256,7 +278,7 @@ impl CloudHub {
             _ = stop.cancelled() => return None,
             accepted = self.handshakes.run(tcp, handshake) => accepted,
         };
-        self.entrant(accepted, &node, peer)
+        self.entrant(accepted, &caller, peer)
     }
 
     /// Who may come in, and a place for the name of who did.
@@ -264,24 +286,29 @@ impl CloudHub {
     fn check(
         &self,
     ) -> (
-        Arc<Mutex<Option<NodeName>>>,
+        Arc<Mutex<Option<Caller>>>,
         impl FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin + 'static,
     ) {
         let enforce = self.settings.enforce;
-        let (admission, conduct) = (self.admission.clone(), self.conduct.clone());
-        let node = Arc::new(Mutex::new(None));
-        let found = node.clone();
+        let (admission, conduct, refused) =
+            (self.admission.clone(), self.conduct.clone(), self.refused.clone());
+        let trust = self.trust.borrow().clone();
+        let caller = Arc::new(Mutex::new(None));
+        let found = caller.clone();
         let check = move |certificate: &CertificateDer<'_>, hello: &Hello| {
-            let name = identify(certificate, hello, enforce).map_err(Refusal::Forbidden)?;
-            if let Some(wait) = conduct.barred(&name, Instant::now()) {
+            let node = identify(certificate, hello, enforce).map_err(Refusal::Forbidden)?;
+            let holder = Holder::of(certificate, &node);
+            refused.check(&node, &holder).map_err(Refusal::Forbidden)?;
+            if let Some(wait) = conduct.barred(&node, Instant::now()) {
                 return Err(Refusal::Busy(wait));
             }
             let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
             admission.admit(Instant::now()).map_err(Refusal::Busy)?;
-            *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+            let signer = trust.signer_of(certificate);
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Caller { node, holder, signer });
             Ok(())
         };
-        (node, check)
+        (caller, check)
     }
 
     async fn serve(&self, entrant: Box<Entrant>, stop: &CancellationToken) {
@@ -308,14 +335,16 @@ impl CloudHub {
         entrant: Entrant,
         stop: &CancellationToken,
     ) -> Result<(Place, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
-        let Entrant { accepted: Accepted { link, .. }, node, peer } = entrant;
-        let Some(handle) = self.registry.enter(&node, self.settings.node_limit, stop) else {
+        let Entrant { accepted: Accepted { link, .. }, caller: Caller { node, holder, signer }, peer } =
+            entrant;
+        let serial = holder.serial.clone();
+        let Some(handle) = self.registry.enter(&node, holder, self.settings.node_limit, stop) else {
             tracing::warn!(%node, %peer, limit = self.settings.node_limit, "refused: the limit of connected nodes is reached");
             self.metrics.refused(Refused::NodeLimit);
             return Err(Box::pin(link.close(link::CloseReason::NotAllowed)));
         };
         let (dialect, transport) = (link.dialect().as_str(), link.transport().as_str());
-        tracing::info!(%node, %peer, dialect, transport, epoch = handle.epoch, connected = self.registry.connected(), "node connected");
+        tracing::info!(%node, %peer, dialect, transport, serial, epoch = handle.epoch, connected = self.registry.connected(), "node connected");
         let session = Session {
             handle: handle.clone(),
             keepalive: self.settings.keepalive,
@@ -326,20 +355,28 @@ impl CloudHub {
         };
         self.conduct.note(&node, Deed::Connected, Instant::now());
         self.spare.note();
-        let place = Place::take(handle, self.registry.clone(), self.metrics.clone());
+        if let Some(signer) = signer {
+            self.signers.note(&node, signer);
+        }
+        let place = Place::take(handle.clone(), self.registry.clone(), self.metrics.clone());
+        // It may have been put on the list between the check and its place.
+        if let Err(why) = self.refused.check(&node, &handle.holder) {
+            let _ = handle.put_out.set(why);
+            handle.ended.cancel();
+        }
         Ok((place, session.run(link)))
     }
 
     fn entrant(
         &self,
         accepted: Option<Result<Accepted, AcceptError>>,
-        node: &Mutex<Option<NodeName>>,
+        caller: &Mutex<Option<Caller>>,
         peer: SocketAddr,
     ) -> Option<Box<Entrant>> {
         match accepted {
             Some(Ok(accepted)) => {
-                let node = node.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                return Some(Box::new(Entrant { accepted, node, peer }));
+                let caller = caller.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                return Some(Box::new(Entrant { accepted, caller, peer }));
             }
             Some(Err(AcceptError::Busy(wait))) => {
                 self.metrics.refused(Refused::Busy);

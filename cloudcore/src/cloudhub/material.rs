@@ -51,6 +51,14 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Fingerprint of the trusted CA that signed `certificate` (DER, verified). Where there is one, it did.
+    pub fn signer_of(&self, certificate: &[u8]) -> Option<String> {
+        match self.bundle.certificates() {
+            [only] => Some(pki::fingerprint(only)),
+            _ => self.bundle.signer_of(certificate).map(|ca| pki::fingerprint(ca)),
+        }
+    }
+
     fn is_same(&self, other: &Trust) -> bool {
         self.authority.certificate() == other.authority.certificate()
             && self.bundle == other.bundle

@@ -5,6 +5,7 @@
 //! trust, PEM.
 
 mod admission;
+mod existing;
 mod occupied;
 mod uses;
 
@@ -29,9 +30,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::Registry;
 use super::handshakes::{Handshakes, Places};
 use super::material::{Material, Trust};
+use super::refused::{Holder, RefusedNodes};
+use super::{Registry, Signers};
 use crate::kubernetes::{Cluster, Resource};
 use admission::{Admitted, admit, check_request};
 pub use uses::forget_expired;
@@ -56,10 +58,20 @@ pub struct Register {
     office: Arc<Office>,
 }
 
+/// The rooms it asks and tells.
+pub struct Deps {
+    pub cluster: Cluster,
+    /// Who is connected.
+    pub registry: Registry,
+    /// Who was put out.
+    pub refused: RefusedNodes,
+    /// Hears which CA signed.
+    pub signers: Signers,
+}
+
 struct Office {
     trust: watch::Receiver<Arc<Trust>>,
-    cluster: Cluster,
-    registry: Registry,
+    deps: Deps,
     terms: Terms,
 }
 
@@ -70,6 +82,15 @@ pub struct Terms {
     pub lifetime_days: i64,
     /// Seconds after its end for which a certificate is still exchanged for a new one.
     pub renew_expired_for: i64,
+    /// Off: any join token is good for the name of a node that exists, as in KubeEdge.
+    pub join_existing: bool,
+}
+
+impl Terms {
+    /// Seconds after which a certificate of today opens nothing any more.
+    pub fn in_force(&self) -> i64 {
+        self.lifetime_days * DAY + self.renew_expired_for.max(0) + 2 * pki::CLOCK_SKEW
+    }
 }
 
 /// What is answered instead of what was asked.
@@ -80,8 +101,7 @@ impl Register {
         listen: SocketAddr,
         material: &Material,
         handshakes: Arc<Handshakes>,
-        cluster: Cluster,
-        registry: Registry,
+        deps: Deps,
         terms: Terms,
     ) -> Result<Register, RegisterError> {
         // Dates are looked at where a certificate is exchanged; nothing else here asks for one.
@@ -89,7 +109,7 @@ impl Register {
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| RegisterError::Listen { address: listen, source })?;
-        let office = Arc::new(Office { trust: material.trust.clone(), cluster, registry, terms });
+        let office = Arc::new(Office { trust: material.trust.clone(), deps, terms });
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
@@ -208,6 +228,11 @@ impl Office {
         let allowed = self.terms.renew_expired_for;
         let take_over = header(TAKE_OVER) == "true";
         let admitted = admit(&node, certificate, &bearer, &trust.authority, allowed, now)?;
+        let allowed = match certificate {
+            Some(certificate) => self.deps.refused.check(&node, &Holder::of(certificate, &node)),
+            None => self.deps.refused.check_join(&node),
+        };
+        allowed.map_err(|text| Refusal(StatusCode::FORBIDDEN, text))?;
         let body = Limited::new(request.into_body(), SigningRequest::MAX_BYTES).collect().await;
         let body = body.map_err(|error| {
             Refusal(
@@ -218,14 +243,13 @@ impl Office {
         let body = body.to_bytes();
         let csr = SigningRequest::from_der(&body).map_err(|error| bad(error.to_string()))?;
         check_request(&node, &csr)?;
-        if matches!(admitted, Admitted::Token(_)) {
+        if let Admitted::Token(claims) = &admitted {
             let peer = peer.ip().to_string();
-            occupied::check(&self.cluster, &self.registry, &node, &peer, take_over).await?;
-        }
-        if let Admitted::Token(claims) = &admitted
-            && let Some(id) = &claims.jti
-        {
-            uses::record(&self.cluster, id, claims.exp, &node, &body).await?;
+            existing::check(&self.deps.cluster, &node, claims.existing || self.terms.join_existing).await?;
+            occupied::check(&self.deps.cluster, &self.deps.registry, &node, &peer, take_over).await?;
+            if let Some(id) = &claims.jti {
+                uses::record(&self.deps.cluster, id, claims.exp, &node, &body).await?;
+            }
         }
         let profile = Profile {
             common_name: edge_common_name(node.as_str()),
@@ -234,16 +258,19 @@ impl Office {
             usage: Usage::Client,
             lifetime: self.terms.lifetime_days * DAY,
         };
-        let signed = trust.authority.sign_request(&csr, &profile, now);
+        let signed = trust.authority.sign_request(&csr, &profile, now, self.deps.refused.begins_after(&node));
         let signed = signed.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-        tracing::info!(%node, %peer, renewed = admitted == Admitted::Certificate, "certificate signed");
+        let serial = pki::Subject::of(&signed).map(|subject| subject.serial).unwrap_or_default();
+        let renewed = admitted == Admitted::Certificate;
+        tracing::info!(%node, %peer, renewed, serial, "certificate signed");
+        self.deps.signers.note(&node, trust.authority.fingerprint());
         Ok(signed.to_vec())
     }
 
     async fn find_node(&self, name: &str) -> Result<Vec<u8>, Refusal> {
         let bad = |error: message::KeyError| Refusal(StatusCode::BAD_REQUEST, error.to_string());
         let node = NodeName::new(name).map_err(bad)?;
-        match self.cluster.get(&Resource::Nodes.path(None, node.as_str())).await {
+        match self.deps.cluster.get(&Resource::Nodes.path(None, node.as_str())).await {
             Ok(_) => Ok(b"Node found".to_vec()),
             Err(status) if status.is_not_found() => {
                 Err(Refusal(StatusCode::NOT_FOUND, "Node not found".to_owned()))

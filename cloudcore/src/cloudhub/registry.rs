@@ -2,18 +2,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use message::NodeName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::refused::Holder;
+
 /// The place of one session. Cancelled when a newer connection of the node takes over or its node is deleted.
 #[derive(Clone)]
 pub struct SessionHandle {
     pub node: NodeName,
     pub epoch: u64,
+    /// Whose certificate it presented.
+    pub holder: Arc<Holder>,
+    /// Why its node was put out, before it is told to end.
+    pub put_out: Arc<OnceLock<String>>,
     pub ended: CancellationToken,
 }
 
@@ -44,13 +50,25 @@ impl Registry {
 
     /// Enters a new session; an older one of the same node is told to end. `None` when `limit` other nodes are
     /// connected already.
-    pub fn enter(&self, node: &NodeName, limit: usize, parent: &CancellationToken) -> Option<SessionHandle> {
+    pub fn enter(
+        &self,
+        node: &NodeName,
+        holder: Holder,
+        limit: usize,
+        parent: &CancellationToken,
+    ) -> Option<SessionHandle> {
         let mut sessions = self.lock();
         if !sessions.contains_key(node) && sessions.len() >= limit {
             return None;
         }
         let epoch = self.epochs.fetch_add(1, Ordering::Relaxed) + 1;
-        let handle = SessionHandle { node: node.clone(), epoch, ended: parent.child_token() };
+        let handle = SessionHandle {
+            node: node.clone(),
+            epoch,
+            holder: Arc::new(holder),
+            put_out: Arc::default(),
+            ended: parent.child_token(),
+        };
         if let Some(older) = sessions.insert(node.clone(), handle.clone()) {
             older.ended.cancel();
         }
@@ -79,6 +97,17 @@ impl Registry {
         if lately { Presence::LeftLately } else { Presence::Unknown }
     }
 
+    /// Ends the sessions for which `reason` gives one.
+    pub fn end_where(&self, reason: impl Fn(&NodeName, &Holder) -> Option<String>) {
+        for handle in self.lock().values() {
+            if let Some(reason) = reason(&handle.node, &handle.holder) {
+                // Set already: it was told.
+                let _ = handle.put_out.set(reason);
+                handle.ended.cancel();
+            }
+        }
+    }
+
     pub fn is_current(&self, handle: &SessionHandle) -> bool {
         self.lock().get(&handle.node).is_some_and(|current| current.epoch == handle.epoch)
     }
@@ -92,18 +121,36 @@ impl Registry {
 mod tests {
     use super::*;
 
+    fn enter(registry: &Registry, node: &NodeName, stop: &CancellationToken) -> Option<SessionHandle> {
+        let holder = Holder { node: node.to_string(), begins: 1, serial: "1".to_owned() };
+        registry.enter(node, holder, 1, stop)
+    }
+
+    #[test]
+    fn a_node_that_is_put_out_is_told_why_and_others_stay() {
+        let (registry, stop) = (Registry::default(), CancellationToken::new());
+        let nodes = ["bad", "good"].map(|name| NodeName::new(name).unwrap());
+        let [bad, good] = nodes.map(|node| {
+            let holder = Holder { node: node.to_string(), begins: 1, serial: "1".to_owned() };
+            registry.enter(&node, holder, 2, &stop).unwrap()
+        });
+        registry.end_where(|node, _| (node.as_str() == "bad").then(|| "stolen".to_owned()));
+        assert!(bad.ended.is_cancelled() && !good.ended.is_cancelled());
+        assert_eq!((bad.put_out.get().map(String::as_str), good.put_out.get()), (Some("stolen"), None));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_node_that_left_is_remembered_for_a_minute() {
         let (registry, stop) = (Registry::default(), CancellationToken::new());
         let node = NodeName::new("e1").unwrap();
         assert_eq!(registry.presence(&node), Presence::Unknown);
-        let handle = registry.enter(&node, 1, &stop).unwrap();
+        let handle = enter(&registry, &node, &stop).unwrap();
         assert_eq!(registry.presence(&node), Presence::Connected);
         registry.leave(&handle);
         assert_eq!(registry.presence(&node), Presence::LeftLately);
         tokio::time::advance(LATELY + Duration::from_secs(1)).await;
         assert_eq!(registry.presence(&node), Presence::Unknown);
-        let other = registry.enter(&NodeName::new("e2").unwrap(), 1, &stop).unwrap();
+        let other = enter(&registry, &NodeName::new("e2").unwrap(), &stop).unwrap();
         registry.leave(&other);
         assert_eq!(registry.left.lock().unwrap().len(), 1, "the old entry is gone");
     }
@@ -113,12 +160,12 @@ mod tests {
         let registry = Registry::default();
         let stop = CancellationToken::new();
         let node = NodeName::new("e1").unwrap();
-        let old = registry.enter(&node, 1, &stop).unwrap();
-        let new = registry.enter(&node, 1, &stop).unwrap();
+        let old = enter(&registry, &node, &stop).unwrap();
+        let new = enter(&registry, &node, &stop).unwrap();
         assert!(old.ended.is_cancelled() && !new.ended.is_cancelled());
         registry.leave(&old);
         assert!(registry.is_current(&new));
-        assert!(registry.enter(&NodeName::new("e2").unwrap(), 1, &stop).is_none());
+        assert!(enter(&registry, &NodeName::new("e2").unwrap(), &stop).is_none());
         registry.leave(&new);
         assert_eq!(registry.connected(), 0);
     }

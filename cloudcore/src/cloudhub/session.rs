@@ -40,7 +40,7 @@ pub struct Rooms {
 pub(super) enum End {
     #[error("no sign of life within {0:?}")]
     Silent(Duration),
-    #[error("a newer connection took over or the server is stopping")]
+    #[error("a newer connection took over, its node was put out, or the server is stopping")]
     Told,
     #[error("the node object was deleted")]
     NodeDeleted,
@@ -148,6 +148,7 @@ impl Session {
             }
             End::Receive(ReceiveError::OverBudget) => CloseReason::Busy(REFUSED_PAUSE),
             End::NodeDeleted => CloseReason::NodeDeleted,
+            End::Told if let Some(why) = self.handle.put_out.get() => CloseReason::PutOut(why.clone()),
             End::Told if self.registry.is_current(&self.handle) => CloseReason::Stopping,
             End::Told => CloseReason::Replaced,
             _ => CloseReason::Done,

@@ -138,7 +138,7 @@ impl Devices {
                 state.inventory.device_gone(&meta)
             }
             (_, Sight::Put { meta, object }) => state.inventory.put_model(&meta, object),
-            (_, Sight::Gone { meta, object }) => state.inventory.model_gone(&meta, object),
+            (_, Sight::Gone { meta, object, .. }) => state.inventory.model_gone(&meta, object),
         };
         for (node, told) in told {
             if let Some((_, set)) = state.sessions.get(&node) {

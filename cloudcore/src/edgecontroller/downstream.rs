@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Placement;
 use crate::cloudhub::NodeSet;
+use crate::cloudhub::refused::Deleted;
 use crate::kubernetes::{Follower, Resource, Sight, identity};
 
 /// What this room watches.
@@ -79,15 +80,26 @@ impl Downstream {
         true
     }
 
-    /// Takes in what the watches of [`WATCHED`] see, until stopped.
-    pub async fn run(self, mut follower: Follower, stop: CancellationToken) -> Result<(), Infallible> {
+    /// Takes in what the watches of [`WATCHED`] see, until stopped. `deleted` hears of nodes that were deleted; a node that
+    /// is only missing in a list may be in a state of the API server that was restored.
+    pub async fn run(
+        self,
+        mut follower: Follower,
+        deleted: Option<Deleted>,
+        stop: CancellationToken,
+    ) -> Result<(), Infallible> {
         while let Some((resource, sight)) = follower.next(&stop).await {
             let _busy = follower.busy();
             let Some(kind) = resource.kind() else { continue };
+            if let (ObjectKind::Node, Sight::Gone { meta, told: true, .. }, Some(deleted)) =
+                (&kind, &sight, &deleted)
+            {
+                deleted.add(&meta.name, &meta.uid);
+            }
             let mut state = self.lock();
             let changes = match sight {
                 Sight::Put { meta, object } => state.placement.put(kind, &meta, object),
-                Sight::Gone { meta, object } => state.placement.gone(kind, &meta, object),
+                Sight::Gone { meta, object, .. } => state.placement.gone(kind, &meta, object),
                 Sight::Synced => Vec::new(),
             };
             for (node, change) in changes {

@@ -1,6 +1,7 @@
 //! Whole statuses of edges that do not send patches yet: they take the place of what the API server has, but for what
 //! others own (spec/edge-runtime.md 1.4; `cloud/pkg/edgecontroller/controller/upstream.go`).
 
+use api::refused::SIGNED_BY;
 use jiff::{SignedDuration, Timestamp};
 use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
 use serde_json::{Value, json};
@@ -64,7 +65,8 @@ pub async fn report_node(cluster: &Cluster, node: &NodeName, report: &NodeReport
     let mut tried = 0;
     loop {
         let mut object: Value = cluster.get(&path).await?.parse().map_err(bad_request)?;
-        for (name, resources) in report.extend_resources.iter().flatten() {
+        let resources = report.extend_resources.iter().flatten();
+        for (name, resources) in resources.filter(|(name, _)| *name != SIGNED_BY) {
             object["metadata"]["annotations"][name.as_str()] = resources.text().into();
         }
         object["status"] = merged(&object["status"], status.clone(), daemon::clock::now());

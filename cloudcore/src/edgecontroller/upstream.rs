@@ -1,6 +1,7 @@
 //! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
 //! (spec/edge-runtime.md 1.4, its "Better" lines).
 
+use api::refused::SIGNED_BY;
 use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Verb};
 use serde_json::{Value, json};
 
@@ -172,6 +173,9 @@ pub(super) fn own_labels(object: &Json, name: &NodeName) -> Result<Value, Status
         metadata.retain(|name, value| {
             METADATA.contains(&name.as_str()) && (name != "labels" || value.is_object())
         });
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.retain(|name, _| name != SIGNED_BY);
+        }
         if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
             labels.retain(|label, value| is_own_label(name, label, value));
         }

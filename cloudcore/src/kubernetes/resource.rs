@@ -1,6 +1,6 @@
 //! The resources CloudCore watches and the paths of those it reads and writes.
 
-use api::{devices, reliablesyncs};
+use api::{devices, refused, reliablesyncs};
 use kube::core::ApiResource;
 use message::{Json, ObjectKey, ObjectKind, check_name};
 use serde_json::json;
@@ -16,6 +16,8 @@ pub enum Resource {
     DeviceModels,
     ObjectSyncs,
     ClusterObjectSyncs,
+    /// The one config map that lists them.
+    RefusedNodes,
 }
 
 impl Resource {
@@ -23,7 +25,7 @@ impl Resource {
     fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Resource::Pods => ("", "v1", "Pod", "pods"),
-            Resource::ConfigMaps => ("", "v1", "ConfigMap", "configmaps"),
+            Resource::ConfigMaps | Resource::RefusedNodes => ("", "v1", "ConfigMap", "configmaps"),
             Resource::Secrets => ("", "v1", "Secret", "secrets"),
             Resource::Nodes => ("", "v1", "Node", "nodes"),
             Resource::Devices => (devices::GROUP, devices::VERSION, "Device", "devices"),
@@ -60,7 +62,14 @@ impl Resource {
             Resource::DeviceModels => "watch of devicemodels",
             Resource::ObjectSyncs => "watch of objectsyncs",
             Resource::ClusterObjectSyncs => "watch of clusterobjectsyncs",
+            Resource::RefusedNodes => "watch of refused nodes",
         }
+    }
+
+    /// Which objects of the resource are watched; `None`: all.
+    pub(super) fn fields(self) -> Option<String> {
+        let one = |namespace, name| format!("metadata.namespace={namespace},metadata.name={name}");
+        (self == Resource::RefusedNodes).then(|| one(refused::NAMESPACE, refused::NAME))
     }
 
     pub(super) fn plural(self) -> &'static str {
@@ -76,7 +85,7 @@ impl Resource {
             Resource::Nodes => Some(ObjectKind::Node),
             Resource::Devices => Some(ObjectKind::Device),
             Resource::DeviceModels => Some(ObjectKind::DeviceModel),
-            Resource::ObjectSyncs | Resource::ClusterObjectSyncs => None,
+            Resource::ObjectSyncs | Resource::ClusterObjectSyncs | Resource::RefusedNodes => None,
         }
     }
 

@@ -36,6 +36,9 @@ pub enum Sight {
     Gone {
         meta: Meta,
         object: Json,
+        /// The server told of its deletion. Otherwise it is only missing in a list: the server may have been given an older
+        /// state of its own.
+        told: bool,
     },
     /// Everything that existed at the start has been told. Comes once.
     Synced,
@@ -132,7 +135,8 @@ pub async fn feed(
 ) -> Result<(), Infallible> {
     let api_resource = resource.api();
     let api: Api<RawObject> = Api::all_with(cluster.watching.clone(), &api_resource);
-    let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+    let mut config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
+    config.field_selector = resource.fields();
     let mut events = std::pin::pin!(runtime::watcher(api, config));
     let (mut known, mut retry) = (Known::default(), Retry::new());
     loop {
@@ -219,7 +223,7 @@ impl Known {
             Event::Delete(object) => {
                 let (meta, object) = object.typed(resource);
                 self.told.remove(&key(&meta));
-                vec![Sight::Gone { meta, object }]
+                vec![Sight::Gone { meta, object, told: true }]
             }
             Event::InitDone => self.end_of_list(resource),
         }
@@ -265,7 +269,7 @@ fn gone(resource: &ApiResource, key: &str, told: Told) -> Sight {
         deletion_timestamp: None,
     };
     let object = stub(resource, meta.namespace.as_deref(), &meta.name, &meta.uid);
-    Sight::Gone { meta, object }
+    Sight::Gone { meta, object, told: false }
 }
 
 #[cfg(test)]

@@ -49,6 +49,18 @@ pub fn warnings(config: &CloudCoreConfig) -> Vec<(String, String)> {
             "authorization stays on, although the file says false, as KubeEdge writes it for everybody; authorization.allowUnauthorized: true would turn it off",
         );
     }
+    if hub.join_existing_nodes {
+        warn(
+            "joinExistingNodes",
+            "ANY JOIN TOKEN IS GOOD FOR ANY NODE: who holds one can take the name of a node that exists and read what is that node's; take the key out and give such machines a token of keadm gettoken --existing-nodes",
+        );
+    }
+    if !hub.refuse_deleted_nodes {
+        warn(
+            "refuseDeletedNodes",
+            "a node whose object is deleted comes back by itself, with the certificate it has; keadm node remove puts it out",
+        );
+    }
     if !hub.https.enable {
         warn(
             "https.enable",

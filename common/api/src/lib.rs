@@ -5,4 +5,5 @@
 pub mod config;
 pub mod crds;
 pub mod devices;
+pub mod refused;
 pub mod reliablesyncs;

@@ -55,6 +55,8 @@ pub enum CloseReason {
     Replaced,
     Stopping,
     NotAllowed,
+    /// The operator put the node out; the text says how it comes back.
+    PutOut(String),
     /// The node object was deleted.
     NodeDeleted,
     /// Too much at once; come back after this.
@@ -71,6 +73,7 @@ impl CloseReason {
             CloseReason::Replaced => "a newer connection of this node took over".to_owned(),
             CloseReason::Stopping => "the server is stopping".to_owned(),
             CloseReason::NotAllowed => "not allowed".to_owned(),
+            CloseReason::PutOut(why) => why.clone(),
             CloseReason::NodeDeleted => "the node was deleted".to_owned(),
             CloseReason::Busy(wait) => format!("busy, try again after {} ms", wait.as_millis()),
         }
@@ -81,7 +84,10 @@ impl CloseReason {
             CloseReason::Done => CloseCode::Normal,
             CloseReason::TooLarge => CloseCode::Size,
             CloseReason::NotAMessage => CloseCode::Invalid,
-            CloseReason::Replaced | CloseReason::NotAllowed | CloseReason::NodeDeleted => CloseCode::Policy,
+            CloseReason::Replaced
+            | CloseReason::NotAllowed
+            | CloseReason::PutOut(_)
+            | CloseReason::NodeDeleted => CloseCode::Policy,
             CloseReason::Stopping => CloseCode::Restart,
             CloseReason::Busy(_) => CloseCode::Again,
         };

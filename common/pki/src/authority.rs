@@ -102,19 +102,21 @@ impl Authority {
     /// Makes a key and a certificate for it.
     pub fn issue(&self, profile: &Profile, now: i64) -> Result<Identity, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
-        let certificate = self.sign(profile, &key, now)?;
+        let certificate = self.sign(profile, &key, now, None)?;
         Ok(Identity::new(certificate, key.serialized_der().to_vec()))
     }
 
     /// Signs the key of a request. Subject, names and usages come from `profile` alone: whatever the request asked
-    /// for besides its key is not looked at here (callers compare the subject first).
+    /// for besides its key is not looked at here (callers compare the subject first). `earliest`: its first second is not
+    /// before this (Unix).
     pub fn sign_request(
         &self,
         request: &SigningRequest,
         profile: &Profile,
         now: i64,
+        earliest: Option<i64>,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
-        self.sign(profile, request.public_key(), now)
+        self.sign(profile, request.public_key(), now, earliest)
     }
 
     /// A certificate of `next`'s key and name, signed by this CA: who trusts only this CA then trusts what `next`
@@ -135,6 +137,7 @@ impl Authority {
         profile: &Profile,
         key: &impl PublicKeyData,
         now: i64,
+        earliest: Option<i64>,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(&profile.common_name, &profile.organizations);
@@ -150,7 +153,7 @@ impl Authority {
             }
         };
         params.use_authority_key_identifier_extension = true;
-        params.not_before = date(now - BACKDATE)?;
+        params.not_before = date((now - BACKDATE).max(earliest.unwrap_or(i64::MIN)))?;
         params.not_after = date(now + profile.lifetime)?;
         let sign_error = |source| AuthorityError::Sign { common_name: profile.common_name.clone(), source };
         let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(sign_error)?;

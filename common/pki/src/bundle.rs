@@ -85,6 +85,11 @@ impl Bundle {
         bundle
     }
 
+    /// The CA that signed `certificate` (DER), if it is one of these.
+    pub fn signer_of(&self, certificate: &[u8]) -> Option<&CertificateDer<'static>> {
+        self.certificates.iter().find(|ca| crate::tls::is_signed_by(certificate, ca))
+    }
+
     /// True if the first CA signed `certificate` (DER).
     pub fn signer_signed(&self, certificate: &[u8]) -> bool {
         self.certificates.first().is_some_and(|ca| crate::tls::is_signed_by(certificate, ca))

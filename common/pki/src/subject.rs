@@ -6,11 +6,13 @@ use crate::NODES_GROUP;
 
 const NODE_PREFIX: &str = "system:node:";
 
-/// Common name and organisations of a certificate, and when it is valid (Unix seconds).
+/// Common name and organisations of a certificate, its serial number, and when it is valid (Unix seconds).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     pub common_name: String,
     pub organizations: Vec<String>,
+    /// Hexadecimal digits.
+    pub serial: String,
     pub not_before: i64,
     pub not_after: i64,
 }
@@ -52,6 +54,7 @@ impl Subject {
         Ok(Subject {
             common_name: common_name.to_owned(),
             organizations,
+            serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
         })

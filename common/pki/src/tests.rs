@@ -39,7 +39,7 @@ fn a_signed_request_names_the_node_and_nothing_the_request_added() {
     let request = SigningRequest::from_der(&request).unwrap();
     assert_eq!(request.common_name(), Some("system:node:edge-1"));
     assert_eq!(request.organization(), Some("system:nodes"));
-    let certificate = ca.sign_request(&request, &node_profile("edge-1"), NOW).unwrap();
+    let certificate = ca.sign_request(&request, &node_profile("edge-1"), NOW, None).unwrap();
     assert_eq!(EdgeSubject::of(&certificate).unwrap().node, "edge-1");
     let identity = Identity::new(certificate, key);
     assert!(tls::client(ca.certificate(), Some(&identity)).is_ok());

@@ -2,7 +2,8 @@
 //!
 //! The JWT is HS256, keyed with the CA's private key, so it can be checked here without a JWT library: the header is
 //! never interpreted, and no other algorithm exists. KubeEdge's claims are `{"exp":..}`; ours may add that the token is
-//! good once (`jti`) or for some nodes only (`nodes`), which KubeEdge's own CloudCore does not read.
+//! good once (`jti`), for some nodes only (`nodes`) or for nodes that exist (`existing`), which KubeEdge's own CloudCore
+//! does not read.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,12 +42,15 @@ pub struct Claims {
     /// Pattern of node names it is good for; `*` stands for any text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,
+    /// It is good for names of nodes that exist, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
 }
 
 impl Claims {
     /// KubeEdge's claims: an end and nothing else.
     pub fn until(expires: i64) -> Claims {
-        Claims { exp: expires, jti: None, nodes: None }
+        Claims { exp: expires, jti: None, nodes: None, existing: false }
     }
 
     /// Checks that the token is good for `node`.

@@ -19,6 +19,10 @@ pub struct Flags {
     /// Make a token for nodes of this name only; * stands for any text.
     #[arg(long, value_name = "PATTERN")]
     nodes: Option<String>,
+    /// Make a token that is good for names of nodes that exist, too: for a machine that takes the place of another, or
+    /// whose disk is new. Other tokens are for new nodes.
+    #[arg(long)]
+    existing_nodes: bool,
     /// Make a token that lasts this long (30m, 2h, 7d); default with the flags above: 24h.
     #[arg(long, value_name = "TIME", value_parser = super::duration)]
     ttl: Option<i64>,
@@ -29,11 +33,8 @@ const TTL: i64 = 24 * 3600;
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let kubeconfig = flags.access.kubeconfig()?;
-    let token = if flags.single_use || flags.nodes.is_some() || flags.ttl.is_some() {
-        make(&flags, &kubeconfig).await?
-    } else {
-        read(&kubeconfig).await?
-    };
+    let is_made = flags.single_use || flags.existing_nodes || flags.nodes.is_some() || flags.ttl.is_some();
+    let token = if is_made { make(&flags, &kubeconfig).await? } else { read(&kubeconfig).await? };
     render::result(&token);
     Ok(())
 }
@@ -53,6 +54,7 @@ async fn make(flags: &Flags, kubeconfig: &Path) -> anyhow::Result<String> {
         exp: daemon::clock::unix_seconds() + flags.ttl.unwrap_or(TTL),
         jti: flags.single_use.then(token::fresh_id),
         nodes: flags.nodes.clone(),
+        existing: flags.existing_nodes,
     };
     Ok(token::mint_with(&secret.authority()?, &claims))
 }

@@ -1,9 +1,8 @@
 //! `keadm reset`: stops what init or join started and removes its files.
 
-use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::layout::Layout;
@@ -79,21 +78,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 }
 
 fn confirm(cloud: bool, edge: bool) -> anyhow::Result<()> {
-    if !std::io::stdin().is_terminal() {
-        bail!("reset removes files; give --force to do so without being asked");
-    }
     let what = match (cloud, edge) {
         (true, true) => "CloudCore, EdgeCore, their pods and all their files",
         (true, false) => "CloudCore and all its files",
         _ => "EdgeCore, its pods and all its files",
     };
-    render::done(&format!("this removes {what}; continue? [y/N]"));
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
-    if !answer.trim().eq_ignore_ascii_case("y") {
-        bail!("nothing was changed");
-    }
-    Ok(())
+    super::confirm(&format!("this removes {what}"))
 }
 
 fn remove(layout: &Layout, folders: &[&str]) -> anyhow::Result<()> {

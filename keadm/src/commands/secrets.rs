@@ -1,4 +1,4 @@
-//! The secrets of namespace `kubeedge`, for the commands that need them.
+//! The cluster and the secrets of namespace `kubeedge`, for the commands that need them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,11 +60,16 @@ impl Access {
     }
 }
 
-pub async fn open(kubeconfig: &Path) -> anyhow::Result<Api<Secret>> {
+/// A client of the cluster.
+pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("reading kubeconfig {}; give --kube-config", kubeconfig.display()))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, "kubeedge"))
+    Ok(Client::try_from(config)?)
+}
+
+pub async fn open(kubeconfig: &Path) -> anyhow::Result<Api<Secret>> {
+    Ok(Api::namespaced(client(kubeconfig).await?, "kubeedge"))
 }
 
 /// The CA's secret, and the object it was read from.

@@ -95,6 +95,11 @@ pub struct CloudHub {
     pub token_refresh_duration: u32,
     /// Ours: hours after its end for which a node's certificate is still exchanged for a new one; 0: never.
     pub renew_expired_for: u32,
+    /// Ours: the certificate of a node whose object was deleted is refused until its machine joins again or an operator
+    /// allows it (`keadm node allow`).
+    pub refuse_deleted_nodes: bool,
+    /// Ours: any join token gives a certificate for the name of a node that exists, as in KubeEdge.
+    pub join_existing_nodes: bool,
     /// Ours: seconds between looks at the CA and the server certificate.
     pub certificate_check_seconds: u32,
     /// Addresses of listeners: 0.0.0.0, the default, is all of IPv4; where `advertiseAddress` has an IPv6 address, it
@@ -124,6 +129,8 @@ impl Default for CloudHub {
             edge_cert_signing_duration: 365,
             token_refresh_duration: 12,
             renew_expired_for: 0,
+            refuse_deleted_nodes: true,
+            join_existing_nodes: false,
             certificate_check_seconds: 30,
             websocket: Listener { enable: true, address: "0.0.0.0".to_owned(), port: 10000 },
             quic: Listener { enable: false, address: "0.0.0.0".to_owned(), port: 10001 },

@@ -1,0 +1,166 @@
+//! Writes down that node objects were deleted: their certificates are refused from then on.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::refused::{Entry, NAME, NAMESPACE, Refused};
+use message::{Json, Status};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::kubernetes::Cluster;
+
+/// Wait before a write that failed is tried again; others that get through shorten it.
+const AGAIN: Duration = Duration::from_secs(2);
+const REASON: &str = "its node object was deleted";
+
+/// Node objects that were deleted and are not written down: at most as many as there were. Clones share it.
+#[derive(Clone, Default)]
+pub struct Deleted {
+    /// Uids by name.
+    waiting: Arc<Mutex<BTreeMap<String, String>>>,
+    added: Arc<Notify>,
+}
+
+impl Deleted {
+    pub fn add(&self, node: &str, uid: &str) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(node.to_owned(), uid.to_owned());
+        drop(waiting);
+        self.added.notify_one();
+    }
+
+    fn snapshot(&self) -> BTreeMap<String, String> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn written(&self, nodes: &BTreeMap<String, String>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|node, uid| nodes.get(node) != Some(uid));
+    }
+}
+
+/// Writes what is waiting, until stopped. `lifetime`: seconds after which no certificate of before is in force.
+pub async fn record_deleted(
+    cluster: Cluster,
+    deleted: Deleted,
+    lifetime: i64,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let nodes = deleted.snapshot();
+        let recovery = cluster.recovery();
+        let written = async {
+            if nodes.is_empty() {
+                deleted.added.notified().await;
+                return;
+            }
+            match write(&cluster, &nodes, lifetime).await {
+                Ok(()) => deleted.written(&nodes),
+                Err(status) if status.is_retryable() || status.is_conflict() => {
+                    tracing::debug!(error = %status, "deleted nodes not written down, trying again");
+                    let _ = tokio::time::timeout(AGAIN, recovery.after(Duration::ZERO)).await;
+                }
+                Err(status) => {
+                    let names: Vec<&str> = nodes.keys().map(String::as_str).take(10).collect();
+                    tracing::error!(nodes = names.join(" "), error = %status, "deleted nodes could not be written to config map kubeedge/refused-nodes: their machines may come back; keadm node remove tries it again");
+                    deleted.written(&nodes);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => return Ok(()),
+            () = written => {}
+        }
+    }
+}
+
+async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i64) -> Result<(), Status> {
+    let collection = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
+    let stored: Value = match cluster.get(&format!("{collection}/{NAME}")).await {
+        Ok(stored) => stored.parse().unwrap_or_default(),
+        Err(status) if status.is_not_found() => Value::Null,
+        Err(status) => return Err(status),
+    };
+    let known: BTreeMap<String, String> = serde_json::from_value(stored["data"].clone()).unwrap_or_default();
+    let now = daemon::clock::now();
+    let changes =
+        changes(&Refused::read(&known), nodes, now.as_second(), &daemon::clock::rfc3339(now), lifetime);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    if stored.is_null() {
+        let metadata = json!({"name": NAME, "namespace": NAMESPACE});
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": changes});
+        return cluster.create(&collection, &encode(&map)).await.map(|_| ());
+    }
+    // A replica that saw the same deletion may have written meanwhile: then it is read again.
+    let version = &stored["metadata"]["resourceVersion"];
+    let patch = json!({"metadata": {"resourceVersion": version}, "data": changes});
+    let path = format!("{collection}/{NAME}");
+    cluster.patch(&path, crate::kubernetes::Merge::Plain, patch.to_string()).await.map(|_| ())
+}
+
+fn encode(value: &Value) -> Json {
+    // A tree of texts can be encoded.
+    Json::encode(value).unwrap_or_else(|_| Json::null())
+}
+
+/// A merge patch of the map's `data`: new entries, and nulls for those that are over.
+fn changes(
+    known: &Refused,
+    nodes: &BTreeMap<String, String>,
+    now: i64,
+    since: &str,
+    lifetime: i64,
+) -> serde_json::Map<String, Value> {
+    let mut changes: serde_json::Map<String, Value> =
+        known.over(now, lifetime).into_iter().map(|key| (key, Value::Null)).collect();
+    for (node, uid) in nodes {
+        let is_known = known.entries().get(node).is_some_and(|entry| {
+            // A node that is refused whatever it presents stays so.
+            entry.begins_until.is_none() || entry.uid.as_ref() == Some(uid)
+        });
+        if !is_known {
+            let entry = Entry {
+                begins_until: Some(now),
+                reason: REASON.to_owned(),
+                since: since.to_owned(),
+                uid: Some(uid.clone()),
+            };
+            changes.insert(node.clone(), entry.text().into());
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_is_written_once_and_takes_no_block_away() {
+        let nodes: BTreeMap<String, String> =
+            ["new", "known", "blocked", "again"].map(|name| (name.to_owned(), "u2".to_owned())).into();
+        let known = Refused::read(
+            &[
+                ("known", r#"{"beginsUntil": 90, "uid": "u2"}"#),
+                ("blocked", r#"{"reason": "stolen"}"#),
+                ("again", r#"{"beginsUntil": 90, "uid": "u1"}"#),
+                ("over", r#"{"beginsUntil": 10}"#),
+            ]
+            .map(|(key, text)| (key.to_owned(), text.to_owned()))
+            .into(),
+        );
+        let changes = changes(&known, &nodes, 100, "then", 80);
+        let keys: Vec<&str> = changes.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["again", "new", "over"]);
+        assert!(changes["over"].is_null());
+        let entry = Entry::read(changes["new"].as_str().unwrap());
+        assert_eq!((entry.begins_until, entry.uid.as_deref()), (Some(100), Some("u2")));
+    }
+}

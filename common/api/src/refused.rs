@@ -1,0 +1,167 @@
+//! Whose certificates no port of CloudCore takes: config map `kubeedge/refused-nodes`. Every replica watches it;
+//! `keadm node` writes it, and CloudCore when a node object is deleted.
+//!
+//! A key is the name of a node, or `serial_` and a certificate's serial number in hexadecimal digits. The value is an
+//! [`Entry`] as JSON; any other text refuses whoever the key names, and is taken for the reason, so that an operator
+//! can write the map by hand. Entries name nodes and times, not certificate authorities: they outlive these.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub const NAMESPACE: &str = "kubeedge";
+pub const NAME: &str = "refused-nodes";
+
+/// Annotation of a node: fingerprint of the CA that signed the certificate it has. Written by CloudCore alone.
+pub const SIGNED_BY: &str = "causeway.io/certificate-signed-by";
+
+/// No node's name has an underscore.
+const SERIAL: &str = "serial_";
+/// Longest reason kept, in bytes: the map has 1 MiB for all nodes.
+const REASON: usize = 128;
+
+/// Why and how far a node is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entry {
+    /// Certificates that begin at this time (Unix seconds) or before are refused: a machine that joins with a token later
+    /// may have the name. `None`: whoever comes by this name, with a token as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins_until: Option<i64>,
+    #[serde(default)]
+    pub reason: String,
+    /// When it was written, RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub since: String,
+    /// The node object that was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+impl Entry {
+    /// Reads one value of the map.
+    pub fn read(text: &str) -> Entry {
+        serde_json::from_str(text).unwrap_or_else(|_| Entry { reason: cut(text), ..Entry::default() })
+    }
+
+    /// The value written.
+    pub fn text(&self) -> String {
+        // Texts and numbers always have a JSON form.
+        serde_json::to_string(&Entry { reason: cut(&self.reason), ..self.clone() }).unwrap_or_default()
+    }
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(REASON)].to_owned()
+}
+
+/// The key of the certificate with this serial number: hexadecimal digits, with or without colons as tools print them.
+/// `None`: it is none.
+pub fn serial_key(serial: &str) -> Option<String> {
+    let digits: String = serial.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+    let digits = digits.strip_prefix("0x").unwrap_or(&digits).trim_start_matches('0');
+    let fits = (1..=40).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    fits.then(|| format!("{SERIAL}{digits}"))
+}
+
+/// A certificate as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented<'a> {
+    pub node: &'a str,
+    /// Its first second (Unix).
+    pub begins: i64,
+    /// Hexadecimal digits.
+    pub serial: &'a str,
+}
+
+/// The whole list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Refused {
+    /// Reads the map's `data`.
+    pub fn read(data: &BTreeMap<String, String>) -> Refused {
+        Refused { entries: data.iter().map(|(key, text)| (key.clone(), Entry::read(text))).collect() }
+    }
+
+    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.entries
+    }
+
+    /// The entry that refuses a certificate.
+    pub fn of_certificate(&self, presented: &Presented<'_>) -> Option<&Entry> {
+        let by_name = self.entries.get(presented.node);
+        let by_name =
+            by_name.filter(|entry| entry.begins_until.is_none_or(|until| presented.begins <= until));
+        by_name.or_else(|| self.entries.get(&serial_key(presented.serial)?))
+    }
+
+    /// The entry that refuses a join token for `node`.
+    pub fn of_join(&self, node: &str) -> Option<&Entry> {
+        self.entries.get(node).filter(|entry| entry.begins_until.is_none())
+    }
+
+    /// The first second a new certificate of `node` may have.
+    pub fn begins_after(&self, node: &str) -> Option<i64> {
+        Some(self.entries.get(node)?.begins_until?.saturating_add(1))
+    }
+
+    /// Keys of entries that refuse nothing any more: no certificate that old is in force. `lifetime` in seconds.
+    pub fn over(&self, now: i64, lifetime: i64) -> Vec<String> {
+        let over =
+            |entry: &Entry| entry.begins_until.is_some_and(|until| until.saturating_add(lifetime) < now);
+        self.entries.iter().filter(|(_, entry)| over(entry)).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[(&str, &str)]) -> Refused {
+        Refused::read(&entries.iter().map(|(key, text)| (key.to_string(), text.to_string())).collect())
+    }
+
+    #[test]
+    fn a_removed_node_is_refused_with_its_old_certificates_and_a_blocked_one_with_all() {
+        let refused = list(&[
+            ("gone", r#"{"beginsUntil": 100, "reason": "removed"}"#),
+            ("bad", r#"{"reason": "stolen"}"#),
+            ("by-hand", "because"),
+            ("typo", r#"{"beginsUntli": 100}"#),
+            ("serial_ab12", "{}"),
+        ]);
+        let by = |node: &str, begins: i64, serial: &str| {
+            refused.of_certificate(&Presented { node, begins, serial }).map(|entry| entry.reason.clone())
+        };
+        assert_eq!(by("gone", 100, "1").as_deref(), Some("removed"));
+        assert_eq!(by("gone", 101, "1"), None);
+        assert_eq!(by("bad", i64::MAX, "1").as_deref(), Some("stolen"));
+        assert_eq!(by("by-hand", 7, "1").as_deref(), Some("because"));
+        assert!(by("typo", 7, "1").is_some(), "what cannot be read refuses");
+        assert_eq!(by("other", 7, "1"), None);
+        assert!(by("other", 7, "00AB12").is_some() && by("other", 7, "ab:12").is_some());
+        assert!(refused.of_join("bad").is_some() && refused.of_join("gone").is_none());
+        assert_eq!(refused.begins_after("gone"), Some(101));
+        assert_eq!(refused.over(100 + 50, 50), Vec::<String>::new());
+        assert_eq!(refused.over(101 + 50, 50), ["gone"]);
+    }
+
+    #[test]
+    fn serial_numbers_are_taken_as_tools_print_them() {
+        assert_eq!(serial_key("0x0AB1").as_deref(), Some("serial_ab1"));
+        assert_eq!(serial_key("0a:b1").as_deref(), Some("serial_ab1"));
+        assert_eq!(serial_key("edge-1"), None);
+        assert_eq!(serial_key(""), None);
+        assert_eq!(serial_key(&"a".repeat(41)), None);
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written_and_its_reason_is_cut() {
+        let entry = Entry { begins_until: Some(5), reason: "ä".repeat(100), since: "t".into(), uid: None };
+        let read = Entry::read(&entry.text());
+        assert_eq!((read.begins_until, read.reason.len()), (Some(5), 128));
+    }
+}
