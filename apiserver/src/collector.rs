@@ -1,6 +1,7 @@
 //! What follows from deletions: dependents of a deleted owner go, and so do the contents of a deleted namespace.
 //!
-//! Events older than an hour go too, as in Kubernetes; they are looked for when new ones come, never by a timer.
+//! Events older than an hour go too, and certificate signing requests that are done with or a day old, as in Kubernetes;
+//! they are looked for when new ones come, never by a timer.
 //!
 //! One task that follows all changes. It keeps no state: after falling behind, and at the start, it looks at
 //! everything that could be left over.
@@ -29,11 +30,11 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             received = events.recv() => received,
         };
-        let event_came = matches!(&received, Ok(event) if is_new_event(event));
-        if event_came && Instant::now() >= next_expiry {
+        let ages = matches!(&received, Ok(event) if is_of_those_that_age(event));
+        if ages && Instant::now() >= next_expiry {
             next_expiry = Instant::now() + EXPIRY_EVERY;
-            if let Err(status) = expire_events(&context).await {
-                tracing::warn!(error = %status, "could not delete old events");
+            if let Err(status) = expire(&context).await {
+                tracing::warn!(error = %status, "could not delete old events and signing requests");
             }
         }
         let outcome = match received {
@@ -54,13 +55,41 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
 const EVENT_LIFETIME: i64 = 3600;
 const EXPIRY_EVERY: Duration = Duration::from_secs(300);
 
-fn is_new_event(event: &Event) -> bool {
-    event.kind == EventKind::Added && event.stored.key.resource == "events"
+/// Seconds a signing request is kept that waits, and one that was decided (kube-controller-manager's cleaner).
+const REQUEST_LIFETIMES: (i64, i64) = (24 * 3600, 3600);
+const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
+
+fn is_of_those_that_age(event: &Event) -> bool {
+    let resource = event.stored.key.resource.as_str();
+    event.kind == EventKind::Added && (resource == "events" || resource == REQUESTS)
+}
+
+/// The moment `lifetime` seconds ago, as RFC 3339.
+fn ago(lifetime: i64) -> String {
+    let moment = jiff::Timestamp::from_second(daemon::clock::unix_seconds() - lifetime);
+    daemon::clock::rfc3339(moment.unwrap_or_default())
+}
+
+async fn expire(context: &Context) -> Result<(), Status> {
+    expire_events(context).await?;
+    let (waiting, decided) = (ago(REQUEST_LIFETIMES.0), ago(REQUEST_LIFETIMES.1));
+    let query = ListQuery { resource: REQUESTS.to_owned(), ..ListQuery::default() };
+    for item in context.storage.list(query).await?.items {
+        if is_over(&item.value()?, &waiting, &decided) {
+            purge(context, &item.key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// True if a signing request is older than one of its kind is kept.
+fn is_over(request: &Value, waiting: &str, decided: &str) -> bool {
+    let oldest = if object::list(request, "/status/conditions").is_empty() { waiting } else { decided };
+    object::text(request, "/metadata/creationTimestamp") < oldest
 }
 
 async fn expire_events(context: &Context) -> Result<(), Status> {
-    let oldest = jiff::Timestamp::from_second(daemon::clock::unix_seconds() - EVENT_LIFETIME);
-    let oldest = daemon::clock::rfc3339(oldest.unwrap_or_default());
+    let oldest = ago(EVENT_LIFETIME);
     let query = ListQuery { resource: "events".to_owned(), ..ListQuery::default() };
     for item in context.storage.list(query).await?.items {
         let value = item.value()?;
@@ -213,5 +242,20 @@ async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status>
     match context.storage.commit(key, change).await {
         Err(WriteError::Store(status)) => Err(status),
         Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_signing_request_that_waits_is_kept_for_a_day_and_a_decided_one_for_an_hour() {
+        let request = |age: i64, conditions: Value| json!({"metadata": {"creationTimestamp": ago(age)}, "status": {"conditions": conditions}});
+        let over = |request: &Value| is_over(request, &ago(REQUEST_LIFETIMES.0), &ago(REQUEST_LIFETIMES.1));
+        assert!(!over(&request(23 * 3600, Value::Null)) && over(&request(25 * 3600, Value::Null)));
+        let approved = json!([{"type": "Approved"}]);
+        assert!(!over(&request(3000, approved.clone())) && over(&request(4000, approved)));
     }
 }

@@ -69,6 +69,8 @@ pub struct ApiServer {
     address: SocketAddr,
     tls: tls::Tls,
     context: Arc<context::Context>,
+    /// Keeps other API servers off the data folder.
+    lock: store::FolderLock,
 }
 
 impl ApiServer {
@@ -79,6 +81,7 @@ impl ApiServer {
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
             .create(&data_dir)
             .map_err(|source| BuildError::DataDir { path: data_dir.clone(), source })?;
+        let lock = store::lock(&data_dir)?;
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = tls::configure(&keys.serving, &keys.ca)?;
         let registry = Arc::new(registry::Registry::new());
@@ -96,7 +99,7 @@ impl ApiServer {
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfig(&settings.admin_kubeconfig, address)?;
-        Ok(ApiServer { listener, address, tls, context })
+        Ok(ApiServer { listener, address, tls, context, lock })
     }
 
     /// The bound address.
@@ -106,7 +109,7 @@ impl ApiServer {
 
     /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ApiServer { listener, address, tls, context } = self;
+        let ApiServer { listener, address, tls, context, lock: _lock } = self;
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));

@@ -68,7 +68,12 @@ const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql")];
 impl Storage {
     /// Opens the database and loads the CRDs into the registry. Blocks.
     pub(crate) fn open(path: &Path, registry: Arc<Registry>) -> Result<Storage, OpenError> {
-        let options = Options { migrations: MIGRATIONS, cache_kib: 4096, readers: 4 };
+        let options = Options {
+            migrations: MIGRATIONS,
+            cache_kib: 4096,
+            readers: 4,
+            recovery: store::Recovery::Refuse,
+        };
         let store = Store::open(path, &options)?;
         Ok(Storage { store, hub: Arc::new(hub::Hub::new(registry)) })
     }

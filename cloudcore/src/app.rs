@@ -88,6 +88,7 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         downstream: downstream.clone(),
         devices: devices.clone(),
         rights,
+        budgets: cloudhub::Budgets::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
     };

@@ -16,6 +16,7 @@
 mod acceptor;
 mod admission;
 pub mod authz;
+mod budgets;
 mod conduct;
 mod desired;
 pub mod exchange;
@@ -33,6 +34,7 @@ mod upstream;
 mod volumes;
 
 pub use acceptor::{CloudHub, HubError, Settings};
+pub use budgets::Budgets;
 pub use desired::{Desired, Settled, Ticket, Wanted, Window};
 pub use metrics::Metrics;
 pub use registry::{Registry, SessionHandle};

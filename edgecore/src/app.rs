@@ -29,6 +29,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
+    let _lock = crate::database::lock(&settings.database)?;
     let store = crate::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
     let (cloud, calls) = Cloud::channel(link_state);
@@ -41,6 +43,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let doors = Doors::build().context("starting the thread of local programs")?;
     // Held until all rooms run, so that none of them makes the program ready before.
     let starting = health.wait_for("start");
+    if store.is_frozen() {
+        rooms.essential("database disk", crate::database::thawed(settings.database.clone(), stop.clone()));
+    }
     let link_metrics = edgehub::Metrics::default();
     metrics::register_link(&metrics, &link_metrics, store.clone(), outbox.clone());
     if let Some(address) = settings.monitor {

@@ -1,9 +1,11 @@
 //! The edge's one SQLite file. The first tables have KubeEdge's names and columns, so its database can be taken over
 //! and opened with the same tools (spec/edge-runtime.md 2.1, spec/devices.md 3.3).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use store::{OpenError, Options, Store};
+use store::{FolderLock, OpenError, Options, Recovery, Store};
+use tokio_util::sync::CancellationToken;
 
 const KUBEEDGE_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, type TEXT, value TEXT);
@@ -43,8 +45,12 @@ CREATE TRIGGER outbox_removed AFTER DELETE ON outbox BEGIN
 END;
 ";
 
-const OPTIONS: Options =
-    Options { migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE], cache_kib: 1024, readers: 2 };
+const OPTIONS: Options = Options {
+    migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE],
+    cache_kib: 1024,
+    readers: 2,
+    recovery: Recovery::Refill,
+};
 
 /// The scripts that make the tables, in order.
 pub fn schema() -> &'static [&'static str] {
@@ -54,6 +60,48 @@ pub fn schema() -> &'static [&'static str] {
 /// Opens or creates the database.
 pub fn open(path: &Path) -> Result<Store, OpenError> {
     Store::open(path, &OPTIONS)
+}
+
+/// Keeps other EdgeCores off the database's folder.
+pub fn lock(path: &Path) -> Result<FolderLock, OpenError> {
+    store::lock(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+/// The disk takes writes again: the database is opened anew, by another start.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk of database {0} takes writes again, starting over with it")]
+pub struct Thawed(PathBuf);
+
+/// How often a disk that took no writes is tried, and with how much.
+const TRY: Duration = Duration::from_secs(10);
+const ROOM: usize = 1024 * 1024;
+
+/// Ends with [`Thawed`] when the disk of a frozen database takes writes again. Containers go on over the new start.
+pub async fn thawed(path: PathBuf, stop: CancellationToken) -> Result<(), Thawed> {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.cancelled() => return Ok(()),
+            _ = tokio::time::sleep(TRY) => {}
+        }
+        let probe = path.with_extension("probe");
+        let written = daemon::blocking(move || {
+            let written = write_durably(&probe);
+            // Also what a full disk has taken of it.
+            let _ = std::fs::remove_file(&probe);
+            written
+        });
+        if written.await.is_ok() {
+            return Err(Thawed(path));
+        }
+    }
+}
+
+fn write_durably(probe: &Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(probe)?;
+    file.write_all(&vec![0; ROOM])?;
+    file.sync_all()
 }
 
 /// A database in memory: load tests run thousands of edges in one process.

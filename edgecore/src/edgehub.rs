@@ -100,6 +100,8 @@ pub struct EdgeHub {
     deps: Deps,
     metrics: Metrics,
     signs: Signs,
+    /// The status of the last attempt, if the cloud refused it.
+    refused: Option<u16>,
     /// Dropped when this node has a certificate: without a link EdgeCore is ready all the same.
     unready: Option<Unready>,
 }
@@ -126,6 +128,7 @@ impl EdgeHub {
             deps,
             metrics: Metrics::default(),
             signs: Signs::to(&Health::default()),
+            refused: None,
             unready: None,
         }
     }
@@ -187,10 +190,15 @@ impl EdgeHub {
             Err(error) => {
                 self.metrics.failed();
                 let (failure, text) = (connect::failure(&error), describe(&error));
-                // The first failure of an outage is news; the rest would fill a disk.
-                match backoff.failures() {
-                    0 => tracing::warn!(error = text, "cloud not reachable, trying again"),
-                    attempt => tracing::debug!(attempt, error = text, "cloud not reachable"),
+                // The first failure of an outage is news, and that the cloud refuses this node; the rest would fill a disk.
+                let status = error.status();
+                let is_news = backoff.failures() == 0 || self.refused != status;
+                self.refused = status;
+                match is_news {
+                    true => tracing::warn!(error = text, "cloud not reachable, trying again"),
+                    false => {
+                        tracing::debug!(attempt = backoff.failures(), error = text, "cloud not reachable")
+                    }
                 }
                 return failure;
             }

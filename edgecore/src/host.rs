@@ -24,6 +24,8 @@ pub struct Disk {
     pub available: u64,
     pub inodes: u64,
     pub inodes_free: u64,
+    /// Mounted read-only, as the kernel does after errors of a disk.
+    pub read_only: bool,
 }
 
 /// The file system of `path`, read away from the threads that wait: one that hangs holds up who asked only.

@@ -8,6 +8,8 @@ pub enum Loss {
     /// The node may not send it.
     Unauthorised,
     Unreadable,
+    /// The node has made more objects than any healthy one does.
+    OverBudget,
     /// The API server refused it for good.
     Rejected,
     /// The API server refused CloudCore itself, for longer than is waited for.
@@ -19,6 +21,7 @@ impl Loss {
         match self {
             Loss::Unauthorised => "unauthorised",
             Loss::Unreadable => "unreadable",
+            Loss::OverBudget => "over_budget",
             Loss::Rejected => "rejected",
             Loss::Refused => "refused",
         }

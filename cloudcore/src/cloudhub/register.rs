@@ -48,6 +48,8 @@ pub enum RegisterError {
 const TAKE_OVER: &str = "Take-Over";
 /// Connections served at once; the oldest gives way to a newcomer.
 const CONNECTIONS: usize = 256;
+/// Wait before a certificate is given that begins after those of the same name that are refused.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Time for a handshake, and for a request and its answer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -258,7 +260,12 @@ impl Office {
             usage: Usage::Client,
             lifetime: self.terms.lifetime_days * DAY,
         };
-        let signed = trust.authority.sign_request(&csr, &profile, now, self.deps.refused.begins_after(&node));
+        let earliest = self.deps.refused.begins_after(&node);
+        if earliest.is_some_and(|earliest| earliest > now) {
+            // It was put out in this very second: its certificate would be one that is not in force yet.
+            tokio::time::sleep(SETTLE).await;
+        }
+        let signed = trust.authority.sign_request(&csr, &profile, now, earliest);
         let signed = signed.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let serial = pki::Subject::of(&signed).map(|subject| subject.serial).unwrap_or_default();
         let renewed = admitted == Admitted::Certificate;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
-use message::{Message, NodeName, Reply, Status, Upstream};
+use message::{Message, NodeName, Reply, Request, Status, Upstream, Verb};
 use tokio::time::Instant;
 
 use super::authz;
+use super::budgets::{Budgets, MIRRORS, Made};
 use super::metrics::{Loss, Metrics};
 use crate::devicecontroller::{self, Devices, Stamp};
 use crate::edgecontroller::{self, Downstream, Rights};
@@ -28,6 +29,8 @@ pub struct UpstreamRoom {
     pub downstream: Downstream,
     pub devices: Devices,
     pub rights: Rights,
+    /// What nodes may make.
+    pub budgets: Budgets,
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
     pub metrics: Metrics,
@@ -109,16 +112,16 @@ impl UpstreamRoom {
                 tracing::debug!(%node, resource = asked.route.resource, error = %status, "not decidable yet");
                 return later(asked, upstream, status);
             }
-            Err(status) if self.enforce => Some(status),
-            _ => None,
+            Err(status) if self.enforce => Some((Loss::Unauthorised, status)),
+            _ => self.over_budget(node, upstream).map(|status| (Loss::OverBudget, status)),
         };
-        if let Some(status) = &refused {
-            self.metrics.lost(Loss::Unauthorised);
+        if let Some((loss, status)) = &refused {
+            self.metrics.lost(*loss);
             let (msg_id, resource) = (&asked.header.msg_id, &asked.route.resource);
             tracing::warn!(%node, %msg_id, resource, error = %status, "message refused");
         }
         let now = daemon::clock::unix_ms();
-        match (upstream, refused) {
+        match (upstream, refused.map(|(_, status)| status)) {
             (Upstream::Ask(request), Some(status)) => {
                 done(request.answer(asked, &Reply::Refused(status), now))
             }
@@ -155,6 +158,21 @@ impl UpstreamRoom {
             }
             _ => Outcome::Done(None),
         }
+    }
+
+    /// Refuses what would make one object more than a healthy node makes.
+    fn over_budget(&self, node: &NodeName, upstream: &Upstream) -> Option<Status> {
+        let (made, what) = match upstream {
+            Upstream::Event { verb: Verb::Create, .. } => (Made::Event, "events"),
+            Upstream::Ask(Request::CreatePod { .. }) => (Made::Mirror, "mirror pods"),
+            Upstream::Ask(Request::CreateSigningRequest { .. }) => (Made::Request, "signing requests"),
+            _ => return None,
+        };
+        let has_room = made != Made::Mirror || self.downstream.mirrors_of(node.as_str()) < MIRRORS;
+        if has_room && self.budgets.take(node, made, Instant::now()) {
+            return None;
+        }
+        Some(Status::failure(403, "Forbidden", &format!("node {node} makes more {what} than a node may")))
     }
 
     /// A report that cannot ever be written (refused, unknown device, unreadable) is confirmed all the same, so that

@@ -47,6 +47,11 @@ impl Downstream {
         self.read(|placement| placement.is_needed(node, key))
     }
 
+    /// Pods of `node` that show one from a file.
+    pub fn mirrors_of(&self, node: &str) -> usize {
+        self.read(|placement| placement.mirrors_of(node))
+    }
+
     /// Fills the set of a new session and keeps it filled until `unsubscribe` with the same epoch.
     pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
         let mut state = self.lock();

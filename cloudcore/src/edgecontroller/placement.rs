@@ -71,6 +71,9 @@ struct Left {
     uid: String,
 }
 
+/// Annotation of mirror pods.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Pods that went and are remembered: a node that is drained at once, many times over.
 const LEFT: usize = 4096;
 
@@ -104,6 +107,12 @@ impl Placement {
     pub fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
         let pods = self.by_node.get(node).into_iter().flatten().filter_map(|pod| self.pods.get(pod));
         pods.flat_map(|pod| &*pod.references).any(|(reference, needed)| *needed && reference == key)
+    }
+
+    /// Pods of `node` that show one from a file.
+    pub fn mirrors_of(&self, node: &str) -> usize {
+        let pods = self.by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key));
+        pods.filter(|pod| pod.wanted.object.text().contains(MIRROR)).count()
     }
 
     /// True if the pod runs on `node`.

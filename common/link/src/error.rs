@@ -36,6 +36,14 @@ mod rustls_quic {
 }
 
 impl DialError {
+    /// The status with which the server refused this edge, if it was reached and did.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            DialError::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
     /// How long the server asked this edge to stay away.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

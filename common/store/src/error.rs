@@ -12,6 +12,22 @@ pub enum OpenError {
         "database {path} has schema version {found}, newer than {known} which this program knows; upgrade the program"
     )]
     FromTheFuture { path: PathBuf, found: usize, known: usize },
+    #[error("locking data folder {folder}")]
+    Lock { folder: PathBuf, source: std::io::Error },
+    #[error(
+        "data folder {folder} is in use by {holder}; stop that program first, or give this one a folder of its own"
+    )]
+    InUse { folder: PathBuf, holder: String },
+    #[error(
+        "database {path} is damaged ({found}); put a backup in its place, or keep it and start without (what it held is then gone)"
+    )]
+    Damaged { path: PathBuf, found: String },
+    #[error("renaming {path} of a damaged database to {kept}")]
+    SetAside { path: PathBuf, kept: PathBuf, source: std::io::Error },
+    #[error(
+        "the disk of database {path} takes no writes, and a copy in memory could not be made; make room or mount it for writing"
+    )]
+    Copy { path: PathBuf, source: std::io::Error },
     #[error("starting the database writer thread")]
     Thread { source: std::io::Error },
 }
@@ -26,6 +42,8 @@ pub enum StoreError {
     SharedCommit { reason: String },
     #[error("a database write failed by a panic: {0}")]
     Panicked(String),
+    #[error("the disk of the database took no writes when this program started, nothing new is stored")]
+    Frozen,
     #[error("the database is closed")]
     Closed,
 }
@@ -37,7 +55,19 @@ impl StoreError {
             StoreError::Statement(error) | StoreError::Commit(error) => {
                 error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
             }
+            StoreError::Frozen => true,
             StoreError::SharedCommit { .. } | StoreError::Panicked(_) | StoreError::Closed => false,
+        }
+    }
+
+    /// True if the file turned out to be damaged: only another start helps.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Statement(error) | StoreError::Commit(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            _ => false,
         }
     }
 }

@@ -5,8 +5,10 @@
 //! commit; each runs in its own savepoint, so one that fails undoes only itself.
 
 mod error;
+mod lock;
 mod open;
 mod readers;
+mod rescue;
 mod writer;
 
 use std::path::Path;
@@ -16,6 +18,8 @@ use rusqlite::{Connection, Transaction};
 use tokio::sync::mpsc;
 
 pub use error::{OpenError, StoreError};
+pub use lock::{FolderLock, lock};
+pub use rescue::Recovery;
 pub use rusqlite;
 
 /// How a database is opened.
@@ -27,6 +31,8 @@ pub struct Options {
     pub cache_kib: u32,
     /// Connections that read while the writer writes.
     pub readers: usize,
+    /// What is done about a damaged file and a disk that takes no writes.
+    pub recovery: Recovery,
 }
 
 /// Handle of an open database; clones share it. The writer thread ends when the last handle is dropped.
@@ -41,6 +47,11 @@ enum Inner {
         writes: mpsc::Sender<writer::Job>,
         readers: Arc<readers::Readers>,
     },
+    /// The disk takes no writes: a copy in memory, for reading.
+    Frozen {
+        readers: Arc<readers::Readers>,
+        _scratch: Arc<rescue::Scratch>,
+    },
     /// One connection and no thread: its work is done where it is asked for.
     Memory(Arc<Mutex<Connection>>),
 }
@@ -51,14 +62,31 @@ const WRITE_QUEUE: usize = 256;
 impl Store {
     /// Opens (creating if missing, mode 0600) and migrates the database. Blocks; call before the runtime is busy.
     pub fn open(path: &Path, options: &Options) -> Result<Store, OpenError> {
-        let connection = open::writer(path, options)?;
-        let readers = readers::Readers::open(path, options)?;
+        let rescue::Opened { connection, path, scratch } = rescue::open(path, options)?;
+        let readers = Arc::new(readers::Readers::open(&path, options)?);
+        if let Some(scratch) = scratch {
+            return Ok(Store { inner: Inner::Frozen { readers, _scratch: Arc::new(scratch) } });
+        }
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer::run(connection, jobs))
             .map_err(|source| OpenError::Thread { source })?;
-        Ok(Store { inner: Inner::Disk { writes, readers: Arc::new(readers) } })
+        Ok(Store { inner: Inner::Disk { writes, readers } })
+    }
+
+    /// True if the disk took no writes at the start: what was stored is read, writes are refused.
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.inner, Inner::Frozen { .. })
+    }
+
+    /// Writes what the log holds into the file and empties it, once no reader needs it: nothing of what was deleted before
+    /// is left on disk (rows are wiped as they are deleted).
+    pub async fn wipe(&self) -> Result<(), StoreError> {
+        let Inner::Disk { writes, .. } = &self.inner else { return Ok(()) };
+        let (job, answer) = writer::Job::wipe();
+        writes.send(job).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Opens a database in memory, for thousands of them in one process. Durable until the last handle is dropped.
@@ -87,6 +115,7 @@ impl Store {
         let writes = match &self.inner {
             Inner::Memory(connection) => return in_memory_write(connection, work, after),
             Inner::Disk { writes, .. } => writes,
+            Inner::Frozen { .. } => return Err(StoreError::Frozen),
         };
         let (job, answer) = writer::Job::new(work, after);
         writes.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -104,9 +133,14 @@ impl Store {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
                 return work(&connection).map_err(StoreError::Statement);
             }
-            Inner::Disk { readers, .. } => readers.clone(),
+            Inner::Disk { readers, .. } | Inner::Frozen { readers, .. } => readers.clone(),
         };
-        tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(|_| StoreError::Closed)?
+        let read = tokio::task::spawn_blocking(move || readers.with(work)).await;
+        let read = read.map_err(|_| StoreError::Closed)?;
+        if let Err(error) = &read {
+            writer::end_if_damaged(error);
+        }
+        read
     }
 }
 

@@ -3,25 +3,46 @@
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{OpenError, Options};
 
 pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenError> {
     create_private(path)?;
-    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let open_error = |source| open_error(path, source);
     let mut connection = Connection::open(path).map_err(open_error)?;
     // auto_vacuum must come before the first table and before WAL.
     connection
         .execute_batch(&format!(
             "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
              PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;
-             PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cache_size=-{};",
+             PRAGMA secure_delete=ON; PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cache_size=-{};",
             options.cache_kib
         ))
         .map_err(open_error)?;
+    check(&connection, path)?;
     migrate(&mut connection, path, options.migrations)?;
     Ok(connection)
+}
+
+/// Reads every page: damage in the middle of a file would otherwise show when a row of it is asked for.
+fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(OpenError::Damaged { path: path.to_owned(), found }),
+        Err(source) => Err(open_error(path, source)),
+    }
+}
+
+fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { path, found: source.to_string() }
+        }
+        _ => OpenError::Open { path, source },
+    }
 }
 
 pub(crate) fn memory(options: &Options) -> Result<Connection, OpenError> {
@@ -62,7 +83,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 }
 
 fn migrate(connection: &mut Connection, path: &Path, scripts: &[&str]) -> Result<(), OpenError> {
-    let open_error = |source| OpenError::Open { path: path.to_owned(), source };
+    let open_error = |source| open_error(path, source);
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open_error)?;
     let found = found as usize;
     if found > scripts.len() {

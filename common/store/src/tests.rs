@@ -1,4 +1,5 @@
 mod memory;
+mod rescue;
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"],
     cache_kib: 256,
     readers: 2,
+    recovery: Recovery::Refuse,
 };
 
 fn store() -> (tempfile::TempDir, Store) {

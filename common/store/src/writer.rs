@@ -19,6 +19,8 @@ pub(crate) struct Job {
 trait RunJob: Send {
     fn run(&mut self, transaction: &Transaction<'_>);
     fn failed(&self) -> bool;
+    /// Whether the log is to be emptied after the commit.
+    fn wipes(&self) -> bool;
     fn finish(self: Box<Self>, commit: Result<(), CommitFailure>);
 }
 
@@ -52,6 +54,10 @@ where
         !matches!(self.result, Some(Ok(_)))
     }
 
+    fn wipes(&self) -> bool {
+        false
+    }
+
     fn finish(self: Box<Self>, commit: Result<(), CommitFailure>) {
         let result = match (self.result, commit) {
             (Some(Ok(value)), Ok(())) => {
@@ -62,8 +68,40 @@ where
             (_, Err(CommitFailure(error))) => Err(error),
             (None, _) => Err(StoreError::Closed),
         };
+        if let Err(error) = &result {
+            end_if_damaged(error);
+        }
         // A caller that stopped waiting does not need the answer.
         let _ = self.answer.send(result);
+    }
+}
+
+/// Does nothing in the transaction; the log is emptied after it.
+struct Wipe {
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl RunJob for Wipe {
+    fn run(&mut self, _: &Transaction<'_>) {}
+
+    fn failed(&self) -> bool {
+        false
+    }
+
+    fn wipes(&self) -> bool {
+        true
+    }
+
+    fn finish(self: Box<Self>, commit: Result<(), CommitFailure>) {
+        let _ = self.answer.send(commit.map_err(|CommitFailure(error)| error));
+    }
+}
+
+/// A damaged database ends the process: the next start finds the damage and deals with it.
+pub(crate) fn end_if_damaged(error: &StoreError) {
+    if error.is_damage() {
+        tracing::error!(error = %error, "the database is damaged, the process ends");
+        std::process::exit(1);
     }
 }
 
@@ -76,6 +114,11 @@ impl Job {
     {
         let (answer, receiver) = oneshot::channel();
         (Job { run: Box::new(Work { work: Some(work), after, result: None, answer }) }, receiver)
+    }
+
+    pub(crate) fn wipe() -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
+        let (answer, receiver) = oneshot::channel();
+        (Job { run: Box::new(Wipe { answer }) }, receiver)
     }
 }
 
@@ -97,10 +140,13 @@ pub(crate) fn run(connection: Connection, jobs: mpsc::Receiver<Job>) {
 fn run_jobs(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-        let outcome = commit_group(&mut connection, &mut group);
-        let mut outcome = outcome.map_err(Some);
+        let mut outcome = commit_group(&mut connection, &mut group).map_err(Some);
+        let mut wiped = match group.iter().any(|job| job.run.wipes()) {
+            true => empty_log(&connection).map_err(Some),
+            false => Ok(()),
+        };
         for job in group.drain(..) {
-            let commit = match &mut outcome {
+            let commit = match if job.run.wipes() { &mut wiped } else { &mut outcome } {
                 Ok(()) => Ok(()),
                 Err(first) => Err(CommitFailure(first.take().unwrap_or_else(|| StoreError::SharedCommit {
                     reason: "see the first write of the group".to_owned(),
@@ -108,6 +154,15 @@ fn run_jobs(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
             };
             job.run.finish(commit);
         }
+    }
+}
+
+/// Readers hold the log for the moment of a statement; the busy timeout waits for them.
+fn empty_log(connection: &Connection) -> Result<(), StoreError> {
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match busy.map_err(StoreError::Commit)? {
+        0 => Ok(()),
+        _ => Err(StoreError::SharedCommit { reason: "readers hold the log".to_owned() }),
     }
 }
 

@@ -3,8 +3,12 @@
 
 use store::{Options, Store};
 
-const OPTIONS: Options =
-    Options { migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY) STRICT"], cache_kib: 256, readers: 2 };
+const OPTIONS: Options = Options {
+    migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY) STRICT"],
+    cache_kib: 256,
+    readers: 2,
+    recovery: store::Recovery::Refuse,
+};
 
 fn entries(folder: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()

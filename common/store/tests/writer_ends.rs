@@ -5,8 +5,12 @@ use std::process::Command;
 
 use store::{Options, Store};
 
-const OPTIONS: Options =
-    Options { migrations: &["CREATE TABLE t(k TEXT) STRICT"], cache_kib: 256, readers: 1 };
+const OPTIONS: Options = Options {
+    migrations: &["CREATE TABLE t(k TEXT) STRICT"],
+    cache_kib: 256,
+    readers: 1,
+    recovery: store::Recovery::Refuse,
+};
 
 /// Set for that process: this test, started once more.
 const FAILS: &str = "CAUSEWAY_TEST_WRITER_FAILS";

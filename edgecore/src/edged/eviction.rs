@@ -27,7 +27,7 @@ use super::pods::admission::Pressure;
 use super::pods::board::Entry;
 use super::pods::verdict::{Sentence, Verdict};
 use super::settings::{Eviction, Threshold};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::metamanager::LinkState;
 use rank::{Candidate, Resource};
 use readings::Readings;
@@ -57,7 +57,8 @@ async fn look(context: &Context, host: &Arc<dyn Host>, thresholds: &mut Threshol
     }
     let readings = Readings::take(context, host, thresholds.settings()).await;
     let fired = thresholds.judge(&readings, Instant::now());
-    tell(context, thresholds.pressure());
+    let disk = host::disk(host, context.settings.root_dir.clone()).await.unwrap_or_default();
+    tell(context, Pressure { read_only: disk.read_only, ..thresholds.pressure() });
     if thresholds.pressure() == Pressure::default() {
         release(context);
     }
@@ -79,8 +80,8 @@ fn tell(context: &Context, pressure: Pressure) {
         changed
     });
     if changed {
-        let Pressure { memory, disk, pids } = pressure;
-        tracing::warn!(memory, disk, pids, "pressure on the node changed");
+        let Pressure { memory, disk, pids, read_only } = pressure;
+        tracing::warn!(memory, disk, pids, read_only, "pressure on the node changed");
     }
 }
 

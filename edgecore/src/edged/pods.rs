@@ -40,6 +40,7 @@ mod stopping;
 mod syncing;
 mod termination;
 mod unread;
+mod unreadable;
 mod unsure;
 pub mod verdict;
 mod worker;
@@ -166,6 +167,7 @@ impl Pods {
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
         self.records = Record::all(&self.context.objects).await?;
         self.entrance.load().await?;
+        self.alone.unreadable(self.context.objects.unreadable(&ObjectKind::Pod).await?);
         for stored in self.context.objects.list(&ObjectKind::Pod).await? {
             self.put(stored.key, stored.object);
         }
@@ -255,11 +257,13 @@ impl Pods {
     fn place(&mut self, key: ObjectKey, object: Json, is_sure: bool) {
         let pod = match object.parse::<Pod>() {
             Ok(pod) => pod,
-            Err(error) => {
-                tracing::warn!(name = %key, error = %super::context::chain(&error), "unreadable pod ignored");
-                return;
-            }
+            Err(error) => return self.place_unreadable(key, &object, &super::context::chain(&error)),
         };
+        self.place_as(key, object, pod, None, is_sure);
+    }
+
+    /// `verdict`: it may not run, whatever the node has room for.
+    fn place_as(&mut self, key: ObjectKey, object: Json, pod: Pod, verdict: Option<Verdict>, is_sure: bool) {
         let id = PodId::of(&pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         if node.is_some_and(|node| node != self.context.settings.node.as_str()) || !spec::is_safe_uid(&id.uid)
@@ -288,6 +292,7 @@ impl Pods {
                 let record = self.records.remove(&id.uid);
                 let demand = Arc::new(Demand::of(&pod));
                 let verdict = match &record {
+                    _ if verdict.is_some() => verdict,
                     Some(record) => record.verdict.clone(),
                     None => match self.entrance.admit(&pod, &demand) {
                         Admission::Granted => None,

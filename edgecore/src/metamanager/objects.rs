@@ -1,5 +1,9 @@
 //! The stored objects: table `meta`, keyed by wire resource.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use native::Digest;
 use native::frames::{Delta, Held, KindDigest};
@@ -70,7 +74,12 @@ pub struct StoredObject {
 pub struct Objects {
     store: Store,
     arrived: broadcast::Sender<ObjectKey>,
+    /// The disk is about to be wiped of what was deleted.
+    wipes: Arc<AtomicBool>,
 }
+
+/// How long what was deleted of a secret may stay on disk.
+const WIPE: Duration = Duration::from_secs(2);
 
 /// Keys of objects that were stored; clones of a handle share them.
 pub type Arrivals = broadcast::Receiver<ObjectKey>;
@@ -80,7 +89,7 @@ const ARRIVALS: usize = 64;
 
 impl Objects {
     pub fn new(store: Store) -> Objects {
-        Objects { store, arrived: broadcast::channel(ARRIVALS).0 }
+        Objects { store, arrived: broadcast::channel(ARRIVALS).0, wipes: Arc::default() }
     }
 
     /// What is stored from now on.
@@ -114,13 +123,32 @@ impl Objects {
 
     /// Like [`Objects::apply`], for what came over the link.
     pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Committed, StoreError> {
+        let is_secret = arrivals.iter().any(|arrival| arrival.key.kind == ObjectKind::Secret);
         let committed = self.store.write(move |tx| commit(tx, arrivals)).await?;
+        let has_changed = |change: &ObjectChange| change.key.kind == ObjectKind::Secret;
+        if is_secret && committed.changed.iter().any(has_changed) {
+            self.wipe_soon();
+        }
         if self.arrived.receiver_count() > 0 {
             let stored =
                 committed.changed.iter().filter(|change| matches!(change.change, Change::Put { .. }));
             stored.for_each(|change| drop(self.arrived.send(change.key.clone())));
         }
         Ok(committed)
+    }
+
+    /// Uids of the objects of `kind` whose text cannot be read.
+    pub async fn unreadable(&self, kind: &ObjectKind) -> Result<Vec<String>, StoreError> {
+        let kind = kind.to_string();
+        self.store
+            .read(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT uid FROM meta WHERE type = ?1 AND uid IS NOT NULL AND NOT json_valid(value)",
+                )?;
+                let rows = statement.query_map([kind], |row| row.get(0))?;
+                rows.collect()
+            })
+            .await
     }
 
     /// Identity of this database.
@@ -205,6 +233,22 @@ impl Objects {
                 stale.try_for_each(|key| tx.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop))
             })
             .await
+    }
+
+    /// What was a secret's is taken from the disk, too: at most once in a while, as it costs a write of the whole log.
+    pub fn wipe_soon(&self) {
+        if self.wipes.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (store, wipes) = (self.store.clone(), self.wipes.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(WIPE).await;
+            wipes.store(false, Ordering::Relaxed);
+            // A statement that holds the log for long: the next time does it.
+            if let Err(error) = store.wipe().await {
+                tracing::debug!(error = %error, "the database's log was not emptied");
+            }
+        });
     }
 
     /// Removes rows of `kind` written by [`Objects::keep`] for `uid`.
@@ -350,8 +394,9 @@ pub const SYNCED: [ObjectKind; 6] = [
     ObjectKind::DeviceModel,
 ];
 
-/// Rows kept by this node itself have no version.
-const HELD: &str = "SELECT key, uid, version, mark FROM meta WHERE type = ?1 AND version IS NOT NULL";
+/// Rows kept by this node itself have no version. A row whose text is damaged is as good as none: the cloud sends it again.
+const HELD: &str = "SELECT key, uid, version, mark FROM meta
+  WHERE type = ?1 AND version IS NOT NULL AND json_valid(value)";
 
 fn rows_of(
     db: &Connection,

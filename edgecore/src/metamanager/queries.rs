@@ -203,7 +203,9 @@ impl Queries {
 
     /// Removes the tokens of a pod that is gone.
     pub async fn forget_tokens(&self, pod_uid: &str) -> Result<(), StoreError> {
-        self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await
+        self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await?;
+        self.objects.wipe_soon();
+        Ok(())
     }
 
     /// Removes KubeEdge's tokens of pods other than those of `uids`.

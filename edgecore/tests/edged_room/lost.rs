@@ -121,3 +121,43 @@ async fn a_pod_that_was_known_here_and_taken_away_goes_without_the_cloud() {
     until("no run", async || room.fake.running("a").is_none()).await;
     room.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_row_is_damaged_runs_on_until_the_cloud_has_told_it_again() {
+    let mut room = Room::new();
+    room.start().await;
+    room.put("default/pod/p", pod(json!({}))).await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    let ids = room.ids();
+    room.stop().await;
+    let damage = |tx: &store::rusqlite::Transaction<'_>| {
+        tx.execute("UPDATE meta SET value = substr(value, 1, 20) WHERE type = 'pod'", []).map(drop)
+    };
+    room.store.write(damage).await.unwrap();
+    room.in_step.send_replace(false);
+    room.start().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(room.fake.running("a").is_some());
+    // Rows that cannot be read are not told of, so the cloud sends the pod.
+    room.put("default/pod/p", pod(json!({}))).await;
+    room.in_step.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(room.ids(), ids, "taken over as it ran");
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_cannot_be_read_has_failed_with_the_reason_and_can_be_deleted() {
+    let mut room = Room::new();
+    room.start().await;
+    let wrong = pod(json!({"containers": [{"name": "a", "image": IMAGE, "args": [1]}]}));
+    room.put("default/pod/p", wrong.clone()).await;
+    until("its failure", async || room.status().await["status"]["phase"] == "Failed").await;
+    let status = room.status().await["status"].clone();
+    assert_eq!(status["reason"], "InvalidPod");
+    assert!(status["message"].as_str().unwrap().contains("cannot be read"), "{status}");
+    assert!(room.fake.sandboxes().is_empty());
+    room.put("default/pod/p", ending(wrong)).await;
+    until("its deletion", async || room.deletions().await == 1).await;
+    room.stop().await;
+}

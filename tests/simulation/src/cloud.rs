@@ -116,6 +116,11 @@ impl Session {
         if let Some(objects) = self.set.with(|desired| self.exchange.objects(desired, now)) {
             connection.send_down(objects);
             sent = true;
+        } else if !self.compared
+            && let Some(in_step) = self.set.with(|desired| self.exchange.in_step(desired))
+        {
+            connection.send_down(in_step);
+            sent = true;
         }
         sent
     }

@@ -19,6 +19,8 @@ pub struct Link {
     exchange: Exchange,
     /// Batches received and not committed.
     pending: VecDeque<Vec<Ticketed>>,
+    /// The cloud said that everything is stored.
+    pub in_step: bool,
 }
 
 pub struct Edge {
@@ -55,8 +57,12 @@ impl Edge {
         let store =
             self.db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
         connection.send_up(exchange::hello(store, 15, objects::digests(&self.db)?));
-        self.link =
-            Some(Link { connection: connection.id, exchange: Exchange::default(), pending: VecDeque::new() });
+        self.link = Some(Link {
+            connection: connection.id,
+            exchange: Exchange::default(),
+            pending: VecDeque::new(),
+            in_step: false,
+        });
         Ok(())
     }
 
@@ -87,6 +93,10 @@ impl Edge {
             }
             Effect::Commit(batch) => link.pending.push_back(batch),
             Effect::Finished(seqs) => outbox::remove(&self.db, &seqs)?,
+            Effect::InStep => {
+                ensure!(link.pending.is_empty() && !link.in_step, "in step too early, or twice");
+                link.in_step = true;
+            }
             Effect::Welcomed { .. } | Effect::Deliver(_) => {}
         }
         Ok(true)

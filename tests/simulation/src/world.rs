@@ -261,6 +261,8 @@ impl World {
                 .collect();
             let held = edge.held()?;
             ensure!(held == wanted, "edge {number} holds {held:?} instead of {wanted:?}");
+            let in_step = edge.link.as_ref().is_some_and(|link| link.in_step);
+            ensure!(in_step, "edge {number} has everything and was not told so");
             ensure!(edge.outbox_rows()? == 0, "the outbox of edge {number} is not empty");
             for (device, values) in &edge.reported {
                 let written = self.api.devices.get(device).map(|device| device.values.as_slice());

@@ -55,6 +55,7 @@ impl Thresholds {
             memory: lasts(Resource::Memory),
             disk: lasts(Resource::Disk),
             pids: lasts(Resource::Processes),
+            read_only: false,
         };
         fired.sort();
         fired.first().map(|(_, index)| self.settings.thresholds[*index].clone())

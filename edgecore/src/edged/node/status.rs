@@ -127,8 +127,11 @@ fn conditions(facts: &Facts) -> Vec<NodeCondition> {
         ),
         pressure(
             "DiskPressure",
-            facts.pressure.disk,
-            ["KubeletHasDiskPressure", "kubelet has disk pressure"],
+            facts.pressure.disk || facts.pressure.read_only,
+            match facts.pressure.read_only {
+                true => ["KubeletDiskIsReadOnly", "the disk of the kubelet's folder is mounted read-only"],
+                false => ["KubeletHasDiskPressure", "kubelet has disk pressure"],
+            },
             ["KubeletHasNoDiskPressure", "kubelet has no disk pressure"],
         ),
         pressure(

@@ -41,9 +41,10 @@ fn a_healthy_node_says_so_in_kubernetes_order() {
 #[test]
 fn each_trouble_has_its_condition() {
     type Spoil = fn(&mut Facts);
-    let table: [(Spoil, &str); 6] = [
+    let table: [(Spoil, &str); 7] = [
         (|facts| facts.pressure.memory = true, "MemoryPressure=True"),
         (|facts| facts.pressure.disk = true, "DiskPressure=True"),
+        (|facts| facts.pressure.read_only = true, "DiskPressure=True"),
         (|facts| facts.pressure.pids = true, "PIDPressure=True"),
         (|facts| facts.is_shutting_down = true, "Ready=False"),
         (|facts| facts.runtime.ready = false, "Ready=False"),

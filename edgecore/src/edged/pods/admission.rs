@@ -34,11 +34,17 @@ pub struct Pressure {
     pub memory: bool,
     pub disk: bool,
     pub pids: bool,
+    /// The disk of pods takes no writes.
+    pub read_only: bool,
 }
 
 impl Pressure {
     fn names(self) -> Vec<&'static str> {
-        let all = [("MemoryPressure", self.memory), ("DiskPressure", self.disk), ("PIDPressure", self.pids)];
+        let all = [
+            ("MemoryPressure", self.memory),
+            ("DiskPressure", self.disk || self.read_only),
+            ("PIDPressure", self.pids),
+        ];
         all.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name).collect()
     }
 }

@@ -2,7 +2,7 @@
 //! may be new, or older than they are. They are left alone, with their folders, until the cloud has told every pod. Those
 //! it tells are taken over as they run; the others are stopped then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use message::ObjectKey;
 
@@ -13,10 +13,23 @@ use super::spec::PodId;
 pub(super) struct Alone {
     /// By uid.
     pods: HashMap<String, PodId>,
+    /// Uids of pods whose rows cannot be read.
+    unreadable: HashSet<String>,
     is_over: bool,
 }
 
 impl Alone {
+    /// The database has them, and cannot say what they are.
+    pub fn unreadable(&mut self, uids: Vec<String>) {
+        if !uids.is_empty() {
+            tracing::error!(
+                uids = uids.join(" "),
+                "rows of pods are damaged; the pods run on until the cloud has told them again"
+            );
+        }
+        self.unreadable.extend(uids);
+    }
+
     /// The cloud has told every pod.
     pub fn is_over(&self) -> bool {
         self.is_over
@@ -50,7 +63,7 @@ impl Pods {
     /// removal: with a note it was here, and was taken away. Uids of pods from files have no dash, and files are all read.
     pub(super) fn may_be_missing(&self, uid: &str) -> bool {
         !self.alone.is_over
-            && !self.records.contains_key(uid)
+            && (!self.records.contains_key(uid) || self.alone.unreadable.contains(uid))
             && !self.workers.contains_key(uid)
             && uid.contains('-')
     }

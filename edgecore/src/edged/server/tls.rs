@@ -99,6 +99,7 @@ mod tests {
         let subject = |name: &str, group: &str| Subject {
             common_name: name.to_owned(),
             organizations: vec![group.to_owned()],
+            serial: String::new(),
             not_before: 0,
             not_after: 0,
         };

@@ -109,3 +109,41 @@ async fn rows_of_kubeedge_have_no_uid_and_those_that_name_no_pod_of_the_node_go(
     objects.apply(vec![put("u", "5")]).await.unwrap();
     assert_eq!(version(&objects).await.as_deref(), Some("5"));
 }
+
+#[tokio::test]
+async fn a_row_whose_text_is_damaged_is_as_good_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+    let arrival = || Arrival { mark: 7, ..put("u", "5").into() };
+    objects.commit(vec![arrival()]).await.unwrap();
+    let whole = objects.digests().await.unwrap();
+    objects
+        .store
+        .write(|tx| tx.execute("UPDATE meta SET value = substr(value, 1, 9)", []).map(drop))
+        .await
+        .unwrap();
+    assert_eq!(objects.unreadable(&ObjectKind::ConfigMap).await.unwrap(), ["u"]);
+    assert!(objects.digests().await.unwrap().is_empty() && !whole.is_empty());
+    assert!(objects.held(vec!["configmap".into()]).await.unwrap().is_empty());
+    // The cloud sends it again, in the version that was stored.
+    assert_eq!(objects.commit(vec![arrival()]).await.unwrap().changed.len(), 1);
+    assert_eq!(objects.digests().await.unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_is_not_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
+    let key = ObjectKey::parse("default/secret/s").unwrap();
+    let text =
+        format!("{{\"metadata\":{{\"uid\":\"s\"}},\"data\":{{\"k\":\"{}\"}}}}", "c2VjcmV0".repeat(2000));
+    let object = Json::from_text(text).unwrap();
+    let change = Change::Put { version: ResourceVersion("1".into()), object };
+    objects.apply(vec![ObjectChange { key: key.clone(), change }]).await.unwrap();
+    objects.apply(vec![ObjectChange { key, change: Change::Remove { uid: None } }]).await.unwrap();
+    tokio::time::sleep(WIPE + Duration::from_millis(500)).await;
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(24).any(|window| window == b"c2VjcmV0c2VjcmV0c2VjcmV0"));
+    }
+}

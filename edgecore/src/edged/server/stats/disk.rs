@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_used_is_what_is_not_available() {
-        let disk = Disk { bytes: 10, available: 4, inodes: 8, inodes_free: 1 };
+        let disk = Disk { bytes: 10, available: 4, inodes: 8, inodes_free: 1, read_only: false };
         let usage = whole(disk, Timestamp::UNIX_EPOCH);
         assert_eq!((usage.used_bytes, usage.inodes_used, usage.capacity_bytes), (6, 7, 10));
     }

@@ -1,0 +1,77 @@
+//! Databases that were damaged, or whose disk takes no writes.
+
+use std::path::Path;
+
+use super::*;
+
+const REFILLED: Options = Options { recovery: Recovery::Refill, ..OPTIONS };
+
+async fn filled(path: &Path) {
+    let store = Store::open(path, &OPTIONS).unwrap();
+    for n in 0..200 {
+        store.write(put(&format!("{n}-{}", "x".repeat(200)), n)).await.unwrap();
+    }
+    store.wipe().await.unwrap();
+}
+
+/// Names of files in the folder of `path`.
+fn files(path: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_kept_aside_if_it_can_be_filled_again_and_refused_if_not() {
+    let whole = |file: &mut Vec<u8>| file.truncate(5000);
+    let header = |file: &mut Vec<u8>| file[..100].fill(0x5a);
+    let middle = |file: &mut Vec<u8>| {
+        let half = file.len() / 2 / 4096 * 4096;
+        file[half..half + 8192].fill(0x5a);
+    };
+    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
+        [("cut", &whole), ("header", &header), ("middle", &middle)];
+    for (name, damage) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        filled(&path).await;
+        let mut bytes = std::fs::read(&path).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Store::open(&path, &OPTIONS).err().unwrap().to_string();
+        assert!(error.contains("s.db") && error.contains("backup"), "{name}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len(), "{name}: nothing is done to it");
+        let store = Store::open(&path, &REFILLED).unwrap();
+        assert_eq!(count(&store).await, 0, "{name}");
+        store.write(put("new", 1)).await.unwrap();
+        let kept = files(&path).into_iter().find(|file| file.starts_with("s.db.damaged-")).unwrap();
+        assert_eq!(std::fs::read(folder.path().join(kept)).unwrap().len(), bytes.len(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_new_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    std::fs::write(&path, b"").unwrap();
+    assert_eq!(count(&Store::open(&path, &REFILLED).unwrap()).await, 0);
+    assert!(!files(&path).iter().any(|file| file.contains("damaged")));
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_not_on_the_disk_after_a_wipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    let secret = format!("top-secret-{}", "y".repeat(9000));
+    store.write(put(&secret, 1)).await.unwrap();
+    store.write(put("other", 2)).await.unwrap();
+    let key = secret.clone();
+    store.write(move |tx| tx.execute("DELETE FROM t WHERE k = ?1", [key])).await.unwrap();
+    store.wipe().await.unwrap();
+    for file in files(&path) {
+        let bytes = std::fs::read(folder.path().join(&file)).unwrap();
+        let found = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        assert!(!found(b"top-secret") && !found(&[b'y'; 100]), "{file}");
+    }
+    assert_eq!(count(&store).await, 1);
+}
