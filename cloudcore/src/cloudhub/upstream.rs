@@ -283,7 +283,8 @@ mod tests {
         let (downstream, devices) = (Downstream::default(), Devices::default());
         let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
         let metrics = Metrics::default();
-        (UpstreamRoom { cluster, downstream, devices, rights, enforce: true, metrics }, asked)
+        let budgets = Budgets::default();
+        (UpstreamRoom { cluster, downstream, devices, rights, budgets, enforce: true, metrics }, asked)
     }
 
     /// An event of the node about itself.

@@ -71,9 +71,6 @@ struct Left {
     uid: String,
 }
 
-/// Annotation of mirror pods.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// Pods that went and are remembered: a node that is drained at once, many times over.
 const LEFT: usize = 4096;
 

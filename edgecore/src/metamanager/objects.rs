@@ -344,7 +344,8 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
         }
     };
     let uid = uid_of(&object);
-    if let Some(stored) = stored.filter(|stored| stored.uid == uid && !version.is_newer_than(&stored.version))
+    if let Some(stored) =
+        stored.as_ref().filter(|stored| stored.uid == uid && !version.is_newer_than(&stored.version))
     {
         if stored.version == version {
             // The same object from a sender that marks it.
@@ -355,6 +356,10 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
     }
     if removed_later(tx, &uid, &version)? {
         return Ok(Outcome::Unchanged);
+    }
+    // One of the same name that takes its place removes the other.
+    if let Some(other) = stored.filter(|stored| stored.uid != uid) {
+        remember_removed(tx, &other)?;
     }
     tx.prepare_cached(
         "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -37,6 +37,9 @@ async fn what_was_removed_does_not_come_back_older() {
     assert_eq!(version(&objects).await, None);
     objects.apply(vec![put("u", "39")]).await.unwrap();
     assert_eq!(version(&objects).await.as_deref(), Some("39"));
+    // Another object of the same name took its place, and a replica that lags has not seen it.
+    objects.apply(vec![put("other", "40"), put("u", "38")]).await.unwrap();
+    assert_eq!(version(&objects).await.as_deref(), Some("40"));
 }
 
 fn text(version: u32) -> String {
