@@ -72,6 +72,7 @@ impl Storage {
             migrations: MIGRATIONS,
             cache_kib: 4096,
             readers: 4,
+            taken_over: None,
             recovery: store::Recovery::Refuse,
         };
         let store = Store::open(path, &options)?;

@@ -49,6 +49,7 @@ const OPTIONS: Options = Options {
     migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE],
     cache_kib: 1024,
     readers: 2,
+    taken_over: Some("meta"),
     recovery: Recovery::Refill,
 };
 

@@ -34,6 +34,8 @@ enum Name {
     Soak(Link),
     /// EdgeCore is killed while pods come and go on a real containerd: what runs twice, restarts or stays.
     Crash(Link),
+    /// A hundred starts of EdgeCore with a damaged database or configuration: what stops, and what is made twice.
+    Damage(Link),
     /// Thousands of pods come and go: what EdgeCore holds afterwards in memory, files, mounts and cgroups.
     Churn(Link),
     /// A pod from its making to running, against the runtime's own calls; fifty at once.
@@ -68,6 +70,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Soak(link) => load("soak", link),
         Name::Crash(link) => pods("crash", link),
         Name::Churn(link) => pods("churn", link),
+        Name::Damage(link) => pods("damage", link),
         Name::Pods(link) => pods("pods", link),
         Name::Memory(link) => pods("memory", link),
         Name::Poweron(link) => pods("poweron", link),

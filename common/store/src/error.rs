@@ -12,6 +12,8 @@ pub enum OpenError {
         "database {path} has schema version {found}, newer than {known} which this program knows; upgrade the program"
     )]
     FromTheFuture { path: PathBuf, found: usize, known: usize },
+    #[error("database {path} is that of another program and was left as it is; name another file")]
+    Foreign { path: PathBuf },
     #[error("locking data folder {folder}")]
     Lock { folder: PathBuf, source: std::io::Error },
     #[error(

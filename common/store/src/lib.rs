@@ -31,6 +31,8 @@ pub struct Options {
     pub cache_kib: u32,
     /// Connections that read while the writer writes.
     pub readers: usize,
+    /// A table of databases without a version that are taken over: those of a predecessor.
+    pub taken_over: Option<&'static str>,
     /// What is done about a damaged file and a disk that takes no writes.
     pub recovery: Recovery,
 }

@@ -11,6 +11,7 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
     create_private(path)?;
     let open_error = |source| open_error(path, source);
     let mut connection = Connection::open(path).map_err(open_error)?;
+    check_ours(&connection, path, options)?;
     // auto_vacuum must come before the first table and before WAL.
     connection
         .execute_batch(&format!(
@@ -23,6 +24,28 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
     check(&connection, path)?;
     migrate(&mut connection, path, options.migrations)?;
     Ok(connection)
+}
+
+/// Nothing is written to a database of another program, nor of a newer version of this one.
+fn check_ours(connection: &Connection, path: &Path, options: &Options) -> Result<(), OpenError> {
+    let open_error = |source| open_error(path, source);
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open_error)?;
+    let known = options.migrations.len();
+    if found as usize > known {
+        return Err(OpenError::FromTheFuture { path: path.to_owned(), found: found as usize, known });
+    }
+    let taken_over = options.taken_over.unwrap_or_default();
+    let (tables, is_taken_over): (u32, bool) = connection
+        .query_row(
+            "SELECT count(*), coalesce(max(name = ?1), 0) FROM sqlite_master WHERE type = 'table'",
+            [taken_over],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .map_err(open_error)?;
+    match found == 0 && tables > 0 && !is_taken_over {
+        true => Err(OpenError::Foreign { path: path.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Reads every page: damage in the middle of a file would otherwise show when a row of it is asked for.
@@ -85,11 +108,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 fn migrate(connection: &mut Connection, path: &Path, scripts: &[&str]) -> Result<(), OpenError> {
     let open_error = |source| open_error(path, source);
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open_error)?;
-    let found = found as usize;
-    if found > scripts.len() {
-        return Err(OpenError::FromTheFuture { path: path.to_owned(), found, known: scripts.len() });
-    }
-    for (at, script) in scripts.iter().enumerate().skip(found) {
+    for (at, script) in scripts.iter().enumerate().skip(found as usize) {
         let version = at + 1;
         let migrate_error = |source| OpenError::Migrate { path: path.to_owned(), version, source };
         let transaction = connection.transaction().map_err(migrate_error)?;

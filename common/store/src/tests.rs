@@ -8,6 +8,7 @@ const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"],
     cache_kib: 256,
     readers: 2,
+    taken_over: None,
     recovery: Recovery::Refuse,
 };
 

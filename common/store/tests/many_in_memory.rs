@@ -7,6 +7,7 @@ const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY) STRICT"],
     cache_kib: 256,
     readers: 2,
+    taken_over: None,
     recovery: store::Recovery::Refuse,
 };
 

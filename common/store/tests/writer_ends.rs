@@ -9,6 +9,7 @@ const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT) STRICT"],
     cache_kib: 256,
     readers: 1,
+    taken_over: None,
     recovery: store::Recovery::Refuse,
 };
 

@@ -6,6 +6,7 @@ mod burst;
 mod churn;
 mod crash;
 mod cuts;
+mod damage;
 mod dictionary;
 mod edge;
 mod fake_node;
@@ -83,6 +84,8 @@ enum Name {
     Soak(soak::Flags),
     /// EdgeCore is killed while pods come and go: nothing runs twice, restarts without cause or stays.
     Crash(crash::Flags),
+    /// EdgeCore starts with a damaged database or configuration: nothing stops, nothing is made twice.
+    Damage(damage::Flags),
     /// Thousands of pods come and go: what EdgeCore holds afterwards.
     Churn(churn::Flags),
     /// A pod from its making to running, against the runtime's own calls; fifty at once.
@@ -117,6 +120,7 @@ fn main() -> Result<()> {
         Name::Confined(flags) => return attack::cgroup::enter(flags),
         Name::Crash(flags) => return crash::run(flags),
         Name::Churn(flags) => return churn::run(flags),
+        Name::Damage(flags) => return damage::run(flags),
         Name::Pods(flags) => return start::run(flags),
         Name::Memory(flags) => return memory::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
@@ -144,6 +148,7 @@ fn main() -> Result<()> {
             Name::Confined(_)
             | Name::Crash(_)
             | Name::Churn(_)
+            | Name::Damage(_)
             | Name::Pods(_)
             | Name::Memory(_)
             | Name::Poweron(_)

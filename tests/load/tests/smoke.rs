@@ -186,3 +186,13 @@ fn programs_under_attack_live_on_128_mib() {
         assert!((1024..=128 * 1024).contains(&peak), "{attack}: {result}");
     }
 }
+
+#[test]
+fn a_start_with_anything_damaged_stops_nothing_and_makes_nothing_twice() {
+    let result = run(&["damage", "--starts", "14"]);
+    let bad = ["refused_without_name_or_cure", "stopped_without_cause", "made_twice", "foreign_touched"];
+    for key in bad {
+        assert_eq!(result[key], 0, "{key}: {result}");
+    }
+    assert_eq!((&result["starts"], &result["refused"]), (&14.into(), &5.into()), "{result}");
+}

@@ -75,3 +75,19 @@ async fn what_was_deleted_is_not_on_the_disk_after_a_wipe() {
     }
     assert_eq!(count(&store).await, 1);
 }
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let theirs = Connection::open(&path).unwrap();
+    theirs.execute_batch("CREATE TABLE theirs(x); INSERT INTO theirs VALUES (1)").unwrap();
+    drop(theirs);
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(&path, &REFILLED).err().unwrap().to_string();
+    assert!(error.contains("s.db") && error.contains("another program"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(files(&path), ["s.db"]);
+    let taken_over = Options { taken_over: Some("theirs"), ..REFILLED };
+    assert_eq!(count(&Store::open(&path, &taken_over).unwrap()).await, 0);
+}
