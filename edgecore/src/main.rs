@@ -37,7 +37,8 @@ struct Flags {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     if let Some(path) = &flags.log_file {
-        let opened = daemon::log_file::keep(path).with_context(|| format!("opening the log {}", path.display()));
+        let opened =
+            daemon::log_file::keep(path).with_context(|| format!("opening the log {}", path.display()));
         if opened.is_err() {
             return report(opened, Exit::BadUsage);
         }

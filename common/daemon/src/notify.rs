@@ -93,7 +93,9 @@ async fn tell(
             }
             match health.stuck() {
                 stuck if stuck.is_empty() => manager.tell("WATCHDOG=1"),
-                stuck => tracing::error!(rooms = stuck.join(", "), "rooms are stuck, the watchdog is not fed"),
+                stuck => {
+                    tracing::error!(rooms = stuck.join(", "), "rooms are stuck, the watchdog is not fed")
+                }
             }
         }
     };
@@ -160,7 +162,8 @@ mod tests {
         let hanging = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (threads, stop) = (vec![hanging.handle().clone()], CancellationToken::new());
         let (wait, until) = (Some(Duration::from_secs(3)), stop.clone());
-        let telling = tokio::spawn(async move { tell(&manager, wait, Health::default(), threads, until).await });
+        let telling =
+            tokio::spawn(async move { tell(&manager, wait, Health::default(), threads, until).await });
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(heard(&socket), ["READY=1"]);
         stop.cancel();
@@ -173,7 +176,8 @@ mod tests {
         let own = std::process::id().to_string();
         assert_eq!(watchdog(Some("3000000"), Some(&own)), Some(Duration::from_secs(3)));
         assert_eq!(watchdog(Some("3000000"), None), Some(Duration::from_secs(3)));
-        for (wait, pid) in [(Some("3000000"), Some("1")), (None, None), (Some("0"), None), (Some("x"), None)] {
+        for (wait, pid) in [(Some("3000000"), Some("1")), (None, None), (Some("0"), None), (Some("x"), None)]
+        {
             assert_eq!(watchdog(wait, pid), None);
         }
     }

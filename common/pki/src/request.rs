@@ -25,8 +25,8 @@ impl SigningRequest {
 
     pub fn from_der(der: &[u8]) -> Result<SigningRequest, AuthorityError> {
         let der = CertificateSigningRequestDer::from(der);
-        let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| {
-            AuthorityError::BadRequest { source: rcgen::Error::CouldNotParseCertificationRequest }
+        let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| AuthorityError::BadRequest {
+            source: rcgen::Error::CouldNotParseCertificationRequest,
         })?;
         check_key(&read)?;
         // The signer's library keeps one value of each kind; whoever signs next may read another.

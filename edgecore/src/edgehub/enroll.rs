@@ -386,7 +386,12 @@ mod tests {
         let error = replace_expired(&node, &enrollment, &held, end).await.unwrap_err();
         assert!(error.is_retryable());
         let text = daemon::errors::describe(&error);
-        for part in [&*date(end), "by the clock of this machine", "set the clock if it is wrong", "certificate of https"] {
+        for part in [
+            &*date(end),
+            "by the clock of this machine",
+            "set the clock if it is wrong",
+            "certificate of https",
+        ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
         let refused = EnrollError::Refused { status: StatusCode::UNAUTHORIZED, text: String::new() };

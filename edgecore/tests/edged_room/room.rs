@@ -108,7 +108,8 @@ impl Answers {
                 }
                 Request::CreatePod { name, .. } if name.starts_with("unwanted") => {
                     self.seen.lock().unwrap().push(format!("refuse {name}"));
-                    let _ = call.answer.send(Reply::Refused(Status::failure(422, "Invalid", "spec is invalid")));
+                    let _ =
+                        call.answer.send(Reply::Refused(Status::failure(422, "Invalid", "spec is invalid")));
                     continue;
                 }
                 Request::CreatePod { name, object, .. } => {

@@ -77,7 +77,10 @@ fn what_edgecore_mounts_is_seen_by_the_container_runtime() {
     assert!(own.is_empty(), "these give EdgeCore a mount namespace of its own: {own:?}");
     assert_eq!(value(text, "KillMode"), Some("process"), "containers must outlive EdgeCore");
     let score: i32 = value(text, "OOMScoreAdjust").unwrap().parse().unwrap();
-    assert!((-900..0).contains(&score), "EdgeCore goes before its pods only when it holds much of the memory");
+    assert!(
+        (-900..0).contains(&score),
+        "EdgeCore goes before its pods only when it holds much of the memory"
+    );
 }
 
 /// Needs `systemd-analyze` of the Debian package systemd (252 or later); systemd need not run. `cargo xtask test`
@@ -95,6 +98,11 @@ fn no_unit_is_more_exposed_than_its_work_needs() {
             .expect("systemd-analyze runs (apt-get install systemd)");
         let told = String::from_utf8_lossy(&output.stdout);
         let exposed: Vec<&str> = told.lines().filter(|line| line.starts_with(['✗', '→'])).collect();
-        assert!(output.status.success(), "{}\n{}", exposed.join("\n"), String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}\n{}",
+            exposed.join("\n"),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }

@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn names_that_are_paths_are_found_wherever_they_are() {
         let of = |extra: Value| {
-            let mut fields = json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]});
+            let mut fields =
+                json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]});
             let Value::Object(extra) = extra else { return None };
             extra.into_iter().for_each(|(key, value)| fields[key] = value);
             problem(&spec(fields))
@@ -87,7 +88,8 @@ mod tests {
             uid: uid.to_owned(),
         };
         assert!(is_safe(&id("default", "web-1.a", "3f2a")));
-        let bad = [("..", "web", "u"), ("default", "../web", "u"), ("default", "web", "../u"), ("", "web", "u")];
+        let bad =
+            [("..", "web", "u"), ("default", "../web", "u"), ("default", "web", "../u"), ("", "web", "u")];
         assert!(bad.iter().all(|(namespace, name, uid)| !is_safe(&id(namespace, name, uid))));
     }
 }

@@ -171,7 +171,10 @@ mod tests {
             (with("volumes: [{name: ../../v, emptyDir: {}}]"), "spec.volumes[0].name"),
             (with("initContainers: [{name: a, image: b}]"), "spec.containers[0].name"),
             (with("volumes: [{name: v, hostPath: {path: /a/../etc}}]"), "must not contain '..'"),
-            (GOOD.replace("image: b", "image: b, volumeMounts: [{name: v, mountPath: /v}]"), "volumeMounts[0].name"),
+            (
+                GOOD.replace("image: b", "image: b, volumeMounts: [{name: v, mountPath: /v}]"),
+                "volumeMounts[0].name",
+            ),
             (GOOD.replace("{name: web}", "{name: web, labels: {a b: c}}"), "metadata.labels"),
             (GOOD.replace("{name: web}", "{name: web, namespace: a.b}"), "metadata.namespace"),
         ];
@@ -183,8 +186,7 @@ mod tests {
 
     #[test]
     fn a_mode_is_octal_as_the_kubelet_reads_it() {
-        let volumes =
-            "volumes: [{name: v, downwardAPI: {defaultMode: 0640, items: [{path: p, mode: 0o400, fieldRef: {fieldPath: metadata.name}}]}}]";
+        let volumes = "volumes: [{name: v, downwardAPI: {defaultMode: 0640, items: [{path: p, mode: 0o400, fieldRef: {fieldPath: metadata.name}}]}}]";
         let pod = read(&format!("{GOOD}  {volumes}\n")).unwrap();
         let volume = pod.spec.unwrap().volumes.unwrap().remove(0).downward_api.unwrap();
         assert_eq!((volume.default_mode, volume.items.unwrap()[0].mode), (Some(416), Some(256)));

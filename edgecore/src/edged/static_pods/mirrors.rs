@@ -224,7 +224,12 @@ async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
         };
         let text = chain(&error);
         if troubles.note(&about, &text, Instant::now()) {
-            tracing::warn!(namespace = about.0, name = about.1, error = text, "mirror of a static pod not kept right yet");
+            tracing::warn!(
+                namespace = about.0,
+                name = about.1,
+                error = text,
+                "mirror of a static pod not kept right yet"
+            );
             if let Some(entry) = entry {
                 context.events.record(&entry.id, None, Kind::Warning, "FailedMirror", &text);
             }

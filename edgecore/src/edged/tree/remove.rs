@@ -57,10 +57,7 @@ fn empty(root: OwnedFd) -> io::Result<()> {
 }
 
 /// Removes entries up to the first folder that is not empty.
-fn next_full(
-    here: BorrowedFd<'_>,
-    names: &mut [MaybeUninit<u8>],
-) -> io::Result<Option<(OwnedFd, CString)>> {
+fn next_full(here: BorrowedFd<'_>, names: &mut [MaybeUninit<u8>]) -> io::Result<Option<(OwnedFd, CString)>> {
     for _ in 0..PASSES {
         let mut is_empty = true;
         let mut entries = RawDir::new(here, &mut *names);

@@ -35,7 +35,11 @@ pub fn make_dirs_below(folder: &Path, below: &Path, mode: u32) -> io::Result<()>
 /// Makes a folder and those above it that are missing, each with this mode whatever the umask is.
 pub fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
-    missing.into_iter().rev().filter(|above| !above.as_os_str().is_empty()).try_for_each(|above| make_dir(above, mode))
+    missing
+        .into_iter()
+        .rev()
+        .filter(|above| !above.as_os_str().is_empty())
+        .try_for_each(|above| make_dir(above, mode))
 }
 
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

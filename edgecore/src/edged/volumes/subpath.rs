@@ -55,8 +55,7 @@ fn resolve(root: &OwnedFd, below: &str) -> io::Result<OwnedFd> {
 }
 
 const MODE: Mode = Mode::from_raw_mode(0o755);
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Makes the folders of a path one by one, each opened inside the volume.
 fn make(root: &OwnedFd, below: &str) -> io::Result<()> {

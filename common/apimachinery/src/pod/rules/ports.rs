@@ -16,7 +16,8 @@ pub(super) fn check(at: &str, container: &Value, causes: &mut Vec<Cause>) {
         let name = text(port, "/name");
         if !name.is_empty() {
             if !is_name(name) {
-                let detail = "must have 1 to 15 lower case letters, digits and single hyphens inside, and a letter";
+                let detail =
+                    "must have 1 to 15 lower case letters, digits and single hyphens inside, and a letter";
                 causes.push(Cause::invalid(format!("{at}.name"), &json!(name), detail));
             } else if names.contains(&name) {
                 causes.push(Cause::duplicate(format!("{at}.name"), &json!(name)));

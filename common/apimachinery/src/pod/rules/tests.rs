@@ -24,7 +24,10 @@ fn paths_of_volumes_stay_where_they_belong() {
     let none: [&str; 0] = [];
     assert_eq!(volume(json!({"hostPath": {"path": "/a/../../etc"}})), ["spec.volumes[0].hostPath.path"]);
     assert_eq!(volume(json!({"hostPath": {"path": ""}})), ["spec.volumes[0].hostPath.path"]);
-    assert_eq!(volume(json!({"hostPath": {"path": "/a", "type": "Door"}})), ["spec.volumes[0].hostPath.type"]);
+    assert_eq!(
+        volume(json!({"hostPath": {"path": "/a", "type": "Door"}})),
+        ["spec.volumes[0].hostPath.type"]
+    );
     // A real API server takes it too; the node refuses it.
     assert_eq!(volume(json!({"hostPath": {"path": "relative/..path"}})), none);
     assert_eq!(volume(json!({"hostPath": {"path": "/a"}, "emptyDir": {}})), ["spec.volumes[0].hostPath"]);

@@ -8,10 +8,36 @@ use crate::{Cause, quantity};
 
 /// Everything a volume can be made from.
 const SOURCES: &[&str] = &[
-    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
-    "glusterfs", "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI", "fc",
-    "flexVolume", "configMap", "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk",
-    "storageos", "projected", "scaleIO", "csi", "ephemeral", "image",
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "projected",
+    "scaleIO",
+    "csi",
+    "ephemeral",
+    "image",
 ];
 
 const HOST_PATH_TYPES: &[&str] =
@@ -68,12 +94,9 @@ fn source(at: &str, volume: &Value, causes: &mut Vec<Cause>) {
         mode(&at, source, "defaultMode", causes);
         projected(&at, source, causes);
     }
-    for (source, field) in [
-        ("persistentVolumeClaim", "claimName"),
-        ("nfs", "server"),
-        ("nfs", "path"),
-        ("csi", "driver"),
-    ] {
+    for (source, field) in
+        [("persistentVolumeClaim", "claimName"), ("nfs", "server"), ("nfs", "path"), ("csi", "driver")]
+    {
         if let Some((at, source)) = given(source) {
             required(&at, source, field, causes);
         }

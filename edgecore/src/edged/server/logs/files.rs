@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(read(&logs.join("0.log")), "");
         link(&host, &pods.join("d_p_u/swapped"));
         assert_eq!(read(&pods.join("d_p_u/swapped/0.log")), "");
-        rustix::fs::mkfifoat(rustix::fs::CWD, logs.join("1.log"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, logs.join("1.log"), rustix::fs::Mode::from_raw_mode(0o600))
+            .unwrap();
         assert_eq!(read(&logs.join("1.log")), "");
     }
 }
