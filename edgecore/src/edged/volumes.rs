@@ -15,6 +15,8 @@ mod ownership;
 mod payload;
 mod persistent;
 mod subpath;
+#[cfg(test)]
+mod umask_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
