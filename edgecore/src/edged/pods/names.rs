@@ -30,8 +30,8 @@ pub fn problem(spec: &PodSpec) -> Option<String> {
 /// What a container names for itself.
 fn inside(container: &Container) -> Option<String> {
     let name = &container.name;
-    let variables = container.env.iter().flatten().map(|variable| &variable.name);
-    let bad = variables.into_iter().find(|variable| variable.is_empty() || variable.contains(['=', '\0']));
+    let mut variables = container.env.iter().flatten().map(|variable| &variable.name);
+    let bad = variables.find(|variable| variable.is_empty() || variable.contains(['=', '\0']));
     if let Some(variable) = bad {
         return Some(format!("container {name:?}: {variable:?} is not the name of a variable"));
     }

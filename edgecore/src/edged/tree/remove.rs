@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -30,7 +30,6 @@ pub fn remove(path: &Path) -> io::Result<()> {
         opened => opened?,
     };
     let name = CString::new(name.as_bytes())?;
-    use std::os::fd::AsFd;
     if let Some(folder) = unlink(above.as_fd(), &name)? {
         empty(folder)?;
         rustix::fs::unlinkat(&above, &name, AtFlags::REMOVEDIR)?;

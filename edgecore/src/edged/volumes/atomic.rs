@@ -89,8 +89,8 @@ pub fn check(files: &Files) -> Result<(), PathError> {
         if !is_inside(path) {
             return Err(PathError::Outside { path: path.clone(), origin: file.origin.clone() });
         }
-        let above = path.match_indices('/').map(|(end, _)| &path[..end]);
-        if let Some((name, other)) = above.filter_map(|above| files.get_key_value(above)).next() {
+        let mut above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        if let Some((name, other)) = above.find_map(|above| files.get_key_value(above)) {
             return Err(PathError::Collision {
                 file: name.clone(),
                 file_origin: other.origin.clone(),
