@@ -50,8 +50,11 @@ pub fn problems(path: &str, spec: &Value) -> Vec<Cause> {
     causes
 }
 
+/// What is wrong with a name, if anything.
+type Rule = fn(&str) -> Option<String>;
+
 fn own_names(path: &str, spec: &Value, causes: &mut Vec<Cause>) {
-    let rules: [(&str, fn(&str) -> Option<String>); 4] = [
+    let rules: [(&str, Rule); 4] = [
         ("hostname", names::label),
         ("subdomain", names::label),
         ("nodeName", names::subdomain),
