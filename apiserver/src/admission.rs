@@ -1,12 +1,10 @@
 //! What happens to an object between the request and storage: defaults, additions, checks.
 
 mod configs;
-mod pod_defaults;
-mod pod_rules;
 mod pods;
 mod service_accounts;
 
-use apimachinery::{Cause, Status, object, schema};
+use apimachinery::{Cause, Status, object, pod, schema};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -71,13 +69,13 @@ fn complete(served: &Served, value: &mut Value) {
         return;
     }
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-        ("", "pods") => pod_defaults::pod(value),
+        ("", "pods") => pod::defaults::pod(value),
         ("", "secrets") => configs::secret(value),
         ("", "services") => configs::service(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
-        ("apps" | "batch", _) => pod_defaults::template(value),
+        ("apps" | "batch", _) => pod::defaults::template(value),
         _ => {}
     }
 }
@@ -88,9 +86,9 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         return registry::problems(value);
     }
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-        ("", "pods") => pod_rules::problems("spec", &value["spec"]),
+        ("", "pods") => pod::problems("spec", &value["spec"]),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
-            pod_rules::problems("spec.template.spec", &value["spec"]["template"]["spec"])
+            pod::problems("spec.template.spec", &value["spec"]["template"]["spec"])
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),

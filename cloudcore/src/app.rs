@@ -9,6 +9,7 @@ use daemon::Rooms;
 use daemon::health::{Beat, Health};
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
+use daemon::notify;
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<()> {
     let (health, metrics) = (Health::default(), Metrics::new("cloudcore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
+    rooms.optional("service manager", notify::serve(health.clone(), Vec::new(), stop.clone()));
     // Held until all rooms run, so that none of them makes the program ready before.
     let starting = health.wait_for("start");
     if let Some(address) = settings.health {

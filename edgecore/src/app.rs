@@ -9,6 +9,7 @@ use daemon::Rooms;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
+use daemon::notify;
 use futures_util::{FutureExt, TryFutureExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
@@ -41,6 +42,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
     let doors = Doors::build().context("starting the thread of local programs")?;
+    let threads = vec![doors.handle().clone()];
+    rooms.optional("service manager", notify::serve(health.clone(), threads, stop.clone()));
     // Held until all rooms run, so that none of them makes the program ready before.
     let starting = health.wait_for("start");
     if store.is_frozen() {

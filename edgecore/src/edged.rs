@@ -31,6 +31,7 @@ pub mod shutdown;
 mod static_pods;
 pub mod status;
 mod steady;
+mod tree;
 mod usage;
 pub mod volumes;
 

@@ -2,8 +2,11 @@
 //! with a pid file. Never through a shell.
 
 pub mod log;
+#[cfg(test)]
+mod unit_tests;
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +21,8 @@ use log::Log;
 
 /// Time a program gets to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Logs name pods and addresses: they are not for everyone.
+const LOG_MODE: u32 = 0o640;
 const POLL: Duration = Duration::from_millis(100);
 
 const UNITS: &[(&str, &str)] = &[
@@ -77,11 +82,14 @@ impl Program<'_> {
             let folder = file.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         }
-        let open = || File::options().create(true).append(true).open(&log);
+        // For what is said before the program has its log; it keeps the log short itself.
+        let open = || File::options().create(true).append(true).mode(LOG_MODE).open(&log);
         let output = open().with_context(|| format!("opening {}", log.display()))?;
         let child = Command::new(binary)
             .arg("--config")
             .arg(config)
+            .arg("--log-file")
+            .arg(&log)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -189,7 +189,9 @@ fn merge_parts(
     let mut causes = prepare::problems(target, new);
     causes.extend(new_finalizers(old, new));
     if part == Part::Main {
-        causes.extend(admission::problems(served, new));
+        // What was stored under other rules can still be changed, and deleted.
+        let before = admission::problems(served, old);
+        causes.extend(admission::problems(served, new).into_iter().filter(|cause| !before.contains(cause)));
         causes.extend(admission::changes(served, old, new));
     }
     admission::refuse(served, &target.name, causes)?;

@@ -16,6 +16,7 @@ const WANTED: &[(&[&str], &str)] = &[
     (&["/usr/sbin/ip", "/sbin/ip", "/bin/ip"], "iproute2"),
     (&["/usr/bin/kubectl", "/usr/local/bin/kubectl"], "kubernetes-client"),
     (&["/usr/bin/cc"], "build-essential"),
+    (&["/usr/bin/systemd-analyze"], "systemd"),
 ];
 
 /// Installs what is missing. Needs root only if something is.

@@ -3,7 +3,7 @@
 //! [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
-//! [`yaml`] how manifests are read.
+//! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have.
 
 pub mod duration;
 pub mod jsonpath;
@@ -11,6 +11,7 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod path;
+pub mod pod;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

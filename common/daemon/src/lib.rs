@@ -1,4 +1,4 @@
-//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, signals, exit codes, memory, other
+//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, other
 //! programs, the wall clock, configuration files.
 
 pub mod backoff;
@@ -8,10 +8,12 @@ pub mod config;
 pub mod errors;
 pub mod exit;
 pub mod health;
+pub mod log_file;
 pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod monitor;
+pub mod notify;
 pub mod process;
 pub mod rooms;
 pub mod stop;

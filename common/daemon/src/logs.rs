@@ -1,4 +1,4 @@
-//! Log lines on standard error; levels from `CAUSEWAY_LOG` (`debug`, or `warn,edgecore::edged=debug`), default `info`.
+//! Log lines on standard error or in a file ([`log_file`]); levels from `CAUSEWAY_LOG` (`debug`, or `warn,edgecore::edged=debug`), default `info`.
 //! Warnings of one kind beyond a rate are counted instead: what a peer does wrong must not fill the disk.
 
 use std::collections::HashMap;
@@ -15,12 +15,14 @@ use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::log_file;
+
 /// Installs the subscriber. Call once, in main. `verbose` is the default when the variable is unset.
 pub fn init(verbose: bool) {
     let (asked, problem) = asked();
     let filter = asked.unwrap_or_else(|| levels(verbose));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_filter(Rate::default());
+    let lines = fmt::layer().with_writer(log_file::writer).with_ansi(ansi).with_filter(Rate::default());
     // An error means that a test installed one already.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     if let Some(problem) = problem {
@@ -91,7 +93,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Rate {
             let (file, line) = (metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
             let text = format!("{left_out} lines like the next one left out ({file}:{line})\n");
             // A log that cannot be written has nowhere to be reported.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            let _ = log_file::writer().write_all(text.as_bytes());
         }
         written
     }

@@ -48,6 +48,14 @@ pub enum AuthorityError {
     BadKey,
     #[error("reading the CA certificate")]
     BadCertificate(#[source] rcgen::Error),
+    #[error(
+        "reading the signing request (its signature must fit, its key be ECDSA P-256, P-384, Ed25519 or RSA of 2048 bits or more)"
+    )]
+    BadRequest { source: rcgen::Error },
+    #[error(
+        "the signing request has a key of {bits} bits ({kind}), which is too weak: make it with ECDSA P-256, or RSA of 2048 bits or more"
+    )]
+    WeakKey { kind: &'static str, bits: usize },
     #[error("signing the certificate of {common_name:?}")]
     Sign { common_name: String, source: rcgen::Error },
     #[error("{name:?} is neither an IP address nor a DNS name")]

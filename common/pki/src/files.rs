@@ -43,6 +43,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
             .truncate(true)
             .mode(mode)
             .open(&temporary)?;
+        // The umask of a service leaves less than was asked for.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;

@@ -5,6 +5,7 @@ use rustls_pki_types::CertificateSigningRequestDer;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey as PublicKeyInfo;
 use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::authority::distinguished_name;
@@ -24,11 +25,13 @@ impl SigningRequest {
 
     pub fn from_der(der: &[u8]) -> Result<SigningRequest, AuthorityError> {
         let der = CertificateSigningRequestDer::from(der);
-        let params =
-            CertificateSigningRequestParams::from_der(&der).map_err(AuthorityError::BadCertificate)?;
+        let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| AuthorityError::BadRequest {
+            source: rcgen::Error::CouldNotParseCertificationRequest,
+        })?;
+        check_key(&read)?;
         // The signer's library keeps one value of each kind; whoever signs next may read another.
-        let unreadable = || AuthorityError::BadCertificate(rcgen::Error::CouldNotParseCertificationRequest);
-        let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| unreadable())?;
+        let params = CertificateSigningRequestParams::from_der(&der)
+            .map_err(|source| AuthorityError::BadRequest { source })?;
         let subject = &read.certification_request_info.subject;
         let text = |value: &AttributeTypeAndValue<'_>| value.as_str().unwrap_or_default().to_owned();
         let common_names = subject.iter_common_name().map(text).collect();
@@ -65,6 +68,20 @@ impl SigningRequest {
 
     pub(crate) fn public_key(&self) -> &PublicKey {
         &self.params.public_key
+    }
+}
+
+/// Bits of the shortest RSA key that is signed, as NIST SP 800-57 has it and TLS libraries check it.
+const LEAST_RSA: usize = 2048;
+
+fn check_key(request: &X509CertificationRequest<'_>) -> Result<(), AuthorityError> {
+    let key = request.certification_request_info.subject_pki.parsed();
+    match key {
+        Ok(PublicKeyInfo::RSA(key)) if key.key_size() < LEAST_RSA => {
+            Err(AuthorityError::WeakKey { kind: "RSA", bits: key.key_size() })
+        }
+        // Kinds it does not know are for the signer's library to refuse.
+        _ => Ok(()),
     }
 }
 

@@ -234,3 +234,16 @@ fn a_request_with_two_organisations_or_other_names_than_hosts_says_so() {
     params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 10]), "system:masters");
     assert_eq!(read(&params).organization(), None);
 }
+
+/// RSA with 1024 bits, as old devices make it.
+const WEAK_REQUEST: &str = "MIIBbzCB2QIBADAwMRUwEwYDVQQKDAxzeXN0ZW06bm9kZXMxFzAVBgNVBAMMDnN5c3RlbTpub2RlOmUxMIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDOn2OWglkETsFcg6v3dpgTPA0zL8VKpViPoPKEgLSvVVX/gDXMkxjYRi81b67WWdeXh0HxfIBoXs0MpyUnWG/Nr6bA14XVmmA5o9ZRObtrIHfOb+WiJ7HcejhY2x5mTtTOUm6oOyBV0gXlvWLsLZLOgVOu6hc78XUGEtzH9JEtiQIDAQABoAAwDQYJKoZIhvcNAQELBQADgYEATm+o4fhxT9nM+cTy2KtyupolMeDcC8dwlk6HAukp58gDqNdXRA7DT55+pyJsUe05moD+U+Fhv3hfQHGcc/zbXX3idxZf9FbnMtxiZffHoQ3lLc8U53TqCepB50V2pT/YLua/LjMApFe9rCKrfGXZHSsV5NvL3O9w5G6eJHJ+r+0=";
+
+#[test]
+fn a_request_with_a_weak_key_is_told_what_is_wrong_with_it() {
+    use base64::Engine;
+    let der = base64::engine::general_purpose::STANDARD.decode(WEAK_REQUEST).unwrap();
+    let error = SigningRequest::from_der(&der).err().unwrap().to_string();
+    assert!(error.contains("key") && error.contains("P-256") && !error.contains("CA"), "{error}");
+    let error = SigningRequest::from_der(b"nonsense").err().unwrap().to_string();
+    assert!(error.contains("signing request") && !error.contains("CA"), "{error}");
+}

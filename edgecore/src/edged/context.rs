@@ -137,6 +137,11 @@ impl Context {
         *self.shutdown.borrow()
     }
 
+    /// What pods may take of a resource, in its unit; zero if the node has none.
+    pub fn allocatable(&self, resource: &str) -> i64 {
+        self.capacity.allocatable(&self.machine, &self.settings).get(resource).copied().unwrap_or(0)
+    }
+
     /// Where a pod runs, as its environment and files may tell.
     pub fn place(&self, pod_ips: Vec<String>) -> Place {
         Place {

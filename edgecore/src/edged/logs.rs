@@ -1,9 +1,11 @@
 //! Log rotation: a container's log that has grown too large is renamed, and the runtime opens a new one.
 //!
 //! `<n>.log` -> `<n>.log.<time>` -> `<n>.log.<time>.gz`; the newest few are kept (KubeEdge's containerLogMaxSize and
-//! containerLogMaxFiles), and all but the newest of them compressed.
+//! containerLogMaxFiles), and all but the newest of them compressed. Termination message files are kept short as well.
 
 pub mod links;
+pub mod opening;
+mod termination;
 
 use std::fs::File;
 use std::io;
@@ -26,6 +28,12 @@ pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(CHECK) => {}
         }
+        let pods = context.settings.root_dir.join("pods");
+        let _ = daemon::blocking(move || {
+            termination::trim_all(&pods);
+            Ok(())
+        })
+        .await;
         let (root, limits) = (context.settings.pod_logs_dir.clone(), context.settings.logs);
         // Only when some file is too large is the runtime asked whose it is.
         let large =
@@ -46,7 +54,7 @@ fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
     let files = containers.flat_map(|container| entries(&container));
     let is_large = |path: &PathBuf| {
         path.extension().is_some_and(|ending| ending == "log")
-            && path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > max_bytes)
+            && path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() > max_bytes)
     };
     files.filter(is_large).collect()
 }
@@ -123,7 +131,7 @@ fn compress(path: &Path) -> io::Result<()> {
     let name = file_name(path);
     let unfinished = path.with_file_name(format!("{name}.tmp"));
     let written = (|| {
-        let mut from = File::open(path)?;
+        let mut from = opening::log(path)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&from.metadata()?.permissions());
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);

@@ -24,6 +24,7 @@ pub mod fields;
 mod hooks;
 mod housekeeping;
 mod image_volumes;
+mod names;
 pub mod network;
 pub mod observed;
 mod order;
@@ -266,9 +267,8 @@ impl Pods {
     fn place_as(&mut self, key: ObjectKey, object: Json, pod: Pod, verdict: Option<Verdict>, is_sure: bool) {
         let id = PodId::of(&pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        if node.is_some_and(|node| node != self.context.settings.node.as_str()) || !spec::is_safe_uid(&id.uid)
-        {
-            tracing::warn!(name = %key, uid = %id.uid, "pod of another node, or without a usable uid, ignored");
+        if node.is_some_and(|node| node != self.context.settings.node.as_str()) || !names::is_safe(&id) {
+            tracing::warn!(name = %key, uid = %id.uid, "pod of another node, or without a usable name and uid, ignored");
             return;
         }
         if demand::mirrored(&pod).is_some() {

@@ -5,9 +5,9 @@
 //! folder --scan--> manifests --snapshot--> pods (workers)         mirrors <--> cloud
 //! ```
 //!
-//! Owns nothing on disk. A file that cannot be read as a pod is named in the log and leaves the others alone.
+//! Owns nothing on disk. Each file is judged by itself, by the rules of the API: one that is no valid pod is named in the
+//! log and in an event of the node, and leaves the others alone.
 
-mod defaults;
 mod folder;
 mod manifest;
 pub mod mirrors;
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, chain};
+use super::events::Kind;
 use folder::Folder;
 
 /// Snapshots waiting to be taken over: the next one says it all again.
@@ -54,10 +55,10 @@ async fn read(context: &Context, folder: &mut Folder) -> Snapshot {
     for (path, text) in folder.read().await {
         match manifest::pod(&text, &path, &context.settings.node) {
             Ok(pod) if pods.iter().any(|known| name_of(known) == name_of(&pod)) => {
-                complain(folder, &path, "another file has a pod of the same name and namespace");
+                complain(context, folder, &path, "another file has a pod of the same name and namespace");
             }
             Ok(pod) => pods.push(pod),
-            Err(error) => complain(folder, &path, &chain(&error)),
+            Err(error) => complain(context, folder, &path, &chain(&error)),
         }
     }
     pods
@@ -68,8 +69,10 @@ fn name_of(pod: &Pod) -> (Option<&String>, Option<&String>) {
 }
 
 /// A bad file is told once, not at every scan.
-fn complain(folder: &mut Folder, path: &Path, error: &str) {
+fn complain(context: &Context, folder: &mut Folder, path: &Path, error: &str) {
     if folder.is_news(path, error) {
         tracing::warn!(path = %path.display(), error, "static pod not taken");
+        let text = format!("static pod of {} not taken: {error}", path.display());
+        context.events.record_node(Kind::Warning, "InvalidManifest", &text);
     }
 }

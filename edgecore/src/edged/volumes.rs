@@ -15,6 +15,8 @@ mod ownership;
 mod payload;
 mod persistent;
 mod subpath;
+#[cfg(test)]
+mod umask_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -95,9 +97,14 @@ pub struct Site<'a> {
     pub queries: &'a Queries,
     pub csi: &'a csi::Csi,
     pub place: &'a Place,
+    /// Bytes the node has for pods.
+    pub allocatable_memory: i64,
     pub pod: &'a Pod,
     pub spec: &'a PodSpec,
 }
+
+/// Size of an emptyDir in memory where the node does not know how much memory it has: 64 MiB.
+const UNKNOWN_MEMORY: u64 = 64 << 20;
 
 impl Site<'_> {
     /// Makes or refreshes all volumes of the pod.
@@ -159,7 +166,7 @@ impl Site<'_> {
             (dir.clone(), self.fs_group(), matches!(plugin, "secret" | "projected"));
         daemon::blocking(move || {
             match in_memory {
-                true => mounts::memory_dir(&path, None)?,
+                true => mounts::memory_dir_for(&path, atomic::size(&payload.files))?,
                 false => mounts::make_dir(&path, 0o755)?,
             }
             atomic::write(&path, &payload.files, group).map(|_| ())
@@ -194,8 +201,9 @@ impl Site<'_> {
             Some(_) => return Err(VolumeError::Unsupported { volume: name }),
         };
         let limit = source.size_limit.as_ref().and_then(quantity::units).filter(|bytes| *bytes > 0);
-        let limit = [limit, resources::memory_limit(self.spec), Some(self.place.memory)];
+        let limit = [limit, resources::memory_limit(self.spec), Some(self.allocatable_memory)];
         let limit = limit.into_iter().flatten().filter(|bytes| *bytes > 0).min();
+        let limit = limit.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(UNKNOWN_MEMORY);
         let (path, group) = (dir.clone(), self.fs_group());
         daemon::blocking(move || {
             if path.is_dir() && (!memory || mounts::is_mount_point(&path)) {

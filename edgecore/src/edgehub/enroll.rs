@@ -56,9 +56,17 @@ pub enum EnrollError {
     )]
     NoToken { certificate: PathBuf },
     #[error(
-        "the certificate at {certificate} ended at {end} and was not renewed; put a token of keadm gettoken into {token_file} and start EdgeCore again"
+        "the certificate at {certificate} ended at {end}, it is {now} by the clock of this machine, and the cloud did not renew it; set the clock if it is wrong, else put a token of keadm gettoken into {token_file} and start EdgeCore again"
     )]
-    Expired { certificate: PathBuf, end: String, token_file: PathBuf, source: Box<EnrollError> },
+    Expired { certificate: PathBuf, end: String, now: String, token_file: PathBuf, source: Box<EnrollError> },
+    #[error(
+        "the certificate at {certificate} ended at {end}, it is {now} by the clock of this machine (set it if it is wrong); asking the cloud to renew it"
+    )]
+    NotRenewedYet { certificate: PathBuf, end: String, now: String, source: Box<EnrollError> },
+    #[error(
+        "the certificate of {server} is not valid at {now}, the time by the clock of this machine: set the clock if it is wrong, else see to the certificate in the cloud"
+    )]
+    Clock { server: String, now: String, source: HttpsError },
     #[error("the join token is not usable")]
     Token(#[source] TokenError),
     #[error("the server refused: {status}: {text}")]
@@ -86,6 +94,8 @@ impl EnrollError {
     pub fn is_retryable(&self) -> bool {
         match self {
             EnrollError::Https(error) => !matches!(error, HttpsError::BadUrl { .. }),
+            EnrollError::Clock { .. } => true,
+            EnrollError::NotRenewedYet { source, .. } => source.is_retryable(),
             EnrollError::Refused { status, .. } => status.is_server_error(),
             _ => false,
         }
@@ -109,7 +119,7 @@ pub(super) async fn obtain(node: &NodeName, enrollment: &Enrollment) -> Result<C
         match attempt {
             Err(error) if error.is_retryable() => {
                 let error = super::describe(&error);
-                tracing::warn!(%node, peer = enrollment.server, error, "no certificate yet, trying again");
+                tracing::warn!(%node, peer = enrollment.server, error, "no valid certificate yet, trying again");
                 let wait = backoff.next(Failure::Other, tokio::time::Instant::now());
                 tokio::time::sleep(wait).await;
             }
@@ -134,15 +144,20 @@ pub(super) async fn replace_expired(
         tracing::warn!(%node, error, "the expired certificate was not renewed, using the join token");
         return enrol(node, enrollment).await;
     }
-    if refused.is_retryable() {
-        return Err(refused);
-    }
-    Err(EnrollError::Expired {
-        certificate: enrollment.files.certificate.clone(),
-        end: date(end),
-        token_file: enrollment.token_file.clone(),
-        source: Box::new(refused),
+    let (certificate, end, now) = (enrollment.files.certificate.clone(), date(end), now());
+    let is_retryable = refused.is_retryable();
+    let source = Box::new(refused);
+    Err(match is_retryable {
+        true => EnrollError::NotRenewedYet { certificate, end, now, source },
+        false => {
+            EnrollError::Expired { certificate, end, now, token_file: enrollment.token_file.clone(), source }
+        }
     })
+}
+
+/// The time by the clock of this machine.
+fn now() -> String {
+    date(daemon::clock::unix_seconds())
 }
 
 fn date(seconds: i64) -> String {
@@ -278,7 +293,10 @@ async fn ask(
     body: Vec<u8>,
 ) -> Result<Vec<u8>, EnrollError> {
     let answer = https::get(tls, &enrollment.server, path, headers, body).await;
-    let (status, body) = answer.map_err(EnrollError::Https)?;
+    let (status, body) = answer.map_err(|source| match source.is_about_the_clock() {
+        true => EnrollError::Clock { server: enrollment.server.clone(), now: now(), source },
+        false => EnrollError::Https(source),
+    })?;
     if status != StatusCode::OK {
         let text = String::from_utf8_lossy(&body).trim().chars().take(512).collect();
         return Err(EnrollError::Refused { status, text });
@@ -327,6 +345,65 @@ mod tests {
         std::fs::write(file("token"), "nonsense").unwrap();
         let error = obtain(&NodeName::new("e1").unwrap(), &enrollment).await.unwrap_err();
         assert!(matches!(error, EnrollError::Token(TokenError::Malformed)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_ahead_is_told_as_that_and_not_as_a_missing_certificate() {
+        pki::install_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let (now, year) = (daemon::clock::unix_seconds(), 365 * 86_400);
+        // Made and ended in the past, as they look to a clock that runs ahead.
+        let ca = pki::Authority::generate(None, now - 2 * year).unwrap();
+        let profile = |name: &str, usage| pki::Profile {
+            common_name: pki::edge_common_name(name),
+            organizations: vec![pki::NODES_GROUP.to_owned()],
+            names: vec!["127.0.0.1".to_owned()],
+            usage,
+            lifetime: year,
+        };
+        let edge = ca.issue(&profile("e1", pki::Usage::Client), now - 2 * year).unwrap();
+        let cloud = ca.issue(&profile("cloud", pki::Usage::Server), now - 2 * year).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = tokio_rustls::TlsAcceptor::from(server_with(&cloud));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = acceptor.accept(stream).await;
+            }
+        });
+        let enrollment = Enrollment {
+            server,
+            files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
+            token: None,
+            token_file: file("token"),
+            take_over: false,
+            config_file: None,
+        };
+        let held = Credentials { trust: Bundle::of(ca.certificate()), identity: edge };
+        let node = NodeName::new("e1").unwrap();
+        let end = now - year;
+        let error = replace_expired(&node, &enrollment, &held, end).await.unwrap_err();
+        assert!(error.is_retryable());
+        let text = daemon::errors::describe(&error);
+        for part in [
+            &*date(end),
+            "by the clock of this machine",
+            "set the clock if it is wrong",
+            "certificate of https",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        let refused = EnrollError::Refused { status: StatusCode::UNAUTHORIZED, text: String::new() };
+        assert!(!refused.is_retryable());
+    }
+
+    /// A server that shows this certificate.
+    fn server_with(identity: &Identity) -> std::sync::Arc<rustls::ServerConfig> {
+        let chain = vec![identity.certificate().clone()];
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(chain, identity.private_key());
+        std::sync::Arc::new(config.unwrap())
     }
 
     #[test]

@@ -30,6 +30,21 @@ pub enum HttpsError {
     TimedOut { address: String },
 }
 
+impl HttpsError {
+    /// True if the server's certificate is refused for the time it is valid.
+    pub(super) fn is_about_the_clock(&self) -> bool {
+        use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let HttpsError::Connect { source, .. } = self else { return false };
+        let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        matches!(
+            tls,
+            Some(rustls::Error::InvalidCertificate(
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+            ))
+        )
+    }
+}
+
 /// Sends a GET with a body, as KubeEdge's registration expects.
 pub(super) async fn get(
     tls: Arc<ClientConfig>,

@@ -11,3 +11,4 @@ mod queries;
 mod room;
 mod statics;
 mod verdicts;
+mod volumes;

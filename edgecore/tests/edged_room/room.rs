@@ -106,6 +106,12 @@ impl Answers {
                     lease["metadata"]["resourceVersion"] = json!("1");
                     (format!("lease {owner}"), lease)
                 }
+                Request::CreatePod { name, .. } if name.starts_with("unwanted") => {
+                    self.seen.lock().unwrap().push(format!("refuse {name}"));
+                    let _ =
+                        call.answer.send(Reply::Refused(Status::failure(422, "Invalid", "spec is invalid")));
+                    continue;
+                }
                 Request::CreatePod { name, object, .. } => {
                     let mut pod: Value = object.parse().unwrap();
                     assert!(pod["metadata"]["uid"].is_null(), "the API gives uids");

@@ -98,3 +98,48 @@ async fn a_changed_file_is_another_pod_and_a_removed_one_is_the_end() {
     until("no mirror either", async || mirrored(&room).contains(&"delete mirror-1".to_owned())).await;
     room.stop().await;
 }
+
+fn named_manifest(room: &Room, name: &str, container: &str) {
+    let folder = room.folder.path().join("manifests");
+    std::fs::create_dir_all(&folder).unwrap();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [{"name": container, "image": IMAGE}]}});
+    std::fs::write(folder.join(format!("{name}.json")), pod.to_string()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_the_api_refuses_leaves_the_others_and_is_tried_ever_more_rarely() {
+    let mut room = Room::new();
+    named_manifest(&room, "unwanted", "u");
+    named_manifest(&room, "web", "a");
+    room.start().await;
+    room.link.send_replace(LinkState::Connected);
+    until("both run", async || room.fake.running("a").is_some() && room.fake.running("u").is_some()).await;
+    let mut seen = Vec::new();
+    until("the mirror of the other", async || {
+        seen.extend(room.answers.take());
+        seen.iter().any(|what| what.starts_with("make web-edge-1"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    seen.extend(room.answers.take());
+    let refused = seen.iter().filter(|what| *what == "refuse unwanted-edge-1").count();
+    assert!((2..=10).contains(&refused), "{refused} times in ten minutes");
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_with_bad_names_makes_nothing_hides_no_other_and_is_told_of() {
+    let mut room = Room::new();
+    room.events = true;
+    named_manifest(&room, "bad", "../../../outside");
+    named_manifest(&room, "web", "a");
+    room.start().await;
+    until("a run", async || room.fake.running("a").is_some()).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(room.fake.sandboxes().len(), 1);
+    assert!(!room.folder.path().join("kubelet/outside").exists());
+    let told = room.last_event("InvalidManifest").await["message"].as_str().unwrap_or_default().to_owned();
+    assert!(told.contains("bad.json") && told.contains("spec.containers[0].name"), "{told:?}");
+    room.stop().await;
+}

@@ -54,6 +54,8 @@ impl Log {
 fn since(path: &Path, from: u64) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let length = file.metadata()?.len();
+    // A log that is shorter than it was has been begun anew.
+    let from = if from > length { 0 } else { from };
     file.seek(SeekFrom::Start(from.max(length.saturating_sub(MAX_BYTES))))?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
@@ -108,5 +110,7 @@ mod tests {
         std::fs::write(&path, format!("{old}{lines}")).unwrap();
         assert_eq!(log.last(about_the_link).as_deref(), Some("no certificate yet error=\"refused\""));
         assert_eq!(log.last(trouble).as_deref(), Some("no runtime"));
+        std::fs::write(&path, "2026-01-01T00:00:03Z ERROR edgecore: anew\n").unwrap();
+        assert_eq!(log.last(trouble).as_deref(), Some("anew"));
     }
 }

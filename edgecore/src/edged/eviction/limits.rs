@@ -101,6 +101,11 @@ mod tests {
         let volume = folder.join("volumes/kubernetes.io~empty-dir/v");
         std::fs::create_dir_all(&volume).unwrap();
         assert_eq!(judge(&bounds, &folder, &logs), None);
+        let last_words = folder.join("containers/a/0");
+        std::fs::create_dir_all(last_words.parent().unwrap()).unwrap();
+        std::fs::write(&last_words, vec![1; 100_000]).unwrap();
+        assert!(judge(&bounds, &folder, &logs).unwrap().contains("ephemeral local storage"));
+        std::fs::remove_file(&last_words).unwrap();
         std::fs::create_dir_all(&logs).unwrap();
         std::fs::write(logs.join("0.log"), vec![1; 100_000]).unwrap();
         assert!(judge(&bounds, &folder, &logs).unwrap().contains("ephemeral local storage"));

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::edged::pods::spec::PodId;
+use crate::edged::volumes::mounts;
 
 /// File names end here on common file systems.
 const LONGEST: usize = 255;
@@ -24,7 +25,8 @@ pub fn make(pod_logs_dir: &Path, pod: &PodId, container: &str, id: &str, log: &P
     if std::fs::read_link(&link).is_ok_and(|target| target == log) {
         return Ok(());
     }
-    std::fs::create_dir_all(&folder)?;
+    // Collectors need not be root.
+    mounts::make_dirs(&folder, 0o755)?;
     match std::fs::remove_file(&link) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => std::os::unix::fs::symlink(log, &link),

@@ -10,8 +10,8 @@ use super::plan::{Action, Situation, Why, plan};
 use super::spec::RestartPolicy;
 use super::starting::Site;
 use super::verdict::Verdict;
-use super::worker::{AFTER_ERROR, Next, Worker};
-use super::{backoff, cgroups, configs, spec};
+use super::worker::{AFTER_ERROR, Next, Retry, Worker};
+use super::{backoff, cgroups, configs, names, spec};
 use crate::edged::context::chain;
 use crate::edged::events::Kind;
 use crate::edged::probes::Surroundings;
@@ -46,6 +46,10 @@ impl Worker {
         };
         self.unread_since = None;
         self.cleaned = false;
+        if let Some(text) = names::problem(spec) {
+            self.sentence(Verdict::failed("InvalidPod", text));
+            return Next::In(Duration::ZERO);
+        }
         let mut round = Round::default();
         if let Some(limit) = spec.active_deadline_seconds {
             let end = self.record.start + Duration::from_secs(u64::try_from(limit).unwrap_or(0));
@@ -75,15 +79,11 @@ impl Worker {
         if self.status.is_none() {
             self.report_soon(pod, spec, &observed).await;
         }
-        let volumes = match self.prepare(pod, spec, &observed).await {
+        let volumes = match self.mounted(pod, spec, &observed).await {
             Ok(volumes) => volumes,
-            Err(text) => {
-                self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
-                if self.is_news(&text) {
-                    tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
-                }
+            Err(not_before) => {
                 self.report(pod, spec, &observed, false).await;
-                return Next::In(AFTER_ERROR);
+                return Next::In(self.until(not_before));
             }
         };
         if let Some(due) = volumes.refresh_at {
@@ -210,12 +210,42 @@ impl Worker {
         names.filter(|name| observed.newest(name).is_none()).collect()
     }
 
+    /// The pod's volumes, or when to try again: what fails is tried ever more rarely, at once when an object it may wait
+    /// for has changed.
+    async fn mounted(
+        &mut self,
+        pod: &Pod,
+        spec: &PodSpec,
+        observed: &Observed,
+    ) -> Result<Prepared, jiff::Timestamp> {
+        if let Some(retry) = self.mounting.filter(|retry| retry.not_before > self.now()) {
+            return Err(retry.not_before);
+        }
+        let text = match self.prepare(pod, spec, observed).await {
+            Ok(volumes) => {
+                self.mounting = None;
+                return Ok(volumes);
+            }
+            Err(text) => text,
+        };
+        if self.is_news(&text) {
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %text, "volumes not ready");
+        }
+        let failures = self.mounting.map_or(0, |retry| retry.failures) + 1;
+        let delay = backoff::mount_delay(failures);
+        let text = format!("{text} (tried again in {})", backoff::written(delay));
+        self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
+        let not_before = self.now() + delay;
+        self.mounting = Some(Retry { failures, not_before });
+        Err(not_before)
+    }
+
     async fn prepare(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> Result<Prepared, String> {
         let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
         let dir = volumes::pod_dir(&self.context.settings.root_dir, &self.id.uid);
         let made = daemon::blocking(move || {
             volumes::mounts::make_dir(&dir, 0o750)?;
-            std::fs::create_dir_all(&logs)
+            volumes::mounts::make_dirs(&logs, 0o755)
         });
         made.await.map_err(|error| format!("making the pod's folders: {error}"))?;
         let place = self.context.place(super::worker::ips(&self.context, spec, observed.sandboxes.first()));
@@ -224,6 +254,7 @@ impl Worker {
             queries: &self.context.queries,
             csi: &self.context.csi,
             place: &place,
+            allocatable_memory: self.context.allocatable("memory"),
             pod,
             spec,
         };

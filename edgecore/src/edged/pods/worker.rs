@@ -62,6 +62,8 @@ pub struct Worker {
     /// Why containers do not run, by name; shown in the status.
     pub(super) failures: BTreeMap<String, Failure>,
     pub(super) retries: BTreeMap<String, Retry>,
+    /// Volumes that could not be made.
+    pub(super) mounting: Option<Retry>,
     /// The status computed last: base of the next one, and what was submitted.
     pub(super) status: Option<PodStatus>,
     pub(super) submitted: bool,
@@ -118,6 +120,7 @@ impl Worker {
             probes: Probes::default(),
             failures: BTreeMap::new(),
             retries: BTreeMap::new(),
+            mounting: None,
             submitted: false,
             soon: None,
             unread_since: None,
@@ -158,6 +161,7 @@ impl Worker {
     async fn step(&mut self) -> Next {
         if self.wake.take_retry() {
             self.retries.clear();
+            self.mounting = None;
         }
         let order = self.order.borrow_and_update().clone();
         let object = match order {

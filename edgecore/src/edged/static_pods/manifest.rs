@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use apimachinery::{Cause, names, pod};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use message::NodeName;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::defaults;
 use crate::edged::pods::demand::SOURCE;
 use crate::edged::pods::spec;
 
@@ -23,8 +23,8 @@ pub enum ManifestError {
     Unreadable(#[source] serde_json::Error),
     #[error("it has no {field}")]
     Missing { field: &'static str },
-    #[error("metadata.{field} {value:?} is not a name")]
-    BadName { field: &'static str, value: String },
+    #[error("{problems}")]
+    Invalid { problems: String },
     #[error("static pods may not refer to {what}: they must start without an API")]
     NeedsApi { what: &'static str },
 }
@@ -32,30 +32,28 @@ pub enum ManifestError {
 /// Reads a manifest. The uid is the one written, or a hash of contents, node and path, so that a changed file is
 /// another pod.
 pub fn pod(text: &str, path: &Path, node: &NodeName) -> Result<Pod, ManifestError> {
-    let value: Value = apimachinery::yaml::parse(text)
+    let mut value: Value = apimachinery::yaml::parse(text)
         .map_err(|error| ManifestError::NotYaml { reason: error.to_string() })?;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     if field("kind") != "Pod" || field("apiVersion") != "v1" {
         let kind = format!("{} {}", field("apiVersion"), field("kind"));
         return Err(ManifestError::NotPod { kind });
     }
+    let written = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    if written.is_empty() {
+        return Err(ManifestError::Missing { field: "metadata.name" });
+    }
+    let name = format!("{written}-{}", node.as_str().to_lowercase());
+    let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    let namespace = if namespace.is_empty() { "default" } else { namespace }.to_owned();
+    pod::defaults::pod(&mut value);
+    judge(&value, &name, &namespace)?;
     // By way of text: pods are read from text everywhere, and a second reader of this type is large.
     let mut pod: Pod = serde_json::from_str(&value.to_string()).map_err(ManifestError::Unreadable)?;
-    let name = pod.metadata.name.take().filter(|name| !name.is_empty());
-    let name = name.ok_or(ManifestError::Missing { field: "metadata.name" })?;
-    let name = format!("{name}-{}", node.as_str().to_lowercase());
-    let namespace = pod.metadata.namespace.take().filter(|name| !name.is_empty());
-    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-    for (field, value) in [("name", &name), ("namespace", &namespace)] {
-        if message::check_name(value).is_err() {
-            return Err(ManifestError::BadName { field, value: value.clone() });
-        }
-    }
     let uid = pod.metadata.uid.take().filter(|uid| spec::is_safe_uid(uid));
     let hash = uid.unwrap_or_else(|| hash(text, path, node));
     let spec = pod.spec.as_mut().ok_or(ManifestError::Missing { field: "spec" })?;
     check(spec)?;
-    defaults::fill(spec);
     spec.node_name = Some(node.as_str().to_owned());
     // Taints that drive pods away are for those the API placed.
     spec.tolerations.get_or_insert_default().push(Toleration {
@@ -77,6 +75,36 @@ pub fn pod(text: &str, path: &Path, node: &NodeName) -> Result<Pod, ManifestErro
     Ok(pod)
 }
 
+/// As the API would judge the pod: what it refuses has no mirror there, and may name paths outside its folder.
+fn judge(value: &Value, name: &str, namespace: &str) -> Result<(), ManifestError> {
+    let mut causes = pod::problems("spec", &value["spec"]);
+    for (field, text, rule) in [
+        ("metadata.name", name, names::subdomain as fn(&str) -> Option<String>),
+        ("metadata.namespace", namespace, names::label),
+    ] {
+        causes.extend(rule(text).map(|why| Cause::invalid(field, &json!(text), &why)));
+    }
+    let pairs = |field: &str| value["metadata"][field].as_object().cloned().unwrap_or_default();
+    for (key, text) in pairs("labels") {
+        let why = names::qualified(&key).or_else(|| names::label_value(text.as_str().unwrap_or_default()));
+        causes.extend(why.map(|why| Cause::invalid("metadata.labels", &json!(key), &why)));
+    }
+    for key in pairs("annotations").keys() {
+        let why = names::qualified(&key.to_lowercase());
+        causes.extend(why.map(|why| Cause::invalid("metadata.annotations", &json!(key), &why)));
+    }
+    match causes.is_empty() {
+        true => Ok(()),
+        false => {
+            let told = causes.iter().take(SHOWN).map(|cause| format!("{}: {}", cause.field, cause.message));
+            Err(ManifestError::Invalid { problems: told.collect::<Vec<_>>().join("; ") })
+        }
+    }
+}
+
+/// Problems of one manifest that are told at once.
+const SHOWN: usize = 8;
+
 /// The first half of a SHA-256, in the form of the kubelet's hashes.
 fn hash(text: &str, path: &Path, node: &NodeName) -> String {
     let parts =
@@ -86,9 +114,6 @@ fn hash(text: &str, path: &Path, node: &NodeName) -> String {
 
 /// Nothing a static pod names may have to be fetched.
 fn check(spec: &PodSpec) -> Result<(), ManifestError> {
-    if spec.containers.is_empty() {
-        return Err(ManifestError::Missing { field: "spec.containers" });
-    }
     let needs = |what| Err(ManifestError::NeedsApi { what });
     if spec.service_account_name.as_ref().is_some_and(|name| !name.is_empty()) {
         return needs("a service account");
@@ -111,7 +136,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Pod, ManifestError> {
-        pod(text, Path::new("/m/a.yaml"), &NodeName::new("edge-1").unwrap())
+        super::pod(text, Path::new("/m/a.yaml"), &NodeName::new("edge-1").unwrap())
     }
 
     const GOOD: &str =
@@ -137,10 +162,21 @@ mod tests {
             ("a: [".to_owned(), "YAML"),
             ("apiVersion: v1\nkind: Secret\n".to_owned(), "Secret"),
             (GOOD.replace("web", ""), "metadata.name"),
-            (GOOD.replace("web", "\"../x\""), "not a name"),
+            (GOOD.replace("web", "\"../x\""), "metadata.name"),
             (with("serviceAccountName: s"), "service account"),
             (with("volumes: [{name: v, secret: {secretName: s}}]"), "secrets"),
             (with("volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]"), "claims"),
+            (GOOD.replace("name: a,", "name: ../../a,"), "spec.containers[0].name"),
+            (GOOD.replace("name: a,", "name: A_b,"), "spec.containers[0].name"),
+            (with("volumes: [{name: ../../v, emptyDir: {}}]"), "spec.volumes[0].name"),
+            (with("initContainers: [{name: a, image: b}]"), "spec.containers[0].name"),
+            (with("volumes: [{name: v, hostPath: {path: /a/../etc}}]"), "must not contain '..'"),
+            (
+                GOOD.replace("image: b", "image: b, volumeMounts: [{name: v, mountPath: /v}]"),
+                "volumeMounts[0].name",
+            ),
+            (GOOD.replace("{name: web}", "{name: web, labels: {a b: c}}"), "metadata.labels"),
+            (GOOD.replace("{name: web}", "{name: web, namespace: a.b}"), "metadata.namespace"),
         ];
         for (text, expected) in table {
             let error = read(&text).unwrap_err().to_string();
@@ -150,8 +186,7 @@ mod tests {
 
     #[test]
     fn a_mode_is_octal_as_the_kubelet_reads_it() {
-        let volumes =
-            "volumes: [{name: v, downwardAPI: {defaultMode: 0640, items: [{path: p, mode: 0o400}]}}]";
+        let volumes = "volumes: [{name: v, downwardAPI: {defaultMode: 0640, items: [{path: p, mode: 0o400, fieldRef: {fieldPath: metadata.name}}]}}]";
         let pod = read(&format!("{GOOD}  {volumes}\n")).unwrap();
         let volume = pod.spec.unwrap().volumes.unwrap().remove(0).downward_api.unwrap();
         assert_eq!((volume.default_mode, volume.items.unwrap()[0].mode), (Some(416), Some(256)));

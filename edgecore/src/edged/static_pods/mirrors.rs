@@ -12,11 +12,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use message::{Json, Request};
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::edged::context::{Context, chain};
+use crate::edged::events::Kind;
 use crate::edged::node::{self, NodeError};
 use crate::edged::pods::demand::{MIRROR, mirrored};
+use crate::edged::pods::spec::PodId;
 use crate::metamanager::{Cloud, LinkState};
 
 /// Namespace and name.
@@ -90,6 +93,14 @@ enum Step {
     Delete(Name, String),
 }
 
+impl Step {
+    fn name(&self) -> &Name {
+        match self {
+            Step::Make(name) | Step::Delete(name, _) => name,
+        }
+    }
+}
+
 /// What brings the mirrors nearer to the static pods (name -> hash). A stale mirror is deleted first; the next look
 /// makes the new one. Pure.
 fn steps(wanted: &BTreeMap<Name, String>, known: &BTreeMap<Name, Mirror>) -> Vec<Step> {
@@ -101,8 +112,47 @@ fn steps(wanted: &BTreeMap<Name, String>, known: &BTreeMap<Name, Mirror>) -> Vec
     deletions.chain(missing.map(|name| Step::Make(name.clone()))).collect()
 }
 
-/// After a refusal or a lost answer.
+/// After a lost answer, and after the first refusal of a mirror.
 const RETRY: Duration = Duration::from_secs(5);
+/// A mirror that is refused again and again is tried at least so often: somebody may mend the API's rules.
+const RAREST: Duration = Duration::from_secs(300);
+
+/// Mirrors that failed, each on its own.
+#[derive(Default)]
+struct Troubles(BTreeMap<Name, Trouble>);
+
+struct Trouble {
+    failures: u32,
+    again_at: Instant,
+    error: String,
+}
+
+impl Troubles {
+    /// Whether the mirror may be tried.
+    fn is_due(&self, name: &Name, now: Instant) -> bool {
+        self.0.get(name).is_none_or(|trouble| trouble.again_at <= now)
+    }
+
+    /// Notes a failure. True if it is another one than before.
+    fn note(&mut self, name: &Name, error: &str, now: Instant) -> bool {
+        let before = self.0.get(name);
+        let failures = before.map_or(0, |trouble| trouble.failures) + 1;
+        let is_news = before.is_none_or(|trouble| trouble.error != error);
+        let delay = RETRY.saturating_mul(1 << (failures - 1).min(16)).min(RAREST);
+        let trouble = Trouble { failures, again_at: now + delay, error: error.to_owned() };
+        self.0.insert(name.clone(), trouble);
+        is_news
+    }
+
+    fn over(&mut self, name: &Name) {
+        self.0.remove(name);
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|trouble| trouble.again_at).min()
+    }
+}
 
 /// Keeps the mirrors right while there is a link, until `stop`. `ready` resolves when the static pods and the stored
 /// pods are known: before that nothing is stray.
@@ -120,18 +170,14 @@ pub async fn keep(
             return;
         }
         let mut link = cloud.link();
+        let mut troubles = Troubles::default();
         while link.wait_for(|state| *state == LinkState::Connected).await.is_ok() {
-            let rest = match look(&context, &cloud).await {
-                Ok(()) => Duration::MAX,
-                Err(error) => {
-                    tracing::warn!(error = %chain(&error), "mirror of a static pod not kept right yet");
-                    RETRY
-                }
-            };
+            look(&context, &cloud, &mut troubles).await;
+            let next = troubles.next().unwrap_or_else(|| Instant::now() + FOREVER);
             tokio::select! {
                 () = context.mirrors.changed.notified() => {}
-                _ = tokio::time::sleep(rest.min(FOREVER)) => {}
-                _ = link.changed() => {}
+                _ = tokio::time::sleep_until(next) => {}
+                _ = link.changed() => troubles = Troubles::default(),
             }
         }
     };
@@ -146,48 +192,68 @@ pub async fn keep(
 /// Longer than any timer needs.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
-async fn look(context: &Context, cloud: &Cloud) -> Result<(), NodeError> {
+/// Takes every step that is due; one that fails leaves the others alone.
+async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
     let entries: Vec<_> = context
         .board
         .entries()
         .into_iter()
         .filter(|entry| entry.demand.is_static && !entry.is_leaving)
         .collect();
-    let name = |id: &crate::edged::pods::spec::PodId| (id.namespace.clone(), id.name.clone());
+    let name = |id: &PodId| (id.namespace.clone(), id.name.clone());
     let wanted: BTreeMap<Name, String> =
         entries.iter().map(|entry| (name(&entry.id), entry.id.uid.clone())).collect();
-    for step in steps(&wanted, &context.mirrors.all()) {
-        match step {
-            Step::Delete((namespace, name), uid) => {
-                delete(cloud, &namespace, &name, &uid).await?;
-                context.mirrors.gone(&namespace, &name, Some(&uid));
-            }
-            Step::Make(wanted) => {
-                let entry = entries.iter().find(|entry| name(&entry.id) == wanted);
-                if let Some(pod) = entry.and_then(|entry| entry.pod()) {
-                    make(context, cloud, pod).await?;
-                }
+    let known = context.mirrors.all();
+    troubles.0.retain(|name, _| wanted.contains_key(name) || known.contains_key(name));
+    for step in steps(&wanted, &known) {
+        let about = step.name().clone();
+        if !troubles.is_due(&about, Instant::now()) {
+            continue;
+        }
+        let entry = entries.iter().find(|entry| name(&entry.id) == about);
+        let taken = match &step {
+            Step::Delete(_, uid) => delete(context, cloud, &about, uid).await,
+            Step::Make(_) => match entry.and_then(|entry| entry.pod()) {
+                Some(pod) => make(context, cloud, pod).await,
+                None => Ok(()),
+            },
+        };
+        let Err(error) = taken else {
+            troubles.over(&about);
+            continue;
+        };
+        let text = chain(&error);
+        if troubles.note(&about, &text, Instant::now()) {
+            tracing::warn!(
+                namespace = about.0,
+                name = about.1,
+                error = text,
+                "mirror of a static pod not kept right yet"
+            );
+            if let Some(entry) = entry {
+                context.events.record(&entry.id, None, Kind::Warning, "FailedMirror", &text);
             }
         }
     }
-    Ok(())
 }
 
-async fn delete(cloud: &Cloud, namespace: &str, name: &str, uid: &str) -> Result<(), NodeError> {
-    let what = "delete a mirror pod";
+async fn delete(context: &Context, cloud: &Cloud, about: &Name, uid: &str) -> Result<(), NodeError> {
+    let (what, (namespace, name)) = ("delete a mirror pod", about);
     let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
     let options = Json::encode(&options).map_err(|source| NodeError::Encode { what, source })?;
-    let request = Request::DeletePod { namespace: namespace.to_owned(), name: name.to_owned(), options };
+    let request = Request::DeletePod { namespace: namespace.clone(), name: name.clone(), options };
     match node::ask(cloud, what, request).await {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
     }
+    context.mirrors.gone(namespace, name, Some(uid));
+    Ok(())
 }
 
 /// Makes the mirror. One that is there already comes with the pods of this node.
 async fn make(context: &Context, cloud: &Cloud, pod: Pod) -> Result<(), NodeError> {
     let what = "make a mirror pod";
-    let id = crate::edged::pods::spec::PodId::of(&pod);
+    let id = PodId::of(&pod);
     let owner = context.node_uid.borrow().clone();
     let mirror = mirror_of(pod, context.settings.node.as_str(), owner);
     let object = Json::encode(&mirror).map_err(|source| NodeError::Encode { what, source })?;

@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::{mounts, ownership};
+use crate::edged::tree;
 
 /// Relative path -> contents and mode.
 pub type Files = BTreeMap<String, File>;
@@ -22,39 +24,98 @@ pub struct File {
     pub mode: u32,
     /// The user that owns it; root when absent.
     pub owner: Option<u32>,
+    /// Whose contents these are, as errors name it.
+    pub origin: String,
+}
+
+/// Files that cannot be one volume.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    #[error(
+        "{path:?} of {origin} is not a path inside a volume: it must be relative, without .. and not begin with .."
+    )]
+    Outside { path: String, origin: String },
+    #[error(
+        "{file:?} of {file_origin} and {below:?} of {below_origin} collide: {file:?} would have to be a file and a folder"
+    )]
+    Collision { file: String, file_origin: String, below: String, below_origin: String },
 }
 
 const DATA: &str = "..data";
 const DATA_NEXT: &str = "..data_tmp";
 
-/// Brings the volume at `dir` to `files`. Returns whether anything changed.
+/// A block of tmpfs and of most file systems, in bytes.
+const BLOCK: u64 = 4096;
+
+/// What the files take in a volume, in bytes.
+pub fn size(files: &Files) -> u64 {
+    files.values().map(|file| (file.bytes.len() as u64).next_multiple_of(BLOCK)).sum()
+}
+
+/// Brings the volume at `dir` to `files`. Returns whether anything changed. What cannot be written leaves the volume as
+/// it was.
 pub fn write(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<bool> {
-    for path in files.keys() {
-        check_path(path)?;
-    }
+    check(files).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let current = fs::read_link(dir.join(DATA)).ok();
     if current.as_ref().is_some_and(|current| is_same(&dir.join(current), files, group)) {
         link_names(dir, files)?;
         return Ok(false);
     }
+    // Left by a write that was cut short; in memory there is room for two versions, not for three.
+    remove_payloads(dir, current.as_deref())?;
     let next = next_folder(dir)?;
-    fill(&dir.join(&next), files, group)?;
-    let _ = fs::remove_file(dir.join(DATA_NEXT));
-    symlink(&next, dir.join(DATA_NEXT))?;
-    fs::rename(dir.join(DATA_NEXT), dir.join(DATA))?;
+    let put = fill(&dir.join(&next), files, group).and_then(|()| publish(dir, &next));
+    if let Err(error) = put {
+        // The error of the write is the one to tell.
+        let _ = tree::remove(&dir.join(&next));
+        return Err(error);
+    }
     link_names(dir, files)?;
-    remove_old(dir, &next, files)?;
+    remove_names(dir, files)?;
+    remove_payloads(dir, Some(&next))?;
     Ok(true)
 }
 
-fn check_path(path: &str) -> io::Result<()> {
-    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    let short = path.len() <= 4096 && path.split('/').all(|part| part.len() <= 255);
-    if path.is_empty() || !plain || !short || path.split('/').any(|part| part.starts_with("..")) {
-        let text = format!("{path:?} is not a path inside a volume");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+/// The one moment at which readers change from one version to the next.
+fn publish(dir: &Path, next: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(dir.join(DATA_NEXT));
+    symlink(next, dir.join(DATA_NEXT))?;
+    fs::rename(dir.join(DATA_NEXT), dir.join(DATA))
+}
+
+/// Whether the files can be one volume: looked at before anything is made.
+pub fn check(files: &Files) -> Result<(), PathError> {
+    for (path, file) in files {
+        if !is_inside(path) {
+            return Err(PathError::Outside { path: path.clone(), origin: file.origin.clone() });
+        }
+        let mut above = path.match_indices('/').map(|(end, _)| &path[..end]);
+        if let Some((name, other)) = above.find_map(|above| files.get_key_value(above)) {
+            return Err(PathError::Collision {
+                file: name.clone(),
+                file_origin: other.origin.clone(),
+                below: path.clone(),
+                below_origin: file.origin.clone(),
+            });
+        }
     }
     Ok(())
+}
+
+/// As the kubelet's atomic writer judges it.
+fn is_inside(path: &str) -> bool {
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let short = path.len() <= 4096 && path.split('/').all(|part| part.len() <= 255);
+    plain && short && !path.is_empty() && !path.starts_with("..")
+}
+
+/// The path without empty and idle parts, so that one file has one name; as it is if it leads elsewhere.
+pub fn plain(path: &str) -> String {
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => parts.collect::<Vec<_>>().join("/"),
+    }
 }
 
 fn next_folder(dir: &Path) -> io::Result<PathBuf> {
@@ -76,8 +137,8 @@ fn next_folder(dir: &Path) -> io::Result<PathBuf> {
 fn fill(folder: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     for (path, file) in files {
         let target = folder.join(path);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent)?;
+        if let Some(parent) = Path::new(path).parent() {
+            mounts::make_dirs_below(folder, parent, 0o755)?;
         }
         fs::write(&target, &file.bytes)?;
         mounts::set_mode(&target, file.mode)?;
@@ -134,23 +195,32 @@ fn link_names(dir: &Path, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes names that are gone, then old payload folders.
-fn remove_old(dir: &Path, keep: &Path, files: &Files) -> io::Result<()> {
+/// Removes names that are gone.
+fn remove_names(dir: &Path, files: &Files) -> io::Result<()> {
     let names = top_names(files);
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(text) = name.to_str().filter(|text| !text.starts_with("..")) else { continue };
+        if entry.file_type()?.is_symlink() && !names.contains(text) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes payload folders but the one to keep.
+fn remove_payloads(dir: &Path, keep: Option<&Path>) -> io::Result<()> {
     let mut old = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(text) = name.to_str() else { continue };
-        if text.starts_with("..") {
-            if entry.file_type()?.is_dir() && Path::new(&name) != keep {
-                old.push(entry.path());
-            }
-        } else if entry.file_type()?.is_symlink() && !names.contains(text) {
-            fs::remove_file(entry.path())?;
+        let is_payload = name.as_bytes().starts_with(b"..") && entry.file_type()?.is_dir();
+        if is_payload && Some(Path::new(&name)) != keep {
+            old.push(entry.path());
         }
     }
-    old.into_iter().try_for_each(fs::remove_dir_all)
+    old.iter().try_for_each(|path| tree::remove(path))
 }
 
 #[cfg(test)]
@@ -158,7 +228,12 @@ mod tests {
     use super::*;
 
     fn files(pairs: &[(&str, &str)]) -> Files {
-        let file = |text: &str| File { bytes: text.as_bytes().to_vec(), mode: 0o644, owner: None };
+        let file = |text: &str| File {
+            bytes: text.as_bytes().to_vec(),
+            mode: 0o644,
+            owner: None,
+            origin: "a test".to_owned(),
+        };
         pairs.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect()
     }
 
@@ -196,8 +271,33 @@ mod tests {
     #[test]
     fn paths_that_leave_the_volume_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for bad in ["", "/etc/x", "../x", "a/../b", "..x", "a/..b"] {
+        for bad in ["", "/etc/x", "../x", "a/../b", "..x", "./a", "/"] {
             assert!(write(folder.path(), &files(&[(bad, "1")]), None).is_err(), "{bad}");
         }
+        assert_eq!([plain("./a//b/./c"), plain("../a"), plain("/a")], ["a/b/c", "../a", "/a"]);
+    }
+
+    #[test]
+    fn paths_that_collide_are_both_named_and_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write(folder.path(), &files(&[("a", "1"), ("a.b", "2"), ("a/b", "3")]), None);
+        let error = error.unwrap_err().to_string();
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert!(left == 0 && error.contains("\"a\"") && error.contains("\"a/b\""), "{left} left: {error}");
+    }
+
+    #[test]
+    fn a_payload_that_cannot_be_written_leaves_nothing_and_what_was_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        // The disk refuses the second file of the first attempt, and of the ones after a good one.
+        let unwritable = files(&[("a", "9"), ("z\0", "")]);
+        assert!(write(dir, &unwritable, None).is_err());
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+        write(dir, &files(&[("a", "1")]), None).unwrap();
+        for _ in 0..3 {
+            assert!(write(dir, &unwritable, None).is_err());
+        }
+        assert_eq!((fs::read_dir(dir).unwrap().count(), read(dir, "a").as_str()), (3, "1"));
     }
 }

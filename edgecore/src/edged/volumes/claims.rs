@@ -16,6 +16,8 @@ pub enum ClaimError {
     NotBound { claim: String },
     #[error("PersistentVolumeClaim {claim:?} was not made for this pod")]
     NotOwned { claim: String },
+    #[error("PersistentVolumeClaim {claim:?} names the volume {volume:?}, which is not a name")]
+    BadName { claim: String, volume: String },
     #[error("PersistentVolume {volume:?} is bound to another claim than {claim:?}")]
     OtherClaim { claim: String, volume: String },
 }
@@ -76,8 +78,15 @@ fn volume_of(claim: &PersistentVolumeClaim, wanted: &Wanted<'_>) -> Result<Strin
     }
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     let name = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
-    name.filter(|name| !name.is_empty() && phase == Some("Bound"))
-        .ok_or_else(|| ClaimError::NotBound { claim: wanted.claim.to_owned() })
+    let claim = || wanted.claim.to_owned();
+    let volume = name
+        .filter(|name| !name.is_empty() && phase == Some("Bound"))
+        .ok_or_else(|| ClaimError::NotBound { claim: claim() })?;
+    // It names a folder.
+    match apimachinery::names::subdomain(&volume) {
+        Some(_) => Err(ClaimError::BadName { claim: claim(), volume }),
+        None => Ok(volume),
+    }
 }
 
 async fn read<T: serde::de::DeserializeOwned>(

@@ -59,9 +59,20 @@ pub fn prepare(wanted: &Wanted<'_>, volumes: &Prepared) -> Result<Vec<Mount>, Mo
     let folder = dir.join("containers").join(&wanted.container.name);
     let log = folder.join(wanted.attempt.to_string());
     mounts::make_dir(&folder, 0o750).map_err(|source| MountError::Write { path: folder.clone(), source })?;
+    forget_last_words(&folder, wanted.attempt);
     write(&log, b"", 0o666)?;
     list.push(plain(termination_path(wanted.container), &log));
     Ok(list)
+}
+
+/// Removes the termination message files of runs that no status tells of any more: of this one and the one before it.
+fn forget_last_words(folder: &Path, attempt: u32) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_old = |name: &str| name.parse::<u32>().is_ok_and(|run| run.saturating_add(1) < attempt);
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_old)) {
+        // It is a few bytes, and is removed with the pod.
+        let _ = fs::remove_file(entry.path());
+    }
 }
 
 /// The devices of the container's `volumeDevices`.
@@ -278,5 +289,18 @@ mod tests {
         let answer =
             prepared(json!([{"name": "work", "mountPath": "/b", "subPathExpr": "$(WHO)/$(NOBODY)"}]));
         assert!(matches!(answer, Err(MountError::NoValue { name, .. }) if name == "NOBODY"));
+    }
+
+    #[test]
+    fn termination_message_files_of_old_runs_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["0", "1", "2", "3", "x"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        forget_last_words(folder.path(), 3);
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["2", "3", "x"]);
     }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::edged::tree;
+
 /// Makes a folder of this mode; folders above it get 0750.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent() {
@@ -20,20 +22,38 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// Makes the folders of the relative path `below`, each with this mode whatever the umask is.
+pub fn make_dirs_below(folder: &Path, below: &Path, mode: u32) -> io::Result<()> {
+    let mut path = folder.to_owned();
+    for part in below.components() {
+        path.push(part);
+        make_dir(&path, mode)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder and those above it that are missing, each with this mode whatever the umask is.
+pub fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+    missing
+        .into_iter()
+        .rev()
+        .filter(|above| !above.as_os_str().is_empty())
+        .try_for_each(|above| make_dir(above, mode))
+}
+
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// A folder in memory. Where tmpfs cannot be mounted it is a plain folder below one that only root may enter.
-pub fn memory_dir(path: &Path, limit: Option<i64>) -> io::Result<()> {
+/// A folder in memory that takes `size` bytes at most. Where tmpfs cannot be mounted it is a plain folder below one that
+/// only root may enter.
+pub fn memory_dir(path: &Path, size: u64) -> io::Result<()> {
     make_dir(path, 0o755)?;
     if is_mount_point(path) {
         return Ok(());
     }
-    let size = limit.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
-    let options = CString::new(format!("mode=0755{size}")).map_err(io::Error::other)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    match rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str())) {
+    match rustix::mount::mount("tmpfs", path, "tmpfs", MEMORY, Some(sized(size)?.as_c_str())) {
         Ok(()) => Ok(()),
         Err(error) => {
             tracing::warn!(error = %error, "no tmpfs for a volume, it is kept on disk");
@@ -41,6 +61,32 @@ pub fn memory_dir(path: &Path, limit: Option<i64>) -> io::Result<()> {
         }
     }
 }
+
+/// Mounts in memory run nobody's programs with rights and hold no devices.
+const MEMORY: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+fn sized(size: u64) -> io::Result<CString> {
+    CString::new(format!("mode=0755,size={size}")).map_err(io::Error::other)
+}
+
+/// A folder in memory into which `payload` bytes fit beside what is there, and not much more.
+pub fn memory_dir_for(path: &Path, payload: u64) -> io::Result<()> {
+    // A new version is written before the old one goes.
+    memory_dir(path, 2 * payload + MARGIN)?;
+    if !is_mount_point(path) {
+        return Ok(());
+    }
+    let room = rustix::fs::statvfs(path)?;
+    let used = room.f_blocks.saturating_sub(room.f_bfree) * room.f_frsize;
+    let needed = used + payload + MARGIN;
+    if room.f_blocks * room.f_frsize < needed {
+        rustix::mount::mount_remount(path, MEMORY, sized(needed)?.as_c_str())?;
+    }
+    Ok(())
+}
+
+/// For what tmpfs keeps beside the contents of files, in bytes.
+const MARGIN: u64 = 64 * 1024;
 
 /// Binds what `source` opens (a folder or a file) at `target`, which exists.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
@@ -95,10 +141,7 @@ fn unescape(text: &str) -> String {
 /// Unmounts everything below `dir` and removes it. Done if there is no such folder.
 pub fn unmount_and_remove(dir: &Path) -> io::Result<()> {
     unmount_below(dir)?;
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    tree::remove(dir)
 }
 
 /// Unmounts everything below `dir`. Fails while something stays mounted, so that nobody deletes what is in it.
@@ -129,5 +172,48 @@ mod tests {
                     3 2 0:3 / /k/pods/u/a\\040b/c rw - tmpfs t rw\n4 1 0:4 / /k/pods/uu rw - tmpfs t rw\n";
         let found = below(Path::new("/k/pods/u"), text);
         assert_eq!(found, [PathBuf::from("/k/pods/u/a b/c"), PathBuf::from("/k/pods/u/a b")]);
+    }
+
+    #[test]
+    fn a_folder_of_any_depth_is_removed_and_links_in_it_lead_nowhere() {
+        // In memory where there is such a folder: it is about depth, not about the disk.
+        let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let (pod, host) = (root.path().join("pod"), root.path().join("host"));
+        fs::create_dir_all(&pod).unwrap();
+        fs::create_dir(&host).unwrap();
+        fs::write(host.join("f"), "").unwrap();
+        std::os::unix::fs::symlink(&host, pod.join("link")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o700);
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        let mut at: std::os::fd::OwnedFd = fs::File::open(&pod).unwrap().into();
+        for _ in 0..20_000 {
+            rustix::fs::mkdirat(&at, "d", mode).unwrap();
+            at = rustix::fs::openat(&at, "d", flags, mode).unwrap();
+        }
+        drop(at);
+        unmount_and_remove(&pod).unwrap();
+        assert!(!pod.exists() && host.join("f").exists());
+    }
+
+    /// Where nothing can be mounted (tests without root's capabilities) a folder stands in that only root may reach.
+    #[test]
+    fn a_folder_in_memory_has_a_size_that_grows_with_what_it_has_to_hold() {
+        let root = tempfile::tempdir().unwrap();
+        set_mode(root.path(), 0o755).unwrap();
+        let path = root.path().join("volume");
+        let size = || rustix::fs::statvfs(&path).map(|room| room.f_blocks * room.f_frsize).unwrap();
+        memory_dir_for(&path, 8192).unwrap();
+        if !is_mount_point(&path) {
+            assert_eq!(fs::metadata(root.path()).unwrap().permissions().mode() & 0o777, 0o700);
+            return;
+        }
+        assert_eq!(size(), 2 * 8192 + MARGIN);
+        fs::write(path.join("old"), [1; 8192]).unwrap();
+        memory_dir_for(&path, 8192).unwrap();
+        assert_eq!(size(), 2 * 8192 + MARGIN, "the same again fits");
+        memory_dir_for(&path, 1 << 20).unwrap();
+        fs::write(path.join("new"), vec![1; 1 << 20]).unwrap();
+        assert!(fs::write(path.join("more"), vec![1; 1 << 20]).is_err());
+        unmount_and_remove(&path).unwrap();
     }
 }

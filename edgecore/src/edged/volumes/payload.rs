@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::Site;
-use super::atomic::{File, Files};
+use super::atomic::{self, File, Files, PathError};
 use crate::edged::pods::fields::{self, FieldError};
 use crate::edged::pods::spec::all_containers;
 use crate::metamanager::QueryError;
@@ -26,12 +26,21 @@ pub enum PayloadError {
     Token { account: String, source: Box<QueryError> },
     #[error(transparent)]
     Field(#[from] FieldError),
+    #[error(transparent)]
+    Path(#[from] PathError),
 }
 
 #[derive(Default)]
 pub struct Payload {
     pub files: Files,
     pub refresh_at: Option<Timestamp>,
+}
+
+impl Payload {
+    /// A later file of the same path takes the place of an earlier one, as in Kubernetes.
+    fn put(&mut self, path: &str, file: File) {
+        self.files.insert(atomic::plain(path), file);
+    }
 }
 
 /// Which keys of an object become which files.
@@ -87,6 +96,7 @@ pub async fn gather(site: &Site<'_>, volume: &Volume) -> Result<Payload, Payload
             }
         }
     }
+    atomic::check(&payload.files)?;
     Ok(payload)
 }
 
@@ -143,16 +153,18 @@ fn pick(
     select: &Selection<'_>,
     payload: &mut Payload,
 ) -> Result<(), PayloadError> {
+    let origin = format!("{kind} {name:?}");
     let Some(items) = select.items.filter(|items| !items.is_empty()) else {
-        let mode = select.mode;
-        payload.files.extend(data.into_iter().map(|(key, bytes)| (key, File { bytes, mode, owner: None })));
+        for (key, bytes) in data {
+            payload.put(&key, File { bytes, mode: select.mode, owner: None, origin: origin.clone() });
+        }
         return Ok(());
     };
     for item in items {
         match data.remove(&item.key) {
             Some(bytes) => {
-                let file = File { bytes, mode: mode(item.mode, select.mode), owner: None };
-                payload.files.insert(item.path.clone(), file);
+                let (mode, origin) = (mode(item.mode, select.mode), origin.clone());
+                payload.put(&item.path, File { bytes, mode, owner: None, origin });
             }
             None if select.optional => {}
             None => return Err(PayloadError::NoKey { kind, name: name.to_owned(), key: item.key.clone() }),
@@ -173,8 +185,8 @@ fn downward(
             (None, Some(selector)) => fields::resource(site.pod, site.place, selector, "")?,
             (None, None) => continue,
         };
-        let file = File { bytes: text.into_bytes(), mode: mode(item.mode, default), owner: None };
-        payload.files.insert(item.path.clone(), file);
+        let (mode, origin) = (mode(item.mode, default), "the downward API".to_owned());
+        payload.put(&item.path, File { bytes: text.into_bytes(), mode, owner: None, origin });
     }
     Ok(())
 }
@@ -203,7 +215,8 @@ async fn token(
     let (mode, owner) = token_access(site, default);
     let due = token.refresh_at();
     payload.refresh_at = Some(payload.refresh_at.map_or(due, |earlier| earlier.min(due)));
-    payload.files.insert(wanted.path.clone(), File { bytes: token.token.into_bytes(), mode, owner });
+    let origin = format!("the token of service account {account:?}");
+    payload.put(&wanted.path, File { bytes: token.token.into_bytes(), mode, owner, origin });
     Ok(())
 }
 

@@ -86,6 +86,9 @@ impl Site<'_> {
         let (group, policy) = (self.fs_group().filter(|_| !read_only), self.group_policy());
         let folder = path.clone();
         let made = daemon::blocking(move || {
+            if let Err(error) = host_path::check(&folder) {
+                return Ok(Err(error));
+            }
             if !folder.is_dir() {
                 return Ok(Err(host_path::HostPathError::WrongType {
                     path: folder,
@@ -134,11 +137,13 @@ fn block(name: &str, spec: &PersistentVolumeSpec, read_only: bool) -> Result<Mad
         return Err(VolumeError::Block { volume: name.to_owned() });
     };
     let path = Path::new(&local.path);
+    let refused = |source| VolumeError::HostPath { volume: name.to_owned(), source };
+    host_path::check(path).map_err(refused)?;
     let is_device = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
     if !is_device {
         let source =
             host_path::HostPathError::WrongType { path: path.to_owned(), kind: "BlockDevice".to_owned() };
-        return Err(VolumeError::HostPath { volume: name.to_owned(), source });
+        return Err(refused(source));
     }
     Ok(Made { path: path.to_owned(), is_device: true, is_read_only: read_only })
 }

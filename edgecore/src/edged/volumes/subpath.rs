@@ -33,7 +33,7 @@ pub fn bind(volume: &Path, below: &str, target: &Path) -> io::Result<()> {
         true => mounts::make_dir(target, 0o750)?,
         false => {
             if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent)?;
+                mounts::make_dir(parent, 0o750)?;
             }
             fs::File::create(target)?;
         }
@@ -54,6 +54,9 @@ fn resolve(root: &OwnedFd, below: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat2(root, below, flags, Mode::empty(), inside)?)
 }
 
+const MODE: Mode = Mode::from_raw_mode(0o755);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// Makes the folders of a path one by one, each opened inside the volume.
 fn make(root: &OwnedFd, below: &str) -> io::Result<()> {
     let mut done = PathBuf::new();
@@ -62,8 +65,14 @@ fn make(root: &OwnedFd, below: &str) -> io::Result<()> {
             true => resolve(root, ".")?,
             false => resolve(root, &done.to_string_lossy())?,
         };
-        match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => done.push(part),
+        match rustix::fs::mkdirat(&parent, part.as_os_str(), MODE) {
+            Ok(()) => {
+                done.push(part);
+                // The umask took its part.
+                let made = rustix::fs::openat(&parent, part.as_os_str(), FOLDER, Mode::empty())?;
+                rustix::fs::fchmod(&made, MODE)?;
+            }
+            Err(rustix::io::Errno::EXIST) => done.push(part),
             Err(error) => return Err(error.into()),
         }
     }

@@ -13,9 +13,9 @@
 //!   never: [{containerStatuses/main/restartCount: 1}]
 //! ```
 //!
-//! Known in every text: `<scratch>` (a folder of the site), `<root>` (of the edge), `<peer:NAME>` (a port of the test's own
-//! servers). Known in what is expected and in facts, too: `<podIP>`, `<hostIP>`, `<uid>`, `<cgroup>` (above the node's),
-//! `<edgecore>` (its process).
+//! Known in every text: `<scratch>` (a folder of the site), `<root>` (of the edge), `<beside>` (the folder it is in),
+//! `<peer:NAME>` (a port of the test's own servers). Known in what is expected and in facts, too: `<podIP>`, `<hostIP>`,
+//! `<uid>`, `<cgroup>` (above the node's), `<edgecore>` (its process).
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -88,6 +88,9 @@ pub fn run(theme: &str, settings: &[&str], peers: &[(&str, u16)]) -> Result<()> 
     let fill = |text: &str| {
         let text = text.replace("<scratch>", &scratch.to_string_lossy());
         let text = text.replace("<root>", &site.edge.root.to_string_lossy());
+        // What lies beside the root has a path without steps back, as Kubernetes wants it.
+        let beside = site.edge.root.parent().unwrap_or(&site.edge.root);
+        let text = text.replace("<beside>", &beside.to_string_lossy());
         peers
             .iter()
             .fold(text, |text, (name, port)| text.replace(&format!("<peer:{name}>"), &port.to_string()))

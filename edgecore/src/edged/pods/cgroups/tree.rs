@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CgroupError, Limits};
+use crate::edged::volumes::mounts;
 
 pub const ROOT: &str = "/sys/fs/cgroup";
 /// Hierarchies of v1 whose files are written here. In the others the runtime makes what it needs.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers of v2 that pods are limited by.
 const ENABLED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+
+/// Cgroups can be read by all, whatever the umask is.
+const MODE: u32 = 0o755;
 
 pub struct Tree {
     root: PathBuf,
@@ -35,7 +38,7 @@ impl Tree {
             let hierarchy = self.root.join(controller);
             if hierarchy.is_dir() {
                 let path = hierarchy.join(&below);
-                fs::create_dir_all(&path).map_err(|source| CgroupError::Make { path, source })?;
+                mounts::make_dirs(&path, MODE).map_err(|source| CgroupError::Make { path, source })?;
             }
         }
         let files = limits
@@ -51,11 +54,8 @@ impl Tree {
         for part in below.components() {
             hand_down(&path);
             path.push(part);
-            match fs::create_dir(&path) {
-                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(CgroupError::Make { path, source });
-                }
-                _ => {}
+            if let Err(source) = mounts::make_dir(&path, MODE) {
+                return Err(CgroupError::Make { path, source });
             }
         }
         // The runtime's containers come below it.

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::edged::logs::opening;
+
 pub struct Files {
     pub path: PathBuf,
     /// At least one.
@@ -12,14 +14,15 @@ pub struct Files {
 }
 
 impl Files {
-    /// Opens what there is. Compressed ones are left out, as the kubelet does. Blocks on the disk.
+    /// Opens what there is, through no link ([`opening`]). Compressed ones are left out, as the kubelet does. Blocks on
+    /// the disk.
     pub fn open(path: &Path) -> io::Result<Files> {
-        let live = File::open(path);
+        let live = opening::log(path);
         let same = |file: &File, other: &File| {
             let key = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
             key(file) == key(other)
         };
-        let mut all: Vec<File> = rotated(path).iter().filter_map(|path| File::open(path).ok()).collect();
+        let mut all: Vec<File> = rotated(path).iter().filter_map(|path| opening::log(path).ok()).collect();
         match live {
             Ok(live) => {
                 // It may have been renamed meanwhile.
@@ -53,12 +56,15 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
 
 /// The file at `path`, if it is another one than `current`.
 pub async fn newer(path: &Path, current: &tokio::fs::File) -> Option<tokio::fs::File> {
-    let there = tokio::fs::metadata(path).await.ok()?;
+    let path = path.to_owned();
+    let there = daemon::blocking(move || {
+        let file = opening::log(&path)?;
+        Ok((file.metadata()?, file))
+    });
+    let (found, file) = there.await.ok()?;
     let here = current.metadata().await.ok()?;
-    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
-        return None;
-    }
-    tokio::fs::File::open(path).await.ok()
+    let is_same = (found.dev(), found.ino()) == (here.dev(), here.ino());
+    (!is_same).then(|| tokio::fs::File::from_std(file))
 }
 
 #[cfg(test)]
@@ -86,5 +92,28 @@ mod tests {
         assert_eq!(read(), "ab");
         std::fs::write(&path, "c").unwrap();
         assert_eq!(read(), "abc");
+    }
+
+    #[test]
+    fn a_link_in_the_log_folder_is_not_followed_and_a_pipe_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pods, host) = (folder.path().join("pods"), folder.path().join("host"));
+        let logs = pods.join("d_p_u/c");
+        std::fs::create_dir_all(&logs).unwrap();
+        std::fs::create_dir(&host).unwrap();
+        std::fs::write(host.join("0.log"), "host's").unwrap();
+        let link = |to: &Path, at: &Path| std::os::unix::fs::symlink(to, at).unwrap();
+        let read = |path: &Path| -> String {
+            let opened = Files::open(path).map(|files| files.all).unwrap_or_default();
+            opened.into_iter().map(|file| io::read_to_string(file).unwrap()).collect()
+        };
+        link(&host.join("0.log"), &logs.join("0.log"));
+        link(&host.join("0.log"), &logs.join("0.log.20260101-000000"));
+        assert_eq!(read(&logs.join("0.log")), "");
+        link(&host, &pods.join("d_p_u/swapped"));
+        assert_eq!(read(&pods.join("d_p_u/swapped/0.log")), "");
+        rustix::fs::mkfifoat(rustix::fs::CWD, logs.join("1.log"), rustix::fs::Mode::from_raw_mode(0o600))
+            .unwrap();
+        assert_eq!(read(&logs.join("1.log")), "");
     }
 }

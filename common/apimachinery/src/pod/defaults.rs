@@ -1,18 +1,19 @@
 //! Defaults of pods and pod templates, as the real server sets them.
 
-use apimachinery::object::{as_map, map_in, maps_in, set_default};
+use crate::object::{as_map, map_in, maps_in, set_default};
 use serde_json::{Map, Value, json};
 
 type Json = Map<String, Value>;
 
-pub(super) fn pod(value: &mut Value) {
+/// Completes a pod.
+pub fn pod(value: &mut Value) {
     let spec = map_in(as_map(value), "spec");
     pod_spec(spec);
     set_default(spec, "enableServiceLinks", true);
 }
 
 /// The pod template of a workload, wherever it is.
-pub(super) fn template(value: &mut Value) {
+pub fn template(value: &mut Value) {
     for pointer in ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec"] {
         if let Some(Value::Object(spec)) = value.pointer_mut(pointer) {
             pod_spec(spec);
