@@ -33,11 +33,11 @@ const PACKET_COST: u64 = 1024;
 const TURN: u64 = 64 * 1024;
 
 /// Bytes of a packet that may arrive before it takes of the budget for large ones.
-const SMALL: usize = 32 * 1024;
+const SMALL: usize = 16 * 1024;
 /// Bytes of large packets that may be arriving at once, of all clients.
-pub(super) const LARGE: usize = 16 * 1024 * 1024;
+pub(super) const LARGE: usize = 6 * 1024 * 1024;
 /// How long a large packet may take of the budget.
-const LARGE_WITHIN: Duration = Duration::from_secs(30);
+const LARGE_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Packets<'a, R> {
     stream: R,
