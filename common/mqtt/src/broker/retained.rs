@@ -16,19 +16,24 @@ pub(super) struct Retained {
     bytes: usize,
 }
 
+/// Bytes a message takes here: its topic is there twice.
+fn cost(message: &Message) -> usize {
+    message.size() + message.topic.len()
+}
+
 impl Retained {
     /// Keeps `message` in place of the topic's last one; an empty payload only forgets that. False if it does not fit.
     pub fn set(&mut self, message: &Arc<Message>, qos: QoS, max_messages: usize, max_bytes: usize) -> bool {
         if let Some((old, _)) = self.messages.remove(&message.topic) {
-            self.bytes -= old.size();
+            self.bytes -= cost(&old);
         }
         if message.payload.is_empty() {
             return true;
         }
-        if self.messages.len() >= max_messages || self.bytes + message.size() > max_bytes {
+        if self.messages.len() >= max_messages || self.bytes + cost(message) > max_bytes {
             return false;
         }
-        self.bytes += message.size();
+        self.bytes += cost(message);
         self.messages.insert(message.topic.clone(), (message.clone(), qos));
         true
     }
