@@ -24,6 +24,8 @@ const INCOMPLETE: Duration = Duration::from_secs(30);
 /// Of the bytes of all messages, retained ones take at most a half and wills at most a quarter.
 const RETAINED_PART: usize = 2;
 const WILLS_PART: usize = 4;
+/// And what is being written to clients at most a half before the slowest is cut off.
+const WRITING_PART: usize = 2;
 
 /// Who published.
 pub(super) enum Origin {
@@ -281,14 +283,21 @@ impl State {
         }
     }
 
-    /// While all messages together take too much, the largest session loses its oldest; a client that holds more than
-    /// any queue by not reading is cut off.
+    /// While all messages together take too much, the largest session loses its oldest. What clients hold by not
+    /// reading no queue can lose: where that is much, the one with the most is cut off.
     fn shed(&mut self) {
+        if self.ledger.bytes() > self.limits.all_queues_bytes {
+            let writing: usize = self.sessions.values().map(Session::writing_bytes).sum();
+            let slowest = self.sessions.values_mut().max_by_key(|session| session.writing_bytes());
+            if let Some(slowest) = slowest.filter(|_| writing > self.limits.all_queues_bytes / WRITING_PART) {
+                slowest.cut_off();
+            }
+        }
         while self.ledger.bytes() > self.limits.all_queues_bytes {
             let (mut largest, mut next) = (None, 0);
             let mut most = 0;
             for session in self.sessions.values_mut() {
-                let bytes = session.waiting_bytes().max(session.writing_bytes());
+                let bytes = session.waiting_bytes();
                 if bytes > most {
                     (next, most, largest) = (most, bytes, Some(session));
                 } else {
@@ -296,10 +305,6 @@ impl State {
                 }
             }
             let Some(session) = largest else { return };
-            if session.writing_bytes() > session.waiting_bytes() {
-                session.cut_off();
-                return;
-            }
             // As many as make it the second largest, so that a long list is not looked through for each.
             loop {
                 if !session.shed() {
@@ -594,5 +599,23 @@ mod tests {
         assert_eq!(join("c", "bob").unwrap_err(), ConnectReturnCode::NotAuthorized);
         assert!(!first.cut.is_cancelled());
         assert!(join("c", "ann").is_ok() && first.cut.is_cancelled());
+    }
+
+    #[test]
+    fn clients_that_do_not_read_are_cut_off_when_they_hold_too_much() {
+        let mut state = state(20);
+        let mut cuts = Vec::new();
+        for number in 0..10 {
+            let client = number.to_string();
+            let attached = state.join(&client, true).unwrap();
+            let own = SubscribeFilter::new(client.clone(), QoS::AtMostOnce);
+            state.subscribe(&client, attached.link, vec![own]).unwrap();
+            state.publish(Publish::new(&client, vec![0; 1 << 20], QoS::AtMostOnce), Origin::Process);
+            // As a writer that got it and cannot go on.
+            let held = state.session(&client, attached.link).unwrap().next(1);
+            cuts.push((attached.cut, held));
+        }
+        assert!(cuts.iter().any(|(cut, _)| cut.is_cancelled()));
+        assert!(cuts.iter().filter(|(cut, _)| cut.is_cancelled()).count() < 5, "the others stay");
     }
 }
