@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustix::net::{RecvFlags, recv, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Rest after a failed accept: out of descriptors is the usual reason, and they come back when connections close.
@@ -27,7 +28,10 @@ pub trait Listen: Send + Sync + 'static {
 
 /// An accepted connection.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
-    /// Returns when there is something to read, or the end.
+    /// Returns when there is something to read.
+    ///
+    /// # Errors
+    /// The client left, or its connection failed.
     fn said_something(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
@@ -44,7 +48,14 @@ impl Listen for TcpListener {
 
 impl Stream for TcpStream {
     async fn said_something(&self) -> io::Result<()> {
-        self.readable().await
+        loop {
+            // Says so sometimes although there is nothing.
+            self.readable().await?;
+            match self.try_io(Interest::READABLE, || peek(self)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return peeked,
+            }
+        }
     }
 }
 
@@ -59,8 +70,21 @@ impl Listen for UnixListener {
 
 impl Stream for UnixStream {
     async fn said_something(&self) -> io::Result<()> {
-        self.readable().await
+        loop {
+            // Says so sometimes although there is nothing.
+            self.readable().await?;
+            match self.try_io(Interest::READABLE, || peek(self)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return peeked,
+            }
+        }
     }
+}
+
+/// Looks for a byte and leaves it there. Whoever left without one has said nothing.
+fn peek(socket: impl AsFd) -> io::Result<()> {
+    let (_, length) = recv(socket, &mut [0_u8; 1], RecvFlags::PEEK)?;
+    if length == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// A peer whose machine or cable is gone ends the connection within some two minutes. Small answers leave at once.
