@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use daemon::Rooms;
 use daemon::health::Health;
+use daemon::memory::Spare;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
 use daemon::notify;
@@ -41,6 +42,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let mut outlets = Outlets::default();
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
+    // One for all: the allocator is asked once for what several rooms left.
+    let spare = Spare::default();
     let doors = Doors::build().context("starting the thread of local programs")?;
     let threads = vec![doors.handle().clone()];
     rooms.optional("service manager", notify::serve(health.clone(), threads, stop.clone()));
@@ -89,13 +92,14 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
             .await
             .context("devicetwin")?;
         metrics::register_bus(&metrics, handle);
-        rooms.essential("eventbus", bus.showing(health.beat("eventbus")).run(stop.clone()));
+        let bus = bus.showing(health.beat("eventbus")).returning(spare.clone());
+        rooms.essential("eventbus", bus.run(stop.clone()));
         rooms.essential("devicetwin", twin.run(stop.clone()));
     }
     // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
     let _open = outlets.clone();
-    let intake = Intake::new(objects, outlets);
-    rooms.optional("memory", intake.spare().give_back(stop.clone()).map(Ok::<_, Infallible>));
+    let intake = Intake::new(objects, outlets).returning(spare.clone());
+    rooms.optional("memory", spare.give_back(stop.clone()).map(Ok::<_, Infallible>));
     let deps = edgehub::Deps { intake, outbox, calls, link };
     rooms.essential("edgehub", EdgeHub::observed(settings.hub, deps, &health, link_metrics).run(stop));
     starting.ready();

@@ -14,6 +14,7 @@ mod convert;
 mod devices;
 pub mod mappers;
 mod payloads;
+mod registrations;
 mod service;
 mod table;
 mod twin;
@@ -22,18 +23,20 @@ use std::path::PathBuf;
 
 use daemon::health::Beat;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
-use dmi::{ServeError, Socket};
+use dmi::{BindError, Socket};
 use message::{NodeName, ObjectKind};
 use mqtt::topics::Inbound;
 use store::{Store, StoreError};
 use tokio::runtime;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::eventbus;
 use crate::metamanager::{ObjectChange, Objects, Outbox};
 use devices::{Batch, Devices};
 use mappers::Mappers;
+use registrations::Registrations;
 use service::{MapperRequest, Service};
 
 /// Checked configuration.
@@ -41,6 +44,8 @@ use service::{MapperRequest, Service};
 pub struct Settings {
     pub node: NodeName,
     pub dmi_socket: PathBuf,
+    /// Values of a device are taken from any program, not only from the mapper of its protocol.
+    pub accept_any_reporter: bool,
 }
 
 /// The rooms DeviceTwin builds on. Without an event bus nothing is published.
@@ -61,17 +66,13 @@ pub enum BuildError {
     #[error("reading the devices")]
     Load(#[source] StoreError),
     #[error("DMI socket")]
-    Socket(#[source] ServeError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("serving mappers")]
-    Dmi(#[source] ServeError),
+    Socket(#[source] BindError),
 }
 
 /// Reports of mappers that may wait; a mapper that sends more is told so and keeps its newest values.
 const MAPPER_QUEUE: usize = 1024;
+/// Largest message of a mapper, in bytes: hundreds of values at once.
+const MAPPER_MESSAGE: usize = 1024 * 1024;
 /// Most inputs that share a commit: the first of them waits for the last.
 const GROUP: usize = 256;
 /// Inputs between which other rooms get their turns.
@@ -110,8 +111,11 @@ impl DeviceTwin {
         let kept = deps.store.read(table::load).await.map_err(BuildError::Load)?;
         let models = deps.objects.list(&ObjectKind::DeviceModel).await.map_err(BuildError::Load)?;
         let devices = deps.objects.list(&ObjectKind::Device).await.map_err(BuildError::Load)?;
+        let registrations =
+            Registrations::new(deps.objects, deps.store.clone(), settings.accept_any_reporter);
+        let mappers = Mappers::new(stop);
         let mut state =
-            Devices::new(settings.node, deps.store, deps.objects, deps.outbox, deps.bus, Mappers::new(stop));
+            Devices::new(settings.node, deps.store, deps.outbox, deps.bus, registrations, mappers);
         state.load(kept, models, devices).await.map_err(BuildError::Load)?;
         let socket = {
             let _bound_there = doors.enter();
@@ -128,20 +132,16 @@ impl DeviceTwin {
         })
     }
 
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
+    /// Runs until `stop` and the last answer to a mapper.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), JoinError> {
         let service = DeviceManagerServiceServer::new(self.service.clone());
-        let serve = self.socket.serve(service, stop.clone().cancelled_owned());
+        let service = service.max_decoding_message_size(MAPPER_MESSAGE);
+        let serve = self.socket.serve(service, stop);
         let mut serving = self.doors.spawn(serve);
         loop {
             tokio::select! {
                 biased;
-                served = &mut serving => {
-                    return match served {
-                        Ok(result) => result.map_err(RunError::Dmi),
-                        // Only a stop of the process aborts it.
-                        Err(_) => Ok(()),
-                    };
-                }
+                served = &mut serving => return served,
                 Some(change) = self.changes.recv() => {
                     let _busy = self.beat.begin();
                     self.devices.object_changed(change).await;

@@ -14,9 +14,13 @@
 mod handle;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::health::Beat;
+use daemon::memory::Spare;
+use mqtt::broker::access::Users;
 use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{BadAddress, Client};
 use mqtt::{Delivery, Login, Receipt, topics};
@@ -33,6 +37,8 @@ pub struct Settings {
     /// Where the embedded broker listens.
     pub internal: Option<SocketAddr>,
     pub external: Option<External>,
+    /// Who may use the embedded broker; `None`: everybody.
+    pub users: Option<Arc<Users>>,
     /// Of the embedded broker.
     pub limits: Limits,
 }
@@ -85,6 +91,33 @@ pub struct EventBus {
     from_external: Option<mpsc::Receiver<Delivery>>,
     inbox: mpsc::Sender<Incoming>,
     beat: Option<Beat>,
+    /// Told when the broker's messages gave memory back.
+    spare: Option<Spare>,
+    wave: Wave,
+}
+
+/// How often the broker's memory is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What the broker's messages take of memory, from which falls that are worth giving back are seen.
+#[derive(Default)]
+struct Wave {
+    top: usize,
+}
+
+impl Wave {
+    /// A fall that is worth it, in bytes.
+    const FALL: usize = 1024 * 1024;
+
+    /// True once for each fall.
+    fn fell(&mut self, bytes: usize) -> bool {
+        self.top = self.top.max(bytes);
+        let fell = self.top - bytes >= Wave::FALL;
+        if fell {
+            self.top = bytes;
+        }
+        fell
+    }
 }
 
 impl EventBus {
@@ -98,7 +131,7 @@ impl EventBus {
         let broker = match settings.internal {
             None => None,
             Some(listen) => {
-                let settings = broker::Settings { listen, login: None, limits: settings.limits };
+                let settings = broker::Settings { listen, users: settings.users, limits: settings.limits };
                 let bound = doors.spawn(Broker::bind(settings)).await;
                 Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
             }
@@ -115,7 +148,16 @@ impl EventBus {
             }
         };
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let bus = EventBus { broker, doors: doors.clone(), from_internal, from_external, inbox, beat: None };
+        let bus = EventBus {
+            broker,
+            doors: doors.clone(),
+            from_internal,
+            from_external,
+            inbox,
+            beat: None,
+            spare: None,
+            wave: Wave::default(),
+        };
         Ok((bus, Handle { internal, external, address }, receiver))
     }
 
@@ -124,15 +166,26 @@ impl EventBus {
         EventBus { beat: Some(beat), ..self }
     }
 
+    /// Tells `spare` when much of the broker's memory became free.
+    pub fn returning(self, spare: Spare) -> EventBus {
+        EventBus { spare: Some(spare), ..self }
+    }
+
     /// Runs until `stop`, or until nobody reads what arrives.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
         // Its own token, so that the broker also ends when nobody reads any more.
         let stop_broker = stop.child_token();
+        let counts = self.broker.as_ref().map(Broker::handle);
         let broker = self.broker.take().map(|broker| self.doors.spawn(broker.run(stop_broker.clone())));
+        let mut look = tokio::time::interval(LOOK);
         loop {
             let Delivery { publish, receipt } = tokio::select! {
                 biased;
                 _ = stop.cancelled() => break,
+                _ = look.tick(), if counts.is_some() => {
+                    self.look(counts.as_ref());
+                    continue;
+                }
                 Some(delivery) = next(&mut self.from_internal) => delivery,
                 Some(delivery) = next(&mut self.from_external) => delivery,
             };
@@ -151,6 +204,17 @@ impl EventBus {
         match broker {
             Some(broker) => broker.await.map_err(RunError::BrokerEnded),
             None => Ok(()),
+        }
+    }
+}
+
+impl EventBus {
+    fn look(&mut self, broker: Option<&broker::Handle>) {
+        let bytes = broker.map_or(0, |broker| broker.counts().queued_bytes);
+        if self.wave.fell(bytes)
+            && let Some(spare) = &self.spare
+        {
+            spare.note();
         }
     }
 }

@@ -81,7 +81,15 @@ impl Collector for Bus {
         let clients = ConstGauge::new(i64::try_from(counts.clients).unwrap_or(i64::MAX));
         let help = "Clients of the embedded broker";
         clients.encode(encoder.encode_descriptor("mqtt_clients", help, None, clients.metric_type())?)?;
+        let sessions = ConstGauge::new(i64::try_from(counts.sessions).unwrap_or(i64::MAX));
+        let help = "Sessions at the embedded broker, with their clients or without";
+        sessions.encode(encoder.encode_descriptor("mqtt_sessions", help, None, sessions.metric_type())?)?;
+        let bytes = ConstGauge::new(i64::try_from(counts.queued_bytes).unwrap_or(i64::MAX));
+        let help = "Bytes of the messages the embedded broker keeps";
+        bytes.encode(encoder.encode_descriptor("mqtt_queued_bytes", help, None, bytes.metric_type())?)?;
         let encoder = &mut encoder;
+        let help = "Messages on topics that their clients may not publish on";
+        counter(encoder, "mqtt_messages_refused", help, counts.refused_messages)?;
         let help = "Connections to the embedded broker that were refused";
         counter(encoder, "mqtt_clients_refused", help, counts.refused_clients)?;
         let help = "Subscriptions that the embedded broker refused";

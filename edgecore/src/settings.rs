@@ -137,6 +137,7 @@ impl Settings {
             twin: devicetwin::Settings {
                 node: node.clone(),
                 dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
+                accept_any_reporter: config.modules.device_twin.accept_any_reporter,
             },
         });
         switches::check(config, &mut checker);

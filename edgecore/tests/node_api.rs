@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cri::fake::Fake;
 use edgecore::edged::context::Clock;
-use edgecore::edged::server::{self, TlsPort};
+use edgecore::edged::server::{self, Allowed, TlsPort};
 use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::host::Recorded;
 use edgecore::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
@@ -49,7 +49,7 @@ async fn start(folder: &Path, ca: &Ca, port: u16) -> (Fake, CancellationToken, t
         certificate,
         key,
         client_ca,
-        allowed: vec!["system:masters".to_owned()],
+        allowed: Allowed { clients: Vec::new(), groups: vec!["system:masters".to_owned()] },
     };
     let api = server::Settings {
         socket: folder.join("edged.sock"),

@@ -92,3 +92,17 @@ async fn bodies_and_answers_are_negotiated() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn more_silent_connections_than_there_are_places_keep_nobody_waiting() {
+    daemon::stop::raise_open_files();
+    let server = Server::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..4200 {
+        silent.push(tokio::net::TcpStream::connect(server.address).await.unwrap());
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(5), server.get("/version")).await;
+    assert_eq!(asked.expect("the request waits for silent connections").0, 200);
+    drop(silent);
+    server.stop().await;
+}

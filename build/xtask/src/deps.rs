@@ -17,6 +17,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("pki", 1),
     ("store", 1),
     ("daemon", 1),
+    ("listener", 1),
     ("cri", 1),
     ("dmi", 1),
     ("plugins", 1),
@@ -38,8 +39,15 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// Imports within a floor.
-const BESIDE: &[(&str, &str)] =
-    &[("apimachinery", "api"), ("native", "message"), ("link", "pki"), ("cloudcore", "apiserver")];
+const BESIDE: &[(&str, &str)] = &[
+    ("apimachinery", "api"),
+    ("native", "message"),
+    ("link", "pki"),
+    ("daemon", "listener"),
+    ("dmi", "listener"),
+    ("mqtt", "listener"),
+    ("cloudcore", "apiserver"),
+];
 
 /// Crates that must stay pure: none of these below them.
 const IMPURE: &[&str] = &["tokio", "hyper", "rusqlite", "tonic", "kube"];

@@ -204,27 +204,18 @@ impl CloudHub {
         stop: &CancellationToken,
     ) -> Result<(), HubError> {
         loop {
-            let accepted = tokio::select! {
+            let (tcp, peer) = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
-                accepted = listener.accept() => accepted,
+                accepted = listener::next(&listener, "the port of edges") => accepted,
             };
-            match accepted {
-                Ok((tcp, peer)) => {
-                    let (hub, stop, tracker) = (self.clone(), stop.clone(), sessions.clone());
-                    sessions.spawn(async move {
-                        if let Some(entrant) = hub.upgrade(tcp, peer, &stop).await {
-                            // Apart from the handshake, whose large future ends here.
-                            tracker.spawn(async move { hub.serve(entrant, &stop).await });
-                        }
-                    });
+            let (hub, stop, tracker) = (self.clone(), stop.clone(), sessions.clone());
+            sessions.spawn(async move {
+                if let Some(entrant) = hub.upgrade(tcp, peer, &stop).await {
+                    // Apart from the handshake, whose large future ends here.
+                    tracker.spawn(async move { hub.serve(entrant, &stop).await });
                 }
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept a connection");
-                    // Out of file descriptors: let some close.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            });
         }
     }
 

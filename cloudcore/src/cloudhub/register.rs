@@ -120,38 +120,30 @@ impl Register {
         unready.ready();
         let places = Places::new(CONNECTIONS);
         loop {
-            let accepted = tokio::select! {
+            let (tcp, peer) = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
-                accepted = self.listener.accept() => accepted,
+                accepted = listener::next(&self.listener, "the registration port") => accepted,
             };
-            match accepted {
-                Ok((tcp, peer)) => {
-                    let (tls, handshakes) = (self.tls.clone(), self.handshakes.clone());
-                    let (office, places) = (self.office.clone(), places.clone());
-                    tokio::spawn(async move {
-                        let handshake = |tcp| async move {
-                            let accepted = tokio::time::timeout(DEADLINE, tls.accept(tcp)).await;
-                            accepted.unwrap_or_else(|late| Err(late.into()))
-                        };
-                        // `None`: it said nothing, or gave way.
-                        let Some(stream) = handshakes.run(tcp, handshake).await else { return };
-                        let place = places.take();
-                        let served = tokio::select! {
-                            biased;
-                            _ = place.lost.cancelled() => Ok(()),
-                            served = tokio::time::timeout(DEADLINE, serve(stream, office, peer)) => served,
-                        };
-                        if served.is_err() {
-                            tracing::debug!(%peer, "registration connection took too long and was closed");
-                        }
-                    });
+            let (tls, handshakes) = (self.tls.clone(), self.handshakes.clone());
+            let (office, places) = (self.office.clone(), places.clone());
+            tokio::spawn(async move {
+                let handshake = |tcp| async move {
+                    let accepted = tokio::time::timeout(DEADLINE, tls.accept(tcp)).await;
+                    accepted.unwrap_or_else(|late| Err(late.into()))
+                };
+                // `None`: it said nothing, or gave way.
+                let Some(stream) = handshakes.run(tcp, handshake).await else { return };
+                let place = places.take();
+                let served = tokio::select! {
+                    biased;
+                    _ = place.lost.cancelled() => Ok(()),
+                    served = tokio::time::timeout(DEADLINE, serve(stream, office, peer)) => served,
+                };
+                if served.is_err() {
+                    tracing::debug!(%peer, "registration connection took too long and was closed");
                 }
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept a registration connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            });
         }
     }
 }

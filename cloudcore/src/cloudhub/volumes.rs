@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::errors::describe;
+use listener::{Client, Place, Terms};
 use message::{Json, Message, MessageId, NodeName, Upstream, VolumeCall};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::edgecontroller::Downstream;
 
@@ -24,10 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Largest call, in bytes; KubeEdge reads 10 KiB.
 const LARGEST: usize = 64 * 1024;
-/// Out of file descriptors is the usual reason; they come back when connections close.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Calls under way; more wait in the kernel.
-const CALLS: usize = 64;
+/// 64 calls at once; a driver that did not write its own gives way.
+const TERMS: Terms = Terms {
+    what: "the socket for storage calls",
+    places: 64,
+    first_byte: READ_WITHIN,
+    drain: Duration::from_secs(1),
+};
 
 #[derive(Debug, thiserror::Error)]
 #[error("binding the socket for storage calls {path}")]
@@ -145,45 +148,28 @@ impl VolumeSocket {
 
     /// Serves until stopped; calls under way are given up then.
     pub async fn run(self, volumes: Volumes, stop: CancellationToken) -> Result<(), Infallible> {
-        let places = Arc::new(Semaphore::new(CALLS));
-        let tasks = TaskTracker::new();
-        loop {
-            let next = async {
-                let place = places.clone().acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                biased;
-                _ = stop.cancelled() => break,
-                next = next => next,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept a storage call");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let (volumes, stop) = (volumes.clone(), stop.clone());
-            tasks.spawn(async move {
+        let given_up = stop.clone();
+        let call = move |client: Client<UnixListener>| {
+            let (volumes, given_up) = (volumes.clone(), given_up.clone());
+            async move {
                 tokio::select! {
-                    _ = stop.cancelled() => {}
-                    _ = serve(stream, &volumes) => {}
+                    _ = given_up.cancelled() => {}
+                    _ = serve(client.stream, client.place, &volumes) => {}
                 }
-                drop(place);
-            });
-        }
-        tasks.close();
-        tasks.wait().await;
+            }
+        };
+        listener::serve(self.listener, TERMS, stop, call).await;
         Ok(())
     }
 }
 
-async fn serve(mut stream: UnixStream, volumes: &Volumes) {
+async fn serve(mut stream: UnixStream, place: Place, volumes: &Volumes) {
     let asked = tokio::time::timeout(READ_WITHIN, read(&mut stream)).await;
     let answer = match asked.unwrap_or(Err(CallError::Incomplete)) {
-        Ok(asked) => volumes.call(&asked).await.unwrap_or_else(|error| failure(&error, Some(&asked))),
+        Ok(asked) => {
+            place.settle();
+            volumes.call(&asked).await.unwrap_or_else(|error| failure(&error, Some(&asked)))
+        }
         Err(error) => failure(&error, None),
     };
     let text = message::encode(&answer);

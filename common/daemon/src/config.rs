@@ -11,7 +11,9 @@ use serde_json::Value;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("reading configuration file {path}; keadm writes one, and --minconfig prints the keys of a first one")]
+    #[error(
+        "reading configuration file {path}; keadm writes one, and --minconfig prints the keys of a first one"
+    )]
     Read { path: PathBuf, source: std::io::Error },
     #[error("configuration file {path} is not YAML: {reason}")]
     NotYaml { path: PathBuf, reason: String },

@@ -1,33 +1,54 @@
 //! Log lines on standard error or in a file ([`log_file`]); levels from `CAUSEWAY_LOG` (`debug`, or `warn,edgecore::edged=debug`), default `info`.
-//! Warnings of one kind beyond a rate are counted instead: what a peer does wrong must not fill the disk.
+//! What one place in the code says beyond its share is counted instead, and what others said is written so that it stays
+//! within its line: what a peer does wrong must neither fill the disk nor forge what is read.
 
-use std::collections::HashMap;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+mod share;
+mod text;
+
+use std::fmt as form;
 
 use tokio::time::Instant;
-use tracing::callsite::Identifier;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
+use tracing_subscriber::fmt::format::{self, Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::log_file;
+use share::{Shares, Verdict};
 
 /// Installs the subscriber. Call once, in main. `verbose` is the default when the variable is unset.
 pub fn init(verbose: bool) {
     let (asked, problem) = asked();
     let filter = asked.unwrap_or_else(|| levels(verbose));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = fmt::layer().with_writer(log_file::writer).with_ansi(ansi).with_filter(Rate::default());
+    let lines = lines_to(log_file::writer, ansi);
     // An error means that a test installed one already.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     if let Some(problem) = problem {
         tracing::warn!(error = %problem, "CAUSEWAY_LOG is not understood, the default holds");
     }
+}
+
+/// Writes lines to `writer`.
+fn lines_to<S, W>(writer: W, ansi: bool) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let fields = format::debug_fn(|writer, field, value| match field.name() {
+        "message" => text::put(writer, value),
+        name => {
+            write!(writer, "{name}=")?;
+            text::put(writer, value)
+        }
+    });
+    let lines = Lines { format: Format::default().with_ansi(ansi), shares: Shares::default() };
+    fmt::layer().with_writer(writer).with_ansi(ansi).fmt_fields(fields.delimited(" ")).event_format(lines)
 }
 
 /// What the environment asks for, and why that cannot be read.
@@ -48,75 +69,97 @@ fn levels(verbose: bool) -> Targets {
     Targets::new().with_default(LevelFilter::DEBUG).with_targets(quiet)
 }
 
-/// Warnings and errors of one place in the code that are written in a window.
-const LINES: u32 = 100;
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// What one place in the code said in its window.
-struct Said {
-    began: Instant,
-    lines: u32,
+/// Lines in the usual form, as far as their place in the code has a share left.
+struct Lines {
+    format: Format,
+    shares: Shares,
 }
 
-#[derive(Default)]
-struct Rate {
-    places: Mutex<HashMap<Identifier, Said>>,
-}
-
-impl Rate {
-    /// Whether a line may be written, and how many were left out of a window that has ended.
-    fn take(&self, place: Identifier, now: Instant) -> (bool, u32) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = places.entry(place).or_insert(Said { began: now, lines: 0 });
-        let mut left_out = 0;
-        if now.duration_since(said.began) >= WINDOW {
-            left_out = said.lines.saturating_sub(LINES);
-            *said = Said { began: now, lines: 0 };
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> form::Result {
+        let (place, now) = (event.metadata(), Instant::now());
+        for held in self.shares.ended(now) {
+            writeln!(writer, "{held}")?;
         }
-        said.lines = said.lines.saturating_add(1);
-        (said.lines <= LINES, left_out)
-    }
-}
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Rate {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        let metadata = event.metadata();
-        if *metadata.level() > Level::WARN {
-            return true;
+        if self.shares.may(place, now) == Verdict::HeldBack {
+            return Ok(());
         }
-        let (written, left_out) = self.take(metadata.callsite(), Instant::now());
-        if left_out > 0 {
-            let (file, line) = (metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
-            let text = format!("{left_out} lines like the next one left out ({file}:{line})\n");
-            // A log that cannot be written has nowhere to be reported.
-            let _ = log_file::writer().write_all(text.as_bytes());
-        }
-        written
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        self.shares.wrote(place, line.len());
+        writer.write_str(&line)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
     use super::*;
 
+    #[derive(Clone, Default)]
+    struct Written(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(say: impl FnOnce()) -> String {
+        let lines = Written::default();
+        let writer = lines.clone();
+        let layer = lines_to(move || writer.clone(), false);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
     #[test]
-    fn warnings_beyond_the_rate_are_counted_and_every_place_counts_for_itself() {
-        let rate = Rate::default();
-        let (one, other) =
-            (tracing::callsite!(name: "one", kind: tracing::metadata::Kind::EVENT, fields: x), {
-                tracing::callsite!(name: "other", kind: tracing::metadata::Kind::EVENT, fields: x)
-            });
-        use tracing::callsite::Callsite;
-        let (one, other) = (one.metadata().callsite(), other.metadata().callsite());
-        let began = Instant::now();
-        let written = (0..LINES + 7).filter(|_| rate.take(one.clone(), began).0).count();
-        assert_eq!(written, LINES as usize);
-        assert_eq!(rate.take(other, began), (true, 0));
-        assert_eq!(rate.take(one.clone(), began + WINDOW), (true, 7));
-        assert_eq!(rate.take(one, began + WINDOW * 2), (true, 0));
+    fn what_a_peer_says_makes_no_line_of_its_own_and_no_escape() {
+        let text = "a\nERROR forged\u{1b}[2J\u{9b}\u{202e}\u{2028}\rb";
+        let log = written(|| tracing::info!(name = %text, other = text, error = ?text, "{text}"));
+        assert_eq!(log.matches('\n').count(), 1, "{log:?}");
+        let raw = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c);
+        assert!(!log.contains(raw), "{log:?}");
+        assert!(log.contains(r"a\nERROR forged"), "{log:?}");
+    }
+
+    #[test]
+    fn a_long_field_is_cut_and_says_by_how_much() {
+        let text = "x".repeat(2 << 20);
+        let log = written(|| tracing::info!(name = %text, number = 7, "said"));
+        assert!(log.len() < 2000, "{} bytes", log.len());
+        assert!(
+            log.contains("2096128 bytes more") && log.contains("number=7"),
+            "{}",
+            &log[log.len() - 200..]
+        );
+    }
+
+    #[test]
+    fn one_place_writes_no_more_bytes_than_its_share_at_any_level() {
+        let log = written(|| {
+            for number in 0..20_000 {
+                tracing::info!(number, socket = "/etc/kubeedge/made-up.sock", "mapper registered");
+            }
+            tracing::info!("another place");
+        });
+        assert!(log.len() < 100_000, "{} bytes", log.len());
+        assert!(log.contains("another place"));
     }
 }

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -13,20 +12,20 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::{Client, Place, Terms};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
 
-/// Connections served at once: probes, a scraper and a curious person. Others wait.
-const CONNECTIONS: usize = 16;
-/// Time for the head of a request, and for all of one connection.
+/// Connections served at once: probes, a scraper and a curious person.
+const CONNECTIONS: usize = 64;
+/// Time for the first byte, for the head of a request, and for all of one connection.
 const HEAD: Duration = Duration::from_secs(5);
 const CONNECTION: Duration = Duration::from_secs(10);
-/// Rest after a failed accept, so that descriptors come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Answers under way at the stop are given up soon: a probe asks again.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Binds the address; serving starts with [`Monitor::run`].
 pub struct Monitor {
@@ -49,34 +48,25 @@ impl Monitor {
 
     /// Serves until stopped.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.cancelled() => return Ok(()),
-                accepted = self.listener.accept() => accepted,
-            };
-            let tcp = match accepted {
-                Ok((tcp, _)) => tcp,
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept a connection to the monitor port");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-            let (health, metrics) = (self.health.clone(), self.metrics.clone());
-            tokio::spawn(async move {
-                let _ = tokio::time::timeout(CONNECTION, serve(tcp, &health, &metrics)).await;
-                drop(place);
-            });
-        }
+        let Monitor { listener, health, metrics } = self;
+        let terms = Terms { what: "the monitor port", places: CONNECTIONS, first_byte: HEAD, drain: DRAIN };
+        let serve = move |client: Client<TcpListener>| {
+            let (health, metrics) = (health.clone(), metrics.clone());
+            async move {
+                let Client { stream, place, .. } = client;
+                let _ = tokio::time::timeout(CONNECTION, serve(stream, place, &health, &metrics)).await;
+            }
+        };
+        listener::serve(listener, terms, stop, serve).await;
+        Ok(())
     }
 }
 
-async fn serve(tcp: TcpStream, health: &Health, metrics: &Metrics) {
-    let service =
-        service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, health, metrics).await) });
+async fn serve(tcp: TcpStream, place: Place, health: &Health, metrics: &Metrics) {
+    let service = service_fn(|request| {
+        place.settle();
+        async move { Ok::<_, Infallible>(answer(&request, health, metrics).await) }
+    });
     // A client that goes away is its own affair.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -190,5 +180,20 @@ mod tests {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         assert!(get(address, "/healthz").await.ends_with("ok\n"));
+    }
+
+    #[tokio::test]
+    async fn more_silent_clients_than_there_are_places_keep_no_probe_from_its_answer() {
+        let monitor = Monitor::build("127.0.0.1:0".parse().unwrap(), Health::default(), Metrics::new("x"))
+            .await
+            .unwrap();
+        let address = monitor.address().unwrap();
+        tokio::spawn(monitor.run(CancellationToken::new()));
+        let mut silent = Vec::new();
+        for _ in 0..20 * CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(4), get(address, "/healthz")).await;
+        assert!(answer.expect("the probe waits for silent clients").ends_with("ok\n"));
     }
 }

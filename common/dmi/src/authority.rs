@@ -6,10 +6,10 @@
 
 use std::io;
 
+use listener::http2;
 use loona_hpack::{Decoder, Encoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-const PREFACE: usize = 24;
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
@@ -24,15 +24,15 @@ const MAX_BLOCK: usize = 64 * 1024;
 /// Frame size every peer accepts.
 const SAFE_FRAME: usize = 16 * 1024;
 
-/// Copies a client's side of a connection to `server` until it ends, mending header blocks.
+/// Copies a client's side of a connection to `server` until it ends, mending header blocks. The end is the caller's to
+/// tell.
 pub(crate) async fn relay<R, W>(mut client: R, mut server: W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut preface = [0; PREFACE];
-    client.read_exact(&mut preface).await?;
-    server.write_all(&preface).await?;
+    http2::preface(&mut client).await?;
+    server.write_all(http2::PREFACE).await?;
     let mut headers = Headers { decoder: Decoder::new(), encoder: Encoder::new() };
     loop {
         let frame = match Frame::read(&mut client).await {
@@ -47,7 +47,7 @@ where
             server.write_all(&frame.bytes()).await?;
         }
     }
-    server.shutdown().await
+    Ok(())
 }
 
 struct Frame {
@@ -154,13 +154,13 @@ mod tests {
     use super::*;
 
     async fn mended(frames: Vec<u8>) -> Vec<u8> {
-        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut sent = http2::PREFACE.to_vec();
         sent.extend(frames);
         let (mut server, ours) = tokio::io::duplex(1 << 20);
         relay(sent.as_slice(), ours).await.unwrap();
         let mut got = Vec::new();
         server.read_to_end(&mut got).await.unwrap();
-        got.split_off(PREFACE)
+        got.split_off(http2::PREFACE.len())
     }
 
     fn headers_frame(authority: &str, flags: u8, prefix: &[u8]) -> Vec<u8> {
@@ -211,10 +211,10 @@ mod tests {
 
     #[tokio::test]
     async fn noise_ends_the_connection_with_an_error() {
-        let mut sent = vec![0; PREFACE];
+        let mut sent = http2::PREFACE.to_vec();
         sent.extend([0xff; 64]);
         assert!(relay(sent.as_slice(), tokio::io::sink()).await.is_err());
-        let mut sent = vec![0; PREFACE];
+        let mut sent = http2::PREFACE.to_vec();
         sent.extend(Frame { kind: HEADERS, flags: PADDED, stream: [0; 4], payload: vec![200, 1] }.bytes());
         assert!(relay(sent.as_slice(), tokio::io::sink()).await.is_err());
     }

@@ -1,15 +1,18 @@
 //! Device Management Interface v1beta1 (spec/devices.md section 5): both halves over unix sockets.
 //!
-//! EdgeCore serves `DeviceManagerService` with [`serve`] and calls mappers through [`Mapper`]; mappers do the reverse
-//! with [`serve`] and [`Manager`]. Go mappers send an `:authority` that HTTP/2 libraries refuse: [`serve`] mends it.
+//! EdgeCore serves `DeviceManagerService` at a [`Socket`] and calls mappers through [`Mapper`]; mappers do the reverse
+//! with [`Socket`] and [`Manager`]. Go mappers send an `:authority` that HTTP/2 libraries refuse: [`Socket`] mends it. DMI
+//! itself carries no identity; a request says which program ([`Peer`]) it came from.
 
 mod authority;
 mod client;
+mod peer;
 mod server;
 mod values;
 
 pub use client::{CallError, Manager, Mapper};
-pub use server::{ServeError, Socket};
+pub use peer::{Peer, Process};
+pub use server::{BindError, Socket};
 pub use values::{UnsupportedValue, any_from_json, json_from_any};
 
 /// Messages and services, generated.

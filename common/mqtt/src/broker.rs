@@ -6,13 +6,16 @@
 //! ```
 //!
 //! Promises: a publisher is never stalled by a subscriber on the network. Each session has one queue; when it is full
-//! its **oldest** message is lost. What a [`Handle`] subscription has not dealt with holds back the clients that wait for
+//! its **oldest** message is lost, and so is that of the largest session when all together have too much. A session
+//! without its client ends after hours. What EdgeCore answers no client may say. What a [`Handle`] subscription has not dealt with holds back the clients that wait for
 //! word of it: QoS 1 and 2 are acknowledged, in order, when it has, and a client with too much under way is not read.
 //! QoS 0 without space is lost. New retained topics beyond the limit are delivered but not kept. Each loss counts in
 //! [`Handle::dropped`]. Malformed packets close only their connection.
 
+pub mod access;
 mod confirm;
 mod connection;
+mod kept;
 mod outgoing;
 mod pace;
 mod packets;
@@ -27,12 +30,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use listener::{Listen, Terms};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::{Delivery, Login, MAX_PACKET, Publish, filter};
+use crate::{Delivery, MAX_PACKET, Publish, filter};
+use access::Users;
 use pace::Pace;
 use space::Space;
 use state::{Origin, State};
@@ -40,16 +45,16 @@ use state::{Origin, State};
 /// Where the broker listens and what it may use.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Loopback unless apps of other machines are wanted; then set `login`.
+    /// Loopback unless apps of other machines are wanted; then set `users`.
     pub listen: SocketAddr,
-    /// What every client must say; `None` admits everyone.
-    pub login: Option<Login>,
+    /// Who is let in; `None` admits everyone to everything.
+    pub users: Option<Arc<Users>>,
     pub limits: Limits,
 }
 
 impl Settings {
     pub fn at(listen: SocketAddr) -> Settings {
-        Settings { listen, login: None, limits: Limits::default() }
+        Settings { listen, users: None, limits: Limits::default() }
     }
 }
 
@@ -70,10 +75,12 @@ pub struct Limits {
     pub queue_messages: usize,
     /// Bytes that wait for one session.
     pub queue_bytes: usize,
-    /// Bytes that wait for all sessions; beyond them, each that gets more keeps a sixty-fourth of what it may.
+    /// Bytes of all messages that are kept, in queues, under way, retained and as wills. Beyond them the largest
+    /// session loses its oldest.
     pub all_queues_bytes: usize,
     pub retained_messages: usize,
-    pub retained_bytes: usize,
+    /// How long a session is kept without its client.
+    pub kept_for: Duration,
     /// How long a connection may take to say CONNECT.
     pub connect_within: Duration,
     /// Bytes that all clients together may send per second; each packet counts as 1 KiB more. Senders of more are
@@ -90,12 +97,12 @@ impl Default for Limits {
             clients: 1024,
             sessions: 2048,
             filters: 4096,
-            filter_bytes: 16 * MAX_PACKET,
+            filter_bytes: 4 * MAX_PACKET,
             queue_messages: 4096,
             queue_bytes: 4 * MAX_PACKET,
-            all_queues_bytes: 32 * MAX_PACKET,
+            all_queues_bytes: 8 * MAX_PACKET,
             retained_messages: 4096,
-            retained_bytes: 8 * MAX_PACKET,
+            kept_for: Duration::from_secs(2 * 60 * 60),
             connect_within: Duration::from_secs(10),
             bytes_per_second: 64 << 20,
             connects_per_second: 200,
@@ -110,26 +117,37 @@ impl Limits {
     }
 }
 
-/// What a broker counts. All but `clients` since its start.
+/// What a broker counts. `clients`, `sessions` and `queued_bytes` are of now, the others since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Clients that are connected now.
     pub clients: usize,
+    /// Sessions, with clients and without.
+    pub sessions: usize,
+    /// Bytes of all messages that are kept.
+    pub queued_bytes: usize,
     /// Connections that became no client's: limits, logins, other versions of MQTT.
     pub refused_clients: u64,
     pub refused_subscriptions: u64,
+    /// Messages on topics their clients may not publish on.
+    pub refused_messages: u64,
     /// Messages that clients published.
     pub received: u64,
     /// Messages lost by any of the limits.
     pub dropped: u64,
 }
 
-/// Connections beyond the clients: they are told why they are refused.
+/// Connections beyond the clients: they are told why they are refused, and give way to newer ones.
 const SPARE: usize = 16;
 
 /// Where a person sets them.
 const CLIENTS_KEY: &str = "modules.eventBus.limits.clients";
 const FILTERS_KEY: &str = "modules.eventBus.limits.subscriptionsPerClient";
+const QUEUED_KEY: &str = "modules.eventBus.limits.queuedBytes";
+/// How often sessions whose clients stay away are looked for.
+const TIDY: Duration = Duration::from_secs(10);
+/// How long connections may take to end: they only have to hear of it.
+const DRAIN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -167,8 +185,8 @@ impl Broker {
         let bind_error = |source| BindError::Bind { listen: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        if !address.ip().is_loopback() && settings.login.is_none() {
-            tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it");
+        if !address.ip().is_loopback() && settings.users.is_none() {
+            tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it; modules.eventBus.access.passwordFile would ask for a name");
         }
         let (space, large) = (Space::new(), Arc::new(Semaphore::new(packets::LARGE)));
         let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
@@ -186,44 +204,46 @@ impl Broker {
 
     /// Serves until `stop`; then closes all connections and returns when their tasks ended.
     pub async fn run(self, stop: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(
-            self.shared.settings.limits.clients.saturating_add(SPARE).min(Semaphore::MAX_PERMITS),
-        ));
-        let tasks = TaskTracker::new();
-        let arrivals = self.shared.settings.limits.connects_per_second;
-        let arrivals = Pace::new(arrivals, arrivals);
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.cancelled() => break,
-                (_, accepted) = async { (arrivals.take(1).await, self.listener.accept().await) } => accepted,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept an MQTT connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::debug!(peer = %peer, limit = CLIENTS_KEY, "MQTT connection refused, too many are open");
-                self.shared.with(|state| state.counts.refused_clients += 1);
-                continue;
-            };
-            let (shared, stop) = (self.shared.clone(), stop.clone());
-            tasks.spawn(async move {
-                connection::serve(stream, peer, &shared, stop).await;
-                drop(slot);
-            });
-        }
-        tasks.close();
-        tasks.wait().await;
+        let Broker { listener, shared, .. } = self;
+        let limits = &shared.settings.limits;
+        let terms = Terms {
+            what: "the MQTT port",
+            places: limits.clients.saturating_add(SPARE),
+            first_byte: limits.connect_within,
+            drain: DRAIN,
+        };
+        let pace = Pace::new(limits.connects_per_second, limits.connects_per_second);
+        let arrivals = Arrivals { listener, pace };
+        let clients = shared.clone();
+        let serve = move |client| {
+            let shared = clients.clone();
+            async move { connection::serve(client, &shared).await }
+        };
+        tokio::join!(listener::serve(arrivals, terms, stop.clone(), serve), tidy(&shared, &stop));
     }
 }
 
-/// Out of file descriptors is the usual reason; they come back when connections close.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+async fn tidy(shared: &Shared, stop: &CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+        shared.with(|state| state.tidy(Instant::now()));
+    }
+}
+
+/// Connections, no faster than their pace.
+struct Arrivals {
+    listener: TcpListener,
+    pace: Pace,
+}
+
+impl Listen for Arrivals {
+    type Stream = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        self.pace.take(1).await;
+        Listen::accept(&self.listener).await
+    }
+}
 
 /// The broker's way in for its own process.
 #[derive(Clone)]
@@ -262,6 +282,6 @@ impl Handle {
 
     /// What the broker counts.
     pub fn counts(&self) -> Counts {
-        self.shared.with(|state| state.counts)
+        self.shared.with(|state| state.counts())
     }
 }

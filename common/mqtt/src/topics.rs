@@ -59,6 +59,25 @@ fn device(namespace: &str, name: &str, action: &[&str]) -> Option<Inbound> {
     }
 }
 
+/// True for what only EdgeCore says: its answers, documents, deltas and notices. A client that published them would put
+/// words into its mouth. `twin/cloud_updated` is the cloud's.
+pub fn is_ours(topic: &str) -> bool {
+    let segments: Vec<&str> = topic.split('/').collect();
+    match segments.as_slice() {
+        ["$hw", "events", "device", _, _, action @ ..] => matches!(
+            action,
+            ["twin", "update", "result" | "document" | "delta"]
+                | ["twin", "get", "result"]
+                | ["twin", "cloud_updated"]
+                | ["state", "update", "result"]
+        ),
+        ["$hw", "events", "node", _, "membership", action @ ..] => {
+            matches!(action, ["updated"] | ["get", "result"])
+        }
+        _ => false,
+    }
+}
+
 fn of_device(namespace: &str, name: &str, action: &str) -> String {
     format!("$hw/events/device/{namespace}/{name}/{action}")
 }
@@ -154,6 +173,7 @@ mod tests {
         ];
         for topic in &topics {
             assert_eq!(Inbound::parse(topic), None, "{topic}");
+            assert!(is_ours(topic), "{topic}");
         }
         for topic in &topics[..topics.len() - 1] {
             assert!(!is_subscribed(topic), "{topic}");
@@ -168,7 +188,7 @@ mod tests {
             for action in ["twin/update", "twin/get", "state/update"] {
                 let topic = of_device(&ns, &name, action);
                 prop_assert!(is_subscribed(&topic));
-                prop_assert!(Inbound::parse(&topic).is_some());
+                prop_assert!(Inbound::parse(&topic).is_some() && !is_ours(&topic));
             }
         }
 

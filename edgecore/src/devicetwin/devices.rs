@@ -4,28 +4,25 @@ mod batch;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 
 use api::devices::{Device, DeviceModel};
+use dmi::Peer;
 use dmi::v1beta1::{MapperInfo, MapperRegisterResponse};
 use message::{NodeName, ObjectKind};
 use mqtt::topics;
-use serde_json::json;
 use store::{Store, StoreError};
 use tonic::Status;
 
 use super::mappers::{Mappers, Tell};
-use super::service::MapperRequest;
+use super::registrations::{Registered, Registrations};
+use super::service::{self, MapperRequest};
 use super::table::{self, Kept};
-use super::twin::Refusal;
+use super::twin::{Declared, Refusal};
 use super::{convert, payloads};
 use crate::eventbus;
-use crate::metamanager::{Change, ObjectChange, Objects, Outbox, StoredObject};
+use crate::metamanager::{Change, ObjectChange, Outbox, StoredObject};
 pub use batch::Batch;
 use batch::Told;
-
-/// Rows of registered mappers in table `meta`, in KubeEdge's form (spec/devices.md 3.3).
-const MAPPER_ROWS: &str = "devicemapper";
 
 /// A device of this node.
 struct Member {
@@ -36,9 +33,9 @@ struct Member {
 pub(super) struct Devices {
     node: NodeName,
     store: Store,
-    objects: Objects,
     outbox: Outbox,
     bus: Option<eventbus::Handle>,
+    registrations: Registrations,
     mappers: Mappers,
     members: BTreeMap<String, Member>,
     models: HashMap<String, DeviceModel>,
@@ -52,17 +49,17 @@ impl Devices {
     pub fn new(
         node: NodeName,
         store: Store,
-        objects: Objects,
         outbox: Outbox,
         bus: Option<eventbus::Handle>,
+        registrations: Registrations,
         mappers: Mappers,
     ) -> Devices {
         Devices {
             node,
             store,
-            objects,
             outbox,
             bus,
+            registrations,
             mappers,
             members: BTreeMap::new(),
             models: HashMap::new(),
@@ -87,15 +84,8 @@ impl Devices {
                 self.members.insert(device.id(), Member { device, kept });
             }
         }
-        for row in self.objects.kept_of(MAPPER_ROWS).await? {
-            #[derive(serde::Deserialize)]
-            struct Row {
-                protocol: String,
-                address: PathBuf,
-            }
-            if let Ok(row) = serde_json::from_str::<Row>(&row) {
-                self.mappers.registered(&row.protocol, row.address);
-            }
+        for (protocol, address) in self.registrations.load().await? {
+            self.mappers.registered(&protocol, address);
         }
         Ok(())
     }
@@ -199,6 +189,13 @@ impl Devices {
         self.models.get(&self.model_key(device)?)
     }
 
+    /// What the model says the properties of a device are, by name.
+    fn declared(&self, device: &Device) -> Declared {
+        let properties = self.model_of(device).map(|model| model.spec.properties.as_slice());
+        let named = properties.unwrap_or_default().iter().filter(|property| !property.kind.is_empty());
+        named.map(|property| (property.name.clone(), service::kind_name(&property.kind))).collect()
+    }
+
     /// Tells the mapper of the device's own protocol, the model first.
     fn tell_device(&self, device: &Device, new: bool) {
         let Some(model) = self.model_of(device) else { return };
@@ -269,34 +266,52 @@ impl Devices {
 
     pub async fn mapper_asked(&mut self, batch: &mut Batch, request: MapperRequest) {
         match request {
-            MapperRequest::Register { mapper, with_data, answer } => {
-                let reply = self.register(&mapper, with_data).await;
+            MapperRequest::Register { mapper, with_data, peer, answer } => {
+                let reply = self.register(&mapper, with_data, peer).await;
                 // A mapper that gave up has closed its end.
                 let _ = answer.send(reply);
             }
-            MapperRequest::Twins { namespace, name, twins, answer } => match self.find(&namespace, &name) {
-                Some((namespace, name)) => self.device_reported(batch, &namespace, &name, &twins, answer),
-                None => drop(answer.send(Err(unknown(&namespace, &name)))),
-            },
-            MapperRequest::State { namespace, name, state, answer } => match self.find(&namespace, &name) {
-                Some((namespace, name)) => {
-                    self.set_state(batch, &namespace, &name, &state, false);
-                    batch.told.push(Told::Mapper(answer));
+            MapperRequest::Twins { namespace, name, twins, peer, answer } => {
+                match self.reporter_of(&namespace, &name, peer).await {
+                    Ok((namespace, name)) => self.device_reported(batch, &namespace, &name, &twins, answer),
+                    Err(refused) => drop(answer.send(Err(refused))),
                 }
-                None => drop(answer.send(Err(unknown(&namespace, &name)))),
-            },
+            }
+            MapperRequest::State { namespace, name, state, peer, answer } => {
+                match self.reporter_of(&namespace, &name, peer).await {
+                    Ok((namespace, name)) => {
+                        self.set_state(batch, &namespace, &name, &state, false);
+                        batch.told.push(Told::Mapper(answer));
+                    }
+                    Err(refused) => drop(answer.send(Err(refused))),
+                }
+            }
         }
     }
 
-    async fn register(&mut self, mapper: &MapperInfo, with_data: bool) -> MapperRegisterResponse {
-        let address = PathBuf::from(String::from_utf8_lossy(&mapper.address).into_owned());
-        tracing::info!(name = mapper.name, protocol = mapper.protocol, socket = %address.display(), "mapper registered");
-        let row = json!({"name": mapper.name, "version": mapper.version, "api_version": mapper.api_version,
-            "protocol": mapper.protocol, "address": address, "state": mapper.state});
-        let path = format!("node/nodeID/namespace/{MAPPER_ROWS}/{}", mapper.protocol);
-        if let Err(error) = self.objects.keep(path, MAPPER_ROWS, String::new(), row.to_string()).await {
-            tracing::error!(name = mapper.name, error = %error, "mapper was not stored; it must register again after a restart");
+    /// The device `peer` reports of, if it is here and `peer` is its mapper.
+    async fn reporter_of(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        peer: Peer,
+    ) -> Result<(String, String), Status> {
+        let found = self.find(namespace, name).ok_or_else(|| unknown(namespace, name))?;
+        if let Some(member) = self.members.get(&id(&found.0, &found.1)) {
+            let protocol = &member.device.spec.protocol.protocol_name;
+            self.registrations.may_report(protocol, peer).await?;
         }
+        Ok(found)
+    }
+
+    async fn register(
+        &mut self,
+        mapper: &MapperInfo,
+        with_data: bool,
+        peer: Peer,
+    ) -> Result<MapperRegisterResponse, Status> {
+        let Registered { address, forgotten } = self.registrations.register(mapper, peer).await?;
+        forgotten.iter().for_each(|protocol| self.mappers.forget(protocol));
         self.mappers.registered(&mapper.protocol, address);
         let mut reply = MapperRegisterResponse::default();
         for member in self.members.values().filter(|member| with_data && serves(mapper, &member.device)) {
@@ -305,7 +320,7 @@ impl Devices {
                 reply.device_list.push(convert::device(&member.device, model));
             }
         }
-        reply
+        Ok(reply)
     }
 
     /// Mappers older than 1.16 leave the namespace empty: the name is resolved when only one device has it.

@@ -73,6 +73,11 @@ impl Mappers {
         mapper.waiting.clear();
     }
 
+    /// The mapper of `protocol` is gone for good.
+    pub fn forget(&self, protocol: &str) {
+        self.lock().remove(protocol);
+    }
+
     /// Something changed for the devices of `protocol`. Without a mapper nothing is kept: a registration gets all.
     pub fn tell(&self, protocol: &str, tell: Tell) {
         let mut known = self.lock();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dmi::Peer;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerService;
 use dmi::v1beta1::{
     MapperInfo, MapperRegisterRequest, MapperRegisterResponse, ReportDeviceStatesRequest,
@@ -16,19 +17,22 @@ pub enum MapperRequest {
     Register {
         mapper: MapperInfo,
         with_data: bool,
-        answer: oneshot::Sender<MapperRegisterResponse>,
+        peer: Peer,
+        answer: oneshot::Sender<Result<MapperRegisterResponse, Status>>,
     },
     /// Values of a device. Answered when they are durable.
     Twins {
         namespace: String,
         name: String,
         twins: Vec<Twin>,
+        peer: Peer,
         answer: oneshot::Sender<Result<(), Status>>,
     },
     State {
         namespace: String,
         name: String,
         state: String,
+        peer: Peer,
         answer: oneshot::Sender<Result<(), Status>>,
     },
 }
@@ -58,11 +62,12 @@ impl DeviceManagerService for Service {
         &self,
         request: Request<MapperRegisterRequest>,
     ) -> Result<Response<MapperRegisterResponse>, Status> {
+        let peer = peer(&request);
         let MapperRegisterRequest { with_data, mapper } = request.into_inner();
         let mapper = mapper.filter(|mapper| !mapper.protocol.is_empty());
         let mapper = mapper.ok_or_else(|| Status::invalid_argument("mapper.protocol is empty"))?;
         let (answer, reply) = oneshot::channel();
-        let reply = self.ask(MapperRequest::Register { mapper, with_data, answer }, reply).await?;
+        let reply = self.ask(MapperRequest::Register { mapper, with_data, peer, answer }, reply).await??;
         Ok(Response::new(reply))
     }
 
@@ -70,12 +75,14 @@ impl DeviceManagerService for Service {
         &self,
         request: Request<ReportDeviceStatusRequest>,
     ) -> Result<Response<ReportDeviceStatusResponse>, Status> {
+        let peer = peer(&request);
         let ReportDeviceStatusRequest { device_name, reported_device, device_namespace } =
             request.into_inner();
         let twins = reported_device.map(|status| status.twins).filter(|twins| !twins.is_empty());
         let twins = twins.ok_or_else(|| Status::invalid_argument("reportedDevice.twins is empty"))?;
         let (answer, reply) = oneshot::channel();
-        let request = MapperRequest::Twins { namespace: device_namespace, name: device_name, twins, answer };
+        let (namespace, name) = (device_namespace, device_name);
+        let request = MapperRequest::Twins { namespace, name, twins, peer, answer };
         self.ask(request, reply).await??;
         Ok(Response::new(ReportDeviceStatusResponse {}))
     }
@@ -84,15 +91,22 @@ impl DeviceManagerService for Service {
         &self,
         request: Request<ReportDeviceStatesRequest>,
     ) -> Result<Response<ReportDeviceStatesResponse>, Status> {
+        let peer = peer(&request);
         let ReportDeviceStatesRequest { device_name, device_namespace, state } = request.into_inner();
         if device_name.is_empty() || state.is_empty() {
             return Err(Status::invalid_argument("deviceName and state must be given"));
         }
         let (answer, reply) = oneshot::channel();
-        let request = MapperRequest::State { namespace: device_namespace, name: device_name, state, answer };
+        let (namespace, name) = (device_namespace, device_name);
+        let request = MapperRequest::State { namespace, name, state, peer, answer };
         self.ask(request, reply).await??;
         Ok(Response::new(ReportDeviceStatesResponse {}))
     }
+}
+
+/// The program a call came from.
+fn peer<T>(request: &Request<T>) -> Peer {
+    request.extensions().get::<Peer>().copied().unwrap_or_else(Peer::unknown)
 }
 
 /// A mapper's report as a twin update: what the device reports is actual, what it was told is observed.
@@ -102,7 +116,7 @@ pub fn wanted(twins: &[Twin]) -> BTreeMap<String, Reported> {
         Reported {
             actual: twin.reported.as_ref().map(|side| side.value.clone()),
             observed: twin.observed_desired.as_ref().map(|side| side.value.clone()),
-            kind: kind.map(kind_name).unwrap_or("string"),
+            kind: kind.map(kind_name),
         }
     };
     twins.iter().map(|twin| (twin.property_name.clone(), reported(twin))).collect()
@@ -113,11 +127,12 @@ pub fn wanted(twins: &[Twin]) -> BTreeMap<String, Reported> {
 pub struct Reported {
     pub actual: Option<String>,
     pub observed: Option<String>,
-    pub kind: &'static str,
+    /// What the mapper says the value is; `None`: nothing.
+    pub kind: Option<&'static str>,
 }
 
 /// The twin type of a mapper's type name, which may be a model's (`FLOAT`) or its own.
-fn kind_name(name: &str) -> &'static str {
+pub(super) fn kind_name(name: &str) -> &'static str {
     match name.to_ascii_lowercase().as_str() {
         "int" | "integer" => "int",
         "float" | "double" => "float",

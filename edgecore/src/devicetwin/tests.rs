@@ -35,8 +35,11 @@ impl Running {
         let (changes, changed) = mpsc::channel(16);
         let (bus, incoming) = mpsc::channel(16);
         let health = Health::default();
-        let settings =
-            Settings { node: NodeName::new("edge-1").unwrap(), dmi_socket: folder.path().join("dmi.sock") };
+        let settings = Settings {
+            node: NodeName::new("edge-1").unwrap(),
+            dmi_socket: folder.path().join("dmi.sock"),
+            accept_any_reporter: false,
+        };
         let deps = Deps {
             store: store.clone(),
             objects: Objects::new(store.clone()),
@@ -55,22 +58,48 @@ impl Running {
 
     /// A device of this node; returns once the room has it.
     async fn device(&self, name: &str) {
-        let object =
-            json!({"metadata": {"namespace": "default", "name": name}, "spec": {"nodeName": "edge-1"}});
-        let change = ObjectChange {
-            key: ObjectKey::parse(&format!("default/device/{name}")).unwrap(),
-            change: Change::Put {
-                version: ResourceVersion("1".into()),
-                object: Json::encode(&object).unwrap(),
-            },
-        };
-        self.changes.send(change).await.unwrap();
+        self.put("device", name, json!({"nodeName": "edge-1"})).await;
         soon(async {
             while self.rows("SELECT count(*) FROM device").await != 1 {
                 tokio::task::yield_now().await;
             }
         })
         .await;
+    }
+
+    async fn put(&self, kind: &str, name: &str, spec: serde_json::Value) {
+        let object = json!({"metadata": {"namespace": "default", "name": name}, "spec": spec});
+        let change = ObjectChange {
+            key: ObjectKey::parse(&format!("default/{kind}/{name}")).unwrap(),
+            change: Change::Put {
+                version: ResourceVersion("1".into()),
+                object: Json::encode(&object).unwrap(),
+            },
+        };
+        self.changes.send(change).await.unwrap();
+    }
+
+    /// A device with a model: property `t` is a FLOAT.
+    async fn thermometer(&self, name: &str, protocol: &str) {
+        let properties = json!([{"name": "t", "type": "FLOAT"}]);
+        self.put("devicemodel", "m", json!({"protocol": protocol, "properties": properties})).await;
+        let spec = json!({"nodeName": "edge-1", "deviceModelRef": {"name": "m"},
+            "protocol": {"protocolName": protocol}, "properties": [{"name": "t"}]});
+        self.put("device", name, spec).await;
+        soon(async {
+            while self.rows("SELECT count(*) FROM device").await != 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    async fn manager(&self) -> dmi::Manager {
+        soon(dmi::Manager::connect(&self.folder.path().join("dmi.sock"))).await.unwrap()
+    }
+
+    async fn mapper_rows(&self) -> i64 {
+        self.rows("SELECT count(*) FROM meta WHERE type = 'devicemapper'").await
     }
 
     async fn publish(&self, topic: &str, payload: String) -> Outlook {
@@ -199,4 +228,73 @@ async fn a_commit_that_does_not_end_makes_the_room_stuck_until_it_does() {
         }
     })
     .await;
+}
+
+fn mapper(protocol: &str, address: &str) -> dmi::v1beta1::MapperInfo {
+    dmi::v1beta1::MapperInfo {
+        name: format!("{protocol}-mapper"),
+        protocol: protocol.to_owned(),
+        address: address.as_bytes().to_vec(),
+        ..Default::default()
+    }
+}
+
+fn values(value: &str) -> dmi::v1beta1::DeviceStatus {
+    let side = dmi::v1beta1::TwinProperty {
+        value: value.to_owned(),
+        metadata: [("type".to_owned(), "float".to_owned())].into(),
+    };
+    let twin = dmi::v1beta1::Twin { property_name: "t".into(), reported: Some(side), ..Default::default() };
+    dmi::v1beta1::DeviceStatus { twins: vec![twin], ..Default::default() }
+}
+
+#[tokio::test]
+async fn who_never_registered_reports_nothing() {
+    let room = Running::start().await;
+    room.thermometer("d", "modbus").await;
+    let manager = room.manager().await;
+    assert!(soon(manager.report_twins("default", "d", values("1"))).await.is_err(), "values were taken");
+    assert!(soon(manager.report_state("default", "d", "online")).await.is_err(), "a state was taken");
+    soon(manager.register(mapper("opcua", "/run/opcua.sock"), false)).await.unwrap();
+    assert!(soon(manager.report_twins("default", "d", values("1"))).await.is_err(), "of another protocol");
+    soon(manager.register(mapper("modbus", "/run/modbus.sock"), false)).await.unwrap();
+    soon(manager.report_twins("default", "d", values("1"))).await.unwrap();
+    let second_connection = room.manager().await;
+    soon(second_connection.report_twins("default", "", values("2"))).await.unwrap_err();
+    soon(second_connection.report_twins("default", "d", values("2"))).await.unwrap();
+    assert_eq!(room.value().await, "2");
+}
+
+#[tokio::test]
+async fn made_up_protocols_are_bounded() {
+    let room = Running::start().await;
+    let manager = room.manager().await;
+    for number in 0..200 {
+        let _ = soon(manager.register(mapper(&format!("p{number}"), "/run/x.sock"), false)).await;
+    }
+    assert!(room.mapper_rows().await <= 128, "{} rows", room.mapper_rows().await);
+    let long = mapper(&"p".repeat(100_000), "/run/x.sock");
+    assert!(soon(manager.register(long, false)).await.is_err(), "a protocol of 100,000 letters was kept");
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_not_taken_for_one() {
+    let room = Running::start().await;
+    room.thermometer("d", "modbus").await;
+    let manager = room.manager().await;
+    soon(manager.register(mapper("modbus", "/run/modbus.sock"), false)).await.unwrap();
+    for wrong in ["abc", "NaN", "inf", "-Infinity"] {
+        assert!(soon(manager.report_twins("default", "d", values(wrong))).await.is_err(), "{wrong:?}");
+    }
+    let topic = "$hw/events/device/default/d/twin/update";
+    for kind in ["deleted", "float", "string"] {
+        for wrong in ["x", "NaN"] {
+            let payload =
+                json!({"twin": {"t": {"actual": {"value": wrong}, "metadata": {"type": kind}}}}).to_string();
+            assert!(soon(room.publish(topic, payload).await.completed()).await);
+            assert_eq!(room.rows("SELECT count(*) FROM device_twin").await, 0, "{wrong:?} of type {kind}");
+        }
+    }
+    soon(manager.report_twins("default", "d", values("36.6"))).await.unwrap();
+    assert_eq!(room.value().await, "36.6");
 }

@@ -17,6 +17,12 @@ const MAX_NAME: usize = 128;
 /// Most properties of a device: a client that makes up names is stopped here.
 const MAX_PROPERTIES: usize = 1024;
 
+/// Types of properties as the device's model declares them, by name.
+pub type Declared = BTreeMap<String, &'static str>;
+
+/// Type of a twin of which nobody says more.
+const TEXT: &str = "string";
+
 /// Type of a twin that was deleted: its row stays as a tombstone, so that its versions go on.
 const DELETED: &str = "deleted";
 
@@ -124,10 +130,11 @@ impl Twins {
     pub fn update(
         &mut self,
         wanted: &BTreeMap<String, Option<Wanted>>,
+        declared: &Declared,
         now: i64,
     ) -> Result<Outcome, Refusal> {
         for (name, wanted) in wanted {
-            self.check(name, wanted.as_ref())?;
+            self.check(name, wanted.as_ref(), declared.get(name).copied())?;
         }
         let mut outcome = Outcome::default();
         for (name, wanted) in wanted {
@@ -161,18 +168,29 @@ impl Twins {
         put(&mut twin.expected, value, now)
     }
 
-    /// A mapper's report. A value that does not fit the stored type turns the twin into a string: a mapper knows its
-    /// device better than an earlier report did.
-    pub fn reported(&mut self, reports: &BTreeMap<String, Reported>, now: i64) -> Outcome {
+    /// A mapper's report. What cannot be of the type the model declares, or of the one the mapper itself names, refuses
+    /// all of it. A value that does not fit the stored type turns the twin into a string: a mapper knows its device
+    /// better than an earlier report did.
+    pub fn reported(
+        &mut self,
+        reports: &BTreeMap<String, Reported>,
+        declared: &Declared,
+        now: i64,
+    ) -> Result<Outcome, Refusal> {
+        for (name, report) in reports {
+            if let Some(value) = &report.actual {
+                check_declared(name, declared.get(name).copied().or(report.kind), value)?;
+            }
+        }
         let mut outcome = Outcome::default();
         for (name, report) in reports {
             if check_name(name).is_err() || (!self.0.contains_key(name) && self.0.len() >= MAX_PROPERTIES) {
                 continue;
             }
             let before = self.0.get(name).cloned();
-            let twin = self.0.entry(name.clone()).or_insert_with(|| Twin::new(report.kind));
+            let twin = self.0.entry(name.clone()).or_insert_with(|| Twin::new(report.kind.unwrap_or(TEXT)));
             if twin.is_deleted() {
-                twin.kind = report.kind.to_owned();
+                twin.kind = report.kind.unwrap_or(TEXT).to_owned();
             }
             if let Some(value) = report.actual.as_ref().filter(|value| value.len() <= MAX_VALUE) {
                 if check_value(&twin.kind, value).is_err() {
@@ -192,10 +210,15 @@ impl Twins {
                 outcome.document.insert(name.clone(), json!({"last": last, "current": twin.document()}));
             }
         }
-        outcome
+        Ok(outcome)
     }
 
-    fn check(&self, name: &str, wanted: Option<&Wanted>) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        name: &str,
+        wanted: Option<&Wanted>,
+        declared: Option<&'static str>,
+    ) -> Result<(), Refusal> {
         check_name(name)?;
         let stored = self.0.get(name);
         let Some(wanted) = wanted else {
@@ -209,8 +232,14 @@ impl Twins {
         }
         let kind = kind_of(stored, wanted);
         for side in [&wanted.expected, &wanted.actual].into_iter().flatten() {
+            if wanted.metadata.as_ref().is_some_and(|metadata| metadata.name == DELETED) {
+                return Err(bad_request(format!("twin {name}: what is deleted has no value")));
+            }
             match &side.value {
-                Some(value) => check_value(&kind, value)?,
+                Some(value) => {
+                    check_value(&kind, value)?;
+                    check_declared(name, declared, value)?;
+                }
                 None => return Err(bad_request(format!("twin {name}: value is missing"))),
             }
         }
@@ -358,7 +387,7 @@ fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
         "int" | "integer" if value.parse::<i64>().is_err() => {
             Err(bad_request("the value is not int or integer"))
         }
-        "float" | "double" if value.parse::<f64>().is_err() => Err(bad_request("the value is not float")),
+        "float" | "double" if !is_number(value) => Err(bad_request("the value is not float")),
         "boolean" if value != "true" && value != "false" => {
             Err(bad_request("the bool value must be true or false"))
         }
@@ -367,12 +396,35 @@ fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
     }
 }
 
+/// A number there is: neither NaN nor without end.
+fn is_number(value: &str) -> bool {
+    value.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// Whether a value can be of the type somebody declared. Drivers write whole numbers with fractions and booleans as
+/// digits; an empty text is no value.
+fn check_declared(name: &str, kind: Option<&'static str>, value: &str) -> Result<(), Refusal> {
+    let fits = match kind {
+        Some("int" | "float") => is_number(value),
+        Some("boolean") => ["true", "false", "1", "0"].iter().any(|word| word.eq_ignore_ascii_case(value)),
+        _ => true,
+    };
+    if fits || value.is_empty() {
+        return Ok(());
+    }
+    let shown: String = value.chars().take(64).collect();
+    let kind = kind.unwrap_or(TEXT);
+    Err(bad_request(format!(
+        "twin {name}: {shown:?} is no {kind}, which its device model or the report says it is"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn update(twins: &mut Twins, text: &str, now: i64) -> Result<Outcome, Refusal> {
-        twins.update(&serde_json::from_str(text).unwrap(), now)
+        twins.update(&serde_json::from_str(text).unwrap(), &Declared::new(), now)
     }
 
     #[test]
@@ -443,5 +495,40 @@ mod tests {
         assert!(twins.documents().is_empty());
         update(&mut twins, r#"{"a":{"actual":{"value":"2"}}}"#, 3).unwrap();
         assert_eq!(twins.0["a"].actual.as_ref().unwrap().version.edge, 3);
+    }
+
+    #[test]
+    fn a_declared_type_holds_whatever_a_client_calls_its_value() {
+        let mut twins = Twins::default();
+        let declared = Declared::from([("t".to_owned(), "float")]);
+        let mut say = |value: &str, kind: &str| {
+            let text = json!({"t": {"actual": {"value": value}, "metadata": {"type": kind}}});
+            twins
+                .update(&serde_json::from_value(text).unwrap(), &declared, 1)
+                .map(|outcome| outcome.changed.len())
+        };
+        for (value, kind) in
+            [("x", "deleted"), ("1", "deleted"), ("NaN", "float"), ("x", "string"), ("inf", "int")]
+        {
+            assert_eq!(say(value, kind).unwrap_err().code, 400, "{value} {kind}");
+        }
+        assert_eq!(say("36.6", "string").unwrap(), 1);
+    }
+
+    #[test]
+    fn a_mappers_report_is_taken_whole_or_not_at_all() {
+        let mut twins = Twins::default();
+        let report = |value: &str, kind| Reported { actual: Some(value.to_owned()), observed: None, kind };
+        let mut say = |value: &str, kind| {
+            let reports = [("a".to_owned(), report("1", None)), ("b".to_owned(), report(value, kind))].into();
+            twins.reported(&reports, &Declared::new(), 1).map(|outcome| outcome.changed.len())
+        };
+        for (value, kind) in
+            [("abc", "float"), ("NaN", "float"), ("-inf", "float"), ("x", "int"), ("2", "boolean")]
+        {
+            assert_eq!(say(value, Some(kind)).unwrap_err().code, 400, "{value} {kind}");
+        }
+        assert_eq!(say("25.5", Some("int")).unwrap(), 2, "a driver's way to write a number");
+        assert_eq!(say("anything", None).unwrap(), 1);
     }
 }

@@ -59,8 +59,15 @@ pub struct TlsPort {
     pub key: PathBuf,
     /// CAs whose certificates clients may show.
     pub client_ca: PathBuf,
-    /// Common names and organisations that are served.
-    pub allowed: Vec<String>,
+    pub allowed: Allowed,
+}
+
+/// Who is served: users by the common names of their certificates, groups by organisations. A user may be called like a
+/// group and is not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    pub clients: Vec<String>,
+    pub groups: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -120,12 +127,7 @@ impl Server {
             streaming_idle: self.streaming_idle,
             stop: stop.clone(),
         });
-        let places = listen::places();
-        let doors = self.doors.into_iter().map(|door| door.serve(places.clone(), site.clone()));
-        tokio::select! {
-            biased;
-            _ = stop.cancelled() => {}
-            _ = futures_util::future::join_all(doors) => {}
-        }
+        let doors = self.doors.into_iter().map(|door| door.serve(site.clone(), stop.clone()));
+        futures_util::future::join_all(doors).await;
     }
 }

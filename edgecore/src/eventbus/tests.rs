@@ -1,7 +1,5 @@
 //! The bus with apps on its embedded broker and on an external one.
 
-use std::time::Duration;
-
 use mqtt::client::{Client, Settings as ClientSettings};
 use mqtt::{MAX_PACKET, Publish, QoS};
 
@@ -74,8 +72,10 @@ async fn the_bus_starts_without_its_external_broker_and_publishes_to_both() {
     let running = tokio::spawn(bus.run(stop.clone()));
     handle.publish("waiting".into(), "for the broker".into());
 
-    let login = Login { username: "node".into(), password: "pass".into() };
-    let outside = mqtt::broker::Settings { login: Some(login), ..mqtt::broker::Settings::at(address) };
+    // "pass", as mosquitto_passwd writes it.
+    let users = "node:$7$101$dHdlbHZlIGJ5dGVz$KnheQ2YliE+dUYMcHfrx2eRP6CwVv2CWPYpMdpb2UidnI2evK30Rkl3jc1Vw0IleSWiAGtimNkVDYhJSpT672Q==";
+    let users = Some(Arc::new(mqtt::broker::access::Users::read(users, None).unwrap()));
+    let outside = mqtt::broker::Settings { users, ..mqtt::broker::Settings::at(address) };
     let outside = Broker::bind(outside).await.unwrap();
     let external = outside.handle();
     let mut outside_app = external.subscribe(&["#"]);
@@ -129,4 +129,13 @@ async fn a_bus_without_brokers_publishes_into_nothing_and_stops() {
     let stop = CancellationToken::new();
     stop.cancel();
     soon(bus.run(stop)).await.unwrap();
+}
+
+#[test]
+fn memory_is_given_back_after_a_fall_and_not_in_the_middle_of_a_flood() {
+    let mut wave = Wave::default();
+    let mib = |count: usize| count * Wave::FALL;
+    assert!(![0, 8, 8, 8].into_iter().any(|count| wave.fell(mib(count))));
+    assert!(wave.fell(mib(1)) && !wave.fell(mib(1)) && wave.fell(0));
+    assert!(!wave.fell(100));
 }

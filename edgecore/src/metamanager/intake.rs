@@ -63,9 +63,9 @@ impl Intake {
         self.outlets.in_step.send_replace(true);
     }
 
-    /// Commits use memory.
-    pub fn spare(&self) -> Spare {
-        self.spare.clone()
+    /// Commits use memory; `spare` is told of them.
+    pub fn returning(self, spare: Spare) -> Intake {
+        Intake { spare, ..self }
     }
 
     /// The objects it commits to.

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use api::config::edgecore::Edged;
 
 use super::Checker;
-use crate::edged::server::{Settings, TlsPort};
+use crate::edged::server::{Allowed, Settings, TlsPort};
 
 /// KubeEdge's port without authentication.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10350);
+
+/// Groups that would be taken for users.
+const KNOWN_GROUPS: [&str; 3] = ["system:masters", "kubeadm:cluster-admins", "system:nodes"];
 
 pub(super) fn settings(config: &Edged, database: &str, checker: &mut Checker) -> Settings {
     let kubelet = &config.tailored_kubelet_config;
@@ -44,8 +47,14 @@ fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
             "is missing: the Node API's TLS port needs a certificate, its key and the CA of its clients";
         checker.problem(&key(name), text);
     }
-    if config.node_api.allowed_clients.is_empty() {
-        checker.problem("modules.edged.nodeAPI.allowedClients", "is empty: the TLS port would serve nobody");
+    let (clients, groups) = (&config.node_api.allowed_clients, &config.node_api.allowed_groups);
+    if clients.is_empty() && groups.is_empty() {
+        let text = "and allowedGroups are empty: the TLS port would serve nobody";
+        checker.problem("modules.edged.nodeAPI.allowedClients", text);
+    }
+    for group in clients.iter().filter(|name| KNOWN_GROUPS.contains(&name.as_str())) {
+        let text = format!("{group:?} is a group: write it into modules.edged.nodeAPI.allowedGroups");
+        checker.problem("modules.edged.nodeAPI.allowedClients", text);
     }
     let ip = checker.address(&key("address"), &kubelet.address)?;
     Some(TlsPort {
@@ -53,7 +62,7 @@ fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
         certificate: PathBuf::from(&kubelet.tls_cert_file),
         key: PathBuf::from(&kubelet.tls_private_key_file),
         client_ca: PathBuf::from(&kubelet.authentication.x509.client_ca_file),
-        allowed: config.node_api.allowed_clients.clone(),
+        allowed: Allowed { clients: clients.clone(), groups: groups.clone() },
     })
 }
 
@@ -88,5 +97,7 @@ mod tests {
         let (settings, problems) = check(&config);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.tls.unwrap().address.to_string(), "0.0.0.0:10250");
+        config.node_api.allowed_clients.push("system:masters".into());
+        assert!(check(&config).1[0].contains("allowedGroups"), "a group among the users");
     }
 }

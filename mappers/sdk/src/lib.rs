@@ -19,4 +19,4 @@ mod service;
 pub use config::{Config, Settings, load};
 pub use device::{Device, Property};
 pub use driver::{Driver, DriverError};
-pub use runtime::{BuildError, Mapper, RunError};
+pub use runtime::{BuildError, Mapper};

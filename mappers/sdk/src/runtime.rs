@@ -1,10 +1,9 @@
 //! A whole mapper: its socket, its registration, its devices.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dmi::v1beta1::device_mapper_service_server::DeviceMapperServiceServer;
-use dmi::{ServeError, Socket};
+use dmi::{BindError, Socket};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,17 +18,8 @@ use crate::service::Service;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("opening the mapper's socket")]
-    Socket(#[source] ServeError),
+    Socket(#[source] BindError),
 }
-
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("answering EdgeCore")]
-    Serve(#[source] ServeError),
-}
-
-/// How long EdgeCore's open calls may delay the end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Built, not running: the socket is bound.
 pub struct Mapper<F> {
@@ -53,22 +43,12 @@ where
     }
 
     /// Serves until `stop`; waits for EdgeCore as long as it takes. All drivers are stopped at the end.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+    pub async fn run(self, stop: CancellationToken) {
         let Mapper { socket, link, registry } = self;
         let service = DeviceMapperServiceServer::new(Service(registry.clone()));
         let answers = registry.clone();
         let linked = link.run(move |answer| answers.apply(answer), stop.clone());
-        let served = socket.serve(service, stop.clone().cancelled_owned());
-        // The link ends only on request.
-        let drained = async {
-            linked.await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        let served = tokio::select! {
-            served = served => served,
-            () = drained => Ok(()),
-        };
+        tokio::join!(socket.serve(service, stop), linked);
         registry.stop().await;
-        served.map_err(RunError::Serve)
     }
 }

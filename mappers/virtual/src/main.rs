@@ -41,7 +41,7 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     runtime.context("starting the runtime")?.block_on(async {
         let stop = daemon::stop::on_signals().context("listening for signals")?;
         let mapper = Mapper::build(settings, Thermometer::open)?;
-        mapper.run(stop).await?;
+        mapper.run(stop).await;
         Ok(())
     })
 }

@@ -50,8 +50,8 @@ fn number(device: &Device, key: &str, default: f64) -> Result<f64, DriverError> 
         // DMI carries fractions in 32 bits; through text, 0.1 stays 0.1.
         Some(given @ (Value::Number(_) | Value::String(_))) => {
             let text = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
-            let parsed = text.parse::<f32>().map_err(|_| bad(given))?;
-            parsed.to_string().parse().map_err(|_| bad(given))
+            let parsed = text.parse::<f32>().ok().filter(|number| number.is_finite());
+            parsed.ok_or_else(|| bad(given))?.to_string().parse().map_err(|_| bad(given))
         }
         Some(given) => Err(bad(given)),
     }
@@ -78,8 +78,9 @@ impl Driver for Thermometer {
         match property.name.as_str() {
             "temperature" | "alarm" => return Err(DriverError(format!("{} is measured", property.name))),
             "threshold" => {
+                let number = value.parse().ok().filter(|number: &f64| number.is_finite());
                 self.threshold =
-                    value.parse().map_err(|_| DriverError(format!("threshold {value:?} is not a number")))?;
+                    number.ok_or_else(|| DriverError(format!("threshold {value:?} is not a number")))?;
             }
             _ => {}
         }

@@ -73,11 +73,7 @@ fn start_edge(path: &Path, answer: MapperRegisterResponse) -> Running {
     let edge = Edge { events: sender, answer: Arc::new(Mutex::new(answer)) };
     let socket = Socket::bind(path).unwrap();
     let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let task =
-        tokio::spawn(
-            async move { socket.serve(DeviceManagerServiceServer::new(edge), stopped).await.unwrap() },
-        );
+    let task = tokio::spawn(socket.serve(DeviceManagerServiceServer::new(edge), stop.clone()));
     Running { stop, task, events }
 }
 
@@ -185,7 +181,7 @@ impl House {
         let stop = CancellationToken::new();
         let mapper = Mapper::build(settings, Thermometer::open).unwrap();
         let running = stop.clone();
-        let mapper = tokio::spawn(async move { mapper.run(running).await.unwrap() });
+        let mapper = tokio::spawn(async move { mapper.run(running).await });
         House { folder, stop, mapper }
     }
 

@@ -5,6 +5,7 @@ mod aside;
 pub mod attacker;
 mod bombs;
 pub mod cgroup;
+mod flood;
 mod hostile_cloud;
 mod mqtt;
 mod neighbour;
@@ -29,6 +30,7 @@ use crate::result::{Results, percentile, rounded};
 use crate::{Common, hollow, objects};
 use attacker::{Kind, node_name};
 use cgroup::Cgroup;
+use flood::Resident;
 use probe::Probe;
 
 #[derive(clap::Args, Clone)]
@@ -103,6 +105,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
         (calmest, least_calm) = (calmest.min(p99), least_calm.max(p99));
         calm.append(&mut before);
         victims.reset_peaks();
+        let resident = Resident::watch(victims.edge.pid()?)?;
         let mut attacker = Attacker::start(&aim, &folder).await?;
         if aim.kind == Kind::HostileCloud {
             let group = Some(&victims.misled_group);
@@ -131,6 +134,9 @@ pub async fn run(flags: &Flags) -> Result<()> {
             break;
         }
         during?;
+        if aim.kind == Kind::BrokerFlood {
+            resident.note(&name, &mut results).await?;
+        }
         match aim.kind {
             Kind::Neighbour => neighbour = p99,
             _ => worst = worst.max(p99),
@@ -171,7 +177,9 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
         aim(Kind::Unpack, server, all / 100),
         aim(Kind::Registration, registration, all / 10),
         aim(Kind::Quic, quic, all / 25),
+        aim(Kind::BrokerFlood, mqtt.clone(), all / 10),
         aim(Kind::Mqtt, mqtt, all / 10),
+        aim(Kind::SilentMappers, mappers.clone(), all / 10),
         aim(Kind::Mappers, mappers, all / 10),
         aim(Kind::HostileCloud, hostile.to_owned(), 1),
     ];
@@ -207,7 +215,7 @@ impl Victims {
     /// Of the program that `kind` attacks.
     fn peak_kb(&self, kind: Kind) -> Result<u64> {
         match kind {
-            Kind::Mqtt | Kind::Mappers => self.edge_group.peak_kb(),
+            Kind::BrokerFlood | Kind::Mqtt | Kind::SilentMappers | Kind::Mappers => self.edge_group.peak_kb(),
             Kind::HostileCloud => self.misled_group.peak_kb(),
             _ => self.ground.group()?.peak_kb(),
         }

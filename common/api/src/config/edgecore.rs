@@ -103,8 +103,10 @@ pub struct Edged {
 pub struct NodeApi {
     /// The unix socket; empty: `edged.sock` beside the database.
     pub socket: String,
-    /// Common names and organisations of client certificates the TLS port serves.
+    /// Users whose client certificates the TLS port serves, by their common name.
     pub allowed_clients: Vec<String>,
+    /// The same of groups, by one of their organisations.
+    pub allowed_groups: Vec<String>,
     /// KubeEdge's 127.0.0.1:10350, where every program of the machine may do everything without saying who it is.
     pub unauthenticated_loopback: bool,
 }
@@ -112,10 +114,11 @@ pub struct NodeApi {
 impl Default for NodeApi {
     fn default() -> Self {
         // What Kubernetes API servers and administrators are called.
-        let clients = ["kube-apiserver-kubelet-client", "system:masters", "kubeadm:cluster-admins"];
+        let groups = ["system:masters", "kubeadm:cluster-admins"];
         NodeApi {
             socket: String::new(),
-            allowed_clients: clients.map(str::to_owned).to_vec(),
+            allowed_clients: vec!["kube-apiserver-kubelet-client".to_owned()],
+            allowed_groups: groups.map(str::to_owned).to_vec(),
             unauthenticated_loopback: false,
         }
     }
@@ -230,6 +233,19 @@ pub struct EventBus {
     pub mqtt_password: String,
     /// Ours: what the embedded broker grants.
     pub limits: EventBusLimits,
+    /// Ours: whom the embedded broker lets in.
+    pub access: EventBusAccess,
+}
+
+/// Logins and rights of clients of the embedded broker. Without them every program that reaches it may use every topic
+/// but those of EdgeCore's own answers, as at KubeEdge's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EventBusAccess {
+    /// Users and hashed passwords, as `mosquitto_passwd` writes them; empty: nobody is asked for a name.
+    pub password_file: String,
+    /// Topics of each user, in the form of Mosquitto's `acl_file`; empty: all.
+    pub acl_file: String,
 }
 
 /// Limits of the embedded broker.
@@ -239,11 +255,20 @@ pub struct EventBusLimits {
     /// Clients connected at once.
     pub clients: u32,
     pub subscriptions_per_client: u32,
+    /// Bytes of all messages that are kept for clients; beyond them the largest session loses its oldest.
+    pub queued_bytes: u32,
+    /// Seconds for which the session of a client that is away is kept.
+    pub kept_session_seconds: u32,
 }
 
 impl Default for EventBusLimits {
     fn default() -> Self {
-        EventBusLimits { clients: 1024, subscriptions_per_client: 4096 }
+        EventBusLimits {
+            clients: 1024,
+            subscriptions_per_client: 4096,
+            queued_bytes: 8 * 1024 * 1024,
+            kept_session_seconds: 2 * 60 * 60,
+        }
     }
 }
 
@@ -257,6 +282,7 @@ impl Default for EventBus {
             mqtt_username: String::new(),
             mqtt_password: String::new(),
             limits: EventBusLimits::default(),
+            access: EventBusAccess::default(),
         }
     }
 }
@@ -267,11 +293,14 @@ pub struct DeviceTwin {
     pub enable: bool,
     /// Directory of the socket `dmi.sock`.
     pub dmi_sock_path: String,
+    /// Ours: take values of a device from any program at that socket, as KubeEdge does, instead of only from the mapper
+    /// that registered for the device's protocol.
+    pub accept_any_reporter: bool,
 }
 
 impl Default for DeviceTwin {
     fn default() -> Self {
-        DeviceTwin { enable: true, dmi_sock_path: "/etc/kubeedge/".to_owned() }
+        DeviceTwin { enable: true, dmi_sock_path: "/etc/kubeedge/".to_owned(), accept_any_reporter: false }
     }
 }
 

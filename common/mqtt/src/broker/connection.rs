@@ -1,26 +1,27 @@
 //! One client's connection: CONNECT, then its reading and writing halves in one task until either ends.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use listener::{Client, Place};
 use rumqttc::{
     ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, SubAck, UnsubAck,
 };
 use tokio::io::AsyncRead;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::access::User;
 use super::confirm::{self, Unconfirmed};
 use super::packets::{Packets, ReadError};
 use super::session::{Held, Session};
 use super::space::{CLIENT_MESSAGES, Share};
-use super::state::{Attached, Origin};
-use super::{Shared, outgoing};
+use super::state::{Attached, Newcomer, Origin};
+use super::{Arrivals, Shared, outgoing};
 use crate::{Outlook, Publish, QoS, Receipt, filter};
 
 /// Why a connection ended.
@@ -30,7 +31,7 @@ pub(super) enum Closed {
     Goodbye,
     #[error("connection ended")]
     Ended,
-    #[error("another connection took the session")]
+    #[error("another connection took the session, or the client did not read what was sent")]
     TakenOver,
     #[error("broker stops")]
     Stopped,
@@ -68,22 +69,26 @@ impl Closed {
 /// Which session a connection serves.
 pub(super) struct Identity {
     pub client: String,
+    /// `None` where nobody logs in.
+    pub user: Option<User>,
     pub link: u64,
     pub wake: Arc<Notify>,
 }
 
 /// Answers that wait to be written; the reader waits when a client does not take them.
 const ANSWERS: usize = 256;
+/// Longest name of a client, in bytes: it is kept with its session.
+const CLIENT_NAME: usize = 1024;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: &Shared, stop: CancellationToken) {
-    let _ = stream.set_nodelay(true);
+pub(super) async fn serve(client: Client<Arrivals>, shared: &Shared) {
+    let Client { stream, peer, place, stop } = client;
     let (reader, writer) = stream.into_split();
     let packets = Packets::new(reader, shared.settings.limits.packet_bytes, &shared.pace, &shared.large);
     let closed = tokio::select! {
         biased;
         _ = stop.cancelled() => Closed::Stopped,
-        closed = converse(packets, writer, shared, &stop) => closed,
+        closed = converse(packets, writer, shared, (&place, &stop)) => closed,
     };
     if closed.is_fault() {
         tracing::warn!(peer = %peer, error = %closed, "MQTT connection closed");
@@ -96,7 +101,7 @@ async fn converse(
     mut packets: Packets<'_, OwnedReadHalf>,
     mut writer: OwnedWriteHalf,
     shared: &Shared,
-    stop: &CancellationToken,
+    (place, stop): (&Place, &CancellationToken),
 ) -> Closed {
     let mut buffer = BytesMut::new();
     let connected = match connect(&mut packets, shared).await {
@@ -113,13 +118,15 @@ async fn converse(
             return closed;
         }
     };
+    place.settle();
     let Connected { identity, silence, attached } = connected;
     let ack = ConnAck::new(ConnectReturnCode::Success, attached.session_present);
     outgoing::encode(&Packet::ConnAck(ack), &mut buffer);
-    for packet in &attached.again {
-        outgoing::encode(packet, &mut buffer);
-    }
-    let closed = match outgoing::send(&mut writer, &mut buffer).await {
+    let resumed = async {
+        outgoing::put(&mut writer, &attached.again, &mut buffer).await?;
+        outgoing::send(&mut writer, &mut buffer).await
+    };
+    let closed = match resumed.await {
         Err(closed) => closed,
         Ok(()) => {
             let (answers, unsent) = mpsc::channel(ANSWERS);
@@ -130,7 +137,7 @@ async fn converse(
             tokio::select! {
                 biased;
                 _ = stop.cancelled() => Closed::Stopped,
-                _ = attached.taken_over.cancelled() => Closed::TakenOver,
+                _ = attached.cut.cancelled() => Closed::TakenOver,
                 closed = incoming.read(packets, silence) => closed,
                 closed = confirmations => closed,
                 closed = outgoing::write(writer, unsent, &identity, shared) => closed,
@@ -138,7 +145,7 @@ async fn converse(
         }
     };
     let said_goodbye = matches!(closed, Closed::Goodbye);
-    shared.with(|state| state.detach(&identity.client, identity.link, said_goodbye));
+    shared.with(|state| state.detach(&identity.client, identity.link, said_goodbye, Instant::now()));
     closed
 }
 
@@ -159,7 +166,15 @@ async fn connect<R: AsyncRead + Unpin>(
         Some(_) => return Err(Closed::Protocol("the first packet is not CONNECT")),
         None => return Err(Closed::Ended),
     };
-    admit(&connect, shared)?;
+    if connect.client_id.len() > CLIENT_NAME {
+        return Err(Closed::Refused(ConnectReturnCode::BadClientId));
+    }
+    let client = match connect.client_id.as_str() {
+        "" if connect.clean_session => anonymous(),
+        "" => return Err(Closed::Refused(ConnectReturnCode::BadClientId)),
+        given => given.to_owned(),
+    };
+    let user = admit(&connect, &client, shared).await?;
     let will = match connect.last_will {
         None => None,
         Some(will) if !filter::is_topic(&will.topic) => {
@@ -172,25 +187,23 @@ async fn connect<R: AsyncRead + Unpin>(
             retain: will.retain,
         }),
     };
-    let client = match connect.client_id.as_str() {
-        "" if connect.clean_session => anonymous(),
-        "" => return Err(Closed::Refused(ConnectReturnCode::BadClientId)),
-        given => given.to_owned(),
-    };
-    let attached =
-        shared.with(|state| state.attach(&client, connect.clean_session, will)).map_err(Closed::Refused)?;
+    let newcomer = Newcomer { client: &client, clean: connect.clean_session, will, user: user.clone() };
+    let attached = shared.with(|state| state.attach(newcomer, Instant::now())).map_err(Closed::Refused)?;
     // One and a half times what the client promised (MQTT 3.1.1 section 3.1.2.10); 0 promises nothing.
     let silence =
         (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
-    let identity = Identity { client, link: attached.link, wake: attached.wake.clone() };
+    let identity = Identity { client, user, link: attached.link, wake: attached.wake.clone() };
     Ok(Connected { identity, silence, attached })
 }
 
-fn admit(connect: &Connect, shared: &Shared) -> Result<(), Closed> {
-    let Some(wanted) = &shared.settings.login else { return Ok(()) };
-    let is_admitted =
-        connect.login.as_ref().is_some_and(|login| wanted.admits(&login.username, &login.password));
-    if is_admitted { Ok(()) } else { Err(Closed::Refused(ConnectReturnCode::BadUserNamePassword)) }
+/// Whose client it is; nobody's where there are no users.
+async fn admit(connect: &Connect, client: &str, shared: &Shared) -> Result<Option<User>, Closed> {
+    let Some(users) = &shared.settings.users else { return Ok(None) };
+    let user = match &connect.login {
+        Some(login) => users.admit(&login.username, &login.password, client).await,
+        None => None,
+    };
+    user.map(Some).ok_or(Closed::Refused(ConnectReturnCode::BadUserNamePassword))
 }
 
 /// A name for a client that gave none. The NUL keeps it apart from names that clients can give.
@@ -287,7 +300,13 @@ impl Incoming<'_> {
             qos: publish.qos,
             retain: publish.retain,
         };
+        let refused = self
+            .shared
+            .with(|state| state.refuses(&self.identity.client, self.identity.user.as_ref(), &message.topic));
         if message.qos == QoS::AtMostOnce {
+            if refused {
+                return Ok(());
+            }
             self.shared.with(|state| state.publish(message, Origin::Unconfirmed));
             return Ok(());
         }
@@ -300,10 +319,22 @@ impl Incoming<'_> {
         let outlook = match repeated {
             Some(Held::Open(outlook)) => Some(outlook),
             Some(Held::Completed) => None,
+            // MQTT 3.1.1 has no word for "not authorised": the client is told that its message arrived.
+            None if refused => self.swallow(exactly_once, id)?,
             None => Some(self.deliver(message, id).await?),
         };
         place.send(Unconfirmed { id, exactly_once, outlook });
         Ok(())
+    }
+
+    /// Confirms a message that goes to nobody.
+    fn swallow(&self, exactly_once: bool, id: u16) -> Result<Option<Outlook>, Closed> {
+        let (receipt, outlook) = Receipt::watched();
+        receipt.complete();
+        if exactly_once && !self.session(|session| session.hold(id, outlook))? {
+            return Err(Closed::Protocol("too many messages without PUBREL"));
+        }
+        Ok(None)
     }
 
     /// Gives a message that is confirmed later to all that want it, once there is space for it.

@@ -26,18 +26,18 @@ pub(super) enum ReadError {
 }
 
 /// Bytes asked of the socket at once.
-const CHUNK: usize = 8 * 1024;
+const CHUNK: usize = 4 * 1024;
 /// What a packet costs besides its bytes, in bytes that take as long.
 const PACKET_COST: u64 = 1024;
 /// A client that owes as much pays before it is served again, so that the others' turns come soon.
 const TURN: u64 = 64 * 1024;
 
 /// Bytes of a packet that may arrive before it takes of the budget for large ones.
-const SMALL: usize = 32 * 1024;
+const SMALL: usize = 8 * 1024;
 /// Bytes of large packets that may be arriving at once, of all clients.
-pub(super) const LARGE: usize = 16 * 1024 * 1024;
+pub(super) const LARGE: usize = 6 * 1024 * 1024;
 /// How long a large packet may take of the budget.
-const LARGE_WITHIN: Duration = Duration::from_secs(30);
+const LARGE_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Packets<'a, R> {
     stream: R,

@@ -2,62 +2,81 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use crate::{Publish, filter};
+use super::kept::Message;
+use crate::{QoS, filter};
+
+/// A topic's last message, and the quality it came with.
+type Last = (Arc<Message>, QoS);
 
 #[derive(Default)]
 pub(super) struct Retained {
-    messages: BTreeMap<String, Publish>,
+    messages: BTreeMap<String, Last>,
     bytes: usize,
 }
 
+/// Bytes a message takes here: its topic is there twice.
+fn cost(message: &Message) -> usize {
+    message.size() + message.topic.len()
+}
+
 impl Retained {
-    /// Keeps `publish` in place of the topic's last one; an empty payload only forgets that. False if it does not fit.
-    pub fn set(&mut self, publish: &Publish, max_messages: usize, max_bytes: usize) -> bool {
-        if let Some(old) = self.messages.remove(&publish.topic) {
-            self.bytes -= old.size();
+    /// Keeps `message` in place of the topic's last one; an empty payload only forgets that. False if it does not fit.
+    pub fn set(&mut self, message: &Arc<Message>, qos: QoS, max_messages: usize, max_bytes: usize) -> bool {
+        if let Some((old, _)) = self.messages.remove(&message.topic) {
+            self.bytes -= cost(&old);
         }
-        if publish.payload.is_empty() {
+        if message.payload.is_empty() {
             return true;
         }
-        if self.messages.len() >= max_messages || self.bytes + publish.size() > max_bytes {
+        if self.messages.len() >= max_messages || self.bytes + cost(message) > max_bytes {
             return false;
         }
-        self.bytes += publish.size();
-        self.messages.insert(publish.topic.clone(), publish.clone());
+        self.bytes += cost(message);
+        self.messages.insert(message.topic.clone(), (message.clone(), qos));
         true
     }
 
     /// Looks only at topics that begin like the filter: one without wildcards is looked up.
-    pub fn matching(&self, wanted: &str) -> Vec<Publish> {
+    pub fn matching(&self, wanted: &str) -> Vec<Last> {
         let literal = wanted.split(['+', '#']).next().unwrap_or_default();
         // "a/#" includes "a" itself.
         let start = literal.strip_suffix('/').filter(|_| literal != wanted).unwrap_or(literal);
         let range = self.messages.range::<str, _>((Bound::Included(start), Bound::Unbounded));
-        let alike = range.map(|(_, kept)| kept).take_while(|kept| match literal == wanted {
+        let alike = range.map(|(_, kept)| kept).take_while(|(kept, _)| match literal == wanted {
             true => kept.topic == wanted,
             false => kept.topic.starts_with(start),
         });
-        alike.filter(|kept| filter::matches(wanted, &kept.topic)).cloned().collect()
+        alike.filter(|(kept, _)| filter::matches(wanted, &kept.topic)).cloned().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kept::Ledger;
     use super::*;
-    use crate::QoS;
+    use bytes::Bytes;
 
-    fn message(topic: &str, payload: &'static str) -> Publish {
-        Publish::new(topic, payload, QoS::AtMostOnce)
+    impl Retained {
+        /// Limited in number only.
+        fn keep(&mut self, topic: &str, payload: &'static str) -> bool {
+            let message = Message::new(topic, &Bytes::from_static(payload.as_bytes()), &Ledger::default());
+            self.set(&message, QoS::AtMostOnce, 10, usize::MAX)
+        }
+
+        fn found(&self, wanted: &str) -> Vec<(String, Bytes)> {
+            let found = self.matching(wanted).into_iter();
+            found.map(|(kept, _)| (kept.topic.clone(), kept.payload.clone())).collect()
+        }
     }
 
     #[test]
     fn the_last_message_is_kept_until_an_empty_one() {
         let mut retained = Retained::default();
-        assert!(retained.set(&message("a/b", "1"), 2, 100));
-        assert!(retained.set(&message("a/b", "2"), 2, 100));
-        assert_eq!(retained.matching("a/+"), [message("a/b", "2")]);
-        assert!(retained.set(&message("a/b", ""), 2, 100));
+        assert!(retained.keep("a/b", "1") && retained.keep("a/b", "2"));
+        assert_eq!(retained.found("a/+"), [("a/b".to_owned(), Bytes::from_static(b"2"))]);
+        assert!(retained.keep("a/b", ""));
         assert!(retained.matching("#").is_empty());
         assert_eq!(retained.bytes, 0);
     }
@@ -67,13 +86,13 @@ mod tests {
         let mut retained = Retained::default();
         let topics = ["$sys/x", "/a", "a", "a!", "a/", "a/b", "a/b/c", "ab", "b/b"];
         for topic in topics {
-            assert!(retained.set(&message(topic, "1"), 100, 1000));
+            assert!(retained.keep(topic, "1"));
         }
         for wanted in [
             "#", "+", "+/b", "/#", "/+", "a", "a/", "a/#", "a/+", "a/+/c", "a/b", "a/b/#", "b/+", "c",
             "$sys/#",
         ] {
-            let found: Vec<String> = retained.matching(wanted).into_iter().map(|kept| kept.topic).collect();
+            let found: Vec<String> = retained.found(wanted).into_iter().map(|(topic, _)| topic).collect();
             let all: Vec<&str> = topics.into_iter().filter(|topic| filter::matches(wanted, topic)).collect();
             assert_eq!(found, all, "{wanted}");
         }
@@ -82,9 +101,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let mut retained = Retained::default();
-        assert!(retained.set(&message("a", "1"), 1, 4));
-        assert!(!retained.set(&message("b", "1"), 1, 4));
-        assert!(!retained.set(&message("a", "12345"), 1, 4));
+        let ledger = Ledger::default();
+        let message = |topic: &str, payload| Message::new(topic, &Bytes::from_static(payload), &ledger);
+        let mut set = |message: Arc<Message>| retained.set(&message, QoS::AtMostOnce, 1, 300);
+        assert!(set(message("a", b"1")));
+        assert!(!set(message("b", b"1")));
+        assert!(!set(message("a", &[0; 300])));
         assert!(retained.matching("#").is_empty(), "an old value would be a lie");
     }
 }

@@ -12,9 +12,9 @@ const LEAST: usize = 4 * 1024;
 /// Of one client, in bytes: 256 small messages under way.
 const CLIENT: usize = 1024 * 1024;
 /// Of all clients together, in bytes.
-const CONFIRMED: usize = 8 * CLIENT;
+const CONFIRMED: usize = 4 * CLIENT;
 /// Messages of QoS 0, in bytes.
-const UNCONFIRMED: usize = 4 * CLIENT;
+const UNCONFIRMED: usize = 2 * CLIENT;
 
 /// Messages that can have space at once.
 pub(super) const MESSAGES: usize = (CONFIRMED + UNCONFIRMED) / LEAST;

@@ -111,4 +111,7 @@ pub async fn raw(broker: &Running, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// Passwords as mosquitto_passwd writes them: `app` and `other` say "right".
+pub const PASSWORDS: &str = "app:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\nother:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\n";
+
 pub const CONNECT: [u8; 15] = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a'];

@@ -4,10 +4,12 @@
 mod foreign;
 mod limits;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use foreign::{CONNECT, Foreign, SOON, broker, raw};
-use mqtt::{Login, Publish, QoS};
+use foreign::{CONNECT, Foreign, PASSWORDS, SOON, broker, raw};
+use mqtt::broker::access::Users;
+use mqtt::{Publish, QoS};
 use rumqttc::{AsyncClient, ConnectReturnCode, ConnectionError, LastWill, MqttOptions, Packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -224,8 +226,8 @@ async fn silence_ends_a_connection_before_and_after_connect() {
 
 #[tokio::test]
 async fn a_login_is_asked_for_if_configured() {
-    let login = Login { username: "app".into(), password: "right".into() };
-    let broker = broker(|settings| settings.login = Some(login)).await;
+    let users = Arc::new(Users::read(PASSWORDS, None).unwrap());
+    let broker = broker(|settings| settings.users = Some(users)).await;
     let (_, _) = Foreign::connect(&broker, "a", |options| {
         options.set_credentials("app", "right");
     })
@@ -283,4 +285,63 @@ async fn a_flood_is_held_back_and_others_get_their_turns() {
     }
     assert!(floods < 160, "all of the flood was read before the other client's message");
     flooding.abort();
+}
+
+#[tokio::test]
+async fn clients_do_not_publish_what_edgecore_answers() {
+    let broker = broker(|_| {}).await;
+    let mut app = Foreign::new(&broker, "app").await;
+    app.subscribe("$hw/events/#", QoS::AtMostOnce).await;
+    let mut liar = Foreign::new(&broker, "liar").await;
+    for topic in [
+        "$hw/events/device/default/d/twin/update/result",
+        "$hw/events/device/default/d/twin/update/delta",
+        "$hw/events/device/default/d/twin/update/document",
+        "$hw/events/device/default/d/twin/get/result",
+        "$hw/events/device/default/d/state/update/result",
+        "$hw/events/node/edge-1/membership/updated",
+        "$hw/events/node/edge-1/membership/get/result",
+    ] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            liar.client.publish(topic, qos, true, "a lie").await.unwrap();
+        }
+        let mut last = None;
+        while !matches!(last, Some(Packet::PubComp(_))) {
+            last = Some(liar.packet().await);
+        }
+    }
+    app.has_nothing(&broker, "$hw/events/device/default/d/twin/update/result").await;
+}
+
+#[tokio::test]
+async fn topics_are_those_of_the_acl_and_sessions_those_of_their_user() {
+    let acl = "user app\ntopic write up/#\ntopic read down/#\nuser other\ntopic #\n";
+    let users = Arc::new(Users::read(PASSWORDS, Some(acl)).unwrap());
+    let broker = broker(|settings| settings.users = Some(users)).await;
+    let as_user = |name: &'static str| {
+        move |options: &mut MqttOptions| {
+            options.set_credentials(name, "right");
+        }
+    };
+    let (mut app, _) = Foreign::connect(&broker, "app-1", as_user("app")).await;
+    let (mut other, _) = Foreign::connect(&broker, "other-1", as_user("other")).await;
+    other.subscribe("up/#", QoS::AtMostOnce).await;
+    other.subscribe("down/#", QoS::AtMostOnce).await;
+    app.subscribe("#", QoS::AtMostOnce).await;
+    for topic in ["down/a", "up/a"] {
+        app.client.publish(topic, QoS::AtLeastOnce, false, "from app").await.unwrap();
+    }
+    assert_eq!(other.message().await.topic, "up/a", "what app may not write arrives nowhere");
+    for topic in ["up/b", "down/b"] {
+        other.client.publish(topic, QoS::AtLeastOnce, false, "from other").await.unwrap();
+    }
+    assert_eq!(app.message().await.topic, "down/b", "what app may not read does not come");
+    assert_eq!(broker.handle.counts().refused_messages, 1);
+    let mut options = MqttOptions::new("app-1", "127.0.0.1", broker.address.port());
+    options.set_credentials("other", "right");
+    let (_client, mut events) = AsyncClient::new(options, 1);
+    let error = events.poll().await.unwrap_err();
+    let refused = ConnectReturnCode::NotAuthorized;
+    assert!(matches!(error, ConnectionError::ConnectionRefused(code) if code == refused), "{error:?}");
+    app.has_nothing(&broker, "down/c").await;
 }

@@ -37,10 +37,11 @@ impl Devices {
             || Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
         let wanted = request.twin.ok_or_else(|| bad_request("Update twin error, key:twin does not exist"))?;
         let key = id(namespace, name);
+        let declared = self.members.get(&key).map(|member| self.declared(&member.device));
         let member = self.members.get_mut(&key).ok_or_else(unknown)?;
         let now = daemon::clock::unix_ms();
         batch.changes(&key, &member.kept);
-        let outcome = member.kept.twins.update(&wanted, now)?;
+        let outcome = member.kept.twins.update(&wanted, &declared.unwrap_or_default(), now)?;
         store(batch, &key, member, &outcome.changed);
         batch.told.push(Told::Result {
             topic: topics::twin_update_result(namespace, name),
@@ -139,10 +140,15 @@ impl Devices {
         answer: oneshot::Sender<Result<(), Status>>,
     ) {
         let key = id(namespace, name);
+        let declared = self.members.get(&key).map(|member| self.declared(&member.device));
         if let Some(member) = self.members.get_mut(&key) {
             let now = daemon::clock::unix_ms();
             batch.changes(&key, &member.kept);
-            let outcome = member.kept.twins.reported(&service::wanted(twins), now);
+            let reports = service::wanted(twins);
+            let outcome = match member.kept.twins.reported(&reports, &declared.unwrap_or_default(), now) {
+                Ok(outcome) => outcome,
+                Err(refusal) => return drop(answer.send(Err(Status::invalid_argument(refusal.reason)))),
+            };
             if !outcome.changed.is_empty() {
                 store(batch, &key, member, &outcome.changed);
                 let document = payloads::twins("", now, outcome.document);

@@ -1,17 +1,19 @@
 //! The socket plugins register at.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use listener::{Client, Terms, http2};
 use plugins::device::device_plugin_client::DevicePluginClient;
 use plugins::device::registration_server::{Registration, RegistrationServer};
 use plugins::device::{Empty, RegisterRequest};
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::body::Body;
+use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status};
 
 use super::{Plugin, watcher};
@@ -22,24 +24,47 @@ const NAME: &str = "kubelet.sock";
 const VERSION: &str = "v1beta1";
 /// More resources than any node has.
 const RESOURCES: usize = 64;
-const REGISTRATION: Duration = Duration::from_secs(10);
+/// Plugins connect once, to register.
+const TERMS: Terms = Terms {
+    what: "the socket of device plugins",
+    places: 64,
+    first_byte: Duration::from_secs(10),
+    drain: Duration::from_secs(1),
+};
 
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error("binding the socket of device plugins")]
-    Bind(#[source] std::io::Error),
-    #[error("serving the socket of device plugins")]
-    Serve(#[source] tonic::transport::Error),
+#[error("binding the socket of device plugins, {path}")]
+pub struct BindError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 /// A new socket each time: plugins see that and register again.
-pub async fn serve(context: Arc<Context>, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(context: Arc<Context>, stop: CancellationToken) -> Result<(), BindError> {
     let path = context.devices.folder.join(NAME);
-    let listener = bind(&path).map_err(ServeError::Bind)?;
+    let listener = bind(&path).map_err(|source| BindError { path, source })?;
     let service = RegistrationServer::new(Service { context });
-    let server = Server::builder().timeout(REGISTRATION).add_service(service);
-    let incoming = UnixListenerStream::new(listener);
-    server.serve_with_incoming_shutdown(incoming, stop.cancelled()).await.map_err(ServeError::Serve)
+    let serve = move |client: Client<UnixListener>| register(client, service.clone());
+    listener::serve(listener, TERMS, stop, serve).await;
+    Ok(())
+}
+
+async fn register(client: Client<UnixListener>, service: RegistrationServer<Service>) {
+    let Client { mut stream, place, stop, .. } = client;
+    let answered = async {
+        http2::preface(&mut stream).await?;
+        let call = |request: http::Request<Incoming>| {
+            let mut service = service.clone();
+            async move {
+                let Ok(answer) = service.call(request.map(Body::new)).await;
+                answer
+            }
+        };
+        http2::serve(stream, place, stop, call).await.map_err(std::io::Error::other)
+    };
+    if let Err(error) = answered.await {
+        tracing::debug!(error = %error, "connection of a device plugin ended");
+    }
 }
 
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
@@ -90,14 +115,35 @@ fn check(request: &RegisterRequest) -> Result<(), String> {
         return Err(format!("endpoint {endpoint:?} is not the name of a socket"));
     }
     let name = request.resource_name.as_str();
-    let is_extended = name.len() <= 253
-        && name.split_once('/').is_some_and(|(domain, kind)| {
-            let is_word = |text: &str| {
-                !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-            };
-            is_word(domain) && is_word(kind) && !domain.ends_with("kubernetes.io")
-        });
-    if is_extended { Ok(()) } else { Err(format!("{name:?} is not the name of an extended resource")) }
+    if is_extended(name) {
+        Ok(())
+    } else {
+        Err(format!("{name:?} is not the name of an extended resource such as example.com/camera"))
+    }
+}
+
+/// Source: Kubernetes' `IsExtendedResourceName` and `IsQualifiedName`, which it applies to the name behind `requests.`.
+fn is_extended(name: &str) -> bool {
+    let Some((domain, kind)) = name.split_once('/') else { return false };
+    let is_native = name.contains("kubernetes.io/") || name.starts_with("requests.");
+    !is_native && is_subdomain(domain) && domain.len() + "requests.".len() <= 253 && is_name(kind)
+}
+
+/// A DNS subdomain (RFC 1123): labels of lower-case letters, digits and inner dashes.
+fn is_subdomain(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.split('.').all(|label| {
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.chars().all(is_inner)
+    })
+}
+
+/// The part behind the slash: at most 63 letters, digits, dashes, underscores and dots, none of them at an end.
+fn is_name(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 #[cfg(test)]
@@ -123,6 +169,12 @@ mod tests {
             ("v1beta1", "camera.sock", "cpu"),
             ("v1beta1", "camera.sock", "kubernetes.io/cpu"),
             ("v1beta1", "camera.sock", "a/b/c"),
+            ("v1beta1", "camera.sock", "../x"),
+            ("v1beta1", "camera.sock", "example.com/.."),
+            ("v1beta1", "camera.sock", "Example.com/camera"),
+            ("v1beta1", "camera.sock", "example.com/-camera"),
+            ("v1beta1", "camera.sock", "requests.example.com/camera"),
+            ("v1beta1", "camera.sock", &format!("example.com/{}", "c".repeat(64))),
         ] {
             assert!(ask(version, endpoint, name).is_err(), "{version} {endpoint} {name}");
         }

@@ -12,16 +12,18 @@ use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::{Client, Listen, Place, Terms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::tls::Guard;
 use super::{BuildError, Site, TlsPort, answer};
 
-/// Connections open at once through all doors; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 128;
+/// 128 connections open at once through each door. What is under way at the stop is given up soon: sessions hear of it
+/// by themselves.
+const TERMS: Terms =
+    Terms { what: "the Node API", places: 128, first_byte: PATIENCE, drain: Duration::from_secs(1) };
 /// A client that does not say what it wants, or does not finish its handshake, leaves.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The head of a request: commands are part of it.
@@ -32,10 +34,6 @@ pub enum Door {
     Unix { listener: UnixListener },
     Plain { listener: TcpListener },
     Tls { listener: TcpListener, guard: Box<Guard> },
-}
-
-pub fn places() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CONNECTIONS))
 }
 
 /// Binds in a folder only root may enter, and renames: nobody can connect before the mode is 0600, and whoever sees the
@@ -72,65 +70,50 @@ pub async fn loopback(address: SocketAddr) -> Result<Door, BuildError> {
 }
 
 impl Door {
-    /// Serves for ever. Dropped, it ends its connections.
-    pub async fn serve(self, places: Arc<Semaphore>, site: Arc<Site>) {
-        let mut connections = JoinSet::new();
-        // The places are never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            while connections.try_join_next().is_some() {}
-            match self.accept().await {
-                Ok(arrival) => {
-                    let site = site.clone();
-                    connections.spawn(async move {
-                        arrival.serve(site).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, "could not accept a connection to the Node API");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+    /// Serves until `stop`.
+    pub async fn serve(self, site: Arc<Site>, stop: CancellationToken) {
+        match self {
+            Door::Unix { listener } => open(listener, site, stop).await,
+            Door::Plain { listener } => open(listener, site, stop).await,
+            Door::Tls { listener, guard } => {
+                let serve = move |client: Client<TcpListener>| {
+                    authenticated_client(client, (*guard).clone(), site.clone())
+                };
+                listener::serve(listener, TERMS, stop, serve).await;
             }
         }
     }
-
-    async fn accept(&self) -> io::Result<Arrival> {
-        Ok(match self {
-            Door::Unix { listener } => Arrival { stream: Box::new(listener.accept().await?.0), guard: None },
-            Door::Plain { listener } => Arrival { stream: Box::new(listener.accept().await?.0), guard: None },
-            Door::Tls { listener, guard } => {
-                Arrival { stream: Box::new(listener.accept().await?.0), guard: Some((**guard).clone()) }
-            }
-        })
-    }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-struct Arrival {
-    stream: Box<dyn Stream>,
-    guard: Option<Guard>,
+async fn open<L: Listen>(listener: L, site: Arc<Site>, stop: CancellationToken) {
+    let serve = move |client: Client<L>| {
+        let site = site.clone();
+        async move { talk(client.stream, client.place, site, None).await }
+    };
+    listener::serve(listener, TERMS, stop, serve).await;
 }
 
-impl Arrival {
-    async fn serve(self, site: Arc<Site>) {
-        let Some(guard) = self.guard else { return talk(self.stream, site, None).await };
-        guard.refresh();
-        let shaken = tokio::time::timeout(PATIENCE, guard.acceptor.accept(self.stream)).await;
-        // Who has no certificate of the CA gets no further than the handshake.
-        let Ok(Ok(stream)) = shaken else { return };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let refused = match certificate {
-            Some(certificate) => guard.refuses(certificate),
-            None => Some("no certificate".to_owned()),
-        };
-        talk(stream, site, refused).await;
-    }
+async fn authenticated_client(client: Client<TcpListener>, guard: Guard, site: Arc<Site>) {
+    guard.refresh();
+    let shaken = tokio::time::timeout(PATIENCE, guard.acceptor.accept(client.stream)).await;
+    // Who has no certificate of the CA gets no further than the handshake.
+    let Ok(Ok(stream)) = shaken else { return };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let refused = match certificate {
+        Some(certificate) => guard.refuses(certificate),
+        None => Some("no certificate".to_owned()),
+    };
+    talk(stream, client.place, site, refused).await;
 }
 
-async fn talk(stream: impl Stream + 'static, site: Arc<Site>, refused: Option<String>) {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    place: Place,
+    site: Arc<Site>,
+    refused: Option<String>,
+) {
     let service = service_fn(|request| {
+        place.settle();
         let (site, refused) = (site.clone(), refused.clone());
         async move {
             Ok::<_, Infallible>(match refused {

@@ -8,7 +8,7 @@ use pki::tls::{ClientCertificate, LiveServer};
 use pki::{Subject, files};
 use tokio_rustls::TlsAcceptor;
 
-use super::TlsPort;
+use super::{Allowed, TlsPort};
 use crate::edged::context::chain;
 
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +75,9 @@ impl Guard {
     }
 }
 
-fn is_allowed(subject: &Subject, allowed: &[String]) -> bool {
-    allowed.iter().any(|name| *name == subject.common_name || subject.organizations.contains(name))
+fn is_allowed(subject: &Subject, allowed: &Allowed) -> bool {
+    allowed.clients.contains(&subject.common_name)
+        || subject.organizations.iter().any(|group| allowed.groups.contains(group))
 }
 
 fn written(port: &TlsPort) -> Written {
@@ -103,10 +104,13 @@ mod tests {
             not_before: 0,
             not_after: 0,
         };
-        let allowed = ["system:masters".to_owned(), "prometheus".to_owned()];
+        let allowed =
+            Allowed { clients: vec!["prometheus".to_owned()], groups: vec!["system:masters".to_owned()] };
         assert!(is_allowed(&subject("kube-apiserver-kubelet-client", "system:masters"), &allowed));
         assert!(is_allowed(&subject("prometheus", "x"), &allowed));
         assert!(!is_allowed(&subject("system:node:edge-2", "system:nodes"), &allowed));
-        assert!(!is_allowed(&subject("", ""), &[]));
+        assert!(!is_allowed(&subject("x", "prometheus"), &allowed));
+        assert!(!is_allowed(&subject("", ""), &Allowed::default()));
+        assert!(!is_allowed(&subject("system:masters", "x"), &allowed), "a user who is called like a group");
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::bombs::{self, Bomb};
 use super::raw::{self, End};
-use super::{hostile_cloud, mqtt, neighbour, quic};
+use super::{flood, hostile_cloud, mqtt, neighbour, quic};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -33,8 +33,12 @@ pub enum Kind {
     Registration,
     /// The port for QUIC: frames that say too much or do not end, and noise.
     Quic,
+    /// The edge's MQTT broker: messages for sessions that are kept without their clients.
+    BrokerFlood,
     /// The edge's MQTT broker.
     Mqtt,
+    /// The edge's socket for device mappers: clients that leave without a word, or stay without one.
+    SilentMappers,
     /// The edge's socket for device mappers.
     Mappers,
     /// A cloud that throws every bomb at the edge that dials it.
@@ -139,6 +143,13 @@ async fn attack(flags: &Flags, number: usize) -> Result<()> {
         Kind::Registration => registration(flags, number).await?,
         Kind::Quic => quic::attack(&*config(flags, number, true)?, target, number).await?,
         Kind::Mqtt => mqtt::attack(target, number).await?,
+        Kind::BrokerFlood => flood::attack(target, number).await?,
+        Kind::SilentMappers => {
+            let mut socket = UnixStream::connect(target).await?;
+            if number.is_multiple_of(2) {
+                raw::until_closed(&mut socket).await;
+            }
+        }
         Kind::Mappers => {
             let mut socket = UnixStream::connect(target).await?;
             match number % 3 {

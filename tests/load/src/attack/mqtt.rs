@@ -6,9 +6,11 @@ use tokio::net::TcpStream;
 
 use super::raw::{repeat, until_closed};
 
-fn connect(id: &str) -> Vec<u8> {
+/// `clean`: the session ends with the connection.
+pub fn connect(id: &str, clean: bool) -> Vec<u8> {
     let mut packet = vec![0x10, (12 + id.len()) as u8, 0, 4];
-    packet.extend(b"MQTT\x04\x02\x00\x3c");
+    packet.extend(b"MQTT\x04");
+    packet.extend([if clean { 2 } else { 0 }, 0, 0x3c]);
     packet.extend([0, id.len() as u8]);
     packet.extend(id.as_bytes());
     packet
@@ -37,11 +39,20 @@ fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     packet(0x30, &body)
 }
 
-fn subscribe(number: u16, filter: &str) -> Vec<u8> {
+/// Of QoS 1.
+pub fn publish_confirmed(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+    let mut body = (topic.len() as u16).to_be_bytes().to_vec();
+    body.extend(topic.as_bytes());
+    body.extend(id.to_be_bytes());
+    body.extend(payload);
+    packet(0x32, &body)
+}
+
+pub fn subscribe(number: u16, filter: &str, qos: u8) -> Vec<u8> {
     let mut body = number.to_be_bytes().to_vec();
     body.extend((filter.len() as u16).to_be_bytes());
     body.extend(filter.as_bytes());
-    body.push(0);
+    body.push(qos);
     packet(0x82, &body)
 }
 
@@ -49,7 +60,7 @@ pub async fn attack(target: &str, number: usize) -> Result<()> {
     let mut tcp = TcpStream::connect(target).await?;
     let chunk = vec![b'x'; 64 * 1024];
     if !number.is_multiple_of(8) {
-        tcp.write_all(&connect(&format!("evil-{number}"))).await?;
+        tcp.write_all(&connect(&format!("evil-{number}"), true)).await?;
     }
     match number % 8 {
         // Silence before CONNECT; silence after it.
@@ -67,7 +78,7 @@ pub async fn attack(target: &str, number: usize) -> Result<()> {
         // Large publications that a reader who does not read asked for.
         4 => repeat(&mut tcp, &publish("evil", &vec![b'x'; 200 * 1024]), 500).await?,
         5 => {
-            tcp.write_all(&subscribe(1, "evil")).await?;
+            tcp.write_all(&subscribe(1, "evil", 0)).await?;
             tokio::time::sleep(std::time::Duration::from_secs(20)).await;
         }
         // Very many subscriptions.
@@ -76,6 +87,7 @@ pub async fn attack(target: &str, number: usize) -> Result<()> {
                 tcp.write_all(&subscribe(
                     filter.max(1),
                     &format!("evil/{number}/{filter}/{}", "x".repeat(200)),
+                    0,
                 ))
                 .await?;
             }

@@ -1,0 +1,80 @@
+//! A flood of the edge's broker with sessions that are kept, and what EdgeCore holds of it: at the top, and a minute later.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::mqtt;
+use crate::result::{Results, rounded};
+
+/// After the flood, before memory is read again.
+const LATER: Duration = Duration::from_secs(60);
+/// Messages of one connection.
+const MESSAGES: usize = 2000;
+
+/// A session with a subscription whose client leaves, then messages for it, of QoS 1, which are acknowledged.
+pub async fn attack(target: &str, number: usize) -> Result<()> {
+    let topic = format!("flood/{number}");
+    let mut kept = TcpStream::connect(target).await?;
+    kept.write_all(&mqtt::connect(&format!("kept-{number}"), false)).await?;
+    kept.write_all(&mqtt::subscribe(1, &topic, 1)).await?;
+    // CONNACK and SUBACK.
+    kept.read_exact(&mut [0; 9]).await?;
+    drop(kept);
+    let (mut answers, mut publisher) = TcpStream::connect(target).await?.into_split();
+    publisher.write_all(&mqtt::connect(&format!("flood-{number}"), true)).await?;
+    let payload = vec![b'x'; [1, 1000, 100_000][number % 3]];
+    let publish = async {
+        for id in 0..MESSAGES {
+            publisher.write_all(&mqtt::publish_confirmed(&topic, id as u16 + 1, &payload)).await?;
+        }
+        anyhow::Ok(())
+    };
+    let mut forgotten = tokio::io::sink();
+    tokio::select! {
+        done = publish => done,
+        _ = tokio::io::copy(&mut answers, &mut forgotten) => Ok(()),
+    }
+}
+
+/// Memory of a process that is attacked.
+pub struct Resident {
+    pid: i32,
+    before_kb: u64,
+}
+
+impl Resident {
+    /// Forgets the top so far.
+    pub fn watch(pid: i32) -> Result<Resident> {
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+            .context("forgetting the most memory so far")?;
+        Ok(Resident { pid, before_kb: status_kb(pid, "VmRSS:")? })
+    }
+
+    /// Waits until the flood is over for a minute, and notes what was held.
+    pub async fn note(&self, name: &str, results: &mut Results) -> Result<()> {
+        let top = status_kb(self.pid, "VmHWM:")?;
+        tokio::time::sleep(LATER).await;
+        let later = status_kb(self.pid, "VmRSS:")?;
+        let ratio = rounded(later as f64 / self.before_kb as f64);
+        println!("{name:<16} {} KiB before, {top} at the top, {later} a minute later", self.before_kb);
+        results.add(
+            &format!("{name}_before_kb"),
+            &format!("{name}: EdgeCore resident before (KiB)"),
+            self.before_kb,
+        );
+        results.add(&format!("{name}_top_kb"), &format!("{name}: EdgeCore resident at the top (KiB)"), top);
+        results.add(&format!("{name}_later_kb"), &format!("{name}: the same a minute later (KiB)"), later);
+        results.add(&format!("{name}_later_ratio"), &format!("{name}: a minute later : before"), ratio);
+        Ok(())
+    }
+}
+
+fn status_kb(pid: i32, key: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("reading memory")?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(key)).context("no such line in /proc/PID/status")?;
+    Ok(value.trim().trim_end_matches("kB").trim().parse()?)
+}
