@@ -1,7 +1,9 @@
 //! What every request can reach.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use daemon::memory::Spare;
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::Registry;
@@ -16,4 +18,24 @@ pub(crate) struct Context {
     pub ca_pem: String,
     /// Ends watches.
     pub stop: CancellationToken,
+    pub traffic: Traffic,
+}
+
+/// Bytes asked and answered: large work leaves memory that is to go back to the kernel.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    bytes: AtomicU64,
+    pub spare: Spare,
+}
+
+/// Bytes that make a spell of work: what leases and statuses of a few nodes come to in some minutes is none.
+const SPELL: u64 = 1024 * 1024;
+
+impl Traffic {
+    pub fn note(&self, bytes: u64) {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) >= SPELL {
+            self.bytes.store(0, Ordering::Relaxed);
+            self.spare.note();
+        }
+    }
 }

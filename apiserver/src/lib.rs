@@ -96,6 +96,7 @@ impl ApiServer {
             signer: tokens::Signer::new(&keys.token_secret),
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),
+            traffic: context::Traffic::default(),
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfig(&settings.admin_kubeconfig, address)?;
@@ -112,6 +113,7 @@ impl ApiServer {
         let ApiServer { listener, address, tls, context, lock: _lock } = self;
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
+        let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let watches = context.stop.clone();
         let serving = server::serve(listener, tls, context, stop.clone());
@@ -122,6 +124,7 @@ impl ApiServer {
         tokio::select! {
             ((), ()) = async { tokio::join!(serving, ending) } => {
                 collecting.cancel();
+                trimming.abort();
                 collector.await.map_err(RunError::Collector)
             }
             // Only a panic ends it before it is told to stop.

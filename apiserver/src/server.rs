@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -61,7 +61,12 @@ async fn connection(
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         place.settle();
         let (context, peer) = (context.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(dispatch::respond(&context, &peer, request).await) }
+        async move {
+            let asked = request.body().size_hint().lower();
+            let response = dispatch::respond(&context, &peer, request).await;
+            context.traffic.note(asked + response.body().size_hint().lower());
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);

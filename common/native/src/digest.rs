@@ -21,6 +21,7 @@ pub fn mark(object: &Json) -> u64 {
                     for field in ["resourceVersion", "managedFields", "generation"] {
                         metadata.remove(field);
                     }
+                    forget_notes(metadata);
                 }
             }
             // Maps are sorted, so the text is the same whatever order the server chose.
@@ -29,6 +30,17 @@ pub fn mark(object: &Json) -> u64 {
         Err(_) => xxh3_64(object.text().as_bytes()),
     };
     hash.max(1)
+}
+
+/// Annotations in which CloudCore writes things down for its operator.
+const NOTES: &str = "causeway.io/";
+
+fn forget_notes(metadata: &mut serde_json::Map<String, Value>) {
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.retain(|name, _| !name.starts_with(NOTES));
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
 }
 
 /// Conditions of a pod that its node sets, and nobody else should.
@@ -99,6 +111,10 @@ mod tests {
             r#"{"spec":{},"metadata":{"resourceVersion":"2","name":"a","managedFields":[1]},"status":{"x":1}}"#,
         );
         assert_eq!(plain, mark(&later));
+        let noted = json(r#"{"metadata":{"name":"a","annotations":{"causeway.io/x":"y"}},"spec":{}}"#);
+        assert_eq!(plain, mark(&noted));
+        let annotated = json(r#"{"metadata":{"name":"a","annotations":{"example.com/x":"y"}},"spec":{}}"#);
+        assert_ne!(plain, mark(&annotated));
         let labelled = json(r#"{"metadata":{"name":"a","labels":{"x":"y"}},"spec":{}}"#);
         assert_ne!(plain, mark(&labelled));
     }

@@ -74,6 +74,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         script::run(file)?;
     }
     render::done("reset");
+    if edge {
+        render::next(
+            "keadm node remove NAME    # in the cloud, if the node does not come back; joining again by its name needs a token of\n                            # keadm gettoken --existing-nodes",
+        );
+    }
     Ok(())
 }
 

@@ -178,22 +178,32 @@ fn a_file_of_another_program_or_with_a_wrong_value_is_refused_when_it_is_checked
     let scratch = tempfile::tempdir()?;
     let file = scratch.path().join("config.yaml");
     let check = |program: &str, text: &str| -> Result<(Option<i32>, String)> {
+        let kind = if program == "edgecore" { "EdgeCore" } else { "CloudCore" };
+        let of = |kind: &str| {
+            format!("apiVersion: {}.config.kubeedge.io/v1alpha2\nkind: {kind}\n", kind.to_lowercase())
+        };
+        // The other program's, or this one's with something wrong.
+        let text = if text.is_empty() {
+            of(if kind == "EdgeCore" { "CloudCore" } else { "EdgeCore" })
+        } else {
+            of(kind) + text
+        };
         std::fs::write(&file, text)?;
         let mut command = Command::new(programs.path(program));
         let output = programs::output(command.args(["--check", "--config"]).arg(&file))?;
         Ok((output.status.code(), said(&output)))
     };
     let cases = [
-        ("edgecore", "kind: CloudCore\n", "CloudCore"),
-        ("edgecore", "modules:\n  edgeHub:\n    heartbeat: often\n", "modules.edgeHub.heartbeat (line 3)"),
+        ("edgecore", "", "CloudCore"),
+        ("edgecore", "modules:\n  edgeHub:\n    heartbeat: often\n", "modules.edgeHub.heartbeat (line 5)"),
         (
             "edgecore",
             "modules: {eventBus: {mqttMode: 2, mqttServerExternal: 'ssl://a:8883'}}",
             "mqttServerExternal",
         ),
         ("edgecore", "modules: {eventBus: {eventBusTLS: {enable: true}}}", "eventBusTLS.enable"),
-        ("cloudcore", "kind: EdgeCore\n", "EdgeCore"),
-        ("cloudcore", "modules:\n  cloudHub: {nodeLimit: many}\n", "modules.cloudHub.nodeLimit (line 2)"),
+        ("cloudcore", "", "EdgeCore"),
+        ("cloudcore", "modules:\n  cloudHub: {nodeLimit: many}\n", "modules.cloudHub.nodeLimit (line 4)"),
     ];
     for (program, text, named) in cases {
         let (code, said) = check(program, text)?;

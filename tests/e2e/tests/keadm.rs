@@ -48,14 +48,13 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
     let endpoint = site.containerd()?.socket();
     let socket = std::path::Path::new(endpoint.trim_start_matches("unix://"));
     let fresh = site.folder().join("edge again\\1");
-    let edge = harness::edge::Edge::join(
-        &programs,
-        &site.cloud,
-        "edge-1",
-        &fresh,
-        site.relay.address(),
-        Some(socket),
-    )?;
+    let doors = harness::edge::Doors {
+        link: site.relay.address(),
+        cert_port: site.cloud.cert_port,
+        quic_port: site.cloud.quic_port,
+        token: site.cloud.keadm(&["gettoken", "--existing-nodes"])?.trim().to_owned(),
+    };
+    let edge = harness::edge::Edge::join_at(&programs, &doors, "edge-1", &fresh, Some(socket), &[])?;
     wait::for_true("both containers run again", Duration::from_secs(60), || {
         Ok(site.running_tasks()?.len() == 3)
     })?;

@@ -189,6 +189,9 @@ fn programs_under_attack_live_on_128_mib() {
 
 #[test]
 fn a_start_with_anything_damaged_stops_nothing_and_makes_nothing_twice() {
+    if is_without_containers() {
+        return;
+    }
     let result = run(&["damage", "--starts", "14"]);
     let bad = ["refused_without_name_or_cure", "stopped_without_cause", "made_twice", "foreign_touched"];
     for key in bad {
