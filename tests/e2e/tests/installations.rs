@@ -194,7 +194,7 @@ fn a_file_of_another_program_or_with_a_wrong_value_is_refused_when_it_is_checked
         Ok((output.status.code(), said(&output)))
     };
     let cases = [
-        ("edgecore", "", "CloudCore"),
+        ("edgecore", "", "cloudcore.config.kubeedge.io"),
         ("edgecore", "modules:\n  edgeHub:\n    heartbeat: often\n", "modules.edgeHub.heartbeat (line 5)"),
         (
             "edgecore",
@@ -202,7 +202,7 @@ fn a_file_of_another_program_or_with_a_wrong_value_is_refused_when_it_is_checked
             "mqttServerExternal",
         ),
         ("edgecore", "modules: {eventBus: {eventBusTLS: {enable: true}}}", "eventBusTLS.enable"),
-        ("cloudcore", "", "EdgeCore"),
+        ("cloudcore", "", "edgecore.config.kubeedge.io"),
         ("cloudcore", "modules:\n  cloudHub: {nodeLimit: many}\n", "modules.cloudHub.nodeLimit (line 4)"),
     ];
     for (program, text, named) in cases {
