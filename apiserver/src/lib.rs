@@ -81,7 +81,7 @@ impl ApiServer {
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
             .create(&data_dir)
             .map_err(|source| BuildError::DataDir { path: data_dir.clone(), source })?;
-        let lock = store::lock(&data_dir)?;
+        let lock = store::lock(&data_dir).await?;
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = tls::configure(&keys.serving, &keys.ca)?;
         let registry = Arc::new(registry::Registry::new());

@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
-    let _lock = crate::database::lock(&settings.database)?;
+    let _lock = crate::database::lock(&settings.database).await?;
     let store = crate::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
     let (cloud, calls) = Cloud::channel(link_state);

@@ -64,8 +64,9 @@ pub fn open(path: &Path) -> Result<Store, OpenError> {
 }
 
 /// Keeps other EdgeCores off the database's folder.
-pub fn lock(path: &Path) -> Result<FolderLock, OpenError> {
-    store::lock(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+pub async fn lock(path: &Path) -> Result<FolderLock, OpenError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    store::lock(folder.unwrap_or(Path::new("."))).await
 }
 
 /// The disk takes writes again: the database is opened anew, by another start.

@@ -172,7 +172,7 @@ impl UpstreamRoom {
         if has_room && self.budgets.take(node, made, Instant::now()) {
             return None;
         }
-        Some(Status::failure(403, "Forbidden", &format!("node {node} makes more {what} than a node may")))
+        Some(Status::failure(403, "Forbidden", format!("node {node} makes more {what} than a node may")))
     }
 
     /// A report that cannot ever be written (refused, unknown device, unreadable) is confirmed all the same, so that

@@ -3,7 +3,9 @@
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::OpenError;
 
@@ -17,12 +19,12 @@ pub struct FolderLock {
 const PATIENCE: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(50);
 
-/// Makes `folder` if it is missing and locks it (flock(2) on the folder itself, so that a full disk is no obstacle). Blocks
+/// Makes `folder` if it is missing and locks it (flock(2) on the folder itself, so that a full disk is no obstacle). Waits
 /// for a moment if another program has it; call before anything is bound.
 ///
 /// # Errors
 /// [`OpenError::InUse`] names the process that has it.
-pub fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
+pub async fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
     let error = |source| OpenError::Lock { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(error)?;
     let file = File::open(folder).map_err(error)?;
@@ -31,7 +33,7 @@ pub fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
         match file.try_lock() {
             Ok(()) => return Ok(FolderLock { _folder: file }),
             Err(TryLockError::Error(source)) => return Err(error(source)),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(STEP),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => tokio::time::sleep(STEP).await,
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse { folder: folder.to_owned(), holder: holder(&file) });
             }
@@ -61,15 +63,15 @@ fn holder_in(locks: &str, inode: u64) -> Option<u32> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_folder_has_one_program_and_the_second_hears_which() {
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_has_one_program_and_the_second_hears_which() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
-        let first = lock(&path).unwrap();
-        let error = lock(&path).unwrap_err().to_string();
+        let first = lock(&path).await.unwrap();
+        let error = lock(&path).await.unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
-        assert!(lock(&path).is_ok());
+        assert!(lock(&path).await.is_ok());
     }
 
     #[test]

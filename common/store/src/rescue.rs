@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! opens, and every page reads ------------------------------------------> Disk
-//! damaged:  kept for the operator as NAME.damaged-TIME, a new one made --> Disk      [Recovery::Refill]
+//! damaged:  kept for the operator as NAME.damaged-N, a new one made --> Disk      [Recovery::Refill]
 //! disk full or read-only: a copy in memory is read, writes are refused --> Frozen    [Recovery::Refill]
 //! either, and nothing can fill it again -------------------------------> an error    [Recovery::Refuse]
 //! ```
@@ -106,10 +106,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Damaged databases kept. The first ones say most; a disk that damages one after the other is not filled with them.
+const KEPT: u32 = 3;
+
 /// Renames the files of a damaged database; the new name of the first.
 fn set_aside(path: &Path) -> Result<PathBuf, OpenError> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let kept = with_suffix(path, &format!(".damaged-{}", now.as_secs()));
+    let name = |number: u32| with_suffix(path, &format!(".damaged-{number}"));
+    let free = (1..KEPT).find(|number| !name(*number).exists());
+    let kept = name(free.unwrap_or(KEPT));
     for suffix in FILES {
         let (from, to) = (with_suffix(path, suffix), with_suffix(&kept, suffix));
         match std::fs::rename(&from, &to) {

@@ -28,8 +28,8 @@ async fn a_damaged_database_is_kept_aside_if_it_can_be_filled_again_and_refused_
         let half = file.len() / 2 / 4096 * 4096;
         file[half..half + 8192].fill(0x5a);
     };
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
-        [("cut", &whole), ("header", &header), ("middle", &middle)];
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [("cut", whole), ("header", header), ("middle", middle)];
     for (name, damage) in damages {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.db");
