@@ -48,6 +48,8 @@ fn edgecore_starts_on_a_full_disk_serves_its_pods_and_starts_over_when_there_is_
         return Ok(());
     }
     let programs = Programs::find()?;
+    // Goes after the site, whose end needs what is on it.
+    let mut held = None;
     let site = Site::start(&programs, true, |_| {})?;
     site.node_ready()?;
     site.apply_greeter()?;
@@ -64,7 +66,7 @@ fn edgecore_starts_on_a_full_disk_serves_its_pods_and_starts_over_when_there_is_
         command.arg("-a").arg(&folder).arg(&copy);
         command
     })?;
-    let disk = Disk::mount(&folder, "6m")?;
+    let disk = held.insert(Disk::mount(&folder, "6m")?);
     for entry in std::fs::read_dir(&copy)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
