@@ -12,6 +12,7 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
     let open_error = |source| open_error(path, source);
     let mut connection = Connection::open(path).map_err(open_error)?;
     check_ours(&connection, path, options)?;
+    check(&connection, path)?;
     // auto_vacuum must come before the first table and before WAL.
     connection
         .execute_batch(&format!(
@@ -21,7 +22,6 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
             options.cache_kib
         ))
         .map_err(open_error)?;
-    check(&connection, path)?;
     migrate(&mut connection, path, options.migrations)?;
     Ok(connection)
 }

@@ -6,12 +6,15 @@ use super::*;
 
 const REFILLED: Options = Options { recovery: Recovery::Refill, ..OPTIONS };
 
-async fn filled(path: &Path) {
-    let store = Store::open(path, &OPTIONS).unwrap();
+fn filled(path: &Path) {
+    // By hand: a store's threads close its files a moment after it is dropped.
+    let db = Connection::open(path).unwrap();
+    db.execute_batch(OPTIONS.migrations[0]).unwrap();
     for n in 0..200 {
-        store.write(put(&format!("{n}-{}", "x".repeat(200)), n)).await.unwrap();
+        db.execute("INSERT INTO t VALUES (?1, ?2)", rusqlite::params![format!("{n}-{}", "x".repeat(200)), n])
+            .unwrap();
     }
-    store.wipe().await.unwrap();
+    db.pragma_update(None, "user_version", 1).unwrap();
 }
 
 /// Names of files in the folder of `path`.
@@ -33,7 +36,7 @@ async fn a_damaged_database_is_kept_aside_if_it_can_be_filled_again_and_refused_
     for (name, damage) in damages {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.db");
-        filled(&path).await;
+        filled(&path);
         let mut bytes = std::fs::read(&path).unwrap();
         damage(&mut bytes);
         std::fs::write(&path, &bytes).unwrap();
@@ -43,8 +46,8 @@ async fn a_damaged_database_is_kept_aside_if_it_can_be_filled_again_and_refused_
         let store = Store::open(&path, &REFILLED).unwrap();
         assert_eq!(count(&store).await, 0, "{name}");
         store.write(put("new", 1)).await.unwrap();
-        let kept = files(&path).into_iter().find(|file| file.starts_with("s.db.damaged-")).unwrap();
-        assert_eq!(std::fs::read(folder.path().join(kept)).unwrap().len(), bytes.len(), "{name}");
+        let kept = std::fs::read(folder.path().join("s.db.damaged-1")).unwrap();
+        assert!(kept == bytes, "{name}: it was changed");
     }
 }
 
