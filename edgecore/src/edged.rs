@@ -219,6 +219,8 @@ impl Edged {
         let api = serve(self.deps.server, context.clone(), self.deps.host.clone(), stop.clone());
         let node = node::Node { context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
         let context = self.context;
+        let board = context.board.clone();
+        let waiting = move || board.retry();
         // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
         let aides = async {
             tokio::try_join!(
@@ -227,7 +229,7 @@ impl Edged {
                 essential("telling of the node", node.run(stop.clone()), &stop),
                 essential(
                     "finding CSI drivers",
-                    volumes::csi::registry::follow(drivers, stop.clone()),
+                    volumes::csi::registry::follow(drivers, waiting, stop.clone()),
                     &stop
                 ),
                 essential("serving device plugins", plugged, &stop),

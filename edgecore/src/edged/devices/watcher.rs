@@ -41,6 +41,7 @@ async fn take(context: &Context, resource: &str, list: ListAndWatchResponse) {
     tracing::debug!(name = %resource, devices = known.len(), "devices listed");
     context.devices.inventory().set(resource, known);
     context.devices.offer(context, resource);
+    context.board.retry();
     keep(context).await;
 }
 

@@ -81,6 +81,11 @@ impl Board {
         }
     }
 
+    /// What pods wait for may have come: none of them waits for its next attempt.
+    pub fn retry(&self) {
+        self.lock().values().for_each(|entry| entry.wake.retry_now());
+    }
+
     pub fn leaving(&self, uid: &str) {
         if let Some(entry) = self.lock().get_mut(uid) {
             entry.is_leaving = true;

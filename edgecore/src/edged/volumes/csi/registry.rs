@@ -55,8 +55,8 @@ struct Known {
     driver: Option<(String, PathBuf)>,
 }
 
-/// Follows the folder until `stop`.
-pub async fn follow(csi: Arc<Csi>, stop: CancellationToken) {
+/// Follows the folder until `stop`. `registered` is called for each driver that came.
+pub async fn follow(csi: Arc<Csi>, registered: impl Fn() + Send + Sync, stop: CancellationToken) {
     let folder = csi.root.join("plugins_registry");
     let at = folder.clone();
     if let Err(error) = daemon::blocking(move || mounts::make_dir(&at, 0o750)).await {
@@ -67,7 +67,7 @@ pub async fn follow(csi: Arc<Csi>, stop: CancellationToken) {
     loop {
         let at = folder.clone();
         let sockets = daemon::blocking(move || Ok(sockets(&at))).await.unwrap_or_default();
-        let has_failed = look(&csi, &mut known, sockets).await;
+        let has_failed = look(&csi, &mut known, sockets, &registered).await;
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
@@ -88,7 +88,12 @@ fn sockets(folder: &Path) -> Sockets {
 }
 
 /// True if some plugin has to be asked again.
-async fn look(csi: &Csi, known: &mut BTreeMap<PathBuf, Known>, sockets: Sockets) -> bool {
+async fn look(
+    csi: &Csi,
+    known: &mut BTreeMap<PathBuf, Known>,
+    sockets: Sockets,
+    registered: &(impl Fn() + Send + Sync),
+) -> bool {
     known.retain(|path, known| {
         let stays = sockets.get(path) == Some(&known.file);
         if let Some((name, socket)) = known.driver.as_ref().filter(|_| !stays) {
@@ -106,6 +111,7 @@ async fn look(csi: &Csi, known: &mut BTreeMap<PathBuf, Known>, sockets: Sockets)
             Ok((name, socket)) => {
                 tracing::info!(name, "CSI driver is registered");
                 csi.register(&name, socket.clone());
+                registered();
                 known.insert(path, Known { file, driver: Some((name, socket)) });
             }
             Err(error) => {
