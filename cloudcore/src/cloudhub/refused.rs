@@ -10,14 +10,13 @@
 
 mod deleted;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::refused::{self, Entry, Presented};
 use message::{Json, NodeName};
 use pki::{EdgeSubject, Subject};
-use serde::Deserialize;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Registry;
@@ -90,7 +89,15 @@ impl RefusedNodes {
         while let Some((_, sight)) = follower.next(&stop).await {
             let _busy = follower.busy();
             let list = match sight {
-                Sight::Put { object, .. } => read_map(&object),
+                Sight::Put { object, .. } => match read_map(&object) {
+                    Some(list) => list,
+                    None => {
+                        tracing::error!(
+                            "config map kubeedge/refused-nodes cannot be read, the list before it counts on; keadm node list shows what it says"
+                        );
+                        continue;
+                    }
+                },
                 Sight::Gone { .. } => refused::Refused::default(),
                 Sight::Synced => continue,
             };
@@ -102,14 +109,8 @@ impl RefusedNodes {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Map {
-    data: BTreeMap<String, String>,
-}
-
-fn read_map(object: &Json) -> refused::Refused {
-    refused::Refused::read(&object.parse::<Map>().unwrap_or_default().data)
+fn read_map(object: &Json) -> Option<refused::Refused> {
+    refused::Refused::of_map(&object.parse::<Value>().ok()?)
 }
 
 /// What the operator of a machine reads that is refused as `node`.
@@ -132,7 +133,7 @@ mod tests {
 
     fn nodes(data: serde_json::Value) -> RefusedNodes {
         let nodes = RefusedNodes::default();
-        *nodes.list.write().unwrap() = read_map(&Json::encode(&json!({"data": data})).unwrap());
+        *nodes.list.write().unwrap() = read_map(&Json::encode(&json!({"data": data})).unwrap()).unwrap();
         nodes
     }
 

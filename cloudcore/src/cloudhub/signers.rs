@@ -93,7 +93,12 @@ impl Signers {
             let path = Resource::Nodes.path(None, node.as_str());
             match cluster.patch(&path, Merge::Plain, patch).await {
                 Ok(_) => self.wrote(node, waiting.ca),
-                Err(status) if status.is_not_found() && waiting.attempts >= ATTEMPTS => {}
+                Err(status) if !status.is_retryable() && waiting.attempts >= ATTEMPTS => {
+                    // A node without an object is nothing to warn of.
+                    if !status.is_not_found() {
+                        tracing::warn!(%node, error = %status, "the CA of its certificate was not written to the node: keadm ca retire will name it");
+                    }
+                }
                 Err(status) => {
                     tracing::debug!(%node, error = %status, "the CA of its certificate was not written to the node");
                     left.push((node, Waiting { attempts: waiting.attempts.saturating_add(1), ..waiting }));

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub const NAMESPACE: &str = "kubeedge";
 pub const NAME: &str = "refused-nodes";
@@ -81,6 +82,16 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Reads a config map; `None` if it is none. A value that is no text refuses whoever its key names.
+    pub fn of_map(map: &Value) -> Option<Refused> {
+        let data = match &map["data"] {
+            Value::Null => return map.is_object().then(Refused::default),
+            data => data.as_object()?,
+        };
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Some(Refused::read(&data.iter().map(|(key, value)| (key.clone(), text(value))).collect()))
+    }
+
     /// Reads the map's `data`.
     pub fn read(data: &BTreeMap<String, String>) -> Refused {
         Refused { entries: data.iter().map(|(key, text)| (key.clone(), Entry::read(text))).collect() }
@@ -147,6 +158,17 @@ mod tests {
         assert_eq!(refused.begins_after("gone"), Some(101));
         assert_eq!(refused.over(100 + 50, 50), Vec::<String>::new());
         assert_eq!(refused.over(101 + 50, 50), ["gone"]);
+    }
+
+    #[test]
+    fn a_map_that_cannot_be_read_lets_nobody_in() {
+        let map = |text: &str| Refused::of_map(&serde_json::from_str(text).unwrap());
+        let refused = map(r#"{"data": {"bad": 7, "worse": null, "listed": "{}"}}"#).unwrap();
+        assert!(["bad", "worse", "listed"].iter().all(|node| refused.of_join(node).is_some()));
+        assert_eq!(map(r#"{"data": ["bad"]}"#), None);
+        assert_eq!(map("[]"), None);
+        assert_eq!(map(r#"{"data": null}"#), Some(Refused::default()));
+        assert_eq!(map("{}"), Some(Refused::default()));
     }
 
     #[test]

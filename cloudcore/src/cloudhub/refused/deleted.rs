@@ -82,14 +82,16 @@ pub async fn record_deleted(
 async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i64) -> Result<(), Status> {
     let collection = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     let stored: Value = match cluster.get(&format!("{collection}/{NAME}")).await {
-        Ok(stored) => stored.parse().unwrap_or_default(),
+        Ok(stored) => stored.parse().map_err(|error| unreadable(&error.to_string()))?,
         Err(status) if status.is_not_found() => Value::Null,
         Err(status) => return Err(status),
     };
-    let known: BTreeMap<String, String> = serde_json::from_value(stored["data"].clone()).unwrap_or_default();
+    let known = match stored.is_null() {
+        true => Refused::default(),
+        false => Refused::of_map(&stored).ok_or_else(|| unreadable("its data is no map"))?,
+    };
     let now = daemon::clock::now();
-    let changes =
-        changes(&Refused::read(&known), nodes, now.as_second(), &daemon::clock::rfc3339(now), lifetime);
+    let changes = changes(&known, nodes, now.as_second(), &daemon::clock::rfc3339(now), lifetime);
     if changes.is_empty() {
         return Ok(());
     }
@@ -103,6 +105,10 @@ async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i6
     let patch = json!({"metadata": {"resourceVersion": version}, "data": changes});
     let path = format!("{collection}/{NAME}");
     cluster.patch(&path, crate::kubernetes::Merge::Plain, patch.to_string()).await.map(|_| ())
+}
+
+fn unreadable(why: &str) -> Status {
+    Status::failure(422, "Invalid", format!("reading config map {NAMESPACE}/{NAME}: {why}"))
 }
 
 fn encode(value: &Value) -> Json {
