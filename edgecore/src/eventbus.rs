@@ -99,7 +99,10 @@ pub struct EventBus {
 /// How often the broker's memory is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What the broker's messages take of memory, from which falls that are worth giving back are seen.
+/// What a client's connection takes, in bytes: its task, its buffers, its answers.
+const CONNECTION: usize = 16 * 1024;
+
+/// What the broker's messages and clients take of memory, from which falls that are worth giving back are seen.
 #[derive(Default)]
 struct Wave {
     top: usize,
@@ -210,7 +213,8 @@ impl EventBus {
 
 impl EventBus {
     fn look(&mut self, broker: Option<&broker::Handle>) {
-        let bytes = broker.map_or(0, |broker| broker.counts().queued_bytes);
+        let counts = broker.map(broker::Handle::counts).unwrap_or_default();
+        let bytes = counts.queued_bytes + counts.clients * CONNECTION;
         if self.wave.fell(bytes)
             && let Some(spare) = &self.spare
         {

@@ -9,8 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The work is over when there was none for this long.
 const QUIET: Duration = Duration::from_secs(5);
-/// The least time between two returns, and the longest wait for work without an end.
-const REST: Duration = Duration::from_secs(60);
+/// The longest wait for work without an end.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The least time between two returns: work that ends later is seen within it.
+const REST: Duration = Duration::from_secs(15);
+/// Blocks of this many bytes and more are mapped each for itself, and are gone as soon as they are freed.
+#[cfg(target_env = "gnu")]
+const APART: libc::c_int = 64 * 1024;
 
 /// Notes work that used much memory. Clones belong together.
 #[derive(Clone, Default)]
@@ -28,7 +33,7 @@ impl Spare {
             loop {
                 self.0.notified().await;
                 let over = async { while tokio::time::timeout(QUIET, self.0.notified()).await.is_ok() {} };
-                let _ = tokio::time::timeout(REST, over).await;
+                let _ = tokio::time::timeout(LONGEST, over).await;
                 // It takes the allocator's locks, a few milliseconds on a large heap.
                 let _ = tokio::task::spawn_blocking(trim).await;
                 tokio::time::sleep(REST).await;
@@ -41,6 +46,21 @@ impl Spare {
         }
     }
 }
+
+/// Keeps large blocks apart from small ones, which would hold their memory after they were freed. glibc would raise
+/// the size it starts at with the largest block it has seen. To be called before threads are made.
+#[cfg(target_env = "gnu")]
+pub fn keep_large_blocks_apart() {
+    // SAFETY: mallopt takes two numbers and may be called at any time.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, APART);
+    }
+}
+
+/// Other allocators do so by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_large_blocks_apart() {}
 
 #[cfg(target_env = "gnu")]
 fn trim() {

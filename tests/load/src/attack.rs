@@ -135,7 +135,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
         }
         during?;
         if aim.kind == Kind::BrokerFlood {
-            resident.note(&name, &mut results).await?;
+            resident.note(&name, (&aim.target, aim.connections), &mut results).await?;
         }
         match aim.kind {
             Kind::Neighbour => neighbour = p99,

@@ -1,11 +1,11 @@
 //! Tells a client of its messages of QoS 1 and 2, each when its receivers are done, in the order they came (MQTT 3.1.1
 //! section 4.6).
 
-use rumqttc::{Packet, PubAck, PubRec};
 use tokio::sync::mpsc;
 
 use super::Shared;
 use super::connection::{Closed, Identity};
+use super::outgoing::Answer;
 use crate::Outlook;
 
 /// A message the client is yet to be told of.
@@ -20,7 +20,7 @@ pub(super) struct Unconfirmed {
 /// that the client sends them again in their order.
 pub(super) async fn run(
     mut waiting: mpsc::Receiver<Unconfirmed>,
-    answers: mpsc::Sender<Packet>,
+    answers: mpsc::Sender<Answer>,
     identity: &Identity,
     shared: &Shared,
 ) -> Closed {
@@ -36,9 +36,9 @@ pub(super) async fn run(
                     session.settle(id);
                 }
             });
-            Packet::PubRec(PubRec::new(id))
+            Answer::PubRec(id)
         } else {
-            Packet::PubAck(PubAck::new(id))
+            Answer::PubAck(id)
         };
         if answers.send(answer).await.is_err() {
             return Closed::Ended;

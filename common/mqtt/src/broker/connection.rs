@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use listener::{Client, Place};
-use rumqttc::{
-    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, SubAck, UnsubAck,
-};
+use rumqttc::{ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel};
 use tokio::io::AsyncRead;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
@@ -17,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::User;
 use super::confirm::{self, Unconfirmed};
-use super::packets::{Packets, ReadError};
+use super::outgoing::Answer;
+use super::packets::{Packets, ReadError, WHOLE};
 use super::session::{Held, Session};
 use super::space::{CLIENT_MESSAGES, Share};
 use super::state::{Attached, Newcomer, Origin};
@@ -212,11 +211,17 @@ fn anonymous() -> String {
     format!("\0{}", LAST.fetch_add(1, Ordering::Relaxed))
 }
 
+/// A slice keeps the whole read buffer alive for as long as the message waits; that of a large packet is little more
+/// than the packet.
+fn own(payload: Bytes) -> Bytes {
+    if payload.len() >= WHOLE { payload } else { Bytes::copy_from_slice(&payload) }
+}
+
 /// The reading half.
 struct Incoming<'a> {
     identity: &'a Identity,
     shared: &'a Shared,
-    answers: mpsc::Sender<Packet>,
+    answers: mpsc::Sender<Answer>,
     /// Messages whose receivers are not done, in the order they came.
     unconfirmed: mpsc::Sender<Unconfirmed>,
     share: Share,
@@ -260,24 +265,24 @@ impl Incoming<'_> {
             }
             Packet::PubRec(PubRec { pkid }) => {
                 self.session(|session| session.received(pkid))?;
-                Some(Packet::PubRel(PubRel::new(pkid)))
+                Some(Answer::PubRel(pkid))
             }
             Packet::PubRel(PubRel { pkid }) => {
                 self.session(|session| session.free(pkid))?;
-                Some(Packet::PubComp(PubComp::new(pkid)))
+                Some(Answer::PubComp(pkid))
             }
             Packet::Subscribe(subscribe) => {
                 let Identity { client, link, .. } = self.identity;
                 let codes = self.shared.with(|state| state.subscribe(client, *link, subscribe.filters));
-                Some(Packet::SubAck(SubAck::new(subscribe.pkid, codes.ok_or(Closed::TakenOver)?)))
+                Some(Answer::SubAck(subscribe.pkid, codes.ok_or(Closed::TakenOver)?))
             }
             Packet::Unsubscribe(unsubscribe) => {
                 let Identity { client, link, .. } = self.identity;
                 let ended = self.shared.with(|state| state.unsubscribe(client, *link, &unsubscribe.topics));
                 ended.ok_or(Closed::TakenOver)?;
-                Some(Packet::UnsubAck(UnsubAck::new(unsubscribe.pkid)))
+                Some(Answer::UnsubAck(unsubscribe.pkid))
             }
-            Packet::PingReq => Some(Packet::PingResp),
+            Packet::PingReq => Some(Answer::Pong),
             Packet::Disconnect => return Err(Closed::Goodbye),
             Packet::Connect(_) => return Err(Closed::Protocol("a second CONNECT")),
             _ => return Err(Closed::Protocol("a packet that only brokers send")),
@@ -295,8 +300,7 @@ impl Incoming<'_> {
         let id = publish.pkid;
         let message = Publish {
             topic: publish.topic,
-            // A slice would keep the whole read buffer alive for as long as the message waits.
-            payload: Bytes::copy_from_slice(&publish.payload),
+            payload: own(publish.payload),
             qos: publish.qos,
             retain: publish.retain,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use rumqttc::{Packet, PubRel};
+use rumqttc::{Packet, PubAck, PubComp, PubRec, PubRel, SubAck, SubscribeReasonCode, UnsubAck};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -20,10 +20,36 @@ const COPIED: usize = 16 * 1024;
 /// A client that takes none of our bytes for this long is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
+/// What a client is answered; a [`Packet`] takes several times as much, and every connection has room for many.
+pub(super) enum Answer {
+    PubAck(u16),
+    PubRec(u16),
+    PubRel(u16),
+    PubComp(u16),
+    SubAck(u16, Vec<SubscribeReasonCode>),
+    UnsubAck(u16),
+    Pong,
+}
+
+impl Answer {
+    fn put(self, buffer: &mut BytesMut) {
+        let packet = match self {
+            Answer::PubAck(id) => Packet::PubAck(PubAck::new(id)),
+            Answer::PubRec(id) => Packet::PubRec(PubRec::new(id)),
+            Answer::PubRel(id) => Packet::PubRel(PubRel::new(id)),
+            Answer::PubComp(id) => Packet::PubComp(PubComp::new(id)),
+            Answer::SubAck(id, codes) => Packet::SubAck(SubAck::new(id, codes)),
+            Answer::UnsubAck(id) => Packet::UnsubAck(UnsubAck::new(id)),
+            Answer::Pong => Packet::PingResp,
+        };
+        encode(&packet, buffer);
+    }
+}
+
 /// Writes until the connection ends; answers why.
 pub(super) async fn write<W: AsyncWrite + Unpin>(
     mut stream: W,
-    mut answers: mpsc::Receiver<Packet>,
+    mut answers: mpsc::Receiver<Answer>,
     identity: &Identity,
     shared: &Shared,
 ) -> Closed {
@@ -32,7 +58,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         while buffer.len() < CHUNK
             && let Ok(answer) = answers.try_recv()
         {
-            encode(&answer, &mut buffer);
+            answer.put(&mut buffer);
         }
         let room = CHUNK.saturating_sub(buffer.len());
         let next = shared
@@ -48,7 +74,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             tokio::select! {
                 biased;
                 answer = answers.recv() => match answer {
-                    Some(answer) => encode(&answer, &mut buffer),
+                    Some(answer) => answer.put(&mut buffer),
                     None => return Closed::Ended,
                 },
                 _ = identity.wake.notified() => {}

@@ -34,8 +34,10 @@ const TURN: u64 = 64 * 1024;
 
 /// Bytes of a packet that may arrive before it takes of the budget for large ones.
 const SMALL: usize = 8 * 1024;
+/// A payload of this many bytes has a read buffer that is little larger: room for it was made at once.
+pub(super) const WHOLE: usize = 4 * SMALL;
 /// Bytes of large packets that may be arriving at once, of all clients.
-pub(super) const LARGE: usize = 6 * 1024 * 1024;
+pub(super) const LARGE: usize = 4 * 1024 * 1024;
 /// How long a large packet may take of the budget.
 const LARGE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -86,6 +88,9 @@ impl<R: AsyncRead + Unpin> Packets<'_, R> {
             // Never closed.
             let permit = self.budget.clone().acquire_many_owned(bytes).await.ok();
             self.large = permit.map(|permit| (permit, Instant::now() + LARGE_WITHIN));
+            // At once, not by doubling.
+            let whole = frame_bytes(&self.buffer).min(self.max) + CHUNK;
+            self.buffer.reserve(whole.saturating_sub(self.buffer.len()));
         }
         self.buffer.reserve(CHUNK);
         let read = self.stream.read_buf(&mut self.buffer);

@@ -1,4 +1,5 @@
-//! A flood of the edge's broker with sessions that are kept, and what EdgeCore holds of it: at the top, and a minute later.
+//! A flood of the edge's broker with sessions that are kept, and what EdgeCore holds of it: at the top, a minute later
+//! with the messages that the sessions were promised, and a minute after the sessions' end.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const MESSAGES: usize = 2000;
 pub async fn attack(target: &str, number: usize) -> Result<()> {
     let topic = format!("flood/{number}");
     let mut kept = TcpStream::connect(target).await?;
-    kept.write_all(&mqtt::connect(&format!("kept-{number}"), false)).await?;
+    kept.write_all(&mqtt::connect(&kept_name(number), false)).await?;
     kept.write_all(&mqtt::subscribe(1, &topic, 1)).await?;
     // CONNACK and SUBACK.
     kept.read_exact(&mut [0; 9]).await?;
@@ -39,6 +40,21 @@ pub async fn attack(target: &str, number: usize) -> Result<()> {
     }
 }
 
+fn kept_name(number: usize) -> String {
+    format!("kept-{number}")
+}
+
+/// Ends the sessions that `connections` attackers left.
+async fn end_sessions(target: &str, connections: usize) -> Result<()> {
+    for number in 0..connections {
+        let mut clean = TcpStream::connect(target).await?;
+        clean.write_all(&mqtt::connect(&kept_name(number), true)).await?;
+        clean.read_exact(&mut [0; 4]).await.context("waiting for CONNACK")?;
+        clean.write_all(&mqtt::DISCONNECT).await?;
+    }
+    Ok(())
+}
+
 /// Memory of a process that is attacked.
 pub struct Resident {
     pid: i32,
@@ -53,21 +69,33 @@ impl Resident {
         Ok(Resident { pid, before_kb: status_kb(pid, "VmRSS:")? })
     }
 
-    /// Waits until the flood is over for a minute, and notes what was held.
-    pub async fn note(&self, name: &str, results: &mut Results) -> Result<()> {
+    /// Waits until the flood is over for a minute, and its sessions for another, and notes what was held.
+    pub async fn note(
+        &self,
+        name: &str,
+        (target, connections): (&str, usize),
+        results: &mut Results,
+    ) -> Result<()> {
         let top = status_kb(self.pid, "VmHWM:")?;
         tokio::time::sleep(LATER).await;
-        let later = status_kb(self.pid, "VmRSS:")?;
-        let ratio = rounded(later as f64 / self.before_kb as f64);
-        println!("{name:<16} {} KiB before, {top} at the top, {later} a minute later", self.before_kb);
-        results.add(
-            &format!("{name}_before_kb"),
-            &format!("{name}: EdgeCore resident before (KiB)"),
-            self.before_kb,
+        let kept = status_kb(self.pid, "VmRSS:")?;
+        end_sessions(target, connections).await.context("ending the sessions")?;
+        tokio::time::sleep(LATER).await;
+        let ended = status_kb(self.pid, "VmRSS:")?;
+        let ratio = |kb: u64| rounded(kb as f64 / self.before_kb as f64);
+        println!(
+            "{name:<16} {} KiB before, {top} at the top, {kept} a minute later, {ended} a minute after its sessions",
+            self.before_kb
         );
-        results.add(&format!("{name}_top_kb"), &format!("{name}: EdgeCore resident at the top (KiB)"), top);
-        results.add(&format!("{name}_later_kb"), &format!("{name}: the same a minute later (KiB)"), later);
-        results.add(&format!("{name}_later_ratio"), &format!("{name}: a minute later : before"), ratio);
+        let mut add = |key: &str, what: &str, value: serde_json::Value| {
+            results.add(&format!("{name}_{key}"), &format!("{name}: {what}"), value);
+        };
+        add("before_kb", "EdgeCore resident before (KiB)", self.before_kb.into());
+        add("top_kb", "EdgeCore resident at the top (KiB)", top.into());
+        add("kept_kb", "a minute later, with the sessions' messages (KiB)", kept.into());
+        add("kept_ratio", "a minute later : before", ratio(kept).into());
+        add("ended_kb", "a minute after its sessions ended (KiB)", ended.into());
+        add("ended_ratio", "a minute after its sessions ended : before", ratio(ended).into());
         Ok(())
     }
 }

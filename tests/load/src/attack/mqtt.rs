@@ -16,6 +16,8 @@ pub fn connect(id: &str, clean: bool) -> Vec<u8> {
     packet
 }
 
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
 /// A packet of type `first` whose length is true.
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
