@@ -7,13 +7,16 @@ mod bombs;
 pub mod cgroup;
 mod flood;
 mod hostile_cloud;
+mod makes;
 mod mqtt;
 mod neighbour;
 mod probe;
 mod quic;
 mod raw;
+mod renewals;
+mod report;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -26,12 +29,13 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::edge::Edge;
 use crate::ground::Ground;
-use crate::result::{Results, percentile, rounded};
+use crate::result::percentile;
 use crate::{Common, hollow, objects};
 use attacker::{Kind, node_name};
 use cgroup::Cgroup;
 use flood::Resident;
 use probe::Probe;
+use report::{Report, Row};
 
 #[derive(clap::Args, Clone)]
 pub struct Flags {
@@ -40,6 +44,12 @@ pub struct Flags {
     /// Seconds of each attack, and of the calm before each.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// How often all of them are tried; the numbers are medians.
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Seconds after the flood of the broker, and after the end of its sessions, before memory is read.
+    #[arg(long, default_value_t = 60)]
+    later: u64,
     /// Only these attacks.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -88,77 +98,76 @@ pub async fn run(flags: &Flags) -> Result<()> {
         (Cgroup::make("edgecore", LIMIT)?, Cgroup::make("misled", LIMIT)?.aside());
     let edge = Edge::start_in(Some(&edge_group), common, &ground, "edge-1", &ground.server()).await?;
     let probe = Probe::start(&edge).await?;
-    let mut victims = Victims { ground, edge, edge_group, misled: None, misled_group };
+    let victims = Victims { ground, edge, edge_group, misled: None, misled_group };
+    let mut stage = Stage { flags, folder, probe, victims, report: Report::default() };
+    Report::head();
+    'runs: for run in 0..flags.runs {
+        for aim in aims(flags, &stage.victims, &hostile) {
+            if stage.attack(&aim, run).await? > 0 {
+                println!("a program died of this; the attacks end here");
+                break 'runs;
+            }
+        }
+    }
+    stage.report.print();
+    Ok(())
+}
 
-    println!(
-        "{:<16} {:>8} {:>8} {:>9} {:>9} {:>11} {:>11}",
-        "", "opened", "ended", "p50 ms", "p99 ms", "peak MiB", "killed"
-    );
-    let mut results = Results::default();
-    let (mut calm, mut calmest, mut least_calm) = (Vec::new(), f64::INFINITY, 0.0_f64);
-    let (mut worst, mut neighbour, mut killed) = (0.0_f64, f64::NAN, 0);
-    for aim in aims(flags, &victims, &hostile) {
+/// Who attacks whom, and what came of it so far.
+struct Stage<'a> {
+    flags: &'a Flags,
+    /// Certificates of the attackers.
+    folder: PathBuf,
+    probe: Probe,
+    victims: Victims,
+    report: Report,
+}
+
+impl Stage<'_> {
+    /// A calm, then an attack. Answers how many programs died of it.
+    async fn attack(&mut self, aim: &Aim, run: usize) -> Result<u64> {
+        let Flags { common, seconds, later, .. } = self.flags;
+        let (victims, seconds) = (&mut self.victims, *seconds);
         // What the attack before left is cleared away.
-        tokio::time::sleep(LULL.min(Duration::from_secs(flags.seconds) / 2)).await;
-        let mut before = probe.during(flags.seconds, &victims.ground).await?;
-        let p99 = percentile(&mut before, 99.0);
-        (calmest, least_calm) = (calmest.min(p99), least_calm.max(p99));
-        calm.append(&mut before);
+        tokio::time::sleep(LULL.min(Duration::from_secs(seconds) / 2)).await;
+        self.report.calm(self.probe.during(seconds, &victims.ground).await?);
         victims.reset_peaks();
         let resident = Resident::watch(victims.edge.pid()?)?;
-        let mut attacker = Attacker::start(&aim, &folder).await?;
+        let mut attacker = Attacker::start(aim, &self.folder).await?;
         if aim.kind == Kind::HostileCloud {
+            // The one of the run before has the certificates that are made anew.
+            victims.misled = None;
             let group = Some(&victims.misled_group);
-            victims.misled = Some(Edge::start_in(group, common, &victims.ground, "edge-2", &hostile).await?);
+            victims.misled =
+                Some(Edge::start_in(group, common, &victims.ground, "edge-2", &aim.target).await?);
             attacker.line().await.context("waiting for the edge to dial")?;
         }
-        let during = probe.during(flags.seconds, &victims.ground).await;
+        let during = self.probe.during(seconds, &victims.ground).await;
         let did = attacker.stop().await?;
-        let dead = victims.dead()?;
-        killed += dead;
-        let name = aim.kind.to_possible_value().context("a name")?.get_name().replace('-', "_");
-        let peak = victims.peak_kb(aim.kind)?;
+        let died = victims.dead()?;
         let mut samples = during.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
-        let (p50, p99) = (percentile(&mut samples, 50.0), percentile(&mut samples, 99.0));
-        println!(
-            "{name:<16} {:>8} {:>8} {p50:>9.2} {p99:>9.2} {:>11.1} {dead:>11}",
-            did["opened"],
-            did["ended"],
-            peak as f64 / 1024.0
-        );
-        results.add(&format!("{name}_opened"), &format!("{name}: connections made"), did["opened"].clone());
-        results.add(&format!("{name}_p99_ms"), &format!("{name}: an update, p99 (ms)"), rounded(p99));
-        results.add(&format!("{name}_peak_kb"), &format!("{name}: most memory of the attacked (KiB)"), peak);
-        if dead > 0 {
-            println!("a program died of this; the attacks end here");
-            break;
+        self.report.attack(
+            run,
+            aim.kind,
+            Row {
+                opened: did["opened"].as_u64().unwrap_or_default(),
+                ended: did["ended"].as_u64().unwrap_or_default(),
+                p50: percentile(&mut samples, 50.0),
+                p99: percentile(&mut samples, 99.0),
+                peak_kb: victims.peak_kb(aim.kind)?,
+                died,
+            },
+        )?;
+        if died == 0 {
+            during?;
         }
-        during?;
-        if aim.kind == Kind::BrokerFlood {
-            resident.note(&name, (&aim.target, aim.connections), &mut results).await?;
+        if aim.kind == Kind::BrokerFlood && run == 0 && died == 0 {
+            let later = Duration::from_secs(*later);
+            let flood = (aim.target.as_str(), aim.connections);
+            resident.note("broker_flood", flood, later, self.report.more()).await?;
         }
-        match aim.kind {
-            Kind::Neighbour => neighbour = p99,
-            _ => worst = worst.max(p99),
-        }
+        Ok(died)
     }
-    let calm_p99 = percentile(&mut calm, 99.0);
-    results.add(
-        "calm_p50_ms",
-        "an update in all the calm before, p50 (ms)",
-        rounded(percentile(&mut calm, 50.0)),
-    );
-    results.add("calm_p99_ms", "the same, p99 (ms)", rounded(calm_p99));
-    results.add("calmest_p99_ms", "p99 of the best of these calms (ms)", rounded(calmest));
-    results.add("least_calm_p99_ms", "p99 of the worst, with nobody attacking (ms)", rounded(least_calm));
-    results.add("killed", "programs that died", killed);
-    results.add("p99_ratio", "worst p99 during an attack : p99 in the calm", rounded(worst / calm_p99));
-    if neighbour.is_finite() {
-        let ratio = rounded(worst / neighbour);
-        results.add("neighbour_ratio", "worst p99 : p99 beside a busy neighbour", ratio);
-    }
-    results.print();
-    Ok(())
 }
 
 fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
@@ -174,8 +183,10 @@ fn aims(flags: &Flags, victims: &Victims, hostile: &str) -> Vec<Aim> {
         aim(Kind::SlowUpgrade, server.clone(), all / 10),
         aim(Kind::Lengths, server.clone(), all / 50),
         aim(Kind::Deep, server.clone(), all / 100),
-        aim(Kind::Unpack, server, all / 100),
-        aim(Kind::Registration, registration, all / 10),
+        aim(Kind::Unpack, server.clone(), all / 100),
+        aim(Kind::Makes, server, NODES),
+        aim(Kind::Registration, registration.clone(), all / 10),
+        aim(Kind::Renewals, registration, all / 25),
         aim(Kind::Quic, quic, all / 25),
         aim(Kind::BrokerFlood, mqtt.clone(), all / 10),
         aim(Kind::Mqtt, mqtt, all / 10),

@@ -14,6 +14,10 @@ impl Results {
         self.rows.push((key.to_owned(), what.to_owned(), value.into()));
     }
 
+    pub fn append(&mut self, more: &mut Results) {
+        self.rows.append(&mut more.rows);
+    }
+
     pub fn print(&self) {
         println!();
         for (_, what, value) in &self.rows {

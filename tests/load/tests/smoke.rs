@@ -166,7 +166,7 @@ fn all_pods_run_after_every_power_on_without_a_link() {
 
 #[test]
 fn programs_under_attack_live_on_128_mib() {
-    let result = run(&["attack", "--seconds", "2", "--connections", "300"]);
+    let result = run(&["attack", "--seconds", "2", "--connections", "300", "--later", "2"]);
     assert_eq!(result["killed"], 0, "{result}");
     let attacks = [
         "half_open",
@@ -174,9 +174,13 @@ fn programs_under_attack_live_on_128_mib() {
         "lengths",
         "deep",
         "unpack",
+        "makes",
         "registration",
+        "renewals",
         "quic",
+        "broker_flood",
         "mqtt",
+        "silent_mappers",
         "mappers",
         "hostile_cloud",
     ];

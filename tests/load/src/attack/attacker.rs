@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::bombs::{self, Bomb};
 use super::raw::{self, End};
-use super::{flood, hostile_cloud, mqtt, neighbour, quic};
+use super::{flood, hostile_cloud, makes, mqtt, neighbour, quic, renewals};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -31,6 +31,10 @@ pub enum Kind {
     Unpack,
     /// The registration port: slow and oversized bodies, signing requests of noise.
     Registration,
+    /// The registration port: renewals for other nodes, with tokens nobody signed, and without end.
+    Renewals,
+    /// A node that makes objects in the API as fast as they are taken.
+    Makes,
     /// The port for QUIC: frames that say too much or do not end, and noise.
     Quic,
     /// The edge's MQTT broker: messages for sessions that are kept without their clients.
@@ -141,6 +145,15 @@ async fn attack(flags: &Flags, number: usize) -> Result<()> {
         Kind::Deep => throw(flags, number, &[Bomb::Deep]).await?,
         Kind::Unpack => throw(flags, number, &[Bomb::Unpack, Bomb::Zstd]).await?,
         Kind::Registration => registration(flags, number).await?,
+        Kind::Renewals => {
+            let (own, none) = (config(flags, number, true)?, config(flags, number, false)?);
+            let nodes = (number % flags.nodes, (number + 1) % flags.nodes);
+            let (node, other) = (node_name(nodes.0), node_name(nodes.1));
+            renewals::attack((&own, &none), target, (&node, &other), number).await?;
+        }
+        Kind::Makes => {
+            makes::attack(&config(flags, number, true)?, target, &node_name(number % flags.nodes)).await?;
+        }
         Kind::Quic => quic::attack(&*config(flags, number, true)?, target, number).await?,
         Kind::Mqtt => mqtt::attack(target, number).await?,
         Kind::BrokerFlood => flood::attack(target, number).await?,

@@ -10,8 +10,6 @@ use tokio::net::TcpStream;
 use super::mqtt;
 use crate::result::{Results, rounded};
 
-/// After the flood, before memory is read again.
-const LATER: Duration = Duration::from_secs(60);
 /// Messages of one connection.
 const MESSAGES: usize = 2000;
 
@@ -69,22 +67,23 @@ impl Resident {
         Ok(Resident { pid, before_kb: status_kb(pid, "VmRSS:")? })
     }
 
-    /// Waits until the flood is over for a minute, and its sessions for another, and notes what was held.
+    /// Waits until the flood is over for so long, and its sessions as well, and notes what was held.
     pub async fn note(
         &self,
         name: &str,
         (target, connections): (&str, usize),
+        later: Duration,
         results: &mut Results,
     ) -> Result<()> {
         let top = status_kb(self.pid, "VmHWM:")?;
-        tokio::time::sleep(LATER).await;
+        tokio::time::sleep(later).await;
         let kept = status_kb(self.pid, "VmRSS:")?;
         end_sessions(target, connections).await.context("ending the sessions")?;
-        tokio::time::sleep(LATER).await;
+        tokio::time::sleep(later).await;
         let ended = status_kb(self.pid, "VmRSS:")?;
         let ratio = |kb: u64| rounded(kb as f64 / self.before_kb as f64);
         println!(
-            "{name:<16} {} KiB before, {top} at the top, {kept} a minute later, {ended} a minute after its sessions",
+            "{name:<16} {} KiB before, {top} at the top, {kept} later, {ended} after its sessions ended",
             self.before_kb
         );
         let mut add = |key: &str, what: &str, value: serde_json::Value| {
@@ -92,10 +91,10 @@ impl Resident {
         };
         add("before_kb", "EdgeCore resident before (KiB)", self.before_kb.into());
         add("top_kb", "EdgeCore resident at the top (KiB)", top.into());
-        add("kept_kb", "a minute later, with the sessions' messages (KiB)", kept.into());
-        add("kept_ratio", "a minute later : before", ratio(kept).into());
-        add("ended_kb", "a minute after its sessions ended (KiB)", ended.into());
-        add("ended_ratio", "a minute after its sessions ended : before", ratio(ended).into());
+        add("kept_kb", "later, with the sessions' messages (KiB)", kept.into());
+        add("kept_ratio", "later : before", ratio(kept).into());
+        add("ended_kb", "later again, its sessions ended (KiB)", ended.into());
+        add("ended_ratio", "its sessions ended : before", ratio(ended).into());
         Ok(())
     }
 }
