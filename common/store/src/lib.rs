@@ -85,8 +85,18 @@ impl Store {
     /// Writes what the log holds into the file and empties it, once no reader needs it: nothing of what was deleted before
     /// is left on disk (rows are wiped as they are deleted).
     pub async fn wipe(&self) -> Result<(), StoreError> {
+        self.clean(writer::Cleaning::Log).await
+    }
+
+    /// Like [`Store::wipe`], and writes every page anew: pages may hold copies of rows that SQLite has moved to others, and what
+    /// was deleted while rows were not wiped. Takes memory and room on the disk as large as the database; to be done rarely.
+    pub async fn rewrite(&self) -> Result<(), StoreError> {
+        self.clean(writer::Cleaning::Pages).await
+    }
+
+    async fn clean(&self, how: writer::Cleaning) -> Result<(), StoreError> {
         let Inner::Disk { writes, .. } = &self.inner else { return Ok(()) };
-        let (job, answer) = writer::Job::wipe();
+        let (job, answer) = writer::Job::clean(how);
         writes.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }

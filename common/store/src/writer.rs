@@ -19,9 +19,18 @@ pub(crate) struct Job {
 trait RunJob: Send {
     fn run(&mut self, transaction: &Transaction<'_>);
     fn failed(&self) -> bool;
-    /// Whether the log is to be emptied after the commit.
-    fn wipes(&self) -> bool;
+    /// What is done to the files after the commit.
+    fn cleaning(&self) -> Option<Cleaning>;
     fn finish(self: Box<Self>, commit: Result<(), CommitFailure>);
+}
+
+/// How files are cleaned of what was deleted; the latter does more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cleaning {
+    /// The log is emptied.
+    Log,
+    /// All pages are written anew, then the log is emptied.
+    Pages,
 }
 
 /// What the callers that shared a failed commit are told.
@@ -54,8 +63,8 @@ where
         !matches!(self.result, Some(Ok(_)))
     }
 
-    fn wipes(&self) -> bool {
-        false
+    fn cleaning(&self) -> Option<Cleaning> {
+        None
     }
 
     fn finish(self: Box<Self>, commit: Result<(), CommitFailure>) {
@@ -76,20 +85,21 @@ where
     }
 }
 
-/// Does nothing in the transaction; the log is emptied after it.
-struct Wipe {
+/// Does nothing in the transaction; the files are cleaned after it.
+struct Clean {
+    how: Cleaning,
     answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-impl RunJob for Wipe {
+impl RunJob for Clean {
     fn run(&mut self, _: &Transaction<'_>) {}
 
     fn failed(&self) -> bool {
         false
     }
 
-    fn wipes(&self) -> bool {
-        true
+    fn cleaning(&self) -> Option<Cleaning> {
+        Some(self.how)
     }
 
     fn finish(self: Box<Self>, commit: Result<(), CommitFailure>) {
@@ -116,9 +126,9 @@ impl Job {
         (Job { run: Box::new(Work { work: Some(work), after, result: None, answer }) }, receiver)
     }
 
-    pub(crate) fn wipe() -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
+    pub(crate) fn clean(how: Cleaning) -> (Job, oneshot::Receiver<Result<(), StoreError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Job { run: Box::new(Wipe { answer }) }, receiver)
+        (Job { run: Box::new(Clean { how, answer }) }, receiver)
     }
 }
 
@@ -141,12 +151,11 @@ fn run_jobs(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
     let mut group = Vec::with_capacity(GROUP);
     while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
         let mut outcome = commit_group(&mut connection, &mut group).map_err(Some);
-        let mut wiped = match group.iter().any(|job| job.run.wipes()) {
-            true => empty_log(&connection).map_err(Some),
-            false => Ok(()),
-        };
+        let cleaning = group.iter().filter_map(|job| job.run.cleaning()).max();
+        let mut cleaned = cleaning.map_or(Ok(()), |how| clean(&connection, how)).map_err(Some);
         for job in group.drain(..) {
-            let commit = match if job.run.wipes() { &mut wiped } else { &mut outcome } {
+            let cleans = job.run.cleaning().is_some();
+            let commit = match if cleans { &mut cleaned } else { &mut outcome } {
                 Ok(()) => Ok(()),
                 Err(first) => Err(CommitFailure(first.take().unwrap_or_else(|| StoreError::SharedCommit {
                     reason: "see the first write of the group".to_owned(),
@@ -155,6 +164,13 @@ fn run_jobs(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
             job.run.finish(commit);
         }
     }
+}
+
+fn clean(connection: &Connection, how: Cleaning) -> Result<(), StoreError> {
+    if how == Cleaning::Pages {
+        connection.execute_batch("VACUUM").map_err(StoreError::Commit)?;
+    }
+    empty_log(connection)
 }
 
 /// Readers hold the log for the moment of a statement; the busy timeout waits for them.

@@ -80,6 +80,25 @@ async fn what_was_deleted_is_not_on_the_disk_after_a_wipe() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_before_rows_were_wiped_is_not_on_the_disk_after_a_rewrite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    filled(&path);
+    let db = Connection::open(&path).unwrap();
+    db.execute("DELETE FROM t WHERE v > 0", []).unwrap();
+    drop(db);
+    let found = || std::fs::read(&path).unwrap().windows(100).any(|window| window == [b'x'; 100]);
+    let store = Store::open(&path, &OPTIONS).unwrap();
+    store.write(|tx| tx.execute("DELETE FROM t", [])).await.unwrap();
+    store.wipe().await.unwrap();
+    assert!(found(), "it is not told from a wipe");
+    let (written, rewritten) = tokio::join!(store.write(put("new", 1)), store.rewrite());
+    assert!(written.is_ok() && rewritten.is_ok());
+    assert!(!found() && std::fs::metadata(folder.path().join("s.db-wal")).unwrap().len() == 0);
+    assert_eq!(count(&store).await, 1);
+}
+
+#[tokio::test]
 async fn a_database_of_another_program_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.db");
