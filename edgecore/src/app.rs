@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +23,8 @@ use crate::edged::{self, Edged};
 use crate::edgehub::{self, EdgeHub};
 use crate::eventbus::EventBus;
 use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
+use crate::metamanager::sealed::key::KeyError;
+use crate::metamanager::sealed::{self, Sealer, Seals};
 use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 use crate::metrics;
 use crate::settings::Settings;
@@ -33,10 +36,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
     let _lock = crate::database::lock(&settings.database).await?;
+    let seals = seals(settings.secrets_key.as_deref()).context("database.secretsKeyFile")?;
     let store = crate::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
     let (cloud, calls) = Cloud::channel(link_state);
-    let objects = Objects::new(store.clone());
+    let objects = Objects::sealing(store.clone(), seals);
+    let some_are_shut = sealed::start::begin(&objects, settings.secrets_key.as_deref()).await;
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();
@@ -51,6 +56,11 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let starting = health.wait_for("start");
     if store.is_frozen() {
         rooms.essential("database disk", crate::database::thawed(settings.database.clone(), stop.clone()));
+    }
+    if some_are_shut {
+        let in_step = outlets.in_step.subscribe();
+        let forget = sealed::start::forget(objects.clone(), in_step, stop.clone());
+        rooms.optional("old seals", forget.map(Ok::<_, Infallible>));
     }
     let link_metrics = edgehub::Metrics::default();
     metrics::register_link(&metrics, &link_metrics, store.clone(), outbox.clone());
@@ -104,6 +114,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     rooms.essential("edgehub", EdgeHub::observed(settings.hub, deps, &health, link_metrics).run(stop));
     starting.ready();
     rooms.run(DRAIN).await
+}
+
+/// Reads the key of stored secrets, or makes it.
+fn seals(file: Option<&Path>) -> Result<Seals, KeyError> {
+    let Some(file) = file else { return Ok(Seals::default()) };
+    sealed::key::read_or_make(file).map(|key| Seals::with(Sealer::new(&key)))
 }
 
 /// Serves probes and Prometheus from the thread of local programs, so that they are told of rooms that hold up the other.

@@ -77,7 +77,7 @@ fn print_config(minimal: bool) -> anyhow::Result<()> {
         daemon::config::to_yaml(&serde_json::json!({
             "apiVersion": config.api_version,
             "kind": config.kind,
-            "database": config.database,
+            "database": {"dataSource": config.database.data_source},
             "modules": {
                 "edged": {"hostnameOverride": "edge-1", "tailoredKubeletConfig": {
                     "containerRuntimeEndpoint": config.modules.edged.tailored_kubelet_config.container_runtime_endpoint,

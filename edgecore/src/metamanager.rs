@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Owns the tables `meta` and `outbox`. Promises: an object is handed on and acknowledged only after its commit; a
-//! stored version never goes back; a submitted upstream message is sent until the cloud answers it.
+//! stored version never goes back; a submitted upstream message is sent until the cloud answers it; with a key ([sealed]),
+//! secrets and tokens are on the disk only as that key reads them.
 
 pub mod cloud;
 pub mod intake;
 pub mod objects;
 pub mod outbox;
 pub mod queries;
+pub mod sealed;
 
 pub use cloud::{CallError, Cloud, LinkState};
 pub use objects::{Change, ObjectChange, Objects, StoredObject};

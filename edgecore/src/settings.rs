@@ -4,6 +4,7 @@ mod bus;
 mod kubelet;
 mod node_api;
 mod runtime;
+mod secrets;
 mod switches;
 
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ pub use switches::warnings;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub database: PathBuf,
+    /// The key that seals secrets in it; `None`: they are stored in plain text.
+    pub secrets_key: Option<PathBuf>,
     /// Where probes and Prometheus are answered beside the Node API; `None`: nowhere.
     pub monitor: Option<SocketAddr>,
     pub hub: edgehub::Settings,
@@ -141,11 +144,13 @@ impl Settings {
             },
         });
         switches::check(config, &mut checker);
+        let secrets_key = secrets::key(&config.database.secrets_key_file, &mut checker);
         let monitor = monitor(&config.common_config.monitor_server.bind_address, &mut checker);
         if !checker.problems.is_empty() {
             return Err(BadSettings(checker.problems));
         }
-        Ok(Settings { database: PathBuf::from(&config.database.data_source), monitor, hub, edged, devices })
+        let database = PathBuf::from(&config.database.data_source);
+        Ok(Settings { database, secrets_key, monitor, hub, edged, devices })
     }
 }
 

@@ -1,15 +1,21 @@
-//! The stored objects: table `meta`, keyed by wire resource.
+//! The stored objects: table `meta`, keyed by wire resource. Secrets and tokens are sealed where there is a key.
+
+mod inventory;
+mod own;
+mod sealing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
-use native::Digest;
-use native::frames::{Delta, Held, KindDigest};
+use native::frames::Delta;
 use store::rusqlite::{Connection, OptionalExtension, Row, params};
 use store::{Store, StoreError};
 use tokio::sync::broadcast;
+
+use super::sealed::Seals;
+pub use inventory::{SYNCED, digests, held};
 
 /// What happened to one object.
 #[derive(Clone, Debug)]
@@ -73,6 +79,7 @@ pub struct StoredObject {
 #[derive(Clone)]
 pub struct Objects {
     store: Store,
+    seals: Seals,
     arrived: broadcast::Sender<ObjectKey>,
     /// The disk is about to be wiped of what was deleted.
     wipes: Arc<AtomicBool>,
@@ -88,8 +95,13 @@ pub type Arrivals = broadcast::Receiver<ObjectKey>;
 const ARRIVALS: usize = 64;
 
 impl Objects {
+    /// Nothing is sealed, and what is does not open.
     pub fn new(store: Store) -> Objects {
-        Objects { store, arrived: broadcast::channel(ARRIVALS).0, wipes: Arc::default() }
+        Objects::sealing(store, Seals::default())
+    }
+
+    pub fn sealing(store: Store, seals: Seals) -> Objects {
+        Objects { store, seals, arrived: broadcast::channel(ARRIVALS).0, wipes: Arc::default() }
     }
 
     /// What is stored from now on.
@@ -98,20 +110,13 @@ impl Objects {
     }
 
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StoreError> {
-        let path = key.to_string();
-        self.store
-            .read(move |db| {
-                db.prepare_cached("SELECT key, value, uid, version FROM meta WHERE key = ?1")?
-                    .query_row([path], read_row)
-                    .optional()
-            })
-            .await
-            .map(Option::flatten)
+        let (path, seals) = (key.to_string(), self.seals.clone());
+        self.store.read(move |db| stored(db, &path, &seals)).await
     }
 
     pub async fn list(&self, kind: &ObjectKind) -> Result<Vec<StoredObject>, StoreError> {
-        let kind = kind.to_string();
-        self.store.read(move |db| list(db, &kind)).await
+        let (kind, seals) = (kind.to_string(), self.seals.clone());
+        self.store.read(move |db| list(db, &kind, &seals)).await
     }
 
     /// Applies changes in one transaction, in order. Returns those that changed something: an older or equal version
@@ -124,7 +129,8 @@ impl Objects {
     /// Like [`Objects::apply`], for what came over the link.
     pub async fn commit(&self, arrivals: Vec<Arrival>) -> Result<Committed, StoreError> {
         let is_secret = arrivals.iter().any(|arrival| arrival.key.kind == ObjectKind::Secret);
-        let committed = self.store.write(move |tx| commit(tx, arrivals)).await?;
+        let seals = self.seals.clone();
+        let committed = self.store.write(move |tx| commit(tx, arrivals, &seals)).await?;
         let has_changed = |change: &ObjectChange| change.key.kind == ObjectKind::Secret;
         if is_secret && committed.changed.iter().any(has_changed) {
             self.wipe_soon();
@@ -137,101 +143,10 @@ impl Objects {
         Ok(committed)
     }
 
-    /// Uids of the objects of `kind` whose text cannot be read.
-    pub async fn unreadable(&self, kind: &ObjectKind) -> Result<Vec<String>, StoreError> {
-        let kind = kind.to_string();
-        self.store
-            .read(move |db| {
-                let mut statement = db.prepare_cached(
-                    "SELECT uid FROM meta WHERE type = ?1 AND uid IS NOT NULL AND NOT json_valid(value)",
-                )?;
-                let rows = statement.query_map([kind], |row| row.get(0))?;
-                rows.collect()
-            })
-            .await
-    }
-
     /// Identity of this database.
     pub async fn store_id(&self) -> Result<String, StoreError> {
         self.store
             .read(|db| db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0)))
-            .await
-    }
-
-    /// Digests of what is held of each synced kind.
-    pub async fn digests(&self) -> Result<Vec<KindDigest>, StoreError> {
-        self.store.read(digests).await
-    }
-
-    /// What is held of the named kinds.
-    pub async fn held(&self, kinds: Vec<String>) -> Result<Vec<Held>, StoreError> {
-        self.store.read(move |db| held(db, &kinds)).await
-    }
-
-    /// Stores a row that is this node's own (a cached token), replacing the last one.
-    pub async fn keep(
-        &self,
-        path: String,
-        kind: &'static str,
-        uid: String,
-        value: String,
-    ) -> Result<(), StoreError> {
-        self.store
-            .write(move |tx| {
-                tx.prepare_cached(
-                    "INSERT OR REPLACE INTO meta(key, type, value, uid) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![path, kind, value, uid])
-                .map(|_| ())
-            })
-            .await
-    }
-
-    /// Reads a row written by [`Objects::keep`].
-    pub async fn kept(&self, path: String) -> Result<Option<String>, StoreError> {
-        self.store
-            .read(move |db| {
-                db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-                    .query_row([path], |row| row.get(0))
-                    .optional()
-            })
-            .await
-    }
-
-    /// Every row of `kind` written by [`Objects::keep`].
-    pub async fn kept_of(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
-        self.store
-            .read(move |db| {
-                let mut statement = db.prepare_cached("SELECT value FROM meta WHERE type = ?1")?;
-                let rows = statement.query_map([kind], |row| row.get(0))?;
-                rows.collect()
-            })
-            .await
-    }
-
-    /// The uids that rows of `kind` were written for; those of KubeEdge have none.
-    pub async fn kept_for(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
-        self.store
-            .read(move |db| {
-                let mut statement =
-                    db.prepare_cached("SELECT DISTINCT uid FROM meta WHERE type = ?1 AND uid IS NOT NULL")?;
-                let rows = statement.query_map([kind], |row| row.get(0))?;
-                rows.collect()
-            })
-            .await
-    }
-
-    /// Removes rows of `kind` that KubeEdge wrote, unless their key names one of `uids`.
-    pub async fn drop_foreign(&self, kind: &'static str, uids: Vec<String>) -> Result<(), StoreError> {
-        self.store
-            .write(move |tx| {
-                let mut statement =
-                    tx.prepare_cached("SELECT key FROM meta WHERE type = ?1 AND uid IS NULL")?;
-                let keys = statement.query_map([kind], |row| row.get::<_, String>(0))?;
-                let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
-                let mut stale = keys.iter().filter(|key| !uids.iter().any(|uid| key.contains(uid.as_str())));
-                stale.try_for_each(|key| tx.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop))
-            })
             .await
     }
 
@@ -250,29 +165,28 @@ impl Objects {
             }
         });
     }
-
-    /// Removes rows of `kind` written by [`Objects::keep`] for `uid`.
-    pub async fn drop_kept(&self, kind: &'static str, uid: String) -> Result<(), StoreError> {
-        self.store
-            .write(move |tx| {
-                tx.execute("DELETE FROM meta WHERE type = ?1 AND uid = ?2", params![kind, uid]).map(|_| ())
-            })
-            .await
-    }
 }
 
-fn list(db: &Connection, kind: &str) -> store::rusqlite::Result<Vec<StoredObject>> {
+fn list(db: &Connection, kind: &str, seals: &Seals) -> store::rusqlite::Result<Vec<StoredObject>> {
     let mut statement =
         db.prepare_cached("SELECT key, value, uid, version FROM meta WHERE type = ?1 ORDER BY key")?;
-    let rows = statement.query_map([kind], read_row)?;
+    let rows = statement.query_map([kind], |row| read_row(row, seals))?;
     rows.filter_map(Result::transpose).collect()
 }
 
-/// `None` for a row that is not an object (KubeEdge keeps other things in the same table).
-fn read_row(row: &Row<'_>) -> store::rusqlite::Result<Option<StoredObject>> {
+fn stored(db: &Connection, path: &str, seals: &Seals) -> store::rusqlite::Result<Option<StoredObject>> {
+    db.prepare_cached("SELECT key, value, uid, version FROM meta WHERE key = ?1")?
+        .query_row([path], |row| read_row(row, seals))
+        .optional()
+        .map(Option::flatten)
+}
+
+/// `None` for a row that is not an object (KubeEdge keeps other things in the same table), or is sealed and does not open.
+fn read_row(row: &Row<'_>, seals: &Seals) -> store::rusqlite::Result<Option<StoredObject>> {
     let (path, value): (String, String) = (row.get(0)?, row.get(1)?);
     let (uid, version): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
-    let (Ok(key), Ok(object)) = (ObjectKey::parse(&path), Json::from_text(value)) else { return Ok(None) };
+    let Some(text) = seals.text(&path, value) else { return Ok(None) };
+    let (Ok(key), Ok(object)) = (ObjectKey::parse(&path), Json::from_text(text)) else { return Ok(None) };
     let uid = uid.unwrap_or_else(|| uid_of(&object));
     Ok(Some(StoredObject { key, uid, version: ResourceVersion(version.unwrap_or_default()), object }))
 }
@@ -292,10 +206,10 @@ fn uid_of(object: &Json) -> String {
 }
 
 /// The transaction of [`Objects::commit`].
-pub fn commit(tx: &Connection, arrivals: Vec<Arrival>) -> store::rusqlite::Result<Committed> {
+pub fn commit(tx: &Connection, arrivals: Vec<Arrival>, seals: &Seals) -> store::rusqlite::Result<Committed> {
     let mut committed = Committed::default();
     for (at, arrival) in arrivals.into_iter().enumerate() {
-        match commit_one(tx, arrival)? {
+        match commit_one(tx, arrival, seals)? {
             Outcome::Changed(change) => committed.changed.push(change),
             Outcome::Unchanged => {}
             Outcome::BaseMissing => committed.base_missing.push(at),
@@ -310,14 +224,10 @@ enum Outcome {
     BaseMissing,
 }
 
-fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outcome> {
+fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqlite::Result<Outcome> {
     let Arrival { key, mark, body } = arrival;
     let path = key.to_string();
-    let stored = tx
-        .prepare_cached("SELECT key, value, uid, version FROM meta WHERE key = ?1")?
-        .query_row([&path], read_row)
-        .optional()?
-        .flatten();
+    let stored = stored(tx, &path, seals)?;
     let (version, object) = match body {
         Body::Put { version, object } => (version, object),
         Body::Differ { version, delta } => {
@@ -329,6 +239,11 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
         }
         Body::Remove { uid } => {
             let Some(stored) = stored else {
+                // A row that cannot be read goes, too.
+                tx.prepare_cached(
+                    "DELETE FROM meta WHERE key = ?1 AND type = ?2 AND (?3 IS NULL OR uid = ?3)",
+                )?
+                .execute(params![path, key.kind.as_str(), uid])?;
                 // Its row may be lost, and it may run.
                 return Ok(match uid.is_some() && key.kind == ObjectKind::Pod {
                     true => Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }),
@@ -361,10 +276,11 @@ fn commit_one(tx: &Connection, arrival: Arrival) -> store::rusqlite::Result<Outc
     if let Some(other) = stored.filter(|stored| stored.uid != uid) {
         remember_removed(tx, &other)?;
     }
+    let value = seals.stored(key.kind.as_str(), &path, object.text())?;
     tx.prepare_cached(
         "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![path, key.kind.as_str(), object.text(), uid, version.0, mark as i64])?;
+    .execute(params![path, key.kind.as_str(), value, uid, version.0, mark as i64])?;
     Ok(Outcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
 }
 
@@ -387,59 +303,6 @@ fn removed_later(tx: &Connection, uid: &str, version: &ResourceVersion) -> store
         .query_row([uid], |row| row.get(0))
         .optional()?;
     Ok(removed.is_some_and(|removed| ResourceVersion(removed).is_newer_than(version)))
-}
-
-/// Kinds the cloud keeps in step; other rows are this node's own or answers to its questions.
-pub const SYNCED: [ObjectKind; 6] = [
-    ObjectKind::Node,
-    ObjectKind::ConfigMap,
-    ObjectKind::Secret,
-    ObjectKind::Pod,
-    ObjectKind::Device,
-    ObjectKind::DeviceModel,
-];
-
-/// Rows kept by this node itself have no version. A row whose text is damaged is as good as none: the cloud sends it again.
-const HELD: &str = "SELECT key, uid, version, mark FROM meta
-  WHERE type = ?1 AND version IS NOT NULL AND json_valid(value)";
-
-fn rows_of(
-    db: &Connection,
-    kind: &str,
-    mut each: impl FnMut(String, String, String, u64),
-) -> store::rusqlite::Result<()> {
-    let mut statement = db.prepare_cached(HELD)?;
-    let mut rows = statement.query([kind])?;
-    while let Some(row) = rows.next()? {
-        let uid: Option<String> = row.get(1)?;
-        let mark: Option<i64> = row.get(3)?;
-        each(row.get(0)?, uid.unwrap_or_default(), row.get(2)?, mark.unwrap_or_default() as u64);
-    }
-    Ok(())
-}
-
-/// Digests of what is held of each synced kind; kinds of which nothing is held are left out.
-pub fn digests(db: &Connection) -> store::rusqlite::Result<Vec<KindDigest>> {
-    let mut digests = Vec::new();
-    for kind in SYNCED {
-        let mut digest = Digest::default();
-        rows_of(db, kind.as_str(), |_, uid, _, mark| digest.add(&uid, mark))?;
-        if digest != Digest::default() {
-            digests.push(digest.of_kind(kind.as_str()));
-        }
-    }
-    Ok(digests)
-}
-
-/// What is held of the named kinds, if they are synced ones.
-pub fn held(db: &Connection, kinds: &[String]) -> store::rusqlite::Result<Vec<Held>> {
-    let mut held = Vec::new();
-    for kind in SYNCED.iter().filter(|kind| kinds.iter().any(|name| name == kind.as_str())) {
-        rows_of(db, kind.as_str(), |resource, uid, version, mark| {
-            held.push(Held { resource, uid, version, mark });
-        })?;
-    }
-    Ok(held)
 }
 
 impl From<ObjectChange> for Arrival {

@@ -2,7 +2,7 @@
 
 use api::config::edgecore::EdgeCoreConfig;
 
-use super::Checker;
+use super::{Checker, secrets};
 
 pub(super) fn check(config: &EdgeCoreConfig, checker: &mut Checker) {
     let modules = &config.modules;
@@ -22,12 +22,14 @@ pub(super) fn check(config: &EdgeCoreConfig, checker: &mut Checker) {
 /// Keys that are not taken as KubeEdge takes them, and what happens instead.
 pub fn warnings(config: &EdgeCoreConfig) -> Vec<(String, String)> {
     let modules = &config.modules;
+    let mut warnings = Vec::new();
     if modules.event_bus.enable && !modules.device_twin.enable {
         let text =
             "MQTT is off, because modules.deviceTwin.enable is false and nobody would read what is published";
-        return vec![("modules.eventBus.enable".to_owned(), text.to_owned())];
+        warnings.push(("modules.eventBus.enable".to_owned(), text.to_owned()));
     }
-    Vec::new()
+    warnings.extend(secrets::warning(&config.database));
+    warnings
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use edgecore::metamanager::LinkState;
+use edgecore::metamanager::sealed::{Sealer, Seals, key};
+use edgecore::metamanager::{Change, LinkState, ObjectChange, Objects};
+use message::{Json, ObjectKey, ResourceVersion};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -59,5 +61,25 @@ async fn an_object_that_is_pushed_ends_the_wait_for_an_answer() {
     room.put("default/secret/s", secret()).await;
     all_run(&room).await;
     assert!(pushed.elapsed() < LOST, "{:?}", pushed.elapsed());
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_sealed_and_does_not_open_is_asked_for_and_never_reaches_a_pod() {
+    let mut room = Room::new();
+    let key = key::read_or_make(&room.folder.path().join("key")).unwrap();
+    let sealing = Objects::sealing(room.store.clone(), Seals::with(Sealer::new(&key)));
+    let object = Json::encode(&secret()).unwrap();
+    let change = Change::Put { version: ResourceVersion("7".into()), object };
+    let key = ObjectKey::parse("default/secret/s").unwrap();
+    sealing.apply(vec![ObjectChange { key, change }]).await.unwrap();
+    room.link.send_replace(LinkState::Connected);
+    room.answers.set_object("default/secret/s", secret());
+    put_readers(&mut room).await;
+    room.start().await;
+    all_run(&room).await;
+    assert_eq!(room.answers.take().iter().filter(|what| *what == "ask s").count(), 1);
+    let file = room.folder.path().join("kubelet/pods/u-0/volumes/kubernetes.io~secret/v/k");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "v");
     room.stop().await;
 }

@@ -151,7 +151,7 @@ async fn join(
 /// What a join writes, and what EdgeCore makes before it has its certificate.
 fn remember(layout: &Layout, config: &EdgeCoreConfig) -> anyhow::Result<Undo> {
     let (hub, database) = (&config.modules.edge_hub, &config.database.data_source);
-    let made = [
+    let mut made = vec![
         hub.tls_ca_file.clone(),
         hub.tls_cert_file.clone(),
         hub.tls_private_key_file.clone(),
@@ -159,8 +159,9 @@ fn remember(layout: &Layout, config: &EdgeCoreConfig) -> anyhow::Result<Undo> {
         format!("{database}-wal"),
         format!("{database}-shm"),
     ];
+    made.extend(Some(config.database.secrets_key_file.clone()).filter(|file| !file.is_empty()));
     let written = vec![layout.edgecore_config(), PathBuf::from(&hub.token_file)];
-    Undo::remember(written, made.map(PathBuf::from).to_vec())
+    Undo::remember(written, made.into_iter().map(PathBuf::from).collect())
 }
 
 async fn wait_for_certificate(
@@ -208,4 +209,30 @@ async fn wait_for_certificate(
     }
     render::done(&format!("node {node} has its certificate"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_that_is_taken_back_takes_the_key_of_stored_secrets_unless_it_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Some(folder.path())).unwrap();
+        let key = folder.path().join("key");
+        let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let mut config = EdgeCoreConfig::default();
+        let hub = &mut config.modules.edge_hub;
+        hub.token_file = file("token");
+        [hub.tls_ca_file, hub.tls_cert_file, hub.tls_private_key_file] = ["ca", "c", "k"].map(file);
+        config.database.data_source = file("db");
+        config.database.secrets_key_file = file("key");
+        for was_there in [false, true] {
+            let remembered = remember(&layout, &config).unwrap();
+            std::fs::write(&key, "made by EdgeCore").unwrap();
+            remembered.restore().unwrap();
+            assert_eq!(key.exists(), was_there);
+            std::fs::write(&key, "was there").unwrap();
+        }
+    }
 }

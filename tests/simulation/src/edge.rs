@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use edgecore::edgehub::exchange::{self, Effect, Exchange, Ticketed};
 use edgecore::metamanager::objects::{self, Change};
 use edgecore::metamanager::outbox::{self, Limits};
+use edgecore::metamanager::sealed::Seals;
 use message::{Json, ObjectKind, Upstream};
 use native::frames::Failed;
 use store::rusqlite::Connection as Database;
@@ -26,6 +27,7 @@ pub struct Link {
 pub struct Edge {
     number: usize,
     db: Database,
+    seals: Seals,
     pub link: Option<Link>,
     /// Newest version ever stored of each uid.
     versions: BTreeMap<String, u64>,
@@ -49,14 +51,21 @@ impl Edge {
         for script in edgecore::database::schema() {
             db.execute_batch(script)?;
         }
-        Ok(Edge { number, db, link: None, versions: BTreeMap::new(), reported: BTreeMap::new() })
+        Ok(Edge {
+            number,
+            db,
+            seals: Seals::default(),
+            link: None,
+            versions: BTreeMap::new(),
+            reported: BTreeMap::new(),
+        })
     }
 
     /// Says hello on a new connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<()> {
         let store =
             self.db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
-        connection.send_up(exchange::hello(store, 15, objects::digests(&self.db)?));
+        connection.send_up(exchange::hello(store, 15, objects::digests(&self.db, &self.seals)?));
         self.link = Some(Link {
             connection: connection.id,
             exchange: Exchange::default(),
@@ -87,7 +96,7 @@ impl Edge {
         ensure!(is_for_edge(&body), "the cloud sent an edge's frame");
         match link.exchange.on_frame(body).context("the cloud broke the protocol")? {
             Effect::List(kinds) => {
-                for frame in exchange::listed(objects::held(&self.db, &kinds)?) {
+                for frame in exchange::listed(objects::held(&self.db, &kinds, &self.seals)?) {
                     connection.send_up(frame);
                 }
             }
@@ -120,7 +129,7 @@ impl Edge {
         let through = *tickets.last().context("an empty batch")?;
         let arrivals = batch.into_iter().map(|change| change.arrival).collect();
         let transaction = self.db.unchecked_transaction()?;
-        let committed = objects::commit(&transaction, arrivals)?;
+        let committed = objects::commit(&transaction, arrivals, &self.seals)?;
         let failed = match how {
             Commit::Torn => {
                 transaction.rollback()?;
@@ -148,7 +157,7 @@ impl Edge {
     /// Name and mark of everything held, by kind and name.
     pub fn held(&self) -> Result<BTreeMap<String, u64>> {
         let kinds: Vec<String> = objects::SYNCED.iter().map(ToString::to_string).collect();
-        let held = objects::held(&self.db, &kinds)?;
+        let held = objects::held(&self.db, &kinds, &self.seals)?;
         Ok(held.into_iter().map(|held| (format!("{} {}", held.resource, held.uid), held.mark)).collect())
     }
 

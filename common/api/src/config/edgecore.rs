@@ -50,11 +50,14 @@ pub struct MonitorServer {
 #[serde(default, rename_all = "camelCase")]
 pub struct Database {
     pub data_source: String,
+    /// Ours: the file of the key with which secrets and tokens are sealed in the database; made if it is missing. Empty: they
+    /// are stored in plain text, as KubeEdge does.
+    pub secrets_key_file: String,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Database { data_source: "/var/lib/kubeedge/edgecore.db".to_owned() }
+        Database { data_source: "/var/lib/kubeedge/edgecore.db".to_owned(), secrets_key_file: String::new() }
     }
 }
 
