@@ -42,6 +42,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let (cloud, calls) = Cloud::channel(link_state);
     let objects = Objects::sealing(store.clone(), seals);
     let some_are_shut = sealed::start::begin(&objects, settings.secrets_key.as_deref()).await;
+    if let Err(error) = objects.wipe_owed().await {
+        tracing::warn!(error = %error, "copies of secrets that are gone stay in the database's pages");
+    }
     let outbox = Outbox::new(store.clone());
     let queries = Queries::new(objects.clone(), cloud.clone());
     let mut outlets = Outlets::default();

@@ -3,10 +3,7 @@
 mod inventory;
 mod own;
 mod sealing;
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+mod wiping;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use native::frames::Delta;
@@ -16,6 +13,7 @@ use tokio::sync::broadcast;
 
 use super::sealed::Seals;
 pub use inventory::{SYNCED, digests, held};
+use wiping::Wiper;
 
 /// What happened to one object.
 #[derive(Clone, Debug)]
@@ -81,12 +79,8 @@ pub struct Objects {
     store: Store,
     seals: Seals,
     arrived: broadcast::Sender<ObjectKey>,
-    /// The disk is about to be wiped of what was deleted.
-    wipes: Arc<AtomicBool>,
+    wiper: Wiper,
 }
-
-/// How long what was deleted of a secret may stay on disk.
-const WIPE: Duration = Duration::from_secs(2);
 
 /// Keys of objects that were stored; clones of a handle share them.
 pub type Arrivals = broadcast::Receiver<ObjectKey>;
@@ -101,7 +95,8 @@ impl Objects {
     }
 
     pub fn sealing(store: Store, seals: Seals) -> Objects {
-        Objects { store, seals, arrived: broadcast::channel(ARRIVALS).0, wipes: Arc::default() }
+        let wiper = Wiper::new(store.clone(), seals.sealer().is_some());
+        Objects { store, seals, arrived: broadcast::channel(ARRIVALS).0, wiper }
     }
 
     /// What is stored from now on.
@@ -150,20 +145,14 @@ impl Objects {
             .await
     }
 
-    /// What was a secret's is taken from the disk, too: at most once in a while, as it costs a write of the whole log.
+    /// What was a secret's is taken from the disk, too.
     pub fn wipe_soon(&self) {
-        if self.wipes.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let (store, wipes) = (self.store.clone(), self.wipes.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(WIPE).await;
-            wipes.store(false, Ordering::Relaxed);
-            // A statement that holds the log for long: the next time does it.
-            if let Err(error) = store.wipe().await {
-                tracing::debug!(error = %error, "the database's log was not emptied");
-            }
-        });
+        self.wiper.soon();
+    }
+
+    /// Does what an earlier process has not done about secrets that are gone.
+    pub async fn wipe_owed(&self) -> Result<(), StoreError> {
+        self.wiper.begin().await
     }
 }
 

@@ -10,6 +10,25 @@ fn remove(uid: &str) -> ObjectChange {
     ObjectChange { key: put("", "").key, change: Change::Remove { uid: Some(uid.into()) } }
 }
 
+/// A secret named after a number, with a word in it and so many bytes of filler.
+pub(super) fn secret_text(at: usize, word: &str, filler: u64) -> String {
+    let filler = "x".repeat(filler as usize * 10);
+    format!("{{\"metadata\":{{\"uid\":\"s{at}\"}},\"data\":{{\"w\":\"{word}\",\"f\":\"{filler}\"}}}}")
+}
+
+/// The secret becomes this text, or goes.
+pub(super) fn change_secret(at: usize, version: u64, text: Option<&str>) -> ObjectChange {
+    let key = ObjectKey::parse(&format!("default/secret/s{at}")).unwrap();
+    let change = match text {
+        Some(text) => Change::Put {
+            version: ResourceVersion(version.to_string()),
+            object: Json::from_text(text.to_owned()).unwrap(),
+        },
+        None => Change::Remove { uid: None },
+    };
+    ObjectChange { key, change }
+}
+
 async fn version(objects: &Objects) -> Option<String> {
     objects.get(&put("", "").key).await.unwrap().map(|stored| stored.version.0)
 }
@@ -144,7 +163,7 @@ async fn a_secret_that_is_gone_is_not_on_the_disk() {
     let change = Change::Put { version: ResourceVersion("1".into()), object };
     objects.apply(vec![ObjectChange { key: key.clone(), change }]).await.unwrap();
     objects.apply(vec![ObjectChange { key, change: Change::Remove { uid: None } }]).await.unwrap();
-    tokio::time::sleep(WIPE + Duration::from_millis(500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(24).any(|window| window == b"c2VjcmV0c2VjcmV0c2VjcmV0"));
