@@ -27,11 +27,15 @@ struct Arguments {
     names: Vec<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     daemon::logs::init(false);
     daemon::stop::raise_open_files();
-    report(run(Arguments::parse()).await, Exit::Failed)
+    daemon::priority::prompt();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => report(runtime.block_on(run(arguments)), Exit::Failed),
+        Err(error) => report(Err(error.into()), Exit::Failed),
+    }
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
     }
     pki::install_provider();
     daemon::stop::raise_open_files();
+    daemon::priority::prompt();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(Err(error.into()), Exit::Failed),

@@ -20,8 +20,7 @@ impl Doors {
         let end = CancellationToken::new();
         let ended = end.clone();
         std::thread::Builder::new().name("doors".to_owned()).spawn(move || {
-            // Less priority is a courtesy: without it everything works as well.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+            daemon::priority::patient(NICE);
             runtime.block_on(ended.cancelled());
             runtime.shutdown_background();
         })?;

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         return Exit::Stopped.into();
     }
     daemon::memory::keep_large_blocks_apart();
+    daemon::priority::prompt();
     pki::install_provider();
     daemon::stop::raise_open_files();
     // One thread for all that waits: an edge node has better uses for its cores and memory. What blocks or takes long

@@ -95,10 +95,7 @@ impl Handshakes {
             builder
         };
         let runtime = builder("handshakes")
-            .on_thread_start(|| {
-                // Less priority is a courtesy: without it everything works as well.
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-            })
+            .on_thread_start(|| daemon::priority::patient(NICE))
             .enable_time()
             .build()?;
         let datagrams = datagrams.then(|| builder("datagrams").enable_all().build()).transpose()?;

@@ -1,4 +1,4 @@
-//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, other
+//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, priority, other
 //! programs, the wall clock, configuration files.
 
 pub mod backoff;
@@ -14,6 +14,7 @@ pub mod memory;
 pub mod metrics;
 pub mod monitor;
 pub mod notify;
+pub mod priority;
 pub mod process;
 pub mod rooms;
 pub mod stop;

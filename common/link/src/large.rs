@@ -22,16 +22,11 @@ fn decoders() -> Option<&'static Runtime> {
         Builder::new_current_thread()
             .max_blocking_threads(threads)
             .thread_name("decoders")
-            .on_thread_start(be_nice)
+            .on_thread_start(|| daemon::priority::patient(NICE))
             .build()
             .ok()
     };
     DECODERS.get_or_init(build).as_ref()
-}
-
-fn be_nice() {
-    // Less priority is a courtesy: without it everything works as well.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 
 /// A decoding that goes on elsewhere. Dropped before it began, it never does: a session that ended queues nothing.
