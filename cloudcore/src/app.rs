@@ -91,6 +91,7 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         devices: devices.clone(),
         rights,
         budgets: cloudhub::Budgets::default(),
+        conduct: cloudhub::Conduct::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
     };

@@ -35,6 +35,7 @@ mod volumes;
 
 pub use acceptor::{CloudHub, HubError, Settings};
 pub use budgets::Budgets;
+pub use conduct::Conduct;
 pub use desired::{Desired, Settled, Ticket, Wanted, Window};
 pub use metrics::Metrics;
 pub use registry::{Registry, SessionHandle};

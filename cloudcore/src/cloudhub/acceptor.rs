@@ -125,12 +125,12 @@ impl CloudHub {
         Ok(CloudHub {
             socket: Mutex::new(Some(socket)),
             acceptor: Acceptor::new(tls, settings.max_message, budget),
+            conduct: rooms.upstream.conduct.clone(),
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms: Arc::new(rooms),
             handshakes: Arc::new(handshakes),
             admission: Arc::new(Mutex::new(Admission::new(rate, burst))),
-            conduct: Conduct::default(),
             refused,
             trust: material.trust.clone(),
             signers: Signers::default(),

@@ -1,11 +1,13 @@
 //! How many objects a node may make: bytes are limited elsewhere, and small objects fill an API server as well. A node
-//! that makes more than any healthy one does is refused the rest, and nobody else is. Pure but for the lock.
+//! that makes more than any healthy one does is refused the rest, and nobody else is. What nodes may make has turns, so
+//! that many who do so at once do not keep the API server from what is urgent. Pure but for the lock and the turns.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use message::NodeName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// What a node makes objects of.
@@ -34,13 +36,23 @@ impl Made {
 /// Mirror pods a node may have: no node runs more pods by default.
 pub const MIRRORS: usize = 110;
 
+/// Objects of all nodes that are made at once.
+const TURNS: usize = 4;
+
 /// Entries kept without looking whether they are even.
 const FEWEST: usize = 1024;
 
 /// One entry per node and kind that is not even. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Budgets {
     accounts: Arc<Mutex<Accounts>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets { accounts: Arc::default(), turns: Arc::new(Semaphore::new(TURNS)) }
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +64,12 @@ struct Accounts {
 }
 
 impl Budgets {
+    /// Waits for a turn to make an object, which lasts until the answer is dropped; first come, first served.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
     /// False if `node` has made too many; else one is written down.
     pub fn take(&self, node: &NodeName, made: Made, now: Instant) -> bool {
         let (burst, each) = made.terms();
@@ -73,6 +91,19 @@ impl Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_objects_than_there_are_turns_are_made_at_once_by_all_nodes() {
+        let budgets = Budgets::default();
+        let mut turns = Vec::new();
+        for _ in 0..TURNS {
+            turns.push(budgets.turn().await);
+        }
+        let waits = tokio::time::timeout(Duration::from_secs(60), budgets.turn());
+        assert!(waits.await.is_err());
+        turns.pop();
+        assert!(budgets.turn().await.is_some());
+    }
 
     #[test]
     fn a_node_makes_so_many_at_once_then_one_at_a_time_and_others_are_not_concerned() {

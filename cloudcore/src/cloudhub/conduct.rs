@@ -25,6 +25,8 @@ const MESSAGE: u64 = 256;
 const SESSION: u64 = MIB / 16;
 const VIOLATION: u64 = MIB / 4;
 const TOO_MUCH: u64 = MIB;
+/// A healthy node is never refused an object for having made too many.
+const MADE_TOO_MUCH: u64 = MIB / 16;
 
 /// Something a node did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum Deed {
     BrokeProtocol,
     /// Sent more than is read of one message.
     SentTooMuch,
+    /// Asked for more objects than a node may make.
+    MadeTooMuch,
 }
 
 impl Deed {
@@ -45,6 +49,7 @@ impl Deed {
             Deed::Sent(bytes) => (bytes as u64).max(MESSAGE),
             Deed::BrokeProtocol => VIOLATION,
             Deed::SentTooMuch => TOO_MUCH,
+            Deed::MadeTooMuch => MADE_TOO_MUCH,
         }
     }
 }
@@ -124,6 +129,15 @@ mod tests {
         assert_eq!(conduct.barred(&node("a"), until), None);
         assert_eq!(conduct.note(&node("b"), Deed::Sent(1), now), None);
         assert_eq!(conduct.barred(&node("c"), now), None);
+    }
+
+    #[test]
+    fn a_node_that_makes_more_objects_than_it_may_waits_soon_and_long() {
+        let (conduct, now) = (Conduct::default(), Instant::now());
+        let due = |_| conduct.note(&node("a"), Deed::MadeTooMuch, now);
+        assert!((0..256).filter_map(due).next().is_none());
+        let until = (0..160).filter_map(due).last().unwrap();
+        assert_eq!(until - now, Duration::from_secs(10));
     }
 
     #[test]

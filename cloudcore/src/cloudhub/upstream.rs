@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::authz;
 use super::budgets::{Budgets, MIRRORS, Made};
+use super::conduct::{Conduct, Deed};
 use super::metrics::{Loss, Metrics};
 use crate::devicecontroller::{self, Devices, Stamp};
 use crate::edgecontroller::{self, Downstream, Rights};
@@ -31,6 +32,8 @@ pub struct UpstreamRoom {
     pub rights: Rights,
     /// What nodes may make.
     pub budgets: Budgets,
+    /// What they have cost.
+    pub conduct: Conduct,
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
     pub metrics: Metrics,
@@ -126,6 +129,9 @@ impl UpstreamRoom {
                 done(request.answer(asked, &Reply::Refused(status), now))
             }
             (Upstream::Ask(request), None) => {
+                let makes =
+                    matches!(request, Request::CreatePod { .. } | Request::CreateSigningRequest { .. });
+                let _turn = if makes { self.budgets.turn().await } else { None };
                 let reply =
                     edgecontroller::upstream::answer(&self.cluster, &self.downstream, node, request).await;
                 let answer = Some(Box::new(request.answer(asked, &reply, daemon::clock::unix_ms())));
@@ -148,6 +154,7 @@ impl UpstreamRoom {
                 self.report(node, asked, upstream, stamp, refused.is_some()).await
             }
             (event @ Upstream::Event { .. }, None) => {
+                let _turn = self.budgets.turn().await;
                 match edgecontroller::events::record(&self.cluster, event).await {
                     Ok(()) => Outcome::Done(None),
                     Err(status) => {
@@ -172,6 +179,7 @@ impl UpstreamRoom {
         if has_room && self.budgets.take(node, made, Instant::now()) {
             return None;
         }
+        self.conduct.note(node, Deed::MadeTooMuch, Instant::now());
         Some(Status::failure(403, "Forbidden", format!("node {node} makes more {what} than a node may")))
     }
 
@@ -284,7 +292,19 @@ mod tests {
         let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
         let metrics = Metrics::default();
         let budgets = Budgets::default();
-        (UpstreamRoom { cluster, downstream, devices, rights, budgets, enforce: true, metrics }, asked)
+        (
+            UpstreamRoom {
+                cluster,
+                downstream,
+                devices,
+                rights,
+                budgets,
+                conduct: Conduct::default(),
+                enforce: true,
+                metrics,
+            },
+            asked,
+        )
     }
 
     /// An event of the node about itself.
