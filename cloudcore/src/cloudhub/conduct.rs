@@ -36,8 +36,8 @@ pub enum Deed {
     Sent(usize),
     /// Sent what is no message.
     BrokeProtocol,
-    /// Sent more than is read of one message.
-    SentTooMuch,
+    /// Sent more than is read of one message, which is so many bytes.
+    SentTooMuch(usize),
     /// Asked for more objects than a node may make.
     MadeTooMuch,
 }
@@ -48,7 +48,7 @@ impl Deed {
             Deed::Connected => SESSION,
             Deed::Sent(bytes) => (bytes as u64).max(MESSAGE),
             Deed::BrokeProtocol => VIOLATION,
-            Deed::SentTooMuch => TOO_MUCH,
+            Deed::SentTooMuch(bytes) => (bytes as u64).max(TOO_MUCH),
             Deed::MadeTooMuch => MADE_TOO_MUCH,
         }
     }
@@ -132,6 +132,16 @@ mod tests {
     }
 
     #[test]
+    fn messages_without_an_end_cost_what_was_read_of_them() {
+        let (conduct, now) = (Conduct::default(), Instant::now());
+        let due = |_| conduct.note(&node("a"), Deed::SentTooMuch(4 << 20), now);
+        assert_eq!(
+            (0..5).map(due).map(|until| until.is_some()).collect::<Vec<_>>(),
+            [false, false, false, false, true]
+        );
+    }
+
+    #[test]
     fn a_node_that_makes_more_objects_than_it_may_waits_soon_and_long() {
         let (conduct, now) = (Conduct::default(), Instant::now());
         let due = |_| conduct.note(&node("a"), Deed::MadeTooMuch, now);
@@ -148,7 +158,7 @@ mod tests {
             assert_eq!(conduct.note(&node("a"), Deed::BrokeProtocol, now), None);
         }
         for _ in 0..100 {
-            conduct.note(&node("a"), Deed::SentTooMuch, now);
+            conduct.note(&node("a"), Deed::SentTooMuch(0), now);
         }
         assert_eq!(conduct.barred(&node("a"), now), Some(LONGEST));
         assert_eq!(conduct.barred(&node("a"), now + LONGEST), None);

@@ -56,7 +56,8 @@ impl End {
     /// What it says about the node.
     pub fn deed(&self) -> Option<Deed> {
         match self {
-            End::Receive(ReceiveError::TooLarge { .. } | ReceiveError::OverBudget) => Some(Deed::SentTooMuch),
+            End::Receive(ReceiveError::TooLarge { limit }) => Some(Deed::SentTooMuch(*limit)),
+            End::Receive(ReceiveError::OverBudget) => Some(Deed::SentTooMuch(0)),
             end if end.is_nodes_fault() => Some(Deed::BrokeProtocol),
             _ => None,
         }
