@@ -64,9 +64,14 @@ impl Program<'_> {
     }
 
     fn start_unit(&self, binary: &Path) -> anyhow::Result<()> {
-        let unit =
-            UNITS.iter().find(|(name, _)| *name == self.name).map(|(_, text)| *text).unwrap_or_default();
-        let unit = unit.replace(&format!("/usr/local/bin/{}", self.name), &binary.to_string_lossy());
+        let has_user_namespaces = has_user_namespaces(Path::new("/proc"));
+        if !has_user_namespaces {
+            render::done(&format!(
+                "unit {}: without PrivateUsers=, as this machine forbids user namespaces",
+                self.name
+            ));
+        }
+        let unit = unit(self.name, binary, has_user_namespaces);
         let path = PathBuf::from(format!("/etc/systemd/system/{}.service", self.name));
         pki::files::write_atomic(&path, unit.as_bytes(), 0o644)?;
         run("systemctl", &["daemon-reload"])?;
@@ -145,6 +150,23 @@ impl Program<'_> {
         render::done(&format!("stopped {} (pid {pid})", self.name));
         Ok(())
     }
+}
+
+/// The unit of a program that lies there. systemd does not start a unit that asks for a user namespace where there are none.
+fn unit(name: &str, binary: &Path, has_user_namespaces: bool) -> String {
+    let unit = UNITS.iter().find(|(unit, _)| *unit == name).map(|(_, text)| *text).unwrap_or_default();
+    let unit = unit.replace(&format!("/usr/local/bin/{name}"), &binary.to_string_lossy());
+    match has_user_namespaces {
+        true => unit,
+        false => unit
+            .replace("\nPrivateUsers=yes\n", "\n# PrivateUsers=yes: user namespaces are forbidden here.\n"),
+    }
+}
+
+/// Hardened machines set user.max_user_namespaces to 0 (user_namespaces(7)).
+fn has_user_namespaces(proc: &Path) -> bool {
+    let most = std::fs::read_to_string(proc.join("sys/user/max_user_namespaces"));
+    proc.join("self/ns/user").exists() && most.is_ok_and(|most| most.trim() != "0")
 }
 
 async fn until_ended(pid: i32) {

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use super::UNITS;
+use std::path::Path;
+
+use super::{UNITS, has_user_namespaces};
 
 /// The most that `systemd-analyze security` may find exposed (0 to 10), times ten. What is left is explained in the units.
 const MOST_EXPOSED: &[(&str, u32)] = &[("cloudcore", 20), ("edgecore", 50)];
@@ -34,7 +36,7 @@ const MOUNT_NAMESPACE: &[&str] = &[
     "MountFlags",
 ];
 
-fn unit(name: &str) -> &'static str {
+fn template(name: &str) -> &'static str {
     UNITS.iter().find(|(unit, _)| *unit == name).map(|(_, text)| *text).unwrap()
 }
 
@@ -72,7 +74,7 @@ fn both_programs_are_watched_keep_files_to_themselves_and_leave_no_core() {
 
 #[test]
 fn what_edgecore_mounts_is_seen_by_the_container_runtime() {
-    let text = unit("edgecore");
+    let text = template("edgecore");
     let own: Vec<_> = settings(text).into_iter().filter(|(key, _)| MOUNT_NAMESPACE.contains(key)).collect();
     assert!(own.is_empty(), "these give EdgeCore a mount namespace of its own: {own:?}");
     assert_eq!(value(text, "KillMode"), Some("process"), "containers must outlive EdgeCore");
@@ -90,7 +92,7 @@ fn no_unit_is_more_exposed_than_its_work_needs() {
     let folder = tempfile::tempdir().unwrap();
     for (name, most) in MOST_EXPOSED {
         let path = folder.path().join(format!("{name}.service"));
-        std::fs::write(&path, unit(name)).unwrap();
+        std::fs::write(&path, template(name)).unwrap();
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", &format!("--threshold={most}")])
             .arg(&path)
@@ -104,5 +106,29 @@ fn no_unit_is_more_exposed_than_its_work_needs() {
             exposed.join("\n"),
             String::from_utf8_lossy(&output.stderr)
         );
+    }
+}
+
+#[test]
+fn where_user_namespaces_are_forbidden_no_unit_asks_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let proc = folder.path();
+    for missing in ["self/ns", "sys/user"] {
+        std::fs::create_dir_all(proc.join(missing)).unwrap();
+    }
+    assert!(!has_user_namespaces(proc), "a kernel without them");
+    std::fs::write(proc.join("self/ns/user"), "").unwrap();
+    for (most, allowed) in [("0\n", false), ("96364\n", true)] {
+        std::fs::write(proc.join("sys/user/max_user_namespaces"), most).unwrap();
+        assert_eq!(has_user_namespaces(proc), allowed);
+    }
+    for (name, text) in UNITS {
+        let binary = Path::new("/opt/causeway").join(name);
+        let with = super::unit(name, &binary, true);
+        assert!(with.contains(&format!("ExecStart=/opt/causeway/{name}\n")));
+        assert_eq!(value(&with, "PrivateUsers"), value(text, "PrivateUsers"));
+        let without = super::unit(name, &binary, false);
+        assert_eq!(value(&without, "PrivateUsers"), None);
+        assert_eq!(settings(&without).len() + usize::from(*name == "cloudcore"), settings(&with).len());
     }
 }
