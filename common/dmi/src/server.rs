@@ -31,11 +31,11 @@ pub struct Socket {
     listener: UnixListener,
 }
 
-/// 64 connections: mappers hold one or two each. One that says nothing leaves after 10 s, or at once when its place is
+/// 256 connections: mappers hold one or two each, and a node takes the registrations of 128. One that says nothing leaves after 10 s, or at once when its place is
 /// needed; what is under way at the stop has 3 s.
 const TERMS: Terms = Terms {
     what: "a mapper's socket",
-    places: 64,
+    places: 256,
     first_byte: Duration::from_secs(10),
     drain: Duration::from_secs(3),
 };

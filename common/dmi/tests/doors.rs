@@ -66,10 +66,11 @@ async fn serve() -> Running {
     Running { path, stop, serving, _folder: folder }
 }
 
-async fn register(path: &Path) {
+async fn register(path: &Path) -> Manager {
     let manager = Manager::connect(path).await.unwrap();
     let mapper = MapperInfo { name: "m".into(), protocol: "p".into(), ..MapperInfo::default() };
     manager.register(mapper, false).await.unwrap();
+    manager
 }
 
 #[tokio::test]
@@ -88,10 +89,23 @@ async fn a_client_that_leaves_without_a_word_does_not_hold_the_stop() {
 async fn silent_clients_keep_no_mapper_from_its_answer() {
     let server = serve().await;
     let mut silent = Vec::new();
-    for _ in 0..80 {
+    for _ in 0..300 {
         silent.push(soon("connecting", UnixStream::connect(&server.path)).await.unwrap());
     }
     soon("a mapper", register(&server.path)).await;
+    server.stop.cancel();
+    soon("the stop", server.serving).await.unwrap();
+}
+
+/// A node takes the registrations of 128 mappers; each may hold a connection for its calls and one more.
+#[tokio::test]
+async fn as_many_mappers_as_may_register_hold_their_connections() {
+    let server = serve().await;
+    let mut mappers = Vec::new();
+    for _ in 0..2 * 128 {
+        mappers.push(soon("a mapper", register(&server.path)).await);
+    }
+    drop(mappers);
     server.stop.cancel();
     soon("the stop", server.serving).await.unwrap();
 }
