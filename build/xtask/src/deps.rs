@@ -43,6 +43,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("apimachinery", "api"),
     ("native", "message"),
     ("link", "pki"),
+    ("link", "daemon"),
     ("daemon", "listener"),
     ("dmi", "listener"),
     ("mqtt", "listener"),
