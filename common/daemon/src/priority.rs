@@ -72,7 +72,7 @@ mod tests {
         // Kernels before 6.12 know no slices, and say 0.
         let wanted = (nice, if kernels == 0 { 0 } else { SLICE.as_nanos() as u64 });
         assert_eq!(now(), wanted);
-        let other = || {
+        let other = move || {
             let made = now();
             patient(nice + 2);
             (made, now())

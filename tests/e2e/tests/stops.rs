@@ -1,7 +1,7 @@
 //! Both programs, under noise at every port and socket they listen on, serve on, and end within ten seconds of SIGTERM.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use daemon::process::has_ended;
@@ -41,7 +41,7 @@ fn endpoints(pid: i32) -> Result<Vec<Endpoint>> {
 
 /// How long the process `pid` took to end after SIGTERM.
 fn stop(pid: i32) -> Result<Duration> {
-    let start = Instant::now();
+    let start = wait::now();
     let process = Pid::from_raw(pid).ok_or_else(|| anyhow::anyhow!("pid 0"))?;
     kill_process(process, Signal::TERM)?;
     wait::for_true("the end of the program", PATIENCE, || Ok(has_ended(pid)))?;

@@ -92,9 +92,9 @@ impl Resident {
         add("before_kb", "EdgeCore resident before (KiB)", self.before_kb.into());
         add("top_kb", "EdgeCore resident at the top (KiB)", top.into());
         add("kept_kb", "later, with the sessions' messages (KiB)", kept.into());
-        add("kept_ratio", "later : before", ratio(kept).into());
+        add("kept_ratio", "later : before", ratio(kept));
         add("ended_kb", "later again, its sessions ended (KiB)", ended.into());
-        add("ended_ratio", "its sessions ended : before", ratio(ended).into());
+        add("ended_ratio", "its sessions ended : before", ratio(ended));
         Ok(())
     }
 }
