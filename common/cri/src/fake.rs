@@ -90,13 +90,6 @@ impl Fake {
         running.map(|container| container.exit(code, now)).is_some()
     }
 
-    /// The runtime learns why the containers of this name ended.
-    pub fn explain(&self, name: &str, reason: &str) {
-        let mut state = self.state();
-        let ended = state.containers.values_mut().filter(|container| container.name() == name);
-        ended.for_each(|container| reason.clone_into(&mut container.reason));
-    }
-
     /// Ends all sandboxes and containers, as a reboot of the machine does.
     pub fn reboot(&self) {
         let mut state = self.state();

@@ -35,33 +35,6 @@ async fn a_crashing_container_restarts_at_once_then_after_ten_and_twenty_seconds
     room.stop().await;
 }
 
-/// A runtime hears of the kernel's kill by another way than of the end of the process, in any order.
-#[tokio::test(start_paused = true)]
-async fn why_a_container_was_killed_is_told_even_if_the_runtime_learns_of_it_late() {
-    let mut room = Room::new();
-    room.start().await;
-    for (name, late, told) in [("late", Some(500), "OOMKilled"), ("never", None, "Error")] {
-        let containers = json!([{"name": "a", "image": IMAGE, "resources": {"limits": {"memory": "24Mi"}}}]);
-        let mut object = pod(json!({"restartPolicy": "Never", "containers": containers}));
-        object["metadata"]["uid"] = name.into();
-        object["metadata"]["name"] = name.into();
-        let key = format!("default/pod/{name}");
-        room.put(&key, object).await;
-        until("a run", async || room.fake.running("a").is_some()).await;
-        assert!(room.fake.exit("a", 137));
-        if let Some(late) = late {
-            tokio::time::sleep(Duration::from_millis(late)).await;
-            room.fake.explain("a", "OOMKilled");
-        }
-        until("the end of the pod", async || room.status_of(name).await["status"]["phase"] == "Failed").await;
-        let end = room.status_of(name).await["status"]["containerStatuses"][0]["state"]["terminated"].clone();
-        assert_eq!((&end["reason"], &end["exitCode"]), (&json!(told), &json!(137)));
-        room.apply(&key, Change::Remove { uid: None }).await;
-        until("the removal", async || room.fake.containers().is_empty()).await;
-    }
-    room.stop().await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_restart_of_edgecore_adopts_what_runs_and_keeps_the_back_off() {
     let mut room = Room::new();

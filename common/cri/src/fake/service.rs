@@ -176,7 +176,6 @@ impl RuntimeService for Service {
             started: 0,
             finished: 0,
             exit_code: 0,
-            reason: String::new(),
         };
         state.containers.insert(id.clone(), container);
         Ok(Response::new(CreateContainerResponse { container_id: id }))
@@ -264,7 +263,6 @@ impl RuntimeService for Service {
                 started_at: container.started,
                 finished_at: container.finished,
                 exit_code: container.exit_code,
-                reason: container.reason.clone(),
                 image_ref: image.image.clone(),
                 image: Some(image),
                 labels: container.config.labels,

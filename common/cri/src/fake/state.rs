@@ -25,8 +25,6 @@ pub struct FakeContainer {
     pub started: i64,
     pub finished: i64,
     pub exit_code: i32,
-    /// Why it ended, as far as the runtime knows.
-    pub reason: String,
 }
 
 impl FakeContainer {

@@ -1,13 +1,7 @@
 //! What the runtime holds of one pod.
 
-use std::time::Duration;
-
 use cri::{CallError, Runtime, labels, v1};
 use futures_util::future::join_all;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PodSpec;
-
-use super::spec;
 
 /// Sandboxes and containers of one pod, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,11 +56,6 @@ pub enum State {
     Unknown,
 }
 
-/// What a process that was killed (SIGKILL) ends with.
-const KILLED: i32 = 128 + 9;
-/// How long the runtime may take to learn why a container was killed.
-const EXPLAINED: Duration = Duration::from_secs(1);
-
 /// Annotation with the image text of the pod spec, to see a changed spec (spec/edge-runtime.md 5.6).
 pub const SPEC_IMAGE: &str = "causeway.io/spec-image";
 
@@ -103,24 +92,6 @@ impl Observed {
     /// The runs of a container, newest first.
     pub fn runs<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a Instance> + use<'a, 'n> {
         self.containers.iter().filter(move |instance| instance.name == name)
-    }
-
-    /// True of a container with a limit of memory that was killed a moment ago, for nothing the runtime knows of: it may be
-    /// told of the kernel's reason after the end, and for good is what is told of a pod that has ended.
-    pub fn is_unexplained(&self, spec: &PodSpec, now: Timestamp) -> bool {
-        let limited = |name: &str| {
-            let container = spec::all_containers(spec).find(|container| container.name == name);
-            let limits = container.and_then(|container| container.resources.as_ref()?.limits.as_ref());
-            limits.is_some_and(|limits| limits.contains_key("memory"))
-        };
-        self.containers.iter().any(|run| {
-            let killed = run.state == State::Exited && run.exit_code == KILLED;
-            let ended = Timestamp::from_nanosecond(i128::from(run.finished)).unwrap_or_default();
-            killed
-                && matches!(run.reason.as_str(), "" | "Error")
-                && (ended..ended + EXPLAINED).contains(&now)
-                && limited(&run.name)
-        })
     }
 
     pub fn is_running(&self) -> bool {

@@ -23,9 +23,6 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// A pod that waits for the network plugin.
 const NETWORK_WAIT: Duration = Duration::from_secs(1);
 
-/// A pod with a container that was killed, before the runtime is asked again why.
-const UNEXPLAINED_WAIT: Duration = Duration::from_millis(200);
-
 /// What a round of actions wants next.
 #[derive(Default)]
 pub(super) struct Round {
@@ -49,9 +46,6 @@ impl Worker {
         };
         self.unread_since = None;
         self.cleaned = false;
-        if observed.is_unexplained(spec, self.now()) {
-            return Next::In(UNEXPLAINED_WAIT);
-        }
         if let Some(text) = names::problem(spec) {
             self.sentence(Verdict::failed("InvalidPod", text));
             return Next::In(Duration::ZERO);
