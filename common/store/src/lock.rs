@@ -41,12 +41,15 @@ pub async fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
     }
 }
 
+/// The list changes while it is read, which takes several steps: an entry may be missing from one reading.
+const READINGS: usize = 10;
+
 /// "process 123", from the kernel's list of locks.
 fn holder(file: &File) -> String {
     let unknown = || "another process".to_owned();
     let Ok(inode) = file.metadata().map(|metadata| metadata.ino()) else { return unknown() };
-    let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return unknown() };
-    holder_in(&locks, inode).map_or_else(unknown, |pid| format!("process {pid}"))
+    let read = |_| holder_in(&std::fs::read_to_string("/proc/locks").ok()?, inode);
+    (0..READINGS).find_map(read).map_or_else(unknown, |pid| format!("process {pid}"))
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 123 fd:00:456 0 EOF`: the pid of the lock on inode 456.
