@@ -97,6 +97,8 @@ impl Wiper {
         self.store.write(|tx| tx.execute(NOT_OWED, [])).await?;
         if let Err(error) = self.store.rewrite().await {
             self.store.write(|tx| tx.execute(OWED, [])).await?;
+            // There may be no room for all pages, and enough for the log.
+            self.store.wipe().await?;
             return Err(error);
         }
         *self.state.rewritten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
