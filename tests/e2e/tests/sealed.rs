@@ -80,7 +80,9 @@ fn a_pod_starts_without_a_link_from_a_sealed_secret_and_with_one_after_the_key_i
     site.edge.start()?;
     ensure!(key_of_newest(&site)? != first, "the former key was made again");
     // Made again, its containers have the new word in their environment.
+    site.edge.kill9()?;
     site.remove_all_containers()?;
+    site.edge.start()?;
     site.log_line(SECOND)?;
     ensure!(!is_on_disk(&site.edge.database(), SECOND)?, "the secret is on the disk in plain text");
     Ok(())

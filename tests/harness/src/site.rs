@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::cloud::Cloud;
@@ -211,8 +211,9 @@ impl Site {
         Ok(running.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
     }
 
-    /// Kills and removes every container and sandbox behind EdgeCore's back.
+    /// Kills and removes every container and sandbox. While EdgeCore runs it would start them again at the same time.
     pub fn remove_all_containers(&self) -> Result<()> {
+        ensure!(self.edge.pid().is_err(), "containers are removed behind EdgeCore's back while it runs");
         let text = self.ctr(&["-n", "k8s.io", "containers", "ls", "-q"])?;
         for id in text.split_whitespace() {
             // A container without a task has nothing to kill.
