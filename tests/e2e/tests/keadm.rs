@@ -59,13 +59,9 @@ fn reset_takes_pods_files_and_processes_away_and_a_node_can_join_again() -> Resu
         Ok(site.running_tasks()?.len() == 3)
     })?;
     // Names that mountinfo escapes, and the cgroups of the pods, which no runtime removes.
-    let cgroup = format!("causeway-{}", edge.mqtt_port);
     programs.keadm(&["reset", "edge", "--force", "--root", &fresh.to_string_lossy()])?;
     assert!(!fresh.join("var/lib/kubelet").exists(), "pods' folders are left");
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup")?.flatten().map(|entry| entry.path());
-    let left: Vec<_> =
-        hierarchies.map(|hierarchy| hierarchy.join(&cgroup)).filter(|path| path.exists()).collect();
-    assert_eq!(left, Vec::<std::path::PathBuf>::new());
+    assert_eq!(harness::cgroups::folders(&edge.cgroup()), Vec::<std::path::PathBuf>::new());
     drop(edge);
     Ok(())
 }

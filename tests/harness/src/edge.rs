@@ -75,7 +75,7 @@ impl Edge {
         let mqtt = format!("modules.eventBus.mqttServerInternal=tcp://127.0.0.1:{mqtt_port}");
         let edged = format!("modules.edged.enable={}", runtime.is_some());
         // Two sites on one machine must not share cgroups.
-        let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/causeway-{mqtt_port}");
+        let cgroup = format!("modules.edged.tailoredKubeletConfig.cgroupRoot=/{}", edge.cgroup());
         let quic = format!("modules.edgeHub.quic.server=127.0.0.1:{}", doors.quic_port);
         // How full the disk of this machine is has nothing to do with what is tried or shown here.
         let eviction = "modules.edged.tailoredKubeletConfig.evictionHard={}";
@@ -109,6 +109,11 @@ impl Edge {
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         programs.keadm(&arguments)?;
         Ok(edge)
+    }
+
+    /// The name of the cgroup above those of its pods.
+    pub fn cgroup(&self) -> String {
+        format!("causeway-{}", self.mqtt_port)
     }
 
     pub fn log(&self) -> PathBuf {

@@ -3,6 +3,7 @@
 //! by pid, and nothing is left behind.
 
 pub mod balancer;
+pub mod cgroups;
 pub mod cloud;
 pub mod containerd;
 pub mod edge;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::cgroups::Cgroups;
 use crate::cloud::Cloud;
 use crate::containerd::Containerd;
 use crate::edge::Edge;
@@ -35,6 +36,7 @@ pub struct Site {
     pub edge: Edge,
     pub relay: Relay,
     pub containerd: Option<Containerd>,
+    _cgroups: Cgroups,
     pub cloud: Cloud,
     pub programs: Programs,
     runtime: tokio::runtime::Runtime,
@@ -81,7 +83,8 @@ impl Site {
         let root = scratch.path().join("edge");
         let edge = Edge::join_with(programs, &cloud, NODE, &root, relay.address(), socket, edge)?;
         let programs = programs.clone();
-        Ok(Site { thermometer: None, edge, relay, containerd, cloud, programs, runtime, scratch })
+        let _cgroups = Cgroups(edge.cgroup());
+        Ok(Site { thermometer: None, edge, relay, containerd, _cgroups, cloud, programs, runtime, scratch })
     }
 
     pub fn folder(&self) -> &Path {

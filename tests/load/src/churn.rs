@@ -133,7 +133,7 @@ impl Held {
             rss_kb: memory::median_kb(pid)?,
             files: entries(Path::new(&format!("/proc/{pid}/fd")))?,
             mounts: containerd::mounts_below(&site.edge.root).len(),
-            cgroups: cgroups(&format!("causeway-{}", site.edge.mqtt_port))?,
+            cgroups: cgroups(&site.edge.cgroup())?,
             pod_folders: entries(&site.edge.root.join("var/lib/kubelet/pods"))?,
             log_folders: entries(&site.edge.pod_logs())?,
             database_kb: (size(&database) + size(&wal)) / 1024,

@@ -110,7 +110,7 @@ impl Ground<'_> {
             .replace("<hostIP>", status("hostIP"))
             .replace("<uid>", pod["metadata"]["uid"].as_str().unwrap_or_default())
             .replace("<edgecore>", &self.site.edge.pid().unwrap_or_default().to_string())
-            .replace("<cgroup>", &format!("/causeway-{}", self.site.edge.mqtt_port))
+            .replace("<cgroup>", &format!("/{}", self.site.edge.cgroup()))
     }
 
     /// Waits until a step holds. Facts are looked for first: the status has to hold after they do.
