@@ -24,6 +24,8 @@ pub(crate) struct Resource {
     pub short_names: Vec<String>,
     pub categories: Vec<String>,
     pub namespaced: bool,
+    /// Beside `status`, which is a version's.
+    pub subresources: Vec<&'static str>,
     /// Served versions, the preferred one first. Never empty.
     pub versions: Vec<Version>,
     pub custom: bool,

@@ -24,6 +24,7 @@ pub(super) fn read(definition: &Value) -> Option<Resource> {
         list_kind: text(spec, "/names/listKind").to_owned(),
         short_names: strings("/names/shortNames"),
         categories: strings("/names/categories"),
+        subresources: vec![],
         namespaced: text(spec, "/scope") == "Namespaced",
         versions,
         custom: true,

@@ -1,12 +1,13 @@
 //! Kubernetes API rules as pure functions over raw JSON: no I/O, no clock, no storage.
 //!
-//! [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
+//! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have.
 
 pub mod duration;
 pub mod jsonpath;
+pub mod kinds;
 pub mod names;
 pub mod object;
 pub mod patch;

@@ -1,18 +1,24 @@
-//! `metav1.Status`: what a Kubernetes API server says when it does not return the object.
+//! `metav1.Status`: how a Kubernetes API server, and a KubeEdge cloud after it, says no.
 
-use serde_json::{Map, Value, json};
+mod wire;
 
-/// A failure as clients see it. `Display` is the message.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+/// A failure. `code` is the HTTP status.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[serde(from = "wire::Status", into = "wire::Status")]
+#[error("{code} {reason}: {message}")]
 pub struct Status {
     pub code: u16,
     /// Machine-readable reason (`NotFound`, `Conflict`, ...), what client-go's `errors.IsX` look at.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// Group, resource (in `kind`, as the real server does) and name of the object it is about.
     pub about: Option<Box<About>>,
     pub causes: Vec<Cause>,
+    /// Seconds.
     pub retry_after: Option<u32>,
 }
 
@@ -24,53 +30,45 @@ pub struct About {
     pub uid: String,
 }
 
-/// One field that is wrong.
-#[derive(Clone, Debug, PartialEq)]
+/// One thing that is wrong, most often a field.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cause {
     /// `FieldValueRequired`, `FieldValueInvalid`, ...
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub field: String,
 }
 
 impl Cause {
+    fn new(reason: &'static str, field: impl Into<String>, message: impl Into<String>) -> Cause {
+        Cause { reason: Cow::Borrowed(reason), message: message.into(), field: field.into() }
+    }
     pub fn required(field: impl Into<String>, detail: &str) -> Cause {
-        let message =
-            if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
-        Cause { reason: "FieldValueRequired", message, field: field.into() }
+        let colon = if detail.is_empty() { "" } else { ": " };
+        Cause::new("FieldValueRequired", field, format!("Required value{colon}{detail}"))
     }
     pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
-        Cause {
-            reason: "FieldValueInvalid",
-            message: format!("Invalid value: {value}: {detail}"),
-            field: field.into(),
-        }
+        Cause::new("FieldValueInvalid", field, format!("Invalid value: {value}: {detail}"))
     }
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
-        Cause {
-            reason: "FieldValueDuplicate",
-            message: format!("Duplicate value: {value}"),
-            field: field.into(),
-        }
+        Cause::new("FieldValueDuplicate", field, format!("Duplicate value: {value}"))
     }
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Cause {
         let allowed: Vec<String> = allowed.iter().map(|name| format!("{name:?}")).collect();
         let message = format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
-        Cause { reason: "FieldValueNotSupported", message, field: field.into() }
+        Cause::new("FieldValueNotSupported", field, message)
+    }
+    pub fn not_found(field: impl Into<String>, value: &str) -> Cause {
+        Cause::new("FieldValueNotFound", field, format!("Not found: {value:?}"))
     }
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Cause {
-        Cause { reason: "FieldValueForbidden", message: format!("Forbidden: {detail}"), field: field.into() }
+        Cause::new("FieldValueForbidden", field, format!("Forbidden: {detail}"))
     }
     pub fn type_invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
-        Cause {
-            reason: "FieldValueTypeInvalid",
-            message: format!("Invalid value: {value}: {detail}"),
-            field: field.into(),
-        }
+        Cause::new("FieldValueTypeInvalid", field, format!("Invalid value: {value}: {detail}"))
     }
     pub fn too_long(field: impl Into<String>, limit: usize) -> Cause {
-        let message = format!("Too long: may not be more than {limit} bytes");
-        Cause { reason: "FieldValueTooLong", message, field: field.into() }
+        Cause::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"))
     }
 }
 
@@ -81,7 +79,7 @@ fn qualified(group: &str, resource: &str) -> String {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), about: None, causes: vec![], retry_after: None }
+        Status { code, reason: Cow::Borrowed(reason), message: message.into(), ..Status::default() }
     }
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
         let about = About {
@@ -118,11 +116,7 @@ impl Status {
     pub fn no_such_path() -> Status {
         let mut status = Status::new(404, "NotFound", "the server could not find the requested resource");
         status.about = Some(Box::default());
-        status.causes.push(Cause {
-            reason: "UnexpectedServerResponse",
-            message: "404 page not found".to_owned(),
-            field: String::new(),
-        });
+        status.causes.push(Cause::new("UnexpectedServerResponse", "", "404 page not found"));
         status
     }
     pub fn method_not_allowed(verb: &str) -> Status {
@@ -182,46 +176,33 @@ impl Status {
         Status::new(503, "ServiceUnavailable", message)
     }
 
-    pub fn to_json(&self) -> Value {
-        let mut out = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
-        });
-        let details = self.details();
-        if !details.is_empty() {
-            out["details"] = Value::Object(details);
-        }
-        out
+    pub fn is_not_found(&self) -> bool {
+        self.code == 404
+    }
+    pub fn is_conflict(&self) -> bool {
+        self.code == 409
+    }
+    /// True when the same request may succeed later: server trouble, throttling, timeouts.
+    pub fn is_retryable(&self) -> bool {
+        is_retryable(self.code)
     }
 
-    fn details(&self) -> Map<String, Value> {
-        let mut details = Map::new();
-        let mut put = |key: &str, text: &str| {
-            if !text.is_empty() {
-                details.insert(key.to_owned(), json!(text));
-            }
-        };
-        if let Some(about) = &self.about {
-            put("name", &about.name);
-            put("group", &about.group);
-            put("kind", &about.kind);
-            put("uid", &about.uid);
+    /// The object a client of the API is answered with.
+    pub fn to_json(&self) -> Value {
+        let mut object = json!({ "kind": "Status", "apiVersion": "v1" });
+        // A status is texts and numbers, which can be encoded.
+        if let (Some(object), Ok(Value::Object(fields))) =
+            (object.as_object_mut(), serde_json::to_value(self))
+        {
+            object.extend(fields);
         }
-        if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(|cause| {
-                let mut out = json!({ "reason": cause.reason, "message": cause.message });
-                if !cause.field.is_empty() {
-                    out["field"] = json!(cause.field);
-                }
-                out
-            });
-            details.insert("causes".to_owned(), causes.collect());
-        }
-        if let Some(seconds) = self.retry_after {
-            details.insert("retryAfterSeconds".to_owned(), json!(seconds));
-        }
-        details
+        object
     }
+}
+
+/// [`Status::is_retryable`] of a bare HTTP status; 0 is none at all.
+pub fn is_retryable(code: u16) -> bool {
+    matches!(code, 0 | 408 | 429 | 500..=599)
 }
 
 /// The answer to a deletion that is complete.

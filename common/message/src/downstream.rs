@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::path::{ResourcePath, words};
 use crate::{
     Json, KeyError, Message, MessageId, ObjectKey, ObjectKind, Reply, ResourceVersion, Route, VolumeCall,
 };
@@ -118,6 +119,9 @@ struct Metadata {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Object {
+    #[serde(rename = "apiVersion")]
+    api_version: String,
+    kind: String,
     metadata: Metadata,
 }
 
@@ -138,16 +142,12 @@ impl Downstream {
                 } else {
                     "update"
                 };
-                Message::new(
-                    Route::new(origin.as_str(), "resource", operation, key.to_string()),
-                    object.clone(),
-                    now_ms,
-                )
-                .with_version(&version.0)
+                let route = Route::new(origin.as_str(), "resource", operation, wire_path(key, object));
+                Message::new(route, object.clone(), now_ms).with_version(&version.0)
             }
             Downstream::Remove { key, origin, object, .. } => {
                 let version = object.parse::<Object>().unwrap_or_default().metadata.resource_version;
-                let route = Route::new(origin.as_str(), "resource", "delete", key.to_string());
+                let route = Route::new(origin.as_str(), "resource", "delete", wire_path(key, object));
                 Message::new(route, object.clone(), now_ms).with_version(&version)
             }
             Downstream::Reply { to, reply } => {
@@ -155,7 +155,7 @@ impl Downstream {
                     Reply::Done => Json::string("OK"),
                     Reply::Object(object) => object.clone(),
                     Reply::Text(text) => Json::string(text),
-                    Reply::Refused(status) => Reply::refusal(status.clone()).unwrap_or_else(|_| Json::null()),
+                    Reply::Refused(status) => Reply::refusal(status.clone()),
                 };
                 Message::new(Route::new("edgecontroller", "resource", "response", ""), content, now_ms)
                     .answering(to)
@@ -212,7 +212,7 @@ impl Downstream {
 }
 
 fn membership_message(resource: &str, membership: &Membership, now_ms: i64) -> Message {
-    let content = Json::encode(membership).unwrap_or_else(|_| Json::null());
+    let content = Json::of_own(membership);
     Message::new(Route::new("devicecontroller", "twin", "update", resource), content, now_ms)
 }
 
@@ -221,9 +221,18 @@ fn read_membership(message: &Message) -> Result<Membership, ParseDownstreamError
     content.parse().map_err(ParseDownstreamError::Membership)
 }
 
+/// The path KubeEdge has for the object: of a kind without a word of its own, the object names its kind.
+fn wire_path(key: &ObjectKey, object: &Json) -> String {
+    match key.kind.word() {
+        Some(_) => key.to_string(),
+        None => key.wire_path(&object.parse::<Object>().unwrap_or_default().kind),
+    }
+}
+
 /// Refuses to put what is no object: it would take the place of one.
 fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDownstreamError> {
-    let key = ObjectKey::parse(&message.route.resource).map_err(ParseDownstreamError::Key)?;
+    let path = &message.route.resource;
+    let key = ObjectKey::parse(path).map_err(ParseDownstreamError::Key)?;
     let metadata_error = |source| ParseDownstreamError::Metadata { key: key.clone(), source };
     let object = message.content.unwrapped().map_err(metadata_error)?;
     let read = if object.is_null() {
@@ -231,6 +240,7 @@ fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDo
     } else {
         object.parse::<Object>().map_err(metadata_error)?
     };
+    let key = ObjectKey::parse_with(path, &read.api_version).map_err(ParseDownstreamError::Key)?;
     if message.route.operation == "delete" {
         let uid = (!read.metadata.uid.is_empty()).then_some(read.metadata.uid);
         return Ok(Downstream::Remove { key, origin, uid, object });
@@ -257,8 +267,8 @@ impl Received {
     pub fn wants_ack(&self) -> bool {
         match &self.body {
             Downstream::Reply { reply: Reply::Object(_), .. } => {
-                let kind = ObjectKey::parse(&self.message.route.resource).map(|key| key.kind);
-                !matches!(kind, Ok(ObjectKind::PodPatch | ObjectKind::NodePatch))
+                let path = ResourcePath::parse(&self.message.route.resource);
+                !path.is_ok_and(|path| [words::POD_PATCH, words::NODE_PATCH].contains(&path.word))
             }
             Downstream::Reply { .. } => false,
             other => other.wants_ack(),
@@ -273,6 +283,25 @@ mod tests {
     fn put(content: &str) -> Result<Downstream, ParseDownstreamError> {
         let route = Route::new("edgecontroller", "resource", "update", "d/configmap/a");
         Downstream::parse(&Message::new(route, Json::from_text(content.to_owned()).unwrap(), 0))
+    }
+
+    #[test]
+    fn objects_of_one_name_in_two_groups_have_two_keys_and_kubeedges_path() {
+        let valve = |group: &str| {
+            format!("{{\"apiVersion\":\"{group}/v1\",\"kind\":\"Valve\",\"metadata\":{{\"name\":\"a\"}}}}")
+        };
+        let route = Route::new("dynamiccontroller", "resource", "update", "d/valve/a");
+        let read = |group: &str| {
+            let content = Json::from_text(valve(group)).unwrap();
+            Downstream::parse(&Message::new(route.clone(), content, 0)).unwrap()
+        };
+        let key = |downstream: &Downstream| match downstream {
+            Downstream::Put { key, .. } => key.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let (mine, theirs) = (read("a.io"), read("b.io"));
+        assert_eq!((key(&mine), key(&theirs)), ("/a.io/v1/valves/d/a".into(), "/b.io/v1/valves/d/a".into()));
+        assert_eq!(mine.to_message(0).route.resource, "d/valve/a");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// One JSON value as the text it arrived in. Cloning shares the text.
@@ -39,9 +40,20 @@ impl Json {
             .map_err(|source| JsonError { wanted: "an encodable value", source })
     }
 
+    /// The text of a tree.
+    pub fn of(value: &Value) -> Json {
+        // Keys of a tree are strings, which is all that encoding asks for.
+        Json::encode(value).expect("a tree has a text")
+    }
+
+    /// Encodes one of this crate's own types, none of which has keys that are not strings.
+    pub(crate) fn of_own<T: Serialize + ?Sized>(value: &T) -> Json {
+        Json::encode(value).expect("messages have a text")
+    }
+
     /// A JSON string holding `text`.
     pub fn string(text: &str) -> Json {
-        Json::encode(text).unwrap_or_else(|_| Json::null())
+        Json::of_own(text)
     }
 
     /// The text of the value, without surrounding white space.

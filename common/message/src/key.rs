@@ -1,39 +1,13 @@
-//! Names of nodes and objects, and the resource path that carries them (spec/transport.md 1.4).
+//! What identifies an object: its kind (group, version and plural), namespace and name.
 
 use std::cmp::Ordering;
 use std::fmt;
 
+use apimachinery::kinds::{self, GroupVersionResource, ObjectKind};
 use serde::{Deserialize, Serialize};
 
-/// Name of an edge node, as in its certificate's common name `system:node:<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct NodeName(String);
-
-impl NodeName {
-    /// Checks the DNS subdomain rules Kubernetes sets for node names.
-    pub fn new(name: &str) -> Result<NodeName, KeyError> {
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if name.len() > 253
-            || !name.chars().all(legal)
-            || !edge(name.chars().next())
-            || !edge(name.chars().last())
-        {
-            return Err(KeyError::BadNodeName { name: name.chars().take(64).collect() });
-        }
-        Ok(NodeName(name.to_owned()))
-    }
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::names::{KeyError, check_name};
+use crate::path::{NO_NAMESPACE, ResourcePath, not_a_path};
 
 /// Version of an object as the API server counts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,102 +24,15 @@ impl ResourceVersion {
     }
 }
 
-/// The type part of a resource path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ObjectKind {
-    Pod,
-    ConfigMap,
-    Secret,
-    Node,
-    Lease,
-    Event,
-    ServiceAccountToken,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    VolumeAttachment,
-    CertificateSigningRequest,
-    /// Ours: KubeEdge's cloud does not serve it.
-    RuntimeClass,
-    Device,
-    DeviceModel,
-    PodStatus,
-    NodeStatus,
-    PodPatch,
-    NodePatch,
-    /// Any other lower-case kind (service, endpointslice, serviceaccountaccess, ...).
-    Other(String),
-}
-
-const KINDS: &[(&str, ObjectKind)] = &[
-    ("pod", ObjectKind::Pod),
-    ("configmap", ObjectKind::ConfigMap),
-    ("secret", ObjectKind::Secret),
-    ("node", ObjectKind::Node),
-    ("lease", ObjectKind::Lease),
-    ("event", ObjectKind::Event),
-    ("serviceaccounttoken", ObjectKind::ServiceAccountToken),
-    ("persistentvolume", ObjectKind::PersistentVolume),
-    ("persistentvolumeclaim", ObjectKind::PersistentVolumeClaim),
-    ("volumeattachment", ObjectKind::VolumeAttachment),
-    ("certificatesigningrequest", ObjectKind::CertificateSigningRequest),
-    ("runtimeclass", ObjectKind::RuntimeClass),
-    ("device", ObjectKind::Device),
-    ("devicemodel", ObjectKind::DeviceModel),
-    ("podstatus", ObjectKind::PodStatus),
-    ("nodestatus", ObjectKind::NodeStatus),
-    ("podpatch", ObjectKind::PodPatch),
-    ("nodepatch", ObjectKind::NodePatch),
-];
-
-impl ObjectKind {
-    pub fn parse(word: &str) -> ObjectKind {
-        match KINDS.iter().find(|(name, _)| *name == word) {
-            Some((_, kind)) => kind.clone(),
-            None => ObjectKind::Other(word.to_owned()),
-        }
-    }
-    pub fn as_str(&self) -> &str {
-        match self {
-            ObjectKind::Other(word) => word,
-            known => KINDS.iter().find(|(_, kind)| kind == known).map_or("", |(name, _)| name),
-        }
-    }
-    /// Kinds without a namespace, written with the literal namespace `null`.
-    pub fn is_cluster_scoped(&self) -> bool {
-        matches!(
-            self,
-            ObjectKind::Node
-                | ObjectKind::NodePatch
-                | ObjectKind::NodeStatus
-                | ObjectKind::PersistentVolume
-                | ObjectKind::RuntimeClass
-        )
-    }
-}
-
-impl fmt::Display for ObjectKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// `<namespace or null>/<kind>/<name>`: the wire resource of an object and its key in the edge's store.
+/// Identity of an object. As text it is KubeEdge's resource path, `<namespace or null>/<word>/<name>`, if the kind has a
+/// word there, and else the key KubeEdge's MetaServer gives it: `/<group>/<version>/<plural>/<namespace or null>/<name>`,
+/// the core group as `core` (`pkg/metaserver/util.go`). Both are read back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
-    /// `None` is the literal `null` of cluster-scoped objects.
+    /// `None` for objects of the cluster.
     pub namespace: Option<String>,
     pub kind: ObjectKind,
     pub name: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    #[error("{path:?} is not <namespace>/<type>/<name>")]
-    NotAnObjectPath { path: String },
-    #[error("{name:?} cannot be the name of an object or namespace")]
-    BadName { name: String },
-    #[error("{name:?} is not a node name (lower-case letters, digits, '-' and '.', at most 253)")]
-    BadNodeName { name: String },
 }
 
 impl ObjectKey {
@@ -153,81 +40,76 @@ impl ObjectKey {
         ObjectKey { namespace: namespace.map(str::to_owned), kind, name: name.to_owned() }
     }
 
-    /// Parses a wire resource of exactly three non-empty parts, each a [`check_name`].
+    /// Reads either spelling.
+    ///
+    /// # Errors
+    /// [`KeyError::NotAnObjectPath`] for another number of parts or an empty one, [`KeyError::BadName`] for a part that
+    /// is no [`check_name`].
     pub fn parse(path: &str) -> Result<ObjectKey, KeyError> {
-        let parts: Vec<&str> = path.split('/').collect();
-        match parts.as_slice() {
-            [namespace, kind, name] if parts.iter().all(|part| !part.is_empty()) => {
-                check_name(namespace)?;
-                check_name(name)?;
-                Ok(ObjectKey {
-                    namespace: (*namespace != "null").then(|| (*namespace).to_owned()),
-                    kind: ObjectKind::parse(kind),
-                    name: (*name).to_owned(),
-                })
+        if let Some(rest) = path.strip_prefix('/') {
+            return ObjectKey::of_resource_parts(path, rest);
+        }
+        let ResourcePath { namespace, word, name } = ResourcePath::parse(path)?;
+        Ok(ObjectKey::new(namespace, ObjectKind::of_word(word), name))
+    }
+
+    /// Reads the path of an object that came with it: what the object says of its group counts, because KubeEdge's path
+    /// has only the kind.
+    ///
+    /// # Errors
+    /// As [`ObjectKey::parse`].
+    pub fn parse_with(path: &str, api_version: &str) -> Result<ObjectKey, KeyError> {
+        match ResourcePath::parse(path) {
+            Ok(ResourcePath { namespace, word, name }) => {
+                Ok(ObjectKey::new(namespace, ObjectKind::of_object(api_version, word), name))
             }
-            _ => Err(KeyError::NotAnObjectPath { path: path.chars().take(128).collect() }),
+            Err(_) => ObjectKey::parse(path),
         }
     }
 
-    pub fn namespace_or_null(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("null")
+    fn of_resource_parts(path: &str, rest: &str) -> Result<ObjectKey, KeyError> {
+        let parts: Vec<&str> = rest.split('/').collect();
+        let [group, version, resource, namespace, name] = parts.as_slice() else {
+            return Err(not_a_path(path));
+        };
+        parts.iter().try_for_each(|part| check_name(part))?;
+        let kind = ObjectKind::of_resource(GroupVersionResource::of_parts(group, version, resource));
+        Ok(ObjectKey::new((*namespace != NO_NAMESPACE).then_some(*namespace), kind, name))
     }
 
-    pub fn with_kind(&self, kind: ObjectKind) -> ObjectKey {
-        ObjectKey { kind, ..self.clone() }
+    /// The path a KubeEdge peer has for an object of this kind: its word is the name of the kind in lower case.
+    pub(crate) fn wire_path(&self, kind: &str) -> String {
+        let word = self.kind.word().map_or_else(|| kind.to_ascii_lowercase(), str::to_owned);
+        ResourcePath::new(self.namespace.as_deref(), &word, &self.name).to_string()
+    }
+
+    /// Path of the object in the Kubernetes API, or of the collection if the name is empty. `None` for kinds that are
+    /// known by a mere word, and for names that would lead elsewhere. Kinds of the cluster have no namespace there,
+    /// although edges name one for some of them (spec/transport.md 1.4).
+    pub fn api_path(&self) -> Option<String> {
+        let mut names = self.namespace.iter().chain((!self.name.is_empty()).then_some(&self.name));
+        if !names.all(|name| check_name(name).is_ok()) {
+            return None;
+        }
+        let GroupVersionResource { group, version, resource } = self.kind.resource()?;
+        let namespace = self.namespace.as_deref().filter(|_| !self.kind.is_cluster_scoped());
+        Some(kinds::api_path(&group, &version, &resource, namespace, &self.name))
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace_or_null(), self.kind, self.name)
-    }
-}
-
-/// Refuses what would not stay one segment of a URL's path: a name that a node made up must never lead a request to
-/// another object than the one that was authorised. Wider than what Kubernetes allows for names of any kind.
-pub fn check_name(name: &str) -> Result<(), KeyError> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._~:@+=,".contains(c);
-    if name.is_empty() || name == "." || name == ".." || !name.chars().all(legal) {
-        return Err(KeyError::BadName { name: name.chars().take(64).collect() });
-    }
-    Ok(())
-}
-
-/// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
-/// least three parts, else the text is left alone (spec/transport.md 1.4, the exact rule of the Go hub).
-pub fn trim_node_prefix(resource: &str) -> &str {
-    if !resource.starts_with("node") {
-        return resource;
-    }
-    let mut parts = resource.splitn(3, '/');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(_), Some(rest)) => rest,
-        _ => resource,
+        let namespace = self.namespace.as_deref();
+        match self.kind.word() {
+            Some(word) => ResourcePath::new(namespace, word, &self.name).fmt(f),
+            None => write!(f, "/{}/{}/{}", self.kind, namespace.unwrap_or(NO_NAMESPACE), self.name),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_node_prefix_is_trimmed_by_the_exact_rule_of_the_go_hub() {
-        assert_eq!(trim_node_prefix("node/edge-1/default/pod/p"), "default/pod/p");
-        assert_eq!(trim_node_prefix("node/edge-1/twin"), "twin");
-        assert_eq!(trim_node_prefix("node/x"), "node/x");
-        let job = "operations.kubeedge.io/v1alpha2/imageprepulljob/j/node/edge-1";
-        assert_eq!(trim_node_prefix(job), job);
-    }
-
-    #[test]
-    fn every_kind_reads_back_as_itself() {
-        for (word, kind) in KINDS {
-            assert_eq!(&ObjectKind::parse(word), kind);
-            assert_eq!(kind.as_str(), *word);
-        }
-    }
 
     #[test]
     fn versions_compare_as_numbers_and_never_panic() {
@@ -239,17 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn node_names_follow_the_dns_subdomain_rules() {
-        assert!(NodeName::new("edge-1.site").is_ok());
-        for bad in ["", "-a", "a-", "A", "a/b", "a b", "../x"] {
-            assert!(NodeName::new(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn a_name_that_would_lead_elsewhere_is_refused() {
         for bad in ["default%2Fsecrets%2Fs?", "a?b", "a#b", "..", ".", "a b", "a\\b", "a\nb", "\u{e4}"] {
-            for path in [format!("{bad}/event/e"), format!("d/persistentvolumeclaim/{bad}")] {
+            for path in [
+                format!("{bad}/event/e"),
+                format!("d/persistentvolumeclaim/{bad}"),
+                format!("/x.io/v1/valves/d/{bad}"),
+                format!("/x.io/v1/{bad}/d/a"),
+            ] {
                 assert!(matches!(ObjectKey::parse(&path), Err(KeyError::BadName { .. })), "{path}");
             }
         }
@@ -261,8 +140,37 @@ mod tests {
     #[test]
     fn a_path_with_missing_or_extra_parts_is_refused() {
         assert_eq!(ObjectKey::parse("null/node/e").unwrap().namespace, None);
-        for bad in ["", "a/b", "a/b/c/d", "a//c", "/b/c"] {
+        for bad in
+            ["", "a/b", "a/b/c/d", "a//c", "/b/c", "/x.io/v1/valves/d", "//v1/valves/d/a", "/a/b/c/d/e/f"]
+        {
             assert!(ObjectKey::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_written_as_kubeedge_writes_it_and_read_back() {
+        for (_, info) in kinds::KINDS {
+            let path = kinds::api_path(info.group, info.version, info.resource, None, "");
+            let kind = ObjectKind::of_object(&info.api_version(), &info.kind.to_lowercase());
+            let key = ObjectKey::new(Some("d"), kind, "a");
+            assert_eq!(ObjectKey::parse(&key.to_string()).unwrap(), key, "{path}");
+        }
+        let valve = ObjectKey::parse_with("d/valve/a", "x.io/v1").unwrap();
+        assert_eq!(valve.to_string(), "/x.io/v1/valves/d/a");
+        assert_eq!(ObjectKey::parse(&valve.to_string()).unwrap(), valve);
+        assert_eq!(ObjectKey::parse("/core/v1/pods/d/a").unwrap().to_string(), "d/pod/a");
+        assert_eq!(ObjectKey::parse_with("d/pod/a", "").unwrap().kind, ObjectKind::Pod);
+        assert_eq!(ObjectKey::parse("d/valve/a").unwrap().to_string(), "d/valve/a");
+    }
+
+    #[test]
+    fn what_is_of_the_cluster_has_no_namespace_in_its_path_and_an_unknown_word_no_path() {
+        let path = |path: &str| ObjectKey::parse(path).unwrap().api_path();
+        let attachment = "/apis/storage.k8s.io/v1/volumeattachments/a".to_owned();
+        assert_eq!(path("default/volumeattachment/a"), Some(attachment));
+        assert_eq!(path("d/pod/a"), Some("/api/v1/namespaces/d/pods/a".to_owned()));
+        assert_eq!(path("/x.io/v1/valves/d/a"), Some("/apis/x.io/v1/namespaces/d/valves/a".to_owned()));
+        assert_eq!(path("d/valve/a"), None);
+        assert_eq!(ObjectKey::new(Some("a/b"), ObjectKind::Pod, "").api_path(), None);
     }
 }

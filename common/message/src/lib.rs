@@ -11,20 +11,24 @@ mod downstream;
 mod envelope;
 mod json;
 mod key;
+mod names;
+mod path;
 mod reply;
 mod reports;
-mod status;
 mod upstream;
 mod volume;
 
+pub use apimachinery::kinds::ObjectKind;
+pub use apimachinery::status::{Status, is_retryable};
 pub use codec::{DecodeError, decode, encode};
 pub use downstream::{Downstream, Membership, MembershipEntry, Origin, ParseDownstreamError, Received};
 pub use envelope::{Header, Message, MessageId, Route};
 pub use json::{Json, JsonError};
-pub use key::{KeyError, NodeName, ObjectKey, ObjectKind, ResourceVersion, check_name, trim_node_prefix};
+pub use key::{ObjectKey, ResourceVersion};
+pub use names::{KeyError, NodeName, check_name};
+pub use path::trim_node_prefix;
 pub use reply::{ObjectResponse, Reply};
 pub use reports::{NodeReport, PodReport};
-pub use status::{Status, is_retryable};
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
 pub use volume::VolumeCall;
 

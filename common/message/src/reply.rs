@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, JsonError, Status};
+use crate::{Json, Status};
 
 /// What the cloud answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<J
 pub struct ObjectResponse;
 
 impl ObjectResponse {
-    pub fn object(object: &Json) -> Result<Json, JsonError> {
+    pub fn object(object: &Json) -> Json {
         #[derive(Serialize)]
         struct Wire<'a> {
             #[serde(rename = "Object")]
@@ -40,10 +40,10 @@ impl ObjectResponse {
             #[serde(rename = "Err")]
             err: Option<()>,
         }
-        Json::encode(&Wire { object, err: None })
+        Json::of_own(&Wire { object, err: None })
     }
 
-    pub fn error(status: Status) -> Result<Json, JsonError> {
+    pub fn error(status: Status) -> Json {
         #[derive(Serialize)]
         struct Wire {
             #[serde(rename = "Object")]
@@ -51,14 +51,14 @@ impl ObjectResponse {
             #[serde(rename = "Err")]
             err: ErrStatus,
         }
-        Json::encode(&Wire { object: None, err: ErrStatus { status } })
+        Json::of_own(&Wire { object: None, err: ErrStatus { status } })
     }
 }
 
 impl Reply {
     /// The error encoding of a failed query: `{"ErrStatus":{..}}`.
-    pub fn refusal(status: Status) -> Result<Json, JsonError> {
-        Json::encode(&ErrStatus { status })
+    pub fn refusal(status: Status) -> Json {
+        Json::of_own(&ErrStatus { status })
     }
 
     /// Reads the content of a response. `{}` and `{"Object":null,"Err":{}}` are what Go makes of an error that is not
@@ -77,7 +77,7 @@ impl Reply {
             #[serde(rename = "Err", default)]
             err: Option<serde_json::Value>,
         }
-        let unnamed = |text: &str| Reply::Refused(Status::failure(500, "InternalError", text));
+        let unnamed = |text: &str| Reply::Refused(Status::new(500, "InternalError", text));
         let content = content.unwrapped().unwrap_or_else(|_| content.clone());
         if content.text() == "{}" || content.is_null() {
             return unnamed("the cloud answered with an error it did not name");
@@ -141,11 +141,8 @@ mod tests {
 
     #[test]
     fn our_own_errors_round_trip() {
-        let status = Status::failure(409, "Conflict", "changed");
-        assert_eq!(
-            Reply::read(&ObjectResponse::error(status.clone()).unwrap()),
-            Reply::Refused(status.clone())
-        );
-        assert_eq!(Reply::read(&Reply::refusal(status.clone()).unwrap()), Reply::Refused(status));
+        let status = Status::new(409, "Conflict", "changed");
+        assert_eq!(Reply::read(&ObjectResponse::error(status.clone())), Reply::Refused(status.clone()));
+        assert_eq!(Reply::read(&Reply::refusal(status.clone())), Reply::Refused(status));
     }
 }

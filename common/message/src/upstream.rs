@@ -1,6 +1,9 @@
 //! What an edge tells or asks the cloud, typed. Wire forms: spec/transport.md 1.8.
 
-use crate::reports::{self, NodeReport, PodReport};
+mod statuses;
+
+use crate::path::{ResourcePath, words};
+use crate::reports::{NodeReport, PodReport};
 use crate::volume::is_volume;
 use crate::{
     Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route, Status,
@@ -134,15 +137,15 @@ impl Request {
     fn route(&self) -> (&'static str, String) {
         let object =
             |namespace: Option<&str>, kind, name: &str| ObjectKey::new(namespace, kind, name).to_string();
+        let about =
+            |namespace: Option<&str>, word, name: &str| ResourcePath::new(namespace, word, name).to_string();
         match self {
             Request::Get { key } => ("query", key.to_string()),
             Request::CreateNode { node, .. } => ("insert", object(None, ObjectKind::Node, node.as_str())),
             Request::UpdateNode { node, .. } => ("update", object(None, ObjectKind::Node, node.as_str())),
-            Request::PatchNodeStatus { node, .. } => {
-                ("patch", object(None, ObjectKind::NodePatch, node.as_str()))
-            }
+            Request::PatchNodeStatus { node, .. } => ("patch", about(None, words::NODE_PATCH, node.as_str())),
             Request::PatchPodStatus { namespace, name, .. } => {
-                ("patch", object(Some(namespace), ObjectKind::PodPatch, name))
+                ("patch", about(Some(namespace), words::POD_PATCH, name))
             }
             Request::CreatePod { namespace, name, .. } => {
                 ("insert", object(Some(namespace), ObjectKind::Pod, name))
@@ -151,7 +154,7 @@ impl Request {
                 ("delete", object(Some(namespace), ObjectKind::Pod, name))
             }
             Request::Token { namespace, service_account, .. } => {
-                ("query", object(Some(namespace), ObjectKind::ServiceAccountToken, service_account))
+                ("query", about(Some(namespace), words::TOKEN, service_account))
             }
             Request::Lease { node, verb, .. } => {
                 (verb.as_str(), object(Some(LEASE_NAMESPACE), ObjectKind::Lease, node.as_str()))
@@ -161,12 +164,8 @@ impl Request {
             }
             Request::ClusterCa => ("query", "k8s/ca.crt".to_owned()),
             Request::ReportPods { namespace, reports } => ("update", pods_resource(namespace, reports)),
-            Request::EnsureNode { node, .. } => {
-                ("insert", object(None, ObjectKind::NodeStatus, node.as_str()))
-            }
-            Request::ReportNode { node, .. } => {
-                ("update", object(None, ObjectKind::NodeStatus, node.as_str()))
-            }
+            Request::EnsureNode { node, .. } => ("insert", about(None, words::NODE_STATUS, node.as_str())),
+            Request::ReportNode { node, .. } => ("update", about(None, words::NODE_STATUS, node.as_str())),
         }
     }
 
@@ -183,11 +182,10 @@ impl Request {
             | Request::CreateSigningRequest { object, .. }
             | Request::EnsureNode { object, .. } => object.clone(),
             Request::ReportPods { reports, .. } => match reports.as_slice() {
-                [one] => Json::encode(one),
-                many => Json::encode(many),
-            }
-            .unwrap_or_else(|_| Json::null()),
-            Request::ReportNode { report, .. } => Json::encode(report).unwrap_or_else(|_| Json::null()),
+                [one] => Json::of_own(one),
+                many => Json::of_own(many),
+            },
+            Request::ReportNode { report, .. } => Json::of_own(report),
             Request::DeletePod { options, .. } => options.clone(),
             Request::Token { request, .. } => request.clone(),
         }
@@ -243,10 +241,10 @@ impl Request {
     pub fn answer(&self, asked: &Message, reply: &Reply, now_ms: i64) -> Message {
         let wrapped = self.answers_wrapped();
         let content = match reply {
-            Reply::Done => Ok(Json::string("OK")),
-            Reply::Text(text) => Ok(Json::string(text)),
+            Reply::Done => Json::string("OK"),
+            Reply::Text(text) => Json::string(text),
             Reply::Object(object) if wrapped => ObjectResponse::object(object),
-            Reply::Object(object) => Ok(object.clone()),
+            Reply::Object(object) => object.clone(),
             Reply::Refused(status) if wrapped => ObjectResponse::error(status.clone()),
             Reply::Refused(status) => Reply::refusal(status.clone()),
         };
@@ -258,8 +256,7 @@ impl Request {
             _ => asked.route.resource.clone(),
         };
         let route = Route::new(source, "resource", "response", resource);
-        let message = Message::new(route, content.unwrap_or_else(|_| Json::null()), now_ms)
-            .answering(&asked.header.msg_id);
+        let message = Message::new(route, content, now_ms).answering(&asked.header.msg_id);
         match reply {
             Reply::Object(object) => match object.parse::<VersionOf>() {
                 Ok(read) => message.with_version(&read.metadata.resource_version),
@@ -285,8 +282,8 @@ struct VersionIn {
 
 fn pods_resource(namespace: &str, reports: &[PodReport]) -> String {
     match reports {
-        [one] => ObjectKey::new(Some(namespace), ObjectKind::PodStatus, &one.name).to_string(),
-        _ => format!("{namespace}/{}", ObjectKind::PodStatus),
+        [one] => ResourcePath::new(Some(namespace), words::POD_STATUS, &one.name).to_string(),
+        _ => format!("{namespace}/{}", words::POD_STATUS),
     }
 }
 
@@ -424,11 +421,16 @@ fn parse_twin(message: &Message) -> Result<Upstream, ParseUpstreamError> {
 
 fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
     let route = &message.route;
-    let unsupported = || Ok(Upstream::Unsupported { route: route.clone() });
-    if let Some(report) = reports::parse(message) {
+    if let Some(report) = statuses::parse(message) {
         return report.map(Upstream::Ask);
     }
+    if let Ok(path) = ResourcePath::parse(&route.resource)
+        && let Some(request) = parse_about(&path, message)
+    {
+        return request.map(Upstream::Ask);
+    }
     let key = ObjectKey::parse(&route.resource).map_err(ParseUpstreamError::Key)?;
+    let unsupported = || Ok(Upstream::Unsupported { route: route.clone() });
     let object = || message.content.unwrapped().map_err(ParseUpstreamError::Content);
     let namespace = || key.namespace.clone().unwrap_or_default();
     let name = key.name.clone();
@@ -438,19 +440,11 @@ fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
     }
     let node = || NodeName::new(&key.name).map_err(ParseUpstreamError::Key);
     let request = match (&key.kind, route.operation.as_str()) {
-        (ObjectKind::ServiceAccountToken, "query") => {
-            Request::Token { namespace: namespace(), service_account: name, request: object()? }
-        }
-        (ObjectKind::Pod | ObjectKind::PodStatus | ObjectKind::NodeStatus, "query") => return unsupported(),
+        (ObjectKind::Pod, "query") => return unsupported(),
+        (ObjectKind::Unknown(word), "query") if words::STATUSES.contains(&&**word) => return unsupported(),
         (_, "query") => Request::Get { key: key.clone() },
         (ObjectKind::Node, "insert") => Request::CreateNode { node: node()?, object: object()? },
         (ObjectKind::Node, "update") => Request::UpdateNode { node: node()?, object: object()? },
-        (ObjectKind::NodePatch, "patch") => {
-            Request::PatchNodeStatus { node: node()?, patch: message.content.data() }
-        }
-        (ObjectKind::PodPatch, "patch") => {
-            Request::PatchPodStatus { namespace: namespace(), name, patch: message.content.data() }
-        }
         (ObjectKind::Pod, "insert") => Request::CreatePod { namespace: namespace(), name, object: object()? },
         (ObjectKind::Pod, "delete") => {
             Request::DeletePod { namespace: namespace(), name, options: delete_options(&message.content)? }
@@ -469,6 +463,24 @@ fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
     Ok(Upstream::Ask(request))
 }
 
+/// A request whose word is no kind but says what is wanted of an object; `None` for all others.
+fn parse_about(path: &ResourcePath<'_>, message: &Message) -> Option<Result<Request, ParseUpstreamError>> {
+    let (namespace, name) = (path.namespace.unwrap_or_default().to_owned(), path.name.to_owned());
+    let patch = || message.content.data();
+    Some(match (path.word, message.route.operation.as_str()) {
+        (words::TOKEN, "query") => message
+            .content
+            .unwrapped()
+            .map_err(ParseUpstreamError::Content)
+            .map(|request| Request::Token { namespace, service_account: name, request }),
+        (words::NODE_PATCH, "patch") => NodeName::new(&name)
+            .map_err(ParseUpstreamError::Key)
+            .map(|node| Request::PatchNodeStatus { node, patch: patch() }),
+        (words::POD_PATCH, "patch") => Ok(Request::PatchPodStatus { namespace, name, patch: patch() }),
+        _ => return None,
+    })
+}
+
 /// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (spec/transport.md 1.8).
 fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
     let text = content.data();
@@ -476,5 +488,5 @@ fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
         return Json::from_text(text).map_err(ParseUpstreamError::Content);
     }
     let options = serde_json::json!({"gracePeriodSeconds": 0, "preconditions": {"uid": text}});
-    Json::encode(&options).map_err(ParseUpstreamError::Content)
+    Ok(Json::of(&options))
 }

@@ -1,8 +1,9 @@
-//! The stored objects: table `meta`, keyed by wire resource. Secrets and tokens are sealed where there is a key.
+//! The stored objects: table `meta`, keyed by the text of their keys. Secrets and tokens are sealed where there is a key.
 
 mod inventory;
 mod own;
 mod sealing;
+mod spelling;
 mod wiping;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
@@ -12,7 +13,7 @@ use store::{Store, StoreError};
 use tokio::sync::broadcast;
 
 use super::sealed::Seals;
-pub use inventory::{SYNCED, digests, held};
+pub use inventory::{digests, held};
 use wiping::Wiper;
 
 /// What happened to one object.
@@ -232,7 +233,7 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
                 tx.prepare_cached(
                     "DELETE FROM meta WHERE key = ?1 AND type = ?2 AND (?3 IS NULL OR uid = ?3)",
                 )?
-                .execute(params![path, key.kind.as_str(), uid])?;
+                .execute(params![path, key.kind.to_string(), uid])?;
                 // Its row may be lost, and it may run.
                 return Ok(match uid.is_some() && key.kind == ObjectKind::Pod {
                     true => Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }),
@@ -265,11 +266,12 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
     if let Some(other) = stored.filter(|stored| stored.uid != uid) {
         remember_removed(tx, &other)?;
     }
-    let value = seals.stored(key.kind.as_str(), &path, object.text())?;
+    let kind = key.kind.to_string();
+    let value = seals.stored(&kind, &path, object.text())?;
     tx.prepare_cached(
         "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![path, key.kind.as_str(), value, uid, version.0, mark as i64])?;
+    .execute(params![path, kind, value, uid, version.0, mark as i64])?;
     Ok(Outcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
 }
 

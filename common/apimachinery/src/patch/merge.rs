@@ -1,31 +1,12 @@
 //! JSON merge patch (RFC 7386).
 
-use serde_json::{Map, Value};
-
-/// Applies `patch` to `target`: null removes, maps merge, anything else replaces.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else { return };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
+pub use json_patch::merge;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::merge;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[test]
     fn the_examples_of_rfc_7386_hold() {

@@ -1,6 +1,7 @@
 //! What is held, as the cloud is told of it at connect. Marks are of the meaning of objects, so it does not matter how an
 //! object is stored.
 
+use apimachinery::kinds;
 use message::ObjectKind;
 use native::Digest;
 use native::frames::{Held, KindDigest};
@@ -31,15 +32,20 @@ impl Objects {
     }
 }
 
-/// Kinds the cloud keeps in step; other rows are this node's own or answers to its questions.
-pub const SYNCED: [ObjectKind; 6] = [
-    ObjectKind::Node,
-    ObjectKind::ConfigMap,
-    ObjectKind::Secret,
-    ObjectKind::Pod,
-    ObjectKind::Device,
-    ObjectKind::DeviceModel,
-];
+/// Names of the kinds the cloud keeps in step and of which something is held; other rows are this node's own or answers to its
+/// questions. Of kinds without a line in the table only what is kept in step comes to a node.
+fn synced(db: &Connection) -> store::rusqlite::Result<Vec<String>> {
+    let mut kinds: Vec<String> = kinds::synced().iter().map(ToString::to_string).collect();
+    let mut statement = db.prepare_cached(OTHERS)?;
+    let others = statement.query_map([], |row| row.get(0))?;
+    for other in others {
+        kinds.push(other?);
+    }
+    Ok(kinds)
+}
+
+const OTHERS: &str =
+    "SELECT DISTINCT type FROM meta WHERE key >= '/' AND key < '0' AND version IS NOT NULL ORDER BY type";
 
 /// Rows kept by this node itself have no version. A row whose text is damaged, or sealed and does not open ([`is_shut`]), is
 /// as good as none: the cloud sends it again.
@@ -95,11 +101,11 @@ fn unreadable(db: &Connection, kind: &str, seals: &Seals) -> store::rusqlite::Re
 /// Digests of what is held of each synced kind; kinds of which nothing is held are left out.
 pub fn digests(db: &Connection, seals: &Seals) -> store::rusqlite::Result<Vec<KindDigest>> {
     let mut digests = Vec::new();
-    for kind in SYNCED {
+    for kind in synced(db)? {
         let mut digest = Digest::default();
-        rows_of(db, kind.as_str(), seals, |_, uid, _, mark| digest.add(&uid, mark))?;
+        rows_of(db, &kind, seals, |_, uid, _, mark| digest.add(&uid, mark))?;
         if digest != Digest::default() {
-            digests.push(digest.of_kind(kind.as_str()));
+            digests.push(digest.of_kind(&kind));
         }
     }
     Ok(digests)
@@ -108,8 +114,8 @@ pub fn digests(db: &Connection, seals: &Seals) -> store::rusqlite::Result<Vec<Ki
 /// What is held of the named kinds, if they are synced ones.
 pub fn held(db: &Connection, kinds: &[String], seals: &Seals) -> store::rusqlite::Result<Vec<Held>> {
     let mut held = Vec::new();
-    for kind in SYNCED.iter().filter(|kind| kinds.iter().any(|name| name == kind.as_str())) {
-        rows_of(db, kind.as_str(), seals, |resource, uid, version, mark| {
+    for kind in synced(db)?.iter().filter(|kind| kinds.contains(kind)) {
+        rows_of(db, kind, seals, |resource, uid, version, mark| {
             held.push(Held { resource, uid, version, mark });
         })?;
     }

@@ -53,5 +53,5 @@ fn only_secrets_and_tokens_are_sealed_and_only_with_a_key() {
     }
     assert_eq!(seals.stored("configmap", "r", "{}").unwrap(), "{}");
     assert_eq!(seals.text("r", "{}".to_owned()).as_deref(), Some("{}"));
-    assert_eq!(KINDS[0], message::ObjectKind::Secret.as_str());
+    assert_eq!(KINDS[0], message::ObjectKind::Secret.to_string());
 }

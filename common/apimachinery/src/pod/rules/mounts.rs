@@ -33,11 +33,7 @@ pub(super) fn check(at: &str, container: &Value, volumes: &[String], causes: &mu
 fn known(at: &str, mount: &Value, volumes: &[String], causes: &mut Vec<Cause>) {
     let volume = text(mount, "/name");
     if !volumes.iter().any(|known| known == volume) {
-        causes.push(Cause {
-            reason: "FieldValueNotFound",
-            message: format!("Not found: {volume:?}"),
-            field: format!("{at}.name"),
-        });
+        causes.push(Cause::not_found(format!("{at}.name"), volume));
     }
 }
 
