@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::material::{self, Trust};
-use crate::cloudhub::refused::{self, RefusedNodes};
 use crate::cloudhub::register::{self, Register};
 use crate::cloudhub::{self, CloudHub, UpstreamRoom, VolumeSocket, Volumes};
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
+use crate::housekeeping;
 use crate::kubernetes::{self, Cluster, Follower, Resource, Seen};
+use crate::refused::{self, RefusedNodes};
 use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 
@@ -138,8 +139,8 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
 /// rooms would be told that its pods are gone.
 fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster, health: &Health) {
     let stop = rooms.stop();
-    let follow = |rooms: &mut Rooms, name, resources| {
-        let follower = follow(rooms, cluster, resources, health.beat(name));
+    let follow = |rooms: &mut Rooms, name, resources, comes_after: fn(Resource) -> Option<Resource>| {
+        let follower = follow(rooms, cluster, resources, comes_after, health.beat(name));
         let (mut complete, unready) = (follower.complete(), health.wait_for(name));
         tokio::spawn(async move {
             // An end without completion is that of the program.
@@ -149,15 +150,20 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
         });
         follower
     };
-    let pods = follow(rooms, "edgecontroller", edgecontroller::WATCHED);
-    let devices = follow(rooms, "devicecontroller", devicecontroller::WATCHED);
-    let syncs = follow(rooms, "synccontroller", synccontroller::WATCHED);
-    let refused = follow(rooms, "refused nodes", refused::WATCHED);
+    let pods = follow(rooms, "edgecontroller", edgecontroller::WATCHED, edgecontroller::comes_after);
+    let devices = follow(rooms, "devicecontroller", devicecontroller::WATCHED, |_| None);
+    let syncs = follow(rooms, "synccontroller", synccontroller::WATCHED, |_| None);
+    let refused = follow(rooms, "refused nodes", refused::WATCHED, |_| None);
     let recorded = syncs.complete();
     let filled = vec![pods.complete(), devices.complete(), syncs.complete(), refused.complete()];
     let deleted = settings.refuse_deleted.then(refused::Deleted::default);
+    let bodies = edgecontroller::fetch_missing(built.downstream.clone(), cluster.clone(), stop.clone());
+    rooms.essential("config maps and secrets", bodies);
     rooms.essential("edgecontroller", built.downstream.run(pods, deleted.clone(), stop.clone()));
-    rooms.essential("refused nodes", built.refused.run(built.hub.registry(), refused, stop.clone()));
+    let registry = built.hub.registry();
+    let end_sessions =
+        move |list: &RefusedNodes| registry.end_where(|node, holder| list.check(node, holder).err());
+    rooms.essential("refused nodes", built.refused.run(end_sessions, refused, stop.clone()));
     if let Some(deleted) = deleted {
         let written =
             refused::record_deleted(cluster.clone(), deleted, settings.terms.in_force(), stop.clone());
@@ -170,7 +176,7 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     rooms.optional("signers", built.hub.signers().run(cluster.clone(), stop.clone()));
     let refreshed = refresh_tokens(cluster.clone(), built.trust, settings.token_refresh, stop.clone());
     rooms.essential("join token", refreshed);
-    let collected = synccontroller::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());
+    let collected = housekeeping::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());
     rooms.essential("garbage collection", collected);
     let trimmed = built.hub.spare().give_back(stop.clone()).map(Ok::<_, Infallible>);
     rooms.optional("memory", trimmed);
@@ -187,14 +193,32 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     }
 }
 
-/// Starts the watches of one room; each is essential, as the room would go stale without it.
-fn follow(rooms: &mut Rooms, cluster: &Cluster, resources: &'static [Resource], beat: Beat) -> Follower {
+/// Starts the watches of one room; each is essential, as the room would go stale without it. A resource that comes after
+/// another is watched once the room has taken that in.
+fn follow(
+    rooms: &mut Rooms,
+    cluster: &Cluster,
+    resources: &'static [Resource],
+    comes_after: fn(Resource) -> Option<Resource>,
+    beat: Beat,
+) -> Follower {
     let (room, seen) = mpsc::channel::<Seen>(SIGHT_QUEUE);
+    let follower = Follower::new(seen, resources.len(), beat);
     for resource in resources {
-        let feed = kubernetes::feed(cluster.clone(), *resource, room.clone(), rooms.stop());
-        rooms.essential(resource.watch_name(), feed);
+        let (mut listed, stop) = (follower.listed(), rooms.stop());
+        let feed = kubernetes::feed(cluster.clone(), *resource, room.clone(), stop.clone());
+        let first = comes_after(*resource);
+        let turn = async move {
+            let is_listed = |listed: &Vec<Resource>| first.is_none_or(|first| listed.contains(&first));
+            tokio::select! {
+                biased;
+                _ = stop.cancelled() => {}
+                _ = listed.wait_for(is_listed) => {}
+            }
+        };
+        rooms.essential(resource.watch_name(), turn.then(|()| feed));
     }
-    Follower::new(seen, resources.len(), beat)
+    follower
 }
 
 /// Returns once all of `rooms` have seen everything, or the program stops.

@@ -6,7 +6,6 @@
 //! session            down: desired set -> frames -> acks     up: frames -> authz -> upstream -> answers
 //! volumes            storage calls of a CSI driver in the cloud, to a node and back
 //! registry           which session a node has now; a newer one takes over
-//! refused            nodes that were put out
 //! signers            which CA signed what each node has
 //! ```
 //!
@@ -18,16 +17,13 @@ mod admission;
 pub mod authz;
 mod budgets;
 mod conduct;
-mod desired;
 pub mod exchange;
 mod handshakes;
 pub mod material;
 mod metrics;
-pub mod refused;
 pub mod register;
 mod registry;
 pub mod session;
-mod set;
 mod signers;
 pub mod uplog;
 mod upstream;
@@ -36,11 +32,9 @@ mod volumes;
 pub use acceptor::{CloudHub, HubError, Settings};
 pub use budgets::Budgets;
 pub use conduct::Conduct;
-pub use desired::{Desired, Settled, Ticket, Wanted, Window};
 pub use metrics::Metrics;
 pub use registry::{Registry, SessionHandle};
 pub use session::Rooms;
-pub use set::{NodeSet, Notices};
 pub use signers::Signers;
 pub use upstream::UpstreamRoom;
 pub use volumes::{VolumeSocket, Volumes};

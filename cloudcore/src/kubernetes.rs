@@ -21,5 +21,5 @@ pub use leader::{WorkEnded, lead};
 pub use metrics::Metrics;
 pub use raw::Meta;
 pub use recovery::Recovery;
-pub use resource::{Resource, identity, path_of};
+pub use resource::{Resource, identity};
 pub use watch::{Seen, Sight, feed};

@@ -2,8 +2,11 @@
 
 pub mod app;
 pub mod cloudhub;
+pub mod desired;
 pub mod devicecontroller;
 pub mod edgecontroller;
+pub mod housekeeping;
 pub mod kubernetes;
+pub mod refused;
 pub mod settings;
 pub mod synccontroller;

@@ -3,7 +3,6 @@
 //!
 //! Owns the sync objects. Records are coalesced per (node, uid): a burst of acknowledgements costs one write each.
 
-mod garbage;
 mod records;
 mod writer;
 
@@ -15,9 +14,8 @@ use message::{ObjectKey, ResourceVersion};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::cloudhub::Settled;
+use crate::desired::Settled;
 use crate::kubernetes::{Cluster, Follower, Resource, Sight};
-pub use garbage::collect_garbage;
 use records::Records;
 
 /// What this room watches: its own objects.
@@ -51,8 +49,16 @@ impl Syncs {
     }
 
     /// Nodes that anything is recorded of.
-    fn nodes(&self) -> Vec<String> {
+    pub fn nodes(&self) -> Vec<String> {
         self.lock().records.nodes()
+    }
+
+    /// Deletes all records of a node that is gone.
+    pub async fn forget(&self, cluster: &Cluster, node: &str) {
+        for (key, uid, ..) in self.known(node) {
+            let settled = Settled { key, uid, version: None, object: None };
+            writer::write(cluster, node.to_owned(), settled).await;
+        }
     }
 
     /// A node acknowledged an object or its removal.

@@ -24,9 +24,9 @@ use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
 use super::material::{Material, Trust};
 use super::metrics::{Ended, Metrics, Refused};
-use super::refused::{Holder, RefusedNodes};
 use super::session::{End, Session};
 use super::{Registry, Rooms, SessionHandle, Signers};
+use crate::refused::{Holder, RefusedNodes};
 
 /// Checked configuration of the hub.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::edgecontroller::{Rights, is_for_own_name};
 
 /// Why a message was refused, as the API server would word it.
 pub fn refusal(node: &NodeName, what: &str) -> Status {
-    Status::failure(403, "Forbidden", format!("node {node} may not {what}"))
+    Status::new(403, "Forbidden", format!("node {node} may not {what}"))
 }
 
 /// Checks one message of `node`.

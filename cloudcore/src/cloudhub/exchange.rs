@@ -14,8 +14,8 @@ use native::frames::{
 };
 use tokio::time::Instant;
 
-use super::desired::{Desired, Outgoing, Window};
 use super::uplog::UpLog;
+use crate::desired::{Desired, Outgoing, Window};
 
 /// The node broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

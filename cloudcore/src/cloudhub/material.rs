@@ -115,7 +115,7 @@ pub async fn obtain(cluster: &Cluster, wanted: &Wanted) -> Result<(Material, Kee
 
 async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    let body = Json::encode(&namespace).unwrap_or_else(|_| Json::null());
+    let body = Json::of(&namespace);
     match cluster.create("/api/v1/namespaces", &body).await {
         Err(source) if !source.is_conflict() => {
             Err(MaterialError::Cluster { what: "creating namespace kubeedge", source })

@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::handshakes::{Handshakes, Places};
 use super::material::{Material, Trust};
-use super::refused::{Holder, RefusedNodes};
 use super::{Registry, Signers};
 use crate::kubernetes::{Cluster, Resource};
+use crate::refused::{Holder, RefusedNodes};
 use admission::{Admitted, admit, check_request};
 pub use uses::forget_expired;
 

@@ -9,7 +9,7 @@ use message::NodeName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::refused::Holder;
+use crate::refused::Holder;
 
 /// The place of one session. Cancelled when a newer connection of the node takes over or its node is deleted.
 #[derive(Clone)]

@@ -180,7 +180,7 @@ impl UpstreamRoom {
             return None;
         }
         self.conduct.note(node, Deed::MadeTooMuch, Instant::now());
-        Some(Status::failure(403, "Forbidden", format!("node {node} makes more {what} than a node may")))
+        Some(Status::new(403, "Forbidden", format!("node {node} makes more {what} than a node may")))
     }
 
     /// A report that cannot ever be written (refused, unknown device, unreadable) is confirmed all the same, so that
@@ -232,8 +232,7 @@ impl UpstreamRoom {
 /// True if the API server refused CloudCore: it does not know it, or does not let it. Nothing is made in a namespace that
 /// is being deleted, however often it is asked for.
 fn is_refusal(status: &Status) -> bool {
-    let causes = status.details.as_deref().and_then(|details| details["causes"].as_array());
-    let terminating = causes.into_iter().flatten().any(|cause| cause["reason"] == "NamespaceTerminating");
+    let terminating = status.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
     matches!(status.code, 401 | 403) && !terminating
 }
 

@@ -205,7 +205,7 @@ async fn read(stream: &mut UnixStream) -> Result<Message, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloudhub::NodeSet;
+    use crate::desired::NodeSet;
     use message::Route;
 
     const CALL: &str = r#"{"header":{"msg_id":"m","timestamp":1},"route":{"source":"csidriver","group":"resource",

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inventory::{Inventory, Told};
 use super::upstream::{self, Written};
-use crate::cloudhub::NodeSet;
+use crate::desired::NodeSet;
 use crate::kubernetes::{Cluster, Follower, Resource, Sight};
 
 /// What this room watches; models first, so that a device finds its model.

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use api::devices::Device;
 use message::{Json, MembershipEntry, ObjectKey, ObjectKind, ResourceVersion};
 
-use crate::cloudhub::Wanted;
-use crate::edgecontroller::Change;
+use crate::desired::{Change, Wanted};
 use crate::kubernetes::Meta;
 
 /// What a node must hear.

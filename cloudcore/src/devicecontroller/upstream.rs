@@ -92,7 +92,7 @@ pub async fn report_twins(
 ) -> Result<(), Status> {
     let device = known(devices, namespace, name)?;
     let report: TwinReport =
-        report.parse().map_err(|error| Status::failure(400, "BadRequest", error.to_string()))?;
+        report.parse().map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
     let mut failed = Status::default();
     for _ in 0..ATTEMPTS {
         let current = match devices.written(&device) {
@@ -126,7 +126,7 @@ pub async fn report_twins(
         }
     }
     // Somebody else writes all the time; the report is tried again.
-    Err(Status::failure(503, "ServiceUnavailable", failed.message))
+    Err(Status::new(503, "ServiceUnavailable", failed.message))
 }
 
 /// Writes the state of a device into its DeviceStatus.
@@ -152,7 +152,7 @@ pub async fn report_state(
     }
     let device = known(devices, namespace, name)?;
     let Report { device: reported } =
-        report.parse().map_err(|error| Status::failure(400, "BadRequest", error.to_string()))?;
+        report.parse().map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
     let mut status = serde_json::Map::new();
     for (field, text) in [("state", reported.state), ("lastOnlineTime", reported.last_online_time)] {
         if !text.is_empty() {
@@ -166,7 +166,7 @@ pub async fn report_state(
 fn known(devices: &Devices, namespace: &str, name: &str) -> Result<DeviceRef, Status> {
     devices
         .device(namespace, name)
-        .ok_or_else(|| Status::failure(404, "NotFound", format!("device {namespace}/{name} does not exist")))
+        .ok_or_else(|| Status::new(404, "NotFound", format!("device {namespace}/{name} does not exist")))
 }
 
 fn path(device: &DeviceRef) -> String {
@@ -235,8 +235,7 @@ async fn create_status(cluster: &Cluster, device: &DeviceRef) -> Result<(), Stat
         },
         "spec": {},
     });
-    let body =
-        Json::encode(&object).map_err(|error| Status::failure(500, "InternalError", error.to_string()))?;
+    let body = Json::encode(&object).map_err(|error| Status::new(500, "InternalError", error.to_string()))?;
     match cluster.create(&collection, &body).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),

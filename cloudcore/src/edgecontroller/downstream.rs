@@ -5,15 +5,21 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use message::{ObjectKey, ObjectKind, Origin};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Placement;
-use crate::cloudhub::NodeSet;
-use crate::cloudhub::refused::Deleted;
+use crate::desired::{Arrived, Change, NodeSet, Placement};
 use crate::kubernetes::{Follower, Resource, Sight, identity};
+use crate::refused::Deleted;
 
-/// What this room watches.
-pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::ConfigMaps, Resource::Secrets, Resource::Pods];
+/// What this room watches. Config maps and secrets come after the pods that refer to them, so that the texts that nodes have a
+/// use for are kept as they come.
+pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::Pods, Resource::ConfigMaps, Resource::Secrets];
+
+/// What each resource comes after.
+pub fn comes_after(resource: Resource) -> Option<Resource> {
+    matches!(resource, Resource::ConfigMaps | Resource::Secrets).then_some(Resource::Pods)
+}
 
 /// Graph and sessions under one lock, so that a subscription misses nothing between its snapshot and the next change.
 #[derive(Default)]
@@ -26,6 +32,8 @@ struct State {
 #[derive(Clone, Default)]
 pub struct Downstream {
     state: Arc<Mutex<State>>,
+    /// A text may have become missing.
+    missing: Arc<Notify>,
 }
 
 impl Downstream {
@@ -40,6 +48,11 @@ impl Downstream {
     /// The mark of an object as this replica saw it last.
     pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
         self.read(|placement| placement.mark_of(key))
+    }
+
+    /// True if nodes have a use for the config map or secret and its text is not here yet.
+    pub fn is_missing(&self, key: &ObjectKey) -> bool {
+        self.read(|placement| placement.is_missing(key))
     }
 
     /// True if a pod of `node` cannot start without the config map or secret.
@@ -101,18 +114,46 @@ impl Downstream {
             {
                 deleted.add(&meta.name, &meta.uid);
             }
-            let mut state = self.lock();
-            let changes = match sight {
-                Sight::Put { meta, object } => state.placement.put(kind, &meta, object),
-                Sight::Gone { meta, object, .. } => state.placement.gone(kind, &meta, object),
-                Sight::Synced => Vec::new(),
-            };
-            for (node, change) in changes {
-                if let Some((_, set)) = state.sessions.get(&node) {
-                    change.apply_to(set);
+            match sight {
+                Sight::Put { meta, object } => {
+                    let arrived = Arrived::read(kind, &meta, object);
+                    self.change(|placement| placement.put(arrived));
                 }
+                Sight::Gone { meta, object, .. } => {
+                    self.change(|placement| placement.gone(kind, &meta, object));
+                }
+                Sight::Synced => {}
             }
         }
         Ok(())
+    }
+
+    /// Changes the graph and tells connected nodes what follows.
+    pub(super) fn change(&self, work: impl FnOnce(&mut Placement) -> Vec<(String, Change)>) {
+        let mut state = self.lock();
+        for (node, change) in work(&mut state.placement) {
+            if let Some((_, set)) = state.sessions.get(&node) {
+                change.apply_to(set);
+            }
+        }
+        if state.placement.is_any_missing() {
+            self.missing.notify_one();
+        }
+    }
+
+    /// Waits until more texts may be missing.
+    pub(super) async fn more_missing(&self) {
+        self.missing.notified().await;
+    }
+
+    /// Texts that nodes have a use for and that are not here; waits until there are some.
+    pub(super) async fn missing(&self) -> Vec<ObjectKey> {
+        loop {
+            let missing = self.read(Placement::missing);
+            if !missing.is_empty() {
+                return missing;
+            }
+            self.missing.notified().await;
+        }
     }
 }

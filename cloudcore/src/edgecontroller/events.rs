@@ -4,7 +4,7 @@
 use message::{Json, ObjectKey, ObjectKind, Status, Upstream, Verb};
 use serde_json::Value;
 
-use crate::kubernetes::{Cluster, Merge, path_of};
+use crate::kubernetes::{Cluster, Merge};
 
 /// What an event says again and again: client-go's recorder patches nothing else.
 const PATCHED: [&str; 6] = ["count", "eventTime", "firstTimestamp", "lastTimestamp", "message", "series"];
@@ -29,7 +29,7 @@ pub async fn record(cluster: &Cluster, event: &Upstream) -> Result<(), Status> {
     match cluster.get(&one).await {
         Err(status) if status.is_not_found() && *verb == Verb::Update => return create(object).await,
         Err(status) if status.is_not_found() => {
-            return create(&Json::encode(&given).map_err(bad_request)?).await;
+            return create(&Json::of(&given)).await;
         }
         Err(status) => return Err(status),
         Ok(stored) => is_about_the_same(&stored.parse().map_err(bad_request)?, &given, name)?,
@@ -63,15 +63,15 @@ fn patch_of(wrapped: &Json) -> Result<String, Status> {
 
 fn path(namespace: &str, name: &str) -> Result<String, Status> {
     let key = ObjectKey::new(Some(namespace), ObjectKind::Event, name);
-    path_of(&key).ok_or_else(|| bad_request(format!("{key} has no path")))
+    key.api_path().ok_or_else(|| bad_request(format!("{key} has no path")))
 }
 
 fn forbidden(text: String) -> Status {
-    Status::failure(403, "Forbidden", text)
+    Status::new(403, "Forbidden", text)
 }
 
 fn bad_request(error: impl std::fmt::Display) -> Status {
-    Status::failure(400, "BadRequest", error.to_string())
+    Status::new(400, "BadRequest", error.to_string())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Stat
 use serde_json::{Value, json};
 
 use super::upstream;
-use crate::kubernetes::{Cluster, path_of};
+use crate::kubernetes::Cluster;
 
 /// How often a status is written again that another writer overtook.
 const TRIES: usize = 4;
@@ -17,7 +17,7 @@ const STALE: SignedDuration = SignedDuration::from_secs(20);
 /// Writes one pod's status. False if that pod is gone: the edge is to drop it.
 pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) -> Result<bool, Status> {
     let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, &report.name);
-    let path = path_of(&key).ok_or_else(|| bad_request(format!("{key} cannot be a pod")))?;
+    let path = key.api_path().ok_or_else(|| bad_request(format!("{key} cannot be a pod")))?;
     let mut status = object_of(&report.status)?;
     let mut tried = 0;
     let pod = loop {
@@ -32,7 +32,7 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
         keep_times(&pod["status"], &mut status, daemon::clock::now());
         pod["status"] = status.clone();
         tried += 1;
-        match cluster.replace(&format!("{path}/status"), &encode(&pod)?).await {
+        match cluster.replace(&format!("{path}/status"), &Json::of(&pod)).await {
             Ok(_) => break pod,
             Err(status) if status.is_not_found() => return Ok(false),
             Err(status) if status.is_conflict() && tried < TRIES => {}
@@ -41,7 +41,7 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
     };
     if is_over(&pod) {
         let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}});
-        match cluster.delete(&path, &encode(&options)?).await {
+        match cluster.delete(&path, &Json::of(&options)).await {
             Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status),
             _ => {}
         }
@@ -71,7 +71,7 @@ pub async fn report_node(cluster: &Cluster, node: &NodeName, report: &NodeReport
         }
         object["status"] = merged(&object["status"], status.clone(), daemon::clock::now());
         tried += 1;
-        match cluster.replace(&format!("{path}/status"), &encode(&object)?).await {
+        match cluster.replace(&format!("{path}/status"), &Json::of(&object)).await {
             Ok(_) => return Ok(()),
             Err(status) if status.is_conflict() && tried < TRIES => {}
             Err(status) => return Err(status),
@@ -139,12 +139,8 @@ fn is_over(pod: &Value) -> bool {
         && !status["containerStatuses"].as_array().into_iter().flatten().any(running)
 }
 
-fn encode(value: &Value) -> Result<Json, Status> {
-    Json::encode(value).map_err(bad_request)
-}
-
 fn bad_request(error: impl ToString) -> Status {
-    Status::failure(400, "BadRequest", error.to_string())
+    Status::new(400, "BadRequest", error.to_string())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Downstream;
 use crate::devicecontroller::Devices;
-use crate::kubernetes::{Cluster, path_of};
+use crate::kubernetes::Cluster;
 
 /// Signer of certificates that nodes serve with.
 const SERVING: &str = "kubernetes.io/kubelet-serving";
@@ -92,8 +92,8 @@ impl Rights {
     }
 
     async fn look_up(&self, key: &ObjectKey) -> Result<Value, Status> {
-        let failure = |error: String| Status::failure(400, "BadRequest", error);
-        let path = path_of(key).ok_or_else(|| failure(format!("{key} cannot be looked up")))?;
+        let failure = |error: String| Status::new(400, "BadRequest", error);
+        let path = key.api_path().ok_or_else(|| failure(format!("{key} cannot be looked up")))?;
         let object = self.cluster.get(&path).await.map_err(|status| undecided(key, status))?;
         object.parse().map_err(|error| failure(error.to_string()))
     }
@@ -116,7 +116,7 @@ impl Rights {
             return Ok(owner == node.as_str());
         }
         let key = ObjectKey::new(Some(namespace), ObjectKind::Device, name);
-        let Some(path) = path_of(&key) else { return Ok(false) };
+        let Some(path) = key.api_path() else { return Ok(false) };
         match self.cluster.get(&path).await {
             Ok(device) => {
                 let device = device.parse::<serde_json::Value>().unwrap_or_default();
@@ -124,7 +124,7 @@ impl Rights {
                     return Ok(false);
                 }
                 let text = format!("device {namespace}/{name} is not known here yet");
-                Err(Status::failure(503, "ServiceUnavailable", text))
+                Err(Status::new(503, "ServiceUnavailable", text))
             }
             Err(status) if status.is_not_found() => Ok(false),
             Err(status) => Err(undecided(&key, status)),
@@ -136,7 +136,7 @@ impl Rights {
             return Ok(Owner::Ours);
         }
         let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, name);
-        let Some(path) = path_of(&key) else { return Ok(Owner::Other) };
+        let Some(path) = key.api_path() else { return Ok(Owner::Other) };
         match self.cluster.get(&path).await {
             Ok(pod) => match pod.parse::<serde_json::Value>() {
                 Ok(pod) if pod["spec"]["nodeName"] == node.as_str() => Ok(Owner::Ours),
@@ -153,7 +153,7 @@ fn undecided(key: &ObjectKey, status: Status) -> Status {
     if status.is_not_found() {
         return status;
     }
-    Status::failure(503, "ServiceUnavailable", format!("looking up {key}: {status}"))
+    Status::new(503, "ServiceUnavailable", format!("looking up {key}: {status}"))
 }
 
 #[cfg(test)]

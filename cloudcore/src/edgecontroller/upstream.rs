@@ -6,7 +6,7 @@ use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, 
 use serde_json::{Value, json};
 
 use super::{Downstream, reports};
-use crate::kubernetes::{Cluster, Merge, path_of};
+use crate::kubernetes::{Cluster, Merge};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
@@ -84,7 +84,7 @@ async fn carry_out(
             cluster.create(&path(&key)?, object).await?
         }
         Request::ClusterCa if cluster.ca().is_empty() => {
-            Err(Status::failure(404, "NotFound", "the API server is trusted by the system's certificates"))?
+            Err(Status::new(404, "NotFound", "the API server is trusted by the system's certificates"))?
         }
         Request::ClusterCa => return Ok(Reply::Text(cluster.ca().to_owned())),
         Request::EnsureNode { node, object } => {
@@ -101,11 +101,11 @@ async fn carry_out(
 }
 
 fn path(key: &ObjectKey) -> Result<String, Status> {
-    path_of(key).ok_or_else(|| bad_request(&format!("{} objects are not served", key.kind)))
+    key.api_path().ok_or_else(|| bad_request(&format!("{} objects are not served", key.kind)))
 }
 
 fn bad_request(text: &str) -> Status {
-    Status::failure(400, "BadRequest", text)
+    Status::new(400, "BadRequest", text)
 }
 
 /// Domains whose labels belong to Kubernetes. Of these a node may set a few (Kubernetes' admission plugin NodeRestriction,
@@ -189,7 +189,7 @@ pub(super) fn named(mut object: Value, name: &str) -> Result<Json, Status> {
         return Err(bad_request("not an object with metadata"));
     }
     object["metadata"]["name"] = name.into();
-    encode(&object)
+    Ok(Json::of(&object))
 }
 
 /// A patch of a pod's status, and of nothing else: the API server would take labels as well.
@@ -206,10 +206,6 @@ fn json_of(text: &str) -> Result<Json, Status> {
     Json::from_text(text.to_owned()).map_err(|error| bad_request(&error.to_string()))
 }
 
-fn encode(value: &Value) -> Result<Json, Status> {
-    Json::encode(value).map_err(|error| bad_request(&error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,19 +219,19 @@ mod tests {
             "node-role.kubernetes.io/edge": ""}}, "status": {"phase": "x"}});
         let expected = json!({"metadata": {"name": "e1", "labels": {"node-role.kubernetes.io/edge": ""}},
             "status": {"phase": "x"}});
-        assert_eq!(own_labels(&encode(&node).unwrap()).unwrap(), expected);
+        assert_eq!(own_labels(&Json::of(&node)).unwrap(), expected);
         let without = json!({"status": {"phase": "x"}});
-        assert_eq!(own_labels(&encode(&without).unwrap()).unwrap(), without);
+        assert_eq!(own_labels(&Json::of(&without)).unwrap(), without);
 
         for taking in [
             json!({"metadata": null}),
             json!({"metadata": {"labels": null}}),
             json!({"$patch": "replace", "metadata": {"$patch": "delete", "labels": {"$patch": "replace"}}}),
         ] {
-            let kept = own_labels(&encode(&taking).unwrap()).unwrap();
+            let kept = own_labels(&Json::of(&taking)).unwrap();
             assert!(!kept.to_string().contains('$') && !kept.to_string().contains("null"), "{kept}");
         }
-        let updated = labels_and_annotations(&encode(&node).unwrap(), &name).unwrap();
+        let updated = labels_and_annotations(&Json::of(&node), &name).unwrap();
         assert_eq!(updated, r#"{"metadata":{"labels":{"node-role.kubernetes.io/edge":""}}}"#);
 
         let other: Value = named(json!({"metadata": {"name": "e2"}}), "e1").unwrap().parse().unwrap();

@@ -150,7 +150,7 @@ impl Cluster {
         let answered = tokio::time::timeout(DEADLINE, self.send_within(method, path, kind, body)).await;
         let result = answered.unwrap_or_else(|_| {
             let text = format!("the API server did not answer {what} within {} s", DEADLINE.as_secs());
-            Err(Status::failure(504, "Timeout", text))
+            Err(Status::new(504, "Timeout", text))
         });
         self.metrics.request(verb, &result);
         self.reach.note(&result);
@@ -170,23 +170,24 @@ impl Cluster {
         }
         let request = request
             .body(body.into_bytes())
-            .map_err(|error| Status::failure(400, "BadRequest", format!("request path {path:?}: {error}")))?;
+            .map_err(|error| Status::new(400, "BadRequest", format!("request path {path:?}: {error}")))?;
         let text = self.client.request_text(request).await.map_err(to_status)?;
-        Json::from_text(text).map_err(|error| Status::failure(500, "InternalError", error.to_string()))
+        Json::from_text(text).map_err(|error| Status::new(500, "InternalError", error.to_string()))
     }
 }
 
 /// The API server's own words, or 503 for trouble on the way to it.
 fn to_status(error: kube::Error) -> Status {
     match error {
+        // Both are `metav1.Status`; kube's has fields of its own besides.
         kube::Error::Api(status) => {
-            let details =
-                status.details.as_ref().and_then(|details| serde_json::to_value(details).ok()).map(Box::new);
-            Status { details, ..Status::failure(status.code, &status.reason, status.message.clone()) }
+            serde_json::to_value(&*status).and_then(serde_json::from_value).unwrap_or_else(|_| Status {
+                code: status.code,
+                message: status.message.clone(),
+                ..Status::default()
+            })
         }
-        other => {
-            Status::failure(503, "ServiceUnavailable", format!("the API server cannot be reached: {other}"))
-        }
+        other => Status::new(503, "ServiceUnavailable", format!("the API server cannot be reached: {other}")),
     }
 }
 

@@ -52,7 +52,7 @@ mod tests {
     use anyhow::Context;
 
     fn status(code: u16) -> anyhow::Result<()> {
-        Err::<(), _>(Status::failure(code, "", "")).context("installing something")
+        Err::<(), _>(Status::new(code, "", "")).context("installing something")
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,8 @@ pub struct Follower {
     seen: mpsc::Receiver<Seen>,
     /// Watches that have not told everything yet.
     missing: usize,
+    /// Resources whose watches have.
+    listed: watch::Sender<Vec<Resource>>,
     complete: watch::Sender<bool>,
     beat: Beat,
 }
@@ -18,12 +20,18 @@ pub struct Follower {
 impl Follower {
     /// `seen` is fed by `watches` watches.
     pub fn new(seen: mpsc::Receiver<Seen>, watches: usize, beat: Beat) -> Follower {
-        Follower { seen, missing: watches, complete: watch::channel(watches == 0).0, beat }
+        let (listed, complete) = (watch::channel(Vec::new()).0, watch::channel(watches == 0).0);
+        Follower { seen, missing: watches, listed, complete, beat }
     }
 
     /// True once everything that existed at the start was told.
     pub fn complete(&self) -> watch::Receiver<bool> {
         self.complete.subscribe()
+    }
+
+    /// The resources of which everything that existed at the start was taken in.
+    pub fn listed(&self) -> watch::Receiver<Vec<Resource>> {
+        self.listed.subscribe()
     }
 
     /// The next change. `None`: the program stops, or a watch ended.
@@ -37,6 +45,7 @@ impl Follower {
             match seen.sight {
                 Sight::Synced => {
                     self.missing = self.missing.saturating_sub(1);
+                    self.listed.send_modify(|listed| listed.push(seen.resource));
                     self.complete.send_replace(self.missing == 0);
                 }
                 sight => return Some((seen.resource, sight)),

@@ -33,7 +33,7 @@ pub async fn install_crds(cluster: &Cluster) -> Result<(), InstallError> {
         let built_in = |error: String| InstallError::BuiltIn { name, reason: error };
         let mut ours: Value = serde_saphyr::from_str(yaml).map_err(|error| built_in(error.to_string()))?;
         ours["metadata"]["annotations"][SCHEMA] = OURS.to_string().into();
-        let body = Json::encode(&ours).map_err(|error| built_in(error.to_string()))?;
+        let body = Json::of(&ours);
         match cluster.create(CRDS, &body).await {
             Err(status) if status.is_conflict() => update(cluster, name, &ours).await?,
             other => other.map(|_| ()).map_err(|source| InstallError::Refused { name, source })?,

@@ -197,7 +197,7 @@ impl Lease {
         }
         let name = self.path.rsplit('/').next().unwrap_or_default();
         let next = written(current.as_ref(), name, &election.me, action);
-        let body = Json::encode(&next).unwrap_or_else(|_| Json::null());
+        let body = Json::of(&next);
         let result = match action {
             Action::Create => self.cluster.create(COLLECTION, &body).await,
             _ => self.cluster.replace(&self.path, &body).await,
@@ -218,7 +218,7 @@ impl Lease {
             return Ok(());
         }
         lease["spec"]["holderIdentity"] = json!("");
-        let body = Json::encode(&lease).unwrap_or_else(|_| Json::null());
+        let body = Json::of(&lease);
         self.cluster.replace(&self.path, &body).await.map(|_| ())
     }
 }

@@ -65,13 +65,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_first_success_after_a_failure_wakes_who_waits() {
         let reach = Reach::default();
-        let failed = Err::<(), _>(Status::failure(503, "ServiceUnavailable", "away"));
+        let failed = Err::<(), _>(Status::new(503, "ServiceUnavailable", "away"));
         let waiting = tokio::spawn(reach.next().after(Duration::from_secs(1)));
         reach.note(&Ok(()));
         reach.note(&failed);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!waiting.is_finished());
-        let not_found = Err::<(), _>(Status::failure(404, "NotFound", "answered all the same"));
+        let not_found = Err::<(), _>(Status::new(404, "NotFound", "answered all the same"));
         reach.note(&not_found);
         let began = tokio::time::Instant::now();
         waiting.await.unwrap();

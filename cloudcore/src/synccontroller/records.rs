@@ -35,7 +35,7 @@ impl Records {
         }
         let Some((node, uid)) = split_name(&meta.name) else { return };
         let Object { spec, status } = object.parse::<Object>().unwrap_or_default();
-        let kind = ObjectKind::parse(&spec.object_kind.to_ascii_lowercase());
+        let kind = ObjectKind::of_object(&spec.object_api_version, &spec.object_kind.to_ascii_lowercase());
         let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
         let key = ObjectKey::new(namespace, kind, &spec.object_name);
         // KubeEdge leaves objects with an empty version stuck; here it counts as never acknowledged.

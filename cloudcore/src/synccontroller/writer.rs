@@ -5,7 +5,7 @@ use message::{Json, Status};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::cloudhub::Settled;
+use crate::desired::Settled;
 use crate::kubernetes::{Cluster, Merge};
 
 pub(super) async fn write(cluster: &Cluster, node: String, settled: Settled) {
@@ -59,5 +59,5 @@ fn record(kind: &str, name: &str, object_name: &str, namespace: Option<&str>, ob
         "spec": {"objectAPIVersion": types.api_version, "objectKind": types.kind, "objectName": object_name},
         "status": {"objectResourceVersion": NEVER},
     });
-    Json::encode(&value).unwrap_or_else(|_| Json::null())
+    Json::of(&value)
 }

@@ -10,10 +10,20 @@ const SAMPLES: usize = 5;
 
 /// Resident memory in KiB.
 pub fn resident_kb(pid: i32) -> Result<u64> {
+    field_kb(pid, "VmRSS:")
+}
+
+/// The most memory that was ever resident, in KiB.
+pub fn peak_kb(pid: i32) -> Result<u64> {
+    field_kb(pid, "VmHWM:")
+}
+
+fn field_kb(pid: i32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let value = line.with_context(|| format!("no {field} in {path}"))?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
 
 /// The median of a few looks, in KiB; takes some seconds.

@@ -11,7 +11,7 @@ use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
 use edgecore::devicetwin::{self, DeviceTwin};
-use edgecore::edged::context::Clock;
+use edgecore::edged::clock::Clock;
 use edgecore::edged::server;
 use edgecore::edged::{self, Edged};
 use edgecore::host::Recorded;

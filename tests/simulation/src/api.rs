@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cloudcore::devicecontroller::Stamp;
 use cloudcore::kubernetes::Meta;
 use message::{Json, ObjectKind};
-use rand::Rng;
+use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 

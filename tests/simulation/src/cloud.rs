@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use cloudcore::cloudhub::NodeSet;
 use cloudcore::cloudhub::exchange::{Effect, Exchange, Submitted};
 use cloudcore::cloudhub::session::leftover::{self, Found};
+use cloudcore::desired::{Arrived, Change, NodeSet, Placement};
 use cloudcore::devicecontroller::Stamp;
-use cloudcore::edgecontroller::Placement;
 use message::{ObjectKey, Upstream};
 use native::frames::frame::Body;
 use tokio::time::Instant;
 
-use crate::api::{Api, Event, edge_name, node_of};
+use crate::api::{Api, Event, Object, edge_name, node_of};
 use crate::network::{Connection, decode};
 
 pub struct Session {
@@ -27,6 +26,8 @@ pub struct Session {
 #[derive(Default)]
 pub struct Replica {
     placement: Placement,
+    /// Texts the API server has answered and that are not taken in.
+    answers: Vec<Arrived>,
     /// Events of the log seen so far.
     seen: usize,
     pub sessions: BTreeMap<usize, Session>,
@@ -38,7 +39,7 @@ impl Replica {
     pub fn start(api: &Api) -> Replica {
         let mut replica = Replica { seen: api.log.len(), ..Replica::default() };
         for object in api.objects.values() {
-            replica.placement.put(object.kind.clone(), &object.meta, object.json.clone());
+            replica.placement.put(arrived(object));
         }
         replica
     }
@@ -51,16 +52,34 @@ impl Replica {
         let Some(event) = api.log.get(self.seen) else { return false };
         self.seen += 1;
         let changes = match event.clone() {
-            Event::Put(object) => self.placement.put(object.kind, &object.meta, object.json),
+            Event::Put(object) => self.placement.put(arrived(&object)),
             Event::Gone(object) => self.placement.gone(object.kind, &object.meta, object.json),
         };
+        self.tell(changes);
+        true
+    }
+
+    /// Asks the API server for the texts that nodes have a use for, or takes in its answer to the last time.
+    pub fn fetch(&mut self, api: &Api) -> bool {
+        if let Some(answer) = self.answers.pop() {
+            let changes = self.placement.fetched(answer);
+            self.tell(changes);
+            return true;
+        }
+        if !api.refuses {
+            let object = |key: &ObjectKey| api.find(&key.kind, &key.name).map(arrived);
+            self.answers = self.placement.missing().iter().filter_map(object).collect();
+        }
+        !self.answers.is_empty()
+    }
+
+    fn tell(&self, changes: Vec<(String, Change)>) {
         for (node, change) in changes {
             let session = self.sessions.iter().find(|(edge, _)| edge_name(**edge) == node);
             if let Some((_, session)) = session {
                 change.apply_to(&session.set);
             }
         }
-        true
     }
 
     /// Looks after what an edge holds and nobody wants.
@@ -168,7 +187,15 @@ impl Session {
     }
 }
 
+/// What a watch or the API server tells of an object.
+pub fn arrived(object: &Object) -> Arrived {
+    Arrived::read(object.kind.clone(), &object.meta, object.json.clone())
+}
+
 fn look(placement: &Placement, api: &Api, edge: usize, key: &ObjectKey, uid: &str) -> Found {
+    if placement.is_missing(key) {
+        return Found::Unseen;
+    }
     match api.find(&key.kind, &key.name) {
         _ if api.refuses => Found::Unknown,
         None => Found::Gone,

@@ -156,7 +156,7 @@ impl Edge {
 
     /// Name and mark of everything held, by kind and name.
     pub fn held(&self) -> Result<BTreeMap<String, u64>> {
-        let kinds: Vec<String> = objects::SYNCED.iter().map(ToString::to_string).collect();
+        let kinds: Vec<String> = apimachinery::kinds::synced().iter().map(ToString::to_string).collect();
         let held = objects::held(&self.db, &kinds, &self.seals)?;
         Ok(held.into_iter().map(|held| (format!("{} {}", held.resource, held.uid), held.mark)).collect())
     }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use cloudcore::edgecontroller::Placement;
+use cloudcore::desired::Placement;
+use message::ObjectKind;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use crate::api::{Api, edge_name};
-use crate::cloud::Replica;
+use crate::cloud::{Replica, arrived};
 use crate::edge::{Commit, Edge};
 use crate::network::Network;
 
@@ -88,6 +89,7 @@ impl World {
     fn go_on(&mut self, edge: usize, choice: u32) -> Result<bool> {
         let replica = self.rng.random_range(0..self.replicas.len());
         match choice {
+            0 if self.rng.random_bool(0.3) => Ok(self.replicas[replica].fetch(&self.api)),
             0 if self.lag_until[replica] > self.step => Ok(false),
             0 => Ok(self.replicas[replica].watch(&self.api)),
             1 => self.connect(edge),
@@ -212,7 +214,7 @@ impl World {
             self.step += 100;
             let mut busy = false;
             for replica in 0..self.replicas.len() {
-                while self.replicas[replica].watch(&self.api) {
+                while self.replicas[replica].watch(&self.api) || self.replicas[replica].fetch(&self.api) {
                     busy = true;
                 }
             }
@@ -250,8 +252,11 @@ impl World {
 
     fn check(&self) -> Result<()> {
         let mut truth = Placement::default();
-        for object in self.api.objects.values() {
-            truth.put(object.kind.clone(), &object.meta, object.json.clone());
+        // Pods first, so that every text they refer to is kept.
+        let (pods, others): (Vec<_>, Vec<_>) =
+            self.api.objects.values().partition(|object| object.kind == ObjectKind::Pod);
+        for object in pods.into_iter().chain(others) {
+            truth.put(arrived(object));
         }
         for (number, edge) in self.edges.iter().enumerate() {
             let wanted: BTreeMap<String, u64> = truth

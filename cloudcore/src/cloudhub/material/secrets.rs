@@ -36,10 +36,6 @@ fn collection() -> String {
     format!("/api/v1/namespaces/{NAMESPACE}/secrets")
 }
 
-fn encode(value: &Value) -> Json {
-    Json::encode(value).unwrap_or_else(|_| Json::null())
-}
-
 pub(super) async fn read(cluster: &Cluster, name: &str) -> Result<Option<Stored>, MaterialError> {
     match cluster.get(&path(name)).await {
         Ok(secret) => Ok(secret.parse().ok().map(|object| Stored { object })),
@@ -70,8 +66,8 @@ pub(super) async fn write(
         object["metadata"]["annotations"][*key] = json!(value);
     }
     let written = match seen {
-        Some(_) => cluster.replace(&path(name), &encode(&object)).await,
-        None => cluster.create(&collection(), &encode(&object)).await,
+        Some(_) => cluster.replace(&path(name), &Json::of(&object)).await,
+        None => cluster.create(&collection(), &Json::of(&object)).await,
     };
     match written {
         Ok(_) => Ok(true),

@@ -81,7 +81,7 @@ async fn tell(cluster: &Cluster, node: &NodeName, kind: &str, text: &str) {
         "source": {"component": "cloudcore"}, "firstTimestamp": now, "lastTimestamp": now,
     });
     let told = async {
-        let created = cluster.create(EVENTS, &Json::encode(&event).unwrap_or_else(|_| Json::null())).await;
+        let created = cluster.create(EVENTS, &Json::of(&event)).await;
         match created {
             Err(status) if status.is_conflict() => count(cluster, &name, text, &now).await,
             other => other.map(|_| ()),

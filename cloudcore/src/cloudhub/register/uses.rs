@@ -43,7 +43,7 @@ pub(super) async fn record(
         "metadata": {"name": name, "namespace": NAMESPACE, "labels": {LABEL: "true"}},
         "data": data,
     });
-    let body = Json::encode(&object).unwrap_or_else(|_| Json::null());
+    let body = Json::of(&object);
     match cluster.create(&collection(), &body).await {
         Ok(_) => return Ok(()),
         Err(status) if status.is_conflict() => {}

@@ -11,13 +11,12 @@ use link::{Incoming, Outlet, Receiver, Sender};
 use message::{Message, MessageId, NodeName, ObjectKind, Reply, Request, Upstream};
 use tokio::time::Instant;
 
-use super::super::NodeSet;
-use super::super::desired::{Ticket, Window};
 use super::super::metrics::Loss;
 use super::super::uplog::UpLog;
 use super::super::upstream::UpstreamRoom;
 use super::silence::Silence;
 use super::{End, HOLD, OUTGOING, Session, forget, settled, sleep_until};
+use crate::desired::{NodeSet, Ticket, Window};
 
 /// A request under way that ended.
 struct Ended {

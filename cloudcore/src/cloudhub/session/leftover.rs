@@ -9,9 +9,9 @@ use std::time::Duration;
 use message::{NodeName, ObjectKey, ObjectKind};
 use serde_json::Value;
 
-use super::super::{Desired, NodeSet};
 use super::Rooms;
-use crate::kubernetes::{identity, path_of};
+use crate::desired::{Desired, NodeSet};
+use crate::kubernetes::identity;
 
 /// Pause before looking again while this replica's watches lag behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -77,7 +77,11 @@ pub fn apply(remove: Vec<(ObjectKey, String, bool)>, desired: &mut Desired) {
 
 async fn look(rooms: &Rooms, node: &NodeName, key: &ObjectKey, uid: &str) -> Found {
     // A kind without a path was never sent by this version.
-    let Some(path) = path_of(key) else { return Found::Gone };
+    let Some(path) = key.api_path() else { return Found::Gone };
+    // A node has a use for it, and its text is on the way here.
+    if rooms.downstream.is_missing(key) {
+        return Found::Unseen;
+    }
     let object = match rooms.upstream.cluster.get(&path).await {
         Ok(object) => object,
         Err(status) if status.is_not_found() => return Found::Gone,

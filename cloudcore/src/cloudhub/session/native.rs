@@ -12,11 +12,11 @@ use message::{Downstream, Message, NodeName, Upstream};
 use native::frames::frame::Body;
 use tokio::time::Instant;
 
-use super::super::NodeSet;
 use super::super::exchange::{self, Effect, Exchange, Submitted};
 use super::super::upstream::UpstreamRoom;
 use super::silence::Silence;
 use super::{CALLS, End, HOLD, OUTGOING, REFUSED_PAUSE, Session, settled, sleep_until};
+use crate::desired::NodeSet;
 use crate::devicecontroller::Stamp;
 
 /// Something under way that ended.

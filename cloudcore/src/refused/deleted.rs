@@ -98,7 +98,7 @@ async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i6
     if stored.is_null() {
         let metadata = json!({"name": NAME, "namespace": NAMESPACE});
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": changes});
-        return cluster.create(&collection, &encode(&map)).await.map(|_| ());
+        return cluster.create(&collection, &Json::of(&map)).await.map(|_| ());
     }
     // A replica that saw the same deletion may have written meanwhile: then it is read again.
     let version = &stored["metadata"]["resourceVersion"];
@@ -108,12 +108,7 @@ async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i6
 }
 
 fn unreadable(why: &str) -> Status {
-    Status::failure(422, "Invalid", format!("reading config map {NAMESPACE}/{NAME}: {why}"))
-}
-
-fn encode(value: &Value) -> Json {
-    // A tree of texts can be encoded.
-    Json::encode(value).unwrap_or_else(|_| Json::null())
+    Status::new(422, "Invalid", format!("reading config map {NAMESPACE}/{NAME}: {why}"))
 }
 
 /// A merge patch of the map's `data`: new entries, and nulls for those that are over.

@@ -42,7 +42,7 @@ impl NodeSet {
     }
 
     /// For the session itself: no wake-up.
-    pub(super) fn quietly<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> T {
+    pub fn quietly<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> T {
         work(&mut self.lock().desired)
     }
 
@@ -64,17 +64,17 @@ impl NodeSet {
         self.changed.notify_one();
     }
 
-    pub(super) fn is_node_deleted(&self) -> bool {
+    pub fn is_node_deleted(&self) -> bool {
         self.lock().node_deleted
     }
 
     /// What is waiting, and how many notices were dropped since the last call.
-    pub(super) fn take_notices(&self) -> (Notices, u64) {
+    pub fn take_notices(&self) -> (Notices, u64) {
         let mut state = self.lock();
         (std::mem::take(&mut state.notices), std::mem::take(&mut state.dropped))
     }
 
-    pub(super) async fn changed(&self) {
+    pub async fn changed(&self) {
         self.changed.notified().await;
     }
 }

@@ -1,44 +1,22 @@
 //! Which objects belong on which node: pods by `spec.nodeName`, and the config maps and secrets they refer to. Pure.
 //! Volume claims are referred to as well, but not sent: nodes ask for them.
 //!
+//! The text of a config map or secret is kept while a node has a use for it, and fetched when one begins to.
+//!
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod bodies;
+mod pod_view;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
-use serde_json::Value;
 
-use crate::cloudhub::{NodeSet, Wanted};
+use super::{Change, Wanted};
 use crate::kubernetes::{Meta, identity};
-
-/// Something a node's desired set must hear.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    Put(Wanted),
-    /// `may_return`: the object still exists, only this node has no use for it now.
-    Remove {
-        key: ObjectKey,
-        uid: String,
-        object: Json,
-        may_return: bool,
-    },
-    /// The node object is gone.
-    EndSession,
-}
-
-impl Change {
-    /// Tells a connected node.
-    pub fn apply_to(self, set: &NodeSet) {
-        match self {
-            Change::Put(wanted) => set.with(|desired| desired.put(wanted)),
-            Change::Remove { key, uid, object, may_return } => {
-                set.with(|desired| desired.remove(&key, &uid, object, may_return));
-            }
-            Change::EndSession => set.end_deleted(),
-        }
-    }
-}
+use bodies::Bodies;
+use pod_view::{MIRROR, PodView};
 
 #[derive(Debug)]
 struct Pod {
@@ -55,7 +33,7 @@ struct Pod {
 pub struct Placement {
     pods: HashMap<ObjectKey, Pod>,
     /// Config maps, secrets and nodes.
-    objects: HashMap<ObjectKey, Wanted>,
+    objects: Bodies,
     /// referred object -> node -> number of pods there that refer to it
     referrers: HashMap<ObjectKey, HashMap<String, usize>>,
     /// Pods of a node, each once.
@@ -69,6 +47,43 @@ struct Left {
     node: String,
     key: ObjectKey,
     uid: String,
+}
+
+/// An object as a watch told of it, read and hashed before the graph is locked.
+#[derive(Debug)]
+pub struct Arrived {
+    wanted: Wanted,
+    /// Of pods.
+    facts: Option<PodFacts>,
+}
+
+#[derive(Debug)]
+struct PodFacts {
+    node: String,
+    service_account: String,
+    references: Box<[(ObjectKey, bool)]>,
+}
+
+impl Arrived {
+    pub fn read(kind: ObjectKind, meta: &Meta, object: Json) -> Arrived {
+        let key = key_of(kind, meta);
+        let facts = (key.kind == ObjectKind::Pod).then(|| {
+            let view = PodView::of(&object);
+            PodFacts {
+                node: view.node().to_owned(),
+                service_account: view.service_account().to_owned(),
+                references: view.references(&key).0.into_iter().collect(),
+            }
+        });
+        let version = ResourceVersion(meta.resource_version.clone());
+        let mark = native::mark(&object);
+        Arrived { wanted: Wanted { key, uid: meta.uid.clone(), version, mark, object }, facts }
+    }
+}
+
+fn key_of(kind: ObjectKind, meta: &Meta) -> ObjectKey {
+    let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    ObjectKey::new(namespace, kind, &meta.name)
 }
 
 /// Pods that went and are remembered: a node that is drained at once, many times over.
@@ -91,8 +106,7 @@ impl Placement {
 
     /// The mark of an object as it was seen last, wherever it belongs.
     pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
-        let pod = self.pods.get(key).map(|pod| &pod.wanted);
-        pod.or_else(|| self.objects.get(key)).map(|wanted| wanted.mark)
+        self.pods.get(key).map(|pod| pod.wanted.mark).or_else(|| self.objects.mark_of(key))
     }
 
     /// True if a pod of `node` refers to the config map, secret or volume claim.
@@ -133,60 +147,69 @@ impl Placement {
     }
 
     /// An object was created or changed. Returns what nodes must hear.
-    pub fn put(&mut self, kind: ObjectKind, meta: &Meta, object: Json) -> Vec<(String, Change)> {
-        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        let key = ObjectKey::new(namespace, kind, &meta.name);
-        let version = ResourceVersion(meta.resource_version.clone());
-        let mark = native::mark(&object);
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
-        match key.kind {
-            ObjectKind::Pod => self.put_pod(key, wanted),
-            // What nodes hold already stays as it was sent: a heartbeat, a touched annotation of a controller and a
-            // write that changed nothing are nobody's news.
-            _ if self.objects.get(&key).is_some_and(|known| is_same(known, &wanted)) => Vec::new(),
-            ObjectKind::Node => self.put_node(key, wanted),
-            _ => {
-                let nodes: Vec<String> =
-                    self.referrers.get(&key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
-                self.objects.insert(key, wanted.clone());
-                nodes.into_iter().map(|node| (node, Change::Put(wanted.clone()))).collect()
-            }
+    pub fn put(&mut self, Arrived { wanted, facts }: Arrived) -> Vec<(String, Change)> {
+        if let Some(facts) = facts {
+            return self.put_pod(facts, wanted);
         }
+        let is_node = wanted.key.kind == ObjectKind::Node;
+        let is_used = is_node || self.referrers.contains_key(&wanted.key);
+        // What nodes hold already stays as it was sent: a heartbeat, a touched annotation of a controller and a write
+        // that changed nothing are nobody's news.
+        if !self.objects.put(&wanted, is_used) {
+            return Vec::new();
+        }
+        let nodes = if is_node { vec![wanted.key.name.clone()] } else { self.nodes_of(&wanted.key) };
+        nodes.into_iter().map(|node| (node, Change::Put(wanted.clone()))).collect()
+    }
+
+    /// Objects whose text is to be fetched: nodes have a use for them, and it is not here.
+    pub fn missing(&self) -> Vec<ObjectKey> {
+        self.objects.missing()
+    }
+
+    pub fn is_missing(&self, key: &ObjectKey) -> bool {
+        self.objects.is_missing(key)
+    }
+
+    pub fn is_any_missing(&self) -> bool {
+        self.objects.is_any_missing()
+    }
+
+    /// The API server's answer to the question for the text of one of [`Placement::missing`]. Returns what nodes must hear.
+    pub fn fetched(&mut self, Arrived { wanted, .. }: Arrived) -> Vec<(String, Change)> {
+        if !self.objects.fetched(&wanted) {
+            return Vec::new();
+        }
+        self.nodes_of(&wanted.key).into_iter().map(|node| (node, Change::Put(wanted.clone()))).collect()
+    }
+
+    /// Nodes whose pods refer to the object.
+    fn nodes_of(&self, key: &ObjectKey) -> Vec<String> {
+        self.referrers.get(key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// An object is gone.
     pub fn gone(&mut self, kind: ObjectKind, meta: &Meta, object: Json) -> Vec<(String, Change)> {
-        let namespace = meta.namespace.as_deref().filter(|namespace| !namespace.is_empty());
-        let key = ObjectKey::new(namespace, kind, &meta.name);
+        let key = key_of(kind, meta);
         if key.kind == ObjectKind::Pod {
             return self.pod_gone(&key, &meta.uid, object);
         }
-        let current = self.objects.get(&key).is_some_and(|stored| stored.uid == meta.uid);
-        if current {
-            self.objects.remove(&key);
-        }
+        let current = self.objects.gone(&key, &meta.uid);
         // A node object is never taken from its node: the session ends instead.
         if key.kind == ObjectKind::Node {
             return if current { vec![(key.name, Change::EndSession)] } else { Vec::new() };
         }
-        let nodes: Vec<String> =
-            self.referrers.get(&key).map(|nodes| nodes.keys().cloned().collect()).unwrap_or_default();
+        let nodes = self.nodes_of(&key);
         let change = Change::Remove { key, uid: meta.uid.clone(), object, may_return: false };
         nodes.into_iter().map(|node| (node, change.clone())).collect()
     }
 
-    fn put_node(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
-        let node = key.name.clone();
-        self.objects.insert(key, wanted.clone());
-        vec![(node, Change::Put(wanted))]
-    }
-
-    fn put_pod(&mut self, key: ObjectKey, wanted: Wanted) -> Vec<(String, Change)> {
-        let view = PodView::of(&wanted.object);
-        let node = view.node().to_owned();
+    fn put_pod(&mut self, facts: PodFacts, wanted: Wanted) -> Vec<(String, Change)> {
+        let PodFacts { node, service_account, references } = facts;
         if node.is_empty() {
             return Vec::new();
         }
+        let key = wanted.key.clone();
         let sent = self.pods.get(&key).filter(|pod| pod.node == node).map(|pod| &pod.wanted);
         let unchanged = sent.is_some_and(|sent| is_same(sent, &wanted));
         // A node that lost its database is to learn from the newest text how far its pod had come: one that has ended
@@ -198,8 +221,8 @@ impl Placement {
         let pod = Pod {
             uid: wanted.uid.clone(),
             node: node.clone(),
-            service_account: view.service_account().to_owned(),
-            references: view.references(&key).0.into_iter().collect(),
+            service_account,
+            references,
             wanted: wanted.clone(),
         };
         let mut changes = Vec::new();
@@ -207,7 +230,7 @@ impl Placement {
             let nodes = self.referrers.entry(reference.clone()).or_default();
             *nodes.entry(node.clone()).or_default() += 1;
             if nodes[&node] == 1
-                && let Some(referred) = self.objects.get(reference)
+                && let Some(referred) = self.objects.begin_use(reference)
             {
                 changes.push((node.clone(), Change::Put(referred.clone())));
             }
@@ -259,15 +282,15 @@ impl Placement {
                     continue;
                 }
                 nodes.remove(&pod.node);
-                if let Some(referred) = self.objects.get(reference) {
+                if let Some(uid) = self.objects.uid_of(reference) {
                     // Only the identity: a node that has no use for a secret need not see it once more.
-                    let object = identity(&referred.key, &referred.uid);
-                    let (key, uid) = (referred.key.clone(), referred.uid.clone());
+                    let (key, object) = (reference.clone(), identity(reference, &uid));
                     changes.push((pod.node.clone(), Change::Remove { key, uid, object, may_return: true }));
                 }
             }
             if nodes.is_empty() {
                 self.referrers.remove(reference);
+                self.objects.end_use(reference);
             }
         }
         changes
@@ -277,107 +300,6 @@ impl Placement {
 /// True if a node that has `known` need not hear of `new`.
 fn is_same(known: &Wanted, new: &Wanted) -> bool {
     known.uid == new.uid && known.mark == new.mark
-}
-
-/// A pod as it is read here: what is missing, null or of another type is not there. The API server may hold such pods, and
-/// their nodes have to hear of them.
-struct PodView(Value);
-
-/// On pods that a node made from its own files: they lead to nothing of the cluster.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
-impl PodView {
-    fn of(object: &Json) -> PodView {
-        PodView(object.parse().unwrap_or_default())
-    }
-
-    fn node(&self) -> &str {
-        self.0["spec"]["nodeName"].as_str().unwrap_or_default()
-    }
-
-    fn is_mirror(&self) -> bool {
-        self.0["metadata"]["annotations"].get(MIRROR).is_some()
-    }
-
-    /// Whose tokens it may have; none for a mirror.
-    fn service_account(&self) -> &str {
-        match self.is_mirror() {
-            true => "",
-            false => self.0["spec"]["serviceAccountName"]
-                .as_str()
-                .filter(|name| !name.is_empty())
-                .unwrap_or("default"),
-        }
-    }
-
-    fn list(&self, field: &str) -> impl Iterator<Item = &Value> {
-        self.0["spec"][field].as_array().into_iter().flatten()
-    }
-
-    /// Config maps, secrets and claims named by volumes, environments and pull secrets, of every kind of container.
-    fn references(&self, pod: &ObjectKey) -> References {
-        let namespace = pod.namespace.as_deref().unwrap_or_default();
-        let mut found = References::default();
-        if self.is_mirror() {
-            return found;
-        }
-        let containers = ["containers", "initContainers", "ephemeralContainers"];
-        for container in containers.into_iter().flat_map(|field| self.list(field)) {
-            collect(container, namespace, &mut found);
-        }
-        for volume in self.list("volumes") {
-            collect(volume, namespace, &mut found);
-            // The claim of an ephemeral volume is named after pod and volume.
-            if let (Some(_), Some(name)) = (volume["ephemeral"].as_object(), volume["name"].as_str()) {
-                let claim = format!("{}-{name}", pod.name);
-                found.add(ObjectKind::PersistentVolumeClaim, Some(&claim), namespace, true);
-            }
-        }
-        for secret in self.list("imagePullSecrets") {
-            // Images are pulled without those that are missing.
-            found.add(ObjectKind::Secret, secret["name"].as_str(), namespace, false);
-        }
-        found
-    }
-}
-
-/// What a pod refers to, and whether it needs it.
-#[derive(Default)]
-struct References(BTreeMap<ObjectKey, bool>);
-
-impl References {
-    fn add(&mut self, kind: ObjectKind, name: Option<&str>, namespace: &str, needed: bool) {
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
-            *self.0.entry(ObjectKey::new(Some(namespace), kind, name)).or_default() |= needed;
-        }
-    }
-}
-
-/// Finds references by the field names the pod API uses for them.
-fn collect(value: &Value, namespace: &str, found: &mut References) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, namespace, found)),
-        Value::Object(fields) => {
-            for (field, inner) in fields {
-                let needed = inner["optional"] != true;
-                match field.as_str() {
-                    "configMap" | "configMapRef" | "configMapKeyRef" => {
-                        found.add(ObjectKind::ConfigMap, inner["name"].as_str(), namespace, needed);
-                    }
-                    "secret" | "secretRef" | "secretKeyRef" | "nodePublishSecretRef" => {
-                        let name = inner["secretName"].as_str().or_else(|| inner["name"].as_str());
-                        found.add(ObjectKind::Secret, name, namespace, needed);
-                    }
-                    "persistentVolumeClaim" => {
-                        let claim = inner["claimName"].as_str();
-                        found.add(ObjectKind::PersistentVolumeClaim, claim, namespace, needed);
-                    }
-                    _ => collect(inner, namespace, found),
-                }
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Nodes that were put out: whose certificates and join tokens no port takes, on every replica.
 //!
 //! ```text
-//! config map kubeedge/refused-nodes --watch--> list --> acceptor, register (who comes), registry (who is here)
+//! config map kubeedge/refused-nodes --watch--> list --> the hub: who comes, and who is here
 //! node object deleted --> deleted --patch--> the config map
 //! ```
 //!
@@ -19,7 +19,6 @@ use pki::{EdgeSubject, Subject};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::Registry;
 use crate::kubernetes::{Follower, Resource, Sight};
 pub use deleted::{Deleted, record_deleted};
 
@@ -79,10 +78,10 @@ impl RefusedNodes {
         self.read(|list| list.begins_after(node.as_str()))
     }
 
-    /// Takes in what the watch sees and ends the sessions of nodes that are refused, until stopped.
+    /// Takes in what the watch sees, until stopped. `changed` hears of each new list, to end the sessions of who is on it.
     pub async fn run(
         self,
-        registry: Registry,
+        changed: impl Fn(&RefusedNodes) + Send,
         mut follower: Follower,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
@@ -103,7 +102,7 @@ impl RefusedNodes {
             };
             tracing::info!(entries = list.entries().len(), "list of refused nodes read");
             *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
-            registry.end_where(|node, holder| self.check(node, holder).err());
+            changed(&self);
         }
         Ok(())
     }

@@ -127,15 +127,6 @@ pub struct Desired {
     keep_base: bool,
 }
 
-fn rank(kind: &ObjectKind) -> u8 {
-    match kind {
-        ObjectKind::Node => 0,
-        ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::DeviceModel => 1,
-        ObjectKind::Device => 2,
-        _ => 3,
-    }
-}
-
 fn entry(key: ObjectKey, delivered: bool) -> Box<Entry> {
     Box::new(Entry {
         key,
@@ -211,7 +202,7 @@ impl Desired {
         }
         self.arrivals += 1;
         entry.queued = Some(self.arrivals);
-        self.queue.insert((rank(&entry.key.kind), self.arrivals), uid.to_owned());
+        self.queue.insert((entry.key.kind.rank(), self.arrivals), uid.to_owned());
     }
 
     /// The next thing to send, if the window has room.
@@ -354,8 +345,8 @@ impl Desired {
     }
 
     fn settle_kind(&mut self, kind: &str) {
-        let keep_base = self.keep_base;
-        for entry in self.entries.values_mut().filter(|entry| entry.key.kind.as_str() == kind) {
+        let (keep_base, kind) = (self.keep_base, ObjectKind::parse(kind));
+        for entry in self.entries.values_mut().filter(|entry| entry.key.kind == kind) {
             settle(entry, keep_base);
         }
     }
@@ -422,5 +413,4 @@ fn body(entry: &Entry, uid: &str) -> Option<(Downstream, Option<ResourceVersion>
 }
 
 #[cfg(test)]
-#[path = "desired_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn meta(name: &str, uid: &str, version: &str) -> Meta {
     Meta {
@@ -43,13 +43,17 @@ fn names(changes: &[(String, Change)]) -> Vec<String> {
 fn what_is_optional_everywhere_is_not_needed() {
     let mut graph = Placement::default();
     let (meta, object) = pod("p", "1", "");
-    graph.put(ObjectKind::Pod, &meta, object);
+    graph.put(Arrived::read(ObjectKind::Pod, &meta, object));
     let volumes = json!([
         {"configMap": {"name": "c1", "optional": true}},
         {"secret": {"secretName": "s9", "optional": true}},
     ]);
     let object = json!({"metadata": {"name": "q"}, "spec": {"nodeName": "e1", "volumes": volumes}});
-    graph.put(ObjectKind::Pod, &super::tests::meta("q", "q", "2"), Json::encode(&object).unwrap());
+    graph.put(Arrived::read(
+        ObjectKind::Pod,
+        &super::tests::meta("q", "q", "2"),
+        Json::encode(&object).unwrap(),
+    ));
     let needed = |kind, name| graph.is_needed("e1", &ObjectKey::new(Some("d"), kind, name));
     assert!(needed(ObjectKind::ConfigMap, "c1"), "another pod needs it");
     assert!(needed(ObjectKind::Secret, "s3"));
@@ -61,9 +65,13 @@ fn what_is_optional_everywhere_is_not_needed() {
 fn a_node_without_its_database_learns_how_far_a_pod_had_come() {
     let mut graph = Placement::default();
     let (first, object) = pod("p", "1", "Pending");
-    graph.put(ObjectKind::Pod, &first, object);
+    graph.put(Arrived::read(ObjectKind::Pod, &first, object));
     let (told, object) = pod("p", "2", "Succeeded");
-    assert_eq!(graph.put(ObjectKind::Pod, &told, object), [], "the node's own words are no news to it");
+    assert_eq!(
+        graph.put(Arrived::read(ObjectKind::Pod, &told, object)),
+        [],
+        "the node's own words are no news to it"
+    );
     let served = graph.set_of("e1").into_iter().find(|wanted| wanted.key.kind == ObjectKind::Pod).unwrap();
     assert!(served.object.text().contains("Succeeded"));
     assert_eq!(served.version, ResourceVersion("1".into()), "the version that the node has acknowledged");
@@ -73,14 +81,14 @@ fn a_node_without_its_database_learns_how_far_a_pod_had_come() {
 fn events_of_a_pod_that_just_went_are_its_nodes() {
     let mut graph = Placement::default();
     let (meta, object) = pod("p", "1", "Running");
-    graph.put(ObjectKind::Pod, &meta, object.clone());
+    graph.put(Arrived::read(ObjectKind::Pod, &meta, object.clone()));
     graph.gone(ObjectKind::Pod, &meta, object.clone());
     assert!(graph.has_left("e1", "d", "p", "p"));
     assert!(!graph.has_left("e2", "d", "p", "p") && !graph.has_left("e1", "d", "p", "another"));
     for number in 0..LEFT {
         let name = number.to_string();
         let (meta, object) = pod(&name, "1", "Running");
-        graph.put(ObjectKind::Pod, &meta, object.clone());
+        graph.put(Arrived::read(ObjectKind::Pod, &meta, object.clone()));
         graph.gone(ObjectKind::Pod, &meta, object);
     }
     assert!(!graph.has_left("e1", "d", "p", "p") && graph.left.len() == LEFT);
@@ -89,11 +97,15 @@ fn events_of_a_pod_that_just_went_are_its_nodes() {
 #[test]
 fn a_pod_brings_everything_it_refers_to_whatever_came_first() {
     let mut graph = Placement::default();
-    graph.put(ObjectKind::ConfigMap, &meta("c1", "c1", "1"), Json::null());
-    graph.put(ObjectKind::ConfigMap, &meta("other", "other", "1"), Json::null());
+    let map = |name: &str| Arrived::read(ObjectKind::ConfigMap, &meta(name, name, "1"), Json::null());
+    graph.put(map("c1"));
+    graph.put(map("other"));
     let (pod_meta, object) = pod("p", "5", "Pending");
-    assert_eq!(names(&graph.put(ObjectKind::Pod, &pod_meta, object)), ["e1 +d/configmap/c1", "e1 +d/pod/p"]);
-    let later = graph.put(ObjectKind::Secret, &meta("s3", "s3", "6"), Json::null());
+    let arrived = graph.put(Arrived::read(ObjectKind::Pod, &pod_meta, object));
+    assert_eq!(names(&arrived), ["e1 +d/pod/p"]);
+    assert_eq!(graph.missing(), [ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1")]);
+    assert_eq!(names(&graph.fetched(map("c1"))), ["e1 +d/configmap/c1"]);
+    let later = graph.put(Arrived::read(ObjectKind::Secret, &meta("s3", "s3", "6"), Json::null()));
     assert_eq!(names(&later), ["e1 +d/secret/s3"]);
     let set: BTreeSet<String> = graph.set_of("e1").iter().map(|wanted| wanted.key.to_string()).collect();
     assert_eq!(set, BTreeSet::from(["d/configmap/c1".into(), "d/pod/p".into(), "d/secret/s3".into()]));
@@ -110,24 +122,24 @@ fn a_pod_brings_everything_it_refers_to_whatever_came_first() {
 fn a_status_echo_is_not_sent_and_a_spec_change_is() {
     let mut graph = Placement::default();
     let (first, object) = pod("p", "5", "Pending");
-    graph.put(ObjectKind::Pod, &first, object);
+    graph.put(Arrived::read(ObjectKind::Pod, &first, object));
     let (second, object) = pod("p", "6", "Running");
-    assert!(graph.put(ObjectKind::Pod, &second, object).is_empty());
+    assert!(graph.put(Arrived::read(ObjectKind::Pod, &second, object)).is_empty());
     let (mut third, object) = pod("p", "7", "Running");
     third.deletion_timestamp = Some("now".into());
     let mut value: Value = object.parse().unwrap();
     value["metadata"]["deletionTimestamp"] = json!("now");
-    let changes = graph.put(ObjectKind::Pod, &third, Json::encode(&value).unwrap());
+    let changes = graph.put(Arrived::read(ObjectKind::Pod, &third, Json::encode(&value).unwrap()));
     assert_eq!(names(&changes), ["e1 +d/pod/p"]);
 }
 
 #[test]
 fn the_last_pod_takes_its_references_with_it() {
     let mut graph = Placement::default();
-    graph.put(ObjectKind::ConfigMap, &meta("c1", "cm", "1"), Json::null());
+    graph.put(Arrived::read(ObjectKind::ConfigMap, &meta("c1", "cm", "1"), Json::null()));
     for name in ["a", "b"] {
         let (pod_meta, object) = pod(name, "5", "Running");
-        graph.put(ObjectKind::Pod, &pod_meta, object);
+        graph.put(Arrived::read(ObjectKind::Pod, &pod_meta, object));
     }
     let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1");
     assert_eq!(names(&graph.gone(ObjectKind::Pod, &meta("a", "a", "9"), Json::null())), ["e1 -d/pod/a"]);
@@ -148,9 +160,9 @@ fn a_heartbeat_of_the_node_is_not_sent_back_to_it() {
             .unwrap()
     };
     let node_meta = |version: &str| Meta { namespace: None, ..meta("e1", "n", version) };
-    assert_eq!(graph.put(ObjectKind::Node, &node_meta("1"), node("1", "a")).len(), 1);
-    assert!(graph.put(ObjectKind::Node, &node_meta("2"), node("2", "a")).is_empty());
-    assert_eq!(graph.put(ObjectKind::Node, &node_meta("3"), node("2", "b")).len(), 1);
+    assert_eq!(graph.put(Arrived::read(ObjectKind::Node, &node_meta("1"), node("1", "a"))).len(), 1);
+    assert!(graph.put(Arrived::read(ObjectKind::Node, &node_meta("2"), node("2", "a"))).is_empty());
+    assert_eq!(graph.put(Arrived::read(ObjectKind::Node, &node_meta("3"), node("2", "b"))).len(), 1);
 }
 
 #[test]
@@ -160,7 +172,8 @@ fn lists_that_are_null_or_no_lists_are_absent_and_the_pod_reaches_its_node() {
         let spec = json!({"nodeName": "e1", "serviceAccountName": null, "initContainers": damage, "imagePullSecrets": damage,
             "containers": [{"args": 7, "envFrom": [{"secretRef": {"name": "s1"}}]}], "volumes": damage});
         let object = json!({"metadata": {"name": "p"}, "spec": spec});
-        let changes = graph.put(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap());
+        let changes =
+            graph.put(Arrived::read(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap()));
         assert_eq!(names(&changes), ["e1 +d/pod/p"], "{damage}");
         assert!(graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
         assert!(graph.may_mint("e1", "d", "default", "p", "p"));
@@ -172,7 +185,7 @@ fn a_mirror_leads_to_nothing() {
     let mut graph = Placement::default();
     let object = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "h"}},
         "spec": {"nodeName": "e1", "containers": [{"envFrom": [{"secretRef": {"name": "s1"}}]}]}});
-    graph.put(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap());
+    graph.put(Arrived::read(ObjectKind::Pod, &meta("p", "p", "1"), Json::encode(&object).unwrap()));
     assert!(graph.owns_pod("e1", "d", "p"));
     assert!(!graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
     assert!(!graph.may_mint("e1", "d", "default", "p", "p"));

@@ -1,5 +1,6 @@
-//! Deletes the records of nodes that no longer exist (spec/transport.md 3.8): at start, when a node goes, and once an
-//! hour for what was written in between. One replica does it for all. In a sweep a node with pods counts as there.
+//! Housekeeping, which one replica does for all: deletes the sync objects of nodes that no longer exist (spec/transport.md 3.8) at
+//! start, when a node goes, and once an hour for what was written in between; and the records of single-use tokens that have
+//! ended. In a sweep a node with pods counts as there.
 
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use message::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Syncs, writer};
-use crate::cloudhub::{Settled, register};
+use crate::cloudhub::register;
 use crate::kubernetes::{self, Cluster, Resource, Seen, Sight, WorkEnded};
+use crate::synccontroller::Syncs;
 
 /// Name of the lease's singleton.
 const SINGLETON: &str = "garbage";
@@ -80,8 +81,5 @@ async fn collect_node(cluster: &Cluster, syncs: &Syncs, node: &str) {
         return;
     }
     tracing::info!(node, records = records.len(), "records of a node that is gone are deleted");
-    for (key, uid, ..) in records {
-        let settled = Settled { key, uid, version: None, object: None };
-        writer::write(cluster, node.to_owned(), settled).await;
-    }
+    syncs.forget(cluster, node).await;
 }
