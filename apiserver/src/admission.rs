@@ -8,8 +8,8 @@ use apimachinery::{Cause, Status, object, pod, schema};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::registry::{self, Served};
+use crate::target::Target;
 
 /// True if `metadata.generation` follows the spec of this resource.
 pub(crate) fn counts_generations(served: &Served) -> bool {

@@ -3,8 +3,6 @@
 //! Client certificates of the own CA (CN is the user, O the groups) and service-account tokens issued here. Members
 //! of `system:masters` may do everything; other users may discover and review their own access.
 
-use std::collections::BTreeMap;
-
 use apimachinery::path::percent_decode;
 use apimachinery::{RequestPath, Status};
 use http::{HeaderMap, HeaderName};
@@ -13,25 +11,11 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::context::Context;
+use crate::signer::ISSUER;
 use crate::tokens;
+use crate::user::User;
 
-pub(crate) const MASTERS: &str = "system:masters";
 const AUTHENTICATED: &str = "system:authenticated";
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct User {
-    pub name: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-    /// What else is said of the user; keys are in lower case.
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-impl User {
-    pub(crate) fn is_master(&self) -> bool {
-        self.groups.iter().any(|group| group == MASTERS)
-    }
-}
 
 /// What the handshake showed of the client.
 #[derive(Clone, Debug)]
@@ -77,7 +61,7 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Option<User>, Status> {
     let user = match bearer(headers)? {
-        Some(token) => Some(tokens::verify(context, token, &[tokens::ISSUER]).await?.user),
+        Some(token) => Some(tokens::verify(context, token, &[ISSUER]).await?.user),
         None => match peer {
             Peer::NoCertificate => None,
             Peer::Foreign => return Err(Status::unauthorized()),

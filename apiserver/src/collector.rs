@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::storage::{Change, Event, EventKind, Key, ListQuery, Traits, WriteError};
+use crate::target::Target;
 use crate::verbs::delete;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -215,34 +215,6 @@ async fn try_sweep(context: &Context) -> Result<(), Status> {
         empty_namespace(context, &namespace.key.name).await?;
     }
     Ok(())
-}
-
-/// Takes the owner `uid` out of its dependents, so that they survive it.
-pub(crate) async fn release_dependents(context: &Context, uid: &str) -> Result<(), Status> {
-    // A dependent that was changed meanwhile is still in the index and is tried again.
-    loop {
-        let dependents = context.storage.dependents(uid).await?;
-        if dependents.is_empty() {
-            return Ok(());
-        }
-        for key in dependents {
-            release(context, key, uid).await?;
-        }
-    }
-}
-
-async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status> {
-    let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
-    let mut value = stored.value()?;
-    let previous = Traits::of(&key.resource, &value);
-    if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
-        owners.retain(|reference| object::text(reference, "/uid") != owner);
-    }
-    let change = Change::Update { value, expected: stored.revision, previous };
-    match context.storage.commit(key, change).await {
-        Err(WriteError::Store(status)) => Err(status),
-        Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
-    }
 }
 
 #[cfg(test)]

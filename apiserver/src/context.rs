@@ -7,8 +7,8 @@ use daemon::memory::Spare;
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::Registry;
+use crate::signer::Signer;
 use crate::storage::Storage;
-use crate::tokens::Signer;
 
 pub(crate) struct Context {
     pub storage: Storage,

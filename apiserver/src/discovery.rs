@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use apimachinery::Status;
+use apimachinery::kinds::split_api_version;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::registry::builtin::{REVIEWS, split};
+use crate::registry::builtin::REVIEWS;
 use crate::registry::{Registry, Resource, Version};
 use crate::respond::{self, Answer};
 
@@ -44,7 +45,7 @@ fn all(registry: &Registry) -> BTreeMap<String, Versions> {
         }
     }
     for (api_version, plural, kind) in REVIEWS {
-        let (group, version) = split(api_version);
+        let (group, version) = split_api_version(api_version);
         let singular = kind.to_lowercase();
         let classic = json!({ "name": plural, "singularName": singular, "namespaced": false, "kind": kind, "verbs": ["create"] });
         let aggregated = json!({
@@ -64,22 +65,15 @@ fn subresources(
     resource: &Resource,
     version: &Version,
 ) -> Vec<(&'static str, String, &'static [&'static str])> {
-    let mut found: Vec<(&str, String, &[&str])> = Vec::new();
-    if version.status {
-        found.push(("status", resource.kind.clone(), &STATUS_VERBS));
-    }
-    match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "pods") => {
-            found.push(("binding", "Binding".to_owned(), &["create"]));
-            found.push(("eviction", "Eviction".to_owned(), &["create"]));
-            found.push(("ephemeralcontainers", "Pod".to_owned(), &STATUS_VERBS));
-            found.push(("log", "Pod".to_owned(), &["get"]));
-        }
-        ("", "serviceaccounts") => found.push(("token", "TokenRequest".to_owned(), &["create"])),
-        ("certificates.k8s.io", _) => found.push(("approval", resource.kind.clone(), &STATUS_VERBS)),
-        _ => {}
-    }
-    found
+    let named = |name: &'static str| match name {
+        "binding" => (name, "Binding".to_owned(), &["create"] as &[_]),
+        "eviction" => (name, "Eviction".to_owned(), &["create"] as &[_]),
+        "token" => (name, "TokenRequest".to_owned(), &["create"] as &[_]),
+        "log" => (name, resource.kind.clone(), &["get"] as &[_]),
+        _ => (name, resource.kind.clone(), &STATUS_VERBS as &[_]),
+    };
+    let status = version.status.then_some("status");
+    status.into_iter().chain(resource.subresources.iter().copied()).map(named).collect()
 }
 
 fn describe(resource: &Resource, version: &Version) -> Entry {

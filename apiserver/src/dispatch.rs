@@ -7,33 +7,13 @@ use apimachinery::{RequestPath, Status};
 use http::{Method, Request};
 use hyper::body::Incoming;
 
-use crate::auth::{self, Peer, User};
+use crate::auth::{self, Peer};
 use crate::context::Context;
-use crate::registry::Served;
 use crate::request::Query;
 use crate::respond::{self, Answer};
-use crate::storage::Key;
+use crate::target::Target;
+use crate::user::User;
 use crate::{discovery, openapi, verbs};
-
-/// What a request is about.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub served: Served,
-    pub namespace: String,
-    /// Empty for collections.
-    pub name: String,
-    pub subresource: String,
-}
-
-impl Target {
-    pub(crate) fn key(&self) -> Key {
-        Key::new(&self.served.resource.key(), &self.namespace, &self.name)
-    }
-
-    pub(crate) fn not_found(&self) -> Status {
-        Status::not_found(&self.served.resource.group, &self.served.resource.plural, &self.name)
-    }
-}
 
 /// Answers a request; every failure is a Status.
 pub(crate) async fn respond(context: &Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Answer {

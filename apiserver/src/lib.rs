@@ -11,6 +11,7 @@ mod auth;
 mod bootstrap;
 mod collector;
 mod context;
+mod dependents;
 mod discovery;
 mod dispatch;
 mod events;
@@ -23,10 +24,14 @@ mod request;
 mod respond;
 mod server;
 mod settings;
+mod signer;
 mod storage;
+mod suffix;
 mod tables;
+mod target;
 mod tls;
 mod tokens;
+mod user;
 mod verbs;
 mod watch;
 
@@ -93,7 +98,7 @@ impl ApiServer {
         let context = Arc::new(context::Context {
             storage,
             registry,
-            signer: tokens::Signer::new(&keys.token_secret),
+            signer: signer::Signer::new(&keys.token_secret),
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),

@@ -2,51 +2,16 @@
 
 use apimachinery::Status;
 use apimachinery::object::{integer, list, text, uid};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use daemon::clock;
-use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::auth::User;
 use crate::context::Context;
+use crate::signer::ISSUER;
 use crate::storage::Key;
+use crate::user::User;
 
-/// Who issues tokens here, and the audience of those that are for this API.
-pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
-/// Larger ones are not ours.
-const MAX_BYTES: usize = 8 * 1024;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 365 * 86_400;
-
-pub(crate) struct Signer(hmac::Key);
-
-impl Signer {
-    pub(crate) fn new(secret: &[u8]) -> Signer {
-        Signer(hmac::Key::new(hmac::HMAC_SHA256, secret))
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", encode(&json!({ "alg": "HS256", "typ": "JWT" })), encode(claims));
-        let tag = hmac::sign(&self.0, text.as_bytes());
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
-    }
-
-    /// The claims of a token that this server signed and that has not expired.
-    fn open(&self, token: &str, now: i64) -> Option<Value> {
-        let (text, tag) = token.rsplit_once('.').filter(|_| token.len() <= MAX_BYTES)?;
-        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
-        hmac::verify(&self.0, text.as_bytes(), &tag).ok()?;
-        let claims = URL_SAFE_NO_PAD.decode(text.split_once('.')?.1).ok()?;
-        let claims: Value = serde_json::from_slice(&claims).ok()?;
-        (integer(&claims, "/exp")? > now && text_is(&claims, "/iss", ISSUER)).then_some(claims)
-    }
-}
-
-fn text_is(value: &Value, pointer: &str, wanted: &str) -> bool {
-    text(value, pointer) == wanted
-}
 
 /// Whom a token stands for, and before whom.
 pub(crate) struct Verified {
@@ -165,21 +130,4 @@ pub(crate) async fn review(context: &Context, request: &Value) -> Value {
     let mut answer = request.clone();
     answer["status"] = status;
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_expired_and_broken_tokens_do_not_open() {
-        let signer = Signer::new(b"one");
-        let token = signer.sign(&json!({ "iss": ISSUER, "exp": 100 }));
-        assert!(signer.open(&token, 99).is_some());
-        assert!(signer.open(&token, 100).is_none());
-        assert!(Signer::new(b"two").open(&token, 99).is_none());
-        for bad in ["", ".", "a.b.c", &format!("{token}x"), &"x".repeat(100_000)] {
-            assert!(signer.open(bad, 99).is_none());
-        }
-    }
 }

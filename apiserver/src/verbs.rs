@@ -2,8 +2,8 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod namespace;
 mod prepare;
-pub(crate) use prepare::suffix;
 pub(crate) mod read;
 pub(crate) mod review;
 pub(crate) mod subresources;
@@ -15,11 +15,11 @@ use apimachinery::Status;
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::render::{Include, Renderer};
 use crate::request::Query;
 use crate::respond::{self, Answer};
 use crate::storage::Stored;
+use crate::target::Target;
 
 /// One request for a resource.
 pub(crate) struct Call<'a> {

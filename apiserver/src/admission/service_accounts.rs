@@ -5,9 +5,9 @@ use apimachinery::object::{self, maps_in, set_default, text};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::storage::Key;
-use crate::verbs;
+use crate::suffix;
+use crate::target::Target;
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What the real server asks for, so that kubelets can tell its volume by it.
@@ -48,7 +48,7 @@ pub(super) async fn attach(context: &Context, target: &Target, pod: &mut Value) 
 }
 
 fn mount(spec: &mut serde_json::Map<String, Value>) {
-    let volume = format!("kube-api-access-{}", verbs::suffix());
+    let volume = format!("kube-api-access-{}", suffix::draw());
     let mut mounted = false;
     for list in ["containers", "initContainers"] {
         for container in maps_in(spec, list) {

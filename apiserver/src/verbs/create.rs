@@ -4,11 +4,11 @@ use apimachinery::{Status, object};
 use serde_json::Value;
 
 use super::{Call, prepare, unstored};
+use crate::admission;
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::respond::Answer;
 use crate::storage::{Change, Key, Stored, WriteError};
-use crate::{admission, bootstrap};
+use crate::target::Target;
 
 pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let value = call.body(body).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn insert(
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
             Ok(stored) => {
                 if served.is_core("namespaces") {
-                    bootstrap::furnish(context, &target.name).await?;
+                    super::namespace::furnish(context, &target.name).await?;
                 }
                 return Ok(stored);
             }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::render::{Include, Renderer};
 use crate::respond::{self, Answer, Form};
 use crate::storage::{Change, ListQuery, Stored, Traits, WriteError};
+use crate::target::Target;
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +117,7 @@ pub(crate) async fn remove(context: &Context, target: &Target, options: &Options
         let value = stored.value()?;
         check_preconditions(target, options, &value)?;
         if options.orphan && !options.dry_run {
-            crate::collector::release_dependents(context, object::uid(&value)).await?;
+            crate::dependents::release_all(context, object::uid(&value)).await?;
         }
         let step = step(target, options, &value);
         let previous = Traits::of(&stored.key.resource, &value);

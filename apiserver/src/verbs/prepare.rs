@@ -3,10 +3,9 @@
 use apimachinery::object::{self, map_in, text};
 use apimachinery::{Cause, Status, names};
 use daemon::clock;
-use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
-use crate::dispatch::Target;
+use crate::target::Target;
 
 /// Checks `apiVersion` and `kind`, the namespace and the name against the URL, and takes the first two off.
 pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status> {
@@ -77,16 +76,9 @@ pub(super) fn created(value: &mut Value, counts_generations: bool) -> Result<(),
     let unnamed = metadata.get("name").and_then(Value::as_str).unwrap_or_default().is_empty();
     if unnamed && !generate.is_empty() {
         let stem: String = generate.chars().take(58).collect();
-        metadata.insert("name".to_owned(), json!(format!("{stem}{}", suffix())));
+        metadata.insert("name".to_owned(), json!(format!("{stem}{}", crate::suffix::draw())));
     }
     Ok(())
-}
-
-/// Five letters and digits that spell no words, as Kubernetes draws them.
-pub(crate) fn suffix() -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut random = rand::rng();
-    (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
 }
 
 /// Puts back what an update must not change.

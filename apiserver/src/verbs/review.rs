@@ -1,20 +1,22 @@
 //! Reviews: questions that are created and answered, never stored.
 
+use apimachinery::kinds::split_api_version;
 use apimachinery::path::ResourcePath;
 use apimachinery::{Status, object};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::auth::{MASTERS, User};
 use crate::context::Context;
-use crate::registry::builtin::{REVIEWS, split};
+use crate::registry::builtin::REVIEWS;
 use crate::respond::{self, Answer};
+use crate::user::{MASTERS, User};
 use crate::{request, tokens};
 
 /// The kind of review a path asks for.
 pub(crate) fn kind(path: &ResourcePath) -> Option<&'static str> {
     let fits = |(api_version, plural, _): &&(&str, &str, &str)| {
-        split(api_version) == (path.group.as_str(), path.version.as_str()) && *plural == path.resource
+        split_api_version(api_version) == (path.group.as_str(), path.version.as_str())
+            && *plural == path.resource
     };
     REVIEWS.iter().find(fits).map(|(.., kind)| *kind)
 }

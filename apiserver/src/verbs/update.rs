@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{Call, create, prepare, unstored};
 use crate::admission;
 use crate::context::Context;
-use crate::dispatch::Target;
 use crate::request;
 use crate::respond::Answer;
 use crate::storage::{Change, Stored, Traits, WriteError};
+use crate::target::Target;
 
 /// Which part of the object a request may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

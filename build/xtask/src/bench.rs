@@ -46,6 +46,8 @@ enum Name {
     Poweron(Link),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(Link),
+    /// CloudCore beside config maps and secrets that hardly any edge uses: what it holds.
+    Unused(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
 }
@@ -75,6 +77,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Memory(link) => pods("memory", link),
         Name::Poweron(link) => pods("poweron", link),
         Name::Attack(link) => load("attack", link),
+        Name::Unused(link) => load("unused", link),
         Name::Fleet(link) => load("fleet", link),
     }
 }

@@ -1,105 +1,43 @@
-//! Who imports whom: arrows point down only (ARCHITECTURE.md).
+//! Who imports whom: crates by floors, and the rooms inside each crate without circles (ARCHITECTURE.md).
 
-use std::collections::BTreeMap;
-use std::process::Command;
+mod crates;
+mod graph;
+mod imports;
+mod modules;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
 use crate::build;
 
-/// Floor of each crate. A crate imports lower floors, and of its own only what `BESIDE` lists.
-const FLOORS: &[(&str, u8)] = &[
-    ("message", 0),
-    ("native", 0),
-    ("api", 0),
-    ("apimachinery", 0),
-    ("pki", 1),
-    ("store", 1),
-    ("daemon", 1),
-    ("listener", 1),
-    ("cri", 1),
-    ("dmi", 1),
-    ("plugins", 1),
-    ("mqtt", 1),
-    ("link", 1),
-    ("cloudcore", 2),
-    ("edgecore", 2),
-    ("apiserver", 2),
-    ("mapper-sdk", 2),
-    ("keadm", 2),
-    ("mapper-virtual", 3),
-    ("harness", 3),
-    ("interop", 3),
-    ("simulation", 3),
-    ("load", 4),
-    ("noise", 3),
-    ("e2e", 4),
-    ("xtask", 4),
-];
+/// Modules whose children are rooms of their own. The modules at the root of a crate always are.
+const STREETS: &[&str] = &["edgecore::edged"];
 
-/// Imports within a floor.
-const BESIDE: &[(&str, &str)] = &[
-    ("apimachinery", "api"),
-    ("native", "message"),
-    ("link", "pki"),
-    ("link", "daemon"),
-    ("daemon", "listener"),
-    ("dmi", "listener"),
-    ("mqtt", "listener"),
-    ("cloudcore", "apiserver"),
-];
-
-/// Crates that must stay pure: none of these below them.
-const IMPURE: &[&str] = &["tokio", "hyper", "rusqlite", "tonic", "kube"];
-
-/// Only these may use the Kubernetes client.
-const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "e2e", "load"];
-
+/// Prints the table of rooms; fails on imports that point up, and on circles of rooms.
 pub fn run() -> Result<()> {
-    let output = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--no-deps"])
-        .current_dir(build::root())
-        .output()
-        .context("running cargo metadata")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
-    let floors: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
+    let packages = crates::packages()?;
+    let floors = crates::check(&packages)?;
+    let mut rows = vec![("crate", "rooms", "imports")];
+    let mut counts = Vec::new();
     let mut problems = Vec::new();
-    for package in metadata["packages"].as_array().into_iter().flatten() {
-        let name = package["name"].as_str().unwrap_or_default();
-        let Some(floor) = floors.get(name) else {
-            problems.push(format!("{name} has no floor; add it to build/xtask/src/deps.rs"));
-            continue;
-        };
-        for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            let wanted = dependency["name"].as_str().unwrap_or_default();
-            let development = dependency["kind"] == "dev";
-            problems.extend(check(name, *floor, wanted, development, &floors));
+    for package in &packages {
+        let (name, root) = (package.name.clone(), build::root().join(&package.source));
+        let module = modules::read(&name, &root)?;
+        let streets = STREETS.iter().filter_map(|path| module.find(path));
+        for street in std::iter::once(&module).chain(streets) {
+            let graph = imports::between_children(&module, street);
+            if graph.rooms() > 1 {
+                counts.push((street.path.clone(), graph.rooms().to_string(), graph.edges().to_string()));
+            }
+            problems.extend(graph.circles().into_iter().map(|circle| format!("{}: {circle}", street.path)));
         }
     }
+    rows.extend(counts.iter().map(|(name, rooms, edges)| (name.as_str(), rooms.as_str(), edges.as_str())));
+    for (name, rooms, edges) in rows {
+        println!("{name:<20} {rooms:>6} {edges:>8}");
+    }
     if !problems.is_empty() {
-        bail!("imports that point up or sideways:\n  {}", problems.join("\n  "));
+        bail!("rooms that import each other in a circle:\n  {}", problems.join("\n  "));
     }
-    println!("imports: {} crates, all arrows point down", floors.len());
+    println!("imports: {floors} crates, all arrows point down; no circle of rooms");
     Ok(())
-}
-
-fn check(
-    name: &str,
-    floor: u8,
-    wanted: &str,
-    development: bool,
-    floors: &BTreeMap<&str, u8>,
-) -> Option<String> {
-    if development {
-        return None;
-    }
-    if floor == 0 && IMPURE.contains(&wanted) {
-        return Some(format!("{name} is pure and may not use {wanted}"));
-    }
-    if wanted == "kube" && !KUBE_USERS.contains(&name) {
-        return Some(format!("{name} may not use the Kubernetes client"));
-    }
-    let below = *floors.get(wanted)?;
-    (below >= floor && !BESIDE.contains(&(name, wanted))).then(|| format!("{name} imports {wanted}"))
 }

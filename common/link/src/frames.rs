@@ -23,6 +23,9 @@ pub enum IncomingFrame {
     Life,
 }
 
+/// The QUIC connection ended in the ordinary way.
+pub(crate) const CODE_CLOSED: quinn::VarInt = quinn::VarInt::from_u32(0);
+
 /// The writing half.
 pub struct FrameSender {
     writer: Writer,
@@ -106,7 +109,7 @@ impl FrameSender {
                 let _ = stream.finish();
                 // Dropping the connection would drop what the peer has not read yet.
                 let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream.stopped()).await;
-                connection.close(crate::quic::CODE_CLOSED, reason.text().as_bytes());
+                connection.close(CODE_CLOSED, reason.text().as_bytes());
             }
         }
     }

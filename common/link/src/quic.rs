@@ -13,13 +13,12 @@ use quinn_proto::HashedConnectionIdGenerator;
 use rustls_pki_types::CertificateDer;
 
 use crate::budget::Meter;
+use crate::frames::CODE_CLOSED;
 use crate::{
     AcceptError, Accepted, Budget, DialError, FrameReceiver, FrameSender, HANDSHAKE_TIMEOUT, Hello,
     IncomingFrame, Link, Refusal, Target, frames, host_of,
 };
 
-/// The connection ended in the ordinary way.
-pub(crate) const CODE_CLOSED: VarInt = VarInt::from_u32(0);
 /// The peer may not speak for this node.
 const CODE_FORBIDDEN: VarInt = VarInt::from_u32(403);
 /// Come back later; the reason holds the milliseconds.

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SanType, SerialNumber,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::{BACKDATE, DAY, Identity, SigningRequest, Subject, der};
+use crate::subject::distinguished_name;
+use crate::{AuthorityError, BACKDATE, DAY, Identity, SigningRequest, Subject, der};
 
 /// A CA certificate with its key: ECDSA P-256, KubeEdge's form.
 pub struct Authority {
@@ -38,30 +39,6 @@ pub struct Profile {
     pub usage: Usage,
     /// Seconds.
     pub lifetime: i64,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    #[error("generating a P-256 key")]
-    Generate(#[source] rcgen::Error),
-    #[error("reading the CA key (neither SEC1 nor PKCS#8 P-256)")]
-    BadKey,
-    #[error("reading the CA certificate")]
-    BadCertificate(#[source] rcgen::Error),
-    #[error(
-        "reading the signing request (its signature must fit, its key be ECDSA P-256, P-384, Ed25519 or RSA of 2048 bits or more)"
-    )]
-    BadRequest { source: rcgen::Error },
-    #[error(
-        "the signing request has a key of {bits} bits ({kind}), which is too weak: make it with ECDSA P-256, or RSA of 2048 bits or more"
-    )]
-    WeakKey { kind: &'static str, bits: usize },
-    #[error("signing the certificate of {common_name:?}")]
-    Sign { common_name: String, source: rcgen::Error },
-    #[error("{name:?} is neither an IP address nor a DNS name")]
-    BadName { name: String },
-    #[error("{seconds} is not a date")]
-    BadDate { seconds: i64 },
 }
 
 /// Common name of KubeEdge's CA.
@@ -191,15 +168,6 @@ impl std::fmt::Debug for Authority {
 /// Lower-case hex SHA-256.
 pub fn fingerprint(certificate: &[u8]) -> String {
     digest::digest(&digest::SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
-    let mut name = DistinguishedName::new();
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
-    }
-    name.push(DnType::CommonName, common_name);
-    name
 }
 
 fn ca_params(common_name: &str, now: i64) -> Result<CertificateParams, AuthorityError> {

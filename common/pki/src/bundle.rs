@@ -59,7 +59,7 @@ impl Bundle {
     }
 
     pub fn to_pem(&self) -> String {
-        self.certificates.iter().map(|certificate| crate::files::certificate_pem(certificate)).collect()
+        self.certificates.iter().map(|certificate| crate::pem::certificate_pem(certificate)).collect()
     }
 
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
@@ -83,16 +83,6 @@ impl Bundle {
         let mut bundle = Bundle::of(ca);
         bundle.certificates.extend(self.certificates.into_iter().filter(|other| other.as_ref() != ca));
         bundle
-    }
-
-    /// The CA that signed `certificate` (DER), if it is one of these.
-    pub fn signer_of(&self, certificate: &[u8]) -> Option<&CertificateDer<'static>> {
-        self.certificates.iter().find(|ca| crate::tls::is_signed_by(certificate, ca))
-    }
-
-    /// True if the first CA signed `certificate` (DER).
-    pub fn signer_signed(&self, certificate: &[u8]) -> bool {
-        self.certificates.first().is_some_and(|ca| crate::tls::is_signed_by(certificate, ca))
     }
 
     /// When the newest of the CAs began (Unix seconds): whoever holds it knows that the time is not earlier.

@@ -5,7 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::identity::pem;
+pub use crate::pem::certificate_pem;
+use crate::pem::pem;
 use crate::{Bundle, BundleError, Identity, IdentityError};
 
 #[derive(Debug, thiserror::Error)]
@@ -146,9 +147,4 @@ pub fn read_ca(path: &Path) -> Result<Vec<u8>, FileError> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     let der = rustls_pki_types::CertificateDer::from_pem_slice(&bytes);
     der.map(|der| der.to_vec()).map_err(|_| FileError::NoCertificate { path: path.to_owned() })
-}
-
-/// A certificate as PEM text.
-pub fn certificate_pem(der: &[u8]) -> String {
-    pem("CERTIFICATE", der)
 }

@@ -4,6 +4,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::der;
+use crate::pem::pem;
 
 /// A certificate and its key. The key does not print.
 #[derive(Clone)]
@@ -79,17 +80,4 @@ impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Identity({})", crate::authority::fingerprint(&self.certificate))
     }
-}
-
-/// PEM with 64-column base64 (RFC 7468).
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let body = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut out = format!("-----BEGIN {label}-----\n");
-    for at in (0..body.len()).step_by(64) {
-        out.push_str(&body[at..body.len().min(at + 64)]);
-        out.push('\n');
-    }
-    out.push_str(&format!("-----END {label}-----\n"));
-    out
 }

@@ -8,16 +8,19 @@
 mod authority;
 mod bundle;
 mod der;
+mod error;
 pub mod files;
 mod identity;
+mod pem;
 mod request;
 mod rotation;
 mod subject;
 pub mod tls;
 pub mod token;
 
-pub use authority::{Authority, AuthorityError, Profile, Usage, fingerprint};
+pub use authority::{Authority, Profile, Usage, fingerprint};
 pub use bundle::{Bundle, BundleError};
+pub use error::AuthorityError;
 pub use identity::{Identity, IdentityError};
 pub use request::{SigningRequest, node_request};
 pub use rotation::{CaSecret, RotationError};

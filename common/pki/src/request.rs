@@ -8,7 +8,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as PublicKeyInfo;
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::authority::distinguished_name;
+use crate::subject::distinguished_name;
 use crate::{AuthorityError, NODES_GROUP, edge_common_name};
 
 /// A request whose self-signature was checked.

@@ -1,5 +1,6 @@
 //! Who a certificate says its holder is.
 
+use rcgen::{DistinguishedName, DnType};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::NODES_GROUP;
@@ -72,4 +73,14 @@ impl EdgeSubject {
             _ => Err(SubjectError::NotANode { common_name: subject.common_name }),
         }
     }
+}
+
+/// A name as it is in certificates and requests.
+pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organization in organizations {
+        name.push(DnType::OrganizationName, organization.as_str());
+    }
+    name.push(DnType::CommonName, common_name);
+    name
 }

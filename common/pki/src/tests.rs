@@ -197,7 +197,7 @@ fn a_bundle_survives_pem_and_refuses_what_is_not_certificates() {
     assert_eq!(bundle.certificates().len(), 2);
     assert_eq!(Bundle::from_pem(bundle.to_pem().as_bytes()).unwrap(), bundle);
     let many: String = (0..17).map(|_| Bundle::of(authority().certificate()).to_pem()).collect();
-    let noise = identity::pem("CERTIFICATE", b"noise");
+    let noise = pem::pem("CERTIFICATE", b"noise");
     for bad in ["", "text", &noise, &many, &"x".repeat(Bundle::MAX_BYTES + 1)] {
         assert!(Bundle::from_pem(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(40)]);
     }

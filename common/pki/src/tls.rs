@@ -60,8 +60,20 @@ fn roots(bundle: &Bundle) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(roots))
 }
 
+impl Bundle {
+    /// The CA that signed `certificate` (DER), if it is one of these.
+    pub fn signer_of(&self, certificate: &[u8]) -> Option<&CertificateDer<'static>> {
+        self.certificates().iter().find(|ca| is_signed_by(certificate, ca))
+    }
+
+    /// True if the first CA signed `certificate` (DER).
+    pub fn signer_signed(&self, certificate: &[u8]) -> bool {
+        self.certificates().first().is_some_and(|ca| is_signed_by(certificate, ca))
+    }
+}
+
 /// True if the CA `ca` itself (DER) signed the client certificate `certificate` (DER); its dates are not looked at.
-pub(crate) fn is_signed_by(certificate: &[u8], ca: &[u8]) -> bool {
+fn is_signed_by(certificate: &[u8], ca: &[u8]) -> bool {
     let Ok(subject) = Subject::of(certificate) else { return false };
     let Ok(roots) = roots(&Bundle::of(ca)) else { return false };
     let Ok(verifier) = WebPkiClientVerifier::builder_with_provider(roots, provider()).build() else {

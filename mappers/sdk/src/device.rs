@@ -1,14 +1,9 @@
 //! A device as drivers see it, read from DMI messages that may lack anything.
 
-mod report;
-mod task;
-
 use std::time::Duration;
 
 use dmi::v1beta1::{self as wire, CustomizedValue, DeviceModel, DeviceProperty};
 use serde_json::{Map, Value};
-
-pub(crate) use task::{Task, Twins};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
@@ -39,7 +34,7 @@ const DEFAULT_CYCLE: Duration = Duration::from_secs(1);
 /// Faster cycles would keep EdgeCore and its disk busy.
 const SHORTEST_CYCLE: Duration = Duration::from_millis(10);
 /// Cycles written in nanoseconds for mappers before 1.18 are far longer than this.
-const LONGEST_CYCLE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_CYCLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn cycle(milliseconds: i64) -> Duration {
     match u64::try_from(milliseconds) {
@@ -64,7 +59,7 @@ impl Device {
     }
 
     /// True if only desired values differ, so that the driver can go on.
-    fn differs_only_in_desired(&self, other: &Device) -> bool {
+    pub fn differs_only_in_desired(&self, other: &Device) -> bool {
         let without_desired = |device: &Device| {
             let mut device = device.clone();
             device.properties.iter_mut().for_each(|property| property.desired.clear());

@@ -12,9 +12,11 @@ mod device;
 mod driver;
 mod link;
 mod registry;
+mod report;
 mod reporter;
 mod runtime;
 mod service;
+mod task;
 
 pub use config::{Config, Settings, load};
 pub use device::{Device, Property};

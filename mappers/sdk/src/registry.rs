@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{Device, Task, Twins};
+use crate::device::Device;
 use crate::driver::{Driver, DriverError};
 use crate::reporter::Reporter;
+use crate::task::{Task, Twins};
 
 /// Devices and models kept; a node has far fewer.
 const MOST: usize = 10_000;

@@ -1,10 +1,8 @@
 //! Hostile peers: CloudCore and EdgeCore may hold 128 MiB each, page cache included, and must live, while an edge that
 //! does no harm gets its updates.
 
-mod aside;
 pub mod attacker;
 mod bombs;
-pub mod cgroup;
 mod flood;
 mod hostile_cloud;
 mod makes;
@@ -27,12 +25,12 @@ use pki::{DAY, Profile, Usage};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::cgroup::Cgroup;
 use crate::edge::Edge;
 use crate::ground::Ground;
 use crate::result::percentile;
 use crate::{Common, hollow, objects};
 use attacker::{Kind, node_name};
-use cgroup::Cgroup;
 use flood::Resident;
 use probe::Probe;
 use report::{Report, Row};
@@ -256,7 +254,7 @@ struct Attacker {
 
 impl Attacker {
     async fn start(aim: &Aim, folder: &Path) -> Result<Attacker> {
-        let mut command = Command::from(aside::command()?);
+        let mut command = Command::from(crate::cgroup::aside::command()?);
         command.arg(std::env::current_exe()?);
         let kind = aim.kind.to_possible_value().context("a name")?;
         command.args(["attacker", kind.get_name(), "--target", &aim.target, "--folder"]).arg(folder);

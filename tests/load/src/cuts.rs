@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cloudcore::kubernetes::Cluster;
 use harness::process::Process;
-use rand::Rng;
+use rand::RngExt;
 use store::rusqlite::{Connection, OpenFlags};
 
 use crate::ground::{Api, Ground};

@@ -11,7 +11,7 @@ use harness::process::Process;
 use store::rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::Common;
-use crate::attack::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 use crate::ground::Ground;
 use crate::hollow;
 

@@ -15,7 +15,7 @@ use pki::Authority;
 use tempfile::TempDir;
 
 use crate::Common;
-use crate::attack::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 
 pub struct Ground {
     pub cluster: Cluster,

@@ -3,6 +3,7 @@
 
 mod attack;
 mod burst;
+mod cgroup;
 mod churn;
 mod crash;
 mod cuts;
@@ -26,6 +27,7 @@ mod result;
 mod soak;
 mod start;
 mod throttle;
+mod unused;
 mod way;
 mod workers;
 
@@ -92,6 +94,8 @@ enum Name {
     Pods(start::Flags),
     /// What EdgeCore holds with so many pods, and uses while idle.
     Memory(memory::Flags),
+    /// CloudCore beside config maps and secrets that hardly any edge uses.
+    Unused(unused::Flags),
     /// Power-on without a link.
     Poweron(poweron::Flags),
     /// Hostile peers against programs that may hold 128 MiB each.
@@ -99,7 +103,7 @@ enum Name {
     /// One attack of `attack`.
     Attacker(attack::attacker::Flags),
     /// Starts a program in a cgroup.
-    Confined(attack::cgroup::Flags),
+    Confined(cgroup::Flags),
     /// The edge of `cuts`.
     Reporter(reporter::Flags),
     /// Train the compression dictionary of the native dialect.
@@ -117,7 +121,7 @@ fn main() -> Result<()> {
     let flags = Flags::parse();
     // Scenarios on a site, which has a runtime of its own.
     match &flags.name {
-        Name::Confined(flags) => return attack::cgroup::enter(flags),
+        Name::Confined(flags) => return cgroup::enter(flags),
         Name::Crash(flags) => return crash::run(flags),
         Name::Churn(flags) => return churn::run(flags),
         Name::Damage(flags) => return damage::run(flags),
@@ -155,6 +159,7 @@ fn main() -> Result<()> {
             | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Soak(flags) => soak::run(&flags).await,
+            Name::Unused(flags) => unused::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,
             Name::Hollow(flags) => workers::run(flags).await,
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use quinn::crypto::rustls::QuicClientConfig;
-use rand::RngCore;
+use rand::Rng;
 use std::sync::Arc;
 use tokio::net::UdpSocket;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rand::Rng;
+use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cloudcore::kubernetes::{Cluster, Merge};
 use message::{Json, Status};
-use rand::Rng;
+use rand::RngExt;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use rand::Rng;
+use rand::RngExt;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

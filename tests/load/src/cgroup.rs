@@ -1,6 +1,8 @@
 //! A memory cgroup (v1 or v2) a program is started in: what it may hold, what it held at most, whether the kernel killed
 //! it. Needs root.
 
+pub mod aside;
+
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,7 @@ impl Cgroup {
         let this = std::env::current_exe()?;
         let mut command = Command::new(&this);
         if self.aside {
-            command = super::aside::command()?;
+            command = aside::command()?;
             command.arg(&this);
         }
         command.arg("confined").arg("--cgroup").arg(&self.folder).arg(program);

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Device;
-use super::report::Progress;
+use crate::device::{Device, LONGEST_CYCLE};
 use crate::driver::{Driver, DriverError};
+use crate::report::Progress;
 use crate::reporter::Reporter;
 
 /// Pause after a driver could not be opened.
@@ -163,7 +163,7 @@ impl Serving {
     fn next_due(&self) -> Instant {
         let properties = self.progress.iter().map(|progress| progress.due);
         let state = self.device.state_cycle.map(|_| self.state_due);
-        properties.chain(state).min().unwrap_or_else(|| Instant::now() + super::LONGEST_CYCLE)
+        properties.chain(state).min().unwrap_or_else(|| Instant::now() + LONGEST_CYCLE)
     }
 
     async fn write_desired<D: Driver>(&mut self, driver: &mut D) {
