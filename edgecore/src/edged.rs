@@ -11,42 +11,48 @@
 //! EdgeCore restarts; a status is on disk before it counts as said. Source: spec/edge-runtime.md 5 and 6.
 
 pub mod addresses;
+mod base;
 mod changes;
-pub mod context;
+pub mod clock;
 pub mod devices;
+pub mod errors;
 mod events;
 mod eviction;
 pub mod images;
 mod logs;
+pub mod machine;
+pub mod model;
 pub mod node;
+mod opening;
 pub mod owner;
 pub mod pleg;
 pub mod pods;
 pub mod probes;
-pub mod quantity;
 mod runtime;
 pub mod server;
 pub mod settings;
 pub mod shutdown;
 mod static_pods;
-pub mod status;
 mod steady;
 mod tree;
 mod usage;
 pub mod volumes;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use daemon::health::{Health, Unready};
 use daemon::metrics::Metrics;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{Host, Linux};
 use crate::metamanager::{Cloud, ObjectChange, Objects, Outbox, Queries};
-use context::{Clock, Context, Machine};
+use base::Base;
+use clock::Clock;
 use events::Events;
+use machine::Machine;
+use pods::context::Context;
 pub use settings::{CgroupDriver, Settings};
 use steady::essential;
 
@@ -108,6 +114,8 @@ struct Parts {
     in_step: watch::Receiver<bool>,
     host: Arc<dyn Host>,
     server: Option<server::Server>,
+    health: Health,
+    metrics: Metrics,
 }
 
 impl Edged {
@@ -140,123 +148,138 @@ impl Edged {
         let (facts, known) = watch::channel(runtime::RuntimeFacts::unknown(settings.cgroup_driver));
         let outbox = settings.report_events.then(|| deps.outbox.clone());
         let (events, delivery) = Events::new(outbox, settings.node.as_str());
-        let context = Arc::new(Context {
+        let base = Arc::new(Base {
             runtime: cri::Runtime::new(&settings.runtime_endpoint).map_err(BuildError::Endpoint)?,
             facts: known,
             objects: deps.objects,
-            queries: deps.queries,
-            outbox: deps.outbox,
             events,
             clock,
             machine: Machine::read(&*host, &settings),
-            addresses: addresses::Addresses::find(settings.node_ips.clone(), &*host),
-            name_servers: pods::resolv::NameServers::default(),
-            pulls: Semaphore::new(settings.images.parallel_pulls),
-            pull_pace: images::pace::Pace::new(settings.images.pulls_per_second, settings.images.burst),
-            collector: images::collector::Collector::default(),
-            image_place: tokio::sync::Mutex::new(None),
-            board: pods::board::Board::default(),
-            cgroups_shared: AtomicBool::new(false),
-            mirrors: static_pods::mirrors::Mirrors::default(),
-            node_uid: watch::channel(None).0,
-            node_seen: watch::channel(node::seen::Seen::default()).0,
-            capacity: node::capacity::Capacity::default(),
-            pressure: watch::channel(pods::admission::Pressure::default()).0,
+            board: model::board::Board::default(),
+            pressure: watch::channel(model::admission::Pressure::default()).0,
             shutdown: watch::channel(false).0,
-            activity: Arc::new(Notify::new()),
             link: deps.cloud.link(),
-            no_registry_until: Mutex::new(None),
-            beat: deps.health.beat("edged"),
-            metrics: deps.metrics,
-            devices: Arc::new(devices::Devices::new(&settings.root_dir)),
-            csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
-            health: deps.health,
             settings,
         });
+        let settings = &base.settings;
+        let context = Arc::new(Context {
+            queries: deps.queries,
+            outbox: deps.outbox,
+            addresses: Arc::new(addresses::Addresses::find(settings.node_ips.clone(), &*host)),
+            name_servers: pods::resolv::NameServers::default(),
+            images: Arc::new(images::Images::new(base.clone())),
+            capacity: Arc::default(),
+            mirrors: static_pods::mirrors::Mirrors::default(),
+            node_seen: watch::channel(node::seen::Seen::default()).0,
+            devices: Arc::new(devices::Devices::new(&settings.root_dir)),
+            csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
+            cgroups_shared: AtomicBool::new(false),
+            beat: deps.health.beat("edged"),
+            activity: Arc::new(Notify::new()),
+            base,
+        });
         Ok(Edged {
-            unready: context.health.wait_for("edged"),
+            unready: deps.health.wait_for("edged"),
             context,
             facts,
             delivery,
             cgroups,
-            deps: Parts { cloud: deps.cloud, changes: deps.changes, in_step: deps.in_step, host, server },
+            deps: Parts {
+                cloud: deps.cloud,
+                changes: deps.changes,
+                in_step: deps.in_step,
+                host,
+                server,
+                health: deps.health,
+                metrics: deps.metrics,
+            },
         })
     }
 
     /// Runs until `stop`. Containers go on running.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let _cgroups = self.cgroups;
-        let mut pods = pods::Pods::new(self.context.clone(), stop.clone());
-        self.context.devices.load().await.map_err(RunError::Devices)?;
+        let Edged { context, facts, delivery, deps, cgroups: _cgroups, unready } = self;
+        let base = context.base.clone();
+        let mut pods = pods::Pods::new(context.clone(), stop.clone());
+        context.devices.load().await.map_err(RunError::Devices)?;
         pods.load().await.map_err(RunError::Load)?;
-        self.unready.ready();
+        unready.ready();
         let all_told = CancellationToken::new();
-        let mut delivering = tokio::spawn(self.delivery.run(all_told.clone()));
-        let runtime = self.context.runtime.clone();
+        let mut delivering = tokio::spawn(delivery.run(all_told.clone()));
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
         let pleg = pleg::Pleg {
-            runtime: runtime.clone(),
-            mark: owner::mark(&self.context.settings),
+            runtime: base.runtime.clone(),
+            mark: owner::mark(&base.settings),
             relisted,
-            poke: self.context.activity.clone(),
+            poke: context.activity.clone(),
             healthy,
-            beat: self.context.health.beat("edged: runtime"),
+            beat: deps.health.beat("edged: runtime"),
         };
         let (snapshots, files) = mpsc::channel(static_pods::SNAPSHOT_QUEUE);
-        let link = self.deps.cloud.link();
         let inputs = pods::Inputs {
-            changes: self.deps.changes,
+            changes: deps.changes,
             relisted: inbox,
             files,
-            link,
-            in_step: self.deps.in_step,
+            link: deps.cloud.link(),
+            in_step: deps.in_step,
         };
-        let (from_files, mirrors_cloud) = (pods.from_files(), self.deps.cloud.clone());
-        let (context, host) = (self.context.clone(), self.deps.host.clone());
-        let (drivers, programs) = (self.context.csi.clone(), self.context.settings.shutdown_programs.clone());
-        let plugged = devices::run(context.clone(), stop.clone());
-        let api = serve(self.deps.server, context.clone(), self.deps.host.clone(), stop.clone());
-        let node = node::Node { context, cloud: self.deps.cloud, host: self.deps.host, pleg: health };
-        let context = self.context;
-        let board = context.board.clone();
+        let (host, node_uid) = (deps.host, watch::channel(None).0);
+        let keeper = static_pods::mirrors::Keeper {
+            base: base.clone(),
+            mirrors: context.mirrors.clone(),
+            node_uid: node_uid.subscribe(),
+        };
+        let node = node::Node {
+            base: base.clone(),
+            addresses: context.addresses.clone(),
+            capacity: context.capacity.clone(),
+            node_uid,
+            node_seen: context.node_seen.subscribe(),
+            cloud: deps.cloud.clone(),
+            host: host.clone(),
+            pleg: health,
+        };
+        let plugins = devices::Deps {
+            devices: context.devices.clone(),
+            capacity: context.capacity.clone(),
+            board: base.board.clone(),
+        };
+        let told = server::Deps {
+            base: base.clone(),
+            health: deps.health,
+            metrics: deps.metrics,
+            host: host.clone(),
+        };
+        let (board, programs) = (base.board.clone(), base.settings.shutdown_programs.clone());
         let waiting = move || board.retry();
+        let mirrors = static_pods::mirrors::keep(keeper, deps.cloud, pods.from_files(), stop.clone());
+        let addresses =
+            addresses::follow(context.addresses.clone(), base.board.clone(), host.clone(), stop.clone());
+        let collector = images::collector::run(context.images.clone(), host.clone(), stop.clone());
+        let eviction = eviction::run(base.clone(), context.images.clone(), host, stop.clone());
+        let drivers = volumes::csi::registry::follow(context.csi.clone(), waiting, stop.clone());
+        let watched = runtime::watch(base.runtime.clone(), facts, stop.clone());
         // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
         let aides = async {
             tokio::try_join!(
-                essential("watching the runtime", runtime::watch(runtime, self.facts, stop.clone()), &stop),
+                essential("watching the runtime", watched, &stop),
                 essential("relisting", pleg.run(stop.clone()), &stop),
                 essential("telling of the node", node.run(stop.clone()), &stop),
-                essential(
-                    "finding CSI drivers",
-                    volumes::csi::registry::follow(drivers, waiting, stop.clone()),
-                    &stop
-                ),
-                essential("serving device plugins", plugged, &stop),
-                essential("the Node API", api, &stop),
-                essential("rotating logs", logs::rotate(context.clone(), stop.clone()), &stop),
-                essential(
-                    "following addresses",
-                    addresses::follow(context.clone(), host.clone(), stop.clone()),
-                    &stop
-                ),
-                essential(
-                    "collecting images",
-                    images::collector::run(context.clone(), host.clone(), stop.clone()),
-                    &stop
-                ),
-                essential("eviction", eviction::run(context.clone(), host, stop.clone()), &stop),
-                essential("awaiting shutdown", shutdown::run(context.clone(), programs, stop.clone()), &stop),
+                essential("finding CSI drivers", drivers, &stop),
+                essential("serving device plugins", devices::run(plugins, stop.clone()), &stop),
+                essential("the Node API", serve(deps.server, told, stop.clone()), &stop),
+                essential("rotating logs", logs::rotate(base.clone(), stop.clone()), &stop),
+                essential("following addresses", addresses, &stop),
+                essential("collecting images", collector, &stop),
+                essential("eviction", eviction, &stop),
+                essential("awaiting shutdown", shutdown::run(base.clone(), programs, stop.clone()), &stop),
                 essential(
                     "reading static pods",
-                    static_pods::follow(context.clone(), snapshots, stop.clone()),
+                    static_pods::follow(base.clone(), snapshots, stop.clone()),
                     &stop
                 ),
-                essential(
-                    "mirrors",
-                    static_pods::mirrors::keep(context, mirrors_cloud, from_files, stop.clone()),
-                    &stop
-                ),
+                essential("mirrors", mirrors, &stop),
             )
         };
         tokio::pin!(aides);
@@ -280,14 +303,9 @@ impl Edged {
     }
 }
 
-async fn serve(
-    server: Option<server::Server>,
-    context: Arc<Context>,
-    host: Arc<dyn Host>,
-    stop: CancellationToken,
-) {
+async fn serve(server: Option<server::Server>, deps: server::Deps, stop: CancellationToken) {
     match server {
-        Some(server) => server.run(context, host, stop).await,
+        Some(server) => server.run(deps, stop).await,
         None => stop.cancelled().await,
     }
 }

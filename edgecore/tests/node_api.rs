@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::fake::Fake;
-use edgecore::edged::context::Clock;
+use edgecore::edged::clock::Clock;
 use edgecore::edged::server::{self, Allowed, TlsPort};
 use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::host::Recorded;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::model::board::Board;
 use crate::host::Host;
 use crate::host::interfaces::{Found, choose};
 
@@ -78,16 +78,16 @@ fn warn(found: &Found) {
 }
 
 /// Follows the machine's addresses until `stop`. Pods in its network have other addresses with it.
-pub async fn follow(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
+pub async fn follow(addresses: Arc<Addresses>, board: Board, host: Arc<dyn Host>, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(CHECK) => {}
         }
-        if context.addresses.refresh(&*host) {
-            tracing::info!(peer = ?context.addresses.all(), "the node's addresses changed");
-            context.board.entries().iter().for_each(|entry| entry.wake.now());
+        if addresses.refresh(&*host) {
+            tracing::info!(peer = ?addresses.all(), "the node's addresses changed");
+            board.entries().iter().for_each(|entry| entry.wake.now());
         }
     }
 }

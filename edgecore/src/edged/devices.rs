@@ -27,7 +27,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::context::{Context, chain};
+use super::errors::chain;
+use super::model::board::Board;
+use super::node::capacity::Capacity;
 use super::volumes::mounts;
 pub use claim::{ClaimError, Gear, Need, needs};
 use inventory::Inventory;
@@ -101,20 +103,28 @@ impl Devices {
     }
 
     /// Tells the node what there is of a resource now.
-    fn offer(&self, context: &Context, resource: &str) {
-        context.capacity.offer(resource, self.inventory().amount(resource));
+    fn offer(&self, capacity: &Capacity, resource: &str) {
+        capacity.offer(resource, self.inventory().amount(resource));
     }
 }
 
+/// What the room tells.
+pub struct Deps {
+    pub devices: Arc<Devices>,
+    pub capacity: Arc<Capacity>,
+    pub board: Board,
+}
+
 /// Serves registrations until `stop`.
-pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+pub async fn run(deps: Deps, stop: CancellationToken) {
+    let deps = Arc::new(deps);
     // What the checkpoint names is not offered before its plugin is back: the API keeps the last amounts meanwhile, and
     // pods wait instead of being refused.
-    let devices = context.devices.clone();
-    let grace = watcher::forget_silent(context.clone());
+    let devices = deps.devices.clone();
+    let grace = watcher::forget_silent(deps.clone());
     let served = async {
         loop {
-            match register::serve(context.clone(), stop.clone()).await {
+            match register::serve(deps.clone(), stop.clone()).await {
                 Ok(()) => return,
                 Err(error) => tracing::error!(error = %chain(&error), "device plugins cannot register"),
             }

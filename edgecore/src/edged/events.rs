@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::pods::spec::PodId;
+use super::model::spec::PodId;
 use crate::metamanager::Outbox;
 
 /// Events remembered for aggregation; older ones start a new event.
@@ -232,7 +232,7 @@ impl Delivery {
 async fn store(outbox: &Outbox, events: Vec<Upstream>) {
     for event in events {
         if let Err(error) = outbox.submit(event).await {
-            tracing::warn!(error = %super::context::chain(&error), "event not stored");
+            tracing::warn!(error = %super::errors::chain(&error), "event not stored");
         }
     }
 }

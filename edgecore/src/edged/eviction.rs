@@ -20,12 +20,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, chain};
+use super::base::Base;
+use super::errors::chain;
 use super::events::Kind;
+use super::images::Images;
 use super::images::collector::{self, Want};
-use super::pods::admission::Pressure;
-use super::pods::board::Entry;
-use super::pods::verdict::{Sentence, Verdict};
+use super::model::admission::Pressure;
+use super::model::board::Entry;
+use super::model::verdict::{Sentence, Verdict};
 use super::settings::{Eviction, Threshold};
 use crate::host::{self, Host};
 use crate::metamanager::LinkState;
@@ -39,10 +41,19 @@ const EVICTED: &str = "Evicted";
 /// The grace of a pod evicted at once.
 const HARD_GRACE: Duration = Duration::from_secs(1);
 
-pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
-    let mut thresholds = Thresholds::new(context.settings.eviction.clone());
+/// What is looked at, and what can be given back.
+struct Sources {
+    base: Arc<Base>,
+    images: Arc<Images>,
+    /// Where the runtime keeps images, once it was asked.
+    image_place: tokio::sync::Mutex<Option<String>>,
+}
+
+pub async fn run(base: Arc<Base>, images: Arc<Images>, host: Arc<dyn Host>, stop: CancellationToken) {
+    let sources = Sources { base, images, image_place: tokio::sync::Mutex::new(None) };
+    let mut thresholds = Thresholds::new(sources.base.settings.eviction.clone());
     loop {
-        look(&context, &host, &mut thresholds).await;
+        look(&sources, &host, &mut thresholds).await;
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
@@ -51,30 +62,30 @@ pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationT
     }
 }
 
-async fn look(context: &Context, host: &Arc<dyn Host>, thresholds: &mut Thresholds) {
-    for (entry, verdict) in limits::exceeded(context).await {
+async fn look(sources: &Sources, host: &Arc<dyn Host>, thresholds: &mut Thresholds) {
+    for (entry, verdict) in limits::exceeded(sources).await {
         entry.verdict.send_replace(Some(verdict));
     }
-    let readings = Readings::take(context, host, thresholds.settings()).await;
+    let readings = Readings::take(sources, host, thresholds.settings()).await;
     let fired = thresholds.judge(&readings, Instant::now());
-    let disk = host::disk(host, context.settings.root_dir.clone()).await.unwrap_or_default();
-    tell(context, Pressure { read_only: disk.read_only, ..thresholds.pressure() });
+    let disk = host::disk(host, sources.base.settings.root_dir.clone()).await.unwrap_or_default();
+    tell(sources, Pressure { read_only: disk.read_only, ..thresholds.pressure() });
     if thresholds.pressure() == Pressure::default() {
-        release(context);
+        release(sources);
     }
     let Some(threshold) = fired else { return };
     tracing::warn!(signal = %threshold.signal, "node is short, looking for what to free");
     if Resource::of(&threshold.signal) == Resource::Disk
-        && is_enough_after_reclaim(context, host, &threshold).await
+        && is_enough_after_reclaim(sources, host, &threshold).await
     {
         return;
     }
-    evict(context, host, &threshold, &readings).await;
+    evict(sources, host, &threshold, &readings).await;
 }
 
 /// The node says what it is short of.
-fn tell(context: &Context, pressure: Pressure) {
-    let changed = context.pressure.send_if_modified(|known| {
+fn tell(sources: &Sources, pressure: Pressure) {
+    let changed = sources.base.pressure.send_if_modified(|known| {
         let changed = *known != pressure;
         *known = pressure;
         changed
@@ -86,30 +97,35 @@ fn tell(context: &Context, pressure: Pressure) {
 }
 
 /// Images go before pods do.
-async fn is_enough_after_reclaim(context: &Context, host: &Arc<dyn Host>, threshold: &Threshold) -> bool {
+async fn is_enough_after_reclaim(sources: &Sources, host: &Arc<dyn Host>, threshold: &Threshold) -> bool {
     let text = format!("Attempting to reclaim {}", Resource::of(&threshold.signal).name());
-    context.events.record_node(Kind::Warning, "EvictionThresholdMet", &text);
-    if let Err(error) = collector::collect(context, host, Want::All).await {
+    sources.base.events.record_node(Kind::Warning, "EvictionThresholdMet", &text);
+    if let Err(error) = collector::collect(&sources.images, host, Want::All).await {
         tracing::warn!(error = %chain(&error), "unused images not removed");
         return false;
     }
-    let only = Eviction { thresholds: vec![threshold.clone()], ..context.settings.eviction.clone() };
-    !Readings::take(context, host, &only).await.is_below(threshold)
+    let only = Eviction { thresholds: vec![threshold.clone()], ..sources.base.settings.eviction.clone() };
+    !Readings::take(sources, host, &only).await.is_below(threshold)
 }
 
-async fn evict(context: &Context, host: &Arc<dyn Host>, threshold: &Threshold, readings: &Readings) {
+async fn evict(sources: &Sources, host: &Arc<dyn Host>, threshold: &Threshold, readings: &Readings) {
     let resource = Resource::of(&threshold.signal);
-    let entries: Vec<Entry> =
-        context.board.entries().into_iter().filter(|entry| entry.is_active() && !entry.is_leaving).collect();
-    let candidates = rank::candidates(context, &**host, &entries, resource).await;
+    let entries: Vec<Entry> = sources
+        .base
+        .board
+        .entries()
+        .into_iter()
+        .filter(|entry| entry.is_active() && !entry.is_leaving)
+        .collect();
+    let candidates = rank::candidates(sources, &**host, &entries, resource).await;
     let Some(chosen) = rank::first(&candidates, resource) else {
         tracing::error!(signal = %threshold.signal, "node is short and there is no pod to evict");
         return;
     };
     let Candidate { index, usage, .. } = candidates[chosen];
     let entry = &entries[index];
-    let offline = *context.link.borrow() == LinkState::Disconnected;
-    let most = Some(context.settings.eviction.max_grace).filter(|grace| !grace.is_zero());
+    let offline = *sources.base.link.borrow() == LinkState::Disconnected;
+    let most = Some(sources.base.settings.eviction.max_grace).filter(|grace| !grace.is_zero());
     let verdict = Verdict {
         sentence: if offline && entry.demand.is_controlled { Sentence::Held } else { Sentence::Failed },
         reason: EVICTED.to_owned(),
@@ -121,8 +137,8 @@ async fn evict(context: &Context, host: &Arc<dyn Host>, threshold: &Threshold, r
 }
 
 /// Pods that were held may go on.
-fn release(context: &Context) {
-    for entry in context.board.entries() {
+fn release(sources: &Sources) {
+    for entry in sources.base.board.entries() {
         entry.verdict.send_if_modified(|verdict| {
             let held = verdict
                 .as_ref()

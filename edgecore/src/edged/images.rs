@@ -6,15 +6,18 @@ mod ours;
 pub mod pace;
 mod reference;
 
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cri::v1;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::context::Context;
+use super::base::Base;
 use crate::metamanager::LinkState;
+use collector::Collector;
 use credentials::Credentials;
+use pace::Pace;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PullPolicy {
@@ -72,6 +75,30 @@ impl ImageError {
 }
 
 /// How an image came to be here.
+/// Handle of the images: what has them pulled, and remembers which are not used.
+pub struct Images {
+    base: Arc<Base>,
+    /// Pulls under way: a thin link is better used by few images at a time.
+    pulls: Semaphore,
+    pull_pace: Pace,
+    collector: Collector,
+    /// Until when registries are taken for unreachable, for images that are present anyway.
+    no_registry_until: Mutex<Option<Instant>>,
+}
+
+impl Images {
+    pub fn new(base: Arc<Base>) -> Images {
+        let settings = &base.settings.images;
+        Images {
+            pulls: Semaphore::new(settings.parallel_pulls),
+            pull_pace: Pace::new(settings.pulls_per_second, settings.burst),
+            collector: Collector::default(),
+            no_registry_until: Mutex::new(None),
+            base,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Found {
     Present(v1::Image),
@@ -80,7 +107,7 @@ pub enum Found {
 
 /// The image, pulled if the policy says so; `pulling` runs while it is.
 pub async fn ensure(
-    context: &Context,
+    images: &Images,
     image: &str,
     policy: PullPolicy,
     credentials: &Credentials,
@@ -90,13 +117,13 @@ pub async fn ensure(
         return Err(ImageError::InvalidName { image: image.to_owned(), fault });
     }
     let image = normalize(image);
-    let present = status(context, &image).await?;
+    let present = status(images, &image).await?;
     match (present, policy) {
         (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(Found::Present(found)),
         (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
-        (Some(found), PullPolicy::Always) => refresh(context, found, &image, credentials, pulling).await,
-        (None, _) => match pull(context, &image, credentials, pulling).await {
-            Ok(reference) => pulled(context, &reference, image, None).await,
+        (Some(found), PullPolicy::Always) => refresh(images, found, &image, credentials, pulling).await,
+        (None, _) => match pull(images, &image, credentials, pulling).await {
+            Ok(reference) => pulled(images, &reference, image, None).await,
             Err(source) => Err(ImageError::Pull { image, source }),
         },
     }
@@ -104,20 +131,20 @@ pub async fn ensure(
 
 /// What a pull brought. An image that `was_there` before is still of who brought it.
 async fn pulled(
-    context: &Context,
+    images: &Images,
     reference: &str,
     image: String,
     was_there: Option<&v1::Image>,
 ) -> Result<Found, ImageError> {
-    let found = match status(context, reference).await? {
+    let found = match status(images, reference).await? {
         Some(found) => found,
-        None => status(context, &image).await?.ok_or(ImageError::Vanished { image })?,
+        None => status(images, &image).await?.ok_or(ImageError::Vanished { image })?,
     };
     if was_there.is_none_or(|before| before.id != found.id)
-        && let Err(error) = ours::pulled(&context.objects, &found.id).await
+        && let Err(error) = ours::pulled(&images.base.objects, &found.id).await
     {
         // It is then never removed beside another node agent, and like any other without one.
-        tracing::warn!(image = %found.id, error = %super::context::chain(&error), "not noted that an image was pulled");
+        tracing::warn!(image = %found.id, error = %super::errors::chain(&error), "not noted that an image was pulled");
     }
     Ok(Found::Pulled(found))
 }
@@ -129,62 +156,62 @@ const OFFLINE_REST: Duration = Duration::from_secs(60);
 
 /// Pulls an image that is present, and takes the present one when nothing answers.
 async fn refresh(
-    context: &Context,
+    images: &Images,
     present: v1::Image,
     image: &str,
     credentials: &Credentials,
     pulling: impl Future<Output = ()>,
 ) -> Result<Found, ImageError> {
-    let offline = *context.link.borrow() == LinkState::Disconnected;
-    let resting = *context.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner);
+    let offline = *images.base.link.borrow() == LinkState::Disconnected;
+    let resting = *images.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner);
     if offline && resting.is_some_and(|until| Instant::now() < until) {
         return Ok(Found::Present(present));
     }
-    let attempt = pull(context, image, credentials, pulling);
+    let attempt = pull(images, image, credentials, pulling);
     let answer = match offline {
         true => tokio::time::timeout(OFFLINE_PATIENCE, attempt).await.ok(),
         false => Some(attempt.await),
     };
     match answer {
-        Some(Ok(reference)) => pulled(context, &reference, image.to_owned(), Some(&present)).await,
+        Some(Ok(reference)) => pulled(images, &reference, image.to_owned(), Some(&present)).await,
         Some(Err(source)) if !is_unreachable(&source) => {
             Err(ImageError::Pull { image: image.to_owned(), source })
         }
         _ => {
             tracing::info!(image, "registry not reachable, the image on disk is used");
             let rest = Some(Instant::now() + OFFLINE_REST);
-            *context.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+            *images.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
             Ok(Found::Present(present))
         }
     }
 }
 
-async fn status(context: &Context, image: &str) -> Result<Option<v1::Image>, ImageError> {
-    let answer = context.runtime.image_status(image).await;
+async fn status(images: &Images, image: &str) -> Result<Option<v1::Image>, ImageError> {
+    let answer = images.base.runtime.image_status(image).await;
     answer.map_err(|source| ImageError::Inspect { image: image.to_owned(), source })
 }
 
 /// Pulls; `pulling` runs beside it from the moment the registry is asked.
 async fn pull(
-    context: &Context,
+    images: &Images,
     image: &str,
     credentials: &Credentials,
     pulling: impl Future<Output = ()>,
 ) -> Result<String, cri::CallError> {
     // The semaphore is never closed; without a permit the pull goes ahead all the same.
-    let _turn = context.pulls.acquire().await;
-    context.pull_pace.wait().await;
+    let _turn = images.pulls.acquire().await;
+    images.pull_pace.wait().await;
     let asked = async {
         let mut last = None;
         for auth in credentials.matching(image) {
-            match context.runtime.pull_image(image, Some(auth), None).await {
+            match images.base.runtime.pull_image(image, Some(auth), None).await {
                 Ok(reference) => return Ok(reference),
                 Err(error) => last = Some(error),
             }
         }
         match last {
             Some(error) => Err(error),
-            None => context.runtime.pull_image(image, None, None).await,
+            None => images.base.runtime.pull_image(image, None, None).await,
         }
     };
     let told = async {

@@ -4,7 +4,6 @@
 //! containerLogMaxFiles), and all but the newest of them compressed. Termination message files are kept short as well.
 
 pub mod links;
-pub mod opening;
 mod termination;
 
 use std::fs::File;
@@ -16,30 +15,30 @@ use std::time::Duration;
 use cri::v1::ContainerState;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, chain};
+use super::{base::Base, errors::chain};
 
 const CHECK: Duration = Duration::from_secs(10);
 
 /// Looks at the logs of running containers again and again.
-pub async fn rotate(context: Arc<Context>, stop: CancellationToken) {
+pub async fn rotate(base: Arc<Base>, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(CHECK) => {}
         }
-        let pods = context.settings.root_dir.join("pods");
+        let pods = base.settings.root_dir.join("pods");
         let _ = daemon::blocking(move || {
             termination::trim_all(&pods);
             Ok(())
         })
         .await;
-        let (root, limits) = (context.settings.pod_logs_dir.clone(), context.settings.logs);
+        let (root, limits) = (base.settings.pod_logs_dir.clone(), base.settings.logs);
         // Only when some file is too large is the runtime asked whose it is.
         let large =
             daemon::blocking(move || Ok(too_large(&root, limits.max_bytes))).await.unwrap_or_default();
         if !large.is_empty() {
-            rotate_all(&context, large).await;
+            rotate_all(&base, large).await;
         }
     }
 }
@@ -59,10 +58,10 @@ fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
     files.filter(is_large).collect()
 }
 
-async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
-    let Ok(containers) = context.runtime.list_containers(None).await else { return };
+async fn rotate_all(base: &Base, large: Vec<PathBuf>) {
+    let Ok(containers) = base.runtime.list_containers(None).await else { return };
     for container in containers.iter().filter(|item| item.state() == ContainerState::ContainerRunning) {
-        let Ok(status) = context.runtime.container_status(&container.id).await else { continue };
+        let Ok(status) = base.runtime.container_status(&container.id).await else { continue };
         let Some(path) = large.iter().find(|path| **path == Path::new(&status.log_path)).cloned() else {
             continue;
         };
@@ -72,7 +71,7 @@ async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
             tracing::warn!(container = %container.id, error = %error, "log not rotated");
             continue;
         }
-        if let Err(error) = context.runtime.reopen_container_log(&container.id).await {
+        if let Err(error) = base.runtime.reopen_container_log(&container.id).await {
             tracing::warn!(container = %container.id, error = %chain(&error), "log not opened anew");
             // The runtime goes on writing to the file it has: it keeps its name.
             let _ =
@@ -81,7 +80,7 @@ async fn rotate_all(context: &Context, large: Vec<PathBuf>) {
             continue;
         }
         // Only now: the runtime writes to the new log however long the old ones take.
-        let max_files = context.settings.logs.max_files;
+        let max_files = base.settings.logs.max_files;
         if let Err(error) = daemon::blocking(move || thin(&path, &moved, max_files)).await {
             tracing::warn!(container = %container.id, error = %error, "rotated logs not thinned out");
         }
@@ -131,7 +130,7 @@ fn compress(path: &Path) -> io::Result<()> {
     let name = file_name(path);
     let unfinished = path.with_file_name(format!("{name}.tmp"));
     let written = (|| {
-        let mut from = opening::log(path)?;
+        let mut from = super::opening::log(path)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&from.metadata()?.permissions());
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);

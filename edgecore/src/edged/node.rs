@@ -27,13 +27,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, chain};
+use super::addresses::Addresses;
+use super::base::Base;
+use super::errors::chain;
 use super::events::Kind;
 use crate::host::{Host, facts};
 use crate::metamanager::{CallError, Cloud, LinkState};
 
 pub struct Node {
-    pub context: Arc<Context>,
+    pub base: Arc<Base>,
+    pub addresses: Arc<Addresses>,
+    pub capacity: Arc<capacity::Capacity>,
+    /// The uid of the node object, once the cloud has told it.
+    pub node_uid: watch::Sender<Option<String>>,
+    /// What the node object that came last says of this node.
+    pub node_seen: watch::Receiver<seen::Seen>,
     pub cloud: Cloud,
     pub host: Arc<dyn Host>,
     /// When PLEG last succeeded.
@@ -109,12 +117,11 @@ const BOOT_ROWS: &str = "boot";
 
 /// Tells that the node has started, and whether its machine was started as well.
 async fn announce(node: &Node) {
-    let context = &node.context;
-    let name = context.settings.node.as_str();
-    context.events.record_node(Kind::Normal, "Starting", "Starting kubelet.");
+    let name = node.base.settings.node.as_str();
+    node.base.events.record_node(Kind::Normal, "Starting", "Starting kubelet.");
     let boot = facts::identity(&*node.host).boot_id;
     let path = format!("{BOOT_ROWS}/{name}");
-    let before = match context.objects.kept(path.clone()).await {
+    let before = match node.base.objects.kept(path.clone()).await {
         Ok(before) => before,
         Err(error) => return tracing::debug!(error = %chain(&error), "the last boot is not known"),
     };
@@ -123,9 +130,9 @@ async fn announce(node: &Node) {
     }
     if before.is_some() {
         let text = format!("Node {name} has been rebooted, boot id: {boot}");
-        context.events.record_node(Kind::Warning, "Rebooted", &text);
+        node.base.events.record_node(Kind::Warning, "Rebooted", &text);
     }
-    if let Err(error) = context.objects.keep(path, BOOT_ROWS, name.to_owned(), boot).await {
+    if let Err(error) = node.base.objects.keep(path, BOOT_ROWS, name.to_owned(), boot).await {
         tracing::warn!(error = %chain(&error), "the boot of the machine is not remembered");
     }
 }
@@ -174,8 +181,8 @@ struct Tell {
 
 impl Tell {
     fn new(node: Node) -> Tell {
-        let name = node.context.settings.node.clone();
-        let lease = lease::Lease::new(name, node.context.settings.lease_seconds);
+        let name = node.base.settings.node.clone();
+        let lease = lease::Lease::new(name, node.base.settings.lease_seconds);
         Tell {
             node,
             uid: None,
@@ -190,17 +197,17 @@ impl Tell {
 
     /// Registers, then reports and renews for ever. Dropped when the link goes down.
     async fn while_connected(&mut self) {
-        if self.node.context.settings.register_node {
+        if self.node.base.settings.register_node {
             self.register().await;
         }
         self.status.forget();
-        let mut status = every(self.node.context.settings.status_interval);
+        let mut status = every(self.node.base.settings.status_interval);
         let mut lease = every(self.lease_interval());
-        let mut facts = self.node.context.facts.clone();
-        let mut pressure = self.node.context.pressure.subscribe();
-        let mut shutdown = self.node.context.shutdown.subscribe();
-        let mut addresses = self.node.context.addresses.changes();
-        let mut seen = self.node.context.node_seen.subscribe();
+        let mut facts = self.node.base.facts.clone();
+        let mut pressure = self.node.base.pressure.subscribe();
+        let mut shutdown = self.node.base.shutdown.subscribe();
+        let mut addresses = self.node.addresses.changes();
+        let mut seen = self.node.node_seen.clone();
         loop {
             tokio::select! {
                 biased;
@@ -221,7 +228,7 @@ impl Tell {
     }
 
     fn lease_interval(&self) -> Duration {
-        Duration::from_secs(u64::from(self.node.context.settings.lease_seconds)) / LEASE_SHARE
+        Duration::from_secs(u64::from(self.node.base.settings.lease_seconds)) / LEASE_SHARE
     }
 
     async fn register(&mut self) {
@@ -233,8 +240,8 @@ impl Tell {
 
     async fn try_register(&mut self) -> Result<(), NodeError> {
         let what = "create the node";
-        let name = self.node.context.settings.node.clone();
-        let initial = object::initial(&self.node.context, &*self.node.host);
+        let name = self.node.base.settings.node.clone();
+        let initial = object::initial(&self.node);
         let object = Json::encode(&initial).map_err(|source| NodeError::Encode { what, source })?;
         let answer =
             match ask(&self.node.cloud, what, Request::CreateNode { node: name.clone(), object }).await {
@@ -247,7 +254,7 @@ impl Tell {
                 other => other?,
             };
         if let Some(uid) = answer.and_then(|object| object::uid(&object)) {
-            self.node.context.node_uid.send_replace(Some(uid.clone()));
+            self.node.node_uid.send_replace(Some(uid.clone()));
             self.uid = Some(uid);
         }
         Ok(())
@@ -259,7 +266,7 @@ impl Tell {
         let Some(there) = there.and_then(|there| there.parse::<ApiNode>().ok()) else { return };
         self.status.learn(&there);
         let Some(patch) = object::difference(initial, &there) else { return };
-        let request = Request::PatchNodeStatus { node: self.node.context.settings.node.clone(), patch };
+        let request = Request::PatchNodeStatus { node: self.node.base.settings.node.clone(), patch };
         if let Err(error) = ask(&self.node.cloud, "bring the node's labels up to date", request).await {
             tracing::warn!(error = %chain(&error), "labels of the node are not as configured");
         }
@@ -267,15 +274,15 @@ impl Tell {
 
     async fn report(&mut self, ticks: &mut Interval) {
         let mut facts = status::Facts::gather(&self.node);
-        facts.images = self.images.told(&self.node.context).await;
+        facts.images = self.images.told(&self.node.base).await;
         let status = status::compute(&facts);
-        let settings = &self.node.context.settings;
+        let settings = &self.node.base.settings;
         for (kind, reason) in self.status.turns(&status) {
             let text = format!("Node {} status is now: {reason}", settings.node);
-            self.node.context.events.record_node(kind, reason, &text);
+            self.node.base.events.record_node(kind, reason, &text);
         }
         let every = settings.status_report_interval;
-        let Some(patch) = self.status.next(status, self.node.context.clock.now(), every) else { return };
+        let Some(patch) = self.status.next(status, self.node.base.clock.now(), every) else { return };
         let request = Request::PatchNodeStatus { node: settings.node.clone(), patch };
         let what = "patch the node's status";
         let Err(error) = ask(&self.node.cloud, what, request).await else {
@@ -285,14 +292,14 @@ impl Tell {
         self.status.forget();
         ticks.reset_after(self.status_trouble.failed(what, &error));
         // A node that was deleted while connected is made again.
-        if error.is_not_found() && self.node.context.settings.register_node {
+        if error.is_not_found() && self.node.base.settings.register_node {
             self.register().await;
         }
     }
 
     /// Renews the lease. A silence long enough for others to have called the node Unknown ends with its status.
     async fn renew(&mut self, ticks: &mut Interval, status: &mut Interval) {
-        let now = self.node.context.clock.now();
+        let now = self.node.base.clock.now();
         if let Err(error) = self.lease.renew(&self.node.cloud, self.uid.as_deref(), now).await {
             ticks.reset_after(self.lease_trouble.failed("renew the node's lease", &error));
             return;

@@ -9,41 +9,29 @@
 //! Owns the workers. Promises: nothing is killed before the store was read; a running container is never restarted
 //! because EdgeCore was; stopping leaves all containers as they are; a worker that panics is begun again.
 
-pub mod admission;
 mod alone;
-pub mod backoff;
-pub mod board;
 pub mod cgroups;
 pub mod configs;
-pub mod demand;
+pub mod context;
 mod device_claims;
 mod entry;
 pub mod env;
-pub mod expand;
-pub mod fields;
 mod hooks;
 mod housekeeping;
 mod image_volumes;
 mod names;
 pub mod network;
-pub mod observed;
-mod order;
-pub mod plan;
 mod record;
 mod report;
 pub mod resolv;
-pub mod resources;
 mod runtime_class;
 pub mod security;
-pub mod spec;
 mod starting;
 mod stopping;
 mod syncing;
-mod termination;
 mod unread;
 mod unreadable;
 mod unsure;
-pub mod verdict;
 mod worker;
 mod workers;
 
@@ -57,20 +45,21 @@ use message::{Json, ObjectKey, ObjectKind};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::model;
+use super::model::board::Entry;
+use super::model::demand::Demand;
+use super::model::order::{Order, Wake};
+use super::model::spec::PodId;
+use super::model::verdict::Verdict;
 use super::pleg::{Found, Relisted};
 use super::static_pods::Snapshot;
 use super::volumes;
 use crate::metamanager::{Change, LinkState, ObjectChange};
 use alone::Alone;
-use board::Entry;
-use demand::Demand;
+use context::Context;
 use entry::{Admission, Entrance};
-use order::{Order, Wake};
 use record::Record;
-use spec::PodId;
 use unsure::{Answer, Unsure};
-use verdict::Verdict;
 use workers::{Ended, Tasks};
 
 /// Where changes come from.
@@ -166,10 +155,10 @@ impl Pods {
 
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
-        self.records = Record::all(&self.context.objects).await?;
+        self.records = Record::all(&self.context.base.objects).await?;
         self.entrance.load().await?;
-        self.alone.unreadable(self.context.objects.unreadable(&ObjectKind::Pod).await?);
-        for stored in self.context.objects.list(&ObjectKind::Pod).await? {
+        self.alone.unreadable(self.context.base.objects.unreadable(&ObjectKind::Pod).await?);
+        for stored in self.context.base.objects.list(&ObjectKind::Pod).await? {
             self.put(stored.key, stored.object);
         }
         Ok(())
@@ -187,7 +176,7 @@ impl Pods {
 
     pub async fn run(mut self, mut inputs: Inputs) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-        let (stop, mut runtime) = (self.stop.clone(), self.context.facts.clone());
+        let (stop, mut runtime) = (self.stop.clone(), self.context.base.facts.clone());
         tokio::select! {
             biased;
             _ = stop.cancelled() => {}
@@ -258,7 +247,7 @@ impl Pods {
     fn place(&mut self, key: ObjectKey, object: Json, is_sure: bool) {
         let pod = match object.parse::<Pod>() {
             Ok(pod) => pod,
-            Err(error) => return self.place_unreadable(key, &object, &super::context::chain(&error)),
+            Err(error) => return self.place_unreadable(key, &object, &super::errors::chain(&error)),
         };
         self.place_as(key, object, pod, None, is_sure);
     }
@@ -267,25 +256,25 @@ impl Pods {
     fn place_as(&mut self, key: ObjectKey, object: Json, pod: Pod, verdict: Option<Verdict>, is_sure: bool) {
         let id = PodId::of(&pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        if node.is_some_and(|node| node != self.context.settings.node.as_str()) || !names::is_safe(&id) {
+        if node.is_some_and(|node| node != self.context.base.settings.node.as_str()) || !names::is_safe(&id) {
             tracing::warn!(name = %key, uid = %id.uid, "pod of another node, or without a usable name and uid, ignored");
             return;
         }
-        if demand::mirrored(&pod).is_some() {
+        if model::demand::mirrored(&pod).is_some() {
             self.context.mirrors.seen(&pod);
-            let named = self.context.board.named(&id.namespace, &id.name);
+            let named = self.context.base.board.named(&id.namespace, &id.name);
             named.filter(|entry| entry.demand.is_static).into_iter().for_each(|entry| entry.wake.now());
             return;
         }
         let successors =
             self.workers.iter().filter(|(uid, worker)| **uid != id.uid && worker.key.as_ref() == Some(&key));
         successors.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
-        let references = spec::references(&pod);
+        let references = model::spec::references(&pod);
         match self.workers.get_mut(&id.uid) {
             Some(worker) if worker.order.borrow().is_gone() => worker.again = Some((key, object)),
             Some(worker) => {
                 worker.references = references;
-                self.context.board.replace(&id.uid, object.clone(), Demand::of(&pod));
+                self.context.base.board.replace(&id.uid, object.clone(), Demand::of(&pod));
                 worker.order.send_modify(|order| order.replace(object));
             }
             None => {
@@ -314,7 +303,7 @@ impl Pods {
         for (uid, worker) in &self.workers {
             if worker.is_static && !wanted.contains(uid.as_str()) {
                 worker.order.send_modify(Order::be_gone);
-                self.context.board.leaving(uid);
+                self.context.base.board.leaving(uid);
             }
         }
         self.waiting = pods;
@@ -331,7 +320,7 @@ impl Pods {
             if runs {
                 continue;
             }
-            let entries = self.context.board.entries();
+            let entries = self.context.base.board.entries();
             let taken = |entry: &Entry| {
                 entry.demand.is_static && entry.id.namespace == id.namespace && entry.id.name == id.name
             };
@@ -381,7 +370,7 @@ impl Pods {
                 worker.wake.now();
                 continue;
             }
-            if !spec::is_safe_uid(&id.uid) || self.unsure.contains(&id.uid) {
+            if !model::spec::is_safe_uid(&id.uid) || self.unsure.contains(&id.uid) {
                 continue;
             }
             if !is_ours && !self.has_traces(&id.uid).await {
@@ -405,7 +394,7 @@ impl Pods {
 
     /// Whether this installation knew a pod that carries no mark, as those of older versions and of KubeEdge.
     async fn has_traces(&self, uid: &str) -> bool {
-        let folder = volumes::pod_dir(&self.context.settings.root_dir, uid);
+        let folder = volumes::pod_dir(&self.context.base.settings.root_dir, uid);
         self.records.contains_key(uid) || tokio::fs::try_exists(folder).await.unwrap_or(false)
     }
 
@@ -421,9 +410,10 @@ impl Pods {
         known.extend(missing);
         let context = self.context.clone();
         tokio::spawn(async move {
-            let demands: Vec<_> = context.board.entries().into_iter().map(|entry| entry.demand).collect();
+            let demands: Vec<_> =
+                context.base.board.entries().into_iter().map(|entry| entry.demand).collect();
             if let Err(error) = cgroups::classes(&context, &demands).await {
-                tracing::debug!(error = %super::context::chain(&error), "cgroups of the classes not set");
+                tracing::debug!(error = %super::errors::chain(&error), "cgroups of the classes not set");
             }
             housekeeping::remove_leftovers(context, found, known).await;
         });

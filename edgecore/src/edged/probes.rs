@@ -15,10 +15,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::task::AbortHandle;
 
-use super::context::Clock;
+use super::clock::Clock;
 use super::events::{Events, Kind as Severity};
-use super::pods::observed::Instance;
-use super::pods::spec::PodId;
+use super::model::observed::Instance;
+use super::model::spec::PodId;
 use super::steady::steady;
 use handler::{Outcome, Target};
 use tally::Tally;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::context::chain;
+use super::errors::chain;
 use super::settings::CgroupDriver;
 
 /// What is known of the runtime.

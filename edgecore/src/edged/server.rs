@@ -30,45 +30,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::health::Health;
+use daemon::metrics::Metrics;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::base::Base;
+pub use super::settings::node_api::{Allowed, Settings, TlsPort};
 use crate::host::Host;
 pub use tls::TlsFilesError;
-
-/// Where the Node API is served, and to whom.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The unix socket; its mode is 0600.
-    pub socket: PathBuf,
-    /// `None`: no TLS port.
-    pub tls: Option<TlsPort>,
-    /// KubeEdge's port without any authentication; `None` unless asked for.
-    pub loopback: Option<SocketAddr>,
-    /// Exec, attach and port-forward sessions in which nothing moves end after this.
-    pub streaming_idle: Duration,
-}
-
-/// The authenticated port.
-#[derive(Clone, Debug)]
-pub struct TlsPort {
-    pub address: SocketAddr,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-    /// CAs whose certificates clients may show.
-    pub client_ca: PathBuf,
-    pub allowed: Allowed,
-}
-
-/// Who is served: users by the common names of their certificates, groups by organisations. A user may be called like a
-/// group and is not in it.
-#[derive(Clone, Debug, Default)]
-pub struct Allowed {
-    pub clients: Vec<String>,
-    pub groups: Vec<String>,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -85,7 +56,10 @@ const SESSIONS: usize = 64;
 
 /// What requests are answered from.
 pub(super) struct Site {
-    pub context: Arc<Context>,
+    pub base: Arc<Base>,
+    /// Of all rooms of the program, and what it counts.
+    pub health: Health,
+    pub metrics: Metrics,
     pub host: Arc<dyn Host>,
     pub sessions: Arc<Semaphore>,
     pub rates: stats::Rates,
@@ -94,6 +68,14 @@ pub(super) struct Site {
     pub streaming_idle: Duration,
     /// Ends the sessions that outlive their connection's task.
     pub stop: CancellationToken,
+}
+
+/// What the server tells of.
+pub struct Deps {
+    pub base: Arc<Base>,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub host: Arc<dyn Host>,
 }
 
 /// The server: bound, not serving.
@@ -117,10 +99,13 @@ impl Server {
     }
 
     /// Serves until `stop`.
-    pub async fn run(self, context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
+    pub async fn run(self, deps: Deps, stop: CancellationToken) {
+        let Deps { base, health, metrics, host } = deps;
         let site = Arc::new(Site {
-            started: context.clock.now(),
-            context,
+            started: base.clock.now(),
+            base,
+            health,
+            metrics,
             host,
             sessions: Arc::new(Semaphore::new(SESSIONS)),
             rates: stats::Rates::default(),

@@ -1,5 +1,8 @@
 //! What Edged is told by the configuration, already checked.
 
+pub mod logind;
+pub mod node_api;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use message::NodeName;
 
-use super::shutdown::Programs;
+use logind::Programs;
 
 /// How cgroups are named and made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct Settings {
     /// The port of the kubelet API, told at registration.
     pub kubelet_port: u16,
     /// `None`: the Node API is not served.
-    pub server: Option<super::server::Settings>,
+    pub server: Option<node_api::Settings>,
     /// Kubernetes events are sent to the cloud.
     pub report_events: bool,
     pub max_images_told: usize,

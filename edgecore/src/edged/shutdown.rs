@@ -20,22 +20,10 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, chain};
-use super::pods::board::Entry;
-use super::pods::verdict::{Sentence, Verdict};
-
-/// The programs that speak to logind.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    pub inhibit: PathBuf,
-    pub monitor: PathBuf,
-}
-
-impl Default for Programs {
-    fn default() -> Programs {
-        Programs { inhibit: PathBuf::from("systemd-inhibit"), monitor: PathBuf::from("busctl") }
-    }
-}
+use super::model::board::Entry;
+use super::model::verdict::{Sentence, Verdict};
+pub use super::settings::logind::Programs;
+use super::{base::Base, errors::chain};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShutdownError {
@@ -53,13 +41,13 @@ const LONGEST_LINE: usize = 64 << 10;
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for shutdowns until `stop`.
-pub async fn run(context: Arc<Context>, programs: Programs, stop: CancellationToken) {
-    if context.settings.shutdown.grace.is_zero() {
+pub async fn run(base: Arc<Base>, programs: Programs, stop: CancellationToken) {
+    if base.settings.shutdown.grace.is_zero() {
         return stop.cancelled().await;
     }
     let work = async {
         loop {
-            if let Err(error) = follow(&context, &programs).await {
+            if let Err(error) = follow(&base, &programs).await {
                 tracing::warn!(error = %chain(&error), "the machine may shut down without waiting for its pods");
             }
             tokio::time::sleep(AGAIN).await;
@@ -73,23 +61,23 @@ pub async fn run(context: Arc<Context>, programs: Programs, stop: CancellationTo
 }
 
 /// Holds the lock and follows what logind says.
-async fn follow(context: &Context, programs: &Programs) -> Result<(), ShutdownError> {
+async fn follow(base: &Base, programs: &Programs) -> Result<(), ShutdownError> {
     let mut lock = Some(hold(programs)?);
     let (_monitor, mut lines) = watch(programs)?;
     while let Some(Ok(line)) = lines.next().await {
         match line.trim() {
             "BOOLEAN true;" => {
                 tracing::warn!("the machine shuts down, pods are ended");
-                context.shutdown.send_replace(true);
-                end_pods(context).await;
+                base.shutdown.send_replace(true);
+                end_pods(base).await;
                 // The lock goes with the program that holds it.
                 if let Some(mut lock) = lock.take() {
                     let _ = lock.kill().await;
                 }
             }
             "BOOLEAN false;" => {
-                context.shutdown.send_replace(false);
-                release(context);
+                base.shutdown.send_replace(false);
+                release(base);
                 lock = Some(hold(programs)?);
             }
             _ => {}
@@ -126,17 +114,17 @@ fn watch(programs: &Programs) -> Result<(Child, FramedRead<ChildStdout, LinesCod
 }
 
 /// Ordinary pods first, critical ones in the time that is kept for them.
-async fn end_pods(context: &Context) {
-    let times = context.settings.shutdown;
+async fn end_pods(base: &Base) {
+    let times = base.settings.shutdown;
     let groups = [(false, times.grace.saturating_sub(times.critical)), (true, times.critical)];
     for (critical, grace) in groups {
         let is_of_group = |entry: &Entry| entry.demand.is_critical() == critical && entry.is_active();
-        let group: Vec<Entry> = context.board.entries().into_iter().filter(is_of_group).collect();
+        let group: Vec<Entry> = base.board.entries().into_iter().filter(is_of_group).collect();
         for entry in &group {
             entry.verdict.send_replace(Some(held(grace)));
         }
         let deadline = Instant::now() + grace;
-        while Instant::now() < deadline && runs(context, &group).await {
+        while Instant::now() < deadline && runs(base, &group).await {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -155,8 +143,8 @@ fn held(grace: Duration) -> Verdict {
 const REASON: &str = "Terminated";
 
 /// Whether something of these pods runs. A runtime that does not answer is going down itself.
-async fn runs(context: &Context, group: &[Entry]) -> bool {
-    let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return false };
+async fn runs(base: &Base, group: &[Entry]) -> bool {
+    let Ok(sandboxes) = base.runtime.list_pod_sandboxes(None).await else { return false };
     let ready = |sandbox: &&cri::v1::PodSandbox| sandbox.state() == cri::v1::PodSandboxState::SandboxReady;
     let of_group = |sandbox: &cri::v1::PodSandbox| {
         let uid = sandbox.labels.get(cri::labels::POD_UID);
@@ -166,8 +154,8 @@ async fn runs(context: &Context, group: &[Entry]) -> bool {
 }
 
 /// The shutdown was called off.
-fn release(context: &Context) {
-    for entry in context.board.entries() {
+fn release(base: &Base) {
+    for entry in base.board.entries() {
         entry.verdict.send_if_modified(|verdict| {
             let ours = verdict.as_ref().is_some_and(|verdict| verdict.reason == REASON);
             if ours {

@@ -19,8 +19,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, chain};
 use super::events::Kind;
+use super::{base::Base, errors::chain};
 use folder::Folder;
 
 /// Snapshots waiting to be taken over: the next one says it all again.
@@ -30,11 +30,11 @@ pub const SNAPSHOT_QUEUE: usize = 1;
 pub type Snapshot = Vec<Pod>;
 
 /// Reads the folder at start and whenever something in it changes, until `stop`.
-pub async fn follow(context: Arc<Context>, snapshots: mpsc::Sender<Snapshot>, stop: CancellationToken) {
-    let mut folder = Folder::new(context.settings.static_pods.clone());
+pub async fn follow(base: Arc<Base>, snapshots: mpsc::Sender<Snapshot>, stop: CancellationToken) {
+    let mut folder = Folder::new(base.settings.static_pods.clone());
     let mut last: Option<Snapshot> = None;
     loop {
-        let pods = read(&context, &mut folder).await;
+        let pods = read(&base, &mut folder).await;
         if last.as_ref() != Some(&pods) {
             if snapshots.send(pods.clone()).await.is_err() {
                 return;
@@ -45,20 +45,20 @@ pub async fn follow(context: Arc<Context>, snapshots: mpsc::Sender<Snapshot>, st
             biased;
             _ = stop.cancelled() => return,
             () = folder.changed() => {}
-            _ = tokio::time::sleep(context.settings.static_pods_check) => {}
+            _ = tokio::time::sleep(base.settings.static_pods_check) => {}
         }
     }
 }
 
-async fn read(context: &Context, folder: &mut Folder) -> Snapshot {
+async fn read(base: &Base, folder: &mut Folder) -> Snapshot {
     let mut pods: Vec<Pod> = Vec::new();
     for (path, text) in folder.read().await {
-        match manifest::pod(&text, &path, &context.settings.node) {
+        match manifest::pod(&text, &path, &base.settings.node) {
             Ok(pod) if pods.iter().any(|known| name_of(known) == name_of(&pod)) => {
-                complain(context, folder, &path, "another file has a pod of the same name and namespace");
+                complain(base, folder, &path, "another file has a pod of the same name and namespace");
             }
             Ok(pod) => pods.push(pod),
-            Err(error) => complain(context, folder, &path, &chain(&error)),
+            Err(error) => complain(base, folder, &path, &chain(&error)),
         }
     }
     pods
@@ -69,10 +69,10 @@ fn name_of(pod: &Pod) -> (Option<&String>, Option<&String>) {
 }
 
 /// A bad file is told once, not at every scan.
-fn complain(context: &Context, folder: &mut Folder, path: &Path, error: &str) {
+fn complain(base: &Base, folder: &mut Folder, path: &Path, error: &str) {
     if folder.is_news(path, error) {
         tracing::warn!(path = %path.display(), error, "static pod not taken");
         let text = format!("static pod of {} not taken: {error}", path.display());
-        context.events.record_node(Kind::Warning, "InvalidManifest", &text);
+        base.events.record_node(Kind::Warning, "InvalidManifest", &text);
     }
 }

@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, PodSpec, Volume};
 
-use super::pods::fields::Place;
-use super::pods::resources;
-use super::quantity;
+use super::model::fields::Place;
+use super::model::quantity;
+use super::model::resources;
 use crate::metamanager::Queries;
 
 pub use payload::PayloadError;

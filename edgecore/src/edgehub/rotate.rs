@@ -14,7 +14,7 @@ use std::time::Duration;
 use daemon::errors::describe;
 use message::NodeName;
 use pki::tls::LiveClient;
-use rand::Rng;
+use rand::RngExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cri::fake::Fake;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
-use edgecore::edged::context::Clock;
+use edgecore::edged::clock::Clock;
 use edgecore::edged::shutdown::Programs;
 use edgecore::edged::{Deps, Edged, Settings};
 use edgecore::metamanager::cloud::Call;
@@ -72,7 +72,7 @@ impl Answers {
     pub async fn serve(self, mut calls: mpsc::Receiver<Call>) {
         while let Some(call) = calls.recv().await {
             if self.is_away.load(Ordering::Relaxed) {
-                let _ = call.answer.send(Reply::Refused(Status::failure(503, "ServiceUnavailable", "")));
+                let _ = call.answer.send(Reply::Refused(Status::new(503, "ServiceUnavailable", "")));
                 continue;
             }
             if let Request::Get { key } = &call.request
@@ -108,8 +108,7 @@ impl Answers {
                 }
                 Request::CreatePod { name, .. } if name.starts_with("unwanted") => {
                     self.seen.lock().unwrap().push(format!("refuse {name}"));
-                    let _ =
-                        call.answer.send(Reply::Refused(Status::failure(422, "Invalid", "spec is invalid")));
+                    let _ = call.answer.send(Reply::Refused(Status::new(422, "Invalid", "spec is invalid")));
                     continue;
                 }
                 Request::CreatePod { name, object, .. } => {
@@ -124,7 +123,7 @@ impl Answers {
                     (format!("delete {}", options["preconditions"]["uid"].as_str().unwrap()), json!({}))
                 }
                 _ => {
-                    let refused = Reply::Refused(Status::failure(404, "NotFound", ""));
+                    let refused = Reply::Refused(Status::new(404, "NotFound", ""));
                     let _ = call.answer.send(refused);
                     continue;
                 }

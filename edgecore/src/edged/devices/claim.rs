@@ -11,8 +11,8 @@ use tonic::Request;
 
 use super::inventory::{Choice, Given, TooFew};
 use super::{ANSWER, Devices};
-use crate::edged::pods::plan::is_sidecar;
-use crate::edged::quantity;
+use crate::edged::model::plan::is_sidecar;
+use crate::edged::model::quantity;
 
 /// What a container asks for of an extended resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Gear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
+    use crate::edged::model::plan::tests::spec;
     use serde_json::json;
 
     #[test]

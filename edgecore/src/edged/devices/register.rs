@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status};
 
+use super::Deps;
 use super::{Plugin, watcher};
-use crate::edged::context::Context;
 use crate::edged::steady::steady;
 
 const NAME: &str = "kubelet.sock";
@@ -40,10 +40,10 @@ pub struct BindError {
 }
 
 /// A new socket each time: plugins see that and register again.
-pub async fn serve(context: Arc<Context>, stop: CancellationToken) -> Result<(), BindError> {
-    let path = context.devices.folder.join(NAME);
+pub async fn serve(deps: Arc<Deps>, stop: CancellationToken) -> Result<(), BindError> {
+    let path = deps.devices.folder.join(NAME);
     let listener = bind(&path).map_err(|source| BindError { path, source })?;
-    let service = RegistrationServer::new(Service { context });
+    let service = RegistrationServer::new(Service { deps });
     let serve = move |client: Client<UnixListener>| register(client, service.clone());
     listener::serve(listener, TERMS, stop, serve).await;
     Ok(())
@@ -75,7 +75,7 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 struct Service {
-    context: Arc<Context>,
+    deps: Arc<Deps>,
 }
 
 #[tonic::async_trait]
@@ -84,7 +84,7 @@ impl Registration for Service {
         let request = request.into_inner();
         check(&request).map_err(Status::invalid_argument)?;
         let RegisterRequest { endpoint, resource_name: resource, options, .. } = request;
-        let devices = &self.context.devices;
+        let devices = &self.deps.devices;
         let channel = plugins::channel(&devices.folder.join(&endpoint));
         let client = DevicePluginClient::new(channel);
         let options = options.unwrap_or_default();
@@ -93,9 +93,9 @@ impl Registration for Service {
             return Err(Status::resource_exhausted("too many resources are registered"));
         }
         tracing::info!(name = %resource, "device plugin registered");
-        let (context, name, plugin) = (self.context.clone(), resource.clone(), client.clone());
+        let (deps, name, plugin) = (self.deps.clone(), resource.clone(), client.clone());
         let following = steady("following a device plugin", move || {
-            watcher::follow(context.clone(), name.clone(), plugin.clone())
+            watcher::follow(deps.clone(), name.clone(), plugin.clone())
         });
         let watcher = tokio::spawn(following).abort_handle();
         if let Some(before) = plugins.insert(resource, Plugin { client, options, watcher }) {

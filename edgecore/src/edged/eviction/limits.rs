@@ -7,10 +7,10 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::edged::context::Context;
-use crate::edged::pods::board::Entry;
-use crate::edged::pods::verdict::Verdict;
-use crate::edged::quantity;
+use super::Sources;
+use crate::edged::model::board::Entry;
+use crate::edged::model::quantity;
+use crate::edged::model::verdict::Verdict;
 use crate::edged::usage::folder::walk;
 use crate::edged::volumes::pod_dir;
 
@@ -46,9 +46,9 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// Pods that put more on disk than they may, with what becomes of them.
-pub async fn exceeded(context: &Context) -> Vec<(Entry, Verdict)> {
+pub async fn exceeded(sources: &Sources) -> Vec<(Entry, Verdict)> {
     let mut found = Vec::new();
-    for entry in context.board.entries().into_iter().filter(Entry::is_active) {
+    for entry in sources.base.board.entries().into_iter().filter(Entry::is_active) {
         // The text tells quickly that there is nothing to look for.
         let text = entry.object.text();
         if !text.contains("sizeLimit") && !text.contains("ephemeral-storage") {
@@ -59,8 +59,8 @@ pub async fn exceeded(context: &Context) -> Vec<(Entry, Verdict)> {
         if bounds == Bounds::default() {
             continue;
         }
-        let folder = pod_dir(&context.settings.root_dir, &entry.id.uid);
-        let logs = context.settings.pod_logs_dir.join(entry.id.log_folder());
+        let folder = pod_dir(&sources.base.settings.root_dir, &entry.id.uid);
+        let logs = sources.base.settings.pod_logs_dir.join(entry.id.log_folder());
         let judged = daemon::blocking(move || Ok(judge(&bounds, &folder, &logs))).await;
         if let Ok(Some(text)) = judged {
             found.push((entry, Verdict::failed("Evicted", text)));
@@ -85,7 +85,7 @@ fn judge(bounds: &Bounds, folder: &Path, logs: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
+    use crate::edged::model::plan::tests::spec;
     use serde_json::json;
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which pod goes first: one that uses more than it asked for, then the less important, then the one that is furthest
 //! beyond its request. Choosing is pure.
 
+use super::Sources;
 use super::readings::{Readings, floor_of};
-use crate::edged::context::Context;
-use crate::edged::pods::board::Entry;
-use crate::edged::pods::{cgroups, resources};
+use crate::edged::model::board::Entry;
+use crate::edged::model::resources;
+use crate::edged::pods::cgroups;
 use crate::edged::settings::Threshold;
 use crate::edged::usage::cgroup::Cgroups;
 use crate::edged::usage::folder::walk;
@@ -50,7 +51,7 @@ pub struct Candidate {
 
 /// Pods that are not critical, with what they use.
 pub async fn candidates(
-    context: &Context,
+    sources: &Sources,
     host: &dyn Host,
     entries: &[Entry],
     resource: Resource,
@@ -58,8 +59,8 @@ pub async fn candidates(
     let mut list = Vec::new();
     for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.demand.is_critical()) {
         let usage = match resource {
-            Resource::Disk => on_disk(context, entry).await,
-            other => of_cgroup(context, host, entry, other),
+            Resource::Disk => on_disk(sources, entry).await,
+            other => of_cgroup(sources, host, entry, other),
         };
         let request = u64::try_from(entry.demand.request(resource.name())).unwrap_or(0);
         list.push(Candidate { index, priority: entry.demand.priority, usage, request });
@@ -67,9 +68,9 @@ pub async fn candidates(
     list
 }
 
-fn of_cgroup(context: &Context, host: &dyn Host, entry: &Entry, resource: Resource) -> u64 {
-    let driver = context.facts.borrow().driver;
-    let root = &context.settings.cgroup_root;
+fn of_cgroup(sources: &Sources, host: &dyn Host, entry: &Entry, resource: Resource) -> u64 {
+    let driver = sources.base.facts.borrow().driver;
+    let root = &sources.base.settings.cgroup_root;
     let parent = resources::cgroup_parent(driver, root, entry.demand.qos, &entry.id.uid);
     let path = cgroups::folder(&parent).to_string_lossy().into_owned();
     let cgroups = Cgroups::of(host);
@@ -81,10 +82,10 @@ fn of_cgroup(context: &Context, host: &dyn Host, entry: &Entry, resource: Resour
 }
 
 /// Volumes and logs of the pod.
-async fn on_disk(context: &Context, entry: &Entry) -> u64 {
+async fn on_disk(sources: &Sources, entry: &Entry) -> u64 {
     let folders = [
-        pod_dir(&context.settings.root_dir, &entry.id.uid),
-        context.settings.pod_logs_dir.join(entry.id.log_folder()),
+        pod_dir(&sources.base.settings.root_dir, &entry.id.uid),
+        sources.base.settings.pod_logs_dir.join(entry.id.log_folder()),
     ];
     let walked = daemon::blocking(move || Ok(folders.iter().map(|folder| walk(folder).bytes).sum()));
     walked.await.unwrap_or(0)

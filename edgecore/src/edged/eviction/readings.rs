@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::edged::context::Context;
+use super::Sources;
 use crate::edged::node::capacity::floor;
 use crate::edged::settings::{Eviction, Threshold};
 use crate::host::{self, Disk, Host, facts};
@@ -18,7 +18,7 @@ pub struct Readings(pub BTreeMap<String, Reading>);
 
 impl Readings {
     /// Reads the signals that have a threshold.
-    pub async fn take(context: &Context, host: &Arc<dyn Host>, settings: &Eviction) -> Readings {
+    pub async fn take(sources: &Sources, host: &Arc<dyn Host>, settings: &Eviction) -> Readings {
         let wanted =
             |start: &str| settings.thresholds.iter().any(|threshold| threshold.signal.starts_with(start));
         let bytes = |amount: i64| u64::try_from(amount).unwrap_or(0);
@@ -30,9 +30,9 @@ impl Readings {
             ),
             ("pid.available".to_owned(), (limit.saturating_sub(running), limit)),
         ];
-        let node = host::disk(host, context.settings.root_dir.clone()).await.unwrap_or_default();
+        let node = host::disk(host, sources.base.settings.root_dir.clone()).await.unwrap_or_default();
         let images = match wanted("imagefs") || wanted("containerfs") {
-            true => images(context, host).await,
+            true => images(sources, host).await,
             false => Disk::default(),
         };
         for (name, disk) in [("nodefs", node), ("imagefs", images), ("containerfs", images)] {
@@ -54,10 +54,10 @@ pub fn floor_of(threshold: &Threshold, all: u64) -> u64 {
 }
 
 /// The place does not move while the runtime lives; the numbers come from the file system itself.
-async fn images(context: &Context, host: &Arc<dyn Host>) -> Disk {
-    let mut known = context.image_place.lock().await;
+async fn images(sources: &Sources, host: &Arc<dyn Host>) -> Disk {
+    let mut known = sources.image_place.lock().await;
     if known.is_none()
-        && let Ok(filesystems) = context.runtime.image_filesystems().await
+        && let Ok(filesystems) = sources.base.runtime.image_filesystems().await
     {
         *known = filesystems.into_iter().find_map(|usage| usage.fs_id).map(|id| id.mountpoint);
     }

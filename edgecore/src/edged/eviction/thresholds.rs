@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::rank::Resource;
 use super::readings::Readings;
-use crate::edged::pods::admission::Pressure;
+use crate::edged::model::admission::Pressure;
 use crate::edged::settings::{Eviction, Threshold};
 
 /// Remembers since when thresholds are crossed, and when each resource was last short.

@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 use tokio_util::sync::CancellationToken;
 
+use super::Images;
 use super::{normalize, ours};
-use crate::edged::context::{Context, chain};
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::spec::{all_containers, as_container};
 use crate::edged::owner::{self, Owner};
-use crate::edged::pods::spec::{all_containers, as_container};
 use crate::host::{self, Disk, Host};
 
 /// How often the image file system is looked at.
@@ -49,43 +50,43 @@ pub enum CollectError {
 }
 
 /// Looks again and again until `stop`.
-pub async fn run(context: Arc<Context>, host: Arc<dyn Host>, stop: CancellationToken) {
+pub async fn run(images: Arc<Images>, host: Arc<dyn Host>, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,
             _ = tokio::time::sleep(EVERY) => {}
         }
-        if !context.facts.borrow().ready {
+        if !images.base.facts.borrow().ready {
             continue;
         }
-        if let Err(error) = collect(&context, &host, Want::Due).await {
+        if let Err(error) = collect(&images, &host, Want::Due).await {
             tracing::warn!(error = %chain(&error), "images not looked through");
         }
     }
 }
 
 /// Removes images and returns how many bytes they had.
-pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Result<u64, CollectError> {
-    let runtime = &context.runtime;
-    let images = runtime.list_images().await.map_err(CollectError::Runtime)?;
+pub async fn collect(images: &Images, host: &Arc<dyn Host>, want: Want) -> Result<u64, CollectError> {
+    let runtime = &images.base.runtime;
+    let all = runtime.list_images().await.map_err(CollectError::Runtime)?;
     let containers = runtime.list_containers(None).await.map_err(CollectError::Runtime)?;
     let made_from = containers.iter().flat_map(|container| {
         [container.image_ref.clone(), container.image.clone().unwrap_or_default().image]
     });
-    let used: BTreeSet<String> = made_from.chain(named(context)).filter(|name| !name.is_empty()).collect();
-    let now = context.clock.now();
-    let mut unused = context.collector.unused(&images, &used, now);
-    let pulled = ours::of(&context.objects, &images).await.map_err(CollectError::Pulled)?;
+    let used: BTreeSet<String> = made_from.chain(named(images)).filter(|name| !name.is_empty()).collect();
+    let now = images.base.clock.now();
+    let mut unused = images.collector.unused(&all, &used, now);
+    let pulled = ours::of(&images.base.objects, &all).await.map_err(CollectError::Pulled)?;
     // A pod has its sandbox before its images are pulled: who has none yet needs none of them.
     let sandboxes = runtime.list_pod_sandboxes(None).await.map_err(CollectError::Runtime)?;
-    if sandboxes.iter().any(|sandbox| is_foreign(context, &sandbox.labels)) {
+    if sandboxes.iter().any(|sandbox| is_foreign(images, &sandbox.labels)) {
         unused.retain(|id, _| pulled.contains(id));
     }
-    let settings = &context.settings.images;
+    let settings = &images.base.settings.images;
     let disk = match want {
         Want::All => None,
-        Want::Due => filesystem(context, host).await,
+        Want::Due => filesystem(images, host).await,
     };
     let wanted = Wanted {
         bytes: match want {
@@ -95,7 +96,7 @@ pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Res
         least_age: if want == Want::All { Duration::ZERO } else { settings.least_age },
         most_age: settings.most_age,
     };
-    let chosen = choose(&images, &unused, &wanted, now);
+    let chosen = choose(&all, &unused, &wanted, now);
     let mut freed = 0;
     for image in chosen {
         match runtime.remove_image(&image.id).await {
@@ -111,25 +112,25 @@ pub async fn collect(context: &Context, host: &Arc<dyn Host>, want: Want) -> Res
             "Failed to garbage collect required amount of images. Attempted to free {} bytes, but only found {freed} bytes eligible to free.",
             wanted.bytes
         );
-        context.events.record_node(Kind::Warning, "FreeDiskSpaceFailed", &text);
+        images.base.events.record_node(Kind::Warning, "FreeDiskSpaceFailed", &text);
     }
     Ok(freed)
 }
 
 /// A pod of another node agent. One without a mark that runs here counts as ours: an older version made it.
-fn is_foreign(context: &Context, labels: &HashMap<String, String>) -> bool {
+fn is_foreign(images: &Images, labels: &HashMap<String, String>) -> bool {
     let uid = labels.get(cri::labels::POD_UID);
-    match owner::of(labels, &owner::mark(&context.settings)) {
+    match owner::of(labels, &owner::mark(&images.base.settings)) {
         Owner::Us => false,
         Owner::Another => true,
-        Owner::Unknown => uid.is_none_or(|uid| context.board.get(uid).is_none()),
+        Owner::Unknown => uid.is_none_or(|uid| images.base.board.get(uid).is_none()),
     }
 }
 
 /// What the pods of this node name, and what sandboxes are made from.
-fn named(context: &Context) -> Vec<String> {
-    let mut names = vec![context.facts.borrow().sandbox_image.clone()];
-    let pods = context.board.entries().into_iter().filter_map(|entry| entry.pod()?.spec);
+fn named(images: &Images) -> Vec<String> {
+    let mut names = vec![images.base.facts.borrow().sandbox_image.clone()];
+    let pods = images.base.board.entries().into_iter().filter_map(|entry| entry.pod()?.spec);
     for spec in pods {
         names.extend(images_of(&spec));
     }
@@ -144,8 +145,8 @@ fn images_of(spec: &PodSpec) -> Vec<String> {
     named.chain(volumes).map(|image| normalize(&image)).collect()
 }
 
-async fn filesystem(context: &Context, host: &Arc<dyn Host>) -> Option<Disk> {
-    let filesystems = context.runtime.image_filesystems().await.ok()?;
+async fn filesystem(images: &Images, host: &Arc<dyn Host>) -> Option<Disk> {
+    let filesystems = images.base.runtime.image_filesystems().await.ok()?;
     let place = filesystems.first()?.fs_id.as_ref()?.mountpoint.clone();
     host::disk(host, PathBuf::from(place)).await.ok()
 }

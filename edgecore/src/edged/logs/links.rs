@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::edged::pods::spec::PodId;
+use crate::edged::model::spec::PodId;
 use crate::edged::volumes::mounts;
 
 /// File names end here on common file systems.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::edged::context::Machine;
-use crate::edged::pods::demand::Amounts;
+use crate::edged::machine::Machine;
+use crate::edged::model::demand::Amounts;
 use crate::edged::settings::{Floor, Settings};
 
 /// Handle of what others than the machine itself add: the resources of device plugins.

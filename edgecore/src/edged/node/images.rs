@@ -6,7 +6,7 @@ use cri::v1;
 use k8s_openapi::api::core::v1::ContainerImage;
 use tokio::time::Instant;
 
-use crate::edged::context::Context;
+use crate::edged::base::Base;
 
 /// Names told of one image.
 const NAMES: usize = 5;
@@ -21,12 +21,12 @@ pub struct Told {
 }
 
 impl Told {
-    pub async fn told(&mut self, context: &Context) -> Vec<ContainerImage> {
-        let most = context.settings.max_images_told;
+    pub async fn told(&mut self, base: &Base) -> Vec<ContainerImage> {
+        let most = base.settings.max_images_told;
         let fresh = self.at.is_some_and(|at| at.elapsed() < AGE);
         if most > 0
             && !fresh
-            && let Ok(images) = context.runtime.list_images().await
+            && let Ok(images) = base.runtime.list_images().await
         {
             self.list = largest(images, most);
             self.at = Some(Instant::now());

@@ -98,9 +98,9 @@ mod tests {
         let server = tokio::spawn(async move {
             let mut seen = Vec::new();
             for answer in [
-                Reply::Refused(Status::failure(404, "NotFound", "")),
+                Reply::Refused(Status::new(404, "NotFound", "")),
                 Reply::Object(Json::encode(&json!({"metadata": {"resourceVersion": "7"}})).unwrap()),
-                Reply::Refused(Status::failure(409, "Conflict", "")),
+                Reply::Refused(Status::new(409, "Conflict", "")),
                 Reply::Object(Json::encode(&json!({"metadata": {"resourceVersion": "9"}})).unwrap()),
                 Reply::Object(Json::encode(&json!({"metadata": {"resourceVersion": "10"}})).unwrap()),
             ] {

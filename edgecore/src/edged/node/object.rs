@@ -10,8 +10,6 @@ use serde_json::json;
 
 use super::status;
 use crate::edged::Settings;
-use crate::edged::context::Context;
-use crate::host::Host;
 
 /// The name Go and Kubernetes give this machine's architecture.
 pub fn architecture() -> &'static str {
@@ -39,8 +37,8 @@ pub fn labels(settings: &Settings) -> BTreeMap<String, String> {
 }
 
 /// The node with its labels, annotations, taints and first status.
-pub fn initial(context: &Context, host: &dyn Host) -> Node {
-    let settings = &context.settings;
+pub fn initial(room: &super::Node) -> Node {
+    let settings = &room.base.settings;
     let name = settings.node.as_str().to_owned();
     let labels = labels(settings);
     let mut annotations = settings.annotations.clone();
@@ -53,7 +51,7 @@ pub fn initial(context: &Context, host: &dyn Host) -> Node {
             ..Taint::default()
         });
     }
-    let mut status = status::compute(&status::Facts::of(context, host, status::PLEG_UNKNOWN));
+    let mut status = status::compute(&status::Facts::of(room, status::PLEG_UNKNOWN));
     status.daemon_endpoints = Some(NodeDaemonEndpoints {
         kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.kubelet_port) }),
     });

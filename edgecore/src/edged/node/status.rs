@@ -15,13 +15,12 @@ use serde_json::{Value, json};
 use super::Node;
 use super::object::architecture;
 use super::seen::Seen;
-use crate::edged::context::Context;
 use crate::edged::events::Kind;
-use crate::edged::pods::admission::Pressure;
-use crate::edged::pods::demand::Amounts;
+use crate::edged::model::admission::Pressure;
+use crate::edged::model::demand::Amounts;
+use crate::edged::model::status::whole_seconds;
 use crate::edged::runtime::RuntimeFacts;
-use crate::edged::status::whole_seconds;
-use crate::host::{Host, facts};
+use crate::host::facts;
 
 /// The kubelet this node behaves like, and who it is.
 const KUBELET_VERSION: &str = concat!("v1.33.0-causeway-", env!("CARGO_PKG_VERSION"));
@@ -49,22 +48,22 @@ pub struct Facts {
 impl Facts {
     pub fn gather(node: &Node) -> Facts {
         let age = node.pleg.borrow().map(|at| at.elapsed());
-        Facts::of(&node.context, &*node.host, age)
+        Facts::of(node, age)
     }
 
-    pub fn of(context: &Context, host: &dyn Host, relist_age: Option<Duration>) -> Facts {
-        let settings = &context.settings;
+    pub fn of(node: &Node, relist_age: Option<Duration>) -> Facts {
+        let settings = &node.base.settings;
         Facts {
             name: settings.node.as_str().to_owned(),
-            addresses: context.addresses.all(),
-            runtime: context.facts.borrow().clone(),
+            addresses: node.addresses.all(),
+            runtime: node.base.facts.borrow().clone(),
             relist_age,
-            capacity: context.capacity.total(&context.machine, settings),
-            allocatable: context.capacity.allocatable(&context.machine, settings),
-            pressure: *context.pressure.borrow(),
-            is_shutting_down: context.is_shutting_down(),
+            capacity: node.capacity.total(&node.base.machine, settings),
+            allocatable: node.capacity.allocatable(&node.base.machine, settings),
+            pressure: *node.base.pressure.borrow(),
+            is_shutting_down: node.base.is_shutting_down(),
             images: Vec::new(),
-            identity: facts::identity(host),
+            identity: facts::identity(&*node.host),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use message::ObjectKey;
 
 use super::Pods;
-use super::spec::PodId;
+use crate::edged::model::spec::PodId;
 
 #[derive(Default)]
 pub(super) struct Alone {

@@ -16,10 +16,11 @@ use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::demand::Demand;
-use super::resources::{self, Qos};
-use crate::edged::context::{Context, chain};
+use super::context::Context;
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::demand::Demand;
+use crate::edged::model::resources::{self, Qos};
 use crate::edged::settings::CgroupDriver;
 pub use limits::Limits;
 use tree::Tree;
@@ -39,22 +40,22 @@ pub enum CgroupError {
 
 /// Before the sandbox: the pod's cgroup with what all its containers together may take.
 pub async fn prepare(context: &Context, spec: &PodSpec, uid: &str) -> Result<(), CgroupError> {
-    let settings = &context.settings;
-    let driver = context.facts.borrow().driver;
+    let settings = &context.base.settings;
+    let driver = context.base.facts.borrow().driver;
     if !settings.cgroups.per_qos || driver == CgroupDriver::Systemd {
         return Ok(());
     }
     let parent = resources::cgroup_parent(driver, &settings.cgroup_root, resources::qos(spec), uid);
     let limits = Limits::of_pod(spec, settings);
-    let tree = Tree::new(context.machine.has_cgroup2);
+    let tree = Tree::new(context.base.machine.has_cgroup2);
     run(move || tree.make(&parent, &limits)).await
 }
 
 /// After the sandbox: systemd knows the slice now, and is told its limits. What it refuses is told and lived with: the
 /// containers have limits of their own.
 pub async fn confirm(context: &Context, spec: &PodSpec, uid: &str) {
-    let settings = &context.settings;
-    let driver = context.facts.borrow().driver;
+    let settings = &context.base.settings;
+    let driver = context.base.facts.borrow().driver;
     if !settings.cgroups.per_qos || driver == CgroupDriver::Cgroupfs {
         return;
     }
@@ -66,12 +67,12 @@ pub async fn confirm(context: &Context, spec: &PodSpec, uid: &str) {
 
 /// The classes share CPU by what their pods ask for, and all pods together stay within what is allocatable.
 pub async fn classes(context: &Context, demands: &[Arc<Demand>]) -> Result<(), CgroupError> {
-    let settings = &context.settings;
-    let driver = context.facts.borrow().driver;
+    let settings = &context.base.settings;
+    let driver = context.base.facts.borrow().driver;
     if !settings.cgroups.per_qos {
         return Ok(());
     }
-    let allocatable = context.capacity.allocatable(&context.machine, settings);
+    let allocatable = context.capacity.allocatable(&context.base.machine, settings);
     let burstable = demands.iter().filter(|demand| demand.qos == Qos::Burstable);
     let shares = resources::shares(Some(burstable.map(|demand| demand.request("cpu")).sum()));
     let all = Limits::of_all(&allocatable, settings.cgroups.enforce_allocatable);
@@ -92,7 +93,7 @@ pub async fn classes(context: &Context, demands: &[Arc<Demand>]) -> Result<(), C
         }
         return Ok(());
     }
-    let tree = Tree::new(context.machine.has_cgroup2);
+    let tree = Tree::new(context.base.machine.has_cgroup2);
     run(move || list.iter().try_for_each(|(path, limits)| tree.make(path, limits))).await
 }
 
@@ -109,11 +110,11 @@ pub fn kill(parent: &str) -> usize {
 /// Says, once, that another node agent has pods in the cgroups that are ours. `known` are the uids of this one's pods. Their
 /// limits and ours would be set against each other, and what is allocatable be given twice.
 pub async fn notice_strangers(context: &Context, known: &BTreeSet<String>) {
-    let settings = &context.settings;
+    let settings = &context.base.settings;
     if !settings.cgroups.per_qos || context.cgroups_shared.load(Ordering::Relaxed) {
         return;
     }
-    let (driver, root) = (context.facts.borrow().driver, settings.cgroup_root.clone());
+    let (driver, root) = (context.base.facts.borrow().driver, settings.cgroup_root.clone());
     let Ok(running) = daemon::blocking(move || Ok(strangers::running(driver, &root))).await else { return };
     let Some(uid) = strangers::among(running, known).into_iter().next() else { return };
     context.cgroups_shared.store(true, Ordering::Relaxed);
@@ -127,7 +128,7 @@ pub async fn notice_strangers(context: &Context, known: &BTreeSet<String>) {
     let text = format!(
         "another node agent runs pods below the cgroup root {root:?}, among them {uid}: stop it, or set another {key}"
     );
-    context.events.record_node(Kind::Warning, "CgroupRootShared", &text);
+    context.base.events.record_node(Kind::Warning, "CgroupRootShared", &text);
 }
 
 async fn run(work: impl FnOnce() -> Result<(), CgroupError> + Send + 'static) -> Result<(), CgroupError> {

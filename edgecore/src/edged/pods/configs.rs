@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use cri::{labels, v1};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::expand::expand;
-use super::observed::SPEC_IMAGE;
-use super::spec::PodId;
-use super::{env, network, resources, security, spec};
+use super::{env, network, security};
 use crate::edged::Settings;
-use crate::edged::context::Machine;
 use crate::edged::devices::Gear;
+use crate::edged::machine::Machine;
+use crate::edged::model::expand::expand;
+use crate::edged::model::observed::SPEC_IMAGE;
+use crate::edged::model::spec::PodId;
+use crate::edged::model::spec::termination_path;
+use crate::edged::model::{resources, spec};
 use crate::edged::owner;
 use crate::edged::settings::CgroupDriver;
 
@@ -156,14 +158,6 @@ fn annotations(pod: &Pod, wanted: &Container, attempt: u32) -> Labels {
         all.insert(labels::PORTS, text);
     }
     all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-pub fn termination_path(container: &Container) -> &str {
-    container
-        .termination_message_path
-        .as_deref()
-        .filter(|path| !path.is_empty())
-        .unwrap_or("/dev/termination-log")
 }
 
 /// FNV-1a over name and image: shown to other tools, never compared with a hash of Go's.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::observed::Observed;
-use super::verdict::Verdict;
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::edged::context::chain;
 use crate::edged::devices::{self, ClaimError};
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
-use crate::edged::status::phase::Phase;
+use crate::edged::model::observed::Observed;
+use crate::edged::model::status::phase::Phase;
+use crate::edged::model::verdict::Verdict;
 
 /// A plugin that registers again does so soon.
 const AWAY: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ impl Worker {
         if needs.is_empty() || observed.is_running() {
             return None;
         }
-        let board = self.context.board.clone();
+        let board = self.context.base.board.clone();
         let lives = move |uid: &str| {
             let phase = |phase: Option<&str>| Phase::read(phase).is_terminal();
             board.get(uid).is_some_and(|entry| {
@@ -34,7 +34,7 @@ impl Worker {
         let text = chain(&error);
         match error {
             ClaimError::Away { .. } => {
-                self.context.events.record(&self.id, None, Kind::Warning, "FailedDevices", &text);
+                self.context.base.events.record(&self.id, None, Kind::Warning, "FailedDevices", &text);
                 Some(Next::In(AWAY))
             }
             ClaimError::Keep(_) => {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use message::{Json, ObjectKey, ObjectKind};
 
-use super::admission::{self, Refusal, make_room};
-use super::board::Entry;
-use super::demand::Demand;
-use super::verdict::{Sentence, Verdict};
-use crate::edged::context::Context;
+use super::context::Context;
+use crate::edged::model::admission::{self, Refusal, make_room};
+use crate::edged::model::board::Entry;
+use crate::edged::model::demand::Demand;
+use crate::edged::model::status::phase::Phase;
+use crate::edged::model::verdict::{Sentence, Verdict};
 use crate::edged::node::object;
 use crate::edged::node::seen::Seen;
-use crate::edged::status::phase::Phase;
 
 /// Taints of a node that was not heard of. Who hands it a pod has heard of it: they would refuse the first pods after
 /// every outage, for good.
@@ -41,14 +41,14 @@ pub struct Entrance {
 impl Entrance {
     /// Until the node object is known, the node is what it registers as.
     pub fn new(context: Arc<Context>) -> Entrance {
-        let labels = object::labels(&context.settings);
-        let taints = context.settings.taints.clone();
+        let labels = object::labels(&context.base.settings);
+        let taints = context.base.settings.taints.clone();
         Entrance { context, labels, taints }
     }
 
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
-        let key = ObjectKey::new(None, ObjectKind::Node, self.context.settings.node.as_str());
-        if let Some(stored) = self.context.objects.get(&key).await? {
+        let key = ObjectKey::new(None, ObjectKind::Node, self.context.base.settings.node.as_str());
+        if let Some(stored) = self.context.base.objects.get(&key).await? {
             self.node_changed(&stored.object);
         }
         Ok(())
@@ -57,7 +57,7 @@ impl Entrance {
     /// The node object as the cloud has it.
     pub fn node_changed(&mut self, node: &Json) {
         let Ok(node) = node.parse::<Node>() else { return };
-        if node.metadata.name.as_deref() != Some(self.context.settings.node.as_str()) {
+        if node.metadata.name.as_deref() != Some(self.context.base.settings.node.as_str()) {
             return;
         }
         self.context.node_seen.send_replace(Seen::of(&node));
@@ -88,6 +88,7 @@ impl Entrance {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let others: Vec<Entry> = self
             .context
+            .base
             .board
             .entries()
             .into_iter()
@@ -106,16 +107,16 @@ impl Entrance {
 
     fn check(&self, pod: &Pod, demand: &Demand, others: &[Arc<Demand>]) -> Result<(), Refusal> {
         let context = &self.context;
-        let facts = context.facts.borrow();
+        let facts = context.base.facts.borrow();
         let node = admission::Node {
-            name: context.settings.node.as_str(),
+            name: context.base.settings.node.as_str(),
             labels: &self.labels,
             taints: &self.taints,
-            allocatable: &context.capacity.allocatable(&context.machine, &context.settings),
-            pressure: *context.pressure.borrow(),
-            is_shutting_down: context.is_shutting_down(),
-            allowed_sysctls: &context.settings.allowed_sysctls,
-            has_apparmor: context.machine.has_apparmor,
+            allocatable: &context.capacity.allocatable(&context.base.machine, &context.base.settings),
+            pressure: *context.base.pressure.borrow(),
+            is_shutting_down: context.base.is_shutting_down(),
+            allowed_sysctls: &context.base.settings.allowed_sysctls,
+            has_apparmor: context.base.machine.has_apparmor,
             has_strict_groups: facts.has_strict_groups,
         };
         admission::check(pod, demand, &node, others)

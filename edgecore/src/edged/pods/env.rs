@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 
-use super::expand::expand;
-use super::fields::{self, FieldError, Place};
+use crate::edged::model::expand::expand;
+use crate::edged::model::fields::{self, FieldError, Place};
 use crate::metamanager::{Queries, QueryError};
 
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
-use super::observed::{Instance, Observed};
 use super::worker::Worker;
 use crate::edged::events::Kind;
+use crate::edged::model::observed::{Instance, Observed};
 use crate::edged::probes::handler::{Outcome, Target};
 
 /// A hook that never ends must not hold its pod's worker for ever.
@@ -18,12 +18,12 @@ impl Worker {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(hook) = hook else { return true };
         let target = Target::of_hook(hook, container, id, pod_ip, POST_START_LIMIT);
-        let answer = target.ask(&self.context.runtime).await;
+        let answer = target.ask(&self.context.base.runtime).await;
         if answer.outcome == Outcome::Good {
             return true;
         }
         let text = format!("PostStartHook failed: {}", answer.text);
-        self.context.events.record(
+        self.context.base.events.record(
             &self.id,
             Some(&container.name),
             Kind::Warning,
@@ -45,7 +45,7 @@ impl Worker {
             None => self.context.addresses.all().into_iter().next().unwrap_or_default(),
         };
         let target = Target::of_hook(&hook, &container, &run.id, &pod_ip, grace);
-        let answer = tokio::time::timeout(grace, target.ask(&self.context.runtime)).await;
+        let answer = tokio::time::timeout(grace, target.ask(&self.context.base.runtime)).await;
         let bad = match answer {
             Ok(answer) if answer.outcome == Outcome::Good => None,
             Ok(answer) => Some(answer.text),
@@ -53,7 +53,13 @@ impl Worker {
         };
         if let Some(why) = bad {
             let text = format!("PreStopHook failed: {why}");
-            self.context.events.record(&self.id, Some(&run.name), Kind::Warning, "FailedPreStopHook", &text);
+            self.context.base.events.record(
+                &self.id,
+                Some(&run.name),
+                Kind::Warning,
+                "FailedPreStopHook",
+                &text,
+            );
         }
     }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroups;
-use super::observed::{Instance, Observed, State};
+use super::context::Context;
 use super::record::Record;
 use super::worker::Worker;
-use crate::edged::context::{Context, chain};
+use crate::edged::errors::chain;
 use crate::edged::logs::links;
+use crate::edged::model::observed::{Instance, Observed, State};
 use crate::edged::owner::{self, Owner};
 use crate::edged::volumes;
 
@@ -35,8 +36,8 @@ impl Worker {
         for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
             if !kept_in.contains(sandbox.id.as_str()) {
                 // A failure is tried again at the next look.
-                let _ = self.context.runtime.stop_pod_sandbox(&sandbox.id).await;
-                let _ = self.context.runtime.remove_pod_sandbox(&sandbox.id).await;
+                let _ = self.context.base.runtime.stop_pod_sandbox(&sandbox.id).await;
+                let _ = self.context.base.runtime.remove_pod_sandbox(&sandbox.id).await;
             }
         }
     }
@@ -45,7 +46,7 @@ impl Worker {
 impl Worker {
     /// Removes one run. A runtime that holds on to its process, although it calls the run ended, is made to let go.
     pub(super) async fn remove_run(&self, run: &Instance) -> Result<(), cri::CallError> {
-        let runtime = &self.context.runtime;
+        let runtime = &self.context.base.runtime;
         let Err(refusal) = runtime.remove_container(&run.id).await else { return Ok(()) };
         let has_ended = matches!(run.state, State::Created | State::Exited);
         if !refusal.is_refused() || !has_ended || runtime.drop_task(&run.id).await.is_err() {
@@ -62,7 +63,7 @@ impl Worker {
         run: &Instance,
         wanted: impl FnOnce(&Path) -> bool + Send + 'static,
     ) {
-        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder()).join(&run.name);
+        let folder = self.context.base.settings.pod_logs_dir.join(self.id.log_folder()).join(&run.name);
         let log = format!("{}.log", run.attempt);
         let removed = daemon::blocking(move || {
             if !wanted(&folder.join(&log)) {
@@ -80,11 +81,11 @@ impl Worker {
 
     /// Links the logs of the pod's containers to where log collectors look for them.
     pub(super) async fn link_logs(&self, observed: &Observed) {
-        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+        let folder = self.context.base.settings.pod_logs_dir.join(self.id.log_folder());
         let logs = observed.containers.iter().filter(|run| Path::new(&run.log_path).starts_with(&folder));
         let logs: Vec<_> =
             logs.map(|run| (run.name.clone(), run.id.clone(), PathBuf::from(&run.log_path))).collect();
-        let (id, pods) = (self.id.clone(), self.context.settings.pod_logs_dir.clone());
+        let (id, pods) = (self.id.clone(), self.context.base.settings.pod_logs_dir.clone());
         let made = daemon::blocking(move || {
             logs.iter().try_for_each(|(name, run, log)| links::make(&pods, &id, name, run, log))
         });
@@ -124,10 +125,11 @@ impl Found {
 /// Looks at what is kept. It comes before it is asked which pods are known: what a pod makes that comes later is not in
 /// it, and so not taken for a leftover.
 pub async fn look(context: &Context) -> Found {
-    let (pods, logs) = (context.settings.root_dir.join("pods"), context.settings.pod_logs_dir.clone());
+    let (pods, logs) =
+        (context.base.settings.root_dir.join("pods"), context.base.settings.pod_logs_dir.clone());
     let seen = daemon::blocking(move || Ok((names(&pods), names(&logs)))).await;
     let (folders, logs) = or_none(seen);
-    let records = or_none(Record::uids(&context.objects).await);
+    let records = or_none(Record::uids(&context.base.objects).await);
     let holders = or_none(context.queries.token_holders().await);
     Found { folders, logs, rows: records.into_iter().chain(holders).collect() }
 }
@@ -143,12 +145,12 @@ fn or_none<T: Default, E: std::error::Error + 'static>(read: Result<T, E>) -> T 
 /// Removes what is kept of pods that no worker knows. Pods the runtime still holds get a worker.
 pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeSet<String>) {
     // Without an answer of the runtime, a pod that is not known here may still run.
-    if !context.facts.borrow().ready {
+    if !context.base.facts.borrow().ready {
         return;
     }
-    let Ok(sandboxes) = context.runtime.list_pod_sandboxes(None).await else { return };
+    let Ok(sandboxes) = context.base.runtime.list_pod_sandboxes(None).await else { return };
     let held = sandboxes.iter().filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
-    let mark = owner::mark(&context.settings);
+    let mark = owner::mark(&context.base.settings);
     let ours = sandboxes.iter().filter(|sandbox| owner::of(&sandbox.labels, &mark) == Owner::Us);
     let ours = ours.filter_map(|sandbox| sandbox.labels.get(cri::labels::POD_UID).cloned());
     let ours: BTreeSet<String> =
@@ -156,10 +158,13 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
     cgroups::notice_strangers(&context, &ours).await;
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
     // A pod from a file has the same uid when it comes back: it may be here again by now.
-    let stale =
-        |uid: &str| super::spec::is_safe_uid(uid) && !keep.contains(uid) && context.board.get(uid).is_none();
+    let stale = |uid: &str| {
+        crate::edged::model::spec::is_safe_uid(uid)
+            && !keep.contains(uid)
+            && context.base.board.get(uid).is_none()
+    };
     for uid in found.folders.iter().filter(|uid| stale(uid)) {
-        if let Err(error) = volumes::tear_down(&context.csi, &context.settings.root_dir, uid).await {
+        if let Err(error) = volumes::tear_down(&context.csi, &context.base.settings.root_dir, uid).await {
             tracing::warn!(uid, error = %chain(&error), "folder of a gone pod not removed");
         }
     }
@@ -167,7 +172,7 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
         if !stale(name.rsplit('_').next().unwrap_or_default()) {
             continue;
         }
-        if let Err(error) = tokio::fs::remove_dir_all(context.settings.pod_logs_dir.join(name)).await {
+        if let Err(error) = tokio::fs::remove_dir_all(context.base.settings.pod_logs_dir.join(name)).await {
             tracing::warn!(error = %error, "logs of a gone pod not removed");
         }
     }
@@ -177,7 +182,7 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
     }
     for uid in found.rows.iter().filter(|uid| stale(uid)) {
         let forgotten =
-            tokio::try_join!(Record::forget(&context.objects, uid), context.queries.forget_tokens(uid));
+            tokio::try_join!(Record::forget(&context.base.objects, uid), context.queries.forget_tokens(uid));
         if let Err(error) = forgotten {
             tracing::warn!(uid, error = %chain(&error), "rows of a gone pod not removed");
         }
@@ -185,12 +190,12 @@ pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeS
 }
 
 pub(super) async fn remove_dead_links(context: &Context) {
-    let pods = context.settings.pod_logs_dir.clone();
+    let pods = context.base.settings.pod_logs_dir.clone();
     let dead = daemon::blocking(move || Ok(links::dead(&pods))).await.unwrap_or_default();
     if dead.is_empty() {
         return;
     }
-    let Ok(containers) = context.runtime.list_containers(None).await else { return };
+    let Ok(containers) = context.base.runtime.list_containers(None).await else { return };
     let known: BTreeSet<String> = containers.into_iter().map(|item| item.id).collect();
     if let Err(error) = daemon::blocking(move || links::remove(&dead, &known)).await {
         tracing::warn!(error = %error, "links to logs that are gone not removed");

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Container;
 use super::starting::Site;
 use super::worker::Worker;
 use crate::edged::images::PullPolicy;
+use crate::edged::model::status::Failure;
 use crate::edged::runtime::RuntimeFacts;
-use crate::edged::status::Failure;
 
 /// Runtimes and the first versions (major, minor) that mount images. Others are believed to be able to.
 const SINCE: [(&str, (u32, u32)); 2] = [("containerd", (2, 1)), ("cri-o", (1, 31))];
@@ -28,7 +28,7 @@ impl Worker {
             if !container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
                 continue;
             }
-            if let Some(message) = lacks(&self.context.facts.borrow()) {
+            if let Some(message) = lacks(&self.context.base.facts.borrow()) {
                 return Err(Failure { reason: "CreateContainerConfigError", message });
             }
             let reference = source.reference.clone().unwrap_or_default();

@@ -7,7 +7,7 @@
 use apimachinery::names;
 use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 
-use super::spec::{PodId, all_containers, as_container, is_safe_uid};
+use crate::edged::model::spec::{PodId, all_containers, as_container, is_safe_uid};
 
 /// Whether the pod's own names may be part of a path.
 pub fn is_safe(id: &PodId) -> bool {
@@ -51,7 +51,7 @@ fn leads_out(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
+    use crate::edged::model::plan::tests::spec;
     use serde_json::{Value, json};
 
     #[test]

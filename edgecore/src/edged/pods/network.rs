@@ -132,7 +132,8 @@ fn read_resolv(text: &str) -> v1::DnsConfig {
 
 /// Host ports of all containers.
 pub fn port_mappings(spec: &PodSpec) -> Vec<v1::PortMapping> {
-    let ports = super::spec::all_containers(spec).flat_map(|container| container.ports.iter().flatten());
+    let ports = crate::edged::model::spec::all_containers(spec)
+        .flat_map(|container| container.ports.iter().flatten());
     ports
         .filter(|_| spec.host_network != Some(true))
         .filter_map(|port| {

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 
-use super::verdict::Verdict;
+use crate::edged::model::verdict::Verdict;
 use crate::metamanager::Objects;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

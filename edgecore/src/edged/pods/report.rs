@@ -8,11 +8,11 @@ use message::{Request, Upstream};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::observed::Observed;
 use super::worker::{Worker, summary};
-use crate::edged::context::chain;
-use crate::edged::status::phase::Phase;
-use crate::edged::status::{self, View, patch};
+use crate::edged::errors::chain;
+use crate::edged::model::observed::Observed;
+use crate::edged::model::status::phase::Phase;
+use crate::edged::model::status::{self, View, patch};
 
 /// How long the first word of a pod waits for a better one.
 const SOON: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ impl Worker {
         ending: bool,
     ) {
         let previous = self.previous(pod);
-        let runtime_name = self.context.facts.borrow().name.clone();
+        let runtime_name = self.context.base.facts.borrow().name.clone();
         let health = self.probes.health();
         let verdict = self.verdict();
         let node_ips = self.context.addresses.all();
@@ -68,7 +68,7 @@ impl Worker {
             self.record.verdict.clone_from(&verdict);
             self.keep_record().await;
         }
-        self.context.board.tell(&self.id.uid, Arc::new(status.clone()));
+        self.context.base.board.tell(&self.id.uid, Arc::new(status.clone()));
         self.submitted = match told_as {
             Some(uid) => self.submit(&uid, &status, wait).await,
             None => false,
@@ -127,7 +127,7 @@ impl Worker {
 
     /// Remembers over restarts of EdgeCore that the pod is here, or how it ended.
     pub(super) async fn keep_record(&mut self) {
-        match self.record.write(&self.context.objects).await {
+        match self.record.write(&self.context.base.objects).await {
             Ok(()) => self.recorded = true,
             Err(error) => {
                 tracing::warn!(name = %self.id.name, error = %chain(&error), "record of a pod not stored");

@@ -83,13 +83,13 @@ pub(super) fn complaints(
 
 impl Worker {
     pub(super) async fn resolv(&self) -> String {
-        self.context.name_servers.read(&self.context.settings).await
+        self.context.name_servers.read(&self.context.base.settings).await
     }
 
     /// Tells what is wrong with the DNS of a pod that is being made.
     pub(super) fn tell_of_dns(&self, pod: &Pod, spec: &PodSpec, resolv: &str) {
-        for (reason, text) in complaints(pod, spec, &self.context.settings, resolv) {
-            let events = &self.context.events;
+        for (reason, text) in complaints(pod, spec, &self.context.base.settings, resolv) {
+            let events = &self.context.base.events;
             if reason == "MissingClusterDNS" {
                 events.record_node(Kind::Warning, reason, &text);
             }

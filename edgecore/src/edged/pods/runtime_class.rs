@@ -36,7 +36,7 @@ impl Worker {
 
     /// The runtime tells its handlers, and none has this name.
     fn knows_other_handlers(&self, name: &str) -> bool {
-        let facts = self.context.facts.borrow();
+        let facts = self.context.base.facts.borrow();
         !facts.handlers.is_empty() && !facts.handlers.iter().any(|handler| handler == name)
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::observed::{Observed, Sandbox, State};
 use super::syncing::Round;
 use super::worker::{Retry, Worker, ips};
-use super::{backoff, configs, env, network, security, spec};
-use crate::edged::context::chain;
+use super::{configs, env, network, security};
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
 use crate::edged::images::{self, Found, PullPolicy, credentials::Credentials};
-use crate::edged::status::Failure;
+use crate::edged::model::observed::{Observed, Sandbox, State};
+use crate::edged::model::status::Failure;
+use crate::edged::model::{backoff, spec};
 use crate::edged::volumes::{Prepared, container_mounts};
 
 /// Where a container starts.
@@ -56,7 +57,7 @@ impl Worker {
         };
         tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, container = name,
             reason = failure.reason, error = %failure.message, "container not started");
-        self.context.events.record(&self.id, Some(name), Kind::Warning, "Failed", &failure.message);
+        self.context.base.events.record(&self.id, Some(name), Kind::Warning, "Failed", &failure.message);
         let failures = self.retries.get(name).map_or(0, |retry| retry.failures) + 1;
         let delay = match failure.reason {
             "CreateContainerConfigError" => CONFIG_RETRY,
@@ -79,7 +80,7 @@ impl Worker {
                 *failure = Failure { reason: "ImagePullBackOff", message: text };
             }
             let text = format!("Back-off pulling image {image:?}");
-            self.context.events.record(&self.id, Some(&container.name), Kind::Normal, "BackOff", &text);
+            self.context.base.events.record(&self.id, Some(&container.name), Kind::Normal, "BackOff", &text);
         }
         tracing::debug!(container = %container.name, until = %at, "start held back");
     }
@@ -97,7 +98,7 @@ impl Worker {
         let config = self.configure(site, container, attempt, image, mounted).await?;
         let resolv = self.resolv().await;
         let sandbox = configs::sandbox(site.pod, site.spec, site.sandbox.attempt, &self.node(&resolv));
-        let runtime = self.context.runtime.clone();
+        let runtime = self.context.base.runtime.clone();
         let id = match runtime.create_container(&site.sandbox.id, config, sandbox).await {
             Ok(id) => id,
             Err(error) => {
@@ -107,18 +108,18 @@ impl Worker {
         };
         let named = Some(container.name.as_str());
         let text = format!("Created container: {}", container.name);
-        self.context.events.record(&self.id, named, Kind::Normal, "Created", &text);
+        self.context.base.events.record(&self.id, named, Kind::Normal, "Created", &text);
         if let Err(error) = runtime.start_container(&id).await {
             return Err(Failure { reason: "RunContainerError", message: chain(&error) });
         }
         let pod_ip = ips(&self.context, site.spec, Some(site.sandbox)).first().cloned().unwrap_or_default();
         if !self.post_start(container, &id, &pod_ip).await {
-            let _ = self.context.runtime.stop_container(&id, self.grace).await;
+            let _ = self.context.base.runtime.stop_container(&id, self.grace).await;
             let message = "PostStartHook failed".to_owned();
             return Err(Failure { reason: "PostStartHookError", message });
         }
         let text = format!("Started container {}", container.name);
-        self.context.events.record(&self.id, named, Kind::Normal, "Started", &text);
+        self.context.base.events.record(&self.id, named, Kind::Normal, "Started", &text);
         tracing::info!(namespace = %self.id.namespace, name = %self.id.name, container = %container.name, attempt, "container started");
         Ok(())
     }
@@ -129,11 +130,11 @@ impl Worker {
             return;
         }
         let label = Some((cri::labels::POD_UID, self.id.uid.as_str()));
-        for item in self.context.runtime.list_containers(label).await.unwrap_or_default() {
+        for item in self.context.base.runtime.list_containers(label).await.unwrap_or_default() {
             let same =
                 item.metadata.as_ref().is_some_and(|m| m.name == container.name && m.attempt == attempt);
             if same && item.state() != v1::ContainerState::ContainerRunning {
-                let _ = self.context.runtime.remove_container(&item.id).await;
+                let _ = self.context.base.runtime.remove_container(&item.id).await;
             }
         }
     }
@@ -149,15 +150,15 @@ impl Worker {
         let credentials = Credentials::of(&self.context.queries, &self.id.namespace, site.spec).await;
         let named = Some(container.name.as_str());
         let pulling = self.while_pulling(&container.name, image);
-        match images::ensure(&self.context, image, policy, &credentials, pulling).await {
+        match images::ensure(&self.context.images, image, policy, &credentials, pulling).await {
             Ok(Found::Present(found)) => {
                 let text = format!("Container image {image:?} already present on machine");
-                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
+                self.context.base.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
             }
             Ok(Found::Pulled(found)) => {
                 let text = format!("Successfully pulled image {image:?}");
-                self.context.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
+                self.context.base.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
             }
             Err(error) => Err(Failure { reason: error.reason(), message: chain(&error) }),
@@ -169,7 +170,7 @@ impl Worker {
         let began = tokio::time::Instant::now();
         let mut text = format!("Pulling image {image:?}");
         loop {
-            self.context.events.record(&self.id, Some(container), Kind::Normal, "Pulling", &text);
+            self.context.base.events.record(&self.id, Some(container), Kind::Normal, "Pulling", &text);
             tokio::time::sleep(STILL_PULLING).await;
             text = format!("Still pulling image {image:?} after {}s", began.elapsed().as_secs());
         }
@@ -192,7 +193,7 @@ impl Worker {
         let place = context.place(pod_ips.clone());
         let reader = env::Reader { queries: &context.queries, pod: site.pod, place: &place };
         let environment = reader.environment(container).await.map_err(|error| config_error(&error))?;
-        let mut security = security::container(site.spec, container, &image, &context.settings)
+        let mut security = security::container(site.spec, container, &image, &context.base.settings)
             .map_err(|error| config_error(&error))?;
         if let Some(target) = spec::target(site.spec, &container.name) {
             let running = site.before.newest(target).filter(|run| run.state == State::Running);
@@ -207,10 +208,10 @@ impl Worker {
             Some(true) => tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default(),
             _ => String::new(),
         };
-        let domain = &context.settings.cluster_domain;
+        let domain = &context.base.settings.cluster_domain;
         let hosts = network::hosts_file(site.pod, site.spec, domain, &pod_ips, &host_file);
-        let (root, uid) = (context.settings.root_dir.clone(), self.id.uid.clone());
-        let has_recursive_read_only = context.facts.borrow().has_recursive_read_only;
+        let (root, uid) = (context.base.settings.root_dir.clone(), self.id.uid.clone());
+        let has_recursive_read_only = context.base.facts.borrow().has_recursive_read_only;
         let (wanted, vars, volumes) = (container.clone(), environment.clone(), site.volumes.clone());
         let mounts = daemon::blocking(move || {
             let wanted = container_mounts::Wanted {

@@ -7,14 +7,15 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use message::{Json, Request, Upstream};
 use serde_json::json;
 
-use super::observed::{Instance, Observed, State};
-use super::plan::is_sidecar;
+use super::cgroups;
 use super::record::Record;
-use super::verdict::{Sentence, Verdict};
 use super::worker::{AFTER_ERROR, Next, Worker};
-use super::{cgroups, resources};
-use crate::edged::context::chain;
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::observed::{Instance, Observed, State};
+use crate::edged::model::plan::is_sidecar;
+use crate::edged::model::resources;
+use crate::edged::model::verdict::{Sentence, Verdict};
 use crate::edged::volumes;
 
 /// What the runtime gives a container at least.
@@ -59,7 +60,7 @@ impl Worker {
         // What the runtime does not let go yet does not run: the API need not wait for it.
         if !self.deletion_sent {
             let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": self.id.uid}});
-            let Ok(options) = Json::encode(&options) else { return Next::Idle };
+            let options = Json::of(&options);
             let (namespace, name) = (self.id.namespace.clone(), self.id.name.clone());
             let request = Upstream::Ask(Request::DeletePod { namespace, name, options });
             match self.context.outbox.submit(request).await {
@@ -82,7 +83,7 @@ impl Worker {
         };
         self.report(pod, spec, &observed, false).await;
         if !self.cleaned {
-            let root = &self.context.settings.root_dir;
+            let root = &self.context.base.settings.root_dir;
             if let Err(error) = volumes::tear_down(&self.context.csi, root, &self.id.uid).await {
                 return self.again(&StopError::Disk(error));
             }
@@ -98,7 +99,7 @@ impl Worker {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, reason = %verdict.reason,
                 error = %verdict.message, "pod is stopped by its node");
             let (reason, text) = (verdict.reason.as_str(), verdict.message.as_str());
-            self.context.events.record(&self.id, None, Kind::Warning, reason, text);
+            self.context.base.events.record(&self.id, None, Kind::Warning, reason, text);
             self.sentenced = true;
         }
         let observed = match self.end(spec, verdict.grace.unwrap_or(self.grace)).await {
@@ -108,7 +109,7 @@ impl Worker {
         let is_final = verdict.sentence == Sentence::Failed;
         self.report(pod, spec, &observed, is_final).await;
         if is_final && !self.cleaned {
-            let root = &self.context.settings.root_dir;
+            let root = &self.context.base.settings.root_dir;
             if let Err(error) = volumes::tear_down(&self.context.csi, root, &self.id.uid).await {
                 return self.again(&StopError::Disk(error));
             }
@@ -121,7 +122,7 @@ impl Worker {
     pub(super) async fn remove(&mut self) -> Next {
         self.probes.stop();
         let grace = self.remaining();
-        let observed = match Observed::read(&self.context.runtime, &self.id.uid).await {
+        let observed = match Observed::read(&self.context.base.runtime, &self.id.uid).await {
             Ok(observed) => observed,
             Err(error) => return self.again(&StopError::Runtime(error)),
         };
@@ -133,7 +134,7 @@ impl Worker {
         match self.clean(&observed, None).await {
             Ok(()) if !self.cleaned => Next::In(AFTER_ERROR),
             Ok(()) => {
-                let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+                let logs = self.context.base.settings.pod_logs_dir.join(self.id.log_folder());
                 let _ = tokio::fs::remove_dir_all(logs).await;
                 super::housekeeping::remove_dead_links(&self.context).await;
                 Next::Done
@@ -162,7 +163,7 @@ impl Worker {
 
     /// Stops what runs; sidecars after the rest. Returns what the runtime holds then.
     async fn end(&mut self, spec: &PodSpec, grace: Duration) -> Result<Observed, StopError> {
-        let read = || Observed::read(&self.context.runtime, &self.id.uid);
+        let read = || Observed::read(&self.context.base.runtime, &self.id.uid);
         let observed = read().await.map_err(StopError::Runtime)?;
         if !observed.is_running() {
             return Ok(observed);
@@ -215,7 +216,7 @@ impl Worker {
             self.pre_stop(run, observed, grace).await;
         }
         let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
-        self.context.runtime.stop_container(&run.id, left).await
+        self.context.base.runtime.stop_container(&run.id, left).await
     }
 
     async fn stop_containers(&self, observed: &Observed, grace: Duration) -> Result<(), cri::CallError> {
@@ -223,7 +224,7 @@ impl Worker {
             observed.containers.iter().filter(|run| matches!(run.state, State::Running | State::Unknown));
         let stops = running.map(|run| async move {
             let text = format!("Stopping container {}", run.name);
-            self.context.events.record(&self.id, Some(&run.name), Kind::Normal, "Killing", &text);
+            self.context.base.events.record(&self.id, Some(&run.name), Kind::Normal, "Killing", &text);
             self.stop_one(run, observed, grace).await
         });
         join_all(stops).await.into_iter().collect()
@@ -237,7 +238,7 @@ impl Worker {
 
     async fn stop_sandboxes(&self, observed: &Observed) -> Result<(), cri::CallError> {
         for sandbox in &observed.sandboxes {
-            self.context.runtime.stop_pod_sandbox(&sandbox.id).await?;
+            self.context.base.runtime.stop_pod_sandbox(&sandbox.id).await?;
         }
         Ok(())
     }
@@ -245,11 +246,11 @@ impl Worker {
     /// Removes containers, sandboxes, volumes, cgroup and tokens of a pod that does not run.
     async fn clean(&mut self, observed: &Observed, spec: Option<&PodSpec>) -> Result<(), StopError> {
         let refused = self.remove_from_runtime(observed, spec).await.err();
-        let settings = &self.context.settings;
+        let settings = &self.context.base.settings;
         volumes::tear_down(&self.context.csi, &settings.root_dir, &self.id.uid)
             .await
             .map_err(StopError::Disk)?;
-        let driver = self.context.facts.borrow().driver;
+        let driver = self.context.base.facts.borrow().driver;
         let own = spec.map(resources::qos);
         for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
             let parent = resources::cgroup_parent(driver, &settings.cgroup_root, qos, &self.id.uid);
@@ -260,7 +261,7 @@ impl Worker {
             .await;
         }
         self.context.queries.forget_tokens(&self.id.uid).await.map_err(StopError::Tokens)?;
-        Record::forget(&self.context.objects, &self.id.uid).await.map_err(StopError::Tokens)?;
+        Record::forget(&self.context.base.objects, &self.id.uid).await.map_err(StopError::Tokens)?;
         self.cleaned = refused.is_none();
         if let Some(error) = refused {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error = %chain(&error),
@@ -280,7 +281,8 @@ impl Worker {
         if self.try_remove(observed).await.is_ok() {
             return Ok(());
         }
-        let (driver, root) = (self.context.facts.borrow().driver, &self.context.settings.cgroup_root);
+        let (driver, root) =
+            (self.context.base.facts.borrow().driver, &self.context.base.settings.cgroup_root);
         let own = spec.map(resources::qos);
         for qos in CLASSES.into_iter().filter(|qos| own.is_none_or(|own| own == *qos)) {
             let parent = resources::cgroup_parent(driver, root, qos, &self.id.uid);
@@ -294,7 +296,7 @@ impl Worker {
     }
 
     async fn try_remove(&self, observed: &Observed) -> Result<(), cri::CallError> {
-        let runtime = &self.context.runtime;
+        let runtime = &self.context.base.runtime;
         for run in &observed.containers {
             self.remove_run(run).await?;
         }

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use super::observed::{Observed, Sandbox, State, sandbox_of};
-use super::plan::{Action, Situation, Why, plan};
-use super::spec::RestartPolicy;
 use super::starting::Site;
-use super::verdict::Verdict;
 use super::worker::{AFTER_ERROR, Next, Retry, Worker};
-use super::{backoff, cgroups, configs, names, spec};
-use crate::edged::context::chain;
+use super::{cgroups, configs, names};
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::observed::{Observed, Sandbox, State, sandbox_of};
+use crate::edged::model::plan::{Action, Situation, Why, plan};
+use crate::edged::model::spec::RestartPolicy;
+use crate::edged::model::status::Failure;
+use crate::edged::model::verdict::Verdict;
+use crate::edged::model::{backoff, spec};
 use crate::edged::probes::Surroundings;
-use crate::edged::status::Failure;
 use crate::edged::volumes::{self, Prepared};
 
 /// A pod that is as it should be is looked at again after this, plus up to half of it.
@@ -40,7 +41,7 @@ impl Round {
 
 impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod, spec: &PodSpec) -> Next {
-        let observed = match Observed::read(&self.context.runtime, &self.id.uid).await {
+        let observed = match Observed::read(&self.context.base.runtime, &self.id.uid).await {
             Ok(observed) => observed,
             Err(error) => return self.runtime_trouble(pod, &error).await,
         };
@@ -64,10 +65,10 @@ impl Worker {
         let logged = self.logged(spec, &observed).await;
         let actions = self.plan(spec, &observed, pod, &logged);
         let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
-        let network_ready = self.context.facts.borrow().network_ready;
+        let network_ready = self.context.base.facts.borrow().network_ready;
         if needs_network && !network_ready && spec.host_network != Some(true) {
             let text = "network is not ready: container runtime network not ready";
-            self.context.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text);
+            self.context.base.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text);
             self.report(pod, spec, &observed, false).await;
             return Next::In(NETWORK_WAIT);
         }
@@ -118,7 +119,7 @@ impl Worker {
             spec,
             observed,
             now: self.now(),
-            longest_restart: self.context.settings.longest_restart,
+            longest_restart: self.context.base.settings.longest_restart,
             counted: &self.counted(pod, spec, observed, logged),
             done: &self.done_before(pod, spec, observed),
             unhealthy: &health.unhealthy,
@@ -146,11 +147,11 @@ impl Worker {
         let ips = super::worker::ips(&self.context, spec, observed.sandboxes.first());
         let wake = self.wake.clone();
         let around = Surroundings {
-            runtime: self.context.runtime.clone(),
-            clock: self.context.clock.clone(),
+            runtime: self.context.base.runtime.clone(),
+            clock: self.context.base.clock.clone(),
             pod_ip: ips.first().cloned().unwrap_or_default(),
             pod: self.id.clone(),
-            events: self.context.events.clone(),
+            events: self.context.base.events.clone(),
             changed: std::sync::Arc::new(move || wake.now()),
         };
         self.probes.follow(&running, &around);
@@ -179,7 +180,7 @@ impl Worker {
 
     /// How often containers that the runtime has forgotten were restarted, by their log files.
     async fn logged(&self, spec: &PodSpec, observed: &Observed) -> BTreeMap<String, u32> {
-        let folder = self.context.settings.pod_logs_dir.join(self.id.log_folder());
+        let folder = self.context.base.settings.pod_logs_dir.join(self.id.log_folder());
         let names = forgotten(spec, observed);
         if names.is_empty() {
             return BTreeMap::new();
@@ -234,15 +235,15 @@ impl Worker {
         let failures = self.mounting.map_or(0, |retry| retry.failures) + 1;
         let delay = backoff::mount_delay(failures);
         let text = format!("{text} (tried again in {})", backoff::written(delay));
-        self.context.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
+        self.context.base.events.record(&self.id, None, Kind::Warning, "FailedMount", &text);
         let not_before = self.now() + delay;
         self.mounting = Some(Retry { failures, not_before });
         Err(not_before)
     }
 
     async fn prepare(&self, pod: &Pod, spec: &PodSpec, observed: &Observed) -> Result<Prepared, String> {
-        let logs = self.context.settings.pod_logs_dir.join(self.id.log_folder());
-        let dir = volumes::pod_dir(&self.context.settings.root_dir, &self.id.uid);
+        let logs = self.context.base.settings.pod_logs_dir.join(self.id.log_folder());
+        let dir = volumes::pod_dir(&self.context.base.settings.root_dir, &self.id.uid);
         let made = daemon::blocking(move || {
             volumes::mounts::make_dir(&dir, 0o750)?;
             volumes::mounts::make_dirs(&logs, 0o755)
@@ -250,7 +251,7 @@ impl Worker {
         made.await.map_err(|error| format!("making the pod's folders: {error}"))?;
         let place = self.context.place(super::worker::ips(&self.context, spec, observed.sandboxes.first()));
         let site = volumes::Site {
-            root: &self.context.settings.root_dir,
+            root: &self.context.base.settings.root_dir,
             queries: &self.context.queries,
             csi: &self.context.csi,
             place: &place,
@@ -294,7 +295,13 @@ impl Worker {
                 }
                 Action::Kill { id, name, why } => {
                     round.acted = true;
-                    self.context.events.record(&self.id, Some(&name), Kind::Normal, "Killing", why.text());
+                    self.context.base.events.record(
+                        &self.id,
+                        Some(&name),
+                        Kind::Normal,
+                        "Killing",
+                        why.text(),
+                    );
                     let own =
                         spec::container(spec, &name).and_then(|container| spec::probe_grace(&container));
                     let grace = own.filter(|_| why == Why::Unhealthy).unwrap_or(self.grace);
@@ -305,7 +312,7 @@ impl Worker {
                     self.done(stopped)
                 }
                 Action::Remove { id } => {
-                    let removed = self.context.runtime.remove_container(&id).await;
+                    let removed = self.context.base.runtime.remove_container(&id).await;
                     self.forget_log(&before, &id).await;
                     self.done(removed)
                 }
@@ -330,7 +337,7 @@ impl Worker {
             return before;
         }
         self.context.activity.notify_one();
-        Observed::read(&self.context.runtime, &self.id.uid).await.unwrap_or(before)
+        Observed::read(&self.context.base.runtime, &self.id.uid).await.unwrap_or(before)
     }
 
     /// A container that never ran leaves no log: it would count as a run should its successor be lost as well.
@@ -351,17 +358,17 @@ impl Worker {
         let (id, delay) = (&self.id, backoff::written(delay));
         let pod = format!("{}_{}({})", id.name, id.namespace, id.uid);
         let text = format!("back-off {delay} restarting failed container={name} pod={pod}");
-        self.context.events.record(&self.id, Some(name), Kind::Warning, "BackOff", &text);
+        self.context.base.events.record(&self.id, Some(name), Kind::Warning, "BackOff", &text);
         tracing::debug!(name, seconds, "container held back");
         self.failures.insert(name.to_owned(), Failure { reason: "CrashLoopBackOff", message: text });
     }
 
     pub(super) fn node<'a>(&'a self, resolv: &'a str) -> configs::Node<'a> {
         configs::Node {
-            settings: &self.context.settings,
-            driver: self.context.facts.borrow().driver,
+            settings: &self.context.base.settings,
+            driver: self.context.base.facts.borrow().driver,
             resolv,
-            machine: &self.context.machine,
+            machine: &self.context.base.machine,
         }
     }
 
@@ -381,7 +388,7 @@ impl Worker {
         if let Err(error) = cgroups::prepare(&self.context, spec, &self.id.uid).await {
             tracing::warn!(name = %self.id.name, error = %chain(&error), "limits of a pod's cgroup not set");
         }
-        let id = match self.context.runtime.run_pod_sandbox(config, &handler).await {
+        let id = match self.context.base.runtime.run_pod_sandbox(config, &handler).await {
             Ok(id) => id,
             Err(error) => {
                 if error.is_name_taken() {
@@ -392,13 +399,13 @@ impl Worker {
             }
         };
         cgroups::confirm(&self.context, spec, &self.id.uid).await;
-        sandbox_of(&self.context.runtime, id).await.ok()
+        sandbox_of(&self.context.base.runtime, id).await.ok()
     }
 
     async fn sandbox_failed(&self, error: &str) {
         tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error, "sandbox not made");
         let text = format!("Failed to create pod sandbox: {error}");
-        self.context.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
+        self.context.base.events.record(&self.id, None, Kind::Warning, "FailedCreatePodSandBox", &text);
     }
 }
 

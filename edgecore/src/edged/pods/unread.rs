@@ -6,9 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::edged::context::chain;
-use crate::edged::status::phase::Phase;
-use crate::edged::status::whole_seconds;
+use crate::edged::errors::chain;
+use crate::edged::model::status::phase::Phase;
+use crate::edged::model::status::whole_seconds;
 
 /// How long a runtime may be silent before its pods no longer count as ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ impl Worker {
             tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, error,
                 "the runtime does not tell of a pod, it counts as not ready");
         }
-        self.context.board.tell(&self.id.uid, Arc::new(status.clone()));
+        self.context.base.board.tell(&self.id.uid, Arc::new(status.clone()));
         self.submitted = self.submit(&uid, &status, None).await;
         self.status = Some(status);
     }

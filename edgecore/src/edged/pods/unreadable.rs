@@ -9,8 +9,8 @@ use message::{Json, ObjectKey};
 use serde_json::Value;
 
 use super::Pods;
-use super::spec::PodId;
-use super::verdict::Verdict;
+use crate::edged::model::spec::PodId;
+use crate::edged::model::verdict::Verdict;
 
 const REASON: &str = "InvalidPod";
 
@@ -47,7 +47,8 @@ impl Pods {
         let id = PodId::of(&pod);
         tracing::warn!(namespace = %id.namespace, name = %id.name, uid = %id.uid, error, "pod cannot be read");
         if self.workers.contains_key(&id.uid) {
-            let Some(known) = self.context.board.get(&id.uid).and_then(|entry| entry.object.parse().ok())
+            let Some(known) =
+                self.context.base.board.get(&id.uid).and_then(|entry| entry.object.parse().ok())
             else {
                 return;
             };

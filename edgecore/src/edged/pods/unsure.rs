@@ -8,7 +8,7 @@ use message::{Json, ObjectKey, ObjectKind};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Pods;
-use crate::edged::context::chain;
+use crate::edged::errors::chain;
 use crate::metamanager::QueryError;
 
 /// After an answer that said nothing. A link that comes back asks at once.
@@ -59,7 +59,7 @@ impl Pods {
     fn ask_for_node(&mut self, pause: Duration) {
         self.unsure.pods.values_mut().for_each(|waiting| waiting.is_asked = true);
         let queries = self.context.queries.clone();
-        let key = ObjectKey::new(None, ObjectKind::Node, self.context.settings.node.as_str());
+        let key = ObjectKey::new(None, ObjectKind::Node, self.context.base.settings.node.as_str());
         self.unsure.question.spawn(async move {
             tokio::time::sleep(pause).await;
             queries.fresh(key).await

@@ -17,15 +17,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::order::{Order, Wake};
+use super::context::Context;
 use super::record::Record;
-use super::spec::{self, PodId};
-use super::verdict::Verdict;
-use crate::edged::context::Context;
+use crate::edged::model::order::{Order, Wake};
+use crate::edged::model::spec::{self, PodId};
+use crate::edged::model::status::Failure;
+use crate::edged::model::status::phase::Phase;
+use crate::edged::model::status::whole_seconds;
+use crate::edged::model::verdict::Verdict;
 use crate::edged::probes::Probes;
-use crate::edged::status::Failure;
-use crate::edged::status::phase::Phase;
-use crate::edged::status::whole_seconds;
 
 /// When to look again without being woken.
 pub enum Next {
@@ -103,7 +103,8 @@ impl Worker {
     /// `record` is what was kept of the pod, if it was here before.
     pub fn new(id: PodId, context: Arc<Context>, inbox: Inbox, record: Option<Record>) -> Worker {
         let recorded = record.is_some();
-        let fresh = Record { uid: id.uid.clone(), start: context.clock.now(), verdict: None, status: None };
+        let fresh =
+            Record { uid: id.uid.clone(), start: context.base.clock.now(), verdict: None, status: None };
         let record = record.unwrap_or(fresh);
         Worker {
             id,
@@ -218,7 +219,7 @@ impl Worker {
 
     /// The pod has to end for a reason of its own.
     pub(super) fn sentence(&self, verdict: Verdict) {
-        if let Some(entry) = self.context.board.get(&self.id.uid) {
+        if let Some(entry) = self.context.base.board.get(&self.id.uid) {
             entry.verdict.send_replace(Some(verdict));
         }
     }
@@ -260,7 +261,7 @@ impl Worker {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        self.context.clock.now()
+        self.context.base.clock.now()
     }
 
     /// The time from now until `at`, at least a moment.
@@ -321,7 +322,7 @@ async fn sooner(order: &mut watch::Receiver<Order>, grace: Duration) {
 pub(super) fn ips(
     context: &Context,
     spec: &PodSpec,
-    sandbox: Option<&super::observed::Sandbox>,
+    sandbox: Option<&crate::edged::model::observed::Sandbox>,
 ) -> Vec<String> {
     match spec.host_network {
         Some(true) => context.addresses.all(),

@@ -8,16 +8,16 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::backoff;
-use super::board::Entry;
-use super::demand::Demand;
-use super::order::{Order, Wake};
 use super::record::Record;
-use super::spec::PodId;
 use super::worker::{AFTER_ERROR, Inbox, Worker};
 use super::{Birth, Handle, Pods};
-use crate::edged::context::chain;
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::backoff;
+use crate::edged::model::board::Entry;
+use crate::edged::model::demand::Demand;
+use crate::edged::model::order::{Order, Wake};
+use crate::edged::model::spec::PodId;
 
 /// A worker that went well for so long begins a new series of pauses.
 const FORGIVEN: Duration = Duration::from_secs(600);
@@ -66,7 +66,7 @@ impl Pods {
         let wake = Arc::new(Wake::default());
         let (told, verdict) = watch::channel(verdict);
         if let (Some(demand), Order::Run(object)) = (demand, &order) {
-            self.context.board.put(Entry {
+            self.context.base.board.put(Entry {
                 id: id.clone(),
                 object: object.clone(),
                 status: None,
@@ -88,7 +88,7 @@ impl Pods {
             Ok((task, id)) => {
                 self.tasks.pods.remove(&task);
                 self.tasks.failures.remove(&id.uid);
-                self.context.board.remove(&id.uid);
+                self.context.base.board.remove(&id.uid);
                 let again = self.workers.remove(&id.uid).and_then(|worker| worker.again);
                 if let Some((key, object)) = again.filter(|_| !self.stop.is_cancelled()) {
                     self.put(key, object);
@@ -113,8 +113,8 @@ impl Pods {
             "the node failed while it worked on the pod, and begins again in {}",
             backoff::written(pause)
         );
-        self.context.events.record(&id, None, Kind::Warning, "FailedSync", &text);
-        let verdict = match self.context.board.get(&id.uid) {
+        self.context.base.events.record(&id, None, Kind::Warning, "FailedSync", &text);
+        let verdict = match self.context.base.board.get(&id.uid) {
             Some(entry) => entry.verdict.subscribe(),
             None => watch::channel(None).1,
         };
@@ -126,7 +126,7 @@ impl Pods {
                 tokio::time::sleep(pause).await;
                 // Without its record, a pod that failed here would start again.
                 loop {
-                    match Record::read(&context.objects, &pod.uid).await {
+                    match Record::read(&context.base.objects, &pod.uid).await {
                         Ok(record) => return record,
                         Err(error) => {
                             tracing::warn!(uid = %pod.uid, error = %chain(&error), "record of a pod not read")

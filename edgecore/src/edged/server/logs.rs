@@ -23,8 +23,8 @@ use super::query::Query;
 use super::router::PodName;
 use super::target::Refusal;
 use crate::edged::changes::{self, Changes};
-use crate::edged::pods::observed::{Instance, Observed, State};
-use crate::edged::pods::spec::{self, RestartPolicy};
+use crate::edged::model::observed::{Instance, Observed, State};
+use crate::edged::model::spec::{self, RestartPolicy};
 use files::Files;
 use http::StatusCode;
 use lines::Lines;
@@ -39,7 +39,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 impl Site {
     pub async fn logs(&self, pod: &PodName, container: &str, query: &Query) -> Result<Answer, Refusal> {
-        let options = Options::parse(query, self.context.clock.now())
+        let options = Options::parse(query, self.base.clock.now())
             .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
         let pod = self.pod(pod)?;
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -62,7 +62,7 @@ impl Site {
         })?;
         let place = self.session()?;
         let (pieces, body) = mpsc::channel(WAITING);
-        let (stop, runtime) = (self.stop.clone(), self.context.runtime.clone());
+        let (stop, runtime) = (self.stop.clone(), self.base.runtime.clone());
         let lines = Lines::new(&options);
         let alive = options.follow.then(|| Alive { runtime, id: run.id });
         let reader = Reader { pieces, lines, alive, changes, read: 0 };
@@ -83,7 +83,7 @@ impl Site {
     async fn run_of(&self, pod: &Pod, container: &str, previous: bool) -> Result<Instance, Refusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let observed = Observed::read(&self.context.runtime, uid).await;
+        let observed = Observed::read(&self.base.runtime, uid).await;
         let observed = observed.map_err(|error| Refusal::trouble(&error))?;
         let runs: Vec<&Instance> = observed.runs(container).collect();
         let chosen = if previous { previous_run(pod, &runs) } else { newest_run(&runs) };

@@ -14,7 +14,7 @@ impl Site {
 
     /// `/metrics/cadvisor`: the part of cAdvisor's names that dashboards use.
     pub async fn cadvisor_metrics(&self) -> String {
-        let machine = (self.context.machine.cpu_milli / 1000, self.context.machine.memory);
+        let machine = (self.base.machine.cpu_milli / 1000, self.base.machine.memory);
         cadvisor(&self.summary(false).await, machine)
     }
 
@@ -23,7 +23,7 @@ impl Site {
         let running = self.running_pods().await;
         let mut text = Text::default();
         text.family("kubelet_node_name", Kind::Gauge, "The node's name. The count is always 1.");
-        text.sample("kubelet_node_name", &[("node", self.context.settings.node.as_str())], 1.0, None);
+        text.sample("kubelet_node_name", &[("node", self.base.settings.node.as_str())], 1.0, None);
         if let Ok(pods) = running {
             let containers: usize =
                 pods.iter().filter_map(|pod| pod.spec.as_ref()).map(|spec| spec.containers.len()).sum();
@@ -53,8 +53,8 @@ impl Site {
         }
         let started = self.started.as_second() as f64;
         text.single("process_start_time_seconds", Kind::Gauge, "Start, in Unix time.", started);
-        self.context.metrics.read().await;
-        String::from(text) + &self.context.metrics.render_plain()
+        self.metrics.read().await;
+        String::from(text) + &self.metrics.render_plain()
     }
 }
 

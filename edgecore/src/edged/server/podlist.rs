@@ -9,23 +9,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Site;
 use super::target::Refusal;
+use crate::edged::model::board::Entry;
 use crate::edged::owner::{self, Owner};
-use crate::edged::pods::board::Entry;
 
 impl Site {
     /// The pods of this node, with the newest status each.
     pub fn pods(&self) -> Vec<Pod> {
-        self.context.board.entries().iter().filter_map(Entry::pod).collect()
+        self.base.board.entries().iter().filter_map(Entry::pod).collect()
     }
 
     /// Pods made of what the runtime holds.
     pub async fn running_pods(&self) -> Result<Vec<Pod>, Refusal> {
-        let runtime = &self.context.runtime;
+        let runtime = &self.base.runtime;
         let mut sandboxes =
             runtime.list_pod_sandboxes(None).await.map_err(|error| Refusal::trouble(&error))?;
         let mut containers = runtime.list_containers(None).await.map_err(|error| Refusal::trouble(&error))?;
         // Other node agents may share the runtime.
-        let mark = owner::mark(&self.context.settings);
+        let mark = owner::mark(&self.base.settings);
         sandboxes.retain(|sandbox| owner::of(&sandbox.labels, &mark) != Owner::Another);
         containers.retain(|container| owner::of(&container.labels, &mark) != Owner::Another);
         Ok(running(&sandboxes, &containers))

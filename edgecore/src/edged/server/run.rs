@@ -35,7 +35,7 @@ impl Site {
         request: Request<Incoming>,
     ) -> Result<Answer, Refusal> {
         Ok(match route {
-            Route::Health(what) => health::answer(what, request.uri().query(), &self.context.health),
+            Route::Health(what) => health::answer(what, request.uri().query(), &self.health),
             Route::Pods => answer::json(&podlist::list(self.pods())),
             Route::RunningPods => answer::json(&podlist::list(self.running_pods().await?)),
             Route::Logs { pod, container } => self.logs(&pod, &container, query).await?,
@@ -58,7 +58,7 @@ impl Site {
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "cmd is missing"));
         }
         let id = self.running(&self.pod(pod)?, container).await?;
-        let done = self.context.runtime.exec_sync(&id, command, RUN_LIMIT).await;
+        let done = self.base.runtime.exec_sync(&id, command, RUN_LIMIT).await;
         let done = done.map_err(|error| Refusal::trouble(&error))?;
         let mut output = done.stdout;
         output.extend(done.stderr);

@@ -52,7 +52,7 @@ impl Site {
         }
         let container_id = self.running(&self.pod(pod)?, container).await?;
         let wanted = ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
-        let url = self.context.runtime.exec(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url = self.base.runtime.exec(wanted).await.map_err(|error| Refusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 
@@ -67,7 +67,7 @@ impl Site {
         let Streams { stdin, stdout, stderr, tty } = Streams::of(query)?;
         let container_id = self.running(&self.pod(pod)?, container).await?;
         let wanted = AttachRequest { container_id, stdin, tty, stdout, stderr };
-        let url = self.context.runtime.attach(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url = self.base.runtime.attach(wanted).await.map_err(|error| Refusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 
@@ -87,8 +87,7 @@ impl Site {
         let port = ports.map(read).collect::<Result<Vec<i32>, Refusal>>()?;
         let pod_sandbox_id = self.sandbox(&self.pod(pod)?).await?;
         let wanted = PortForwardRequest { pod_sandbox_id, port };
-        let url =
-            self.context.runtime.port_forward(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url = self.base.runtime.port_forward(wanted).await.map_err(|error| Refusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 }

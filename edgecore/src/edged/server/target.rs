@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use super::Site;
 use super::answer::{self, Answer};
 use super::router::PodName;
-use crate::edged::context::chain;
-use crate::edged::pods::spec;
+use crate::edged::errors::chain;
+use crate::edged::model::spec;
 
 /// Why a request is not carried out.
 pub struct Refusal {
@@ -38,7 +38,7 @@ impl Refusal {
 impl Site {
     /// The pod with its newest status; the texts are the kubelet's.
     pub fn pod(&self, wanted: &PodName) -> Result<Pod, Refusal> {
-        let board = &self.context.board;
+        let board = &self.base.board;
         let entry = match &wanted.uid {
             None => board.named(&wanted.namespace, &wanted.name),
             Some(uid) => board
@@ -55,7 +55,7 @@ impl Site {
         let known = pod.spec.as_ref().and_then(|pod| spec::container(pod, container));
         known.ok_or_else(missing)?;
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let runs = self.context.runtime.list_containers(Some((labels::POD_UID, uid))).await;
+        let runs = self.base.runtime.list_containers(Some((labels::POD_UID, uid))).await;
         let runs = runs.map_err(|error| Refusal::trouble(&error))?;
         let running = runs.into_iter().filter(|run| {
             run.state() == cri::v1::ContainerState::ContainerRunning
@@ -67,7 +67,7 @@ impl Site {
     /// The id of the pod's ready sandbox.
     pub async fn sandbox(&self, pod: &Pod) -> Result<String, Refusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let sandboxes = self.context.runtime.list_pod_sandboxes(Some((labels::POD_UID, uid))).await;
+        let sandboxes = self.base.runtime.list_pod_sandboxes(Some((labels::POD_UID, uid))).await;
         let sandboxes = sandboxes.map_err(|error| Refusal::trouble(&error))?;
         let ready =
             sandboxes.into_iter().filter(|item| item.state() == cri::v1::PodSandboxState::SandboxReady);

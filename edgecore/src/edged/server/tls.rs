@@ -9,7 +9,7 @@ use pki::{Subject, files};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Allowed, TlsPort};
-use crate::edged::context::chain;
+use crate::edged::errors::chain;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFilesError {

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 use message::NodeName;
 use serde_json::{Value, json};
 
-use crate::edged::pods::demand::SOURCE;
-use crate::edged::pods::spec;
+use crate::edged::model::demand::SOURCE;
+use crate::edged::model::spec;
 
 pub const HASH: &str = "kubernetes.io/config.hash";
 const SEEN: &str = "kubernetes.io/config.seen";

@@ -11,15 +11,16 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use message::{Json, Request};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::edged::context::{Context, chain};
+use crate::edged::base::Base;
+use crate::edged::errors::chain;
 use crate::edged::events::Kind;
+use crate::edged::model::demand::{MIRROR, mirrored};
+use crate::edged::model::spec::PodId;
 use crate::edged::node::{self, NodeError};
-use crate::edged::pods::demand::{MIRROR, mirrored};
-use crate::edged::pods::spec::PodId;
 use crate::metamanager::{Cloud, LinkState};
 
 /// Namespace and name.
@@ -154,28 +155,31 @@ impl Troubles {
     }
 }
 
+/// What mirrors are made of.
+pub struct Keeper {
+    pub base: Arc<Base>,
+    pub mirrors: Mirrors,
+    /// The uid of the node object, once the cloud has told it.
+    pub node_uid: watch::Receiver<Option<String>>,
+}
+
 /// Keeps the mirrors right while there is a link, until `stop`. `ready` resolves when the static pods and the stored
 /// pods are known: before that nothing is stray.
-pub async fn keep(
-    context: Arc<Context>,
-    cloud: Cloud,
-    ready: impl Future<Output = ()>,
-    stop: CancellationToken,
-) {
+pub async fn keep(keeper: Keeper, cloud: Cloud, ready: impl Future<Output = ()>, stop: CancellationToken) {
     let work = async {
         ready.await;
         // A mirror belongs to its node, which may have to be made first.
-        let mut node = context.node_uid.subscribe();
-        if context.settings.register_node && node.wait_for(Option::is_some).await.is_err() {
+        let mut node = keeper.node_uid.clone();
+        if keeper.base.settings.register_node && node.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let mut link = cloud.link();
         let mut troubles = Troubles::default();
         while link.wait_for(|state| *state == LinkState::Connected).await.is_ok() {
-            look(&context, &cloud, &mut troubles).await;
+            look(&keeper, &cloud, &mut troubles).await;
             let next = troubles.next().unwrap_or_else(|| Instant::now() + FOREVER);
             tokio::select! {
-                () = context.mirrors.changed.notified() => {}
+                () = keeper.mirrors.changed.notified() => {}
                 _ = tokio::time::sleep_until(next) => {}
                 _ = link.changed() => troubles = Troubles::default(),
             }
@@ -193,8 +197,9 @@ pub async fn keep(
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Takes every step that is due; one that fails leaves the others alone.
-async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
-    let entries: Vec<_> = context
+async fn look(keeper: &Keeper, cloud: &Cloud, troubles: &mut Troubles) {
+    let entries: Vec<_> = keeper
+        .base
         .board
         .entries()
         .into_iter()
@@ -203,7 +208,7 @@ async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
     let name = |id: &PodId| (id.namespace.clone(), id.name.clone());
     let wanted: BTreeMap<Name, String> =
         entries.iter().map(|entry| (name(&entry.id), entry.id.uid.clone())).collect();
-    let known = context.mirrors.all();
+    let known = keeper.mirrors.all();
     troubles.0.retain(|name, _| wanted.contains_key(name) || known.contains_key(name));
     for step in steps(&wanted, &known) {
         let about = step.name().clone();
@@ -212,9 +217,9 @@ async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
         }
         let entry = entries.iter().find(|entry| name(&entry.id) == about);
         let taken = match &step {
-            Step::Delete(_, uid) => delete(context, cloud, &about, uid).await,
+            Step::Delete(_, uid) => delete(keeper, cloud, &about, uid).await,
             Step::Make(_) => match entry.and_then(|entry| entry.pod()) {
-                Some(pod) => make(context, cloud, pod).await,
+                Some(pod) => make(keeper, cloud, pod).await,
                 None => Ok(()),
             },
         };
@@ -231,38 +236,38 @@ async fn look(context: &Context, cloud: &Cloud, troubles: &mut Troubles) {
                 "mirror of a static pod not kept right yet"
             );
             if let Some(entry) = entry {
-                context.events.record(&entry.id, None, Kind::Warning, "FailedMirror", &text);
+                keeper.base.events.record(&entry.id, None, Kind::Warning, "FailedMirror", &text);
             }
         }
     }
 }
 
-async fn delete(context: &Context, cloud: &Cloud, about: &Name, uid: &str) -> Result<(), NodeError> {
+async fn delete(keeper: &Keeper, cloud: &Cloud, about: &Name, uid: &str) -> Result<(), NodeError> {
     let (what, (namespace, name)) = ("delete a mirror pod", about);
     let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
-    let options = Json::encode(&options).map_err(|source| NodeError::Encode { what, source })?;
+    let options = Json::of(&options);
     let request = Request::DeletePod { namespace: namespace.clone(), name: name.clone(), options };
     match node::ask(cloud, what, request).await {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
-    context.mirrors.gone(namespace, name, Some(uid));
+    keeper.mirrors.gone(namespace, name, Some(uid));
     Ok(())
 }
 
 /// Makes the mirror. One that is there already comes with the pods of this node.
-async fn make(context: &Context, cloud: &Cloud, pod: Pod) -> Result<(), NodeError> {
+async fn make(keeper: &Keeper, cloud: &Cloud, pod: Pod) -> Result<(), NodeError> {
     let what = "make a mirror pod";
     let id = PodId::of(&pod);
-    let owner = context.node_uid.borrow().clone();
-    let mirror = mirror_of(pod, context.settings.node.as_str(), owner);
+    let owner = keeper.node_uid.borrow().clone();
+    let mirror = mirror_of(pod, keeper.base.settings.node.as_str(), owner);
     let object = Json::encode(&mirror).map_err(|source| NodeError::Encode { what, source })?;
     let request = Request::CreatePod { namespace: id.namespace.clone(), name: id.name.clone(), object };
     match node::ask(cloud, what, request).await {
         Ok(Some(object)) => {
             if let Ok(pod) = object.parse::<Pod>() {
-                context.mirrors.seen(&pod);
-                context.board.wake(&id.uid);
+                keeper.mirrors.seen(&pod);
+                keeper.base.board.wake(&id.uid);
             }
             Ok(())
         }

@@ -10,8 +10,8 @@ use cri::v1::{Device, ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Prepared, mounts, pod_dir, subpath};
-use crate::edged::pods::configs::termination_path;
-use crate::edged::pods::expand::expand;
+use crate::edged::model::expand::expand;
+use crate::edged::model::spec::termination_path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {

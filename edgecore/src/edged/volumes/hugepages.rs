@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use rustix::mount::MountFlags;
 
 use super::mounts;
-use crate::edged::pods::spec::all_containers;
-use crate::edged::quantity;
+use crate::edged::model::quantity;
+use crate::edged::model::spec::all_containers;
 
 const RESOURCE: &str = "hugepages-";
 
@@ -47,7 +47,7 @@ pub fn mount(path: &Path, page_size: i64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
+    use crate::edged::model::plan::tests::spec;
     use serde_json::json;
 
     #[test]

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
 
 use super::Site;
 use super::atomic::{self, File, Files, PathError};
-use crate::edged::pods::fields::{self, FieldError};
-use crate::edged::pods::spec::all_containers;
+use crate::edged::model::fields::{self, FieldError};
+use crate::edged::model::spec::all_containers;
 use crate::metamanager::QueryError;
 use crate::metamanager::queries::TokenWanted;
 

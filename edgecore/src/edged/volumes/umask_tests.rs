@@ -45,7 +45,7 @@ fn with_a_narrow_umask() {
     mounts::make_dirs(&root.path().join("logs/d_p_u"), 0o755).unwrap();
     assert_eq!(["logs", "logs/d_p_u"].map(mode), [0o755, 0o755]);
     let log = root.path().join("logs/d_p_u/c/0.log");
-    let pod = crate::edged::pods::spec::PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+    let pod = crate::edged::model::spec::PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
     crate::edged::logs::links::make(&root.path().join("logs"), &pod, "c", "id", Path::new(&log)).unwrap();
     assert_eq!(mode("containers"), 0o755);
 }

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::edged::pods::demand::{Amounts, Demand};
-use crate::edged::pods::resources::{self, Amounts as OwnAmounts, Qos};
-use crate::edged::pods::spec::all_containers;
+use crate::edged::model::demand::{Amounts, Demand};
+use crate::edged::model::resources::{self, Amounts as OwnAmounts, Qos};
+use crate::edged::model::spec::all_containers;
 use crate::edged::settings::Settings;
 
 /// None: not limited.
@@ -98,7 +98,7 @@ pub fn weight(shares: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
+    use crate::edged::model::plan::tests::spec;
     use serde_json::json;
 
     fn limits(containers: serde_json::Value) -> Limits {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::tree;
-use crate::edged::pods::resources::{self, Qos};
+use crate::edged::model::resources::{self, Qos};
 use crate::edged::settings::CgroupDriver;
 
 /// Uids of pods with a process below the cgroup `root`, as the name of a cgroup has them: with the systemd driver `_` is

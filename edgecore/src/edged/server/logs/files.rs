@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::edged::logs::opening;
+use crate::edged::opening;
 
 pub struct Files {
     pub path: PathBuf,

@@ -11,8 +11,9 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use super::disk;
 use super::network;
 use super::summary::*;
-use crate::edged::pods::spec::PodId;
-use crate::edged::pods::{cgroups, resources};
+use crate::edged::model::resources;
+use crate::edged::model::spec::PodId;
+use crate::edged::pods::cgroups;
 use crate::edged::server::Site;
 use crate::edged::usage::cgroup::{Cgroups, MemoryReading};
 use crate::edged::usage::folder::Taken;
@@ -32,11 +33,11 @@ struct Found {
 impl Site {
     /// With `is_short`, CPU and memory only: nothing walks the disk.
     pub async fn summary(&self, is_short: bool) -> Summary {
-        let now = self.context.clock.now();
-        let stats = self.context.runtime.list_container_stats().await;
+        let now = self.base.clock.now();
+        let stats = self.base.runtime.list_container_stats().await;
         let images = match is_short {
             true => None,
-            false => self.context.runtime.image_filesystems().await.ok(),
+            false => self.base.runtime.image_filesystems().await.ok(),
         };
         let has_failed = stats.is_err();
         let mut by_pod: HashMap<String, Vec<v1::ContainerStats>> = HashMap::new();
@@ -77,8 +78,8 @@ impl Site {
             status.start_time.map(|time| time.0).or(pod.metadata.creation_timestamp.map(|time| time.0));
         let statuses = status.container_statuses.into_iter().chain(status.init_container_statuses).flatten();
         let starts = statuses.filter_map(|one| Some((one.name, one.state?.running?.started_at?.0))).collect();
-        let driver = self.context.facts.borrow().driver;
-        let root = &self.context.settings.cgroup_root;
+        let driver = self.base.facts.borrow().driver;
+        let root = &self.base.settings.cgroup_root;
         let parent = resources::cgroup_parent(driver, root, resources::qos(&spec), &id.uid);
         let cgroup = cgroups::folder(&parent);
         Some(Found { id, spec, started: started.unwrap_or(self.started), cgroup, containers, starts })
@@ -91,7 +92,7 @@ impl Site {
         is_short: bool,
         now: Timestamp,
     ) -> Summary {
-        let settings = &self.context.settings;
+        let settings = &self.base.settings;
         let mut reader = Reader {
             host: self.host.clone(),
             root: settings.root_dir.clone(),

@@ -15,7 +15,7 @@ use tonic::Request;
 use super::Csi;
 use super::calls::{CallError, Driver};
 use crate::edged::changes::{self, Changes};
-use crate::edged::context::chain;
+use crate::edged::errors::chain;
 use crate::edged::volumes::mounts;
 
 /// A look without a reason: the kernel may have given no watch.

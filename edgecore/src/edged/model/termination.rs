@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cri::{labels, v1};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::edged::logs::opening;
+use crate::edged::opening;
 
 /// What one container may say (spec/edge-runtime.md 5.5).
 const MESSAGE_LIMIT: u64 = 4096;

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::pods::observed::Observed;
-use super::pods::resources;
-use super::pods::verdict::{Sentence, Verdict};
+use super::observed::Observed;
+use super::resources;
+use super::verdict::{Sentence, Verdict};
 
 /// Why a container could not be started; kept until it starts.
 #[derive(Clone, Debug, PartialEq)]

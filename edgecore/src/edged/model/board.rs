@@ -13,7 +13,7 @@ use super::demand::Demand;
 use super::order::Wake;
 use super::spec::PodId;
 use super::verdict::Verdict;
-use crate::edged::status::phase::Phase;
+use crate::edged::model::status::phase::Phase;
 
 /// Handle of the board.
 #[derive(Clone, Default)]

@@ -4,9 +4,9 @@ use cri::v1::{HugepageLimit, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 
 use super::plan::is_sidecar;
+use super::quantity;
 use super::spec::all_containers;
-use crate::edged::context::Machine;
-use crate::edged::quantity;
+use crate::edged::machine::Machine;
 use crate::edged::settings::{CgroupDriver, Cgroups};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +183,8 @@ pub fn cgroup_parent(driver: CgroupDriver, root: &str, qos: Qos, uid: &str) -> S
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::tests::spec;
     use super::*;
-    use crate::edged::pods::plan::tests::spec;
     use serde_json::json;
 
     fn pod(resources: serde_json::Value) -> PodSpec {

@@ -1,6 +1,6 @@
+use super::super::observed::{Instance, State};
+use super::super::plan::tests::{exited, running, sandbox, spec};
 use super::*;
-use crate::edged::pods::observed::{Instance, State};
-use crate::edged::pods::plan::tests::{exited, running, sandbox, spec};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde_json::json;
 

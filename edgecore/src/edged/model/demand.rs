@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::plan::is_sidecar;
+use super::quantity;
 use super::resources::{self, Qos};
 use super::spec::all_containers;
-use crate::edged::quantity;
 
 /// Amounts by resource name: `cpu` in millicores, all others in whole units.
 pub type Amounts = BTreeMap<String, i64>;

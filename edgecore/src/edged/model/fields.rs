@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector};
 
+use super::quantity;
 use super::resources::Amounts;
 use super::spec;
-use crate::edged::quantity;
 
 /// What a pod may be told about where it runs.
 #[derive(Clone, Debug, Default)]

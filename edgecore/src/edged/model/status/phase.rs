@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodSpec};
 
+use super::super::plan::is_sidecar;
+use super::super::spec::RestartPolicy;
+use super::super::verdict::Sentence;
 use super::View;
-use crate::edged::pods::plan::is_sidecar;
-use crate::edged::pods::spec::RestartPolicy;
-use crate::edged::pods::verdict::Sentence;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

@@ -50,8 +50,8 @@ pub fn written(delay: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::tests::exited;
     use super::*;
-    use crate::edged::pods::plan::tests::exited;
 
     #[test]
     fn the_first_restart_is_immediate_and_later_ones_double_to_five_minutes() {

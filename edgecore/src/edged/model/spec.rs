@@ -167,3 +167,11 @@ impl References<'_> {
         }
     }
 }
+
+pub fn termination_path(container: &Container) -> &str {
+    container
+        .termination_message_path
+        .as_deref()
+        .filter(|path| !path.is_empty())
+        .unwrap_or("/dev/termination-log")
+}

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec};
 use native::NODES_CONDITIONS;
 
+use super::super::plan::is_sidecar;
 use super::phase::Phase;
 use super::whole_seconds;
-use crate::edged::pods::plan::is_sidecar;
 
 pub struct Facts<'a> {
     pub spec: &'a PodSpec,

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{
     ContainerStatus,
 };
 
+use super::super::observed::{Instance, State};
+use super::super::plan::is_sidecar;
+use super::super::spec::{RestartPolicy, as_container};
 use super::{View, whole_seconds};
-use crate::edged::pods::observed::{Instance, State};
-use crate::edged::pods::plan::is_sidecar;
-use crate::edged::pods::spec::{RestartPolicy, as_container};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Group {
