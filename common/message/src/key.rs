@@ -12,6 +12,9 @@ pub struct NodeName(String);
 
 impl NodeName {
     /// Checks the DNS subdomain rules Kubernetes sets for node names.
+    ///
+    /// # Errors
+    /// [`KeyError::BadNodeName`].
     pub fn new(name: &str) -> Result<NodeName, KeyError> {
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -154,6 +157,9 @@ impl ObjectKey {
     }
 
     /// Parses a wire resource of exactly three non-empty parts, each a [`check_name`].
+    ///
+    /// # Errors
+    /// [`KeyError`]: not three parts, or a part is no name.
     pub fn parse(path: &str) -> Result<ObjectKey, KeyError> {
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
@@ -187,6 +193,9 @@ impl fmt::Display for ObjectKey {
 
 /// Refuses what would not stay one segment of a URL's path: a name that a node made up must never lead a request to
 /// another object than the one that was authorised. Wider than what Kubernetes allows for names of any kind.
+///
+/// # Errors
+/// [`KeyError::BadName`].
 pub fn check_name(name: &str) -> Result<(), KeyError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-._~:@+=,".contains(c);
     if name.is_empty() || name == "." || name == ".." || !name.chars().all(legal) {
@@ -197,6 +206,11 @@ pub fn check_name(name: &str) -> Result<(), KeyError> {
 
 /// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
 /// least three parts, else the text is left alone (spec/transport.md 1.4, the exact rule of the Go hub).
+///
+/// ```
+/// assert_eq!(message::trim_node_prefix("node/edge-1/default/pod/p"), "default/pod/p");
+/// assert_eq!(message::trim_node_prefix("node/x"), "node/x");
+/// ```
 pub fn trim_node_prefix(resource: &str) -> &str {
     if !resource.starts_with("node") {
         return resource;

@@ -32,6 +32,8 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<J
 pub struct ObjectResponse;
 
 impl ObjectResponse {
+    /// # Errors
+    /// [`JsonError`]: the status or object cannot be written as JSON.
     pub fn object(object: &Json) -> Result<Json, JsonError> {
         #[derive(Serialize)]
         struct Wire<'a> {
@@ -43,6 +45,8 @@ impl ObjectResponse {
         Json::encode(&Wire { object, err: None })
     }
 
+    /// # Errors
+    /// [`JsonError`]: the status or object cannot be written as JSON.
     pub fn error(status: Status) -> Result<Json, JsonError> {
         #[derive(Serialize)]
         struct Wire {
@@ -57,6 +61,9 @@ impl ObjectResponse {
 
 impl Reply {
     /// The error encoding of a failed query: `{"ErrStatus":{..}}`.
+    ///
+    /// # Errors
+    /// [`JsonError`]: the status or object cannot be written as JSON.
     pub fn refusal(status: Status) -> Result<Json, JsonError> {
         Json::encode(&ErrStatus { status })
     }
