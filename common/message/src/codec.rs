@@ -34,7 +34,7 @@ impl DecodeError {
 /// ```
 ///
 /// # Errors
-/// [`DecodeError`]: the frame is empty, larger than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES), or no envelope.
+/// [`DecodeError`]: the frame is empty, larger than [`MAX_MESSAGE_BYTES`], or no envelope.
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(DecodeError::TooLarge { size: bytes.len() });
