@@ -7,7 +7,7 @@
 //!                                  +------------------------+
 //! ```
 //!
-//! [`rotate`] exchanges the certificate in its last third and follows the CAs to trust; the link stays up meanwhile, the
+//! `rotate` exchanges the certificate in its last third and follows the CAs to trust; the link stays up meanwhile, the
 //! next dial uses what is new.
 //!
 //! Owns the connection, the certificate files and which upstream messages are in flight. A message of the outbox is

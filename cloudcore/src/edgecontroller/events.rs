@@ -12,7 +12,7 @@ const PATCHED: [&str; 6] = ["count", "eventTime", "firstTimestamp", "lastTimesta
 /// Writes one event.
 ///
 /// # Errors
-/// The API server's; 403 for a change of an event about something else, or of more than [`PATCHED`]; 400 for what is no
+/// The API server's; 403 for a change of an event about something else, or of more than `PATCHED`; 400 for what is no
 /// event. The caller logs them: events are never answered.
 pub async fn record(cluster: &Cluster, event: &Upstream) -> Result<(), Status> {
     let Upstream::Event { namespace, name, verb, object } = event else { return Ok(()) };

@@ -2,6 +2,8 @@
 //!
 //! Pure data. Objects that are stored or forwarded stay raw JSON; the types here are views for reading them.
 
+#![deny(clippy::missing_errors_doc)]
+
 pub mod config;
 pub mod crds;
 pub mod devices;

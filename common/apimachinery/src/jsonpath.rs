@@ -23,6 +23,8 @@ pub struct PathError {
 }
 
 impl JsonPath {
+    /// # Errors
+    /// [`PathError`] names the place where `text` is no path that columns may use.
     pub fn parse(path: &str) -> Result<JsonPath, PathError> {
         let text = path.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
         let mut rest = text;

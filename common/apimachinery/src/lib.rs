@@ -5,6 +5,8 @@
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have.
 
+#![deny(clippy::missing_errors_doc)]
+
 pub mod duration;
 pub mod jsonpath;
 pub mod kinds;

@@ -59,6 +59,10 @@ fn size(value: &Value) -> usize {
 
 /// Applies `patch` to `object`. `builtin` resources know merge keys; custom resources do not, and refuse strategic
 /// patches with 415.
+///
+/// # Errors
+/// A [`Status`] as the API server gives it: 415 for a kind of patch the resource does not take, 422 or 400 for one
+/// that does not apply.
 pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> Result<Value, Status> {
     let mut out = object.clone();
     match kind {

@@ -22,6 +22,18 @@ pub struct LabelSelector(Vec<(String, Test)>);
 
 impl LabelSelector {
     /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k,n>3`.
+    ///
+    /// ```
+    /// use apimachinery::selector::LabelSelector;
+    ///
+    /// let labels = [("app".to_owned(), "web".to_owned())].into();
+    /// assert!(LabelSelector::parse("app in (web,api),!debug")?.matches(&labels));
+    /// assert!(!LabelSelector::parse("app!=web")?.matches(&labels));
+    /// # Ok::<(), apimachinery::selector::SelectorError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SelectorError`] says which part of `text` cannot be read.
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
         split_outside_parentheses(text).map(requirement).collect::<Result<_, _>>().map(LabelSelector)
     }
@@ -115,6 +127,8 @@ fn check_value(value: &str) -> Result<(), SelectorError> {
 pub struct FieldSelector(Vec<(String, bool, String)>);
 
 impl FieldSelector {
+    /// # Errors
+    /// [`SelectorError`] says which part of `text` cannot be read.
     pub fn parse(text: &str) -> Result<FieldSelector, SelectorError> {
         let mut out = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {

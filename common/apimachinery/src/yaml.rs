@@ -8,11 +8,17 @@ use serde_json::Value;
 pub struct YamlError(String);
 
 /// Reads one document, which may be JSON.
+///
+/// # Errors
+/// [`YamlError`]: the text is not YAML, or nests or repeats itself beyond the limits.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
 }
 
 /// Reads all documents of a text.
+///
+/// # Errors
+/// [`YamlError`] as [`parse`]'s, of the first document that cannot be read.
 pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
     serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
 }

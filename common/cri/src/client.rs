@@ -54,6 +54,9 @@ const NODE: &str = "the node";
 
 impl Runtime {
     /// A client of `unix:///path`, or of a bare absolute path. Connects on the first call.
+    ///
+    /// # Errors
+    /// [`EndpointError`]: `endpoint` is neither `unix:///path` nor an absolute path.
     pub fn new(endpoint: &str) -> Result<Runtime, EndpointError> {
         let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
         if !Path::new(path).is_absolute() {
@@ -77,23 +80,34 @@ impl Runtime {
         self.channel.clone()
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn version(&self) -> Result<VersionResponse, CallError> {
         call!(self.runtime.version, "Version", NODE, READ, VersionRequest { version: "0.1.0".to_owned() })
     }
 
     /// The conditions RuntimeReady and NetworkReady; handlers and features where the runtime tells them. `verbose`
     /// adds the runtime's own configuration as JSON texts.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn status(&self, verbose: bool) -> Result<StatusResponse, CallError> {
         call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose })
     }
 
     /// The cgroup driver the runtime uses; unimplemented before containerd 2.0.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call. An older runtime
+    /// answers that it is unimplemented.
     pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, CallError> {
         let answer: RuntimeConfigResponse =
             call!(self.runtime.runtime_config, "RuntimeConfig", NODE, READ, RuntimeConfigRequest {})?;
         Ok(answer.linux.map(|linux| linux.cgroup_driver()))
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn run_pod_sandbox(
         &self,
         config: PodSandboxConfig,
@@ -108,17 +122,27 @@ impl Runtime {
     }
 
     /// Stops a sandbox and what runs in it; done if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
+    /// than that there is none.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
         let message = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         gone(call!(self.runtime.stop_pod_sandbox, "StopPodSandbox", id, CHANGE, message))
     }
 
     /// Removes a stopped sandbox with its containers; done if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
+    /// than that there is none.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
         let message = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         gone(call!(self.runtime.remove_pod_sandbox, "RemovePodSandbox", id, CHANGE, message))
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus, CallError> {
         let message = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer: PodSandboxStatusResponse =
@@ -127,6 +151,9 @@ impl Runtime {
     }
 
     /// All sandboxes, or those that carry `label`.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn list_pod_sandboxes(
         &self,
         label: Option<(&str, &str)>,
@@ -141,6 +168,8 @@ impl Runtime {
         Ok(answer.items)
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn create_container(
         &self,
         sandbox: &str,
@@ -158,6 +187,8 @@ impl Runtime {
         Ok(answer.container_id)
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn start_container(&self, id: &str) -> Result<(), CallError> {
         let message = StartContainerRequest { container_id: id.to_owned() };
         call!(self.runtime.start_container, "StartContainer", id, CHANGE, message)
@@ -165,6 +196,10 @@ impl Runtime {
     }
 
     /// Asks a container to stop and kills it after `grace`; done if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
+    /// than that there is none.
     pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CallError> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let message = StopContainerRequest { container_id: id.to_owned(), timeout };
@@ -172,12 +207,19 @@ impl Runtime {
     }
 
     /// Removes a container; done if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
+    /// than that there is none.
     pub async fn remove_container(&self, id: &str) -> Result<(), CallError> {
         let message = RemoveContainerRequest { container_id: id.to_owned() };
         gone(call!(self.runtime.remove_container, "RemoveContainer", id, CHANGE, message))
     }
 
     /// All containers, or those that carry `label`.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn list_containers(&self, label: Option<(&str, &str)>) -> Result<Vec<Container>, CallError> {
         let filter = label.map(|(key, value)| ContainerFilter {
             label_selector: [(key.to_owned(), value.to_owned())].into(),
@@ -189,6 +231,8 @@ impl Runtime {
         Ok(answer.containers)
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn container_status(&self, id: &str) -> Result<ContainerStatus, CallError> {
         let message = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let answer: ContainerStatusResponse =
@@ -197,6 +241,9 @@ impl Runtime {
     }
 
     /// Makes the runtime open a container's log file anew, after rotation.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), CallError> {
         let message = ReopenContainerLogRequest { container_id: id.to_owned() };
         call!(self.runtime.reopen_container_log, "ReopenContainerLog", id, READ, message)
@@ -204,6 +251,9 @@ impl Runtime {
     }
 
     /// Runs a command in a container and waits for its end, at most `limit` (whole seconds, at least one).
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn exec_sync(
         &self,
         id: &str,
@@ -216,6 +266,9 @@ impl Runtime {
     }
 
     /// The one-use URL of a prepared exec session.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn exec(&self, request: ExecRequest) -> Result<String, CallError> {
         let id = request.container_id.clone();
         let answer: ExecResponse = call!(self.runtime.exec, "Exec", &id, READ, request)?;
@@ -223,6 +276,9 @@ impl Runtime {
     }
 
     /// The one-use URL of a prepared attach session.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn attach(&self, request: AttachRequest) -> Result<String, CallError> {
         let id = request.container_id.clone();
         let answer: AttachResponse = call!(self.runtime.attach, "Attach", &id, READ, request)?;
@@ -230,6 +286,9 @@ impl Runtime {
     }
 
     /// The one-use URL of a prepared port-forward session.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn port_forward(&self, request: PortForwardRequest) -> Result<String, CallError> {
         let id = request.pod_sandbox_id.clone();
         let answer: PortForwardResponse =
@@ -238,6 +297,9 @@ impl Runtime {
     }
 
     /// What one container uses.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn container_stats(&self, id: &str) -> Result<ContainerStats, CallError> {
         let message = ContainerStatsRequest { container_id: id.to_owned() };
         let answer: ContainerStatsResponse =
@@ -246,6 +308,9 @@ impl Runtime {
     }
 
     /// What all running containers use.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn list_container_stats(&self) -> Result<Vec<ContainerStats>, CallError> {
         let message = ListContainerStatsRequest { filter: None };
         let answer: ListContainerStatsResponse =
@@ -255,6 +320,10 @@ impl Runtime {
 
     /// The stream of container events; unimplemented before containerd 1.7. It has no deadline: it ends with the
     /// connection.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call. An older runtime
+    /// answers that it is unimplemented.
     pub async fn container_events(&self) -> Result<Streaming<ContainerEventResponse>, CallError> {
         match self.runtime.clone().get_container_events(GetEventsRequest {}).await {
             Ok(stream) => Ok(stream.into_inner()),
@@ -262,6 +331,8 @@ impl Runtime {
         }
     }
 
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn list_images(&self) -> Result<Vec<Image>, CallError> {
         let answer: ListImagesResponse =
             call!(self.images.list_images, "ListImages", NODE, READ, ListImagesRequest { filter: None })?;
@@ -269,6 +340,9 @@ impl Runtime {
     }
 
     /// The image, if it is present.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn image_status(&self, image: &str) -> Result<Option<Image>, CallError> {
         let message = ImageStatusRequest { image: Some(spec(image)), verbose: false };
         let answer: Result<ImageStatusResponse, CallError> =
@@ -281,6 +355,9 @@ impl Runtime {
     }
 
     /// Pulls an image and returns its reference.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, or could not pull the image; its text says why.
     pub async fn pull_image(
         &self,
         image: &str,
@@ -293,12 +370,19 @@ impl Runtime {
     }
 
     /// Removes an image; done if there is none.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
+    /// than that there is none.
     pub async fn remove_image(&self, image: &str) -> Result<(), CallError> {
         let message = RemoveImageRequest { image: Some(spec(image)) };
         gone(call!(self.images.remove_image, "RemoveImage", image, CHANGE, message))
     }
 
     /// Where images are kept and what they use.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
     pub async fn image_filesystems(&self) -> Result<Vec<FilesystemUsage>, CallError> {
         let answer: ImageFsInfoResponse =
             call!(self.images.image_fs_info, "ImageFsInfo", NODE, READ, ImageFsInfoRequest {})?;

@@ -31,6 +31,9 @@ pub type FakeClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 impl Fake {
     /// Serves `<dir>/cri.sock`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be bound.
     pub fn start(dir: &Path, clock: FakeClock) -> std::io::Result<Fake> {
         let socket = dir.join("cri.sock");
         let listener = UnixListener::bind(&socket)?;

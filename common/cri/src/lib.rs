@@ -3,6 +3,8 @@
 //! Promises: every call has a deadline; an error names the call and the object it was about; "not found" and
 //! "unimplemented" can be told apart from trouble. The connection is made on first use and made again after a failure.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod client;
 mod error;
 #[cfg(feature = "fake")]
@@ -14,7 +16,7 @@ pub use error::CallError;
 pub use tonic::Code;
 
 /// The protocol's messages, as generated from `proto/cri.proto`.
-#[allow(clippy::all, missing_docs)]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }

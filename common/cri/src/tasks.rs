@@ -43,6 +43,9 @@ struct Answer {}
 impl Runtime {
     /// Ends the process of a container that RemoveContainer is refused for, and has containerd forget its task.
     /// Fails as unimplemented where the runtime is another.
+    ///
+    /// # Errors
+    /// [`CallError`]: the runtime is not containerd (unimplemented), cannot be reached, or refused.
     pub async fn drop_task(&self, id: &str) -> Result<(), CallError> {
         let container_id = id.to_owned();
         let kill = KillRequest { container_id: container_id.clone(), signal: SIGKILL, all: true };

@@ -40,11 +40,31 @@ pub struct Unused {
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Reads `path` over `T`'s defaults. Returns the value and the dotted names of keys that `T` does not know.
+///
+/// # Errors
+/// [`ConfigError`] names the file, and the key and line of a value that cannot be read.
 pub fn load<T: DeserializeOwned + Serialize>(path: &Path) -> Result<(T, Vec<String>), ConfigError> {
     parse(&read(path)?, path)
 }
 
 /// Like [`load`], from text; `path` is named in errors.
+///
+/// ```
+/// use std::path::Path;
+///
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// #[serde(default)]
+/// struct Listen {
+///     port: u16,
+/// }
+///
+/// let (listen, unknown) = daemon::config::parse::<Listen>("port: 10000\nprot: 1\n", Path::new("my.yaml"))?;
+/// assert_eq!((listen.port, unknown), (10000, vec!["prot".to_owned()]));
+/// # Ok::<(), daemon::config::ConfigError>(())
+/// ```
+///
+/// # Errors
+/// [`ConfigError`] as [`load`]'s.
 pub fn parse<T: DeserializeOwned + Serialize>(
     text: &str,
     path: &Path,
@@ -55,6 +75,9 @@ pub fn parse<T: DeserializeOwned + Serialize>(
 
 /// Reads a file that says what it is (`kind`, `apiVersion`): one that says nothing, or something else than `T`'s default,
 /// is refused. Any version of the API's group will do, as KubeEdge writes several.
+///
+/// # Errors
+/// [`ConfigError`] as [`load`]'s, and for a file that is empty, cut, or of another kind or API group.
 pub fn load_kind<T>(path: &Path) -> Result<(T, Vec<Unused>), ConfigError>
 where
     T: DeserializeOwned + Serialize + Default,
@@ -63,6 +86,9 @@ where
 }
 
 /// Like [`load_kind`], from text.
+///
+/// # Errors
+/// [`ConfigError`] as [`load_kind`]'s.
 pub fn parse_kind<T>(text: &str, path: &Path) -> Result<(T, Vec<Unused>), ConfigError>
 where
     T: DeserializeOwned + Serialize + Default,
@@ -195,6 +221,9 @@ pub fn tell<T: std::fmt::Display>(path: &Path, warnings: &[(String, T)], harmles
 }
 
 /// Writes a value as YAML.
+///
+/// # Errors
+/// The reason why the value has no form in YAML, such as a map whose keys are maps.
 pub fn to_yaml<T: Serialize>(value: &T) -> Result<String, String> {
     serde_saphyr::to_string(value).map_err(|error| error.to_string())
 }

@@ -1,6 +1,8 @@
 //! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, priority, other
 //! programs, the wall clock, configuration files.
 
+#![deny(clippy::missing_errors_doc)]
+
 pub mod backoff;
 mod blocking;
 pub mod clock;

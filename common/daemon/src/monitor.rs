@@ -42,11 +42,17 @@ impl Monitor {
     }
 
     /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is gone.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until stopped.
+    ///
+    /// # Errors
+    /// Never: serving goes on until the stop.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let Monitor { listener, health, metrics } = self;
         let terms = Terms { what: "the monitor port", places: CONNECTIONS, first_byte: HEAD, drain: DRAIN };

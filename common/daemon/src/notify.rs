@@ -57,6 +57,9 @@ fn watchdog(microseconds: Option<&str>, pid: Option<&str>) -> Option<Duration> {
 }
 
 /// Tells the service manager, until `stop`. `threads` are runtimes of this program besides the one this runs on.
+///
+/// # Errors
+/// Never: what cannot be told to the service manager is logged.
 pub async fn serve(health: Health, threads: Vec<Handle>, stop: CancellationToken) -> Result<(), Infallible> {
     let manager = match Manager::of_environment() {
         Some(Ok(manager)) => manager,

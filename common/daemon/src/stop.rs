@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Exit;
 
 /// A token that is cancelled by SIGTERM or SIGINT. A second signal ends the process at once, also when it hangs.
+///
+/// # Errors
+/// The handlers of the signals cannot be installed.
 pub fn on_signals() -> std::io::Result<CancellationToken> {
     let asked = Arc::new(AtomicBool::new(false));
     for number in [SIGTERM, SIGINT] {

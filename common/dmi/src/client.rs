@@ -78,6 +78,9 @@ impl Mapper {
         move |status| CallError::Refused { call, path: path.clone(), source: Box::new(status) }
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn register_device(&self, device: Device) -> Result<(), CallError> {
         let request = RegisterDeviceRequest { device: Some(device) };
         self.client()
@@ -88,29 +91,44 @@ impl Mapper {
             .map_err(self.refused("RegisterDevice"))
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn update_device(&self, device: Device) -> Result<(), CallError> {
         let request = UpdateDeviceRequest { device: Some(device) };
         self.client().await?.update_device(request).await.map(|_| ()).map_err(self.refused("UpdateDevice"))
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn remove_device(&self, namespace: &str, name: &str) -> Result<(), CallError> {
         let request =
             RemoveDeviceRequest { device_name: name.to_owned(), device_namespace: namespace.to_owned() };
         self.client().await?.remove_device(request).await.map(|_| ()).map_err(self.refused("RemoveDevice"))
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn create_model(&self, model: DeviceModel) -> Result<(), CallError> {
         let request = CreateDeviceModelRequest { model: Some(model) };
         let answer = self.client().await?.create_device_model(request).await;
         answer.map(|_| ()).map_err(self.refused("CreateDeviceModel"))
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn update_model(&self, model: DeviceModel) -> Result<(), CallError> {
         let request = UpdateDeviceModelRequest { model: Some(model) };
         let answer = self.client().await?.update_device_model(request).await;
         answer.map(|_| ()).map_err(self.refused("UpdateDeviceModel"))
     }
 
+    /// # Errors
+    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// within 10 s.
     pub async fn remove_model(&self, namespace: &str, name: &str) -> Result<(), CallError> {
         let request =
             RemoveDeviceModelRequest { model_name: name.to_owned(), model_namespace: namespace.to_owned() };
@@ -127,6 +145,8 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// # Errors
+    /// [`CallError`]: the socket of EdgeCore cannot be connected to.
     pub async fn connect(path: &Path) -> Result<Manager, CallError> {
         let client = DeviceManagerServiceClient::new(channel(path, MANAGER_DEADLINE).await?);
         Ok(Manager { path: path.to_owned(), client })
@@ -138,6 +158,9 @@ impl Manager {
     }
 
     /// Registers the mapper; with `with_data` EdgeCore answers the models and devices it should serve.
+    ///
+    /// # Errors
+    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
     pub async fn register(
         &self,
         mapper: MapperInfo,
@@ -148,6 +171,8 @@ impl Manager {
         answer.map(|answer| answer.into_inner()).map_err(self.refused("MapperRegister"))
     }
 
+    /// # Errors
+    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
     pub async fn report_twins(
         &self,
         namespace: &str,
@@ -163,6 +188,8 @@ impl Manager {
         answer.map(|_| ()).map_err(self.refused("ReportDeviceStatus"))
     }
 
+    /// # Errors
+    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
     pub async fn report_state(&self, namespace: &str, name: &str, state: &str) -> Result<(), CallError> {
         let request = ReportDeviceStatesRequest {
             device_name: name.to_owned(),

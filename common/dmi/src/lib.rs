@@ -4,6 +4,8 @@
 //! with [`Socket`] and [`Manager`]. Go mappers send an `:authority` that HTTP/2 libraries refuse: [`Socket`] mends it. DMI
 //! itself carries no identity; a request says which program ([`Peer`]) it came from.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod authority;
 mod client;
 mod peer;

@@ -107,16 +107,16 @@ mod tests {
     #[test]
     fn a_program_and_its_children_are_one_and_strangers_are_not() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let childs = Peer { uid: 0, process: Process::of(i32::try_from(child.id()).unwrap()) };
-        assert!(childs.process.is_some() && childs.is_alive());
-        assert!(me().belongs_to(&me()) && childs.belongs_to(&me()));
-        assert!(!me().belongs_to(&childs), "a parent is not its child");
+        let its_child = Peer { uid: 0, process: Process::of(i32::try_from(child.id()).unwrap()) };
+        assert!(its_child.process.is_some() && its_child.is_alive());
+        assert!(me().belongs_to(&me()) && its_child.belongs_to(&me()));
+        assert!(!me().belongs_to(&its_child), "a parent is not its child");
         assert!(!Peer { uid: 7, ..me() }.belongs_to(&me()), "another user");
         let later = me().process.map(|process| Process { started: process.started + 1, ..process });
         assert!(!Peer { uid: 0, process: later }.belongs_to(&me()), "the number was used again");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!childs.is_alive());
+        assert!(!its_child.is_alive());
         let unknown = Peer { uid: 0, process: None };
         assert!(unknown.belongs_to(&me()) && unknown.is_alive());
     }

@@ -45,6 +45,9 @@ const PIPE: usize = 64 * 1024;
 impl Socket {
     /// Binds under a temporary name and renames, so that a client never sees a socket nobody listens on. The folder is
     /// made 0750 if missing, the socket 0660.
+    ///
+    /// # Errors
+    /// [`BindError`]: the folder cannot be made, or the socket cannot be bound there.
     pub fn bind(path: &Path) -> Result<Socket, BindError> {
         let folder_error = |source| BindError::Folder { path: path.to_owned(), source };
         let bind_error = |source| BindError::Bind { path: path.to_owned(), source };

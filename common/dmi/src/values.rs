@@ -17,6 +17,18 @@ fn any(kind: &str, message: impl Message) -> Any {
 
 /// Strings, booleans and numbers as the wrapper types Go mappers decode. Whole numbers are Int64Value, which is exact,
 /// others FloatValue. Objects and lists travel as a string holding their JSON (KubeEdge refuses the whole device).
+///
+/// ```
+/// use serde_json::json;
+///
+/// let sent = dmi::any_from_json(&json!(9600))?;
+/// assert_eq!(sent.type_url, "type.googleapis.com/google.protobuf.Int64Value");
+/// assert_eq!(dmi::json_from_any(&sent), Some(json!(9600)));
+/// # Ok::<(), dmi::UnsupportedValue>(())
+/// ```
+///
+/// # Errors
+/// [`UnsupportedValue`]: `null` has no form on the wire.
 pub fn any_from_json(value: &Value) -> Result<Any, UnsupportedValue> {
     Ok(match value {
         Value::Null => return Err(UnsupportedValue),

@@ -53,6 +53,9 @@ impl Acceptor {
 
     /// TLS, then the upgrade. `check` sees the peer's certificate and its hello; its refusal goes to the peer as a 403
     /// or 503 answer. Any path is accepted, as the Go server does. A peer that offers the native dialect gets it.
+    ///
+    /// # Errors
+    /// [`AcceptError`]: the handshake failed or took too long, or `check` refused the peer.
     pub async fn accept<F>(&self, tcp: TcpStream, check: F) -> Result<Accepted, AcceptError>
     where
         F: FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin,

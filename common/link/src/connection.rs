@@ -121,11 +121,17 @@ pub struct Sender {
 impl Sender {
     /// Writes one message as a text frame. Go peers cut what they send into frames of 4 KiB, and read whole frames of
     /// any size (spec/transport.md 2.1): nothing is cut here.
+    ///
+    /// # Errors
+    /// [`SendError`]: the peer did not take the message in time, or the connection is gone.
     pub async fn send(&mut self, message: &Message) -> Result<(), SendError> {
         write(&mut self.sink, Frame::text(message::encode(message))).await
     }
 
     /// Asks the peer for a sign of life; Go peers answer by themselves.
+    ///
+    /// # Errors
+    /// [`SendError`] as [`Sender::send`]'s.
     pub async fn ping(&mut self) -> Result<(), SendError> {
         write(&mut self.sink, Frame::Ping(Bytes::new())).await
     }
@@ -148,6 +154,9 @@ pub struct Receiver {
 
 impl Receiver {
     /// The next message. Cancel safe. The message before it counts as worked off.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]: the connection ended, or what came is too large, over the budget, or no message.
     pub async fn next(&mut self) -> Result<Incoming, ReceiveError> {
         if self.decoding.is_none() {
             if std::mem::take(&mut self.held) > 0

@@ -57,6 +57,9 @@ impl Dialer {
         Dialer { tls: TlsConnector::from(config), without_native: Arc::default() }
     }
 
+    /// # Errors
+    /// [`DialError`] names the address and the step that failed or took too long; a refusal has the server's status
+    /// and text.
     pub async fn dial(&self, target: &Target) -> Result<Link, DialError> {
         let timed_out = |_| DialError::TimedOut { address: target.address.clone(), after: target.timeout };
         tokio::time::timeout(target.timeout, self.negotiate(target)).await.map_err(timed_out)?

@@ -78,6 +78,8 @@ impl FrameSender {
         }
     }
 
+    /// # Errors
+    /// [`SendError`]: the peer did not take the frame in time, or the connection is gone.
     pub async fn send(&mut self, body: Body) -> Result<(), SendError> {
         let bytes = native::encode(body);
         match &mut self.writer {
@@ -87,6 +89,9 @@ impl FrameSender {
     }
 
     /// Tells the peer that this end lives. QUIC does so by itself.
+    ///
+    /// # Errors
+    /// [`SendError`] as [`FrameSender::send`]'s.
     pub async fn ping(&mut self) -> Result<(), SendError> {
         match &mut self.writer {
             Writer::WebSocket(sink) => write(sink, Frame::Ping(Bytes::new())).await,
@@ -145,6 +150,10 @@ impl FrameReceiver {
     }
 
     /// The next frame. Cancel safe. The frame before it counts as worked off.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]: the connection ended, or what came is too large, over the budget, or no frame of the native
+    /// dialect.
     pub async fn next(&mut self) -> Result<IncomingFrame, ReceiveError> {
         if self.decoding.is_none() {
             if std::mem::take(&mut self.held) > 0

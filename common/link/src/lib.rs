@@ -9,6 +9,8 @@
 //! A connection is a sender and a receiver, of [`message::Message`] or of [`native::frames`]. Every read and write has a
 //! byte limit, every handshake and write a deadline. Nothing here knows what messages mean.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod accept;
 mod budget;
 mod connection;

@@ -34,6 +34,9 @@ impl<S> Outlet<S> {
     }
 
     /// Waits for the running write; for ever if there is none. Cancel safe.
+    ///
+    /// # Errors
+    /// [`SendError`] of the write that was running.
     pub async fn finished(&mut self) -> Result<(), SendError> {
         match &mut self.state {
             State::Busy(writing) => {

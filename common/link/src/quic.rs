@@ -80,6 +80,10 @@ impl Listener {
     /// five seconds, so less than 15 s is not taken.
     /// `secret` is the same for every replica and over restarts: an edge whose connection died with its server is told so
     /// by whoever gets its next packet.
+    ///
+    /// # Errors
+    /// [`BindError`], or [`DialError`] where the edge binds: the TLS configuration does not fit QUIC, or the UDP
+    /// socket cannot be bound.
     pub fn bind(
         address: SocketAddr,
         config: Arc<rustls::ServerConfig>,
@@ -97,6 +101,8 @@ impl Listener {
         Ok(Listener { endpoint, budget })
     }
 
+    /// # Errors
+    /// The socket is gone.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.endpoint.local_addr()
     }
@@ -107,6 +113,9 @@ impl Listener {
     }
 
     /// TLS and greeting. `check` as in [`crate::Acceptor::accept`].
+    ///
+    /// # Errors
+    /// [`AcceptError`]: the handshake or the greeting failed or took too long, or `check` refused the peer.
     pub async fn welcome<F>(&self, incoming: quinn::Incoming, check: F) -> Result<Accepted, AcceptError>
     where
         F: FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send,
@@ -215,6 +224,10 @@ const ANY: [SocketAddr; 2] = [
 
 impl Dialer {
     /// `heartbeat` is how often a silent connection is kept alive; it ends after `idle`.
+    ///
+    /// # Errors
+    /// [`BindError`], or [`DialError`] where the edge binds: the TLS configuration does not fit QUIC, or the UDP
+    /// socket cannot be bound.
     pub fn bind(
         config: Arc<rustls::ClientConfig>,
         heartbeat: Duration,
@@ -228,6 +241,9 @@ impl Dialer {
     }
 
     /// Like [`Dialer::bind`], from the socket of another dialer: thousands of edges in one process.
+    ///
+    /// # Errors
+    /// [`DialError`] as [`Dialer::bind`]'s.
     pub fn sharing(
         &self,
         config: Arc<rustls::ClientConfig>,
@@ -252,10 +268,15 @@ impl Dialer {
     }
 
     /// Moves to a new UDP socket; live connections go on from there.
+    ///
+    /// # Errors
+    /// No new UDP socket could be bound; the old one stays.
     pub fn rebind(&self) -> std::io::Result<()> {
         self.endpoint.rebind(std::net::UdpSocket::bind(ANY.as_slice())?)
     }
 
+    /// # Errors
+    /// [`DialError`] names the address and the step that failed or took too long; a refusal has the server's text.
     pub async fn dial(&self, target: &Target) -> Result<Link, DialError> {
         let timed_out = |_| DialError::TimedOut { address: target.address.clone(), after: target.timeout };
         tokio::time::timeout(target.timeout, self.connect(target)).await.map_err(timed_out)?

@@ -10,6 +10,8 @@
 //! failed accept (out of descriptors) is followed by a rest; connections whose peer is gone are noticed by TCP itself;
 //! after the stop everything ends within [`Terms::drain`], whatever the clients do.
 
+#![deny(clippy::missing_errors_doc)]
+
 pub mod http2;
 mod next;
 mod places;

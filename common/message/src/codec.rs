@@ -24,6 +24,17 @@ impl DecodeError {
 }
 
 /// Decodes the first JSON value of a frame; data after it is ignored, as Go does (spec/transport.md 1.1).
+///
+/// ```
+/// let frame = br#"{"header":{"msg_id":"m1","timestamp":1760000000000},
+///     "route":{"source":"websocket","group":"resource","operation":"keepalive","resource":"node"},"content":"ping"}"#;
+/// let message = message::decode(frame)?;
+/// assert_eq!((message.route.operation.as_str(), message.content.text()), ("keepalive", "\"ping\""));
+/// # Ok::<(), message::DecodeError>(())
+/// ```
+///
+/// # Errors
+/// [`DecodeError`]: the frame is empty, larger than [`MAX_MESSAGE_BYTES`], or no envelope.
 pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(DecodeError::TooLarge { size: bytes.len() });

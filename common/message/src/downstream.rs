@@ -177,6 +177,10 @@ impl Downstream {
     }
 
     /// Reads an envelope. A parent id is looked at before content (spec/transport.md 1.6).
+    ///
+    /// # Errors
+    /// [`ParseDownstreamError`]: the resource is no object's path, or the content is not what this kind of message
+    /// carries.
     pub fn parse(message: &Message) -> Result<Downstream, ParseDownstreamError> {
         let route = &message.route;
         let unsupported = || Ok(Downstream::Unsupported { route: route.clone() });
@@ -258,6 +262,9 @@ fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDo
 }
 
 impl Received {
+    /// # Errors
+    /// [`ParseDownstreamError`]: the resource is no object's path, or the content is not what this kind of message
+    /// carries.
     pub fn parse(message: Message) -> Result<Received, ParseDownstreamError> {
         Ok(Received { body: Downstream::parse(&message)?, message })
     }

@@ -27,6 +27,9 @@ impl Json {
     }
 
     /// Checks that `text` is exactly one JSON value and keeps it as it is.
+    ///
+    /// # Errors
+    /// [`JsonError`]: `text` is not JSON, or more follows the first value.
     pub fn from_text(text: String) -> Result<Json, JsonError> {
         RawValue::from_string(text)
             .map(|raw| Json(Arc::from(raw)))
@@ -34,6 +37,9 @@ impl Json {
     }
 
     /// Encodes a serde value. Fails only for maps with keys that are not strings.
+    ///
+    /// # Errors
+    /// [`JsonError`]: a map has keys that are not strings.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Json, JsonError> {
         serde_json::value::to_raw_value(value)
             .map(|raw| Json(Arc::from(raw)))
@@ -66,6 +72,9 @@ impl Json {
     }
 
     /// Reads the value as `T`.
+    ///
+    /// # Errors
+    /// [`JsonError`]: the value is not a `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
         serde_json::from_str(self.text())
             .map_err(|source| JsonError { wanted: std::any::type_name::<T>(), source })
@@ -83,6 +92,9 @@ impl Json {
     }
 
     /// The value that [`Json::data`] holds: unwraps one level of "JSON inside a string".
+    ///
+    /// # Errors
+    /// [`JsonError`]: the string holds no JSON.
     pub fn unwrapped(&self) -> Result<Json, JsonError> {
         if self.text().starts_with('"') { Json::from_text(self.data()) } else { Ok(self.clone()) }
     }

@@ -6,6 +6,8 @@
 //!
 //! This crate is pure: no sockets, no clock, no runtime. Callers bring the time and the ids are random v4 UUIDs.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod codec;
 mod downstream;
 mod envelope;

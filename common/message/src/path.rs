@@ -60,6 +60,11 @@ pub(crate) fn not_a_path(path: &str) -> KeyError {
 
 /// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
 /// least three parts, else the text is left alone (spec/transport.md 1.4, the exact rule of the Go hub).
+///
+/// ```
+/// assert_eq!(message::trim_node_prefix("node/edge-1/default/pod/p"), "default/pod/p");
+/// assert_eq!(message::trim_node_prefix("node/x"), "node/x");
+/// ```
 pub fn trim_node_prefix(resource: &str) -> &str {
     if !resource.starts_with("node") {
         return resource;

@@ -374,6 +374,10 @@ impl Upstream {
     }
 
     /// Reads an envelope in the dispatch order of the Go hub (spec/transport.md 3.3).
+    ///
+    /// # Errors
+    /// [`ParseUpstreamError`]: the resource is no object's path, the content is no JSON, or a list of statuses is too
+    /// long.
     pub fn parse(message: &Message) -> Result<Upstream, ParseUpstreamError> {
         let route = &message.route;
         let parent = &message.header.parent_msg_id;

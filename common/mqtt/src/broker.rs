@@ -181,6 +181,8 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// # Errors
+    /// [`BindError`]: the address cannot be bound.
     pub async fn bind(settings: Settings) -> Result<Broker, BindError> {
         let bind_error = |source| BindError::Bind { listen: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;

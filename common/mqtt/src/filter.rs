@@ -36,6 +36,14 @@ pub fn is_shared(filter: &str) -> bool {
 
 /// True if a message on `topic` belongs to a subscription of `filter`. A leading wildcard never matches a topic that
 /// starts with `$`.
+///
+/// ```
+/// use mqtt::filter::matches;
+///
+/// assert!(matches("site/+/temp", "site/boiler/temp"));
+/// assert!(matches("site/#", "site"));
+/// assert!(!matches("#", "$hw/events/upload/x"));
+/// ```
 pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;

@@ -4,6 +4,8 @@
 //! lost by the policy its owner states and counted. A message of QoS 1 or 2 is acknowledged when its [`Receipt`] is
 //! completed, not before.
 
+#![deny(clippy::missing_errors_doc)]
+
 pub mod broker;
 pub mod client;
 pub mod filter;

@@ -31,6 +31,14 @@ pub enum Inbound {
 impl Inbound {
     /// `None` for what is not addressed to EdgeCore: its own answers, `twin/cloud_updated`, other `$` topics, and
     /// device topics with an empty namespace, name or node.
+    ///
+    /// ```
+    /// use mqtt::topics::Inbound;
+    ///
+    /// let asked = Inbound::parse("$hw/events/device/plant/boiler-7/twin/get");
+    /// assert_eq!(asked, Some(Inbound::TwinGet { namespace: "plant".into(), name: "boiler-7".into() }));
+    /// assert_eq!(Inbound::parse("$SYS/uptime"), None);
+    /// ```
     pub fn parse(topic: &str) -> Option<Inbound> {
         let segments: Vec<&str> = topic.split('/').collect();
         match segments.as_slice() {

@@ -50,6 +50,10 @@ pub fn encode(body: Body) -> Vec<u8> {
 }
 
 /// Reads one frame. Never allocates more than [`MAX_FRAME_BYTES`] for its plain form.
+///
+/// # Errors
+/// [`FrameError`]: the frame is empty, larger than [`MAX_FRAME_BYTES`], does not decompress to what it claims, or has
+/// no body that this version knows.
 pub fn decode(bytes: &[u8]) -> Result<Body, FrameError> {
     let (&encoding, rest) = bytes.split_first().ok_or(FrameError::Empty)?;
     if rest.len() > MAX_FRAME_BYTES {
@@ -88,6 +92,9 @@ pub fn unpacked_size(bytes: &[u8]) -> usize {
 
 /// Takes the next whole frame off a stream of frames, each behind its length (32 bit, big endian). `None` while it is not
 /// complete. A length beyond the limit is refused before anything is kept for it.
+///
+/// # Errors
+/// [`FrameError`]: the length is beyond the limit.
 pub fn split(stream: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(head) = stream.first_chunk::<4>() else { return Ok(None) };
     let size = u32::from_be_bytes(*head) as usize;

@@ -45,6 +45,10 @@ pub fn difference(base: &str, new: &str) -> Option<Delta> {
 }
 
 /// The newer text.
+///
+/// # Errors
+/// [`DeltaError`]: the difference was made against another text, does not apply, or makes too much or nothing
+/// readable.
 pub fn apply(base: &str, delta: &Delta) -> Result<String, DeltaError> {
     if text_hash(base) != delta.base_hash {
         return Err(DeltaError::OtherBase);

@@ -57,6 +57,9 @@ pub(crate) fn decompress(packed: &[u8], limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Makes a dictionary of at most `size` bytes from samples.
+///
+/// # Errors
+/// The samples are too few or too much alike to make one.
 #[cfg(feature = "train")]
 pub fn train(samples: &[Vec<u8>], size: usize) -> io::Result<Vec<u8>> {
     zstd::dict::from_samples(samples, size)

@@ -31,6 +31,9 @@ impl Envelopes {
     }
 
     /// The text of a received envelope; in the order they came.
+    ///
+    /// # Errors
+    /// [`BadEnvelope`]: it refers to a text that did not come before, or is not readable.
     pub fn unpack(&mut self, envelope: Envelope) -> Result<String, BadEnvelope> {
         let text = match envelope.delta {
             None => String::from_utf8(envelope.json).map_err(|_| BadEnvelope)?,

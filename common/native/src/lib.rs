@@ -4,6 +4,8 @@
 //! digests by which two ends find out what they do not share. Everything read from a peer has a limit that holds before
 //! memory is spent on it.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod codec;
 mod delta;
 mod dictionary;

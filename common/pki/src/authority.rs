@@ -48,6 +48,9 @@ const CA_DAYS: i64 = 36_400;
 
 impl Authority {
     /// Makes a new CA named `common_name`, or KubeEdge's name.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: no key could be generated, or `now` is no date.
     pub fn generate(common_name: Option<&str>, now: i64) -> Result<Authority, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
         let params = ca_params(common_name.unwrap_or(KUBEEDGE), now)?;
@@ -56,6 +59,9 @@ impl Authority {
     }
 
     /// Reads a CA from DER; the key may be SEC1 (KubeEdge's form) or PKCS#8.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: key or certificate cannot be read.
     pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Authority, AuthorityError> {
         let pkcs8 = der::pkcs8_from_any(key).ok_or(AuthorityError::BadKey)?;
         let key = KeyPair::try_from(pkcs8).map_err(|_| AuthorityError::BadKey)?;
@@ -85,6 +91,9 @@ impl Authority {
     }
 
     /// Makes a key and a certificate for it.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: a name or date of `profile` is none, or no key could be generated.
     pub fn issue(&self, profile: &Profile, now: i64) -> Result<Identity, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
         let certificate = self.sign(profile, &key, now, None)?;
@@ -94,6 +103,9 @@ impl Authority {
     /// Signs the key of a request. Subject, names and usages come from `profile` alone: whatever the request asked
     /// for besides its key is not looked at here (callers compare the subject first). `earliest`: its first second is not
     /// before this (Unix).
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: a name or date of `profile` is none, or the key cannot be signed.
     pub fn sign_request(
         &self,
         request: &SigningRequest,
@@ -106,6 +118,9 @@ impl Authority {
 
     /// A certificate of `next`'s key and name, signed by this CA: who trusts only this CA then trusts what `next`
     /// signs. `next` is one of [`Authority::generate`].
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: `next`'s certificate cannot be read, or a date is none.
     pub fn cross_sign(&self, next: &Authority, now: i64) -> Result<CertificateDer<'static>, AuthorityError> {
         let name = Subject::of(&next.certificate).map(|subject| subject.common_name);
         let mut params = ca_params(&name.unwrap_or_default(), now)?;

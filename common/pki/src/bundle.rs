@@ -38,6 +38,9 @@ impl Bundle {
     }
 
     /// Reads PEM text of one or more certificates; other PEM sections are passed over.
+    ///
+    /// # Errors
+    /// [`BundleError`]: too many bytes or certificates, none at all, or one that cannot be read.
     pub fn from_pem(text: &[u8]) -> Result<Bundle, BundleError> {
         if text.len() > Bundle::MAX_BYTES {
             return Err(BundleError::TooLarge { bytes: text.len() });

@@ -29,6 +29,9 @@ pub enum FileError {
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// Writes `bytes` under a temporary name, syncs, then renames over `path`. Creates missing folders (0700).
+///
+/// # Errors
+/// [`FileError`] names the path that could not be written.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -55,12 +58,18 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
 }
 
 /// Writes a CA certificate (DER) as PEM, world-readable.
+///
+/// # Errors
+/// [`FileError`] names the path that could not be written.
 pub fn write_ca(path: &Path, der: &[u8]) -> Result<(), FileError> {
     write_atomic(path, pem("CERTIFICATE", der).as_bytes(), 0o644)
 }
 
 /// Writes an identity. The pair is first written whole beside the certificate, so that a crash between its two files
 /// leaves something [`load_identity`] finishes.
+///
+/// # Errors
+/// [`FileError`] names the path that could not be written, or whose key has no form there.
 pub fn write_identity(certificate: &Path, key: &Path, identity: &Identity) -> Result<(), FileError> {
     let (certificate_pem, key_pem) =
         identity.to_pem().ok_or_else(|| FileError::KeyForm { path: certificate.to_owned() })?;
@@ -81,6 +90,9 @@ fn pending(certificate: &Path) -> PathBuf {
 const READS: u32 = 5;
 
 /// Reads an identity as it was written last, also by a write that is under way or was cut short. Writes nothing.
+///
+/// # Errors
+/// [`FileError`] names the files that could not be read or are no certificate and key.
 pub fn read_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
     let once = || match unfinished(certificate)? {
         Some(identity) => Ok(identity),
@@ -103,6 +115,9 @@ pub fn is_written(certificate: &Path) -> bool {
 }
 
 /// Like [`read_identity`], for the program whose identity it is, when it starts: finishes a write that a crash cut short.
+///
+/// # Errors
+/// [`FileError`] as [`read_identity`]'s, or of the write that could not be finished.
 pub fn load_identity(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
     if let Some(identity) = unfinished(certificate)? {
         write_identity(certificate, key, &identity)?;
@@ -131,17 +146,26 @@ fn pair(certificate: &Path, key: &Path) -> Result<Identity, FileError> {
 }
 
 /// Writes the trusted CAs as PEM, world-readable.
+///
+/// # Errors
+/// [`FileError`] names the path that could not be written.
 pub fn write_bundle(path: &Path, bundle: &Bundle) -> Result<(), FileError> {
     write_atomic(path, bundle.to_pem().as_bytes(), 0o644)
 }
 
 /// Reads the trusted CAs: one or more PEM certificates.
+///
+/// # Errors
+/// [`FileError`] names the path that could not be read or holds no certificates.
 pub fn read_bundle(path: &Path) -> Result<Bundle, FileError> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     Bundle::from_pem(&bytes).map_err(|source| FileError::Bundle { path: path.to_owned(), source })
 }
 
 /// Reads the first certificate of a PEM file as DER.
+///
+/// # Errors
+/// [`FileError`] names the path that could not be read or holds no certificate.
 pub fn read_ca(path: &Path) -> Result<Vec<u8>, FileError> {
     use rustls_pki_types::pem::PemObject;
     let bytes = std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;

@@ -33,12 +33,18 @@ impl Identity {
     }
 
     /// Reads DER; the key may be SEC1 or PKCS#8.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: the key is not P-256 in one of the two forms.
     pub fn from_der(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
         let key = der::pkcs8_from_any(key).ok_or(IdentityError::KeyForm)?;
         Ok(Identity::new(CertificateDer::from(certificate.to_vec()), key))
     }
 
     /// Reads PEM; the key may be `EC PRIVATE KEY` or `PRIVATE KEY`.
+    ///
+    /// # Errors
+    /// [`IdentityError`]: there is no certificate or no key in the text, or the key is not P-256.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
         let certificate = CertificateDer::from_pem_slice(certificate).map_err(IdentityError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(IdentityError::Key)?;

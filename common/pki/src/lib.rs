@@ -5,6 +5,8 @@
 //! peer trusts; [`CaSecret`] replaces a CA step by step; [`files`] keeps private material at mode 0600. Private keys never
 //! print. Time is an argument (Unix seconds): this crate reads no clock.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod authority;
 mod bundle;
 mod der;

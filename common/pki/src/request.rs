@@ -23,6 +23,8 @@ impl SigningRequest {
     /// Largest request read, in bytes (the Go server's limit is 1 MiB; a P-256 request has 300).
     pub const MAX_BYTES: usize = 64 * 1024;
 
+    /// # Errors
+    /// [`AuthorityError`]: the request cannot be read, its signature does not fit, or its key is too weak.
     pub fn from_der(der: &[u8]) -> Result<SigningRequest, AuthorityError> {
         let der = CertificateSigningRequestDer::from(der);
         let (_, read) = X509CertificationRequest::from_der(&der).map_err(|_| AuthorityError::BadRequest {
@@ -94,6 +96,9 @@ fn only(values: &[String]) -> Option<&str> {
 
 /// Makes a key and a request for node `name`: (PKCS#8 key, request DER). Subject as KubeEdge's edges send it, without
 /// the place names, which the signer drops.
+///
+/// # Errors
+/// [`AuthorityError`]: no key could be generated, or `name` cannot be in a certificate.
 pub fn node_request(name: &str) -> Result<(Vec<u8>, Vec<u8>), AuthorityError> {
     let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
     let mut params = CertificateParams::default();

@@ -74,11 +74,17 @@ impl CaSecret {
     }
 
     /// The CA that signs.
+    ///
+    /// # Errors
+    /// [`RotationError`]: the secret lacks the CA, or it cannot be read.
     pub fn authority(&self) -> Result<Authority, RotationError> {
         Authority::from_der(self.get(CERTIFICATE)?, self.get(KEY)?).map_err(RotationError::Authority)
     }
 
     /// Every CA whose certificates are accepted: the one that signs, then the others.
+    ///
+    /// # Errors
+    /// [`RotationError`]: the secret lacks the CA, or a certificate in it cannot be read.
     pub fn bundle(&self) -> Result<Bundle, RotationError> {
         let mut bundle = match self.get(BUNDLE) {
             Ok(pem) => Bundle::from_pem(pem).map_err(RotationError::Bundle)?,
@@ -96,6 +102,9 @@ impl CaSecret {
     }
 
     /// When the next CA begins to sign (Unix seconds), if a rotation has begun.
+    ///
+    /// # Errors
+    /// [`RotationError`]: the secret's date cannot be read.
     pub fn next_at(&self) -> Result<Option<i64>, RotationError> {
         let Ok(text) = self.get(NEXT_AT) else { return Ok(None) };
         let at = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
@@ -103,6 +112,9 @@ impl CaSecret {
     }
 
     /// Lets `next` be trusted now and sign in `overlap` seconds.
+    ///
+    /// # Errors
+    /// [`RotationError`]: a rotation has begun already, or the secret cannot be read.
     pub fn begin(&mut self, next: &Authority, now: i64, overlap: i64) -> Result<(), RotationError> {
         if let Some(at) = self.next_at()? {
             return Err(RotationError::Begun { at });
@@ -123,6 +135,9 @@ impl CaSecret {
     }
 
     /// Makes the next CA the one that signs if its time has come; says whether it did.
+    ///
+    /// # Errors
+    /// [`RotationError`]: the secret cannot be read, or lacks a part of the next CA.
     pub fn promote(&mut self, now: i64) -> Result<bool, RotationError> {
         if self.next_at()?.is_none_or(|at| now < at) {
             return Ok(false);
@@ -141,6 +156,9 @@ impl CaSecret {
     }
 
     /// Trusts only the CA that signs.
+    ///
+    /// # Errors
+    /// [`RotationError`]: no other CA is trusted, or a rotation is under way.
     pub fn retire(&mut self) -> Result<(), RotationError> {
         if let Some(at) = self.next_at()? {
             return Err(RotationError::Begun { at });

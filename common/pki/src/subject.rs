@@ -46,6 +46,9 @@ pub fn node_of(common_name: &str) -> Option<&str> {
 
 impl Subject {
     /// Reads the subject. The caller has verified the chain.
+    ///
+    /// # Errors
+    /// [`SubjectError`]: the certificate is no X.509, or it is not a node's.
     pub fn of(certificate: &[u8]) -> Result<Subject, SubjectError> {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SubjectError::Unreadable)?;
         let name = parsed.subject();
@@ -64,6 +67,9 @@ impl Subject {
 
 impl EdgeSubject {
     /// The node a certificate belongs to: common name `system:node:<name>`, organisation `system:nodes`.
+    ///
+    /// # Errors
+    /// [`SubjectError`]: the certificate is no X.509, or it is not a node's.
     pub fn of(certificate: &[u8]) -> Result<EdgeSubject, SubjectError> {
         let subject = Subject::of(certificate)?;
         match node_of(&subject.common_name) {

@@ -38,6 +38,9 @@ pub enum TlsError {
 
 /// A server that knows its clients by certificates of `ca` (DER): with an [`Identity`] for good, with a [`LiveServer`]
 /// as that one says from time to time. TLS 1.2 stays on for older Go peers. `alpn` may be empty.
+///
+/// # Errors
+/// [`TlsError`]: certificate and key are not a pair, or `ca` is none, or not among those that are trusted.
 pub fn server(
     presented: &impl Presented,
     ca: &[u8],
@@ -48,6 +51,9 @@ pub fn server(
 }
 
 /// A client that trusts `ca` (DER) and presents `identity` if it has one.
+///
+/// # Errors
+/// [`TlsError`]: certificate and key are not a pair, or `ca` is no CA.
 pub fn client(ca: &[u8], identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(LiveClient::new(&Bundle::of(ca), identity)?.config())
 }

@@ -54,6 +54,9 @@ impl Claims {
     }
 
     /// Checks that the token is good for `node`.
+    ///
+    /// # Errors
+    /// [`TokenError`]: the token is for other nodes.
     pub fn check_node(&self, node: &str) -> Result<(), TokenError> {
         match &self.nodes {
             Some(pattern) if !matches(pattern, node) => {
@@ -107,6 +110,9 @@ fn key(authority: &Authority) -> hmac::Key {
 
 /// Checks the JWT an edge presents as bearer and gives what it says. Which node may use it and how often is the
 /// caller's to check.
+///
+/// # Errors
+/// [`TokenError`]: the token has another form, was signed with another key, or has ended at `now`.
 pub fn verify(authority: &Authority, jwt: &str, now: i64) -> Result<Claims, TokenError> {
     if jwt.len() > MAX_BYTES {
         return Err(TokenError::Malformed);
@@ -127,6 +133,17 @@ pub fn verify(authority: &Authority, jwt: &str, now: i64) -> Result<Claims, Toke
 }
 
 /// A token as an edge holds it. Does not print.
+///
+/// ```
+/// use pki::Authority;
+/// use pki::token::{self, Claims, JoinToken};
+///
+/// let now = 1_800_000_000; // Unix seconds
+/// let authority = Authority::generate(None, now)?;
+/// let text = token::mint_with(&authority, &Claims::until(now + 3600));
+/// JoinToken::parse(&text)?.check_ca(authority.certificate())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct JoinToken {
     ca_fingerprint: String,
@@ -134,6 +151,8 @@ pub struct JoinToken {
 }
 
 impl JoinToken {
+    /// # Errors
+    /// [`TokenError`]: the text is not four parts between dots.
     pub fn parse(text: &str) -> Result<JoinToken, TokenError> {
         let text = text.trim();
         let (ca_fingerprint, jwt) = text.split_once('.').ok_or(TokenError::Malformed)?;
@@ -145,6 +164,9 @@ impl JoinToken {
     }
 
     /// Checks that a downloaded CA certificate is the one the token was made for.
+    ///
+    /// # Errors
+    /// [`TokenError`]: it names another CA.
     pub fn check_ca(&self, certificate: &[u8]) -> Result<(), TokenError> {
         let found = authority::fingerprint(certificate);
         if found == self.ca_fingerprint {

@@ -1,6 +1,8 @@
 //! The protocols of a kubelet's plugins, over unix sockets: registration of plugins, the node service of CSI drivers,
 //! device plugins. Names and numbers are the protocols'; fields left out are skipped on reading.
 
+#![deny(clippy::missing_errors_doc)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,19 +11,19 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// `pluginregistration`: a plugin says what it is and where it listens.
-#[allow(clippy::all, missing_docs)]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod registration {
     tonic::include_proto!("pluginregistration");
 }
 
 /// `csi.v1`, the node service.
-#[allow(clippy::all, missing_docs)]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod csi {
     tonic::include_proto!("csi.v1");
 }
 
 /// `v1beta1`, device plugins.
-#[allow(clippy::all, missing_docs)]
+#[allow(clippy::all, clippy::pedantic, missing_docs)]
 pub mod device {
     tonic::include_proto!("v1beta1");
 }

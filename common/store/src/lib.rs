@@ -4,6 +4,8 @@
 //! caller acknowledges afterwards survives a power cut. Writes that arrive while a transaction is open share its
 //! commit; each runs in its own savepoint, so one that fails undoes only itself.
 
+#![deny(clippy::missing_errors_doc)]
+
 mod error;
 mod lock;
 mod open;
@@ -63,6 +65,10 @@ const WRITE_QUEUE: usize = 256;
 
 impl Store {
     /// Opens (creating if missing, mode 0600) and migrates the database. Blocks; call before the runtime is busy.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the file cannot be opened, is damaged and not to be made anew, or is of a newer version or
+    /// another program.
     pub fn open(path: &Path, options: &Options) -> Result<Store, OpenError> {
         let rescue::Opened { connection, path, scratch } = rescue::open(path, options)?;
         let readers = Arc::new(readers::Readers::open(&path, options)?);
@@ -84,12 +90,18 @@ impl Store {
 
     /// Writes what the log holds into the file and empties it, once no reader needs it: nothing of what was deleted before
     /// is left on disk (rows are wiped as they are deleted).
+    ///
+    /// # Errors
+    /// [`StoreError`]: the disk takes no writes, or the database is closed.
     pub async fn wipe(&self) -> Result<(), StoreError> {
         self.clean(writer::Cleaning::Log).await
     }
 
     /// Like [`Store::wipe`], and writes every page anew: pages may hold copies of rows that SQLite has moved to others, and what
     /// was deleted while rows were not wiped. Takes memory and room on the disk as large as the database; to be done rarely.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the disk takes no writes or has no room, or the database is closed.
     pub async fn rewrite(&self) -> Result<(), StoreError> {
         self.clean(writer::Cleaning::Pages).await
     }
@@ -102,12 +114,19 @@ impl Store {
     }
 
     /// Opens a database in memory, for thousands of them in one process. Durable until the last handle is dropped.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a migration failed.
     pub fn in_memory(options: &Options) -> Result<Store, OpenError> {
         let connection = open::memory(options)?;
         Ok(Store { inner: Inner::Memory(Arc::new(Mutex::new(connection))) })
     }
 
     /// Runs `work` in a transaction and returns its result once that is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `work` failed, it could not be committed, or the database is closed. Nothing of it is stored
+    /// then.
     pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -118,6 +137,9 @@ impl Store {
 
     /// Like [`Store::write`]; `after` runs on the writer thread right after the commit, in commit order, before the
     /// caller hears of it. It must not block.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::write`]'s; `after` does not run then.
     pub async fn write_then<T, F, A>(&self, work: F, after: A) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -135,6 +157,9 @@ impl Store {
     }
 
     /// Runs `work` on a reader connection: a consistent snapshot that never waits for the writer.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `work` failed, or the database is closed.
     pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

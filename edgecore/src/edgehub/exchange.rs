@@ -45,9 +45,9 @@ pub enum Violation {
 pub enum Effect {
     /// The cloud let this session in.
     Welcomed { epoch: u64 },
-    /// List what is held of these kinds, then call [`Exchange::listed`].
+    /// List what is held of these kinds, then call [`listed`].
     List(Vec<String>),
-    /// Commit, then call [`Exchange::committed`].
+    /// Commit, then call [`committed`].
     Commit(Vec<Ticketed>),
     /// Remove these rows of the outbox.
     Finished(Vec<i64>),

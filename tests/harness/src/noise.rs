@@ -60,7 +60,7 @@ impl Endpoint {
     /// Tries until the kernel has a place for it. Not for [`Endpoint::Udp`].
     ///
     /// # Panics
-    /// If it has none for [`PLACE`].
+    /// If it has none for `PLACE`.
     pub async fn connect(&self) -> Box<dyn Connection> {
         let due = Instant::now() + PLACE;
         loop {

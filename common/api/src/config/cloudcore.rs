@@ -5,11 +5,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CloudCoreConfig {
+    /// Group and version of the file; any version of `cloudcore.config.kubeedge.io` is read.
     pub api_version: String,
+    /// Must be `CloudCore`.
     pub kind: String,
+    /// What concerns the whole program.
     pub common_config: CommonConfig,
+    /// The API server that CloudCore is a client of.
     #[serde(rename = "kubeAPIConfig")]
     pub kube_api_config: KubeApiConfig,
+    /// The parts of CloudCore.
     pub modules: Modules,
 }
 
@@ -28,12 +33,14 @@ impl Default for CloudCoreConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CommonConfig {
+    /// Health and metrics.
     pub monitor_server: MonitorServer,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MonitorServer {
+    /// `address:port` of `/healthz`, `/readyz` and `/metrics`, without authentication.
     pub bind_address: String,
 }
 
@@ -46,6 +53,7 @@ impl Default for MonitorServer {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubeApiConfig {
+    /// URL of the API server, instead of the one in the kubeconfig; empty: the kubeconfig's.
     pub master: String,
     /// Path of a kubeconfig; empty: in-cluster, `$KUBECONFIG` or `~/.kube/config`.
     pub kube_config: String,
@@ -54,17 +62,22 @@ pub struct KubeApiConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Modules {
+    /// Connections of edges, certificates and join tokens.
     pub cloud_hub: CloudHub,
+    /// Pods, config maps, secrets and nodes. Cannot be off.
     pub edge_controller: Switch,
+    /// Devices and their models. Cannot be off.
     pub device_controller: Switch,
+    /// Records of what edges in KubeEdge's dialect have acknowledged. Cannot be off.
     pub sync_controller: Switch,
-    /// Ours: the embedded API server of `--standalone`.
+    /// Ours: the embedded API server (`keadm init --standalone`).
     pub standalone: Standalone,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Switch {
+    /// Must be true.
     pub enable: bool,
 }
 
@@ -77,21 +90,29 @@ impl Default for Switch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CloudHub {
+    /// Must be true: edges have no other way in.
     pub enable: bool,
     /// Seconds without a heartbeat after which a session ends.
     pub keepalive_interval: u32,
+    /// Most nodes that are connected at once; others are refused and come back.
     pub node_limit: u32,
+    /// CA certificate, PEM: if the file exists, it is the CA instead of the one in the secret `casecret`.
     #[serde(rename = "tlsCAFile")]
     pub tls_ca_file: String,
+    /// Key of that CA, PEM; both files or none.
     #[serde(rename = "tlsCAKeyFile")]
     pub tls_ca_key_file: String,
+    /// Not used: the server certificate is made from the CA and kept in the secret `cloudcoresecret`.
     pub tls_cert_file: String,
+    /// Not used, as `tlsCertFile`.
     pub tls_private_key_file: String,
+    /// Addresses by which edges reach this CloudCore; they become names of the server certificate.
     pub advertise_address: Vec<String>,
+    /// DNS names by which edges reach it; the same.
     pub dns_names: Vec<String>,
-    /// Days.
+    /// Days for which a node's certificate is valid.
     pub edge_cert_signing_duration: u32,
-    /// Hours.
+    /// Hours after which a new join token is made; one is valid for twice as long.
     pub token_refresh_duration: u32,
     /// Ours: hours after its end for which a node's certificate is still exchanged for a new one; 0: never.
     pub renew_expired_for: u32,
@@ -102,15 +123,18 @@ pub struct CloudHub {
     pub join_existing_nodes: bool,
     /// Ours: seconds between looks at the CA and the server certificate.
     pub certificate_check_seconds: u32,
-    /// Addresses of listeners: 0.0.0.0, the default, is all of IPv4; where `advertiseAddress` has an IPv6 address, it
-    /// is all of IPv6 and IPv4.
+    /// The port of edges, WebSocket over TLS; cannot be off. An address of 0.0.0.0 is all of IPv4; where
+    /// `advertiseAddress` has an IPv6 address, it is all of IPv6 and IPv4.
     pub websocket: Listener,
-    /// The native dialect over QUIC.
+    /// The port of edges for the native dialect over QUIC. KubeEdge's QUIC is another protocol.
     pub quic: Listener,
+    /// The port at which nodes register: CA, certificates. It is open whatever `enable` says, as in KubeEdge.
     pub https: Listener,
     /// For the CSI driver in the cloud; off unless asked for, unlike KubeEdge.
     pub unixsocket: UnixSocket,
+    /// Whether messages are judged by the node's certificate.
     pub authorization: Authorization,
+    /// Ours: what nodes may cost.
     pub limits: Limits,
 }
 
@@ -145,8 +169,9 @@ impl Default for CloudHub {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UnixSocket {
+    /// Whether the socket is opened. KubeEdge opens it by default; here only who runs its CSI driver needs it.
     pub enable: bool,
-    /// `unix:///path`.
+    /// Path of the socket, as `unix:///path`.
     pub address: String,
 }
 
@@ -184,8 +209,11 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Listener {
+    /// Whether the port is opened.
     pub enable: bool,
+    /// IP address to listen on.
     pub address: String,
+    /// Port to listen on.
     pub port: u16,
 }
 
@@ -209,9 +237,11 @@ impl Default for Authorization {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Standalone {
+    /// Whether the embedded API server runs in CloudCore.
     pub enable: bool,
+    /// Folder of its database and keys.
     pub data_dir: String,
-    /// `address:port`.
+    /// `address:port` of the embedded API.
     pub listen: String,
     /// Where the administrator's kubeconfig is written.
     pub admin_kubeconfig: String,

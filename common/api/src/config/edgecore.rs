@@ -12,10 +12,15 @@ pub use kubelet::{Authentication, CrashLoopBackOff, KubeletConfig, X509};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EdgeCoreConfig {
+    /// Group and version of the file; any version of `edgecore.config.kubeedge.io` is read.
     pub api_version: String,
+    /// Must be `EdgeCore`.
     pub kind: String,
+    /// The node's SQLite database.
     pub database: Database,
+    /// Ours: what concerns the whole program, with the names of `cloudcore.yaml`.
     pub common_config: CommonConfig,
+    /// The parts of EdgeCore.
     pub modules: Modules,
 }
 
@@ -35,6 +40,7 @@ impl Default for EdgeCoreConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CommonConfig {
+    /// Health and metrics.
     pub monitor_server: MonitorServer,
 }
 
@@ -49,6 +55,7 @@ pub struct MonitorServer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Database {
+    /// Path of the database. Its folder also holds `edged.sock` and is locked by one EdgeCore.
     pub data_source: String,
     /// Ours: the file of the key with which secrets and tokens are sealed in the database; made if it is missing. Empty: they
     /// are stored in plain text, as KubeEdge does.
@@ -64,39 +71,50 @@ impl Default for Database {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Modules {
+    /// Pods and the node object.
     pub edged: Edged,
+    /// The connection to the cloud, and this node's certificate.
     pub edge_hub: EdgeHub,
+    /// MQTT.
     pub event_bus: EventBus,
+    /// Devices and their mappers.
     pub device_twin: DeviceTwin,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Edged {
+    /// Whether pods are run. Without it the node is not registered either.
     pub enable: bool,
-    /// Empty: the host's name.
+    /// Name of the node; empty: the host's name.
     pub hostname_override: String,
+    /// Address of the node; empty: the one its name resolves to, else that of the default route.
     #[serde(rename = "nodeIP")]
     pub node_ip: String,
+    /// Labels the node registers with.
     pub node_labels: BTreeMap<String, String>,
+    /// Whether the node takes pods when it registers; false: it is cordoned.
     pub register_schedulable: bool,
     /// Taints the node registers with, beside `tailoredKubeletConfig.registerWithTaints` (the place in v1alpha1).
     pub taints: Vec<Taint>,
     /// Where KubeEdge before 1.18 has `tailoredKubeletConfig.registerNode`: false in either place holds.
     pub register_node: bool,
-    /// The same of `registerWithTaints`: those of all places hold.
+    /// Where KubeEdge before 1.18 has `tailoredKubeletConfig.registerWithTaints`: taints of all places hold.
     pub register_with_taints: Vec<Taint>,
     /// Where KubeEdge 1.12 to 1.15 have `tailoredKubeletConfig.containerRuntimeEndpoint`.
     pub remote_runtime_endpoint: String,
-    /// The same of `imageServiceEndpoint`.
+    /// Where KubeEdge 1.12 to 1.15 have `tailoredKubeletConfig.imageServiceEndpoint`.
     pub remote_image_endpoint: String,
-    /// The same of `seccompDefault`.
+    /// Where KubeEdge has `tailoredKubeletConfig.seccompDefault` as well: true in either place holds.
     pub seccomp_default: bool,
+    /// Whether events of pods and of the node are sent to the cloud. KubeEdge's default is false.
     pub report_event: bool,
+    /// Folder of pods, plugins and seccomp profiles.
     pub root_directory: String,
     /// Ours: who may reach the Node API, and how.
     #[serde(rename = "nodeAPI")]
     pub node_api: NodeApi,
+    /// Settings of the kubelet, with the names of its own file.
     pub tailored_kubelet_config: KubeletConfig,
 }
 
@@ -108,7 +126,7 @@ pub struct NodeApi {
     pub socket: String,
     /// Users whose client certificates the TLS port serves, by their common name.
     pub allowed_clients: Vec<String>,
-    /// The same of groups, by one of their organisations.
+    /// Groups whose client certificates the TLS port serves, by one of their organisations.
     pub allowed_groups: Vec<String>,
     /// KubeEdge's 127.0.0.1:10350, where every program of the machine may do everything without saying who it is.
     pub unauthenticated_loopback: bool,
@@ -152,27 +170,37 @@ impl Default for Edged {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Taint {
+    /// Key of the taint.
     pub key: String,
+    /// Value of the taint.
     pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EdgeHub {
+    /// Must be true: nothing else brings objects to this node.
     pub enable: bool,
     /// Seconds between heartbeats.
     pub heartbeat: u32,
+    /// Part of the path of the WebSocket; no CloudCore looks at it.
     #[serde(rename = "projectID")]
     pub project_id: String,
+    /// CA certificates that are trusted, PEM; written when the node joins and when a CA is replaced.
     pub tls_ca_file: String,
+    /// The node's certificate, PEM; written when the node joins and at each renewal.
     pub tls_cert_file: String,
+    /// Its key, PEM; made on the node.
     pub tls_private_key_file: String,
+    /// The cloud's port for WebSocket over TLS.
     pub websocket: WebSocket,
     /// The native dialect over QUIC; tried before WebSocket where both are on.
     pub quic: Quic,
     /// Ours. `auto`: the native dialect where the cloud knows it; `kubeedge`: KubeEdge's only.
     pub dialect: String,
+    /// URL of the cloud's registration port.
     pub http_server: String,
     /// Join token; blanked in the file once the certificate is there.
     pub token: String,
@@ -180,7 +208,7 @@ pub struct EdgeHub {
     pub take_over: bool,
     /// File that holds the join token and wins over `token` (KubeEdge's bootstrap file).
     pub token_file: String,
-    /// Exchange the certificate when most of its life is over.
+    /// Whether the certificate is exchanged when most of its life is over.
     pub rotate_certificates: bool,
     /// Ours: seconds after which the CAs to trust are asked for again.
     pub ca_refresh_seconds: u32,
@@ -211,10 +239,11 @@ impl Default for EdgeHub {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct WebSocket {
+    /// Whether it is used.
     pub enable: bool,
-    /// Seconds.
+    /// Seconds for connecting and the handshakes, of QUIC as well.
     pub handshake_timeout: u32,
-    /// `host:port`.
+    /// `host:port` of the cloud.
     pub server: String,
 }
 
@@ -227,12 +256,17 @@ impl Default for WebSocket {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EventBus {
+    /// Whether MQTT is spoken; only with `modules.deviceTwin.enable`.
     pub enable: bool,
     /// 0 the embedded broker, 1 both, 2 an external broker. KubeEdge's default is 2; ours needs nothing installed.
     pub mqtt_mode: u8,
+    /// `tcp://address:port` at which the embedded broker listens.
     pub mqtt_server_internal: String,
+    /// `tcp://host:port` of the external broker; TLS is not spoken.
     pub mqtt_server_external: String,
+    /// Login at the external broker.
     pub mqtt_username: String,
+    /// Its password.
     pub mqtt_password: String,
     /// Ours: what the embedded broker grants.
     pub limits: EventBusLimits,
@@ -257,6 +291,7 @@ pub struct EventBusAccess {
 pub struct EventBusLimits {
     /// Clients connected at once.
     pub clients: u32,
+    /// Subscriptions of one client.
     pub subscriptions_per_client: u32,
     /// Bytes of all messages that are kept for clients; beyond them the largest session loses its oldest.
     pub queued_bytes: u32,
@@ -293,6 +328,7 @@ impl Default for EventBus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DeviceTwin {
+    /// Whether devices are served.
     pub enable: bool,
     /// Directory of the socket `dmi.sock`.
     pub dmi_sock_path: String,
@@ -310,8 +346,9 @@ impl Default for DeviceTwin {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Quic {
+    /// Whether it is used; tried before WebSocket where both are on.
     pub enable: bool,
-    /// `host:port`.
+    /// `host:port` of the cloud.
     pub server: String,
 }
 

@@ -21,14 +21,31 @@ pub struct Rule {
     otherwise: Otherwise,
 }
 
+/// What becomes of a value that is not among the usual ones.
 #[derive(Clone, Copy, Debug)]
-enum Otherwise {
+pub enum Otherwise {
     /// Any value is as good as none; the reason.
-    Harmless(#[allow(dead_code)] &'static str),
+    Harmless(&'static str),
     /// What does not happen, and what to do.
     Warn(&'static str),
     /// Why the program does not start, and what to do.
     Refuse(&'static str),
+}
+
+impl Rule {
+    /// Dotted; `.*` at the end stands for all keys below.
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// Values, as JSON, that ask for nothing that is not done anyway.
+    pub fn usual(&self) -> &'static [&'static str] {
+        self.usual
+    }
+
+    pub fn otherwise(&self) -> Otherwise {
+        self.otherwise
+    }
 }
 
 /// How one key of a file is taken.

@@ -45,6 +45,10 @@ fn list_rule(parents: &[&str], field: &str) -> ListRule {
 }
 
 /// Applies a strategic merge patch; both must be maps.
+///
+/// # Errors
+/// `StrategicError`: an entry of a list has no merge key, a directive is unknown, or something is no list where
+/// there must be one.
 pub fn strategic_merge(object: &Value, patch: &Value) -> Result<Value, StrategicError> {
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);

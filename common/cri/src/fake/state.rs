@@ -79,6 +79,9 @@ impl State {
     }
 
     /// Whether lists may be read.
+    ///
+    /// # Errors
+    /// The status that a test asked for.
     pub fn readable(&self) -> Result<(), tonic::Status> {
         self.list_failure.clone().map_or(Ok(()), Err)
     }

@@ -62,6 +62,9 @@ impl<R: AsyncRead + Unpin> Packets<'_, R> {
     }
 
     /// The next packet; `None` if the client closed the connection.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the connection broke, or what came is no packet or too large.
     pub async fn next(&mut self) -> Result<Option<Packet>, ReadError> {
         loop {
             if self.owed >= TURN {

@@ -110,6 +110,9 @@ impl State {
 
     /// Connects a client. An older connection of the same name is closed, and its will published; one of another user
     /// keeps its session.
+    ///
+    /// # Errors
+    /// The code with which CONNACK refuses the client.
     pub fn attach(&mut self, newcomer: Newcomer<'_>, now: Instant) -> Result<Attached, ConnectReturnCode> {
         let Newcomer { client, clean, will, user } = newcomer;
         if self.sessions.get(client).is_some_and(|session| !session.is_of(user.as_ref())) {

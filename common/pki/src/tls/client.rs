@@ -49,12 +49,16 @@ impl State {
 }
 
 impl LiveClient {
-    /// Errors if certificate and key are not a pair.
+    /// # Errors
+    /// [`TlsError`]: certificate and key are not a pair, or a CA cannot be trusted.
     pub fn new(trust: &Bundle, identity: Option<&Identity>) -> Result<LiveClient, TlsError> {
         Ok(LiveClient { now: Arc::new(RwLock::new(Arc::new(State::of(trust, identity)?))) })
     }
 
     /// Changes trust and identity for every handshake from now on. An error leaves both as they were.
+    ///
+    /// # Errors
+    /// [`TlsError`] as [`LiveClient::new`]'s.
     pub fn change(&self, trust: &Bundle, identity: Option<&Identity>) -> Result<(), TlsError> {
         let state = Arc::new(State::of(trust, identity)?);
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = state;

@@ -46,6 +46,9 @@ const SESSIONS: usize = 256;
 /// Something a server can present.
 pub trait Presented {
     /// The live form, whose clients' CA `ca` must be trusted.
+    ///
+    /// # Errors
+    /// [`TlsError`]: certificate and key are not a pair, or `ca` is not trusted.
     fn live(&self, ca: &[u8]) -> Result<LiveServer, TlsError>;
 }
 
@@ -74,12 +77,16 @@ impl State {
 }
 
 impl LiveServer {
-    /// Errors if certificate and key are not a pair.
+    /// # Errors
+    /// [`TlsError`]: certificate and key are not a pair, or a CA cannot be trusted.
     pub fn new(identity: &Identity, trust: &Bundle) -> Result<LiveServer, TlsError> {
         Ok(LiveServer { now: Arc::new(RwLock::new(Arc::new(State::of(identity, trust)?))) })
     }
 
     /// Changes identity and trust for every handshake from now on. An error leaves both as they were.
+    ///
+    /// # Errors
+    /// [`TlsError`] as [`LiveServer::new`]'s.
     pub fn change(&self, identity: &Identity, trust: &Bundle) -> Result<(), TlsError> {
         let mut state = State::of(identity, trust)?;
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
