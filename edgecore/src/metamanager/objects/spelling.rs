@@ -22,7 +22,7 @@ impl Objects {
     /// # Errors
     /// The disk takes no writes; all rows are called as they were, and are not found under their new name.
     pub async fn respell(&self) -> Result<usize, StoreError> {
-        if self.store.read(|db| misspelt(db)).await?.is_empty() {
+        if self.store.read(misspelt).await?.is_empty() {
             return Ok(0);
         }
         self.store.write(|tx| respell(tx)).await
