@@ -168,9 +168,59 @@ async fn a_value_is_confirmed_after_its_commit_and_what_waits_shares_the_next_on
         assert!(soon(outlook.completed()).await);
     }
     assert_eq!(room.value().await, "11");
-    let reports = room.outbox.next(0, 100).await.unwrap();
-    assert_eq!(reports.len(), 12, "each value is reported");
-    assert!(reports[11].message.content.data().contains(r#""value":"11""#), "in the order they came");
+    assert_eq!(room.rows("SELECT actual_version ->> 'edge' FROM device_twin").await, 12, "each value counts");
+    let first = room.outbox.next(0, 100).await.unwrap();
+    assert_eq!(room.rows("SELECT count(*) FROM outbox").await, 2, "the second commit is one report");
+    assert!(first[0].message.content.data().contains(r#""value":"0""#), "in the order they came");
+    room.outbox.done(vec![first[0].seq]).await.unwrap();
+    let second = room.outbox.next(0, 100).await.unwrap();
+    assert!(second[0].message.content.data().contains(r#""value":"11""#));
+}
+
+#[tokio::test]
+async fn a_group_writes_each_changed_value_once_and_reports_each_device_once() {
+    let room = Running::start().await;
+    room.put("device", "a", json!({"nodeName": "edge-1"})).await;
+    room.put("device", "b", json!({"nodeName": "edge-1"})).await;
+    soon(async {
+        while room.rows("SELECT count(*) FROM device").await != 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let count_writes = "CREATE TABLE writes(n);
+        CREATE TRIGGER i AFTER INSERT ON device_twin BEGIN INSERT INTO writes VALUES (1); END;
+        CREATE TRIGGER u AFTER UPDATE ON device_twin BEGIN INSERT INTO writes VALUES (1); END;
+        CREATE TRIGGER o AFTER INSERT ON outbox BEGIN INSERT INTO writes VALUES (100); END;";
+    room.store.write(move |tx| tx.execute_batch(count_writes)).await.unwrap();
+    let release = room.hold_up().await;
+    // The first of them is committed alone: it waits for the disk when the others arrive.
+    let mut outlooks = vec![room.report("a", 0).await];
+    while !is_open(&mut outlooks[0]).await || room.bus.capacity() < 16 {}
+    for value in 1..6 {
+        outlooks.push(room.report("a", value).await);
+        outlooks.push(room.report("b", value).await);
+    }
+    drop(release);
+    for outlook in &mut outlooks {
+        assert!(soon(outlook.completed()).await);
+    }
+    assert_eq!(room.rows("SELECT sum(n) FROM writes").await, 3 * (100 + 1));
+}
+
+#[tokio::test]
+async fn all_that_is_known_of_a_twin_outlives_the_process() {
+    let room = Running::start().await;
+    room.device("d").await;
+    let topic = "$hw/events/device/default/d/twin/update";
+    let payload = json!({"twin": {"x": {"expected": {"value": "4"}, "actual": {"value": "3"}}}}).to_string();
+    assert!(soon(room.publish(topic, payload).await.completed()).await);
+    let kept = room.store.read(table::load).await.unwrap();
+    assert_eq!(
+        kept["default/d"].twins.0["x"].observed.as_deref(),
+        Some("4"),
+        "a later report tells it again"
+    );
 }
 
 #[tokio::test]

@@ -117,8 +117,8 @@ pub struct Outcome {
     pub result: Map<String, Value>,
     /// `twin` of the document topic.
     pub document: Map<String, Value>,
-    /// Properties whose stored row changed.
-    pub changed: Vec<String>,
+    /// Properties whose stored row changed, and what they were before.
+    pub changed: Vec<(String, Option<Twin>)>,
 }
 
 /// All properties of one device.
@@ -146,12 +146,12 @@ impl Twins {
             outcome.result.insert(name.clone(), result);
             let after = self.0.get(name);
             let visible = |twin: Option<&Twin>| twin.filter(|twin| !twin.is_deleted()).map(Twin::document);
-            if before.as_ref() != after {
-                outcome.changed.push(name.clone());
-            }
             let last = visible(before.as_ref());
             let current = visible(after);
             outcome.document.insert(name.clone(), json!({"last": last, "current": current}));
+            if before.as_ref() != after {
+                outcome.changed.push((name.clone(), before));
+            }
         }
         Ok(outcome)
     }
@@ -205,9 +205,9 @@ impl Twins {
                 }
             }
             if before.as_ref() != Some(twin) {
-                outcome.changed.push(name.clone());
                 let last = before.as_ref().filter(|twin| !twin.is_deleted()).map(Twin::document);
                 outcome.document.insert(name.clone(), json!({"last": last, "current": twin.document()}));
+                outcome.changed.push((name.clone(), before));
             }
         }
         Ok(outcome)
@@ -285,6 +285,14 @@ impl Twins {
             twin.kind = DELETED.to_owned();
         }
         Value::Null
+    }
+
+    /// Makes a property what it was.
+    pub fn restore(&mut self, name: String, before: Option<Twin>) {
+        match before {
+            Some(twin) => self.0.insert(name, twin),
+            None => self.0.remove(&name),
+        };
     }
 
     /// `twin` of a get answer.

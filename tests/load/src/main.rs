@@ -15,6 +15,7 @@ mod ground;
 mod hollow;
 mod latency;
 mod memory;
+mod metrics;
 mod objects;
 mod pods;
 mod poweron;

@@ -23,7 +23,7 @@ fn a_recorded_update_gives_the_recorded_result_and_document() {
 fn an_unchanged_value_is_no_change_and_a_bad_one_changes_nothing() {
     let mut twins = Twins::default();
     let text = r#"{"n":{"actual":{"value":"1"},"metadata":{"type":"int"}}}"#;
-    assert_eq!(update(&mut twins, text, 1).unwrap().changed, ["n"]);
+    assert_eq!(update(&mut twins, text, 1).unwrap().changed, [("n".to_owned(), None)]);
     assert!(update(&mut twins, text, 2).unwrap().changed.is_empty());
     for bad in [
         r#"{"n":{"actual":{"value":"x"}}}"#,
