@@ -8,9 +8,10 @@ use tonic::Status;
 
 use super::super::payloads;
 use super::super::service;
-use super::super::twin::{Refusal, bad_request};
+use super::super::twin::{Outcome, Refusal, bad_request};
 use super::batch::{Batch, Told};
 use super::{Devices, Member, declared, id};
+use crate::eventbus;
 
 impl Devices {
     pub fn twin_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
@@ -39,14 +40,14 @@ impl Devices {
         let declared = declared(&self.models, &member.device);
         let now = daemon::clock::unix_ms();
         let outcome = member.kept.twins.update(&wanted, declared, now)?;
-        batch.twins_changed(&key, outcome.changed);
-        batch.told.push(Told::Result {
-            topic: topics::twin_update_result(namespace, name),
-            payload: payloads::twins(event_id, now, outcome.result),
-            event_id: event_id.to_owned(),
-        });
-        let document = payloads::twins(event_id, now, outcome.document);
-        batch.publish(topics::twin_update_document(namespace, name), document);
+        let bus = self.bus.as_ref();
+        let topic = topics::twin_update_result(namespace, name);
+        if is_heard(bus, &topic) {
+            let payload = payloads::twins(event_id, now, outcome.result(&member.kept.twins));
+            batch.told.push(Told::Result { topic, payload, event_id: event_id.to_owned() });
+        }
+        publish_document(batch, bus, member, event_id, now, &outcome);
+        batch.twins_changed(&key, outcome.changed(&member.kept.twins));
         publish_delta(batch, member);
         Ok(())
     }
@@ -135,14 +136,33 @@ impl Devices {
                 Ok(outcome) => outcome,
                 Err(refusal) => return drop(answer.send(Err(Status::invalid_argument(refusal.reason)))),
             };
-            if !outcome.changed.is_empty() {
-                batch.twins_changed(&key, outcome.changed);
-                let document = payloads::twins("", now, outcome.document);
-                batch.publish(topics::twin_update_document(namespace, name), document);
+            if !outcome.is_empty() {
+                publish_document(batch, self.bus.as_ref(), member, "", now, &outcome);
+                batch.twins_changed(&key, outcome.changed(&member.kept.twins));
                 publish_delta(batch, member);
             }
         }
         batch.told.push(Told::Mapper(answer));
+    }
+}
+
+/// Nothing is written down for topics without listeners; whoever listens from now on hears of the next update.
+fn is_heard(bus: Option<&eventbus::Handle>, topic: &str) -> bool {
+    bus.is_some_and(|bus| bus.is_heard(topic))
+}
+
+fn publish_document(
+    batch: &mut Batch,
+    bus: Option<&eventbus::Handle>,
+    member: &Member,
+    event_id: &str,
+    now: i64,
+    outcome: &Outcome,
+) {
+    let metadata = &member.device.metadata;
+    let topic = topics::twin_update_document(&metadata.namespace, &metadata.name);
+    if is_heard(bus, &topic) {
+        batch.publish(topic, payloads::twins(event_id, now, outcome.document(&member.kept.twins)));
     }
 }
 
