@@ -48,12 +48,16 @@ impl Set {
         device / self.nodes % self.properties.len()
     }
 
-    /// Makes nodes, models, devices, and their DeviceStatus objects, as of a cluster that has run for a while.
+    /// Makes nodes, models and devices.
     pub async fn make(&self, cluster: &Cluster) -> Result<()> {
         let mut wanted: Vec<_> = (0..self.nodes).map(|node| objects::node(&node_name(node))).collect();
         wanted.extend((0..self.properties.len()).map(|model| self.model(model)));
         objects::ensure_all(cluster, wanted).await?;
-        objects::ensure_all(cluster, (0..self.devices).map(|device| self.device(device)).collect()).await?;
+        objects::ensure_all(cluster, (0..self.devices).map(|device| self.device(device)).collect()).await
+    }
+
+    /// Makes the DeviceStatus objects that are missing, as in a cluster that has run for a while.
+    pub async fn make_statuses(&self, cluster: &Cluster) -> Result<()> {
         objects::ensure_all(cluster, (0..self.devices).map(status).collect()).await
     }
 
