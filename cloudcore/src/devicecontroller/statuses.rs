@@ -96,9 +96,16 @@ impl Devices {
     /// Makes all that are missing. Stops at a failure that may pass; what is refused for good is told and left.
     async fn create_all(&self, cluster: &Cluster, pace: &mut Interval) -> Result<(), Status> {
         if self.missing.len() > LIST_FROM {
-            let existing = cluster.list_metadata(&format!("/apis/{GROUP}/{VERSION}/devicestatuses")).await?;
-            for meta in existing {
-                self.missing.found(&meta.namespace.unwrap_or_default(), &meta.name);
+            match cluster.list_metadata(&format!("/apis/{GROUP}/{VERSION}/devicestatuses")).await {
+                Ok(existing) => {
+                    for meta in existing {
+                        self.missing.found(&meta.namespace.unwrap_or_default(), &meta.name);
+                    }
+                }
+                Err(status) if status.is_retryable() => return Err(status),
+                Err(status) => {
+                    tracing::warn!(error = %status, "DeviceStatus objects cannot be listed, each is tried to be made");
+                }
             }
         }
         while let Some((namespace, name)) = self.missing.next() {

@@ -163,7 +163,9 @@ impl Devices {
             let notice = payloads::membership_change(now, &id, &member.device.metadata.name, true);
             self.publish(topics::membership_updated(self.node.as_str()), notice);
         }
-        if let Some((topic, payload)) = values::delta(&member).filter(|_| !changed.is_empty()) {
+        if !changed.is_empty()
+            && let Some((topic, payload)) = values::delta(self.bus.as_ref(), &member)
+        {
             self.publish(topic, payload);
         }
         self.members.insert(id, member);

@@ -335,18 +335,21 @@ impl Twins {
 
     /// (`twin`, `delta`) of the delta topic; `None` when nothing differs.
     pub fn delta(&self) -> Option<(Map<String, Value>, Map<String, Value>)> {
-        let mut twins = Map::new();
-        let mut delta = Map::new();
-        for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
-            let Some(expected) = twin.expected.as_ref().filter(|side| !side.value.is_empty()) else {
-                continue;
-            };
-            twins.insert(name.clone(), twin.document());
-            if twin.actual.as_ref().is_none_or(|actual| actual.value != expected.value) {
-                delta.insert(name.clone(), Value::String(expected.value.clone()));
-            }
-        }
-        (!delta.is_empty()).then_some((twins, delta))
+        let expecting = || {
+            self.0.iter().filter_map(|(name, twin)| {
+                let expected = twin.expected.as_ref().filter(|side| !side.value.is_empty())?;
+                (!twin.is_deleted()).then_some((name, twin, &expected.value))
+            })
+        };
+        let differs = |twin: &Twin, expected: &String| {
+            twin.actual.as_ref().is_none_or(|actual| actual.value != *expected)
+        };
+        let delta: Map<String, Value> = expecting()
+            .filter(|(_, twin, expected)| differs(twin, expected))
+            .map(|(name, _, expected)| (name.clone(), Value::String(expected.clone())))
+            .collect();
+        let twins = || expecting().map(|(name, twin, _)| (name.clone(), twin.document())).collect();
+        (!delta.is_empty()).then(|| (twins(), delta))
     }
 
     /// `twin` of a report to the cloud: every living twin, with versions (spec/devices.md 2.4).

@@ -48,7 +48,7 @@ impl Devices {
         }
         publish_document(batch, bus, member, event_id, now, &outcome);
         batch.twins_changed(&key, outcome.changed(&member.kept.twins));
-        publish_delta(batch, member);
+        publish_delta(batch, bus, member);
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Devices {
             if !outcome.is_empty() {
                 publish_document(batch, self.bus.as_ref(), member, "", now, &outcome);
                 batch.twins_changed(&key, outcome.changed(&member.kept.twins));
-                publish_delta(batch, member);
+                publish_delta(batch, self.bus.as_ref(), member);
             }
         }
         batch.told.push(Told::Mapper(answer));
@@ -166,16 +166,16 @@ fn publish_document(
     }
 }
 
-fn publish_delta(batch: &mut Batch, member: &Member) {
-    if let Some((topic, payload)) = delta(member) {
+fn publish_delta(batch: &mut Batch, bus: Option<&eventbus::Handle>, member: &Member) {
+    if let Some((topic, payload)) = delta(bus, member) {
         batch.publish(topic, payload);
     }
 }
 
-/// Topic and payload that tell what a device is yet to do.
-pub(super) fn delta(member: &Member) -> Option<(String, String)> {
-    let (twin, delta) = member.kept.twins.delta()?;
+/// Topic and payload that tell what a device is yet to do, if something is and somebody listens.
+pub(super) fn delta(bus: Option<&eventbus::Handle>, member: &Member) -> Option<(String, String)> {
     let metadata = &member.device.metadata;
     let topic = topics::twin_update_delta(&metadata.namespace, &metadata.name);
+    let (twin, delta) = member.kept.twins.delta().filter(|_| is_heard(bus, &topic))?;
     Some((topic, payloads::delta(daemon::clock::unix_ms(), twin, delta)))
 }
