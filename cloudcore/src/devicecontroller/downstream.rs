@@ -35,7 +35,7 @@ pub struct Devices {
 
 /// What a watch saw, read before the lock is taken.
 enum Input {
-    Device(Known),
+    Device(Arc<Known>),
     DeviceGone(Meta),
     Model(Wanted),
     ModelGone(Meta, Json),
@@ -46,7 +46,9 @@ impl Input {
     fn read(resource: Resource, sight: Sight) -> Option<Input> {
         Some(match (resource, sight) {
             (_, Sight::Synced) => return None,
-            (Resource::Devices, Sight::Put { meta, object }) => Input::Device(Known::read(&meta, object)),
+            (Resource::Devices, Sight::Put { meta, object }) => {
+                Input::Device(Arc::new(Known::read(&meta, object)))
+            }
             (Resource::Devices, Sight::Gone { meta, .. }) => Input::DeviceGone(meta),
             (_, Sight::Put { meta, object }) => Input::Model(read_model(&meta, object)),
             (_, Sight::Gone { meta, object, .. }) => Input::ModelGone(meta, object),

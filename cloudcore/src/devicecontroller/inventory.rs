@@ -111,8 +111,7 @@ impl Inventory {
     }
 
     /// A device was created or changed. `new` in the result: it was not there before.
-    pub fn put_device(&mut self, known: Known) -> (Vec<(String, Told)>, bool) {
-        let known = Arc::new(known);
+    pub fn put_device(&mut self, known: Arc<Known>) -> (Vec<(String, Told)>, bool) {
         let previous = self.devices.insert(known.wanted.key.clone(), known.clone());
         if let Some(old) = &previous {
             self.index.remove(old.entry());

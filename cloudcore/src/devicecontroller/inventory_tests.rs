@@ -15,13 +15,13 @@ fn meta(name: &str, uid: &str) -> Meta {
     }
 }
 
-fn device(name: &str, uid: &str, node: &str, model: &str, label: &str) -> Known {
+fn device(name: &str, uid: &str, node: &str, model: &str, label: &str) -> Arc<Known> {
     let reference = (!model.is_empty()).then(|| json!({"name": model}));
     let object = json!({
         "metadata": {"name": name, "namespace": "d", "uid": uid, "labels": {"description": label}},
         "spec": {"deviceModelRef": reference, "nodeName": node}
     });
-    Known::read(&meta(name, uid), Json::encode(&object).unwrap())
+    Arc::new(Known::read(&meta(name, uid), Json::encode(&object).unwrap()))
 }
 
 fn model(name: &str, uid: &str) -> Wanted {

@@ -212,6 +212,8 @@ impl Measured {
         };
         let Reported { reports, per_s, cpu_ms_per_1000, written_kb_per_1000, lost, stale, settled_s } =
             self.reported;
+        let first = "CloudCore, first start until it serves edges (s)";
+        add("cloud_first_start_s", first, rounded(self.first_start_s));
         add(
             "cloud_start_s",
             "CloudCore, start until it serves edges, median (s)",
