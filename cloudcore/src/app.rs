@@ -169,7 +169,9 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
             refused::record_deleted(cluster.clone(), deleted, settings.terms.in_force(), stop.clone());
         rooms.essential("deleted nodes", written);
     }
-    rooms.essential("devicecontroller", built.devices.run(cluster.clone(), devices, stop.clone()));
+    let made = built.devices.clone().create_statuses(cluster.clone(), devices.complete(), stop.clone());
+    rooms.optional("device statuses", made);
+    rooms.essential("devicecontroller", built.devices.run(devices, stop.clone()));
     rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
     rooms.essential("certificates", built.keeper.run(settings.certificate_check, stop.clone()));

@@ -1,8 +1,18 @@
 //! DeviceController: devices and their models down, membership notices with them; twins and states up into
 //! DeviceStatus (spec/devices.md section 2).
+//!
+//! ```text
+//! watches -> [downstream: inventory, index] -> desired sets of connected nodes
+//!                  | new devices
+//!                  v
+//!            [statuses] -> a DeviceStatus for each, at a modest rate
+//! reports of nodes -> [upstream] -> DeviceStatus
+//! ```
 
 mod downstream;
+mod index;
 mod inventory;
+mod statuses;
 pub mod upstream;
 
 pub use downstream::{Devices, WATCHED};

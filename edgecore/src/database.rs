@@ -45,8 +45,14 @@ CREATE TRIGGER outbox_removed AFTER DELETE ON outbox BEGIN
 END;
 ";
 
+/// A twin is found by its name: a value would else cost as much as its device has properties.
+const TWIN_NAMES: &str = "
+CREATE INDEX device_twin_name ON device_twin(deviceid, name);
+DROP INDEX device_twin_device;
+";
+
 const OPTIONS: Options = Options {
-    migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE],
+    migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE, TWIN_NAMES],
     cache_kib: 1024,
     readers: 2,
     taken_over: Some("meta"),

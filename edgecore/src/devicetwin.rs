@@ -7,8 +7,10 @@
 //!
 //! Owns the tables `device` and `device_twin`, the DMI socket, and the in-memory twins. One task drives all of it, so
 //! the values of a device are merged in the order they arrive. What arrives while the disk is busy shares the next
-//! commit. A report to the cloud is committed together with the values it tells, and kept until the cloud confirms it;
-//! apps and mappers are told after the commit that their values arrived, and send them again if it failed.
+//! commit, with one report of each device it changes. A report to the cloud tells all values of its device; it is
+//! committed together with them, and kept until the cloud confirms it or a newer one says more. Apps on the local broker
+//! hear of every update. Apps and mappers are told after the commit that their values arrived, and send them again if it
+//! failed.
 
 mod convert;
 mod devices;

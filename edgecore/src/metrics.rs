@@ -6,10 +6,8 @@ use daemon::metrics::{
 use store::Store;
 
 use crate::metamanager::Outbox;
+use crate::metamanager::outbox::STREAMS;
 use crate::{edgehub, eventbus};
-
-/// Streams of the outbox, as its rows name them.
-const STREAMS: [&str; 3] = ["state", "report", "event"];
 
 /// The link, and what waits for it.
 pub fn register_link(metrics: &Metrics, link: &edgehub::Metrics, store: Store, outbox: Outbox) {

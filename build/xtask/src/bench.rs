@@ -38,6 +38,8 @@ enum Name {
     Damage(Link),
     /// Thousands of pods come and go: what EdgeCore holds afterwards in memory, files, mounts and cgroups.
     Churn(Link),
+    /// Ten thousand devices: CloudCore's start beside them, and values a second that an edge takes over MQTT.
+    Devices(Link),
     /// A pod from its making to running, against the runtime's own calls; fifty at once.
     Pods(Link),
     /// EdgeCore's memory with 0, 5, 20, 50 pods, and what it uses while idle.
@@ -73,6 +75,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Crash(link) => pods("crash", link),
         Name::Churn(link) => pods("churn", link),
         Name::Damage(link) => pods("damage", link),
+        Name::Devices(link) => load("devices", link),
         Name::Pods(link) => pods("pods", link),
         Name::Memory(link) => pods("memory", link),
         Name::Poweron(link) => pods("poweron", link),

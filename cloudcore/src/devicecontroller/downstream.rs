@@ -1,16 +1,17 @@
-//! Watches -> inventory -> desired sets and membership notices of connected nodes; makes each device's DeviceStatus.
+//! Watches -> inventory -> desired sets and membership notices of connected nodes.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use message::{Downstream, Membership, MembershipEntry};
+use message::{Downstream, Json, Membership, MembershipEntry};
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Inventory, Told};
-use super::upstream::{self, Written};
-use crate::desired::NodeSet;
-use crate::kubernetes::{Cluster, Follower, Resource, Sight};
+use super::inventory::{Inventory, Known, Told, read_model};
+use super::statuses::Missing;
+use super::upstream::Written;
+use crate::desired::{NodeSet, Wanted};
+use crate::kubernetes::{Follower, Meta, Resource, Sight};
 
 /// What this room watches; models first, so that a device finds its model.
 pub const WATCHED: &[Resource] = &[Resource::DeviceModels, Resource::Devices];
@@ -26,7 +27,33 @@ struct State {
 /// The room and its handle in one: `run` is its only writer.
 #[derive(Clone, Default)]
 pub struct Devices {
+    /// Every report of a node is authorised under this lock: nobody parses, hashes or searches all devices while holding it.
     state: Arc<Mutex<State>>,
+    /// Devices whose DeviceStatus nobody has seen.
+    pub(super) missing: Missing,
+}
+
+/// What a watch saw, read before the lock is taken.
+enum Input {
+    Device(Arc<Known>),
+    DeviceGone(Meta),
+    Model(Wanted),
+    ModelGone(Meta, Json),
+}
+
+impl Input {
+    /// `None` for what changes nothing.
+    fn read(resource: Resource, sight: Sight) -> Option<Input> {
+        Some(match (resource, sight) {
+            (_, Sight::Synced) => return None,
+            (Resource::Devices, Sight::Put { meta, object }) => {
+                Input::Device(Arc::new(Known::read(&meta, object)))
+            }
+            (Resource::Devices, Sight::Gone { meta, .. }) => Input::DeviceGone(meta),
+            (_, Sight::Put { meta, object }) => Input::Model(read_model(&meta, object)),
+            (_, Sight::Gone { meta, object, .. }) => Input::ModelGone(meta, object),
+        })
+    }
 }
 
 /// Identity of a device, as its DeviceStatus must name its owner.
@@ -45,7 +72,7 @@ impl Devices {
 
     /// The node a device belongs to.
     pub fn owner(&self, namespace: &str, name: &str) -> Option<String> {
-        self.lock().inventory.get(namespace, name).map(|known| known.device.spec.node_name.clone())
+        self.lock().inventory.get(namespace, name).map(|known| known.node().to_owned())
     }
 
     /// The mark of a device or model as this replica saw it last.
@@ -54,11 +81,12 @@ impl Devices {
     }
 
     pub(super) fn device(&self, namespace: &str, name: &str) -> Option<DeviceRef> {
-        self.lock().inventory.get(namespace, name).map(|known| DeviceRef {
+        let known = self.lock().inventory.get(namespace, name).cloned()?;
+        Some(DeviceRef {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             uid: known.wanted.uid.clone(),
-            properties: known.device.spec.properties.iter().map(|property| property.name.clone()).collect(),
+            properties: known.spec.properties.iter().map(|property| property.name.clone()).collect(),
         })
     }
 
@@ -67,6 +95,9 @@ impl Devices {
     }
 
     pub(super) fn remember(&self, device: &DeviceRef, written: Written) {
+        if written.exists() {
+            self.missing.found(&device.namespace, &device.name);
+        }
         let mut state = self.lock();
         if state.inventory.get(&device.namespace, &device.name).is_some() {
             state.written.insert((device.namespace.clone(), device.name.clone()), written);
@@ -80,9 +111,9 @@ impl Devices {
     /// Fills the set of a new session, and sends the full list of its devices: an edge drops what is not in it.
     pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
         let mut state = self.lock();
-        let (snapshot, members) = state.inventory.set_of(node);
+        let snapshot = state.inventory.set_of(node);
         state.sessions.insert(node.to_owned(), (epoch, set.clone()));
-        set.notice(list(members));
+        set.notice(list(state.inventory.members_of(node)));
         set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
     }
 
@@ -95,57 +126,45 @@ impl Devices {
 
     /// The answer to an edge that asks for its devices.
     pub fn membership(&self, node: &str) -> Downstream {
-        list(self.lock().inventory.set_of(node).1)
+        let members = self.lock().inventory.members_of(node);
+        list(members)
     }
 
-    /// Takes in what the watches of [`WATCHED`] see, until stopped.
-    pub async fn run(
-        self,
-        cluster: Cluster,
-        mut follower: Follower,
-        stop: CancellationToken,
-    ) -> Result<(), Infallible> {
+    /// Takes in what the watches of [`WATCHED`] see, until stopped. Asks the API server for nothing.
+    pub async fn run(self, mut follower: Follower, stop: CancellationToken) -> Result<(), Infallible> {
         while let Some((resource, sight)) = follower.next(&stop).await {
             let _busy = follower.busy();
-            if let Some(device) = self.take_in(resource, sight) {
-                upstream::ensure_status(&cluster, &device).await;
-            }
+            self.take_in(resource, sight);
         }
         Ok(())
     }
 
-    /// Returns a device that is new.
-    fn take_in(&self, resource: Resource, sight: Sight) -> Option<DeviceRef> {
+    fn take_in(&self, resource: Resource, sight: Sight) {
+        let Some(input) = Input::read(resource, sight) else { return };
         let mut state = self.lock();
-        let mut taken = None;
-        let told = match (resource, sight) {
-            (_, Sight::Synced) => return None,
-            (Resource::Devices, Sight::Put { meta, object }) => {
-                let (told, new) = state.inventory.put_device(&meta, object);
-                let known = state.inventory.get(meta.namespace.as_deref().unwrap_or_default(), &meta.name);
-                if let Some(known) = known.filter(|_| new) {
-                    taken = Some(DeviceRef {
-                        namespace: meta.namespace.unwrap_or_default(),
-                        name: meta.name,
-                        uid: known.wanted.uid.clone(),
-                        properties: Vec::new(),
-                    });
+        let told = match input {
+            Input::Device(known) => {
+                let key = known.wanted.key.clone();
+                let (told, new) = state.inventory.put_device(known);
+                if new {
+                    self.missing.add(key.namespace.unwrap_or_default(), key.name);
                 }
                 told
             }
-            (Resource::Devices, Sight::Gone { meta, .. }) => {
-                state.written.remove(&(meta.namespace.clone().unwrap_or_default(), meta.name.clone()));
+            Input::DeviceGone(meta) => {
+                let namespace = meta.namespace.clone().unwrap_or_default();
+                self.missing.found(&namespace, &meta.name);
+                state.written.remove(&(namespace, meta.name.clone()));
                 state.inventory.device_gone(&meta)
             }
-            (_, Sight::Put { meta, object }) => state.inventory.put_model(&meta, object),
-            (_, Sight::Gone { meta, object, .. }) => state.inventory.model_gone(&meta, object),
+            Input::Model(wanted) => state.inventory.put_model(wanted),
+            Input::ModelGone(meta, object) => state.inventory.model_gone(&meta, object),
         };
         for (node, told) in told {
             if let Some((_, set)) = state.sessions.get(&node) {
                 tell(set, told);
             }
         }
-        taken
     }
 }
 
@@ -175,3 +194,7 @@ fn list(members: Vec<MembershipEntry>) -> Downstream {
         ..Membership::default()
     })
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -1,10 +1,15 @@
 //! Devices, their models and their nodes. Pure.
+//!
+//! Objects are read ([`Known::read`], [`read_model`]) before they are taken in, so that whoever holds the inventory in a
+//! lock holds it for neither parsing nor hashing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use api::devices::Device;
+use api::devices::{Device, DeviceSpec};
 use message::{Json, MembershipEntry, ObjectKey, ObjectKind, ResourceVersion};
 
+use super::index::{Entry, Index};
 use crate::desired::{Change, Wanted};
 use crate::kubernetes::Meta;
 
@@ -16,31 +21,64 @@ pub enum Told {
     Left(MembershipEntry),
 }
 
-#[derive(Debug, Clone)]
+/// A device as it was seen last.
+#[derive(Debug)]
 pub(super) struct Known {
     pub wanted: Wanted,
-    pub device: Device,
+    pub spec: DeviceSpec,
+    pub member: MembershipEntry,
+    model: Option<ObjectKey>,
 }
 
 impl Known {
-    fn model_key(&self) -> Option<ObjectKey> {
-        let name = &self.device.spec.device_model_ref.as_ref()?.name;
-        Some(ObjectKey::new(self.wanted.key.namespace.as_deref(), ObjectKind::DeviceModel, name))
+    /// One that cannot be read belongs to no node.
+    pub fn read(meta: &Meta, object: Json) -> Known {
+        let Device { metadata, spec, .. } = object.parse().unwrap_or_default();
+        let namespace = meta.namespace.as_deref();
+        let wanted = wanted(ObjectKind::Device, meta, object);
+        let model = spec.device_model_ref.as_ref();
+        Known {
+            member: MembershipEntry {
+                id: format!("{}/{}", namespace.unwrap_or_default(), meta.name),
+                name: meta.name.clone(),
+                description: metadata.labels.get("description").cloned().unwrap_or_default(),
+            },
+            model: model.map(|model| ObjectKey::new(namespace, ObjectKind::DeviceModel, &model.name)),
+            wanted,
+            spec,
+        }
     }
 
-    fn member(&self) -> MembershipEntry {
-        MembershipEntry {
-            id: self.device.id(),
-            name: self.device.metadata.name.clone(),
-            description: self.device.metadata.labels.get("description").cloned().unwrap_or_default(),
-        }
+    /// The node it belongs to; empty if none.
+    pub fn node(&self) -> &str {
+        &self.spec.node_name
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        Entry { device: &self.wanted.key, node: self.node(), model: self.model.as_ref() }
+    }
+}
+
+/// A model as nodes get it.
+pub(super) fn read_model(meta: &Meta, object: Json) -> Wanted {
+    wanted(ObjectKind::DeviceModel, meta, object)
+}
+
+fn wanted(kind: ObjectKind, meta: &Meta, object: Json) -> Wanted {
+    Wanted {
+        key: ObjectKey::new(meta.namespace.as_deref(), kind, &meta.name),
+        uid: meta.uid.clone(),
+        version: ResourceVersion(meta.resource_version.clone()),
+        mark: native::mark(&object),
+        object,
     }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    devices: HashMap<ObjectKey, Known>,
+    devices: HashMap<ObjectKey, Arc<Known>>,
     models: HashMap<ObjectKey, Wanted>,
+    index: Index,
 }
 
 impl Inventory {
@@ -50,53 +88,49 @@ impl Inventory {
         device.or_else(|| self.models.get(key)).map(|wanted| wanted.mark)
     }
 
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Known> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Known>> {
         self.devices.get(&ObjectKey::new(Some(namespace), ObjectKind::Device, name))
     }
 
-    /// Models and devices of `node`, and the members they make.
-    pub fn set_of(&self, node: &str) -> (Vec<Wanted>, Vec<MembershipEntry>) {
-        let mut set = Vec::new();
-        let mut members = Vec::new();
-        for known in self.devices.values().filter(|known| known.device.spec.node_name == node) {
-            set.extend(known.model_key().and_then(|key| self.models.get(&key)).cloned());
-            set.push(known.wanted.clone());
-            members.push(known.member());
-        }
-        (set, members)
+    /// Models and devices of `node`, models first.
+    pub fn set_of(&self, node: &str) -> Vec<Wanted> {
+        let models: HashSet<&ObjectKey> =
+            self.devices_of(node).filter_map(|known| known.model.as_ref()).collect();
+        let models = models.into_iter().filter_map(|key| self.models.get(key));
+        models.chain(self.devices_of(node).map(|known| &known.wanted)).cloned().collect()
     }
 
-    /// A device was created or changed. `new` in the result: it needs its DeviceStatus.
-    pub fn put_device(&mut self, meta: &Meta, object: Json) -> (Vec<(String, Told)>, bool) {
-        let device: Device = object.parse().unwrap_or_default();
-        let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::Device, &meta.name);
-        let version = ResourceVersion(meta.resource_version.clone());
-        let mark = native::mark(&object);
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
-        let known = Known { wanted, device };
-        let previous = self.devices.insert(key, known.clone());
-        let node = known.device.spec.node_name.clone();
-        let mut told = Vec::new();
-        let mut moved = true;
+    /// The list of the devices of `node`.
+    pub fn members_of(&self, node: &str) -> Vec<MembershipEntry> {
+        self.devices_of(node).map(|known| known.member.clone()).collect()
+    }
+
+    fn devices_of(&self, node: &str) -> impl Iterator<Item = &Known> {
+        self.index.devices_of(node).filter_map(|key| self.devices.get(key).map(Arc::as_ref))
+    }
+
+    /// A device was created or changed. `new` in the result: it was not there before.
+    pub fn put_device(&mut self, known: Arc<Known>) -> (Vec<(String, Told)>, bool) {
+        let previous = self.devices.insert(known.wanted.key.clone(), known.clone());
         if let Some(old) = &previous {
-            moved = old.device.spec.node_name != node || old.wanted.uid != known.wanted.uid;
+            self.index.remove(old.entry());
+        }
+        self.index.add(known.entry());
+        let Some(old) = previous else { return (self.join(&known, true), true) };
+        let replaced = old.wanted.uid != known.wanted.uid;
+        let told = if replaced || old.node() != known.node() {
+            let mut told = self.leave(&old, replaced);
+            told.extend(self.join(&known, true));
+            told
+        } else if old.spec == known.spec {
             // Labels, annotations and status are not the edge's business.
-            if !moved && old.device.spec == known.device.spec {
-                return (Vec::new(), false);
-            }
-            if moved {
-                told.extend(self.leave(old, known.wanted.uid != old.wanted.uid));
-            }
-        }
-        if !node.is_empty() {
-            if moved {
-                told.push((node.clone(), Told::Joined(known.member())));
-            }
-            let model = known.model_key().and_then(|key| self.models.get(&key)).cloned();
-            told.extend(model.map(|model| (node.clone(), Told::Change(Change::Put(model)))));
-            told.push((node, Told::Change(Change::Put(known.wanted))));
-        }
-        (told, previous.is_none())
+            Vec::new()
+        } else {
+            let mut told = self.join(&known, false);
+            told.extend(self.model_left(&old));
+            told
+        };
+        (told, false)
     }
 
     pub fn device_gone(&mut self, meta: &Meta) -> Vec<(String, Told)> {
@@ -104,23 +138,15 @@ impl Inventory {
         if self.devices.get(&key).is_none_or(|known| known.wanted.uid != meta.uid) {
             return Vec::new();
         }
-        match self.devices.remove(&key) {
-            Some(old) => self.leave(&old, true),
-            None => Vec::new(),
-        }
+        let Some(old) = self.devices.remove(&key) else { return Vec::new() };
+        self.index.remove(old.entry());
+        self.leave(&old, true)
     }
 
     /// A model was created or changed: every node with a device of it hears (KubeEdge sends nothing here).
-    pub fn put_model(&mut self, meta: &Meta, object: Json) -> Vec<(String, Told)> {
-        let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::DeviceModel, &meta.name);
-        let version = ResourceVersion(meta.resource_version.clone());
-        let mark = native::mark(&object);
-        let wanted = Wanted { key: key.clone(), uid: meta.uid.clone(), version, mark, object };
-        self.models.insert(key.clone(), wanted.clone());
-        self.nodes_using(&key)
-            .into_iter()
-            .map(|node| (node, Told::Change(Change::Put(wanted.clone()))))
-            .collect()
+    pub fn put_model(&mut self, wanted: Wanted) -> Vec<(String, Told)> {
+        self.models.insert(wanted.key.clone(), wanted.clone());
+        self.users_hear(&wanted.key, &Told::Change(Change::Put(wanted.clone())))
     }
 
     pub fn model_gone(&mut self, meta: &Meta, object: Json) -> Vec<(String, Told)> {
@@ -130,104 +156,49 @@ impl Inventory {
         }
         self.models.remove(&key);
         let change = Change::Remove { key: key.clone(), uid: meta.uid.clone(), object, may_return: false };
-        self.nodes_using(&key).into_iter().map(|node| (node, Told::Change(change.clone()))).collect()
+        self.users_hear(&key, &Told::Change(change))
     }
 
-    fn nodes_using(&self, model: &ObjectKey) -> Vec<String> {
-        let mut nodes: Vec<String> = self
-            .devices
-            .values()
-            .filter(|known| {
-                known.model_key().as_ref() == Some(model) && !known.device.spec.node_name.is_empty()
-            })
-            .map(|known| known.device.spec.node_name.clone())
-            .collect();
-        nodes.sort();
-        nodes.dedup();
-        nodes
+    fn users_hear(&self, model: &ObjectKey, told: &Told) -> Vec<(String, Told)> {
+        self.index.nodes_using(model).map(|node| (node.clone(), told.clone())).collect()
     }
 
-    /// What the node of a device that left must hear; its model goes with its last device.
-    fn leave(&self, old: &Known, gone: bool) -> Vec<(String, Told)> {
-        let node = old.device.spec.node_name.clone();
-        if node.is_empty() {
+    /// What the node of a device must hear: the model before the device.
+    fn join(&self, known: &Known, member: bool) -> Vec<(String, Told)> {
+        if known.node().is_empty() {
             return Vec::new();
         }
-        let removal = |wanted: &Wanted, may_return: bool| {
-            let (key, uid, object) = (wanted.key.clone(), wanted.uid.clone(), wanted.object.clone());
-            Told::Change(Change::Remove { key, uid, object, may_return })
-        };
-        let mut told =
-            vec![(node.clone(), Told::Left(old.member())), (node.clone(), removal(&old.wanted, !gone))];
-        if let Some(key) = old.model_key()
-            && !self.nodes_using(&key).contains(&node)
-            && let Some(model) = self.models.get(&key)
-        {
-            told.push((node, removal(model, true)));
-        }
-        told
+        let joined = member.then(|| Told::Joined(known.member.clone()));
+        let model = known.model.as_ref().and_then(|key| self.models.get(key)).cloned();
+        let objects = model.into_iter().chain([known.wanted.clone()]);
+        let told = joined.into_iter().chain(objects.map(|wanted| Told::Change(Change::Put(wanted))));
+        told.map(|told| (known.node().to_owned(), told)).collect()
     }
+
+    /// What the node of a device that left must hear; the index is without it.
+    fn leave(&self, old: &Known, gone: bool) -> Vec<(String, Told)> {
+        if old.node().is_empty() {
+            return Vec::new();
+        }
+        let told = [Told::Left(old.member.clone()), removal(&old.wanted, !gone)];
+        let told = told.into_iter().map(|told| (old.node().to_owned(), told));
+        told.chain(self.model_left(old)).collect()
+    }
+
+    /// A model goes with the last device of it on a node.
+    fn model_left(&self, old: &Known) -> Option<(String, Told)> {
+        let key = old.model.as_ref().filter(|key| !self.index.uses(old.node(), key))?;
+        let model = self.models.get(key).filter(|_| !old.node().is_empty())?;
+        Some((old.node().to_owned(), removal(model, true)))
+    }
+}
+
+/// `may_return`: the object still exists, only this node has no use for it now.
+fn removal(wanted: &Wanted, may_return: bool) -> Told {
+    let (key, uid, object) = (wanted.key.clone(), wanted.uid.clone(), wanted.object.clone());
+    Told::Change(Change::Remove { key, uid, object, may_return })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn meta(name: &str, version: &str) -> Meta {
-        Meta {
-            name: name.into(),
-            namespace: Some("d".into()),
-            uid: format!("{name}-uid"),
-            resource_version: version.into(),
-            deletion_timestamp: None,
-        }
-    }
-
-    fn device(node: &str, label: &str) -> Json {
-        let object = json!({
-            "metadata": {"name": "t1", "namespace": "d", "uid": "t1-uid", "labels": {"description": label}},
-            "spec": {"deviceModelRef": {"name": "m"}, "nodeName": node}
-        });
-        Json::encode(&object).unwrap()
-    }
-
-    fn names(told: &[(String, Told)]) -> Vec<String> {
-        told.iter()
-            .map(|(node, told)| match told {
-                Told::Change(Change::EndSession) => format!("{node} ends"),
-                Told::Change(Change::Put(wanted)) => format!("{node} +{}", wanted.key),
-                Told::Change(Change::Remove { key, .. }) => format!("{node} -{key}"),
-                Told::Joined(entry) => format!("{node} joins {}", entry.id),
-                Told::Left(entry) => format!("{node} leaves {}", entry.id),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_device_brings_its_model_whichever_came_first_and_takes_it_when_it_moves() {
-        let mut inventory = Inventory::default();
-        let (told, new) = inventory.put_device(&meta("t1", "1"), device("e1", "x"));
-        assert_eq!(names(&told), ["e1 joins d/t1", "e1 +d/device/t1"]);
-        assert!(new);
-        assert_eq!(names(&inventory.put_model(&meta("m", "2"), Json::null())), ["e1 +d/devicemodel/m"]);
-        let (told, _) = inventory.put_device(&meta("t1", "3"), device("e1", "changed label"));
-        assert!(told.is_empty());
-        let (told, _) = inventory.put_device(&meta("t1", "4"), device("e2", "x"));
-        assert_eq!(
-            names(&told),
-            [
-                "e1 leaves d/t1",
-                "e1 -d/device/t1",
-                "e1 -d/devicemodel/m",
-                "e2 joins d/t1",
-                "e2 +d/devicemodel/m",
-                "e2 +d/device/t1"
-            ]
-        );
-        assert_eq!(inventory.set_of("e1").0.len(), 0);
-        assert_eq!(inventory.set_of("e2").0.len(), 2);
-        let told = inventory.device_gone(&meta("t1", "5"));
-        assert_eq!(names(&told), ["e2 leaves d/t1", "e2 -d/device/t1", "e2 -d/devicemodel/m"]);
-    }
-}
+#[path = "inventory_tests.rs"]
+mod tests;

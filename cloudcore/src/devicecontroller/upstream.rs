@@ -68,6 +68,13 @@ pub(super) struct Written {
     stamp: Option<Stamp>,
 }
 
+impl Written {
+    /// False if there is no DeviceStatus.
+    pub fn exists(&self) -> bool {
+        !self.version.is_empty()
+    }
+}
+
 impl Stamp {
     fn parse(text: &str) -> Option<Stamp> {
         let (store, seq) = text.rsplit_once('/')?;
@@ -105,7 +112,7 @@ pub async fn report_twins(
             return Ok(());
         }
         let mut patch = json!({"status": {"twins": twins}});
-        if !current.version.is_empty() {
+        if current.exists() {
             patch["metadata"]["resourceVersion"] = Value::String(current.version);
         }
         if let Some(stamp) = stamp {
@@ -209,15 +216,8 @@ async fn write(cluster: &Cluster, device: &DeviceRef, patch: &Value) -> Result<J
     }
 }
 
-/// Makes the DeviceStatus of a new device; one that exists is left as it is.
-pub(super) async fn ensure_status(cluster: &Cluster, device: &DeviceRef) {
-    if let Err(status) = create_status(cluster, device).await {
-        let (namespace, name) = (&device.namespace, &device.name);
-        tracing::warn!(%namespace, %name, error = %status, "could not create DeviceStatus; the next report tries again");
-    }
-}
-
-async fn create_status(cluster: &Cluster, device: &DeviceRef) -> Result<(), Status> {
+/// Makes the DeviceStatus of a device; one that exists is left as it is.
+pub(super) async fn create_status(cluster: &Cluster, device: &DeviceRef) -> Result<(), Status> {
     let collection = format!("/apis/{GROUP}/{VERSION}/namespaces/{}/devicestatuses", device.namespace);
     let object = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

@@ -6,8 +6,10 @@ use std::time::Duration;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use message::{Json, Status};
+use serde::Deserialize;
 
 use super::metrics::Metrics;
+use super::raw::Meta;
 use super::recovery::{Reach, Recovery};
 
 /// Time a request may take, from the connection to the last byte of its answer.
@@ -16,6 +18,32 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection of watches on which nothing arrives for this long is dead: watches are asked to end earlier.
 const SILENCE: Duration = Duration::from_secs(18);
+
+/// Objects asked for at once when listing.
+const PAGE: u32 = 500;
+/// Media type of lists without specs and statuses (Kubernetes API concepts, "metadata-only fetches").
+const ONLY_METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MetadataPage {
+    metadata: ListMeta,
+    items: Vec<Item>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ListMeta {
+    /// Where the next page begins; empty on the last one.
+    #[serde(rename = "continue")]
+    token: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Item {
+    metadata: Meta,
+}
 
 /// Handle of the cluster. Clones share the connections.
 #[derive(Clone)]
@@ -111,6 +139,25 @@ impl Cluster {
         self.send(Method::GET, path, None, String::new()).await
     }
 
+    /// The metadata of every object of `collection`, asked for in pages of [`PAGE`] objects.
+    ///
+    /// # Errors
+    /// The API server's own words about the first page that failed; 410 if the list took longer than it keeps pages.
+    pub async fn list_metadata(&self, collection: &str) -> Result<Vec<Meta>, Status> {
+        let (mut found, mut next) = (Vec::new(), String::new());
+        loop {
+            let path = format!("{collection}?limit={PAGE}{next}");
+            let page = self.send(Method::GET, &path, Some(ONLY_METADATA), String::new()).await?;
+            let page: MetadataPage =
+                page.parse().map_err(|error| Status::failure(500, "InternalError", error.to_string()))?;
+            found.extend(page.items.into_iter().map(|item| item.metadata));
+            if page.metadata.token.is_empty() {
+                return Ok(found);
+            }
+            next = format!("&continue={}", escaped(&page.metadata.token));
+        }
+    }
+
     pub async fn create(&self, collection: &str, object: &Json) -> Result<Json, Status> {
         self.send(Method::POST, collection, Some("application/json"), object.text().to_owned()).await
     }
@@ -131,7 +178,8 @@ impl Cluster {
         self.send(Method::DELETE, path, Some("application/json"), options.text().to_owned()).await
     }
 
-    /// Sends one request and reads its whole answer, within [`DEADLINE`].
+    /// Sends one request and reads its whole answer, within [`DEADLINE`]. `kind`: media type of the body, or of the
+    /// answer that is wanted where there is no body.
     async fn send(
         &self,
         method: Method,
@@ -164,9 +212,11 @@ impl Cluster {
         kind: Option<&str>,
         body: String,
     ) -> Result<Json, Status> {
+        let names_kind =
+            if method == Method::GET { http::header::ACCEPT } else { http::header::CONTENT_TYPE };
         let mut request = Request::builder().method(method).uri(path);
         if let Some(kind) = kind {
-            request = request.header(http::header::CONTENT_TYPE, kind);
+            request = request.header(names_kind, kind);
         }
         let request = request
             .body(body.into_bytes())
@@ -174,6 +224,14 @@ impl Cluster {
         let text = self.client.request_text(request).await.map_err(to_status)?;
         Json::from_text(text).map_err(|error| Status::new(500, "InternalError", error.to_string()))
     }
+}
+
+/// `text` as the value of a query parameter.
+fn escaped(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// The API server's own words, or 503 for trouble on the way to it.

@@ -99,7 +99,7 @@ pub enum Upstream {
         verb: Verb,
         object: Json,
     },
-    /// Twin values of a device that changed at the edge; confirmed when written.
+    /// The twin values of a device, all of them, after a change at the edge; confirmed when written.
     TwinReport {
         namespace: String,
         name: String,
@@ -288,12 +288,14 @@ fn pods_resource(namespace: &str, reports: &[PodReport]) -> String {
 }
 
 impl Upstream {
-    /// State that only its newest value matters for: two submissions with the same key may be merged into the later.
+    /// What the value is a state of, if only the newest matters: of two with the same key that wait, the later may replace
+    /// the earlier.
     pub fn coalesce_key(&self) -> Option<String> {
         match self {
             Upstream::Ask(request @ (Request::PatchPodStatus { .. } | Request::PatchNodeStatus { .. })) => {
                 Some(request.route().1)
             }
+            Upstream::TwinReport { namespace, name, .. } => Some(format!("device/{namespace}/{name}/twin")),
             Upstream::DeviceState { namespace, name, .. } => Some(format!("device/{namespace}/{name}/state")),
             _ => None,
         }

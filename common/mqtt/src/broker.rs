@@ -268,6 +268,11 @@ impl Handle {
         });
     }
 
+    /// True if a session on the network would get what is published on `topic` now.
+    pub fn is_wanted(&self, topic: &str) -> bool {
+        self.shared.with(|state| state.is_wanted(topic))
+    }
+
     /// Messages that clients publish from now on, in the order they arrive. A client is told that its message arrived
     /// when all subscribers have completed its receipt. Filters that are not valid match nothing.
     pub fn subscribe(&self, filters: &[&str]) -> mpsc::Receiver<Delivery> {

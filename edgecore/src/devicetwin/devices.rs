@@ -38,7 +38,22 @@ pub(super) struct Devices {
     registrations: Registrations,
     mappers: Mappers,
     members: BTreeMap<String, Member>,
-    models: HashMap<String, DeviceModel>,
+    models: HashMap<String, Model>,
+}
+
+/// A model, and what it says the properties of its devices are.
+struct Model {
+    object: DeviceModel,
+    declared: Declared,
+}
+
+impl Model {
+    fn new(object: DeviceModel) -> Model {
+        let named = object.spec.properties.iter().filter(|property| !property.kind.is_empty());
+        let declared =
+            named.map(|property| (property.name.clone(), service::kind_name(&property.kind))).collect();
+        Model { object, declared }
+    }
 }
 
 fn id(namespace: &str, name: &str) -> String {
@@ -75,7 +90,7 @@ impl Devices {
     ) -> Result<(), StoreError> {
         for stored in models {
             if let Ok(model) = stored.object.parse::<DeviceModel>() {
-                self.models.insert(id(&model.metadata.namespace, &model.metadata.name), model);
+                self.models.insert(id(&model.metadata.namespace, &model.metadata.name), Model::new(model));
             }
         }
         for stored in devices {
@@ -115,7 +130,7 @@ impl Devices {
             },
             (ObjectKind::DeviceModel, Change::Remove { .. }) => {
                 if let Some(model) = self.models.remove(&id(&namespace, &name)) {
-                    self.mappers.tell(&model.spec.protocol, Tell::NoModel { namespace, name });
+                    self.mappers.tell(&model.object.spec.protocol, Tell::NoModel { namespace, name });
                 }
             }
             _ => {}
@@ -148,7 +163,9 @@ impl Devices {
             let notice = payloads::membership_change(now, &id, &member.device.metadata.name, true);
             self.publish(topics::membership_updated(self.node.as_str()), notice);
         }
-        if let Some((topic, payload)) = values::delta(&member).filter(|_| !changed.is_empty()) {
+        if !changed.is_empty()
+            && let Some((topic, payload)) = values::delta(self.bus.as_ref(), &member)
+        {
             self.publish(topic, payload);
         }
         self.members.insert(id, member);
@@ -168,12 +185,12 @@ impl Devices {
 
     fn model_put(&mut self, model: DeviceModel) {
         let key = id(&model.metadata.namespace, &model.metadata.name);
-        self.models.insert(key.clone(), model);
+        self.models.insert(key.clone(), Model::new(model));
         // Devices that waited for their model, and those that inherit from it.
         let users: Vec<Device> = self
             .members
             .values()
-            .filter(|member| self.model_key(&member.device).as_deref() == Some(&key))
+            .filter(|member| model_key(&member.device).as_deref() == Some(&key))
             .map(|member| member.device.clone())
             .collect();
         for device in users {
@@ -181,19 +198,8 @@ impl Devices {
         }
     }
 
-    fn model_key(&self, device: &Device) -> Option<String> {
-        Some(id(&device.metadata.namespace, &device.spec.device_model_ref.as_ref()?.name))
-    }
-
     fn model_of(&self, device: &Device) -> Option<&DeviceModel> {
-        self.models.get(&self.model_key(device)?)
-    }
-
-    /// What the model says the properties of a device are, by name.
-    fn declared(&self, device: &Device) -> Declared {
-        let properties = self.model_of(device).map(|model| model.spec.properties.as_slice());
-        let named = properties.unwrap_or_default().iter().filter(|property| !property.kind.is_empty());
-        named.map(|property| (property.name.clone(), service::kind_name(&property.kind))).collect()
+        self.models.get(&model_key(device)?).map(|model| &model.object)
     }
 
     /// Tells the mapper of the device's own protocol, the model first.
@@ -226,7 +232,15 @@ impl Devices {
     /// Stores what a group of inputs did, then tells everybody. If it cannot be stored it did not happen: the devices
     /// are what they were, and clients are not told that their messages arrived.
     pub async fn commit(&mut self, batch: Batch) {
-        let Batch { before, rows, reports, told } = batch;
+        let Batch { changed, told } = batch;
+        let (mut rows, mut reports) = (Vec::new(), Vec::new());
+        for (id, changed) in &changed {
+            if let Some(member) = self.members.get(id) {
+                let (more_rows, more_reports) = changed.outcome(id, member);
+                rows.extend(more_rows);
+                reports.extend(more_reports);
+            }
+        }
         let mut failure = None;
         if !rows.is_empty() || !reports.is_empty() {
             let stored = self.outbox.submit_all_with(reports, move |tx| batch::write(&rows, tx));
@@ -234,9 +248,9 @@ impl Devices {
         }
         if let Some(error) = &failure {
             tracing::error!(error, "values of devices were not stored");
-            for (id, kept) in before {
+            for (id, changed) in changed {
                 if let Some(member) = self.members.get_mut(&id) {
-                    member.kept = kept;
+                    changed.undo(&mut member.kept);
                 }
             }
         }
@@ -335,6 +349,16 @@ impl Devices {
         let only = named.next()?;
         named.next().is_none().then(|| (only.device.metadata.namespace.clone(), name.to_owned()))
     }
+}
+
+fn model_key(device: &Device) -> Option<String> {
+    Some(id(&device.metadata.namespace, &device.spec.device_model_ref.as_ref()?.name))
+}
+
+/// What the model of a device says its properties are, by name.
+fn declared<'a>(models: &'a HashMap<String, Model>, device: &Device) -> &'a Declared {
+    static NOTHING: Declared = Declared::new();
+    model_key(device).and_then(|key| models.get(&key)).map_or(&NOTHING, |model| &model.declared)
 }
 
 fn serves(mapper: &MapperInfo, device: &Device) -> bool {

@@ -27,10 +27,14 @@ pub struct StateRequest {
 /// Reads a request; the event id is kept even when the rest is refused.
 pub fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, Refusal>) {
     let refused = || bad_request("unmarshal update request body failed, Please check the request");
-    let value: Value = match serde_json::from_slice(payload) {
-        Ok(value @ Value::Object(_)) => value,
-        _ => return (String::new(), Err(refused())),
-    };
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        return (String::new(), Err(refused()));
+    }
+    if let Ok(request) = serde_json::from_slice::<TwinRequest>(payload) {
+        return (request.event_id.clone(), Ok(request));
+    }
+    // As a tree it may be readable all the same: of a key that is there twice, the last counts.
+    let Ok(value) = serde_json::from_slice::<Value>(payload) else { return (String::new(), Err(refused())) };
     let event_id = value["event_id"].as_str().unwrap_or_default().to_owned();
     (event_id, serde_json::from_value(value).map_err(|_| refused()))
 }
@@ -85,5 +89,7 @@ mod tests {
         }
         let (_, request) = read_twin_request(br#"{"twin":{"a":null}}"#);
         assert!(request.unwrap().twin.unwrap()["a"].is_none());
+        let (id, request) = read_twin_request(br#" {"event_id":"e1","event_id":"e2","twin":{}}"#);
+        assert_eq!((id.as_str(), request.is_ok()), ("e2", true));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::rusqlite::{Connection, Row, Transaction, params};
 
@@ -29,7 +30,7 @@ pub fn load(db: &Connection) -> store::rusqlite::Result<BTreeMap<String, Kept>> 
     }
     let mut statement = db.prepare(
         "SELECT deviceid, name, expected, actual, expected_meta, actual_meta, expected_version, actual_version,
-         optional, attr_type FROM device_twin ORDER BY id",
+         optional, attr_type, metadata FROM device_twin ORDER BY id",
     )?;
     let rows = statement.query_map([], |row| Ok((text(row, 0)?, text(row, 1)?, read_twin(row)?)))?;
     for row in rows {
@@ -54,10 +55,18 @@ fn read_twin(row: &Row<'_>) -> store::rusqlite::Result<Twin> {
     Ok(Twin {
         expected: side(2, 4, 6)?,
         actual: side(3, 5, 7)?,
-        observed: None,
+        observed: serde_json::from_str::<Metadata>(&text(row, 10)?).unwrap_or_default().observed,
         optional: row.get::<_, Option<bool>>(8)?.unwrap_or(true),
         kind: text(row, 9)?,
     })
+}
+
+/// What is kept beside KubeEdge's columns, in the one it leaves an empty object in and reads by names it knows.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<String>,
 }
 
 /// Writes a device's row.
@@ -75,14 +84,8 @@ pub fn put_twin(tx: &Transaction<'_>, id: &str, name: &str, twin: &Twin) -> stor
     };
     let version =
         |side: &Option<Side>| side.as_ref().map(|side| json!(side.version).to_string()).unwrap_or_default();
-    tx.prepare_cached("DELETE FROM device_twin WHERE deviceid = ?1 AND name = ?2")?
-        .execute(params![id, name])?;
-    tx.prepare_cached(
-        "INSERT INTO device_twin(deviceid, name, description, expected, actual, expected_meta, actual_meta,
-         expected_version, actual_version, optional, attr_type, metadata)
-         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, '{}')",
-    )?
-    .execute(params![
+    let metadata = json!(Metadata { observed: twin.observed.clone() }).to_string();
+    let row = params![
         id,
         name,
         value(&twin.expected),
@@ -93,8 +96,18 @@ pub fn put_twin(tx: &Transaction<'_>, id: &str, name: &str, twin: &Twin) -> stor
         version(&twin.actual),
         twin.optional,
         twin.kind,
-    ])
-    .map(|_| ())
+        metadata,
+    ];
+    let update = "UPDATE device_twin SET expected = ?3, actual = ?4, expected_meta = ?5, actual_meta = ?6,
+         expected_version = ?7, actual_version = ?8, optional = ?9, attr_type = ?10, metadata = ?11
+         WHERE deviceid = ?1 AND name = ?2";
+    if tx.prepare_cached(update)?.execute(row)? > 0 {
+        return Ok(());
+    }
+    let insert = "INSERT INTO device_twin(deviceid, name, description, expected, actual, expected_meta,
+         actual_meta, expected_version, actual_version, optional, attr_type, metadata)
+         VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    tx.prepare_cached(insert)?.execute(row).map(|_| ())
 }
 
 /// Removes everything of a device.

@@ -29,6 +29,10 @@ struct Running {
 
 impl Running {
     async fn start() -> Running {
+        Running::on(None).await
+    }
+
+    async fn on(publisher: Option<eventbus::Handle>) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let store = crate::database::open(&folder.path().join("edgecore.db")).unwrap();
         let outbox = Outbox::new(store.clone());
@@ -45,7 +49,7 @@ impl Running {
             objects: Objects::new(store.clone()),
             outbox: outbox.clone(),
             changes: changed,
-            bus: None,
+            bus: publisher,
             incoming,
             beat: health.beat("devicetwin"),
         };
@@ -114,6 +118,16 @@ impl Running {
         self.publish(&format!("$hw/events/device/default/{device}/twin/update"), payload).await
     }
 
+    /// Returns once the room has taken what was sent to it.
+    async fn taken(&self) {
+        soon(async {
+            while self.bus.capacity() < self.bus.max_capacity() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Holds the disk up until the sender is dropped.
     async fn hold_up(&self) -> blocking::Sender<()> {
         let (release, released) = blocking::channel::<()>();
@@ -153,11 +167,12 @@ async fn a_value_is_confirmed_after_its_commit_and_what_waits_shares_the_next_on
     room.device("d").await;
     let release = room.hold_up().await;
     let mut first = room.report("d", 0).await;
+    room.taken().await;
+    assert!(is_open(&mut first).await, "its commit is held up");
     let mut waiting = Vec::new();
     for value in 1..12 {
         waiting.push(room.report("d", value).await);
     }
-    assert!(is_open(&mut first).await, "its commit is held up");
     for outlook in &mut waiting {
         assert!(is_open(outlook).await);
     }
@@ -168,9 +183,95 @@ async fn a_value_is_confirmed_after_its_commit_and_what_waits_shares_the_next_on
         assert!(soon(outlook.completed()).await);
     }
     assert_eq!(room.value().await, "11");
-    let reports = room.outbox.next(0, 100).await.unwrap();
-    assert_eq!(reports.len(), 12, "each value is reported");
-    assert!(reports[11].message.content.data().contains(r#""value":"11""#), "in the order they came");
+    assert_eq!(room.rows("SELECT actual_version ->> 'edge' FROM device_twin").await, 12, "each value counts");
+    let first = room.outbox.next(0, 100).await.unwrap();
+    assert_eq!(room.rows("SELECT count(*) FROM outbox").await, 2, "the second commit is one report");
+    assert!(first[0].message.content.data().contains(r#""value":"0""#), "in the order they came");
+    room.outbox.done(vec![first[0].seq]).await.unwrap();
+    let second = room.outbox.next(0, 100).await.unwrap();
+    assert!(second[0].message.content.data().contains(r#""value":"11""#));
+}
+
+#[tokio::test]
+async fn a_group_writes_each_changed_value_once_and_reports_each_device_once() {
+    let room = Running::start().await;
+    room.put("device", "a", json!({"nodeName": "edge-1"})).await;
+    room.put("device", "b", json!({"nodeName": "edge-1"})).await;
+    soon(async {
+        while room.rows("SELECT count(*) FROM device").await != 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let count_writes = "CREATE TABLE writes(n);
+        CREATE TRIGGER i AFTER INSERT ON device_twin BEGIN INSERT INTO writes VALUES (1); END;
+        CREATE TRIGGER u AFTER UPDATE ON device_twin BEGIN INSERT INTO writes VALUES (1); END;
+        CREATE TRIGGER o AFTER INSERT ON outbox BEGIN INSERT INTO writes VALUES (100); END;";
+    room.store.write(move |tx| tx.execute_batch(count_writes)).await.unwrap();
+    let release = room.hold_up().await;
+    let mut outlooks = vec![room.report("a", 0).await];
+    // It is committed alone, and waits for the disk when the others arrive.
+    room.taken().await;
+    for value in 1..6 {
+        outlooks.push(room.report("a", value).await);
+        outlooks.push(room.report("b", value).await);
+    }
+    drop(release);
+    for outlook in &mut outlooks {
+        assert!(soon(outlook.completed()).await);
+    }
+    assert_eq!(room.rows("SELECT sum(n) FROM writes").await, 3 * (100 + 1));
+}
+
+#[tokio::test]
+async fn apps_hear_of_every_update_while_reports_are_merged() {
+    let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let settings = eventbus::Settings { internal: Some(loopback), ..Default::default() };
+    let doors = runtime::Handle::current();
+    let (bus, handle, _incoming) = eventbus::EventBus::build(settings, &doors).await.unwrap();
+    tokio::spawn(bus.run(CancellationToken::new()));
+    let room = Running::on(Some(handle.clone())).await;
+    room.device("d").await;
+    let settings = mqtt::client::Settings {
+        address: handle.local_addr().unwrap().to_string().parse().unwrap(),
+        client_id: "app".into(),
+        login: None,
+    };
+    let filter = "$hw/events/device/default/d/twin/update/document".to_owned();
+    let (_app, mut heard) = mqtt::client::Client::start(settings, vec![filter.clone()]);
+    soon(async {
+        while !handle.is_heard(&filter) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let release = room.hold_up().await;
+    for value in 0..6 {
+        room.report("d", value).await;
+    }
+    drop(release);
+    for value in 0..6 {
+        let mqtt::Delivery { publish, receipt } = soon(heard.recv()).await.unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&publish.payload).unwrap();
+        assert_eq!(document["twin"]["x"]["current"]["actual"]["value"], value.to_string());
+        receipt.complete();
+    }
+    assert!(room.rows("SELECT count(*) FROM outbox").await <= 2);
+}
+
+#[tokio::test]
+async fn all_that_is_known_of_a_twin_outlives_the_process() {
+    let room = Running::start().await;
+    room.device("d").await;
+    let topic = "$hw/events/device/default/d/twin/update";
+    let payload = json!({"twin": {"x": {"expected": {"value": "4"}, "actual": {"value": "3"}}}}).to_string();
+    assert!(soon(room.publish(topic, payload).await.completed()).await);
+    let kept = room.store.read(table::load).await.unwrap();
+    assert_eq!(
+        kept["default/d"].twins.0["x"].observed.as_deref(),
+        Some("4"),
+        "a later report tells it again"
+    );
 }
 
 #[tokio::test]

@@ -64,9 +64,15 @@ impl Twin {
 
     /// The form of documents, results and get answers: no versions.
     fn document(&self) -> Value {
+        self.document_of(Given { expected: true, actual: true })
+    }
+
+    /// Like [`Twin::document`], of some sides.
+    fn document_of(&self, given: Given) -> Value {
         let mut out = Map::new();
-        for (name, side) in [("expected", &self.expected), ("actual", &self.actual)] {
-            if let Some(side) = side {
+        let sides = [("expected", &self.expected, given.expected), ("actual", &self.actual, given.actual)];
+        for (name, side, given) in sides {
+            if let Some(side) = side.as_ref().filter(|_| given) {
                 out.insert(name.to_owned(), json!({"value": side.value, "metadata": {"timestamp": side.at}}));
             }
         }
@@ -110,15 +116,56 @@ pub fn bad_request(reason: impl Into<String>) -> Refusal {
     Refusal { code: 400, reason: reason.into() }
 }
 
-/// What an update did.
+/// Sides a client gave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    expected: bool,
+    actual: bool,
+}
+
+/// A property of an update.
+#[derive(Clone, Debug)]
+struct Touched {
+    name: String,
+    before: Option<Twin>,
+    given: Given,
+}
+
+/// What an update did. The twins its methods are given are those it was done to, before anything else is.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
+    touched: Vec<Touched>,
+}
+
+impl Outcome {
     /// `twin` of the result topic: only the sides that were given.
-    pub result: Map<String, Value>,
+    pub fn result(&self, twins: &Twins) -> Map<String, Value> {
+        let result = |touched: &Touched| {
+            let after = twins.visible(&touched.name);
+            after.map_or(Value::Null, |twin| twin.document_of(touched.given))
+        };
+        self.touched.iter().map(|touched| (touched.name.clone(), result(touched))).collect()
+    }
+
     /// `twin` of the document topic.
-    pub document: Map<String, Value>,
-    /// Properties whose stored row changed.
-    pub changed: Vec<String>,
+    pub fn document(&self, twins: &Twins) -> Map<String, Value> {
+        let document = |touched: &Touched| {
+            let last = touched.before.as_ref().filter(|twin| !twin.is_deleted()).map(Twin::document);
+            json!({"last": last, "current": twins.visible(&touched.name).map(Twin::document)})
+        };
+        self.touched.iter().map(|touched| (touched.name.clone(), document(touched))).collect()
+    }
+
+    /// True if a mapper's report changed nothing.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty()
+    }
+
+    /// Properties whose stored row changed, and what they were before.
+    pub fn changed(self, twins: &Twins) -> Vec<(String, Option<Twin>)> {
+        let changed = self.touched.into_iter().map(|touched| (touched.name, touched.before));
+        changed.filter(|(name, before)| before.as_ref() != twins.0.get(name)).collect()
+    }
 }
 
 /// All properties of one device.
@@ -139,19 +186,11 @@ impl Twins {
         let mut outcome = Outcome::default();
         for (name, wanted) in wanted {
             let before = self.0.get(name).cloned();
-            let result = match wanted {
+            let given = match wanted {
                 None => self.delete(name, now),
                 Some(wanted) => self.set(name, wanted, now),
             };
-            outcome.result.insert(name.clone(), result);
-            let after = self.0.get(name);
-            let visible = |twin: Option<&Twin>| twin.filter(|twin| !twin.is_deleted()).map(Twin::document);
-            if before.as_ref() != after {
-                outcome.changed.push(name.clone());
-            }
-            let last = visible(before.as_ref());
-            let current = visible(after);
-            outcome.document.insert(name.clone(), json!({"last": last, "current": current}));
+            outcome.touched.push(Touched { name: name.clone(), before, given });
         }
         Ok(outcome)
     }
@@ -205,9 +244,7 @@ impl Twins {
                 }
             }
             if before.as_ref() != Some(twin) {
-                outcome.changed.push(name.clone());
-                let last = before.as_ref().filter(|twin| !twin.is_deleted()).map(Twin::document);
-                outcome.document.insert(name.clone(), json!({"last": last, "current": twin.document()}));
+                outcome.touched.push(Touched { name: name.clone(), before, given: Given::default() });
             }
         }
         Ok(outcome)
@@ -249,7 +286,7 @@ impl Twins {
         Ok(())
     }
 
-    fn set(&mut self, name: &str, wanted: &Wanted, now: i64) -> Value {
+    fn set(&mut self, name: &str, wanted: &Wanted, now: i64) -> Given {
         let kind = kind_of(self.0.get(name), wanted);
         let twin = self.0.entry(name.to_owned()).or_insert_with(|| Twin::new(&kind));
         twin.kind = kind;
@@ -263,20 +300,10 @@ impl Twins {
         if let Some(value) = wanted.actual.as_ref().and_then(|side| side.value.as_deref()) {
             put(&mut twin.actual, value, now);
         }
-        let mut result = twin.document();
-        if let Some(fields) = result.as_object_mut() {
-            for (side, given) in
-                [("expected", wanted.expected.is_some()), ("actual", wanted.actual.is_some())]
-            {
-                if !given {
-                    fields.remove(side);
-                }
-            }
-        }
-        result
+        Given { expected: wanted.expected.is_some(), actual: wanted.actual.is_some() }
     }
 
-    fn delete(&mut self, name: &str, now: i64) -> Value {
+    fn delete(&mut self, name: &str, now: i64) -> Given {
         if let Some(twin) = self.0.get_mut(name).filter(|twin| !twin.is_deleted()) {
             for side in [&mut twin.expected, &mut twin.actual].into_iter().flatten() {
                 *side = Side { value: String::new(), at: now, version: bumped(side.version) };
@@ -284,7 +311,20 @@ impl Twins {
             twin.observed = None;
             twin.kind = DELETED.to_owned();
         }
-        Value::Null
+        Given::default()
+    }
+
+    /// A property that is not deleted.
+    fn visible(&self, name: &str) -> Option<&Twin> {
+        self.0.get(name).filter(|twin| !twin.is_deleted())
+    }
+
+    /// Makes a property what it was.
+    pub fn restore(&mut self, name: String, before: Option<Twin>) {
+        match before {
+            Some(twin) => self.0.insert(name, twin),
+            None => self.0.remove(&name),
+        };
     }
 
     /// `twin` of a get answer.
@@ -295,18 +335,21 @@ impl Twins {
 
     /// (`twin`, `delta`) of the delta topic; `None` when nothing differs.
     pub fn delta(&self) -> Option<(Map<String, Value>, Map<String, Value>)> {
-        let mut twins = Map::new();
-        let mut delta = Map::new();
-        for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
-            let Some(expected) = twin.expected.as_ref().filter(|side| !side.value.is_empty()) else {
-                continue;
-            };
-            twins.insert(name.clone(), twin.document());
-            if twin.actual.as_ref().is_none_or(|actual| actual.value != expected.value) {
-                delta.insert(name.clone(), Value::String(expected.value.clone()));
-            }
-        }
-        (!delta.is_empty()).then_some((twins, delta))
+        let expecting = || {
+            self.0.iter().filter_map(|(name, twin)| {
+                let expected = twin.expected.as_ref().filter(|side| !side.value.is_empty())?;
+                (!twin.is_deleted()).then_some((name, twin, &expected.value))
+            })
+        };
+        let differs = |twin: &Twin, expected: &String| {
+            twin.actual.as_ref().is_none_or(|actual| actual.value != *expected)
+        };
+        let delta: Map<String, Value> = expecting()
+            .filter(|(_, twin, expected)| differs(twin, expected))
+            .map(|(name, _, expected)| (name.clone(), Value::String(expected.clone())))
+            .collect();
+        let twins = || expecting().map(|(name, twin, _)| (name.clone(), twin.document())).collect();
+        (!delta.is_empty()).then(|| (twins(), delta))
     }
 
     /// `twin` of a report to the cloud: every living twin, with versions (spec/devices.md 2.4).

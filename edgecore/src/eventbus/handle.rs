@@ -26,6 +26,11 @@ impl Handle {
         }
     }
 
+    /// True if somebody may hear what is published on `topic`: of another broker that is not known.
+    pub fn is_heard(&self, topic: &str) -> bool {
+        self.external.is_some() || self.internal.as_ref().is_some_and(|internal| internal.is_wanted(topic))
+    }
+
     /// Messages lost since the start, in and out.
     pub fn dropped(&self) -> u64 {
         let internal = self.internal.as_ref().map_or(0, broker::Handle::dropped);

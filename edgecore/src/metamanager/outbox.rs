@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! submit --commit--> row(seq) --next--> EdgeHub sends it --answer--> done(seq) deletes it
-//!                      ^ same merge key: the newer row replaces the older, under a new seq
+//!                      ^ same merge key: a state replaces the older one, under a new seq
+//!
+//! report --no other of its device waits--> row(seq) in `report`
+//!        --one waits or is under way-----> `newer`: replaces what is there --answer to the first--> row(seq') in `report`
 //! ```
 //!
 //! | stream | holds | order | when full |
 //! |---|---|---|---|
 //! | state | newest status of each object | newest replaces | its writers wait |
 //! | report | twins and device states | kept | oldest dropped, counted |
+//! | newer | of each object with a row in `report`, the newest report after it | newest replaces | with `report` |
 //! | event | Kubernetes events | kept | oldest dropped, counted |
 //!
-//! States are sent before reports and events: a status must not wait behind an hour of telemetry.
+//! States are sent before reports and events: a status must not wait behind an hour of telemetry. A report tells the whole
+//! state of its device, so what a newer one replaces is not lost; the first keeps its place, so a device that reports all
+//! the time is neither sent all the time nor put off for ever.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,11 +107,17 @@ pub enum SubmitError {
 }
 
 const STATE: &str = "state";
+const REPORT: &str = "report";
+const NEWER: &str = "newer";
+const EVENT: &str = "event";
+
+/// The streams, as rows name them.
+pub const STREAMS: [&str; 4] = [STATE, REPORT, NEWER, EVENT];
 
 fn stream(item: &Upstream, limits: &Limits) -> (&'static str, Limit) {
     match item {
-        Upstream::Event { .. } => ("event", limits.events),
-        Upstream::TwinReport { .. } | Upstream::DeviceState { .. } => ("report", limits.reports),
+        Upstream::Event { .. } => (EVENT, limits.events),
+        Upstream::TwinReport { .. } | Upstream::DeviceState { .. } => (REPORT, limits.reports),
         _ => (STATE, limits.states),
     }
 }
@@ -182,9 +194,9 @@ impl Outbox {
         self.added.notified().await;
     }
 
-    /// Up to `limit` messages with a sequence above `after`, oldest first, of all streams.
+    /// Up to `limit` messages with a sequence above `after`, oldest first, of all streams that are sent.
     pub async fn next(&self, after: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
-        self.store.read(move |db| select(db, ALL, after, limit)).await
+        self.store.read(move |db| select(db, &[STATE, REPORT, EVENT], after, limit)).await
     }
 
     /// The messages beyond `after` there is room for: states first, then the others, each oldest first.
@@ -192,10 +204,16 @@ impl Outbox {
         self.store.read(move |db| next(db, after, room)).await
     }
 
-    /// Removes messages the cloud has answered.
+    /// Removes messages the cloud has answered; newer reports take their turn.
     pub async fn done(&self, seqs: Vec<i64>) -> Result<(), StoreError> {
-        let removed = self.removed.clone();
-        self.store.write_then(move |tx| remove(tx, &seqs), move |_| removed.notify_waiters()).await
+        let (added, removed) = (self.added.clone(), self.removed.clone());
+        let after = move |advanced: &usize| {
+            removed.notify_waiters();
+            if *advanced > 0 {
+                added.notify_one();
+            }
+        };
+        self.store.write_then(move |tx| remove(tx, &seqs), after).await.map(|_| ())
     }
 
     /// Messages dropped because their stream was full, since start.
@@ -204,40 +222,49 @@ impl Outbox {
     }
 }
 
-/// Bytes a stream holds.
+/// Bytes a stream holds; those of newer reports count as reports.
 fn bytes(db: &Connection, stream: &str) -> store::rusqlite::Result<i64> {
-    let found = db
-        .prepare_cached("SELECT bytes FROM outbox_bytes WHERE stream = ?1")?
-        .query_row([stream], |row| row.get(0))
-        .optional()?;
-    Ok(found.unwrap_or_default())
+    let sql = "SELECT coalesce(sum(bytes), 0) FROM outbox_bytes WHERE stream IN (?1, ?2)";
+    let also = if stream == REPORT { NEWER } else { stream };
+    db.prepare_cached(sql)?.query_row([stream, also], |row| row.get(0))
 }
-
-const ALL: &str = "SELECT seq, stream, message FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-const STATES: &str =
-    "SELECT seq, stream, message FROM outbox WHERE stream = 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
-const OTHERS: &str =
-    "SELECT seq, stream, message FROM outbox WHERE stream <> 'state' AND seq > ?1 ORDER BY seq LIMIT ?2";
 
 /// The query of [`Outbox::next_of_both`].
 pub fn next(db: &Connection, after: Cursors, room: Room) -> store::rusqlite::Result<Vec<Waiting>> {
-    let mut waiting = select(db, STATES, after.states, room.states)?;
+    let mut waiting = select(db, &[STATE], after.states, room.states)?;
     let left = room.others.min(room.states.saturating_sub(waiting.len()));
-    waiting.extend(select(db, OTHERS, after.others, left)?);
+    waiting.extend(select(db, &[REPORT, EVENT], after.others, left)?);
     Ok(waiting)
 }
 
-fn select(db: &Connection, sql: &str, after: i64, limit: usize) -> store::rusqlite::Result<Vec<Waiting>> {
-    let mut waiting = Vec::new();
+fn select(
+    db: &Connection,
+    streams: &[&str],
+    after: i64,
+    limit: usize,
+) -> store::rusqlite::Result<Vec<Waiting>> {
     if limit == 0 {
-        return Ok(waiting);
+        return Ok(Vec::new());
     }
+    // Sequences first: they come from the index, and only messages that are sent are read.
+    let mut seqs = Vec::new();
+    let sql = "SELECT seq FROM outbox WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![after, limit as i64])?;
-    while let Some(row) = rows.next()? {
-        let seq = row.get(0)?;
-        let state = row.get_ref(1)?.as_str()? == STATE;
-        match message::decode(row.get_ref(2)?.as_bytes()?) {
+    for stream in streams {
+        let mut rows = statement.query(params![stream, after, limit as i64])?;
+        while let Some(row) = rows.next()? {
+            seqs.push(row.get::<_, i64>(0)?);
+        }
+    }
+    seqs.sort_unstable();
+    seqs.truncate(limit);
+    let mut statement = db.prepare_cached("SELECT stream, message FROM outbox WHERE seq = ?1")?;
+    let mut waiting = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        let mut rows = statement.query([seq])?;
+        let Some(row) = rows.next()? else { continue };
+        let state = row.get_ref(0)?.as_str()? == STATE;
+        match message::decode(row.get_ref(1)?.as_bytes()?) {
             Ok(message) => waiting.push(Waiting { seq, state, message }),
             Err(error) => tracing::error!(seq, error = %error, "unreadable outbox row skipped"),
         }
@@ -245,10 +272,39 @@ fn select(db: &Connection, sql: &str, after: i64, limit: usize) -> store::rusqli
     Ok(waiting)
 }
 
-/// The statements of [`Outbox::done`].
-pub fn remove(db: &Connection, seqs: &[i64]) -> store::rusqlite::Result<()> {
-    let mut statement = db.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?;
-    seqs.iter().try_for_each(|seq| statement.execute([seq]).map(|_| ()))
+/// The statements of [`Outbox::done`]. Returns how many newer reports took the places of those removed.
+pub fn remove(db: &Connection, seqs: &[i64]) -> store::rusqlite::Result<usize> {
+    let sql = "DELETE FROM outbox WHERE seq = ?1 RETURNING stream, merge_key";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut advanced = 0;
+    for seq in seqs {
+        let removed: Option<(String, Option<String>)> =
+            statement.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        if let Some((stream, Some(key))) = removed
+            && stream == REPORT
+        {
+            advanced += usize::from(advance(db, &key)?);
+        }
+    }
+    Ok(advanced)
+}
+
+/// The merge key of the report that waits behind another.
+fn behind(key: &str) -> String {
+    format!("{key}/newer")
+}
+
+/// The newest report takes the place of one that is gone, at the end of the line. False if there is none.
+fn advance(db: &Connection, key: &str) -> store::rusqlite::Result<bool> {
+    let newer = behind(key);
+    // Inserted and not updated: the sequence names a report, and an answer to one must never count for another.
+    let sql = "INSERT INTO outbox(stream, merge_key, message) \
+               SELECT ?1, ?2, message FROM outbox WHERE merge_key = ?3";
+    let advanced = db.prepare_cached(sql)?.execute(params![REPORT, key, newer])? > 0;
+    if advanced {
+        db.prepare_cached("DELETE FROM outbox WHERE merge_key = ?1")?.execute([newer])?;
+    }
+    Ok(advanced)
 }
 
 /// The statements of [`Outbox::submit`]. Returns how many rows were dropped to make room.
@@ -259,24 +315,34 @@ pub fn insert(
     merge_key: Option<String>,
     text: &str,
 ) -> store::rusqlite::Result<u64> {
-    if let Some(key) = &merge_key {
+    let (into, key) = match merge_key {
+        Some(key) if stream == REPORT && waits(db, &key)? => (NEWER, Some(behind(&key))),
+        key => (stream, key),
+    };
+    if let Some(key) = &key {
         // Not INSERT OR REPLACE: its deletions are not counted.
         db.prepare_cached("DELETE FROM outbox WHERE merge_key = ?1")?.execute([key])?;
     }
     db.prepare_cached("INSERT INTO outbox(stream, merge_key, message) VALUES (?1, ?2, ?3)")?
-        .execute(params![stream, merge_key, text])?;
+        .execute(params![into, key, text])?;
     if limit.policy == Policy::Block {
         return Ok(0);
     }
     let mut dropped = 0;
     while bytes(db, stream)? > limit.bytes {
-        let oldest = "DELETE FROM outbox WHERE seq = (SELECT min(seq) FROM outbox WHERE stream = ?1)";
-        if db.prepare_cached(oldest)?.execute([stream])? == 0 {
-            break;
-        }
-        dropped += 1;
+        let oldest: Option<i64> = db
+            .prepare_cached("SELECT min(seq) FROM outbox WHERE stream = ?1")?
+            .query_row([stream], |row| row.get(0))?;
+        let Some(oldest) = oldest else { break };
+        // What a newer one took the place of is not lost.
+        dropped += u64::from(remove(db, &[oldest])? == 0);
     }
     Ok(dropped)
+}
+
+/// True if a report with this merge key waits or is under way.
+fn waits(db: &Connection, key: &str) -> store::rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM outbox WHERE merge_key = ?1")?.exists([key])
 }
 
 #[cfg(test)]
@@ -370,5 +436,72 @@ mod tests {
         assert_eq!(seqs(rest), [2]);
         let only_states = outbox.next_of_both(Cursors::default(), room(2, 0)).await.unwrap();
         assert_eq!(seqs(only_states), [3]);
+    }
+
+    fn report(device: &str, value: &str) -> Upstream {
+        Upstream::TwinReport { namespace: "d".into(), name: device.into(), report: Json::string(value) }
+    }
+
+    async fn waiting(outbox: &Outbox) -> Vec<(i64, String)> {
+        let rows = outbox.next(0, 100).await.unwrap();
+        rows.into_iter().map(|row| (row.seq, row.message.content.data())).collect()
+    }
+
+    #[tokio::test]
+    async fn reports_behind_one_that_waits_are_merged_and_the_first_keeps_its_place() {
+        let (_folder, outbox) = outbox();
+        outbox.submit(report("a", "1")).await.unwrap();
+        outbox.submit(report("b", "1")).await.unwrap();
+        for value in ["2", "3", "4"] {
+            outbox.submit(report("a", value)).await.unwrap();
+        }
+        let first = waiting(&outbox).await;
+        assert_eq!(first.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["1", "1"]);
+        assert_eq!(outbox.store.read(|db| count(db)).await.unwrap(), 3, "the newest of a, and no other");
+        outbox.done(vec![first[0].0]).await.unwrap();
+        outbox.submit(report("a", "5")).await.unwrap();
+        let second = waiting(&outbox).await;
+        assert_eq!(second[1].1, "4");
+        assert!(second[1].0 > first[1].0, "under a sequence of its own");
+        outbox.done(second.iter().map(|(seq, _)| *seq).collect()).await.unwrap();
+        assert_eq!(waiting(&outbox).await[0].1, "5");
+    }
+
+    fn count(db: &Connection) -> store::rusqlite::Result<i64> {
+        db.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))
+    }
+
+    #[tokio::test]
+    async fn a_report_whose_turn_came_wakes_who_sends() {
+        let (_folder, outbox) = outbox();
+        outbox.submit(report("a", "1")).await.unwrap();
+        outbox.submit(report("a", "2")).await.unwrap();
+        let first = waiting(&outbox).await;
+        outbox.added().await;
+        outbox.done(vec![first[0].0]).await.unwrap();
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.added()).await;
+        assert!(woken.is_ok() && waiting(&outbox).await[0].1 == "2");
+    }
+
+    #[tokio::test]
+    async fn reports_past_the_limit_are_counted_unless_a_newer_one_takes_their_place() {
+        let (_folder, mut outbox) = outbox();
+        let long = "x".repeat(1000);
+        outbox.submit(report("a", &long)).await.unwrap();
+        let row = outbox.store.read(|db| bytes(db, REPORT)).await.unwrap();
+        outbox.limits.reports.bytes = 3 * row;
+        outbox.submit(report("a", &long)).await.unwrap();
+        outbox.submit(report("b", &long)).await.unwrap();
+        assert_eq!(outbox.store.read(|db| bytes(db, REPORT)).await.unwrap(), 3 * row);
+        outbox.submit(report("c", &long)).await.unwrap();
+        assert_eq!(outbox.dropped(), 0, "a's older report says nothing that its newer one does not");
+        let devices = |rows: Vec<Waiting>| -> Vec<String> {
+            rows.into_iter().map(|row| row.message.route.resource).collect()
+        };
+        let left = devices(outbox.next(0, 10).await.unwrap());
+        assert_eq!(left.len(), 3, "{left:?}");
+        outbox.submit(report("d", &long)).await.unwrap();
+        assert_eq!(outbox.dropped(), 1);
+        assert_eq!(outbox.next(0, 10).await.unwrap().len(), 3);
     }
 }

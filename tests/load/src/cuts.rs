@@ -175,7 +175,8 @@ pub async fn run(flags: &Flags) -> Result<()> {
     results.add("kills", "kill -9 of CloudCore and of the edge, each", flags.kills);
     results.add("outages", "times the API server was away or silent", flags.outages);
     results.add("sent", "twin reports and object updates", each * DEVICES as u64 + flags.updates as u64);
-    results.add("lost", "reports and newest objects that never arrived", counted.lost + missing as u64);
+    results.add("merged", "reports merged into later ones of their device", counted.merged);
+    results.add("lost", "newest reports and objects that never arrived", counted.lost + missing as u64);
     results.add("reverted", "values or versions that went back", counted.reverted + went_back);
     results.add("duplicates", "reports the API server saw twice", counted.duplicates);
     results.add("settled_s", "from the last fault until all is there (s)", began.elapsed().as_secs());

@@ -107,6 +107,12 @@ impl Ground {
 
     /// Starts CloudCore and waits until it serves edges.
     pub async fn start_cloud(&mut self) -> Result<()> {
+        self.launch_cloud()?;
+        self.wait_serving().await
+    }
+
+    /// Starts CloudCore and waits for nothing.
+    pub fn launch_cloud(&mut self) -> Result<()> {
         let program = self.programs.join("cloudcore");
         let mut command = match &self.group {
             Some(group) => group.command(&program)?,
@@ -114,15 +120,20 @@ impl Ground {
         };
         command.arg("--config").arg(&self.config);
         self.cloud = Some(Process::start(command, "cloudcore", &self.scratch.path().join("cloudcore.log"))?);
-        self.wait_serving().await
+        Ok(())
     }
 
     /// Waits until CloudCore's port answers.
     pub async fn wait_serving(&mut self) -> Result<()> {
+        self.wait_serving_for(START).await
+    }
+
+    /// Like [`Ground::wait_serving`], for at most `patience`.
+    pub async fn wait_serving_for(&mut self, patience: Duration) -> Result<()> {
         let began = harness::wait::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             self.cloud.as_mut().context("no cloudcore")?.check()?;
-            anyhow::ensure!(began.elapsed() < START, "CloudCore does not serve after {START:?}");
+            anyhow::ensure!(began.elapsed() < patience, "CloudCore does not serve after {patience:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())

@@ -8,6 +8,7 @@ mod churn;
 mod crash;
 mod cuts;
 mod damage;
+mod devices;
 mod dictionary;
 mod edge;
 mod fake_node;
@@ -16,6 +17,7 @@ mod ground;
 mod hollow;
 mod latency;
 mod memory;
+mod metrics;
 mod objects;
 mod pods;
 mod poweron;
@@ -88,6 +90,8 @@ enum Name {
     Crash(crash::Flags),
     /// EdgeCore starts with a damaged database or configuration: nothing stops, nothing is made twice.
     Damage(damage::Flags),
+    /// Thousands of devices: CloudCore's start beside them, and values a second that an edge takes over MQTT.
+    Devices(devices::Flags),
     /// Thousands of pods come and go: what EdgeCore holds afterwards.
     Churn(churn::Flags),
     /// A pod from its making to running, against the runtime's own calls; fifty at once.
@@ -158,6 +162,7 @@ fn main() -> Result<()> {
             | Name::Poweron(_)
             | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
+            Name::Devices(flags) => devices::run(&flags).await,
             Name::Soak(flags) => soak::run(&flags).await,
             Name::Unused(flags) => unused::run(&flags).await,
             Name::Reporter(flags) => reporter::run(flags).await,

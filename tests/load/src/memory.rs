@@ -85,7 +85,7 @@ fn idling(pid: i32, time: Duration) -> Result<Idle> {
 }
 
 /// What the process made the kernel write, in KiB.
-fn written_kb(pid: i32) -> Result<f64> {
+pub fn written_kb(pid: i32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).context("reading what was written")?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
     Ok(bytes.trim().parse::<f64>()? / 1024.0)

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_node::FakeNode;
 use crate::ground::{Api, Ground};
+use crate::metrics::{metric, scrape};
 use crate::result::{Results, rounded};
 use crate::{Common, objects};
 use changes::Wanted;
@@ -37,8 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(500);
 /// Counts sessions since CloudCore started.
 const SESSIONS_STARTED: &str = "cloudcore_cloudhub_sessions_started_total";
-/// How long metrics may take.
-const SCRAPE: Duration = Duration::from_secs(10);
 /// Time the API server is away at each restart.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -111,7 +110,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
         node.reports = Some(Reports::start(port, &node.name, DEVICES, pace, stop.clone()));
     }
     // Programs from before there were metrics are measured without.
-    let sessions_before = metric(&scrape(&ground).await?, SESSIONS_STARTED);
+    let sessions_before = metric(&scrape(&ground.monitor).await?, SESSIONS_STARTED);
     faults.set(Rates { fail: flags.fail / 100.0, hang: flags.hang / 100.0 });
     let pace = Duration::from_secs(1) / flags.changes.max(1);
     let mut changing = tokio::spawn(wanted.change(direct.clone(), pace, stop.clone()));
@@ -164,7 +163,7 @@ pub async fn run(flags: &Flags) -> Result<()> {
         println!("not in step: {wrong}");
     }
     let shown = record.show(sent());
-    let metrics = scrape(&ground).await?;
+    let metrics = scrape(&ground.monitor).await?;
     for line in metrics.lines().filter(|line| line.starts_with("cloudcore_cloudhub_")) {
         println!("  {line}");
     }
@@ -177,7 +176,8 @@ pub async fn run(flags: &Flags) -> Result<()> {
     results.add("hung", "of them never answered", counts.hung);
     results.add("restarts", "kills of the API server", restarts);
     results.add("reports", "values reported", sent().map(|(_, value)| value).sum::<u64>());
-    results.add("lost", "of them never written", shown.lost);
+    results.add("merged", "of them merged into later ones", shown.merged);
+    results.add("lost", "of them never written, nor a later one", shown.lost);
     results.add("duplicates", "written twice", shown.duplicates);
     results.add("reverted", "objects that went back", shown.reverted + reverted);
     results.add("out_of_step", "objects of the end state that are wrong", u64::from(wrong.is_some()));
@@ -291,32 +291,4 @@ async fn first_wrong(nodes: &[Node], wanted: &Wanted, direct: &Cluster) -> Resul
         }
     }
     Ok((pods.len() != wanted.pods.len()).then(|| format!("{} pods of {}", pods.len(), wanted.pods.len())))
-}
-
-/// CloudCore's metrics as text.
-async fn scrape(ground: &Ground) -> Result<String> {
-    let config = kube::Config::new(format!("http://{}", ground.monitor).parse()?);
-    let client = kube::Client::try_from(config)?;
-    let request = http::Request::get("/metrics").body(Vec::new())?;
-    let answer = tokio::time::timeout(SCRAPE, client.request_text(request)).await;
-    Ok(answer.context("CloudCore's metrics: no answer")??)
-}
-
-fn metric(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line?.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_found_by_its_whole_name() {
-        let text = "# HELP a_b x\na_b_total 7\na_b 3\n";
-        assert_eq!(
-            (metric(text, "a_b"), metric(text, "a_b_total"), metric(text, "a")),
-            (Some(3), Some(7), None)
-        );
-    }
 }

@@ -93,6 +93,36 @@ fn an_api_server_that_fails_hangs_and_restarts_loses_reverts_and_cuts_off_nothin
     assert!(result["failed"].as_u64().unwrap() > 10 && result["restarts"].as_u64().unwrap() > 0, "{result}");
 }
 
+#[test]
+fn cloudcore_starts_beside_devices_and_an_edge_takes_values_that_outlive_its_kill() {
+    let result = run(&[
+        "devices",
+        "--devices",
+        "120",
+        "--nodes",
+        "2",
+        "--properties",
+        "2,5",
+        "--starts",
+        "1",
+        "--clients",
+        "3",
+        "--in-flight",
+        "16",
+        "--seconds",
+        "2",
+        "--warm-up",
+        "1",
+    ]);
+    for key in ["cloud_start_s", "twin_reports_per_s", "edge_cpu_ms_per_1000"] {
+        assert!(result[key].as_f64().unwrap() > 0.0, "{key}: {result}");
+    }
+    // Neither a request nor a report for each device.
+    assert!(result["cloud_start_requests"].as_u64().unwrap() < 60, "{result}");
+    assert_eq!((&result["lost"], &result["stale"]), (&0.into(), &0.into()), "{result}");
+    assert!(result["reports"].as_u64().unwrap() > 100, "{result}");
+}
+
 /// What runs containers needs root and a runtime.
 fn is_without_containers() -> bool {
     let Some(reason) = harness::containerd::missing(true) else { return false };

@@ -101,7 +101,9 @@ impl Edge {
                 }
             }
             Effect::Commit(batch) => link.pending.push_back(batch),
-            Effect::Finished(seqs) => outbox::remove(&self.db, &seqs)?,
+            Effect::Finished(seqs) => {
+                outbox::remove(&self.db, &seqs)?;
+            }
             Effect::InStep => {
                 ensure!(link.pending.is_empty() && !link.in_step, "in step too early, or twice");
                 link.in_step = true;

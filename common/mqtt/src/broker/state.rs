@@ -323,6 +323,12 @@ impl State {
         }
     }
 
+    /// True if a session wants messages on `topic` and may read them.
+    pub fn is_wanted(&self, topic: &str) -> bool {
+        let mut sessions = self.sessions.values();
+        sessions.any(|session| session.subscriptions.wanted(topic).is_some() && session.may_read(topic))
+    }
+
     pub fn is_wanted_in_process(&self, topic: &str) -> bool {
         self.locals.iter().any(|local| local.wants(topic))
     }

@@ -1,7 +1,6 @@
 //! Values and states of devices, from MQTT and from mappers. Memory is changed at once; a [`Batch`] gathers what is to
 //! be stored and what is told after that.
 
-use message::{Json, Upstream};
 use mqtt::topics;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -9,10 +8,10 @@ use tonic::Status;
 
 use super::super::payloads;
 use super::super::service;
-use super::super::table::Kept;
-use super::super::twin::{Refusal, Twins, bad_request};
-use super::batch::{Batch, Row, Told};
-use super::{Devices, Member, id};
+use super::super::twin::{Outcome, Refusal, bad_request};
+use super::batch::{Batch, Told};
+use super::{Devices, Member, declared, id};
+use crate::eventbus;
 
 impl Devices {
     pub fn twin_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
@@ -37,20 +36,19 @@ impl Devices {
             || Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
         let wanted = request.twin.ok_or_else(|| bad_request("Update twin error, key:twin does not exist"))?;
         let key = id(namespace, name);
-        let declared = self.members.get(&key).map(|member| self.declared(&member.device));
         let member = self.members.get_mut(&key).ok_or_else(unknown)?;
+        let declared = declared(&self.models, &member.device);
         let now = daemon::clock::unix_ms();
-        batch.changes(&key, &member.kept);
-        let outcome = member.kept.twins.update(&wanted, &declared.unwrap_or_default(), now)?;
-        store(batch, &key, member, &outcome.changed);
-        batch.told.push(Told::Result {
-            topic: topics::twin_update_result(namespace, name),
-            payload: payloads::twins(event_id, now, outcome.result),
-            event_id: event_id.to_owned(),
-        });
-        let document = payloads::twins(event_id, now, outcome.document);
-        batch.publish(topics::twin_update_document(namespace, name), document);
-        publish_delta(batch, member);
+        let outcome = member.kept.twins.update(&wanted, declared, now)?;
+        let bus = self.bus.as_ref();
+        let topic = topics::twin_update_result(namespace, name);
+        if is_heard(bus, &topic) {
+            let payload = payloads::twins(event_id, now, outcome.result(&member.kept.twins));
+            batch.told.push(Told::Result { topic, payload, event_id: event_id.to_owned() });
+        }
+        publish_document(batch, bus, member, event_id, now, &outcome);
+        batch.twins_changed(&key, outcome.changed(&member.kept.twins));
+        publish_delta(batch, bus, member);
         Ok(())
     }
 
@@ -92,20 +90,10 @@ impl Devices {
         let changed = member.kept.state != state;
         let online = ["online", "ok"].iter().any(|word| word.eq_ignore_ascii_case(state));
         let time = daemon::clock::now();
-        batch.changes(&key, &member.kept);
-        member.kept.state = state.to_owned();
-        member.kept.last_online = if online { daemon::clock::rfc3339(time) } else { String::new() };
-        let report = payloads::state(time.as_millisecond(), name, state, &member.kept.last_online);
-        if changed {
-            batch.reports.push(Upstream::DeviceState {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                report: Json::encode(&report).unwrap_or_else(|_| Json::null()),
-            });
-            let (state, last_online) = (member.kept.state.clone(), member.kept.last_online.clone());
-            let kept = Kept { state, last_online, twins: Twins::default() };
-            batch.rows.push(Row::Device { id: key, name: name.to_owned(), kept });
-        }
+        let last_online = if online { daemon::clock::rfc3339(time) } else { String::new() };
+        let report = payloads::state(time.as_millisecond(), name, state, &last_online);
+        batch.state_set(&key, &member.kept, changed.then_some(&report));
+        (member.kept.state, member.kept.last_online) = (state.to_owned(), last_online);
         if changed || echo {
             batch.publish(topics::state_update_result(namespace, name), report.to_string());
         }
@@ -140,59 +128,54 @@ impl Devices {
         answer: oneshot::Sender<Result<(), Status>>,
     ) {
         let key = id(namespace, name);
-        let declared = self.members.get(&key).map(|member| self.declared(&member.device));
         if let Some(member) = self.members.get_mut(&key) {
             let now = daemon::clock::unix_ms();
-            batch.changes(&key, &member.kept);
             let reports = service::wanted(twins);
-            let outcome = match member.kept.twins.reported(&reports, &declared.unwrap_or_default(), now) {
+            let declared = declared(&self.models, &member.device);
+            let outcome = match member.kept.twins.reported(&reports, declared, now) {
                 Ok(outcome) => outcome,
                 Err(refusal) => return drop(answer.send(Err(Status::invalid_argument(refusal.reason)))),
             };
-            if !outcome.changed.is_empty() {
-                store(batch, &key, member, &outcome.changed);
-                let document = payloads::twins("", now, outcome.document);
-                batch.publish(topics::twin_update_document(namespace, name), document);
-                publish_delta(batch, member);
+            if !outcome.is_empty() {
+                publish_document(batch, self.bus.as_ref(), member, "", now, &outcome);
+                batch.twins_changed(&key, outcome.changed(&member.kept.twins));
+                publish_delta(batch, self.bus.as_ref(), member);
             }
         }
         batch.told.push(Told::Mapper(answer));
     }
 }
 
-/// Stores changed twins and, in the same transaction, the report that tells the cloud.
-fn store(batch: &mut Batch, id: &str, member: &Member, changed: &[String]) {
-    if changed.is_empty() {
-        return;
-    }
-    let report = json!({
-        "event_id": message::MessageId::random().0,
-        "timestamp": daemon::clock::unix_ms(),
-        "twin": member.kept.twins.report(),
-    });
-    let metadata = &member.device.metadata;
-    batch.reports.push(Upstream::TwinReport {
-        namespace: metadata.namespace.clone(),
-        name: metadata.name.clone(),
-        report: Json::encode(&report).unwrap_or_else(|_| Json::null()),
-    });
-    let rows = changed.iter().filter_map(|property| {
-        let twin = member.kept.twins.0.get(property)?.clone();
-        Some(Row::Twin { device: id.to_owned(), property: property.clone(), twin })
-    });
-    batch.rows.extend(rows);
+/// Nothing is written down for topics without listeners; whoever listens from now on hears of the next update.
+fn is_heard(bus: Option<&eventbus::Handle>, topic: &str) -> bool {
+    bus.is_some_and(|bus| bus.is_heard(topic))
 }
 
-fn publish_delta(batch: &mut Batch, member: &Member) {
-    if let Some((topic, payload)) = delta(member) {
+fn publish_document(
+    batch: &mut Batch,
+    bus: Option<&eventbus::Handle>,
+    member: &Member,
+    event_id: &str,
+    now: i64,
+    outcome: &Outcome,
+) {
+    let metadata = &member.device.metadata;
+    let topic = topics::twin_update_document(&metadata.namespace, &metadata.name);
+    if is_heard(bus, &topic) {
+        batch.publish(topic, payloads::twins(event_id, now, outcome.document(&member.kept.twins)));
+    }
+}
+
+fn publish_delta(batch: &mut Batch, bus: Option<&eventbus::Handle>, member: &Member) {
+    if let Some((topic, payload)) = delta(bus, member) {
         batch.publish(topic, payload);
     }
 }
 
-/// Topic and payload that tell what a device is yet to do.
-pub(super) fn delta(member: &Member) -> Option<(String, String)> {
-    let (twin, delta) = member.kept.twins.delta()?;
+/// Topic and payload that tell what a device is yet to do, if something is and somebody listens.
+pub(super) fn delta(bus: Option<&eventbus::Handle>, member: &Member) -> Option<(String, String)> {
     let metadata = &member.device.metadata;
     let topic = topics::twin_update_delta(&metadata.namespace, &metadata.name);
+    let (twin, delta) = member.kept.twins.delta().filter(|_| is_heard(bus, &topic))?;
     Some((topic, payloads::delta(daemon::clock::unix_ms(), twin, delta)))
 }

@@ -10,11 +10,11 @@ fn a_recorded_update_gives_the_recorded_result_and_document() {
     let first = r#"{"temperature":{"actual":{"value":"36.6"},"metadata":{"type":"string"}}}"#;
     let outcome = update(&mut twins, first, 1795222427820).unwrap();
     let written = r#"{"temperature":{"actual":{"value":"36.6","metadata":{"timestamp":1795222427820}},"optional":true,"metadata":{"type":"string"}}}"#;
-    assert_eq!(Value::Object(outcome.result), serde_json::from_str::<Value>(written).unwrap());
+    assert_eq!(Value::Object(outcome.result(&twins)), serde_json::from_str::<Value>(written).unwrap());
     let second = first.replace("36.6", "37.1");
     let outcome = update(&mut twins, &second, 1795222444904).unwrap();
     let written = r#"{"temperature":{"last":{"actual":{"value":"36.6","metadata":{"timestamp":1795222427820}},"optional":true,"metadata":{"type":"string"}},"current":{"actual":{"value":"37.1","metadata":{"timestamp":1795222444904}},"optional":true,"metadata":{"type":"string"}}}}"#;
-    assert_eq!(Value::Object(outcome.document), serde_json::from_str::<Value>(written).unwrap());
+    assert_eq!(Value::Object(outcome.document(&twins)), serde_json::from_str::<Value>(written).unwrap());
     let report = &twins.report()["temperature"];
     assert_eq!(report["actual_version"], json!({"cloud": 0, "edge": 2}));
 }
@@ -23,8 +23,8 @@ fn a_recorded_update_gives_the_recorded_result_and_document() {
 fn an_unchanged_value_is_no_change_and_a_bad_one_changes_nothing() {
     let mut twins = Twins::default();
     let text = r#"{"n":{"actual":{"value":"1"},"metadata":{"type":"int"}}}"#;
-    assert_eq!(update(&mut twins, text, 1).unwrap().changed, ["n"]);
-    assert!(update(&mut twins, text, 2).unwrap().changed.is_empty());
+    assert_eq!(update(&mut twins, text, 1).unwrap().changed(&twins), [("n".to_owned(), None)]);
+    assert!(update(&mut twins, text, 2).unwrap().changed(&twins).is_empty());
     for bad in [
         r#"{"n":{"actual":{"value":"x"}}}"#,
         r#"{"ok":{"actual":{"value":"1"}},"bad name":{"actual":{"value":"1"}}}"#,
@@ -42,7 +42,7 @@ fn a_type_without_a_meaning_is_that_of_text() {
     let mut twins = Twins::default();
     let text = r#"{"x":{"actual":{"value":"1"},"metadata":{"type":"Updated"}}}"#;
     let outcome = update(&mut twins, text, 1).unwrap();
-    assert_eq!(outcome.result["x"]["actual"]["value"], "1");
+    assert_eq!(outcome.result(&twins)["x"]["actual"]["value"], "1");
     assert_eq!(twins.report()["x"]["metadata"]["type"], "string");
     update(&mut twins, &text.replace("\"1\"", "\"two\""), 2).unwrap();
     let deleted = text.replace("Updated", "deleted").replace("\"x\"", "\"y\"");
@@ -67,8 +67,8 @@ fn a_deleted_twin_is_gone_from_sight_and_keeps_its_versions() {
     let mut twins = Twins::default();
     update(&mut twins, r#"{"a":{"actual":{"value":"1"}}}"#, 1).unwrap();
     let outcome = update(&mut twins, r#"{"a":null}"#, 2).unwrap();
-    assert_eq!(outcome.result["a"], Value::Null);
-    assert_eq!(outcome.document["a"]["current"], Value::Null);
+    assert_eq!(outcome.result(&twins)["a"], Value::Null);
+    assert_eq!(outcome.document(&twins)["a"]["current"], Value::Null);
     assert!(twins.documents().is_empty());
     update(&mut twins, r#"{"a":{"actual":{"value":"2"}}}"#, 3).unwrap();
     assert_eq!(twins.0["a"].actual.as_ref().unwrap().version.edge, 3);
@@ -80,9 +80,8 @@ fn a_declared_type_holds_whatever_a_client_calls_its_value() {
     let declared = Declared::from([("t".to_owned(), "float")]);
     let mut say = |value: &str, kind: &str| {
         let text = json!({"t": {"actual": {"value": value}, "metadata": {"type": kind}}});
-        twins
-            .update(&serde_json::from_value(text).unwrap(), &declared, 1)
-            .map(|outcome| outcome.changed.len())
+        let outcome = twins.update(&serde_json::from_value(text).unwrap(), &declared, 1);
+        outcome.map(|outcome| outcome.changed(&twins).len())
     };
     for (value, kind) in
         [("x", "deleted"), ("1", "deleted"), ("NaN", "float"), ("x", "string"), ("inf", "int")]
@@ -98,7 +97,8 @@ fn a_mappers_report_is_taken_whole_or_not_at_all() {
     let report = |value: &str, kind| Reported { actual: Some(value.to_owned()), observed: None, kind };
     let mut say = |value: &str, kind| {
         let reports = [("a".to_owned(), report("1", None)), ("b".to_owned(), report(value, kind))].into();
-        twins.reported(&reports, &Declared::new(), 1).map(|outcome| outcome.changed.len())
+        let outcome = twins.reported(&reports, &Declared::new(), 1);
+        outcome.map(|outcome| outcome.changed(&twins).len())
     };
     for (value, kind) in
         [("abc", "float"), ("NaN", "float"), ("-inf", "float"), ("x", "int"), ("2", "boolean")]

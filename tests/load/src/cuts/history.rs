@@ -35,16 +35,19 @@ struct Seen {
 /// What the history shows.
 #[derive(Debug, Default)]
 pub struct Counted {
+    /// Values after the newest that arrived.
     pub lost: u64,
+    /// Values that did not arrive because a newer one took their place before they were sent.
+    pub merged: u64,
     pub reverted: u64,
     pub duplicates: u64,
-    /// Some of the lost, as `device value`.
+    /// Some devices whose newest values are lost, as `device after value`.
     pub examples: Vec<String>,
 }
 
 /// Longest wait for the first word of the watch.
 const BEGIN: Duration = Duration::from_secs(60);
-/// Lost reports that are named.
+/// Devices that are named.
 const EXAMPLES: usize = 20;
 
 impl History {
@@ -90,10 +93,12 @@ impl History {
             let mut sorted = values.clone();
             sorted.sort_unstable();
             sorted.dedup();
-            counted.lost += each - sorted.len() as u64;
-            let missing = (1..=each).filter(|value| sorted.binary_search(value).is_err());
-            let room = EXAMPLES - counted.examples.len();
-            counted.examples.extend(missing.take(room).map(|value| format!("{device} {value}")));
+            let newest = sorted.last().copied().unwrap_or_default();
+            counted.lost += each.saturating_sub(newest);
+            counted.merged += newest - sorted.len() as u64;
+            if newest < each && counted.examples.len() < EXAMPLES {
+                counted.examples.push(format!("{device} after {newest}"));
+            }
             counted.reverted += values.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64;
             counted.duplicates += (values.len() - sorted.len()) as u64;
         }

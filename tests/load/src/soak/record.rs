@@ -21,7 +21,10 @@ struct Taken {
 /// What a record shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
+    /// Values after the newest that was written.
     pub lost: u64,
+    /// Values that were not written because a newer one took their place before they were sent.
+    pub merged: u64,
     pub reverted: u64,
     pub duplicates: u64,
 }
@@ -46,7 +49,9 @@ impl Record {
             let mut distinct = values.clone();
             distinct.sort_unstable();
             distinct.dedup();
-            shown.lost += sent - distinct.len() as u64;
+            let newest = distinct.last().copied().unwrap_or_default();
+            shown.lost += sent.saturating_sub(newest);
+            shown.merged += newest - distinct.len() as u64;
             shown.duplicates += (values.len() - distinct.len()) as u64;
             shown.reverted += went_back(&values);
         }
@@ -100,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_went_back_or_came_twice_is_counted() {
+    fn what_is_missing_was_merged_went_back_or_came_twice_is_counted() {
         let record = Record::default();
         // The answers to writes 5 and 6 crossed; version 7 was seen twice.
         for (version, value) in [(6, 2), (5, 1), (7, 3), (7, 3), (8, 3), (9, 5), (10, 2)] {
             record.take(&status("d", version, value));
         }
         let shown = record.show([("d", 6), ("silent", 2)].into_iter());
-        assert_eq!(shown, Shown { lost: 2 + 2, reverted: 1, duplicates: 2 });
+        assert_eq!(shown, Shown { lost: 1 + 2, merged: 1, reverted: 1, duplicates: 2 });
     }
 
     #[test]

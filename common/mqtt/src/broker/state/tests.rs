@@ -209,3 +209,16 @@ fn clients_that_do_not_read_are_cut_off_when_they_hold_too_much() {
     assert!(cuts.iter().any(|(cut, _)| cut.is_cancelled()));
     assert!(cuts.iter().filter(|(cut, _)| cut.is_cancelled()).count() < 5, "the others stay");
 }
+
+#[test]
+fn a_topic_is_wanted_while_a_session_with_or_without_its_client_subscribes_to_it() {
+    let mut state = state(2);
+    assert!(!state.is_wanted("a"));
+    state.kept("a");
+    assert!(state.is_wanted("a") && !state.is_wanted("b"));
+    let b = state.join("b", true).unwrap().link;
+    state.subscribe("b", b, vec![SubscribeFilter::new("b/#".to_owned(), QoS::AtMostOnce)]);
+    assert!(state.is_wanted("b/c"));
+    state.leave("b", b);
+    assert!(!state.is_wanted("b/c"));
+}
