@@ -149,7 +149,7 @@ impl Cluster {
             let path = format!("{collection}?limit={PAGE}{next}");
             let page = self.send(Method::GET, &path, Some(ONLY_METADATA), String::new()).await?;
             let page: MetadataPage =
-                page.parse().map_err(|error| Status::failure(500, "InternalError", error.to_string()))?;
+                page.parse().map_err(|error| Status::new(500, "InternalError", error.to_string()))?;
             found.extend(page.items.into_iter().map(|item| item.metadata));
             if page.metadata.token.is_empty() {
                 return Ok(found);
