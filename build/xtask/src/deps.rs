@@ -4,40 +4,46 @@ mod crates;
 mod graph;
 mod imports;
 mod modules;
+mod table;
 
 use anyhow::{Result, bail};
 
 use crate::build;
+use table::Row;
 
 /// Modules whose children are rooms of their own. The modules at the root of a crate always are.
 const STREETS: &[&str] = &["edgecore::edged"];
 
-/// Prints the table of rooms; fails on imports that point up, and on circles of rooms.
-pub fn run() -> Result<()> {
+/// What is to be done about the table of rooms in ARCHITECTURE.md.
+#[derive(clap::Args, Default)]
+pub struct Flags {
+    /// Write it anew instead of checking it.
+    #[arg(long)]
+    write: bool,
+}
+
+/// Prints the table of rooms; fails on imports that point up, on circles of rooms, and if ARCHITECTURE.md tells of others.
+pub fn run(flags: &Flags) -> Result<()> {
     let packages = crates::packages()?;
     let floors = crates::check(&packages)?;
-    let mut rows = vec![("crate", "rooms", "imports")];
-    let mut counts = Vec::new();
-    let mut problems = Vec::new();
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for package in &packages {
-        let (name, root) = (package.name.clone(), build::root().join(&package.source));
-        let module = modules::read(&name, &root)?;
+        let module = modules::read(&package.name, &build::root().join(&package.source))?;
         let streets = STREETS.iter().filter_map(|path| module.find(path));
         for street in std::iter::once(&module).chain(streets) {
             let graph = imports::between_children(&module, street);
             if graph.rooms() > 1 {
-                counts.push((street.path.clone(), graph.rooms().to_string(), graph.edges().to_string()));
+                rows.push(Row { street: street.path.clone(), rooms: graph.rooms(), imports: graph.edges() });
             }
             problems.extend(graph.circles().into_iter().map(|circle| format!("{}: {circle}", street.path)));
         }
     }
-    rows.extend(counts.iter().map(|(name, rooms, edges)| (name.as_str(), rooms.as_str(), edges.as_str())));
-    for (name, rooms, edges) in rows {
-        println!("{name:<20} {rooms:>6} {edges:>8}");
-    }
+    println!("{:<20} {:>6} {:>8}", "crate", "rooms", "imports");
+    rows.iter().for_each(|Row { street, rooms, imports }| println!("{street:<20} {rooms:>6} {imports:>8}"));
     if !problems.is_empty() {
         bail!("rooms that import each other in a circle:\n  {}", problems.join("\n  "));
     }
-    println!("imports: {floors} crates, all arrows point down; no circle of rooms");
-    Ok(())
+    let rooms: usize = rows.iter().map(|row| row.rooms).sum();
+    println!("imports: {floors} crates, {rooms} rooms, 0 circles; all arrows point down");
+    table::keep(&rows, flags.write)
 }

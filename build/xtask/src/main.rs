@@ -35,7 +35,7 @@ enum Command {
         output: String,
     },
     /// Check who imports whom (ARCHITECTURE.md).
-    Deps,
+    Deps(deps::Flags),
     /// Build the programs as release builds and install them.
     Install(install::Flags),
     /// Install the Debian packages that demo and test need.
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
             build::cargo(&["run", "--quiet", "-p", "load", "--", "dictionary", "--output", &output])
         }
         Command::Install(flags) => install::run(&flags),
-        Command::Deps => deps::run(),
+        Command::Deps(flags) => deps::run(&flags),
         Command::Setup => packages::ensure(),
     };
     match result {

@@ -23,7 +23,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     packages::ensure()?;
     let mut steps: Vec<Step> = vec![
         ("format", || build::cargo(&["fmt", "--all", "--check"])),
-        ("imports", deps::run),
+        ("imports", || deps::run(&deps::Flags::default())),
         ("lints", || {
             build::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
         }),
