@@ -82,6 +82,8 @@ fn fetch_typos(folder: &Path) -> Result<PathBuf> {
         .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"])
         .arg(folder)
         .arg(&package)
+        // It is a folder of its own, where root harms nothing.
+        .env("PIP_ROOT_USER_ACTION", "ignore")
         .status();
     if !pip.is_ok_and(|status| status.success()) {
         println!("no pip, or no build of typos for this machine: building it takes some minutes");
