@@ -1,5 +1,7 @@
 //! `cargo xtask bench NAME`: measures on release builds; prints a table and, last, `RESULT {json}`.
 
+mod compare;
+mod history;
 mod idle;
 mod traffic;
 
@@ -52,6 +54,10 @@ enum Name {
     Unused(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
+    /// Append what was measured to benches/history.jsonl, with the commit and the machine.
+    Record(history::Record),
+    /// Two lines of benches/history.jsonl side by side.
+    Compare(compare::Flags),
 }
 
 /// Flags of the link's scenarios go to `load` as they are: --kubeconfig FILE, --quic, --dialect kubeedge, --edges N,
@@ -82,6 +88,8 @@ pub fn run(flags: &Flags) -> Result<()> {
         Name::Attack(link) => load("attack", link),
         Name::Unused(link) => load("unused", link),
         Name::Fleet(link) => load("fleet", link),
+        Name::Record(flags) => history::record(flags),
+        Name::Compare(flags) => compare::run(flags),
     }
 }
 

@@ -14,8 +14,15 @@ pub fn root() -> PathBuf {
 
 /// Runs cargo in the workspace; its output goes to the terminal.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
+    cargo_with(arguments, &[])
+}
+
+/// The same with environment variables.
+pub fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(arguments).current_dir(root()).status().context("running cargo")?;
+    let mut command = Command::new(cargo);
+    command.args(arguments).envs(variables.iter().copied()).current_dir(root());
+    let status = command.status().context("running cargo")?;
     if !status.success() {
         bail!("cargo {} ended with {status}", arguments.join(" "));
     }

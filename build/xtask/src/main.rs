@@ -5,9 +5,12 @@ mod bench;
 mod build;
 mod demo;
 mod deps;
+mod docs;
 mod install;
+mod msrv;
 mod packages;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,8 @@ enum Command {
     },
     /// Check who imports whom (ARCHITECTURE.md).
     Deps(deps::Flags),
+    /// Check that citations and links lead somewhere; with --write, make the generated pages anew.
+    Docs(docs::Flags),
     /// Build the programs as release builds and install them.
     Install(install::Flags),
     /// Install the Debian packages that demo and test need.
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
         }
         Command::Install(flags) => install::run(&flags),
         Command::Deps(flags) => deps::run(&flags),
+        Command::Docs(flags) => docs::run(&flags),
         Command::Setup => packages::ensure(),
     };
     match result {

@@ -1,36 +1,30 @@
 //! `cargo xtask test`: everything, cheapest first.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use harness::wait;
 
-use crate::{build, deps, packages};
+use crate::{build, deps, docs, msrv, packages, tools};
 
 #[derive(Args)]
 pub struct Flags {
-    /// Only the checks that need no build of the tests: format, imports, lints, licences.
+    /// Only the checks that need no build of the tests: format, imports, references, spelling, lints, licences.
     #[arg(long)]
     checks: bool,
+    /// Fail where there is no compiler of the oldest Rust that Cargo.toml promises to build with.
+    #[arg(long)]
+    msrv: bool,
 }
-
-/// Version of cargo-deny that is installed where there is none.
-const DENY_VERSION: &str = "^0.20";
 
 pub fn run(flags: &Flags) -> Result<()> {
     packages::ensure()?;
-    let mut steps: Vec<Step> = vec![
-        ("format", || build::cargo(&["fmt", "--all", "--check"])),
-        ("imports", || deps::run(&deps::Flags::default())),
-        ("lints", || {
-            build::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
-        }),
-        ("licences and bans", deny),
-    ];
+    let mut steps = checks(flags.msrv);
     if !flags.checks {
-        steps.push(("tests", tests));
+        steps.push(("pages of the code", Box::new(pages)));
+        steps.push(("tests", Box::new(tests)));
+        steps.push(("examples in the code", Box::new(examples)));
     }
     let mut times = Vec::new();
     for (name, step) in steps {
@@ -47,22 +41,31 @@ pub fn run(flags: &Flags) -> Result<()> {
     Ok(())
 }
 
-type Step = (&'static str, fn() -> Result<()>);
+type Step = (&'static str, Box<dyn Fn() -> Result<()>>);
 
-fn deny() -> Result<()> {
-    if !build::has_subcommand("deny") {
-        println!("installing cargo-deny");
-        build::cargo(&[
-            "install",
-            "--quiet",
-            "--debug",
-            "--locked",
-            "cargo-deny",
-            "--version",
-            DENY_VERSION,
-        ])?;
-    }
-    build::cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
+fn checks(must_msrv: bool) -> Vec<Step> {
+    vec![
+        ("format", Box::new(|| build::cargo(&["fmt", "--all", "--check"]))),
+        ("imports", Box::new(|| deps::run(&deps::Flags::default()))),
+        ("references", Box::new(docs::check)),
+        ("spelling", Box::new(tools::typos)),
+        ("unused dependencies", Box::new(|| tools::machete(&[]))),
+        ("lints", Box::new(lints)),
+        ("oldest Rust", Box::new(move || msrv::run(must_msrv))),
+        (
+            "licences and bans",
+            Box::new(|| tools::deny(&["--log-level", "error", "check", "bans", "licenses", "sources"])),
+        ),
+    ]
+}
+
+fn lints() -> Result<()> {
+    build::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+}
+
+/// What `cargo doc` says of a link that leads nowhere is an error.
+fn pages() -> Result<()> {
+    build::cargo_with(&["doc", "--quiet", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
 /// Unit, golden, room, integration and end-to-end tests. The last run real containers, which needs root.
@@ -74,18 +77,10 @@ fn tests() -> Result<()> {
         println!("not root: the tests that run containers say so and are skipped");
     }
     build::cargo(&["build", "--quiet", "--workspace", "--bins"])?;
-    if build::has_subcommand("nextest") {
-        return build::cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]);
-    }
-    // Without groups, sites and container runtimes are kept apart by running one test at a time.
-    println!("cargo-nextest is not installed; cargo test runs the same tests, one at a time");
-    let status = Command::new("cargo")
-        .args(["test", "--quiet", "--workspace", "--", "--test-threads", "1"])
-        .current_dir(build::root())
-        .status()
-        .context("running cargo test")?;
-    if !status.success() {
-        bail!("cargo test ended with {status}");
-    }
-    Ok(())
+    tools::nextest(&["run", "--workspace", "--no-fail-fast"])
+}
+
+/// Examples in doc comments, which nextest does not run.
+fn examples() -> Result<()> {
+    build::cargo(&["test", "--quiet", "--workspace", "--doc"])
 }

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!((case.pod.as_str(), case.container.as_str()), ("p", "c"));
         assert_eq!(case.objects[0]["spec"]["containers"][0]["image"], IMAGE);
         assert_eq!(case.steps[0].status["phase"], "Running");
-        for steps in ["[]", "[{passes: [{phase: Pending}]}]", "[{statuss: {phase: Running}}]"] {
+        for steps in ["[]", "[{passes: [{phase: Pending}]}]", "[{misspelt: {phase: Running}}]"] {
             assert!(Case::parse(&format!("{ROW}steps: {steps}"), "t/p").is_err(), "{steps}");
         }
     }
