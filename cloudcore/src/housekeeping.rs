@@ -1,4 +1,4 @@
-//! Housekeeping, which one replica does for all: deletes the sync objects of nodes that no longer exist (spec/transport.md 3.8) at
+//! Housekeeping, which one replica does for all: deletes the sync objects of nodes that no longer exist (docs/protocol/transport.md 3.8) at
 //! start, when a node goes, and once an hour for what was written in between; and the records of single-use tokens that have
 //! ended. In a sweep a node with pods counts as there.
 

@@ -4,7 +4,7 @@
 //! The text of a config map or secret is kept while a node has a use for it, and fetched when one begins to.
 //!
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
-//! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
+//! gone (better than KubeEdge, docs/protocol/edge-runtime.md 1.2). The same graph answers what a node may read.
 
 mod bodies;
 mod pod_view;

@@ -15,7 +15,7 @@ use crate::path::{NO_NAMESPACE, ResourcePath, not_a_path};
 pub struct ResourceVersion(pub String);
 
 impl ResourceVersion {
-    /// True if `self` may replace `other`: numerically newer, or not comparable and different (spec/transport.md 3.8).
+    /// True if `self` may replace `other`: numerically newer, or not comparable and different (docs/protocol/transport.md 3.8).
     pub fn is_newer_than(&self, other: &ResourceVersion) -> bool {
         match (self.0.parse::<u64>(), other.0.parse::<u64>()) {
             (Ok(mine), Ok(theirs)) => mine.cmp(&theirs) == Ordering::Greater,
@@ -85,7 +85,7 @@ impl ObjectKey {
 
     /// Path of the object in the Kubernetes API, or of the collection if the name is empty. `None` for kinds that are
     /// known by a mere word, and for names that would lead elsewhere. Kinds of the cluster have no namespace there,
-    /// although edges name one for some of them (spec/transport.md 1.4).
+    /// although edges name one for some of them (docs/protocol/transport.md 1.4).
     pub fn api_path(&self) -> Option<String> {
         let mut names = self.namespace.iter().chain((!self.name.is_empty()).then_some(&self.name));
         if !names.all(|name| check_name(name).is_ok()) {

@@ -1,4 +1,4 @@
-//! Resource paths of the link: `<namespace or null>/<word>/<name>`, KubeEdge's spelling (spec/transport.md 1.4).
+//! Resource paths of the link: `<namespace or null>/<word>/<name>`, KubeEdge's spelling (docs/protocol/transport.md 1.4).
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ pub(crate) fn not_a_path(path: &str) -> KeyError {
 }
 
 /// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
-/// least three parts, else the text is left alone (spec/transport.md 1.4, the exact rule of the Go hub).
+/// least three parts, else the text is left alone (docs/protocol/transport.md 1.4, the exact rule of the Go hub).
 ///
 /// ```
 /// assert_eq!(message::trim_node_prefix("node/edge-1/default/pod/p"), "default/pod/p");

@@ -1,4 +1,4 @@
-//! Whole statuses, as edges sent them before they sent patches (spec/edge-runtime.md 1.4).
+//! Whole statuses, as edges sent them before they sent patches (docs/protocol/edge-runtime.md 1.4).
 
 use std::collections::BTreeMap;
 

@@ -51,7 +51,10 @@ mod tests {
         let rows = [Row { street: "house".to_owned(), rooms: 3, imports: 2 }];
         let page = format!("a\n{BEGIN}old\n{END}\nb\n");
         let new = replaced(&page, &render(&rows)).unwrap();
-        assert!(new.starts_with("a\n") && new.ends_with("\nb\n") && new.contains("| house | 3 | 2 |"), "{new}");
+        assert!(
+            new.starts_with("a\n") && new.ends_with("\nb\n") && new.contains("| house | 3 | 2 |"),
+            "{new}"
+        );
         assert!(!new.contains("old"));
         assert_eq!(replaced(&new, &render(&rows)), Some(new));
         assert_eq!(replaced("no table", ""), None);
