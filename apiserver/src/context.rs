@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use tokio_util::sync::CancellationToken;
 
 use crate::registry::Registry;
@@ -25,7 +25,7 @@ pub(crate) struct Context {
 #[derive(Default)]
 pub(crate) struct Traffic {
     bytes: AtomicU64,
-    pub spare: Spare,
+    pub spare: HeapTrimmer,
 }
 
 /// Bytes that make a spell of work: what leases and statuses of a few nodes come to in some minutes is none.

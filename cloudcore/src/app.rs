@@ -20,13 +20,13 @@ use crate::cloudhub::{self, CloudHub, UpstreamRoom, VolumeSocket, Volumes};
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
 use crate::housekeeping;
-use crate::kubernetes::{self, Cluster, Follower, Resource, Seen};
+use crate::kubernetes::{self, Cluster, Follower, FromWatch, Resource};
 use crate::refused::{self, RefusedNodes};
 use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 
 /// Sights a room may have waiting; a watch that is faster waits.
-const SIGHT_QUEUE: usize = 256;
+const WATCH_QUEUE: usize = 256;
 
 /// A token lives for two refreshes, so that the one an operator copied just before a refresh still works.
 const TOKEN_LIVES: u32 = 2;
@@ -92,7 +92,7 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         devices: devices.clone(),
         rights,
         budgets: cloudhub::Budgets::default(),
-        conduct: cloudhub::Conduct::default(),
+        rate_accounts: cloudhub::RateAccounts::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
     };
@@ -204,7 +204,7 @@ fn follow(
     comes_after: fn(Resource) -> Option<Resource>,
     beat: Beat,
 ) -> Follower {
-    let (room, seen) = mpsc::channel::<Seen>(SIGHT_QUEUE);
+    let (room, seen) = mpsc::channel::<FromWatch>(WATCH_QUEUE);
     let follower = Follower::new(seen, resources.len(), beat);
     for resource in resources {
         let (mut listed, stop) = (follower.listed(), rooms.stop());

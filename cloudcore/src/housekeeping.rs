@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::register;
-use crate::kubernetes::{self, Cluster, Resource, Seen, Sight, WorkEnded};
+use crate::kubernetes::{self, Cluster, FromWatch, Resource, WatchEvent, WorkEnded};
 use crate::synccontroller::Syncs;
 
 /// Name of the lease's singleton.
@@ -33,7 +33,7 @@ pub async fn collect_garbage(
 async fn collect(cluster: Cluster, syncs: Syncs, mut filled: watch::Receiver<bool>, stop: CancellationToken) {
     // Its sender is gone only when the program ends.
     let _ = filled.wait_for(|filled| *filled).await;
-    let (room, mut seen) = mpsc::channel::<Seen>(QUEUE);
+    let (room, mut seen) = mpsc::channel::<FromWatch>(QUEUE);
     tokio::spawn(kubernetes::feed(cluster.clone(), Resource::Nodes, room, stop.clone()));
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
@@ -42,7 +42,7 @@ async fn collect(cluster: Cluster, syncs: Syncs, mut filled: watch::Receiver<boo
             _ = stop.cancelled() => return,
             seen = seen.recv() => match seen {
                 None => return,
-                Some(Seen { sight: Sight::Gone { meta, .. }, .. }) => {
+                Some(FromWatch { event: WatchEvent::Gone { meta, .. }, .. }) => {
                     collect_node(&cluster, &syncs, &meta.name).await;
                 }
                 Some(_) => {}

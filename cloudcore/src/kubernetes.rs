@@ -22,4 +22,4 @@ pub use metrics::Metrics;
 pub use raw::Meta;
 pub use recovery::Recovery;
 pub use resource::{Resource, identity};
-pub use watch::{Seen, Sight, feed};
+pub use watch::{FromWatch, WatchEvent, feed};

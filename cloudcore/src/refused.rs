@@ -19,7 +19,7 @@ use pki::{EdgeSubject, Subject};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::kubernetes::{Follower, Resource, Sight};
+use crate::kubernetes::{Follower, Resource, WatchEvent};
 pub use deleted::{Deleted, record_deleted};
 
 /// What this room watches.
@@ -85,10 +85,10 @@ impl RefusedNodes {
         mut follower: Follower,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
-        while let Some((_, sight)) = follower.next(&stop).await {
+        while let Some((_, event)) = follower.next(&stop).await {
             let _busy = follower.busy();
-            let list = match sight {
-                Sight::Put { object, .. } => match read_map(&object) {
+            let list = match event {
+                WatchEvent::Put { object, .. } => match read_map(&object) {
                     Some(list) => list,
                     None => {
                         tracing::error!(
@@ -97,8 +97,8 @@ impl RefusedNodes {
                         continue;
                     }
                 },
-                Sight::Gone { .. } => refused::Refused::default(),
-                Sight::Synced => continue,
+                WatchEvent::Gone { .. } => refused::Refused::default(),
+                WatchEvent::Synced => continue,
             };
             tracing::info!(entries = list.entries().len(), "list of refused nodes read");
             *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::Settled;
-use crate::kubernetes::{Cluster, Follower, Resource, Sight};
+use crate::kubernetes::{Cluster, Follower, Resource, WatchEvent};
 use records::Records;
 
 /// What this room watches: its own objects.
@@ -85,13 +85,13 @@ impl Syncs {
     }
 
     async fn follow(&self, mut follower: Follower, stop: &CancellationToken) {
-        while let Some((_, sight)) = follower.next(stop).await {
+        while let Some((_, event)) = follower.next(stop).await {
             let _busy = follower.busy();
             let mut state = self.lock();
-            match sight {
-                Sight::Put { meta, object } => state.records.put(&meta, &object),
-                Sight::Gone { meta, .. } => state.records.gone(&meta.name),
-                Sight::Synced => {}
+            match event {
+                WatchEvent::Put { meta, object } => state.records.put(&meta, &object),
+                WatchEvent::Gone { meta, .. } => state.records.gone(&meta.name),
+                WatchEvent::Synced => {}
             }
         }
     }

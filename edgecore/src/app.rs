@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use daemon::Rooms;
 use daemon::health::Health;
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
 use daemon::notify;
@@ -54,7 +54,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
     // One for all: the allocator is asked once for what several rooms left.
-    let spare = Spare::default();
+    let spare = HeapTrimmer::default();
     let doors = Doors::build().context("starting the thread of local programs")?;
     let threads = vec![doors.handle().clone()];
     rooms.optional("service manager", notify::serve(health.clone(), threads, stop.clone()));

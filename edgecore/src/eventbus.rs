@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::health::Beat;
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use mqtt::broker::access::Users;
 use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{BadAddress, Client};
@@ -92,7 +92,7 @@ pub struct EventBus {
     inbox: mpsc::Sender<Incoming>,
     beat: Option<Beat>,
     /// Told when the broker's messages gave memory back.
-    spare: Option<Spare>,
+    spare: Option<HeapTrimmer>,
     wave: Wave,
 }
 
@@ -170,7 +170,7 @@ impl EventBus {
     }
 
     /// Tells `spare` when much of the broker's memory became free.
-    pub fn returning(self, spare: Spare) -> EventBus {
+    pub fn returning(self, spare: HeapTrimmer) -> EventBus {
         EventBus { spare: Some(spare), ..self }
     }
 

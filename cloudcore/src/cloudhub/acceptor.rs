@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use daemon::health::Unready;
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use futures_util::future::BoxFuture;
 use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
 use message::NodeName;
@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
-use super::conduct::{Conduct, Deed};
 use super::handshakes::Handshakes;
 use super::material::{Material, Trust};
 use super::metrics::{Ended, Metrics, Refused};
+use super::rate_accounts::{Charge, RateAccounts};
 use super::session::{End, Session};
 use super::{Registry, Rooms, SessionHandle, Signers};
 use crate::refused::{Holder, RefusedNodes};
@@ -77,16 +77,16 @@ pub struct CloudHub {
     rooms: Arc<Rooms>,
     handshakes: Arc<Handshakes>,
     admission: Arc<Mutex<Admission>>,
-    conduct: Conduct,
+    rate_accounts: RateAccounts,
     refused: RefusedNodes,
     trust: watch::Receiver<Arc<Trust>>,
     signers: Signers,
     metrics: Metrics,
-    spare: Spare,
+    spare: HeapTrimmer,
 }
 
 /// A session about to start.
-struct Entrant {
+struct AcceptedEdge {
     accepted: Accepted,
     caller: Caller,
     peer: SocketAddr,
@@ -125,7 +125,7 @@ impl CloudHub {
         Ok(CloudHub {
             socket: Mutex::new(Some(socket)),
             acceptor: Acceptor::new(tls, settings.max_message, budget),
-            conduct: rooms.upstream.conduct.clone(),
+            rate_accounts: rooms.upstream.rate_accounts.clone(),
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms: Arc::new(rooms),
@@ -135,7 +135,7 @@ impl CloudHub {
             trust: material.trust.clone(),
             signers: Signers::default(),
             metrics,
-            spare: Spare::default(),
+            spare: HeapTrimmer::default(),
             settings,
         })
     }
@@ -146,7 +146,7 @@ impl CloudHub {
     }
 
     /// Sessions that start and end use memory.
-    pub fn spare(&self) -> Spare {
+    pub fn spare(&self) -> HeapTrimmer {
         self.spare.clone()
     }
 
@@ -246,7 +246,7 @@ impl CloudHub {
                 let accepted = tokio::select! {
                     biased;
                     _ = stop.cancelled() => return,
-                    accepted = hub.handshakes.take_turn(welcome) => accepted,
+                    accepted = hub.handshakes.acquire_slot(welcome) => accepted,
                 };
                 if let Some(entrant) = hub.entrant(accepted, &caller, peer) {
                     tracker.spawn(async move { hub.serve(entrant, &stop).await });
@@ -260,7 +260,7 @@ impl CloudHub {
         tcp: TcpStream,
         peer: SocketAddr,
         stop: &CancellationToken,
-    ) -> Option<Box<Entrant>> {
+    ) -> Option<Box<AcceptedEdge>> {
         let (caller, check) = self.check();
         let acceptor = self.acceptor.clone();
         let handshake = |tcp| async move { acceptor.accept(tcp, check).await };
@@ -281,8 +281,8 @@ impl CloudHub {
         impl FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin + 'static,
     ) {
         let enforce = self.settings.enforce;
-        let (admission, conduct, refused) =
-            (self.admission.clone(), self.conduct.clone(), self.refused.clone());
+        let (admission, rate_accounts, refused) =
+            (self.admission.clone(), self.rate_accounts.clone(), self.refused.clone());
         let trust = self.trust.borrow().clone();
         let caller = Arc::new(Mutex::new(None));
         let found = caller.clone();
@@ -290,7 +290,7 @@ impl CloudHub {
             let node = identify(certificate, hello, enforce).map_err(Refusal::Forbidden)?;
             let holder = Holder::of(certificate, &node);
             refused.check(&node, &holder).map_err(Refusal::Forbidden)?;
-            if let Some(wait) = conduct.barred(&node, Instant::now()) {
+            if let Some(wait) = rate_accounts.barred(&node, Instant::now()) {
                 return Err(Refusal::Busy(wait));
             }
             let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,7 +302,7 @@ impl CloudHub {
         (caller, check)
     }
 
-    async fn serve(&self, entrant: Box<Entrant>, stop: &CancellationToken) {
+    async fn serve(&self, entrant: Box<AcceptedEdge>, stop: &CancellationToken) {
         let peer = entrant.peer;
         match self.begin(*entrant, stop) {
             Ok((place, session)) => {
@@ -310,7 +310,7 @@ impl CloudHub {
                 let handle = place.leave(end.reason());
                 self.spare.note();
                 if let Some(deed) = end.deed() {
-                    self.conduct.note(&handle.node, deed, Instant::now());
+                    self.rate_accounts.note(&handle.node, deed, Instant::now());
                 }
                 log_end(&end, &handle.node, peer, handle.epoch);
             }
@@ -323,10 +323,10 @@ impl CloudHub {
     #[allow(clippy::type_complexity)] // Named once.
     fn begin(
         &self,
-        entrant: Entrant,
+        entrant: AcceptedEdge,
         stop: &CancellationToken,
     ) -> Result<(Place, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
-        let Entrant { accepted: Accepted { link, .. }, caller: Caller { node, holder, signer }, peer } =
+        let AcceptedEdge { accepted: Accepted { link, .. }, caller: Caller { node, holder, signer }, peer } =
             entrant;
         let serial = holder.serial.clone();
         let Some(handle) = self.registry.enter(&node, holder, self.settings.node_limit, stop) else {
@@ -341,10 +341,10 @@ impl CloudHub {
             keepalive: self.settings.keepalive,
             rooms: self.rooms.clone(),
             registry: self.registry.clone(),
-            conduct: self.conduct.clone(),
+            rate_accounts: self.rate_accounts.clone(),
             metrics: self.metrics.clone(),
         };
-        self.conduct.note(&node, Deed::Connected, Instant::now());
+        self.rate_accounts.note(&node, Charge::Connected, Instant::now());
         self.spare.note();
         if let Some(signer) = signer {
             self.signers.note(&node, signer);
@@ -363,11 +363,11 @@ impl CloudHub {
         accepted: Option<Result<Accepted, AcceptError>>,
         caller: &Mutex<Option<Caller>>,
         peer: SocketAddr,
-    ) -> Option<Box<Entrant>> {
+    ) -> Option<Box<AcceptedEdge>> {
         match accepted {
             Some(Ok(accepted)) => {
                 let caller = caller.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                return Some(Box::new(Entrant { accepted, caller, peer }));
+                return Some(Box::new(AcceptedEdge { accepted, caller, peer }));
             }
             Some(Err(AcceptError::Busy(wait))) => {
                 self.metrics.refused(Refused::Busy);

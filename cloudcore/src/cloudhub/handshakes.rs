@@ -33,20 +33,20 @@ const NICE: i32 = 10;
 
 /// A limited number of places; the oldest loses its own to a newcomer.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct HandshakeSlots {
     limit: usize,
     taken: Arc<Mutex<(u64, BTreeMap<u64, CancellationToken>)>>,
 }
 
 pub(super) struct Place {
-    places: Places,
+    places: HandshakeSlots,
     number: u64,
     pub(super) lost: CancellationToken,
 }
 
-impl Places {
-    pub(super) fn new(limit: usize) -> Places {
-        Places { limit, taken: Arc::default() }
+impl HandshakeSlots {
+    pub(super) fn new(limit: usize) -> HandshakeSlots {
+        HandshakeSlots { limit, taken: Arc::default() }
     }
 
     fn count(&self) -> usize {
@@ -77,8 +77,8 @@ impl Drop for Place {
 
 /// Where handshakes run.
 pub struct Handshakes {
-    silent: Places,
-    talking: Places,
+    silent: HandshakeSlots,
+    talking: HandshakeSlots,
     turns: Arc<Semaphore>,
     runtime: Option<Runtime>,
     /// Everything of QUIC below its frames: what comes over UDP delays nobody who came over TCP.
@@ -100,8 +100,8 @@ impl Handshakes {
             .build()?;
         let datagrams = datagrams.then(|| builder("datagrams").enable_all().build()).transpose()?;
         Ok(Handshakes {
-            silent: Places::new(SILENT),
-            talking: Places::new(TALKING),
+            silent: HandshakeSlots::new(SILENT),
+            talking: HandshakeSlots::new(TALKING),
             turns: Arc::new(Semaphore::new(TURNS)),
             runtime: Some(runtime),
             datagrams,
@@ -140,7 +140,7 @@ impl Handshakes {
     }
 
     /// Runs a handshake over UDP where datagrams are worked on, when it is its turn. `None` if it gives way to newer ones.
-    pub async fn take_turn<T: Send + 'static>(
+    pub async fn acquire_slot<T: Send + 'static>(
         &self,
         handshake: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_oldest_gives_way_to_a_newcomer() {
-        let places = Places::new(2);
+        let places = HandshakeSlots::new(2);
         let (first, second) = (places.take(), places.take());
         assert!(!first.lost.is_cancelled());
         let third = places.take();
@@ -228,11 +228,11 @@ mod tests {
         let handshakes = Arc::new(Handshakes::build(true).unwrap());
         for _ in 0..TURNS {
             let handshakes = handshakes.clone();
-            tokio::spawn(async move { handshakes.take_turn(std::future::pending::<()>()).await });
+            tokio::spawn(async move { handshakes.acquire_slot(std::future::pending::<()>()).await });
         }
         tokio::task::yield_now().await;
         let began = tokio::time::Instant::now();
-        assert_eq!(handshakes.take_turn(async { 7 }).await, Some(7));
+        assert_eq!(handshakes.acquire_slot(async { 7 }).await, Some(7));
         assert!(began.elapsed() >= TURN);
     }
 

@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::handshakes::{Handshakes, Places};
+use super::handshakes::{HandshakeSlots, Handshakes};
 use super::material::{Material, Trust};
 use super::{Registry, Signers};
 use crate::kubernetes::{Cluster, Resource};
@@ -57,7 +57,7 @@ pub struct Register {
     listener: TcpListener,
     tls: TlsAcceptor,
     handshakes: Arc<Handshakes>,
-    office: Arc<Office>,
+    office: Arc<RegistrationService>,
 }
 
 /// The rooms it asks and tells.
@@ -71,7 +71,7 @@ pub struct Deps {
     pub signers: Signers,
 }
 
-struct Office {
+struct RegistrationService {
     trust: watch::Receiver<Arc<Trust>>,
     deps: Deps,
     terms: Terms,
@@ -111,14 +111,14 @@ impl Register {
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| RegisterError::Listen { address: listen, source })?;
-        let office = Arc::new(Office { trust: material.trust.clone(), deps, terms });
+        let office = Arc::new(RegistrationService { trust: material.trust.clone(), deps, terms });
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
     /// Serves until stopped; `unready` is ready once it does.
     pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), Infallible> {
         unready.ready();
-        let places = Places::new(CONNECTIONS);
+        let places = HandshakeSlots::new(CONNECTIONS);
         loop {
             let (tcp, peer) = tokio::select! {
                 biased;
@@ -148,7 +148,11 @@ impl Register {
     }
 }
 
-async fn serve(stream: std::io::Result<TlsStream<TcpStream>>, office: Arc<Office>, peer: SocketAddr) {
+async fn serve(
+    stream: std::io::Result<TlsStream<TcpStream>>,
+    office: Arc<RegistrationService>,
+    peer: SocketAddr,
+) {
     let stream = match stream {
         Ok(stream) => stream,
         Err(error) => {
@@ -171,7 +175,7 @@ async fn serve(stream: std::io::Result<TlsStream<TcpStream>>, office: Arc<Office
     let _ = connection.await;
 }
 
-impl Office {
+impl RegistrationService {
     fn trust(&self) -> Arc<Trust> {
         self.trust.borrow().clone()
     }

@@ -15,9 +15,9 @@ use futures_util::future::BoxFuture;
 use link::{CloseReason, Link, ReceiveError, SendError};
 use tokio::time::Instant;
 
-use super::conduct::{Conduct, Deed};
 use super::exchange::Violation;
 use super::metrics::{Ended, Metrics};
+use super::rate_accounts::{Charge, RateAccounts};
 use super::upstream::UpstreamRoom;
 use super::volumes::Volumes;
 use super::{Registry, SessionHandle};
@@ -55,11 +55,11 @@ pub(super) enum End {
 
 impl End {
     /// What it says about the node.
-    pub fn deed(&self) -> Option<Deed> {
+    pub fn deed(&self) -> Option<Charge> {
         match self {
-            End::Receive(ReceiveError::TooLarge { limit }) => Some(Deed::SentTooMuch(*limit)),
-            End::Receive(ReceiveError::OverBudget) => Some(Deed::SentTooMuch(0)),
-            end if end.is_nodes_fault() => Some(Deed::BrokeProtocol),
+            End::Receive(ReceiveError::TooLarge { limit }) => Some(Charge::SentTooMuch(*limit)),
+            End::Receive(ReceiveError::OverBudget) => Some(Charge::SentTooMuch(0)),
+            end if end.is_nodes_fault() => Some(Charge::BrokeProtocol),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ pub(super) struct Session {
     pub keepalive: Duration,
     pub rooms: Arc<Rooms>,
     pub registry: Registry,
-    pub conduct: Conduct,
+    pub rate_accounts: RateAccounts,
     pub metrics: Metrics,
 }
 
@@ -128,7 +128,7 @@ impl Session {
 
     /// Asks the API server about objects that nobody claims, if there are any.
     fn settle_leftovers(&self, set: &NodeSet) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if set.quietly(|desired| desired.unclaimed()).is_empty() {
+        if set.without_wake(|desired| desired.unclaimed()).is_empty() {
             return None;
         }
         Some(leftover::settle(self.rooms.clone(), self.handle.node.clone(), set.clone()))
@@ -139,7 +139,7 @@ impl Session {
         if bytes == 0 {
             return None;
         }
-        self.conduct.note(&self.handle.node, Deed::Sent(bytes), Instant::now())
+        self.rate_accounts.note(&self.handle.node, Charge::Sent(bytes), Instant::now())
     }
 
     fn close_reason(&self, end: &End) -> CloseReason {
@@ -175,5 +175,5 @@ async fn settled(leftovers: &mut Option<BoxFuture<'static, ()>>) {
 
 /// Starts over: nothing is known of what the node holds.
 fn forget(set: &NodeSet) {
-    set.quietly(Desired::forget);
+    set.without_wake(Desired::forget);
 }

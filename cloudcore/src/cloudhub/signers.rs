@@ -91,7 +91,7 @@ impl Signers {
         while let Some((node, waiting)) = self.next() {
             let patch = json!({"metadata": {"annotations": {SIGNED_BY: waiting.ca}}}).to_string();
             let path = Resource::Nodes.path(None, node.as_str());
-            match cluster.patch(&path, Merge::Plain, patch).await {
+            match cluster.patch(&path, Merge::Json, patch).await {
                 Ok(_) => self.wrote(node, waiting.ca),
                 Err(status) if !status.is_retryable() && waiting.attempts >= ATTEMPTS => {
                     // A node without an object is nothing to warn of.

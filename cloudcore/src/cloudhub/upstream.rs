@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::authz;
 use super::budgets::{Budgets, MIRRORS, Made};
-use super::conduct::{Conduct, Deed};
 use super::metrics::{Loss, Metrics};
+use super::rate_accounts::{Charge, RateAccounts};
 use crate::devicecontroller::{self, Devices, Stamp};
 use crate::edgecontroller::{self, Downstream, Rights};
 use crate::kubernetes::Cluster;
@@ -33,7 +33,7 @@ pub struct UpstreamRoom {
     /// What nodes may make.
     pub budgets: Budgets,
     /// What they have cost.
-    pub conduct: Conduct,
+    pub rate_accounts: RateAccounts,
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
     pub metrics: Metrics,
@@ -179,7 +179,7 @@ impl UpstreamRoom {
         if has_room && self.budgets.take(node, made, Instant::now()) {
             return None;
         }
-        self.conduct.note(node, Deed::MadeTooMuch, Instant::now());
+        self.rate_accounts.note(node, Charge::MadeTooMuch, Instant::now());
         Some(Status::new(403, "Forbidden", format!("node {node} makes more {what} than a node may")))
     }
 
@@ -298,7 +298,7 @@ mod tests {
                 devices,
                 rights,
                 budgets,
-                conduct: Conduct::default(),
+                rate_accounts: RateAccounts::default(),
                 enforce: true,
                 metrics,
             },

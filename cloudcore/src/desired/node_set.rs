@@ -42,7 +42,7 @@ impl NodeSet {
     }
 
     /// For the session itself: no wake-up.
-    pub fn quietly<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> T {
+    pub fn without_wake<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> T {
         work(&mut self.lock().desired)
     }
 

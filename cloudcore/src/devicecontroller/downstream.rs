@@ -11,7 +11,7 @@ use super::inventory::{Inventory, Known, Told, read_model};
 use super::statuses::Missing;
 use super::upstream::Written;
 use crate::desired::{NodeSet, Wanted};
-use crate::kubernetes::{Follower, Meta, Resource, Sight};
+use crate::kubernetes::{Follower, Meta, Resource, WatchEvent};
 
 /// What this room watches; models first, so that a device finds its model.
 pub const WATCHED: &[Resource] = &[Resource::DeviceModels, Resource::Devices];
@@ -43,15 +43,15 @@ enum Input {
 
 impl Input {
     /// `None` for what changes nothing.
-    fn read(resource: Resource, sight: Sight) -> Option<Input> {
-        Some(match (resource, sight) {
-            (_, Sight::Synced) => return None,
-            (Resource::Devices, Sight::Put { meta, object }) => {
+    fn read(resource: Resource, event: WatchEvent) -> Option<Input> {
+        Some(match (resource, event) {
+            (_, WatchEvent::Synced) => return None,
+            (Resource::Devices, WatchEvent::Put { meta, object }) => {
                 Input::Device(Arc::new(Known::read(&meta, object)))
             }
-            (Resource::Devices, Sight::Gone { meta, .. }) => Input::DeviceGone(meta),
-            (_, Sight::Put { meta, object }) => Input::Model(read_model(&meta, object)),
-            (_, Sight::Gone { meta, object, .. }) => Input::ModelGone(meta, object),
+            (Resource::Devices, WatchEvent::Gone { meta, .. }) => Input::DeviceGone(meta),
+            (_, WatchEvent::Put { meta, object }) => Input::Model(read_model(&meta, object)),
+            (_, WatchEvent::Gone { meta, object, .. }) => Input::ModelGone(meta, object),
         })
     }
 }
@@ -132,15 +132,15 @@ impl Devices {
 
     /// Takes in what the watches of [`WATCHED`] see, until stopped. Asks the API server for nothing.
     pub async fn run(self, mut follower: Follower, stop: CancellationToken) -> Result<(), Infallible> {
-        while let Some((resource, sight)) = follower.next(&stop).await {
+        while let Some((resource, event)) = follower.next(&stop).await {
             let _busy = follower.busy();
-            self.take_in(resource, sight);
+            self.take_in(resource, event);
         }
         Ok(())
     }
 
-    fn take_in(&self, resource: Resource, sight: Sight) {
-        let Some(input) = Input::read(resource, sight) else { return };
+    fn take_in(&self, resource: Resource, event: WatchEvent) {
+        let Some(input) = Input::read(resource, event) else { return };
         let mut state = self.lock();
         let told = match input {
             Input::Device(known) => {

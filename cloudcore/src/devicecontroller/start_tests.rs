@@ -149,7 +149,7 @@ async fn a_device_that_appears_gets_its_status_without_a_list() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let before = api.asked();
     let object = Json::encode(&Api::device(DEVICES)).unwrap();
-    devices.take_in(Resource::Devices, Sight::Put { meta: Meta::of(&object), object });
+    devices.take_in(Resource::Devices, WatchEvent::Put { meta: Meta::of(&object), object });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = api.asked();
     assert_eq!(after["POST devicestatuses"], 1);

@@ -207,10 +207,10 @@ fn written(object: &Json) -> Written {
 }
 
 async fn write(cluster: &Cluster, device: &DeviceRef, patch: &Value) -> Result<Json, Status> {
-    match cluster.patch(&path(device), Merge::Plain, patch.to_string()).await {
+    match cluster.patch(&path(device), Merge::Json, patch.to_string()).await {
         Err(status) if status.is_not_found() => {
             create_status(cluster, device).await?;
-            cluster.patch(&path(device), Merge::Plain, patch.to_string()).await
+            cluster.patch(&path(device), Merge::Json, patch.to_string()).await
         }
         other => other,
     }

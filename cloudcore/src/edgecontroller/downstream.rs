@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::{Arrived, Change, NodeSet, Placement};
-use crate::kubernetes::{Follower, Resource, Sight, identity};
+use crate::kubernetes::{Follower, Resource, WatchEvent, identity};
 use crate::refused::Deleted;
 
 /// What this room watches. Config maps and secrets come after the pods that refer to them, so that the texts that nodes have a
@@ -106,23 +106,23 @@ impl Downstream {
         deleted: Option<Deleted>,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
-        while let Some((resource, sight)) = follower.next(&stop).await {
+        while let Some((resource, event)) = follower.next(&stop).await {
             let _busy = follower.busy();
             let Some(kind) = resource.kind() else { continue };
-            if let (ObjectKind::Node, Sight::Gone { meta, told: true, .. }, Some(deleted)) =
-                (&kind, &sight, &deleted)
+            if let (ObjectKind::Node, WatchEvent::Gone { meta, told: true, .. }, Some(deleted)) =
+                (&kind, &event, &deleted)
             {
                 deleted.add(&meta.name, &meta.uid);
             }
-            match sight {
-                Sight::Put { meta, object } => {
+            match event {
+                WatchEvent::Put { meta, object } => {
                     let arrived = Arrived::read(kind, &meta, object);
                     self.change(|placement| placement.put(arrived));
                 }
-                Sight::Gone { meta, object, .. } => {
+                WatchEvent::Gone { meta, object, .. } => {
                     self.change(|placement| placement.gone(kind, &meta, object));
                 }
-                Sight::Synced => {}
+                WatchEvent::Synced => {}
             }
         }
         Ok(())

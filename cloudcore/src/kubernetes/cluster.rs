@@ -60,7 +60,7 @@ pub struct Cluster {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
     Strategic,
-    Plain,
+    Json,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +169,7 @@ impl Cluster {
     pub async fn patch(&self, path: &str, merge: Merge, patch: String) -> Result<Json, Status> {
         let kind = match merge {
             Merge::Strategic => "application/strategic-merge-patch+json",
-            Merge::Plain => "application/merge-patch+json",
+            Merge::Json => "application/merge-patch+json",
         };
         self.send(Method::PATCH, path, Some(kind), patch).await
     }

@@ -4,11 +4,11 @@ use daemon::health::{Beat, Busy};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Resource, Seen, Sight};
+use super::{FromWatch, Resource, WatchEvent};
 
 /// The watches of one room as one stream, and whether they have told everything that existed at the start.
 pub struct Follower {
-    seen: mpsc::Receiver<Seen>,
+    seen: mpsc::Receiver<FromWatch>,
     /// Watches that have not told everything yet.
     missing: usize,
     /// Resources whose watches have.
@@ -19,7 +19,7 @@ pub struct Follower {
 
 impl Follower {
     /// `seen` is fed by `watches` watches.
-    pub fn new(seen: mpsc::Receiver<Seen>, watches: usize, beat: Beat) -> Follower {
+    pub fn new(seen: mpsc::Receiver<FromWatch>, watches: usize, beat: Beat) -> Follower {
         let (listed, complete) = (watch::channel(Vec::new()).0, watch::channel(watches == 0).0);
         Follower { seen, missing: watches, listed, complete, beat }
     }
@@ -35,20 +35,20 @@ impl Follower {
     }
 
     /// The next change. `None`: the program stops, or a watch ended.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<(Resource, Sight)> {
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<(Resource, WatchEvent)> {
         loop {
             let seen = tokio::select! {
                 biased;
                 _ = stop.cancelled() => return None,
                 seen = self.seen.recv() => seen?,
             };
-            match seen.sight {
-                Sight::Synced => {
+            match seen.event {
+                WatchEvent::Synced => {
                     self.missing = self.missing.saturating_sub(1);
                     self.listed.send_modify(|listed| listed.push(seen.resource));
                     self.complete.send_replace(self.missing == 0);
                 }
-                sight => return Some((seen.resource, sight)),
+                event => return Some((seen.resource, event)),
             }
         }
     }

@@ -57,7 +57,7 @@ async fn update(cluster: &Cluster, name: &'static str, ours: &Value) -> Result<(
             Ok(())
         }
         Action::Replace(definition) => {
-            let patched = cluster.patch(&path, Merge::Plain, definition.to_string()).await;
+            let patched = cluster.patch(&path, Merge::Json, definition.to_string()).await;
             patched.map(|_| ()).map_err(refused)
         }
     }

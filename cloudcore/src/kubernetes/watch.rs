@@ -22,13 +22,13 @@ use super::{Cluster, Resource};
 
 /// What a watch saw.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct FromWatch {
     pub resource: Resource,
-    pub sight: Sight,
+    pub event: WatchEvent,
 }
 
 #[derive(Clone, Debug)]
-pub enum Sight {
+pub enum WatchEvent {
     Put {
         meta: Meta,
         object: Json,
@@ -130,7 +130,7 @@ fn is_expired(error: &watcher::Error) -> bool {
 pub async fn feed(
     cluster: Cluster,
     resource: Resource,
-    room: mpsc::Sender<Seen>,
+    room: mpsc::Sender<FromWatch>,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     let api_resource = resource.api();
@@ -145,7 +145,7 @@ pub async fn feed(
             _ = stop.cancelled() => return Ok(()),
             event = events.next() => event,
         };
-        let sights = match event {
+        let events = match event {
             None => return Ok(()),
             Some(Err(error)) => {
                 let wait = retry.after(&error);
@@ -172,8 +172,8 @@ pub async fn feed(
                 known.on_event(event, &api_resource)
             }
         };
-        for sight in sights {
-            if room.send(Seen { resource, sight }).await.is_err() {
+        for event in events {
+            if room.send(FromWatch { resource, event }).await.is_err() {
                 return Ok(());
             }
         }
@@ -203,7 +203,7 @@ fn key(meta: &Meta) -> Key {
 }
 
 impl Known {
-    fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<Sight> {
+    fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<WatchEvent> {
         match event {
             Event::Init => {
                 self.listed = Some(HashSet::new());
@@ -223,43 +223,43 @@ impl Known {
             Event::Delete(object) => {
                 let (meta, object) = object.typed(resource);
                 self.told.remove(&key(&meta));
-                vec![Sight::Gone { meta, object, told: true }]
+                vec![WatchEvent::Gone { meta, object, told: true }]
             }
             Event::InitDone => self.end_of_list(resource),
         }
     }
 
-    fn put(&mut self, resource: &ApiResource, meta: Meta, object: Json) -> Vec<Sight> {
+    fn put(&mut self, resource: &ApiResource, meta: Meta, object: Json) -> Vec<WatchEvent> {
         let told = Told { uid: meta.uid.as_str().into(), version: meta.resource_version.as_str().into() };
         match self.told.entry(key(&meta)) {
             Entry::Vacant(entry) => {
                 entry.insert(told);
-                vec![Sight::Put { meta, object }]
+                vec![WatchEvent::Put { meta, object }]
             }
             Entry::Occupied(entry) if *entry.get() == told => Vec::new(),
             Entry::Occupied(mut entry) => {
                 let old = entry.insert(told);
-                // Deleted and created again between two sights.
+                // Deleted and created again between two events.
                 let replaced = (*old.uid != meta.uid).then(|| gone(resource, entry.key(), old));
-                replaced.into_iter().chain([Sight::Put { meta, object }]).collect()
+                replaced.into_iter().chain([WatchEvent::Put { meta, object }]).collect()
             }
         }
     }
 
-    fn end_of_list(&mut self, resource: &ApiResource) -> Vec<Sight> {
+    fn end_of_list(&mut self, resource: &ApiResource) -> Vec<WatchEvent> {
         let listed = self.listed.take().unwrap_or_default();
         let missing = self.told.extract_if(|key, _| !listed.contains(key));
-        let mut sights: Vec<Sight> = missing.map(|(key, told)| gone(resource, &key, told)).collect();
+        let mut events: Vec<WatchEvent> = missing.map(|(key, told)| gone(resource, &key, told)).collect();
         if !self.synced {
             self.synced = true;
-            sights.push(Sight::Synced);
+            events.push(WatchEvent::Synced);
         }
-        sights
+        events
     }
 }
 
 /// An object whose end was not seen: only its identity is left.
-fn gone(resource: &ApiResource, key: &str, told: Told) -> Sight {
+fn gone(resource: &ApiResource, key: &str, told: Told) -> WatchEvent {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     let meta = Meta {
         name: name.to_owned(),
@@ -269,7 +269,7 @@ fn gone(resource: &ApiResource, key: &str, told: Told) -> Sight {
         deletion_timestamp: None,
     };
     let object = stub(resource, meta.namespace.as_deref(), &meta.name, &meta.uid);
-    Sight::Gone { meta, object, told: false }
+    WatchEvent::Gone { meta, object, told: false }
 }
 
 #[cfg(test)]
@@ -340,7 +340,7 @@ mod tests {
         let (room, mut seen) = mpsc::channel(16);
         tokio::spawn(feed(cluster, Resource::ConfigMaps, room, CancellationToken::new()));
         while let Some(seen) = seen.recv().await {
-            if matches!(seen.sight, Sight::Put { meta, .. } if meta.name == "listed-2") {
+            if matches!(seen.event, WatchEvent::Put { meta, .. } if meta.name == "listed-2") {
                 break;
             }
         }
@@ -371,7 +371,7 @@ mod tests {
         }
         let mut synced = Vec::new();
         while synced.len() < WATCHES {
-            if let Some(Seen { sight: Sight::Synced, .. }) = seen.recv().await {
+            if let Some(FromWatch { event: WatchEvent::Synced, .. }) = seen.recv().await {
                 synced.push(Instant::now());
             }
         }
@@ -388,12 +388,12 @@ mod tests {
 
     fn run(known: &mut Known, events: Vec<Event<RawObject>>) -> Vec<String> {
         let resource = Resource::Pods.api();
-        let sights = events.into_iter().flat_map(|event| known.on_event(event, &resource));
-        sights
-            .map(|sight| match sight {
-                Sight::Put { meta, .. } => format!("+{}@{}", meta.name, meta.resource_version),
-                Sight::Gone { meta, .. } => format!("-{}", meta.uid),
-                Sight::Synced => "synced".to_owned(),
+        let events = events.into_iter().flat_map(|event| known.on_event(event, &resource));
+        events
+            .map(|event| match event {
+                WatchEvent::Put { meta, .. } => format!("+{}@{}", meta.name, meta.resource_version),
+                WatchEvent::Gone { meta, .. } => format!("-{}", meta.uid),
+                WatchEvent::Synced => "synced".to_owned(),
             })
             .collect()
     }

@@ -104,7 +104,7 @@ async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i6
     let version = &stored["metadata"]["resourceVersion"];
     let patch = json!({"metadata": {"resourceVersion": version}, "data": changes});
     let path = format!("{collection}/{NAME}");
-    cluster.patch(&path, crate::kubernetes::Merge::Plain, patch.to_string()).await.map(|_| ())
+    cluster.patch(&path, crate::kubernetes::Merge::Json, patch.to_string()).await.map(|_| ())
 }
 
 fn unreadable(why: &str) -> Status {

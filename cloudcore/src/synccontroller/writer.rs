@@ -31,7 +31,7 @@ async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<()
     };
     let patch = json!({"status": {"objectResourceVersion": version.0}}).to_string();
     let status_path = format!("{path}/status");
-    match cluster.patch(&status_path, Merge::Plain, patch.clone()).await {
+    match cluster.patch(&status_path, Merge::Json, patch.clone()).await {
         Err(status) if status.is_not_found() => {}
         other => return other.map(|_| ()),
     }
@@ -41,7 +41,7 @@ async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<()
         Err(status) if !status.is_conflict() => return Err(status),
         _ => {}
     }
-    cluster.patch(&status_path, Merge::Plain, patch).await.map(|_| ())
+    cluster.patch(&status_path, Merge::Json, patch).await.map(|_| ())
 }
 
 fn record(kind: &str, name: &str, object_name: &str, namespace: Option<&str>, object: &Json) -> Json {

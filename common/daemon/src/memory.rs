@@ -19,9 +19,9 @@ const APART: libc::c_int = 64 * 1024;
 
 /// Notes work that used much memory. Clones belong together.
 #[derive(Clone, Default)]
-pub struct Spare(Arc<Notify>);
+pub struct HeapTrimmer(Arc<Notify>);
 
-impl Spare {
+impl HeapTrimmer {
     /// Work was done.
     pub fn note(&self) {
         self.0.notify_one();

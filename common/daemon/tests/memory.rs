@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use tokio_util::sync::CancellationToken;
 
 fn resident_kb() -> u64 {
@@ -16,7 +16,7 @@ fn resident_kb() -> u64 {
 #[tokio::test(start_paused = true)]
 async fn what_lies_between_blocks_in_use_is_given_back_when_the_work_is_over() {
     const BLOCKS: usize = 16 * 1024;
-    let (spare, stop) = (Spare::default(), CancellationToken::new());
+    let (spare, stop) = (HeapTrimmer::default(), CancellationToken::new());
     let task = tokio::spawn(spare.clone().give_back(stop.clone()));
     let mut blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| vec![1; 4096]).collect();
     let full = resident_kb();

@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use next::{Listen, Stream, next};
+use places::EvictingSlots;
 pub use places::Place;
-use places::Places;
 
 /// What the clients of one socket are granted.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ where
     S: Fn(Client<L>) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (places, serve) = (Places::new(terms.places), Arc::new(serve));
+    let (places, serve) = (EvictingSlots::new(terms.places), Arc::new(serve));
     let mut clients = JoinSet::new();
     loop {
         let arrival = async {

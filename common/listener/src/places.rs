@@ -21,7 +21,7 @@ struct Taken {
 }
 
 #[derive(Clone)]
-pub(crate) struct Places {
+pub(crate) struct EvictingSlots {
     limit: usize,
     taken: Arc<Mutex<Taken>>,
     changed: Arc<Notify>,
@@ -32,13 +32,13 @@ pub(crate) struct Places {
 pub struct Place(Arc<Held>);
 
 struct Held {
-    places: Places,
+    places: EvictingSlots,
     number: u64,
 }
 
-impl Places {
-    pub fn new(limit: usize) -> Places {
-        Places { limit: limit.max(1), taken: Arc::default(), changed: Arc::new(Notify::new()) }
+impl EvictingSlots {
+    pub fn new(limit: usize) -> EvictingSlots {
+        EvictingSlots { limit: limit.max(1), taken: Arc::default(), changed: Arc::new(Notify::new()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn who_said_least_for_longest_gives_way_and_the_settled_never() {
-        let places = Places::new(3);
+        let places = EvictingSlots::new(3);
         let (settled, never) = places.take();
         settled.settle();
         let (speaking, second) = places.take();
@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_no_vacancy_while_all_are_settled() {
-        let places = Places::new(2);
+        let places = EvictingSlots::new(2);
         let both = [places.take().0, places.take().0];
         tokio::time::timeout(std::time::Duration::from_secs(10), places.vacancy()).await.unwrap();
         both.iter().for_each(Place::settle);
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_lost_place_is_not_given_back_twice() {
-        let places = Places::new(1);
+        let places = EvictingSlots::new(1);
         let (lost, token) = places.take();
         let (kept, _) = places.take();
         assert!(token.is_cancelled());

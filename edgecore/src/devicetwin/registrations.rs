@@ -66,7 +66,7 @@ impl Registrations {
             protocol: String,
             address: PathBuf,
         }
-        for text in self.objects.kept_of(ROWS).await?.into_iter().take(MOST) {
+        for text in self.objects.list_local(ROWS).await?.into_iter().take(MOST) {
             if let Ok(Row { protocol, address }) = serde_json::from_str(&text) {
                 self.known.insert(protocol, Registration { row: text, address, owner: None });
             }
@@ -94,7 +94,8 @@ impl Registrations {
         let is_new = self.known.get(protocol).is_none_or(|known| known.row != row);
         if is_new {
             tracing::info!(name = mapper.name, protocol, socket = %address.display(), "mapper registered");
-            if let Err(error) = self.objects.keep(path(protocol), ROWS, String::new(), row.clone()).await {
+            if let Err(error) = self.objects.put_local(path(protocol), ROWS, String::new(), row.clone()).await
+            {
                 tracing::error!(name = mapper.name, error = %error, "mapper was not stored; it must register again after a restart");
             }
         }
@@ -286,6 +287,6 @@ mod tests {
         known.known.values_mut().take(3).for_each(|known| known.owner = Some(ended(me)));
         let registered = known.register(&mapper("more", &nowhere), me).await.unwrap();
         assert_eq!(registered.forgotten.len(), 3);
-        assert_eq!(known.objects.kept_of(ROWS).await.unwrap().len(), MOST - 2);
+        assert_eq!(known.objects.list_local(ROWS).await.unwrap().len(), MOST - 2);
     }
 }

@@ -31,7 +31,7 @@ use super::errors::chain;
 use super::model::board::Board;
 use super::node::capacity::Capacity;
 use super::volumes::mounts;
-pub use claim::{ClaimError, Gear, Need, needs};
+pub use claim::{ClaimError, DeviceAllocation, Need, needs};
 use inventory::Inventory;
 
 /// A plugin that is away keeps its resource this long: it may be starting again.

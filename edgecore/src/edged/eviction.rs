@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! host --readings--> thresholds --pressure--> node conditions, admission
-//!                        \--fired--> reclaim (images) --still--> rank --> verdict on one pod
+//!                        \--fired--> reclaim (images) --still--> rank --> decision on one pod
 //! ```
 //!
 //! Better than the kubelet on a node without a link: a pod that has failed there has nobody to replace it, so a pod of
@@ -27,7 +27,7 @@ use super::images::Images;
 use super::images::collector::{self, Want};
 use super::model::admission::Pressure;
 use super::model::board::Entry;
-use super::model::verdict::{Sentence, Verdict};
+use super::model::stop_decision::{Disposition, StopDecision};
 use super::settings::{Eviction, Threshold};
 use crate::host::{self, Host};
 use crate::metamanager::LinkState;
@@ -63,8 +63,8 @@ pub async fn run(base: Arc<Base>, images: Arc<Images>, host: Arc<dyn Host>, stop
 }
 
 async fn look(sources: &Sources, host: &Arc<dyn Host>, thresholds: &mut Thresholds) {
-    for (entry, verdict) in limits::exceeded(sources).await {
-        entry.verdict.send_replace(Some(verdict));
+    for (entry, decision) in limits::exceeded(sources).await {
+        entry.decision.send_replace(Some(decision));
     }
     let readings = Readings::take(sources, host, thresholds.settings()).await;
     let fired = thresholds.judge(&readings, Instant::now());
@@ -126,25 +126,29 @@ async fn evict(sources: &Sources, host: &Arc<dyn Host>, threshold: &Threshold, r
     let entry = &entries[index];
     let offline = *sources.base.link.borrow() == LinkState::Disconnected;
     let most = Some(sources.base.settings.eviction.max_grace).filter(|grace| !grace.is_zero());
-    let verdict = Verdict {
-        sentence: if offline && entry.demand.is_controlled { Sentence::Held } else { Sentence::Failed },
+    let decision = StopDecision {
+        disposition: if offline && entry.demand.is_controlled {
+            Disposition::Hold
+        } else {
+            Disposition::Fail
+        },
         reason: EVICTED.to_owned(),
         message: rank::message(resource, threshold, readings, usage, entry.demand.request(resource.name())),
         grace: if threshold.grace.is_zero() { Some(HARD_GRACE) } else { most },
         disrupted: true,
     };
-    entry.verdict.send_replace(Some(verdict));
+    entry.decision.send_replace(Some(decision));
 }
 
 /// Pods that were held may go on.
 fn release(sources: &Sources) {
     for entry in sources.base.board.entries() {
-        entry.verdict.send_if_modified(|verdict| {
-            let held = verdict
-                .as_ref()
-                .is_some_and(|verdict| verdict.sentence == Sentence::Held && verdict.reason == EVICTED);
+        entry.decision.send_if_modified(|decision| {
+            let held = decision.as_ref().is_some_and(|decision| {
+                decision.disposition == Disposition::Hold && decision.reason == EVICTED
+            });
             if held {
-                *verdict = None;
+                *decision = None;
             }
             held
         });

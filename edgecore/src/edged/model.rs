@@ -4,7 +4,7 @@
 //! spec, demand, resources, fields, expand   what the pod object says
 //! order, board                              what the node was told, and which pods it has
 //! observed                                  what the runtime has
-//! admission, verdict                        whether it may run here, and what the node decided
+//! admission, decision                        whether it may run here, and what the node decided
 //! plan, backoff                             what is to be done next
 //! status                                    what is told of it
 //! ```
@@ -22,5 +22,5 @@ pub mod quantity;
 pub mod resources;
 pub mod spec;
 pub mod status;
+pub mod stop_decision;
 pub mod termination;
-pub mod verdict;

@@ -121,7 +121,7 @@ async fn announce(node: &Node) {
     node.base.events.record_node(Kind::Normal, "Starting", "Starting kubelet.");
     let boot = facts::identity(&*node.host).boot_id;
     let path = format!("{BOOT_ROWS}/{name}");
-    let before = match node.base.objects.kept(path.clone()).await {
+    let before = match node.base.objects.get_local(path.clone()).await {
         Ok(before) => before,
         Err(error) => return tracing::debug!(error = %chain(&error), "the last boot is not known"),
     };
@@ -132,7 +132,7 @@ async fn announce(node: &Node) {
         let text = format!("Node {name} has been rebooted, boot id: {boot}");
         node.base.events.record_node(Kind::Warning, "Rebooted", &text);
     }
-    if let Err(error) = node.base.objects.keep(path, BOOT_ROWS, name.to_owned(), boot).await {
+    if let Err(error) = node.base.objects.put_local(path, BOOT_ROWS, name.to_owned(), boot).await {
         tracing::warn!(error = %chain(&error), "the boot of the machine is not remembered");
     }
 }

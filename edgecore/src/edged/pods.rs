@@ -50,14 +50,14 @@ use super::model::board::Entry;
 use super::model::demand::Demand;
 use super::model::order::{Order, Wake};
 use super::model::spec::PodId;
-use super::model::verdict::Verdict;
+use super::model::stop_decision::StopDecision;
 use super::pleg::{Found, Relisted};
 use super::static_pods::Snapshot;
 use super::volumes;
 use crate::metamanager::{Change, LinkState, ObjectChange};
 use alone::Alone;
 use context::Context;
-use entry::{Admission, Entrance};
+use entry::{Admission, Admitter};
 use record::Record;
 use unsure::{Answer, Unsure};
 use workers::{Ended, Tasks};
@@ -98,7 +98,7 @@ pub struct Pods {
     /// By uid.
     workers: HashMap<String, Handle>,
     tasks: Tasks,
-    entrance: Entrance,
+    admitter: Admitter,
     unsure: Unsure,
     alone: Alone,
     /// What was kept of pods that have no worker yet.
@@ -122,12 +122,12 @@ struct Handle {
 }
 
 /// What a new worker begins with.
-struct Birth {
+struct WorkerInit {
     id: PodId,
     key: Option<ObjectKey>,
     references: BTreeSet<ObjectKey>,
     order: Order,
-    verdict: Option<Verdict>,
+    decision: Option<StopDecision>,
     record: Option<Record>,
 }
 
@@ -138,12 +138,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 impl Pods {
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Pods {
-        let entrance = Entrance::new(context.clone());
+        let admitter = Admitter::new(context.clone());
         Pods {
             context,
             workers: HashMap::new(),
             tasks: Tasks::default(),
-            entrance,
+            admitter,
             unsure: Unsure::default(),
             alone: Alone::default(),
             records: HashMap::new(),
@@ -156,7 +156,7 @@ impl Pods {
     /// Starts workers for the stored pods. Must come before the first relist is looked at.
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
         self.records = Record::all(&self.context.base.objects).await?;
-        self.entrance.load().await?;
+        self.admitter.load().await?;
         self.alone.unreadable(self.context.base.objects.unreadable(&ObjectKind::Pod).await?);
         for stored in self.context.base.objects.list(&ObjectKind::Pod).await? {
             self.put(stored.key, stored.object);
@@ -252,8 +252,15 @@ impl Pods {
         self.place_as(key, object, pod, None, is_sure);
     }
 
-    /// `verdict`: it may not run, whatever the node has room for.
-    fn place_as(&mut self, key: ObjectKey, object: Json, pod: Pod, verdict: Option<Verdict>, is_sure: bool) {
+    /// `decision`: it may not run, whatever the node has room for.
+    fn place_as(
+        &mut self,
+        key: ObjectKey,
+        object: Json,
+        pod: Pod,
+        decision: Option<StopDecision>,
+        is_sure: bool,
+    ) {
         let id = PodId::of(&pod);
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         if node.is_some_and(|node| node != self.context.base.settings.node.as_str()) || !names::is_safe(&id) {
@@ -280,18 +287,24 @@ impl Pods {
             None => {
                 let record = self.records.remove(&id.uid);
                 let demand = Arc::new(Demand::of(&pod));
-                let verdict = match &record {
-                    _ if verdict.is_some() => verdict,
-                    Some(record) => record.verdict.clone(),
-                    None => match self.entrance.admit(&pod, &demand) {
+                let decision = match &record {
+                    _ if decision.is_some() => decision,
+                    Some(record) => record.decision.clone(),
+                    None => match self.admitter.admit(&pod, &demand) {
                         Admission::Granted => None,
                         Admission::Unsure(_) if !is_sure => return self.hold_back(id.uid, key, object),
-                        Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                        Admission::Refused(decision) | Admission::Unsure(decision) => Some(decision),
                     },
                 };
                 self.unsure.forget(&key, None);
-                let birth =
-                    Birth { id, key: Some(key), references, order: Order::Run(object), verdict, record };
+                let birth = WorkerInit {
+                    id,
+                    key: Some(key),
+                    references,
+                    order: Order::Run(object),
+                    decision,
+                    record,
+                };
                 self.spawn(birth, Some(demand));
             }
         }
@@ -328,15 +341,16 @@ impl Pods {
                 (false, Ok(object)) => {
                     let demand = Arc::new(Demand::of_static(&pod));
                     let record = self.records.remove(&id.uid);
-                    let verdict = match &record {
-                        Some(record) => record.verdict.clone(),
-                        None => match self.entrance.admit(&pod, &demand) {
+                    let decision = match &record {
+                        Some(record) => record.decision.clone(),
+                        None => match self.admitter.admit(&pod, &demand) {
                             Admission::Granted => None,
-                            Admission::Refused(verdict) | Admission::Unsure(verdict) => Some(verdict),
+                            Admission::Refused(decision) | Admission::Unsure(decision) => Some(decision),
                         },
                     };
                     let (key, references) = (None, BTreeSet::new());
-                    let birth = Birth { id, key, references, order: Order::Run(object), verdict, record };
+                    let birth =
+                        WorkerInit { id, key, references, order: Order::Run(object), decision, record };
                     self.spawn(birth, Some(demand));
                     self.context.mirrors.poke();
                 }
@@ -387,9 +401,9 @@ impl Pods {
 
     fn stop_unknown(&mut self, id: PodId) {
         tracing::info!(namespace = %id.namespace, name = %id.name, uid = %id.uid, "unknown pod found, stopping it");
-        let (key, references, verdict) = (None, BTreeSet::new(), None);
+        let (key, references, decision) = (None, BTreeSet::new(), None);
         let record = self.records.remove(&id.uid);
-        self.spawn(Birth { id, key, references, order: Order::Gone, verdict, record }, None);
+        self.spawn(WorkerInit { id, key, references, order: Order::Gone, decision, record }, None);
     }
 
     /// Whether this installation knew a pod that carries no mark, as those of older versions and of KubeEdge.

@@ -21,7 +21,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::model::board::Entry;
-use super::model::verdict::{Sentence, Verdict};
+use super::model::stop_decision::{Disposition, StopDecision};
 pub use super::settings::logind::Programs;
 use super::{base::Base, errors::chain};
 
@@ -121,7 +121,7 @@ async fn end_pods(base: &Base) {
         let is_of_group = |entry: &Entry| entry.demand.is_critical() == critical && entry.is_active();
         let group: Vec<Entry> = base.board.entries().into_iter().filter(is_of_group).collect();
         for entry in &group {
-            entry.verdict.send_replace(Some(held(grace)));
+            entry.decision.send_replace(Some(held(grace)));
         }
         let deadline = Instant::now() + grace;
         while Instant::now() < deadline && runs(base, &group).await {
@@ -130,9 +130,9 @@ async fn end_pods(base: &Base) {
     }
 }
 
-fn held(grace: Duration) -> Verdict {
-    Verdict {
-        sentence: Sentence::Held,
+fn held(grace: Duration) -> StopDecision {
+    StopDecision {
+        disposition: Disposition::Hold,
         reason: REASON.to_owned(),
         message: "Pod was terminated in response to imminent node shutdown.".to_owned(),
         grace: Some(grace),
@@ -156,10 +156,10 @@ async fn runs(base: &Base, group: &[Entry]) -> bool {
 /// The shutdown was called off.
 fn release(base: &Base) {
     for entry in base.board.entries() {
-        entry.verdict.send_if_modified(|verdict| {
-            let ours = verdict.as_ref().is_some_and(|verdict| verdict.reason == REASON);
+        entry.decision.send_if_modified(|decision| {
+            let ours = decision.as_ref().is_some_and(|decision| decision.reason == REASON);
             if ours {
-                *verdict = None;
+                *decision = None;
             }
             ours
         });

@@ -1,6 +1,6 @@
 //! The intake: takes changes from EdgeHub, commits them, hands them on, and only then lets them be acknowledged.
 
-use daemon::memory::Spare;
+use daemon::memory::HeapTrimmer;
 use message::ObjectKind;
 use store::StoreError;
 use tokio::sync::{mpsc, watch};
@@ -29,12 +29,12 @@ pub const CHANGE_QUEUE: usize = 256;
 pub struct Intake {
     objects: Objects,
     outlets: Outlets,
-    spare: Spare,
+    spare: HeapTrimmer,
 }
 
 impl Intake {
     pub fn new(objects: Objects, outlets: Outlets) -> Intake {
-        Intake { objects, outlets, spare: Spare::default() }
+        Intake { objects, outlets, spare: HeapTrimmer::default() }
     }
 
     /// Commits `arrivals` in one transaction and hands on those that changed something. After it returns, all of them
@@ -64,7 +64,7 @@ impl Intake {
     }
 
     /// Commits use memory; `spare` is told of them.
-    pub fn returning(self, spare: Spare) -> Intake {
+    pub fn returning(self, spare: HeapTrimmer) -> Intake {
         Intake { spare, ..self }
     }
 

@@ -181,7 +181,7 @@ impl Queries {
             wanted.audience
         );
         let store_error = |source| QueryError::store(&path, source);
-        let kept = self.objects.kept(path.clone()).await.map_err(store_error)?;
+        let kept = self.objects.get_local(path.clone()).await.map_err(store_error)?;
         let kept: Option<Token> = kept.and_then(|text| serde_json::from_str(&text).ok());
         let now = daemon::clock::now();
         if let Some(token) = kept.as_ref().filter(|token| now < token.refresh_at()) {
@@ -191,7 +191,7 @@ impl Queries {
             (Ok(token), _) => {
                 let row = serde_json::to_string(&token).unwrap_or_default();
                 self.objects
-                    .keep(path.clone(), TOKEN_ROWS, wanted.pod_uid.clone(), row)
+                    .put_local(path.clone(), TOKEN_ROWS, wanted.pod_uid.clone(), row)
                     .await
                     .map_err(store_error)?;
                 Ok(token)
@@ -203,7 +203,7 @@ impl Queries {
 
     /// Removes the tokens of a pod that is gone.
     pub async fn forget_tokens(&self, pod_uid: &str) -> Result<(), StoreError> {
-        self.objects.drop_kept(TOKEN_ROWS, pod_uid.to_owned()).await?;
+        self.objects.delete_local(TOKEN_ROWS, pod_uid.to_owned()).await?;
         self.objects.wipe_soon();
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Queries {
 
     /// Uids of the pods that tokens are kept of.
     pub async fn token_holders(&self) -> Result<Vec<String>, StoreError> {
-        self.objects.kept_for(TOKEN_ROWS).await
+        self.objects.local_owners(TOKEN_ROWS).await
     }
 
     async fn fresh_token(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod decisions;
 mod life;
 mod lost;
 mod machine;
@@ -10,5 +11,4 @@ mod owners;
 mod queries;
 mod room;
 mod statics;
-mod verdicts;
 mod volumes;

@@ -71,7 +71,7 @@ pub fn device(name: &str, node: &str) -> (String, Value) {
 pub async fn patch(cluster: &Cluster, name: &str, text: &str) -> Result<String, Status> {
     let path = format!("{CORE}/namespaces/default/configmaps/{name}");
     let patch = json!({"data": {"text": text}}).to_string();
-    let object = cluster.patch(&path, Merge::Plain, patch).await?;
+    let object = cluster.patch(&path, Merge::Json, patch).await?;
     let object: Value = object.parse().unwrap_or_default();
     Ok(object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned())
 }

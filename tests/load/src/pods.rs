@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cloudcore::kubernetes::{Cluster, Resource, Seen, Sight, feed};
+use cloudcore::kubernetes::{Cluster, FromWatch, Resource, WatchEvent, feed};
 use harness::programs::Programs;
 use harness::site::{IMAGE, NODE, Site};
 use message::Json;
@@ -79,15 +79,15 @@ impl Api {
         let stop = CancellationToken::new();
         let _end = stop.clone().drop_guard();
         tokio::spawn(feed(self.cluster, Resource::Pods, room, stop));
-        while let Some(Seen { sight, .. }) = seen.recv().await {
-            told.send_modify(|pods| match sight {
-                Sight::Put { meta, object } => {
+        while let Some(FromWatch { event, .. }) = seen.recv().await {
+            told.send_modify(|pods| match event {
+                WatchEvent::Put { meta, object } => {
                     Arc::make_mut(pods).insert(meta.name, object.parse().unwrap_or_default());
                 }
-                Sight::Gone { meta, .. } => {
+                WatchEvent::Gone { meta, .. } => {
                     Arc::make_mut(pods).remove(&meta.name);
                 }
-                Sight::Synced => {}
+                WatchEvent::Synced => {}
             });
         }
     }

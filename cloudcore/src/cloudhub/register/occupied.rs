@@ -97,5 +97,5 @@ async fn count(cluster: &Cluster, name: &str, text: &str, now: &str) -> Result<(
     let known = cluster.get(&path).await?.parse::<Value>().unwrap_or_default();
     let count = known["count"].as_u64().unwrap_or(0) + 1;
     let patch = json!({"count": count, "lastTimestamp": now, "message": text}).to_string();
-    cluster.patch(&path, crate::kubernetes::Merge::Plain, patch).await.map(|_| ())
+    cluster.patch(&path, crate::kubernetes::Merge::Json, patch).await.map(|_| ())
 }

@@ -59,7 +59,7 @@ pub(super) async fn run(session: Box<Session>, sender: Sender, receiver: Receive
     let (session, set) = (&*session, &NodeSet::default());
     // What the node had comes first, so that the controllers' snapshots claim it.
     let records = session.rooms.syncs.known(session.handle.node.as_str());
-    set.quietly(|desired| {
+    set.without_wake(|desired| {
         records.into_iter().for_each(|(key, uid, version)| desired.recorded(key, uid, version));
     });
     session.subscribe(set);
@@ -100,7 +100,7 @@ impl Pump<'_> {
             }
             let may_read = self.may_read();
             self.silence.reading(may_read, self.session.keepalive);
-            let overdue = self.set.quietly(|desired| desired.next_deadline());
+            let overdue = self.set.without_wake(|desired| desired.next_deadline());
             tokio::select! {
                 biased;
                 _ = ended.cancelled() => return End::Told,
@@ -139,7 +139,7 @@ impl Pump<'_> {
         if let Some(message) = self.outgoing.pop_front() {
             return Some(message);
         }
-        let outgoing = self.set.quietly(|desired| desired.next(Window::KUBEEDGE, Instant::now()))?;
+        let outgoing = self.set.without_wake(|desired| desired.next(Window::KUBEEDGE, Instant::now()))?;
         let message = outgoing.body.to_message(now);
         self.ids.push((message.header.msg_id.clone(), outgoing.ticket));
         Some(message)
@@ -147,7 +147,7 @@ impl Pump<'_> {
 
     fn resend(&mut self) {
         let now = daemon::clock::unix_ms();
-        for (ticket, body) in self.set.quietly(|desired| desired.overdue(Instant::now())) {
+        for (ticket, body) in self.set.without_wake(|desired| desired.overdue(Instant::now())) {
             if let Some((id, _)) = self.ids.iter().find(|(_, known)| *known == ticket) {
                 self.outgoing.push_back(body.to_message(now).with_id(id.clone()));
             }
@@ -228,7 +228,7 @@ impl Pump<'_> {
         forget(self.set);
         self.ids.clear();
         let records = self.session.rooms.syncs.known(self.session.handle.node.as_str());
-        self.set.quietly(|desired| {
+        self.set.without_wake(|desired| {
             records.into_iter().for_each(|(key, uid, _)| desired.recorded(key, uid, Default::default()));
         });
         self.session.subscribe(self.set);
@@ -238,7 +238,7 @@ impl Pump<'_> {
     fn acknowledged(&mut self, of: &MessageId) {
         let Some(at) = self.ids.iter().position(|(id, _)| id == of) else { return };
         let (_, ticket) = self.ids.swap_remove(at);
-        if let Some(settled) = self.set.quietly(|desired| desired.acked(ticket)) {
+        if let Some(settled) = self.set.without_wake(|desired| desired.acked(ticket)) {
             self.session.rooms.syncs.record(self.session.handle.node.as_str(), settled);
         }
     }

@@ -50,7 +50,7 @@ pub fn judge(looked: Vec<(ObjectKey, String, Found)>) -> Judgement {
 /// Removes leftovers from the node's set once it is sure.
 pub(super) async fn settle(rooms: Arc<Rooms>, node: NodeName, set: NodeSet) {
     loop {
-        let left = set.quietly(|desired| desired.unclaimed());
+        let left = set.without_wake(|desired| desired.unclaimed());
         let mut looked = Vec::with_capacity(left.len());
         for (key, uid) in left {
             let found = look(&rooms, &node, &key, &uid).await;

@@ -54,7 +54,7 @@ struct Pump<'a> {
 
 pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: FrameReceiver) -> End {
     let (session, set) = (&*session, &NodeSet::default());
-    set.quietly(|desired| desired.keep_texts());
+    set.without_wake(|desired| desired.keep_texts());
     session.subscribe(set);
     let mut outlet = Outlet::new(sender);
     let mut pump = Pump {
@@ -148,12 +148,12 @@ impl Pump<'_> {
         if self.paused.is_some() {
             return None;
         }
-        let objects = self.set.quietly(|desired| self.exchange.objects(desired, Instant::now()));
+        let objects = self.set.without_wake(|desired| self.exchange.objects(desired, Instant::now()));
         // What the node holds and nobody wants may still have to go.
         if objects.is_some() || self.leftovers.is_some() {
             return objects;
         }
-        self.set.quietly(|desired| self.exchange.in_step(desired))
+        self.set.without_wake(|desired| self.exchange.in_step(desired))
     }
 
     fn start_rows(&mut self) {
@@ -170,7 +170,7 @@ impl Pump<'_> {
     fn on_incoming(&mut self, incoming: IncomingFrame) -> Result<(), End> {
         self.silence.spoke(self.patience());
         let IncomingFrame::Frame(body) = incoming else { return Ok(()) };
-        let effects = self.set.quietly(|desired| self.exchange.on_frame(*body, desired))?;
+        let effects = self.set.without_wake(|desired| self.exchange.on_frame(*body, desired))?;
         for effect in effects {
             match effect {
                 Effect::Send(body) => self.outgoing.push_back(body),

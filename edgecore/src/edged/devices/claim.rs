@@ -43,7 +43,7 @@ pub enum ClaimError {
 
 /// What a container gets to use its devices.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gear {
+pub struct DeviceAllocation {
     pub envs: BTreeMap<String, String>,
     pub mounts: Vec<cri::v1::Mount>,
     pub devices: Vec<cri::v1::Device>,
@@ -161,9 +161,9 @@ impl Devices {
     }
 
     /// What a container gets, after its plugins prepared the devices where they want to.
-    pub async fn gear(&self, uid: &str, container: &str) -> Result<Gear, ClaimError> {
+    pub async fn gear(&self, uid: &str, container: &str) -> Result<DeviceAllocation, ClaimError> {
         let given: Vec<Given> = self.inventory().of_container(uid, container).cloned().collect();
-        let mut gear = Gear::default();
+        let mut gear = DeviceAllocation::default();
         for given in given {
             let plugin = self.plugin(&given.resource).filter(|(_, options)| options.pre_start_required);
             if let Some((mut client, _)) = plugin {
@@ -179,7 +179,7 @@ impl Devices {
     }
 }
 
-impl Gear {
+impl DeviceAllocation {
     fn add(&mut self, answer: ContainerAllocateResponse) {
         self.envs.extend(answer.envs);
         self.annotations.extend(answer.annotations);

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::Sources;
 use crate::edged::model::board::Entry;
 use crate::edged::model::quantity;
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 use crate::edged::usage::folder::walk;
 use crate::edged::volumes::pod_dir;
 
@@ -46,7 +46,7 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// Pods that put more on disk than they may, with what becomes of them.
-pub async fn exceeded(sources: &Sources) -> Vec<(Entry, Verdict)> {
+pub async fn exceeded(sources: &Sources) -> Vec<(Entry, StopDecision)> {
     let mut found = Vec::new();
     for entry in sources.base.board.entries().into_iter().filter(Entry::is_active) {
         // The text tells quickly that there is nothing to look for.
@@ -63,7 +63,7 @@ pub async fn exceeded(sources: &Sources) -> Vec<(Entry, Verdict)> {
         let logs = sources.base.settings.pod_logs_dir.join(entry.id.log_folder());
         let judged = daemon::blocking(move || Ok(judge(&bounds, &folder, &logs))).await;
         if let Ok(Some(text)) = judged {
-            found.push((entry, Verdict::failed("Evicted", text)));
+            found.push((entry, StopDecision::failed("Evicted", text)));
         }
     }
     found

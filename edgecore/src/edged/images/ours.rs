@@ -13,19 +13,19 @@ const ROWS: &str = "pulledimage";
 /// Notes that an image with this id came by a pull of ours.
 pub async fn pulled(objects: &Objects, id: &str) -> Result<(), StoreError> {
     let path = format!("{ROWS}/{id}");
-    if objects.kept(path.clone()).await?.is_some() {
+    if objects.get_local(path.clone()).await?.is_some() {
         return Ok(());
     }
-    objects.keep(path, ROWS, id.to_owned(), id.to_owned()).await
+    objects.put_local(path, ROWS, id.to_owned(), id.to_owned()).await
 }
 
 /// Ids of the images among `present` that we pulled; the others of ours are forgotten.
 pub async fn of(objects: &Objects, present: &[v1::Image]) -> Result<BTreeSet<String>, StoreError> {
     let present: BTreeSet<&str> = present.iter().map(|image| image.id.as_str()).collect();
     let (here, gone): (BTreeSet<String>, BTreeSet<String>) =
-        objects.kept_of(ROWS).await?.into_iter().partition(|id| present.contains(id.as_str()));
+        objects.list_local(ROWS).await?.into_iter().partition(|id| present.contains(id.as_str()));
     for id in gone {
-        objects.drop_kept(ROWS, id).await?;
+        objects.delete_local(ROWS, id).await?;
     }
     Ok(here)
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint, Toleration};
 use super::demand::{Amounts, Demand};
 use super::resources::Qos;
 use super::spec::all_containers;
-use super::verdict::Verdict;
+use super::stop_decision::StopDecision;
 
 /// What the answer depends on besides the pods.
 pub struct Node<'a> {
@@ -53,15 +53,15 @@ impl Pressure {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// Nothing on this node would change it.
-    Verdict(Verdict),
+    StopDecision(StopDecision),
     /// The node lacks so much of each; a critical pod may push others aside.
-    Short { missing: Amounts, verdict: Verdict },
+    Short { missing: Amounts, decision: StopDecision },
 }
 
 impl Refusal {
-    pub fn verdict(self) -> Verdict {
+    pub fn decision(self) -> StopDecision {
         match self {
-            Refusal::Verdict(verdict) | Refusal::Short { verdict, .. } => verdict,
+            Refusal::StopDecision(decision) | Refusal::Short { decision, .. } => decision,
         }
     }
 }
@@ -69,7 +69,8 @@ impl Refusal {
 /// Checks in the kubelet's order. `others` are the active pods of the node.
 pub fn check(pod: &Pod, demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<(), Refusal> {
     let Some(spec) = &pod.spec else { return Ok(()) };
-    let no = |reason: &str, message: &str| Err(Refusal::Verdict(Verdict::rejected(reason, message)));
+    let no =
+        |reason: &str, message: &str| Err(Refusal::StopDecision(StopDecision::rejected(reason, message)));
     if node.is_shutting_down {
         return no("NodeShutdown", "the node is shutting down");
     }
@@ -100,7 +101,10 @@ pub fn check(pod: &Pod, demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]
 /// Name, labels and taints.
 fn fits(spec: &PodSpec, demand: &Demand, node: &Node<'_>) -> Result<(), Refusal> {
     let no = |reason: &str, text: &str| {
-        Err(Refusal::Verdict(Verdict::rejected(reason, &format!("Predicate {reason} failed: {text}"))))
+        Err(Refusal::StopDecision(StopDecision::rejected(
+            reason,
+            &format!("Predicate {reason} failed: {text}"),
+        )))
     };
     if spec.node_name.as_deref().is_some_and(|name| !name.is_empty() && name != node.name) {
         return no("NodeName", "node(s) didn't match the requested node name");
@@ -194,11 +198,11 @@ fn enough(demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<()
             let text = format!(
                 "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
             );
-            first.get_or_insert_with(|| Verdict::rejected(&format!("OutOf{name}"), &text));
+            first.get_or_insert_with(|| StopDecision::rejected(&format!("OutOf{name}"), &text));
         }
     }
     match first {
-        Some(verdict) => Err(Refusal::Short { missing, verdict }),
+        Some(decision) => Err(Refusal::Short { missing, decision }),
         None => Ok(()),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::demand::Demand;
 use super::order::Wake;
 use super::spec::PodId;
-use super::verdict::Verdict;
+use super::stop_decision::StopDecision;
 use crate::edged::model::status::phase::Phase;
 
 /// Handle of the board.
@@ -28,7 +28,7 @@ pub struct Entry {
     pub status: Option<Arc<PodStatus>>,
     pub demand: Arc<Demand>,
     /// Ends or holds the pod, or lets it go on.
-    pub verdict: watch::Sender<Option<Verdict>>,
+    pub decision: watch::Sender<Option<StopDecision>>,
     pub wake: Arc<Wake>,
     /// Nobody wants the pod any more.
     pub is_leaving: bool,
@@ -47,7 +47,7 @@ impl Entry {
     /// True if its containers run or may run again.
     pub fn is_active(&self) -> bool {
         let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
-        let condemned = self.verdict.borrow().is_some();
+        let condemned = self.decision.borrow().is_some();
         !Phase::read(phase).is_terminal() && !condemned
     }
 }

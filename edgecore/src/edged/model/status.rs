@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observed::Observed;
 use super::resources;
-use super::verdict::{Sentence, Verdict};
+use super::stop_decision::{Disposition, StopDecision};
 
 /// Why a container could not be started; kept until it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct View<'a> {
     /// The pod comes from a file of this node.
     pub is_static: bool,
     /// Why it has to end although the API did not ask for it.
-    pub verdict: Option<&'a Verdict>,
+    pub decision: Option<&'a StopDecision>,
 }
 
 /// The status as the API should show it.
@@ -54,16 +54,16 @@ pub fn compute(view: &View<'_>) -> PodStatus {
     let mut guests = containers::statuses(view, containers::Group::Ephemeral);
     containers::share_last_words([&mut init, &mut regular, &mut guests]);
     let phase = phase::sticky(view, phase::of(view, &init, &regular));
-    let (reason, message) = match view.verdict {
-        Some(verdict) => (Some(verdict.reason.clone()), Some(verdict.message.clone())),
+    let (reason, message) = match view.decision {
+        Some(decision) => (Some(decision.reason.clone()), Some(decision.message.clone())),
         None => (view.previous.reason.clone(), view.previous.message.clone()),
     };
     // A pod that was refused has no containers to tell of.
-    let condemned = view.verdict.is_some_and(|verdict| verdict.sentence == Sentence::Failed);
+    let condemned = view.decision.is_some_and(|decision| decision.disposition == Disposition::Fail);
     let refused = condemned && view.observed.is_empty();
     // What was said of a pod that goes on no longer holds; how it ended stays.
     let ended_so = phase.is_terminal() && view.previous.phase.as_deref() == Some(phase.as_str());
-    let same_phase = view.verdict.is_some() || ended_so;
+    let same_phase = view.decision.is_some() || ended_so;
     let ips = pod_ips(view);
     let sandbox_ready = view.observed.sandboxes.first().is_some_and(|sandbox| sandbox.ready);
     let conditions = conditions::compute(&conditions::Facts {
@@ -73,7 +73,7 @@ pub fn compute(view: &View<'_>) -> PodStatus {
         regular: &regular,
         sandbox_ready: sandbox_ready && !ips.is_empty(),
         previous: view.previous.conditions.as_deref().unwrap_or_default(),
-        disruption: view.verdict.and_then(Verdict::condition),
+        disruption: view.decision.and_then(StopDecision::condition),
         now: view.now,
     });
     PodStatus {

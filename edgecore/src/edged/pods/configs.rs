@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::{env, network, security};
 use crate::edged::Settings;
-use crate::edged::devices::Gear;
+use crate::edged::devices::DeviceAllocation;
 use crate::edged::machine::Machine;
 use crate::edged::model::expand::expand;
 use crate::edged::model::observed::SPEC_IMAGE;
@@ -85,7 +85,7 @@ pub struct Parts {
     pub mounts: Vec<v1::Mount>,
     pub devices: Vec<v1::Device>,
     /// What device plugins add to all of these.
-    pub gear: Gear,
+    pub gear: DeviceAllocation,
     pub security: v1::LinuxContainerSecurityContext,
 }
 

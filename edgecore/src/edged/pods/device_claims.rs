@@ -10,7 +10,7 @@ use crate::edged::errors::chain;
 use crate::edged::events::Kind;
 use crate::edged::model::observed::Observed;
 use crate::edged::model::status::phase::Phase;
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 
 /// A plugin that registers again does so soon.
 const AWAY: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ impl Worker {
                 Some(Next::In(AFTER_ERROR))
             }
             _ => {
-                self.sentence(Verdict::rejected("UnexpectedAdmissionError", &text));
+                self.decide(StopDecision::rejected("UnexpectedAdmissionError", &text));
                 Some(Next::In(Duration::ZERO))
             }
         }

@@ -11,7 +11,7 @@ use crate::edged::model::admission::{self, Refusal, make_room};
 use crate::edged::model::board::Entry;
 use crate::edged::model::demand::Demand;
 use crate::edged::model::status::phase::Phase;
-use crate::edged::model::verdict::{Sentence, Verdict};
+use crate::edged::model::stop_decision::{Disposition, StopDecision};
 use crate::edged::node::object;
 use crate::edged::node::seen::Seen;
 
@@ -22,28 +22,28 @@ const SILENT: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io
 /// What is said of a pod that asks to come in.
 pub enum Admission {
     Granted,
-    Refused(Verdict),
+    Refused(StopDecision),
     /// Labels or taints of the node speak against it. The watch that brought the pod may be ahead of the node's: only
     /// the cloud knows whether they still hold.
-    Unsure(Verdict),
+    Unsure(StopDecision),
 }
 
 /// Refusals that follow from the node object.
 const BY_NODE_OBJECT: [&str; 2] = ["NodeAffinity", "TaintToleration"];
 
 /// Admits pods one by one, so that two never count on the same room.
-pub struct Entrance {
+pub struct Admitter {
     context: Arc<Context>,
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
 }
 
-impl Entrance {
+impl Admitter {
     /// Until the node object is known, the node is what it registers as.
-    pub fn new(context: Arc<Context>) -> Entrance {
+    pub fn new(context: Arc<Context>) -> Admitter {
         let labels = object::labels(&context.base.settings);
         let taints = context.base.settings.taints.clone();
-        Entrance { context, labels, taints }
+        Admitter { context, labels, taints }
     }
 
     pub async fn load(&mut self) -> Result<(), store::StoreError> {
@@ -73,14 +73,14 @@ impl Entrance {
         match self.judge(pod, demand) {
             Ok(()) => Admission::Granted,
             // A pod from a file is nobody's who would have asked the cloud.
-            Err(verdict) if !demand.is_static && BY_NODE_OBJECT.contains(&verdict.reason.as_str()) => {
-                Admission::Unsure(verdict)
+            Err(decision) if !demand.is_static && BY_NODE_OBJECT.contains(&decision.reason.as_str()) => {
+                Admission::Unsure(decision)
             }
-            Err(verdict) => Admission::Refused(verdict),
+            Err(decision) => Admission::Refused(decision),
         }
     }
 
-    fn judge(&self, pod: &Pod, demand: &Demand) -> Result<(), Verdict> {
+    fn judge(&self, pod: &Pod, demand: &Demand) -> Result<(), StopDecision> {
         let told = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if pod.metadata.deletion_timestamp.is_some() || Phase::read(told) != Phase::Pending {
             return Ok(());
@@ -96,12 +96,12 @@ impl Entrance {
             .collect();
         let demands: Vec<Arc<Demand>> = others.iter().map(|entry| entry.demand.clone()).collect();
         match self.check(pod, demand, &demands) {
-            Err(Refusal::Short { missing, verdict }) if demand.is_critical() => {
-                let chosen = make_room(&missing, demand.priority, &demands).ok_or(verdict)?;
-                chosen.into_iter().for_each(|index| push_aside(&others[index]));
+            Err(Refusal::Short { missing, decision }) if demand.is_critical() => {
+                let chosen = make_room(&missing, demand.priority, &demands).ok_or(decision)?;
+                chosen.into_iter().for_each(|index| preempt(&others[index]));
                 Ok(())
             }
-            other => other.map_err(Refusal::verdict),
+            other => other.map_err(Refusal::decision),
         }
     }
 
@@ -123,13 +123,13 @@ impl Entrance {
     }
 }
 
-fn push_aside(entry: &Entry) {
-    let verdict = Verdict {
-        sentence: Sentence::Failed,
+fn preempt(entry: &Entry) {
+    let decision = StopDecision {
+        disposition: Disposition::Fail,
         reason: "Preempting".to_owned(),
         message: "Preempted in order to admit critical pod".to_owned(),
         grace: None,
         disrupted: true,
     };
-    entry.verdict.send_replace(Some(verdict));
+    entry.decision.send_replace(Some(decision));
 }

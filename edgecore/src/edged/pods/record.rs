@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 use crate::metamanager::Objects;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +19,8 @@ pub struct Record {
     /// When the pod was first seen here.
     pub start: Timestamp,
     /// Why it had to end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Verdict>,
+    #[serde(rename = "verdict", default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<StopDecision>,
     /// Its last status, once it has succeeded or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<PodStatus>,
@@ -31,28 +31,42 @@ const ROWS: &str = "podrecord";
 impl Record {
     pub async fn write(&self, objects: &Objects) -> Result<(), StoreError> {
         let row = serde_json::to_string(self).unwrap_or_default();
-        objects.keep(format!("{ROWS}/{}", self.uid), ROWS, self.uid.clone(), row).await
+        objects.put_local(format!("{ROWS}/{}", self.uid), ROWS, self.uid.clone(), row).await
     }
 
     /// What is kept of one pod. A row of a later version that cannot be read counts as none.
     pub async fn read(objects: &Objects, uid: &str) -> Result<Option<Record>, StoreError> {
-        let row = objects.kept(format!("{ROWS}/{uid}")).await?;
+        let row = objects.get_local(format!("{ROWS}/{uid}")).await?;
         Ok(row.and_then(|row| serde_json::from_str(&row).ok()))
     }
 
     /// All records, by uid. A row of a later version that cannot be read counts as none.
     pub async fn all(objects: &Objects) -> Result<HashMap<String, Record>, StoreError> {
-        let rows = objects.kept_of(ROWS).await?;
+        let rows = objects.list_local(ROWS).await?;
         let records = rows.iter().filter_map(|row| serde_json::from_str::<Record>(row).ok());
         Ok(records.map(|record| (record.uid.clone(), record)).collect())
     }
 
     /// Uids of all pods that something is kept of.
     pub async fn uids(objects: &Objects) -> Result<Vec<String>, StoreError> {
-        objects.kept_for(ROWS).await
+        objects.local_owners(ROWS).await
     }
 
     pub async fn forget(objects: &Objects, uid: &str) -> Result<(), StoreError> {
-        objects.drop_kept(ROWS, uid.to_owned()).await
+        objects.delete_local(ROWS, uid.to_owned()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edged::model::stop_decision::Disposition;
+
+    #[test]
+    fn what_an_earlier_build_kept_of_an_evicted_pod_is_read() {
+        let row = r#"{"uid":"u","start":"2026-11-01T00:00:00Z","verdict":{"sentence":"Held","reason":"Evicted","message":"m","grace":null,"disrupted":true}}"#;
+        let record: Record = serde_json::from_str(row).unwrap();
+        assert_eq!(record.decision.as_ref().unwrap().disposition, Disposition::Hold);
+        assert_eq!(serde_json::to_string(&record).unwrap(), row);
     }
 }

@@ -42,7 +42,7 @@ impl Worker {
         let previous = self.previous(pod);
         let runtime_name = self.context.base.facts.borrow().name.clone();
         let health = self.probes.health();
-        let verdict = self.verdict();
+        let decision = self.decision();
         let node_ips = self.context.addresses.all();
         let told_as = self.told_as();
         let status = status::compute(&View {
@@ -58,14 +58,14 @@ impl Worker {
             now: self.now(),
             ending,
             is_static: self.is_static,
-            verdict: verdict.as_ref(),
+            decision: decision.as_ref(),
         });
         if self.submitted && self.status.as_ref() == Some(&status) {
             return;
         }
         if Phase::read(status.phase.as_deref()).is_terminal() && self.record.status.is_none() {
             self.record.status = Some(status.clone());
-            self.record.verdict.clone_from(&verdict);
+            self.record.decision.clone_from(&decision);
             self.keep_record().await;
         }
         self.context.base.board.tell(&self.id.uid, Arc::new(status.clone()));

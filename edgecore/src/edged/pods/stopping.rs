@@ -15,7 +15,7 @@ use crate::edged::events::Kind;
 use crate::edged::model::observed::{Instance, Observed, State};
 use crate::edged::model::plan::is_sidecar;
 use crate::edged::model::resources;
-use crate::edged::model::verdict::{Sentence, Verdict};
+use crate::edged::model::stop_decision::{Disposition, StopDecision};
 use crate::edged::volumes;
 
 /// What the runtime gives a container at least.
@@ -93,20 +93,20 @@ impl Worker {
     }
 
     /// The pod has to end, or to wait, for a reason the node has.
-    pub(super) async fn condemn(&mut self, pod: &Pod, spec: &PodSpec, verdict: &Verdict) -> Next {
+    pub(super) async fn enforce_stop(&mut self, pod: &Pod, spec: &PodSpec, decision: &StopDecision) -> Next {
         self.probes.stop();
         if !self.sentenced {
-            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, reason = %verdict.reason,
-                error = %verdict.message, "pod is stopped by its node");
-            let (reason, text) = (verdict.reason.as_str(), verdict.message.as_str());
+            tracing::warn!(namespace = %self.id.namespace, name = %self.id.name, reason = %decision.reason,
+                error = %decision.message, "pod is stopped by its node");
+            let (reason, text) = (decision.reason.as_str(), decision.message.as_str());
             self.context.base.events.record(&self.id, None, Kind::Warning, reason, text);
             self.sentenced = true;
         }
-        let observed = match self.end(spec, verdict.grace.unwrap_or(self.grace)).await {
+        let observed = match self.end(spec, decision.grace.unwrap_or(self.grace)).await {
             Ok(observed) => observed,
             Err(error) => return self.again(&error),
         };
-        let is_final = verdict.sentence == Sentence::Failed;
+        let is_final = decision.disposition == Disposition::Fail;
         self.report(pod, spec, &observed, is_final).await;
         if is_final && !self.cleaned {
             let root = &self.context.base.settings.root_dir;

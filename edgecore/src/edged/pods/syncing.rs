@@ -14,7 +14,7 @@ use crate::edged::model::observed::{Observed, Sandbox, State, sandbox_of};
 use crate::edged::model::plan::{Action, Situation, Why, plan};
 use crate::edged::model::spec::RestartPolicy;
 use crate::edged::model::status::Failure;
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 use crate::edged::model::{backoff, spec};
 use crate::edged::probes::Surroundings;
 use crate::edged::volumes::{self, Prepared};
@@ -48,7 +48,7 @@ impl Worker {
         self.unread_since = None;
         self.cleaned = false;
         if let Some(text) = names::problem(spec) {
-            self.sentence(Verdict::failed("InvalidPod", text));
+            self.decide(StopDecision::failed("InvalidPod", text));
             return Next::In(Duration::ZERO);
         }
         let mut round = Round::default();
@@ -56,7 +56,7 @@ impl Worker {
             let end = self.record.start + Duration::from_secs(u64::try_from(limit).unwrap_or(0));
             if self.now() >= end {
                 let text = "Pod was active on the node longer than the specified deadline";
-                self.sentence(Verdict::failed("DeadlineExceeded", text));
+                self.decide(StopDecision::failed("DeadlineExceeded", text));
                 return Next::In(Duration::ZERO);
             }
             round.not_before(end);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Pods;
 use crate::edged::model::spec::PodId;
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 
 const REASON: &str = "InvalidPod";
 
@@ -57,9 +57,9 @@ impl Pods {
             pod = known;
             (pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds) = ends;
         }
-        let verdict = Verdict::rejected(REASON, &format!("the pod object cannot be read: {error}"));
+        let decision = StopDecision::rejected(REASON, &format!("the pod object cannot be read: {error}"));
         match Json::encode(&pod) {
-            Ok(object) => self.place_as(key, object, pod, Some(verdict), true),
+            Ok(object) => self.place_as(key, object, pod, Some(decision), true),
             Err(error) => tracing::warn!(name = %key, error = %error, "pod cannot be read and was ignored"),
         }
     }

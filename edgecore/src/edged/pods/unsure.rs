@@ -68,7 +68,7 @@ impl Pods {
 
     /// The node object is another: who was held back asks again.
     pub(super) fn node_changed(&mut self, node: &Json) {
-        self.entrance.node_changed(node);
+        self.admitter.node_changed(node);
         for (_, waiting) in std::mem::take(&mut self.unsure.pods) {
             self.put(waiting.key, waiting.object);
         }
@@ -86,7 +86,7 @@ impl Pods {
     pub(super) fn node_told(&mut self, answer: Answer) {
         let is_known = match answer {
             Ok(Ok(node)) => {
-                self.entrance.node_changed(&node);
+                self.admitter.node_changed(&node);
                 true
             }
             // Then the node is what it registers as.

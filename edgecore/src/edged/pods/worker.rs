@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! syncing --deletionTimestamp | phase ended--> terminating --nothing runs--> terminated (waits for its removal)
-//!    |  \--- verdict: failed -----------------> stopped, told as failed <--- refused at admission
-//!    |  \--- verdict: held -------------------> stopped until the verdict is lifted
+//!    |  \--- decision: failed -----------------> stopped, told as failed <--- refused at admission
+//!    |  \--- decision: held -------------------> stopped until the decision is lifted
 //!    \---------------- removed from the store ---------------> gone: killed, cleaned up, the worker ends
 //! ```
 
@@ -24,7 +24,7 @@ use crate::edged::model::spec::{self, PodId};
 use crate::edged::model::status::Failure;
 use crate::edged::model::status::phase::Phase;
 use crate::edged::model::status::whole_seconds;
-use crate::edged::model::verdict::Verdict;
+use crate::edged::model::stop_decision::StopDecision;
 use crate::edged::probes::Probes;
 
 /// When to look again without being woken.
@@ -47,7 +47,7 @@ pub struct Worker {
     pub(super) id: PodId,
     pub(super) context: Arc<Context>,
     order: watch::Receiver<Order>,
-    verdict: watch::Receiver<Option<Verdict>>,
+    decision: watch::Receiver<Option<StopDecision>>,
     pub(super) wake: Arc<Wake>,
     pub(super) record: Record,
     /// The record is on disk: the pod was admitted.
@@ -56,7 +56,7 @@ pub struct Worker {
     pub(super) is_static: bool,
     /// The mirror its status was told to, and what the mirror said at that time.
     pub(super) told_mirror: Option<(String, Option<Summary>)>,
-    /// The verdict in force was told as an event.
+    /// The decision in force was told as an event.
     pub(super) sentenced: bool,
     pub(super) probes: Probes,
     /// Why containers do not run, by name; shown in the status.
@@ -93,7 +93,7 @@ pub const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// What a worker is told by.
 pub struct Inbox {
     pub order: watch::Receiver<Order>,
-    pub verdict: watch::Receiver<Option<Verdict>>,
+    pub decision: watch::Receiver<Option<StopDecision>>,
     pub wake: Arc<Wake>,
     /// The pod comes from a file of this node.
     pub is_static: bool,
@@ -104,15 +104,15 @@ impl Worker {
     pub fn new(id: PodId, context: Arc<Context>, inbox: Inbox, record: Option<Record>) -> Worker {
         let recorded = record.is_some();
         let fresh =
-            Record { uid: id.uid.clone(), start: context.base.clock.now(), verdict: None, status: None };
+            Record { uid: id.uid.clone(), start: context.base.clock.now(), decision: None, status: None };
         let record = record.unwrap_or(fresh);
         Worker {
             id,
             context,
             order: inbox.order,
-            verdict: inbox.verdict,
+            decision: inbox.decision,
             wake: inbox.wake,
-            sentenced: record.verdict.is_some(),
+            sentenced: record.decision.is_some(),
             recorded,
             is_static: inbox.is_static,
             told_mirror: None,
@@ -152,7 +152,7 @@ impl Worker {
                 biased;
                 _ = stop.cancelled() => return self.id,
                 changed = self.order.changed() => if changed.is_err() { return self.id },
-                Ok(()) = self.verdict.changed() => {}
+                Ok(()) = self.decision.changed() => {}
                 _ = self.wake.wait() => {}
                 _ = tokio::time::sleep(rest) => {}
             }
@@ -186,22 +186,22 @@ impl Worker {
         if self.has_ended(&pod) {
             return self.finish(&pod, &spec).await;
         }
-        let verdict = self.verdict.borrow_and_update().clone();
-        if let Some(verdict) = verdict {
+        let decision = self.decision.borrow_and_update().clone();
+        if let Some(decision) = decision {
             let mut order = self.order.clone();
             return tokio::select! {
                 biased;
-                next = self.condemn(&pod, &spec, &verdict) => next,
+                next = self.enforce_stop(&pod, &spec, &decision) => next,
                 _ = ending(&mut order) => Next::In(Duration::ZERO),
             };
         }
         self.sentenced = false;
-        let (mut order, mut verdict) = (self.order.clone(), self.verdict.clone());
+        let (mut order, mut decision) = (self.order.clone(), self.decision.clone());
         tokio::select! {
             biased;
             next = self.sync(&pod, &spec) => next,
             _ = ending(&mut order) => Next::In(Duration::ZERO),
-            Ok(()) = verdict.changed() => Next::In(Duration::ZERO),
+            Ok(()) = decision.changed() => Next::In(Duration::ZERO),
         }
     }
 
@@ -212,15 +212,15 @@ impl Worker {
         is_news
     }
 
-    /// The verdict in force.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
-        self.verdict.borrow().clone()
+    /// The decision in force.
+    pub(super) fn decision(&self) -> Option<StopDecision> {
+        self.decision.borrow().clone()
     }
 
     /// The pod has to end for a reason of its own.
-    pub(super) fn sentence(&self, verdict: Verdict) {
+    pub(super) fn decide(&self, decision: StopDecision) {
         if let Some(entry) = self.context.base.board.get(&self.id.uid) {
-            entry.verdict.send_replace(Some(verdict));
+            entry.decision.send_replace(Some(decision));
         }
     }
 

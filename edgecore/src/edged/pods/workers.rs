@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::record::Record;
 use super::worker::{AFTER_ERROR, Inbox, Worker};
-use super::{Birth, Handle, Pods};
+use super::{Handle, Pods, WorkerInit};
 use crate::edged::errors::chain;
 use crate::edged::events::Kind;
 use crate::edged::model::backoff;
@@ -60,24 +60,24 @@ impl Tasks {
 
 impl Pods {
     /// `demand` is known of pods that somebody wants; those are put on the board.
-    pub(super) fn spawn(&mut self, birth: Birth, demand: Option<Arc<Demand>>) {
-        let Birth { id, key, references, order, verdict, record } = birth;
+    pub(super) fn spawn(&mut self, birth: WorkerInit, demand: Option<Arc<Demand>>) {
+        let WorkerInit { id, key, references, order, decision, record } = birth;
         let is_static = demand.as_ref().is_some_and(|demand| demand.is_static);
         let wake = Arc::new(Wake::default());
-        let (told, verdict) = watch::channel(verdict);
+        let (told, decision) = watch::channel(decision);
         if let (Some(demand), Order::Run(object)) = (demand, &order) {
             self.context.base.board.put(Entry {
                 id: id.clone(),
                 object: object.clone(),
                 status: None,
                 demand,
-                verdict: told,
+                decision: told,
                 wake: wake.clone(),
                 is_leaving: false,
             });
         }
         let (order, orders) = watch::channel(order);
-        let inbox = Inbox { order: orders, verdict, wake: wake.clone(), is_static };
+        let inbox = Inbox { order: orders, decision, wake: wake.clone(), is_static };
         let worker = Worker::new(id.clone(), self.context.clone(), inbox, record);
         self.tasks.begin(id.clone(), worker.run(self.stop.clone()));
         self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
@@ -114,12 +114,12 @@ impl Pods {
             backoff::written(pause)
         );
         self.context.base.events.record(&id, None, Kind::Warning, "FailedSync", &text);
-        let verdict = match self.context.base.board.get(&id.uid) {
-            Some(entry) => entry.verdict.subscribe(),
+        let decision = match self.context.base.board.get(&id.uid) {
+            Some(entry) => entry.decision.subscribe(),
             None => watch::channel(None).1,
         };
         let (order, wake) = (handle.order.subscribe(), handle.wake.clone());
-        let inbox = Inbox { order, verdict, wake, is_static: handle.is_static };
+        let inbox = Inbox { order, decision, wake, is_static: handle.is_static };
         let (context, stop, pod) = (self.context.clone(), self.stop.clone(), id.clone());
         self.tasks.begin(id, async move {
             let prepared = async {

@@ -7,7 +7,7 @@ use super::Objects;
 
 impl Objects {
     /// Stores a row that is this node's own (a cached token), replacing the last one.
-    pub async fn keep(
+    pub async fn put_local(
         &self,
         path: String,
         kind: &'static str,
@@ -27,8 +27,8 @@ impl Objects {
             .await
     }
 
-    /// Reads a row written by [`Objects::keep`]; one that is sealed and does not open is as good as none.
-    pub async fn kept(&self, path: String) -> Result<Option<String>, StoreError> {
+    /// Reads a row written by [`Objects::put_local`]; one that is sealed and does not open is as good as none.
+    pub async fn get_local(&self, path: String) -> Result<Option<String>, StoreError> {
         let seals = self.seals.clone();
         self.store
             .read(move |db| {
@@ -41,8 +41,8 @@ impl Objects {
             .await
     }
 
-    /// Every row of `kind` written by [`Objects::keep`].
-    pub async fn kept_of(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
+    /// Every row of `kind` written by [`Objects::put_local`].
+    pub async fn list_local(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
         let seals = self.seals.clone();
         self.store
             .read(move |db| {
@@ -55,7 +55,7 @@ impl Objects {
     }
 
     /// The uids that rows of `kind` were written for; those of KubeEdge have none.
-    pub async fn kept_for(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
+    pub async fn local_owners(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
         self.store
             .read(move |db| {
                 let mut statement =
@@ -80,8 +80,8 @@ impl Objects {
             .await
     }
 
-    /// Removes rows of `kind` written by [`Objects::keep`] for `uid`.
-    pub async fn drop_kept(&self, kind: &'static str, uid: String) -> Result<(), StoreError> {
+    /// Removes rows of `kind` written by [`Objects::put_local`] for `uid`.
+    pub async fn delete_local(&self, kind: &'static str, uid: String) -> Result<(), StoreError> {
         self.store
             .write(move |tx| {
                 tx.execute("DELETE FROM meta WHERE type = ?1 AND uid = ?2", params![kind, uid]).map(|_| ())

@@ -91,7 +91,7 @@ async fn a_difference_is_applied_to_the_stored_text_and_refused_on_any_other() {
 async fn the_inventory_names_synced_objects_and_nothing_the_node_keeps_for_itself() {
     let folder = tempfile::tempdir().unwrap();
     let objects = Objects::new(crate::database::open(&folder.path().join("e.db")).unwrap());
-    objects.keep("d/configmap/own".into(), "configmap", "x".into(), "{}".into()).await.unwrap();
+    objects.put_local("d/configmap/own".into(), "configmap", "x".into(), "{}".into()).await.unwrap();
     assert!(objects.digests().await.unwrap().is_empty());
     objects.apply(vec![put("u", "5")]).await.unwrap();
     let before = objects.digests().await.unwrap();
@@ -123,10 +123,10 @@ async fn rows_of_kubeedge_have_no_uid_and_those_that_name_no_pod_of_the_node_go(
         })
         .await
         .unwrap();
-    objects.keep("own".into(), kind, "mine".into(), "{}".into()).await.unwrap();
-    assert_eq!(objects.kept_for(kind).await.unwrap(), ["mine"]);
+    objects.put_local("own".into(), kind, "mine".into(), "{}".into()).await.unwrap();
+    assert_eq!(objects.local_owners(kind).await.unwrap(), ["mine"]);
     objects.drop_foreign(kind, vec!["here".into()]).await.unwrap();
-    assert_eq!(objects.kept_of(kind).await.unwrap().len(), 2);
+    assert_eq!(objects.list_local(kind).await.unwrap().len(), 2);
     assert_eq!(objects.get(&put("u", "4").key).await.unwrap().unwrap().uid, "u");
     objects.apply(vec![put("u", "5")]).await.unwrap();
     assert_eq!(version(&objects).await.as_deref(), Some("5"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cri::v1;
 use edgecore::edged::Settings;
-use edgecore::edged::devices::Gear;
+use edgecore::edged::devices::DeviceAllocation;
 use edgecore::edged::machine::Machine;
 use edgecore::edged::pods::{configs, security};
 use harness::site::{IMAGE, NODE};
@@ -72,7 +72,7 @@ pub async fn start(cri: &cri::Runtime, name: &str, folder: &Path) -> Result<Raw>
     let image = cri.image_status(IMAGE).await?.context("the image is not there")?;
     let wanted = spec.containers.first().context("a pod without containers")?;
     let security = security::container(spec, wanted, &image, &settings)?;
-    let (environment, devices, gear) = (Vec::new(), Vec::new(), Gear::default());
+    let (environment, devices, gear) = (Vec::new(), Vec::new(), DeviceAllocation::default());
     let parts = configs::Parts { attempt: 0, image, environment, mounts, devices, gear, security };
     let mut container = configs::container(&pod, spec, wanted, parts, &node);
     container.labels.clear();

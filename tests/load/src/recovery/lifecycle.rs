@@ -54,11 +54,11 @@ async fn look(
         cluster.patch(&format!("{path}/status"), Merge::Strategic, status).await?;
         let taints = ["NoSchedule", "NoExecute"].map(|effect| json!({"key": UNREACHABLE, "effect": effect}));
         let spec = json!({"spec": {"taints": taints}}).to_string();
-        cluster.patch(&path, Merge::Plain, spec).await?;
+        cluster.patch(&path, Merge::Json, spec).await?;
         // Its own words are none of the node's.
         renewed.remove(node);
     } else if ready == "True" && object["spec"]["taints"].is_array() {
-        cluster.patch(&path, Merge::Plain, json!({"spec": {"taints": null}}).to_string()).await?;
+        cluster.patch(&path, Merge::Json, json!({"spec": {"taints": null}}).to_string()).await?;
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Wanted {
         *mark = number;
         let path = format!("{PODS}/{name}");
         let patch = json!({"metadata": {"annotations": {"mark": number.to_string()}}}).to_string();
-        until_taken(&format!("patch {path}"), || cluster.patch(&path, Merge::Plain, patch.clone())).await
+        until_taken(&format!("patch {path}"), || cluster.patch(&path, Merge::Json, patch.clone())).await
     }
 
     async fn replace_pod(&mut self, cluster: &Cluster, number: u64) -> Result<()> {

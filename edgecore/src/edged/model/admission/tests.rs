@@ -47,7 +47,7 @@ fn pod(spec: Value) -> (Pod, Demand) {
 fn reason(node: &Node<'_>, spec: Value, others: &[Value]) -> Option<String> {
     let (pod, demand) = pod(spec);
     let others: Vec<Arc<Demand>> = others.iter().map(|spec| Arc::new(self::pod(spec.clone()).1)).collect();
-    check(&pod, &demand, node, &others).err().map(|refusal| refusal.verdict().reason)
+    check(&pod, &demand, node, &others).err().map(|refusal| refusal.decision().reason)
 }
 
 fn cpu(amount: &str) -> Value {

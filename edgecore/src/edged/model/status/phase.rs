@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodSpec};
 
 use super::super::plan::is_sidecar;
 use super::super::spec::RestartPolicy;
-use super::super::verdict::Sentence;
+use super::super::stop_decision::Disposition;
 use super::View;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Phase {
 
 /// An ended pod stays ended, and one that was condemned has failed.
 pub fn sticky(view: &View<'_>, phase: Phase) -> Phase {
-    if view.verdict.is_some_and(|verdict| verdict.sentence == Sentence::Failed) {
+    if view.decision.is_some_and(|decision| decision.disposition == Disposition::Fail) {
         return Phase::Failed;
     }
     let previous = Phase::read(view.previous.phase.as_deref());

@@ -30,7 +30,7 @@ fn status_with(
         now: Timestamp::from_second(100).unwrap(),
         ending,
         is_static: false,
-        verdict: None,
+        decision: None,
     })
 }
 

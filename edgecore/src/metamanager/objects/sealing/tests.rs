@@ -77,7 +77,7 @@ async fn stored(objects: &Objects, path: &str) -> Option<String> {
 }
 
 async fn keep(objects: &Objects, word: &str) {
-    objects.keep(TOKEN.into(), KINDS[1], "u".into(), format!("\"{word}\"")).await.unwrap();
+    objects.put_local(TOKEN.into(), KINDS[1], "u".into(), format!("\"{word}\"")).await.unwrap();
 }
 
 #[tokio::test]
@@ -97,8 +97,8 @@ async fn what_is_put_changed_and_kept_with_a_key_is_never_on_the_disk_in_plain_t
     }
     assert_eq!(stored(&objects, SECRET).await, Some(text("other-word-of-the-secret")));
     assert_eq!(objects.list(&message::ObjectKind::Secret).await.unwrap().len(), 1);
-    assert_eq!(objects.kept(TOKEN.into()).await.unwrap().unwrap(), "\"word-of-the-token\"");
-    assert_eq!(objects.kept_of(KINDS[1]).await.unwrap(), ["\"word-of-the-token\""]);
+    assert_eq!(objects.get_local(TOKEN.into()).await.unwrap().unwrap(), "\"word-of-the-token\"");
+    assert_eq!(objects.list_local(KINDS[1]).await.unwrap(), ["\"word-of-the-token\""]);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_start_with_a_key_seals_what_is_there_and_wipes_its_text_from_the_disk
     }
     assert!(place.holds("rest") && place.holds("word-of-a-config-map"));
     assert_eq!(stored(&objects, SECRET).await, Some(text("word-of-the-secret")));
-    assert_eq!(objects.kept(TOKEN.into()).await.unwrap().unwrap(), "\"word-of-the-token\"");
+    assert_eq!(objects.get_local(TOKEN.into()).await.unwrap().unwrap(), "\"word-of-the-token\"");
     assert_eq!(objects.digests().await.unwrap(), digests);
     assert_eq!(objects.seal_stored().await.unwrap(), 0, "they are sealed once");
 }
@@ -190,8 +190,8 @@ async fn is_sent_again(objects: &Objects, digests: &[KindDigest]) {
     assert!(sealed::start::begin(objects, Some(Path::new("/key"))).await);
     assert_eq!(objects.shut().await.unwrap(), 2);
     assert_eq!(stored(objects, SECRET).await, None);
-    assert_eq!(objects.kept(TOKEN.into()).await.unwrap(), None);
-    assert!(objects.kept_of(KINDS[1]).await.unwrap().is_empty());
+    assert_eq!(objects.get_local(TOKEN.into()).await.unwrap(), None);
+    assert!(objects.list_local(KINDS[1]).await.unwrap().is_empty());
     assert!(objects.digests().await.unwrap().is_empty());
     assert!(objects.held(vec!["secret".into()]).await.unwrap().is_empty());
     assert_eq!(objects.unreadable(&message::ObjectKind::Secret).await.unwrap(), ["s"]);
@@ -214,7 +214,7 @@ async fn what_was_sealed_with_another_key_is_as_good_as_none_and_sent_again() {
     let first = Objects::sealing(store, place.seals("first"));
     assert_eq!(stored(&first, SECRET).await, None);
     assert!(
-        first.kept(TOKEN.into()).await.unwrap().is_some(),
+        first.get_local(TOKEN.into()).await.unwrap().is_some(),
         "the key came back before the cloud was heard"
     );
 }
@@ -229,7 +229,7 @@ async fn without_the_key_all_is_sent_again_in_plain_text_and_with_it_sealed_once
     assert!(!sealed::start::begin(&objects, None).await);
     assert!(place.hides("word-of-the-secret"));
     assert_eq!(objects.digests().await.unwrap(), digests);
-    assert!(objects.kept(TOKEN.into()).await.unwrap().is_some());
+    assert!(objects.get_local(TOKEN.into()).await.unwrap().is_some());
 }
 
 /// Puts the values of two secrets in each other's place.

@@ -30,7 +30,7 @@ const MADE_TOO_MUCH: u64 = MIB / 16;
 
 /// Something a node did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Charge {
     Connected,
     /// Sent a message of so many bytes.
     Sent(usize),
@@ -42,21 +42,21 @@ pub enum Deed {
     MadeTooMuch,
 }
 
-impl Deed {
+impl Charge {
     fn cost(self) -> u64 {
         match self {
-            Deed::Connected => SESSION,
-            Deed::Sent(bytes) => (bytes as u64).max(MESSAGE),
-            Deed::BrokeProtocol => VIOLATION,
-            Deed::SentTooMuch(bytes) => (bytes as u64).max(TOO_MUCH),
-            Deed::MadeTooMuch => MADE_TOO_MUCH,
+            Charge::Connected => SESSION,
+            Charge::Sent(bytes) => (bytes as u64).max(MESSAGE),
+            Charge::BrokeProtocol => VIOLATION,
+            Charge::SentTooMuch(bytes) => (bytes as u64).max(TOO_MUCH),
+            Charge::MadeTooMuch => MADE_TOO_MUCH,
         }
     }
 }
 
 /// One entry per node whose account is not even. Clones share it.
 #[derive(Clone, Default)]
-pub struct Conduct {
+pub struct RateAccounts {
     accounts: Arc<Mutex<Accounts>>,
 }
 
@@ -81,9 +81,9 @@ impl Accounts {
     }
 }
 
-impl Conduct {
+impl RateAccounts {
     /// Writes a deed down. Says until when nothing more should be taken from the node, if it has gone too far.
-    pub fn note(&self, node: &NodeName, deed: Deed, now: Instant) -> Option<Instant> {
+    pub fn note(&self, node: &NodeName, deed: Charge, now: Instant) -> Option<Instant> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let price = Duration::from_micros(deed.cost() * 1_000_000 / RATE);
         let ahead = |even: Instant| (even.max(now) + price).min(now + burst() + LONGEST);
@@ -121,20 +121,20 @@ mod tests {
 
     #[test]
     fn a_node_that_sends_without_end_waits_and_others_do_not() {
-        let (conduct, now) = (Conduct::default(), Instant::now());
-        assert_eq!(conduct.note(&node("a"), Deed::Sent(16 << 20), now), None);
-        let until = conduct.note(&node("a"), Deed::Sent(2 << 20), now).unwrap();
+        let (rate_accounts, now) = (RateAccounts::default(), Instant::now());
+        assert_eq!(rate_accounts.note(&node("a"), Charge::Sent(16 << 20), now), None);
+        let until = rate_accounts.note(&node("a"), Charge::Sent(2 << 20), now).unwrap();
         assert_eq!(until - now, Duration::from_secs(2));
-        assert_eq!(conduct.barred(&node("a"), now), Some(Duration::from_secs(2)));
-        assert_eq!(conduct.barred(&node("a"), until), None);
-        assert_eq!(conduct.note(&node("b"), Deed::Sent(1), now), None);
-        assert_eq!(conduct.barred(&node("c"), now), None);
+        assert_eq!(rate_accounts.barred(&node("a"), now), Some(Duration::from_secs(2)));
+        assert_eq!(rate_accounts.barred(&node("a"), until), None);
+        assert_eq!(rate_accounts.note(&node("b"), Charge::Sent(1), now), None);
+        assert_eq!(rate_accounts.barred(&node("c"), now), None);
     }
 
     #[test]
     fn messages_without_an_end_cost_what_was_read_of_them() {
-        let (conduct, now) = (Conduct::default(), Instant::now());
-        let due = |_| conduct.note(&node("a"), Deed::SentTooMuch(4 << 20), now);
+        let (rate_accounts, now) = (RateAccounts::default(), Instant::now());
+        let due = |_| rate_accounts.note(&node("a"), Charge::SentTooMuch(4 << 20), now);
         assert_eq!(
             (0..5).map(due).map(|until| until.is_some()).collect::<Vec<_>>(),
             [false, false, false, false, true]
@@ -143,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_node_that_makes_more_objects_than_it_may_waits_soon_and_long() {
-        let (conduct, now) = (Conduct::default(), Instant::now());
-        let due = |_| conduct.note(&node("a"), Deed::MadeTooMuch, now);
+        let (rate_accounts, now) = (RateAccounts::default(), Instant::now());
+        let due = |_| rate_accounts.note(&node("a"), Charge::MadeTooMuch, now);
         assert!((0..256).filter_map(due).next().is_none());
         let until = (0..160).fold(None, |_, number| due(number)).unwrap();
         assert_eq!(until - now, Duration::from_secs(10));
@@ -152,18 +152,18 @@ mod tests {
 
     #[test]
     fn a_few_violations_and_reconnects_are_forgiven_and_no_wait_is_longer_than_a_minute() {
-        let (conduct, now) = (Conduct::default(), Instant::now());
+        let (rate_accounts, now) = (RateAccounts::default(), Instant::now());
         for _ in 0..50 {
-            assert_eq!(conduct.note(&node("a"), Deed::Connected, now), None);
-            assert_eq!(conduct.note(&node("a"), Deed::BrokeProtocol, now), None);
+            assert_eq!(rate_accounts.note(&node("a"), Charge::Connected, now), None);
+            assert_eq!(rate_accounts.note(&node("a"), Charge::BrokeProtocol, now), None);
         }
         for _ in 0..100 {
-            conduct.note(&node("a"), Deed::SentTooMuch(0), now);
+            rate_accounts.note(&node("a"), Charge::SentTooMuch(0), now);
         }
-        assert_eq!(conduct.barred(&node("a"), now), Some(LONGEST));
-        assert_eq!(conduct.barred(&node("a"), now + LONGEST), None);
+        assert_eq!(rate_accounts.barred(&node("a"), now), Some(LONGEST));
+        assert_eq!(rate_accounts.barred(&node("a"), now + LONGEST), None);
         assert_eq!(
-            conduct.note(&node("a"), Deed::Connected, now + LONGEST + burst()),
+            rate_accounts.note(&node("a"), Charge::Connected, now + LONGEST + burst()),
             None,
             "forgiven in the end"
         );
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn names_that_came_once_are_not_kept() {
-        let (conduct, start) = (Conduct::default(), Instant::now());
-        conduct.note(&node("hostile"), Deed::Sent(60 << 20), start);
+        let (rate_accounts, start) = (RateAccounts::default(), Instant::now());
+        rate_accounts.note(&node("hostile"), Charge::Sent(60 << 20), start);
         for i in 0..100_000u64 {
             let now = start + Duration::from_micros(i * 300);
-            conduct.note(&node(&format!("node-{i}")), Deed::Connected, now);
+            rate_accounts.note(&node(&format!("node-{i}")), Charge::Connected, now);
         }
-        let accounts = conduct.accounts.lock().unwrap();
+        let accounts = rate_accounts.accounts.lock().unwrap();
         assert!(accounts.even.len() <= FEWEST, "{} accounts", accounts.even.len());
         assert!(accounts.even.contains_key(&node("hostile")), "what is owed stays");
     }

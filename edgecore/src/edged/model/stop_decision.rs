@@ -7,17 +7,20 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sentence {
+pub enum Disposition {
     /// It has failed, for good.
-    Failed,
-    /// It is stopped, and starts again when the verdict is lifted: while nobody can replace it, a pod that failed
+    #[serde(rename = "Failed")]
+    Fail,
+    /// It is stopped, and starts again when the decision is lifted: while nobody can replace it, a pod that failed
     /// would be missed until the cloud is back.
-    Held,
+    #[serde(rename = "Held")]
+    Hold,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    pub sentence: Sentence,
+pub struct StopDecision {
+    #[serde(rename = "sentence")]
+    pub disposition: Disposition,
     /// `Evicted`, `DeadlineExceeded`, `OutOfcpu`, ...
     pub reason: String,
     pub message: String,
@@ -27,20 +30,20 @@ pub struct Verdict {
     pub disrupted: bool,
 }
 
-impl Verdict {
-    pub fn failed(reason: &str, message: impl Into<String>) -> Verdict {
+impl StopDecision {
+    pub fn failed(reason: &str, message: impl Into<String>) -> StopDecision {
         let (reason, message) = (reason.to_owned(), message.into());
-        Verdict { sentence: Sentence::Failed, reason, message, grace: None, disrupted: false }
+        StopDecision { disposition: Disposition::Fail, reason, message, grace: None, disrupted: false }
     }
 
     /// The node refuses to start the pod (docs/protocol/edge-runtime.md 5.24).
-    pub fn rejected(reason: &str, message: &str) -> Verdict {
-        Verdict::failed(reason, format!("Pod was rejected: {message}"))
+    pub fn rejected(reason: &str, message: &str) -> StopDecision {
+        StopDecision::failed(reason, format!("Pod was rejected: {message}"))
     }
 
     /// The condition that tells controllers that the pod was disturbed, without its times.
     pub fn condition(&self) -> Option<PodCondition> {
-        (self.disrupted && self.sentence == Sentence::Failed).then(|| PodCondition {
+        (self.disrupted && self.disposition == Disposition::Fail).then(|| PodCondition {
             type_: "DisruptionTarget".to_owned(),
             status: "True".to_owned(),
             reason: Some("TerminationByKubelet".to_owned()),

@@ -161,12 +161,12 @@ async fn what_was_kept_of_pods_that_went_while_edgecore_was_down_is_forgotten() 
     let objects = Objects::new(room.store.clone());
     for kind in ["podrecord", "serviceaccounttoken"] {
         let (uid, row) = ("0f0f0f0f-0000-4000-8000-000000000000", "{}");
-        objects.keep(format!("{kind}/{uid}"), kind, uid.to_owned(), row.to_owned()).await.unwrap();
+        objects.put_local(format!("{kind}/{uid}"), kind, uid.to_owned(), row.to_owned()).await.unwrap();
     }
     room.start().await;
     room.put("default/pod/p", pod(json!({}))).await;
     until("a run", async || room.fake.running("a").is_some()).await;
-    let kept = async |kind| objects.kept_for(kind).await.unwrap();
+    let kept = async |kind| objects.local_owners(kind).await.unwrap();
     until("only the living pod's record", async || kept("podrecord").await == ["u-1"]).await;
     until("no token", async || kept("serviceaccounttoken").await.is_empty()).await;
     tokio::time::sleep(Duration::from_secs(200)).await;
