@@ -1,5 +1,5 @@
 //! DeviceController: devices and their models down, membership notices with them; twins and states up into
-//! DeviceStatus (spec/devices.md section 2).
+//! DeviceStatus (docs/protocol/devices.md section 2).
 
 mod downstream;
 mod inventory;

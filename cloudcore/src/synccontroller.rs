@@ -1,5 +1,5 @@
 //! SyncController: remembers in the API server what each KubeEdge-dialect edge has acknowledged, as ObjectSync and
-//! ClusterObjectSync objects (spec/transport.md 3.7), so that any replica knows after a restart what a node has.
+//! ClusterObjectSync objects (docs/protocol/transport.md 3.7), so that any replica knows after a restart what a node has.
 //!
 //! Owns the sync objects. Records are coalesced per (node, uid): a burst of acknowledgements costs one write each.
 

@@ -1,5 +1,5 @@
 //! The edge's one SQLite file. The first tables have KubeEdge's names and columns, so its database can be taken over
-//! and opened with the same tools (spec/edge-runtime.md 2.1, spec/devices.md 3.3).
+//! and opened with the same tools (docs/protocol/edge-runtime.md 2.1, docs/protocol/devices.md 3.3).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

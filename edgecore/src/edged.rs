@@ -8,7 +8,7 @@
 //!
 //! Owns the folders `<root>/pods` and the pod log folders, and everything in the container runtime that carries a pod
 //! uid. Promises: pods start from the store without a link; running containers are adopted, never restarted, when
-//! EdgeCore restarts; a status is on disk before it counts as said. Source: spec/edge-runtime.md 5 and 6.
+//! EdgeCore restarts; a status is on disk before it counts as said. Source: docs/protocol/edge-runtime.md 5 and 6.
 
 pub mod addresses;
 mod changes;

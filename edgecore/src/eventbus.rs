@@ -9,7 +9,7 @@
 //!
 //! Promises: an app hears that its message of QoS 1 or 2 arrived when the receipt it came with is completed, and sends
 //! it again otherwise. Starts without a reachable external broker and keeps trying; publishing never waits; what of it
-//! cannot be kept is lost oldest first and counted. Source: spec/devices.md section 4 (upstream blocks its start and its bus loop).
+//! cannot be kept is lost oldest first and counted. Source: docs/protocol/devices.md section 4 (upstream blocks its start and its bus loop).
 
 mod handle;
 

@@ -1,5 +1,5 @@
 //! What a node may ask for: its own node and lease, its pods, and what its pods refer to. Identity is the
-//! certificate's, never the message's (better than KubeEdge, spec/transport.md 3.1).
+//! certificate's, never the message's (better than KubeEdge, docs/protocol/transport.md 3.1).
 
 use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream, Verb};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
 //! The CAs, the server certificate and the join token, kept in secrets of namespace `kubeedge` so that replicas, and
-//! KubeEdge's own CloudCore, share them (spec/transport.md 4.1).
+//! KubeEdge's own CloudCore, share them (docs/protocol/transport.md 4.1).
 //!
 //! No write goes over something unseen: of two replicas that start together, or find the same thing due, one wins and
 //! the other reads what it wrote. [`Keeper`] follows the secrets while the program runs. The steps of replacing a CA

@@ -1,4 +1,4 @@
-//! The HTTPS port: CA certificate, certificates for edges, whether a node name is taken (spec/transport.md 4.3).
+//! The HTTPS port: CA certificate, certificates for edges, whether a node name is taken (docs/protocol/transport.md 4.3).
 //!
 //! A certificate is given for a valid join token, or to a node that presents the one it has. The request's subject
 //! must be the node's own and ask for no other names (better than KubeEdge). `/ca-bundle.crt` is ours: every CA to

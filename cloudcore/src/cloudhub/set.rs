@@ -58,7 +58,7 @@ impl NodeSet {
         self.changed.notify_one();
     }
 
-    /// The node object is gone: its session ends (spec/transport.md 3.6).
+    /// The node object is gone: its session ends (docs/protocol/transport.md 3.6).
     pub fn end_deleted(&self) {
         self.lock().node_deleted = true;
         self.changed.notify_one();

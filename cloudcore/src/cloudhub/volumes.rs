@@ -1,5 +1,5 @@
-//! Storage calls of a CSI driver in the cloud: from its socket to a node, and the answer back (spec/edge-runtime.md 9.5,
-//! spec/transport.md 10). One envelope per connection, each way.
+//! Storage calls of a CSI driver in the cloud: from its socket to a node, and the answer back (docs/protocol/edge-runtime.md 9.5,
+//! docs/protocol/transport.md 10). One envelope per connection, each way.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! Twin and state reports -> DeviceStatus (spec/devices.md 2.4).
+//! Twin and state reports -> DeviceStatus (docs/protocol/devices.md 2.4).
 
 use std::collections::BTreeMap;
 

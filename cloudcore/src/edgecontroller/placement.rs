@@ -2,7 +2,7 @@
 //! Volume claims are referred to as well, but not sent: nodes ask for them.
 //!
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
-//! gone (better than KubeEdge, spec/edge-runtime.md 1.2). The same graph answers what a node may read.
+//! gone (better than KubeEdge, docs/protocol/edge-runtime.md 1.2). The same graph answers what a node may read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 

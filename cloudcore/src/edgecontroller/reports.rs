@@ -1,5 +1,5 @@
 //! Whole statuses of edges that do not send patches yet: they take the place of what the API server has, but for what
-//! others own (spec/edge-runtime.md 1.4; `cloud/pkg/edgecontroller/controller/upstream.go`).
+//! others own (docs/protocol/edge-runtime.md 1.4; `cloud/pkg/edgecontroller/controller/upstream.go`).
 
 use api::refused::SIGNED_BY;
 use jiff::{SignedDuration, Timestamp};

@@ -1,5 +1,5 @@
 //! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
-//! (spec/edge-runtime.md 1.4, its "Better" lines).
+//! (docs/protocol/edge-runtime.md 1.4).
 
 use api::refused::SIGNED_BY;
 use message::{Json, NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Verb};

@@ -158,7 +158,7 @@ pub fn path_of(key: &ObjectKey) -> Option<String> {
         ObjectKind::DeviceModel => (devices::GROUP, devices::VERSION, "devicemodels"),
         _ => return None,
     };
-    // These two are cluster scoped although edges name a namespace (spec/transport.md 1.4).
+    // These two are cluster scoped although edges name a namespace (docs/protocol/transport.md 1.4).
     let cluster = matches!(key.kind, ObjectKind::VolumeAttachment | ObjectKind::CertificateSigningRequest);
     let namespace = key.namespace.as_deref().filter(|_| !cluster);
     Some(build_path(group, version, plural, namespace, &key.name))

@@ -1,4 +1,4 @@
-//! Deletes the records of nodes that no longer exist (spec/transport.md 3.8): at start, when a node goes, and once an
+//! Deletes the records of nodes that no longer exist (docs/protocol/transport.md 3.8): at start, when a node goes, and once an
 //! hour for what was written in between. One replica does it for all. In a sweep a node with pods counts as there.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `cloudcore.yaml` and `edgecore.yaml`, with KubeEdge's keys and defaults (spec/transport.md section 7).
+//! `cloudcore.yaml` and `edgecore.yaml`, with KubeEdge's keys and defaults (docs/protocol/transport.md section 7).
 //!
 //! Keys that the programs act on are fields; [`keys`] says what becomes of the others.
 

@@ -1,4 +1,4 @@
-//! Device and DeviceModel v1beta1, the parts the programs read (spec/devices.md 1.1, 1.2, 1.4).
+//! Device and DeviceModel v1beta1, the parts the programs read (docs/protocol/devices.md 1.1, 1.2, 1.4).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! ObjectSync and ClusterObjectSync: what KubeEdge-dialect edges have acknowledged (spec/transport.md 3.7).
+//! ObjectSync and ClusterObjectSync: what KubeEdge-dialect edges have acknowledged (docs/protocol/transport.md 3.7).
 
 use serde::{Deserialize, Serialize};
 

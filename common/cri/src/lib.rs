@@ -21,7 +21,7 @@ pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-/// Labels and annotations that tie runtime objects to pods; other tools read them (spec/edge-runtime.md 6.4).
+/// Labels and annotations that tie runtime objects to pods; other tools read them (docs/protocol/edge-runtime.md 6.4).
 pub mod labels {
     pub const POD_NAME: &str = "io.kubernetes.pod.name";
     pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";

@@ -2,7 +2,7 @@
 //!
 //! grpc-go sends the socket path there (`%2Fetc%2Fkubeedge%2Fdmi.sock`, older builds unescaped), which the h2 crate
 //! refuses with a protocol error. This filter rewrites header blocks frame by frame, on unix sockets only, and leaves
-//! every other byte alone. Source: spec/devices.md 5.1, the hardest trap for Rust; frames RFC 9113, headers RFC 7541.
+//! every other byte alone. Source: docs/protocol/devices.md 5.1, the hardest trap for Rust; frames RFC 9113, headers RFC 7541.
 
 use std::io;
 

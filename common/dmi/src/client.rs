@@ -17,7 +17,7 @@ use crate::v1beta1::{
     ReportDeviceStatesRequest, ReportDeviceStatusRequest, UpdateDeviceModelRequest, UpdateDeviceRequest,
 };
 
-/// Deadline of a call to a mapper (EdgeCore's, spec/devices.md 5.1).
+/// Deadline of a call to a mapper (EdgeCore's, docs/protocol/devices.md 5.1).
 const MAPPER_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of a call to EdgeCore. Go mappers allow one second; ours are more patient with a busy disk.
 const MANAGER_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Device Management Interface v1beta1 (spec/devices.md section 5): both halves over unix sockets.
+//! Device Management Interface v1beta1 (docs/protocol/devices.md section 5): both halves over unix sockets.
 //!
 //! EdgeCore serves `DeviceManagerService` at a [`Socket`] and calls mappers through [`Mapper`]; mappers do the reverse
 //! with [`Socket`] and [`Manager`]. Go mappers send an `:authority` that HTTP/2 libraries refuse: [`Socket`] mends it. DMI

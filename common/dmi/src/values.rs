@@ -1,4 +1,4 @@
-//! Free-form configuration values on the wire: JSON scalars as `google.protobuf.Any` (spec/devices.md 5.4).
+//! Free-form configuration values on the wire: JSON scalars as `google.protobuf.Any` (docs/protocol/devices.md 5.4).
 
 use prost::Message;
 use prost_types::Any;

@@ -120,7 +120,7 @@ pub struct Sender {
 
 impl Sender {
     /// Writes one message as a text frame. Go peers cut what they send into frames of 4 KiB, and read whole frames of
-    /// any size (spec/transport.md 2.1): nothing is cut here.
+    /// any size (docs/protocol/transport.md 2.1): nothing is cut here.
     ///
     /// # Errors
     /// [`SendError`]: the peer did not take the message in time, or the connection is gone.

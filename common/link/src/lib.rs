@@ -1,4 +1,4 @@
-//! One cloud-edge connection over mutual TLS: WebSocket in the KubeEdge dialect (spec/transport.md section 2) or in the
+//! One cloud-edge connection over mutual TLS: WebSocket in the KubeEdge dialect (docs/protocol/transport.md section 2) or in the
 //! native one, or QUIC in the native one.
 //!
 //! ```text

@@ -23,7 +23,7 @@ impl DecodeError {
     }
 }
 
-/// Decodes the first JSON value of a frame; data after it is ignored, as Go does (spec/transport.md 1.1).
+/// Decodes the first JSON value of a frame; data after it is ignored, as Go does (docs/protocol/transport.md 1.1).
 ///
 /// ```
 /// let frame = br#"{"header":{"msg_id":"m1","timestamp":1760000000000},

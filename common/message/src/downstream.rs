@@ -1,4 +1,4 @@
-//! What the cloud tells an edge, typed. Wire forms: spec/transport.md 1.7.
+//! What the cloud tells an edge, typed. Wire forms: docs/protocol/transport.md 1.7.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ pub struct MembershipEntry {
     pub description: String,
 }
 
-/// Devices that came to or left a node (spec/devices.md 2.2), or, in `devices`, all of them (3.5).
+/// Devices that came to or left a node (docs/protocol/devices.md 2.2), or, in `devices`, all of them (3.5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     #[serde(default)]
@@ -176,7 +176,7 @@ impl Downstream {
         }
     }
 
-    /// Reads an envelope. A parent id is looked at before content (spec/transport.md 1.6).
+    /// Reads an envelope. A parent id is looked at before content (docs/protocol/transport.md 1.6).
     ///
     /// # Errors
     /// [`ParseDownstreamError`]: the resource is no object's path, or the content is not what this kind of message
@@ -239,7 +239,7 @@ fn parse_object(message: &Message, origin: Origin) -> Result<Downstream, ParseDo
         let uid = (!read.metadata.uid.is_empty()).then_some(read.metadata.uid);
         return Ok(Downstream::Remove { key, origin, uid, object });
     }
-    // Go encodes an error as `{}` or `{"ErrStatus":..}` and marks it by nothing else (spec/transport.md 1.2).
+    // Go encodes an error as `{}` or `{"ErrStatus":..}` and marks it by nothing else (docs/protocol/transport.md 1.2).
     if read.metadata.name.is_empty() && read.metadata.uid.is_empty() {
         return Err(ParseDownstreamError::NotAnObject { key });
     }
@@ -260,7 +260,7 @@ impl Received {
     }
 
     /// True if the cloud waits for an acknowledgement. Answers that carry an object are acknowledged as well
-    /// (spec/transport.md 1.6); answers without one ("OK", refusals) and answers to status patches are not.
+    /// (docs/protocol/transport.md 1.6); answers without one ("OK", refusals) and answers to status patches are not.
     pub fn wants_ack(&self) -> bool {
         match &self.body {
             Downstream::Reply { reply: Reply::Object(_), .. } => {

@@ -1,4 +1,4 @@
-//! Header, route and content of one wire message (spec/transport.md 1.1).
+//! Header, route and content of one wire message (docs/protocol/transport.md 1.1).
 
 use serde::{Deserialize, Serialize};
 
@@ -105,14 +105,14 @@ impl Message {
         self
     }
 
-    /// The acknowledgement of this message: same route, operation response, content "OK" (spec/transport.md 1.6).
+    /// The acknowledgement of this message: same route, operation response, content "OK" (docs/protocol/transport.md 1.6).
     pub fn ack(&self, now_ms: i64) -> Message {
         let mut route = self.route.clone();
         route.operation = "response".to_owned();
         Message::new(route, Json::string("OK"), now_ms).answering(&self.header.msg_id)
     }
 
-    /// The answer to a question of the transport (spec/transport.md 2.1).
+    /// The answer to a question of the transport (docs/protocol/transport.md 2.1).
     pub fn control_reply(&self, now_ms: i64) -> Message {
         let mut route = self.route.clone();
         route.operation = "response".to_owned();

@@ -68,7 +68,7 @@ impl Json {
             .map_err(|source| JsonError { wanted: std::any::type_name::<T>(), source })
     }
 
-    /// "Get content data" of every Go consumer (spec/transport.md 1.2): a string gives its characters, anything else
+    /// "Get content data" of every Go consumer (docs/protocol/transport.md 1.2): a string gives its characters, anything else
     /// its JSON text. So an object and a string that holds the object's JSON read alike.
     pub fn data(&self) -> String {
         if self.text().starts_with('"')

@@ -1,4 +1,4 @@
-//! Names of nodes and objects, and the resource path that carries them (spec/transport.md 1.4).
+//! Names of nodes and objects, and the resource path that carries them (docs/protocol/transport.md 1.4).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -44,7 +44,7 @@ impl fmt::Display for NodeName {
 pub struct ResourceVersion(pub String);
 
 impl ResourceVersion {
-    /// True if `self` may replace `other`: numerically newer, or not comparable and different (spec/transport.md 3.8).
+    /// True if `self` may replace `other`: numerically newer, or not comparable and different (docs/protocol/transport.md 3.8).
     pub fn is_newer_than(&self, other: &ResourceVersion) -> bool {
         match (self.0.parse::<u64>(), other.0.parse::<u64>()) {
             (Ok(mine), Ok(theirs)) => mine.cmp(&theirs) == Ordering::Greater,
@@ -205,7 +205,7 @@ pub fn check_name(name: &str) -> Result<(), KeyError> {
 }
 
 /// Removes `node/<name>/` from the front of a resource: applied when it starts with the letters `node` and has at
-/// least three parts, else the text is left alone (spec/transport.md 1.4, the exact rule of the Go hub).
+/// least three parts, else the text is left alone (docs/protocol/transport.md 1.4, the exact rule of the Go hub).
 ///
 /// ```
 /// assert_eq!(message::trim_node_prefix("node/edge-1/default/pod/p"), "default/pod/p");

@@ -1,6 +1,6 @@
 //! The message that crosses the cloud-edge link, and its two typed readings.
 //!
-//! [`Message`] is the KubeEdge wire envelope (spec/transport.md section 1): header, route, content. Content stays
+//! [`Message`] is the KubeEdge wire envelope (docs/protocol/transport.md section 1): header, route, content. Content stays
 //! raw JSON text end to end, so integers above 2^53 and unknown fields survive. [`Downstream`] and [`Upstream`]
 //! are what the rooms of the two programs speak; the words of the protocol appear in this crate only.
 //!
@@ -30,5 +30,5 @@ pub use status::{Status, is_retryable};
 pub use upstream::{ParseUpstreamError, Request, Upstream, Verb};
 pub use volume::VolumeCall;
 
-/// Largest envelope either side accepts, in bytes (viaduct's MaxPayloadLen, spec/transport.md 2.1).
+/// Largest envelope either side accepts, in bytes (viaduct's MaxPayloadLen, docs/protocol/transport.md 2.1).
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

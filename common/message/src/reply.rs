@@ -1,4 +1,4 @@
-//! The content of an answer, read by its shape because the wire has no marker for errors (spec/transport.md 1.2).
+//! The content of an answer, read by its shape because the wire has no marker for errors (docs/protocol/transport.md 1.2).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Whole statuses, as edges sent them before they sent patches (spec/edge-runtime.md 1.4). Cloud side: edges of ours
+//! Whole statuses, as edges sent them before they sent patches (docs/protocol/edge-runtime.md 1.4). Cloud side: edges of ours
 //! send patches.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What an edge tells or asks the cloud, typed. Wire forms: spec/transport.md 1.8.
+//! What an edge tells or asks the cloud, typed. Wire forms: docs/protocol/transport.md 1.8.
 
 use crate::reports::{self, NodeReport, PodReport};
 use crate::volume::is_volume;
@@ -215,7 +215,7 @@ impl Request {
         }
     }
 
-    /// True for requests whose object answer is wrapped as `{"Object":..,"Err":..}` (spec/edge-runtime.md 1.4).
+    /// True for requests whose object answer is wrapped as `{"Object":..,"Err":..}` (docs/protocol/edge-runtime.md 1.4).
     fn answers_wrapped(&self) -> bool {
         match self {
             Request::Get { key } => key.kind == ObjectKind::Lease,
@@ -376,7 +376,7 @@ impl Upstream {
         }
     }
 
-    /// Reads an envelope in the dispatch order of the Go hub (spec/transport.md 3.3).
+    /// Reads an envelope in the dispatch order of the Go hub (docs/protocol/transport.md 3.3).
     ///
     /// # Errors
     /// [`ParseUpstreamError`]: the resource is no object's path, the content is no JSON, or a list of statuses is too
@@ -473,7 +473,7 @@ fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
     Ok(Upstream::Ask(request))
 }
 
-/// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (spec/transport.md 1.8).
+/// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (docs/protocol/transport.md 1.8).
 fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
     let text = content.data();
     if text.starts_with('{') {

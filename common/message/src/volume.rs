@@ -1,4 +1,4 @@
-//! Storage calls that a CSI driver in the cloud makes on a node (spec/edge-runtime.md 9.5).
+//! Storage calls that a CSI driver in the cloud makes on a node (docs/protocol/edge-runtime.md 9.5).
 
 use crate::{Json, Message, MessageId, NodeName, Route};
 
@@ -40,7 +40,7 @@ impl VolumeCall {
     }
 }
 
-/// `^\w[-\w.+]*/volume/\w[-\w.+]*`, the pattern of the Go hub (spec/transport.md 1.4), anchored at its end as well.
+/// `^\w[-\w.+]*/volume/\w[-\w.+]*`, the pattern of the Go hub (docs/protocol/transport.md 1.4), anchored at its end as well.
 pub(crate) fn is_volume(resource: &str) -> bool {
     let mut parts = resource.split('/');
     let (Some(namespace), Some("volume"), Some(volume), None) =

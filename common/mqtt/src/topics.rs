@@ -1,4 +1,4 @@
-//! The topics of KubeEdge's device and upload protocol (spec/devices.md 4.2 and 4.3). These words live only here.
+//! The topics of KubeEdge's device and upload protocol (docs/protocol/devices.md 4.2 and 4.3). These words live only here.
 //!
 //! Topics are read by their segments, so that namespaces such as `device`, `event` and `hw` work (upstream finds the
 //! namespace by substring and fails for those).

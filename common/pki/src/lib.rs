@@ -1,4 +1,4 @@
-//! Certificates, keys and join tokens, in the forms KubeEdge uses (spec/transport.md section 4).
+//! Certificates, keys and join tokens, in the forms KubeEdge uses (docs/protocol/transport.md section 4).
 //!
 //! [`Authority`] signs; [`Identity`] is a certificate with its key; [`token`] mints and checks join tokens; [`tls`]
 //! turns identities into rustls configurations whose content can be changed while they are in use; [`Bundle`] is whom a

@@ -9,7 +9,7 @@
 //! Join tokens and `/ca.crt` follow the CA that signs, so a node that joins sees one CA at any time. A node that was
 //! away for the whole overlap still trusts the old CA, is led to the new one by the cross-signed certificate, and
 //! learns of it. Pure: who stores the secret guards against two writers. `cadata` and `cakeydata` are KubeEdge's
-//! (spec/transport.md 4.1), the other keys ours.
+//! (docs/protocol/transport.md 4.1), the other keys ours.
 
 use std::collections::BTreeMap;
 

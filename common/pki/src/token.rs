@@ -1,4 +1,4 @@
-//! Join tokens: `<hex sha256 of the CA certificate>.<JWT>` (spec/transport.md 4.2).
+//! Join tokens: `<hex sha256 of the CA certificate>.<JWT>` (docs/protocol/transport.md 4.2).
 //!
 //! The JWT is HS256, keyed with the CA's private key, so it can be checked here without a JWT library: the header is
 //! never interpreted, and no other algorithm exists. KubeEdge's claims are `{"exp":..}`; ours may add that the token is

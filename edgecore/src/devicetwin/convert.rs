@@ -1,4 +1,4 @@
-//! Device and DeviceModel objects -> DMI messages (spec/devices.md 5.4). Pure.
+//! Device and DeviceModel objects -> DMI messages (docs/protocol/devices.md 5.4). Pure.
 //!
 //! Go mappers dereference spec, protocol, and every property's desired, visitors and visitors.configData: all are
 //! always there. A value without a form on the wire is left out instead of failing the device.

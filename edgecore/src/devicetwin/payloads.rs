@@ -1,4 +1,4 @@
-//! JSON payloads of the device topics (spec/devices.md 4.4). Pure.
+//! JSON payloads of the device topics (docs/protocol/devices.md 4.4). Pure.
 
 use std::collections::BTreeMap;
 

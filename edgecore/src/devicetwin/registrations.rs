@@ -21,7 +21,7 @@ use tonic::Status;
 
 use crate::metamanager::Objects;
 
-/// Rows of registered mappers in table `meta`, in KubeEdge's form (spec/devices.md 3.3).
+/// Rows of registered mappers in table `meta`, in KubeEdge's form (docs/protocol/devices.md 3.3).
 const ROWS: &str = "devicemapper";
 /// More protocols than any node speaks.
 const MOST: usize = 128;

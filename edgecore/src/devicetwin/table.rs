@@ -1,4 +1,4 @@
-//! The device tables, in KubeEdge's form (spec/devices.md 3.3).
+//! The device tables, in KubeEdge's form (docs/protocol/devices.md 3.3).
 
 use std::collections::BTreeMap;
 

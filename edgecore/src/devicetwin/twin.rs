@@ -1,6 +1,6 @@
-//! One device's twin: expected and actual value of each property, with versions. Pure (spec/devices.md 3.4, 3.6).
+//! One device's twin: expected and actual value of each property, with versions. Pure (docs/protocol/devices.md 3.4, 3.6).
 //!
-//! Differences from KubeEdge, all its "Better" lines: values may be any UTF-8 up to [`MAX_VALUE`]; a value that did not
+//! Differences from KubeEdge: values may be any UTF-8 up to [`MAX_VALUE`]; a value that did not
 //! change is not a change; an absent value never ends the worker; a type that names none is that of text.
 
 use std::collections::BTreeMap;
@@ -309,7 +309,7 @@ impl Twins {
         (!delta.is_empty()).then_some((twins, delta))
     }
 
-    /// `twin` of a report to the cloud: every living twin, with versions (spec/devices.md 2.4).
+    /// `twin` of a report to the cloud: every living twin, with versions (docs/protocol/devices.md 2.4).
     pub fn report(&self) -> Map<String, Value> {
         let mut out = Map::new();
         for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {

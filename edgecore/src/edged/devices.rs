@@ -7,7 +7,7 @@
 //!
 //! Owns `<root>/device-plugins/kubelet.sock` and `kubelet_internal_checkpoint`. Promises: a device belongs to one pod
 //! at a time; what a pod was given is on disk before its first container starts, and it keeps that over restarts.
-//! Source: spec/edge-runtime.md 5.23.
+//! Source: docs/protocol/edge-runtime.md 5.23.
 
 mod checkpoint;
 mod claim;

@@ -1,5 +1,5 @@
 //! Eviction: when the node runs short of memory, disk or processes, it says so, frees what nobody uses, and then ends
-//! pods, one at a time, the least deserving first (spec/edge-runtime.md 5.20).
+//! pods, one at a time, the least deserving first (docs/protocol/edge-runtime.md 5.20).
 //!
 //! ```text
 //! host --readings--> thresholds --pressure--> node conditions, admission

@@ -1,4 +1,4 @@
-//! Images: policy, credentials, pulling (spec/edge-runtime.md 5.15).
+//! Images: policy, credentials, pulling (docs/protocol/edge-runtime.md 5.15).
 
 pub mod collector;
 pub mod credentials;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Owns nothing but what it said last. A node that could not be heard is called Unknown by Kubernetes, and nobody tells
-//! it: so its status is told again after every silence. Source: spec/edge-runtime.md 5.19.
+//! it: so its status is told again after every silence. Source: docs/protocol/edge-runtime.md 5.19.
 
 pub mod capacity;
 mod images;

@@ -1,4 +1,4 @@
-//! PLEG: notices what changed in the runtime, and tells which pods it changed for (spec/edge-runtime.md 5.17).
+//! PLEG: notices what changed in the runtime, and tells which pods it changed for (docs/protocol/edge-runtime.md 5.17).
 //!
 //! The runtime's event stream wakes it where there is one, with a slow relist as a safety net; else it relists each
 //! second while there are containers. A relist is two calls, and compares one number per pod.

@@ -1,4 +1,4 @@
-//! Probes and hooks: asks containers how they are (spec/edge-runtime.md 5.8).
+//! Probes and hooks: asks containers how they are (docs/protocol/edge-runtime.md 5.8).
 //!
 //! One task per running container and probe kind, owned by the pod's worker; a result that changed wakes the worker,
 //! which reads the results as sets of container ids.

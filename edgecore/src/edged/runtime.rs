@@ -46,7 +46,7 @@ impl RuntimeFacts {
     }
 }
 
-/// How often the runtime is asked (spec/edge-runtime.md 5.2), and how often while it does not answer.
+/// How often the runtime is asked (docs/protocol/edge-runtime.md 5.2), and how often while it does not answer.
 const CHECK: Duration = Duration::from_secs(5);
 const CHECK_ABSENT: Duration = Duration::from_secs(1);
 

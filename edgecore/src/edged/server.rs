@@ -8,7 +8,7 @@
 //!
 //! Owns the socket file and the last CPU readings. Promises: nobody is served over the network without a certificate
 //! of the configured CA and a name that is allowed; connections, sessions, heads and waits are bounded; an idle server
-//! does nothing. Source: spec/edge-runtime.md 6.5 to 6.7 and 7.
+//! does nothing. Source: docs/protocol/edge-runtime.md 6.5 to 6.7 and 7.
 
 mod answer;
 pub mod health;

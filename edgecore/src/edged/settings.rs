@@ -142,7 +142,7 @@ pub struct Shutdown {
 }
 
 impl Settings {
-    /// KubeEdge's defaults (spec/edge-runtime.md 5.1).
+    /// KubeEdge's defaults (docs/protocol/edge-runtime.md 5.1).
     pub fn with_defaults(node: NodeName) -> Settings {
         Settings {
             node,
@@ -204,7 +204,7 @@ impl Settings {
     }
 }
 
-/// KubeEdge's hard thresholds (spec/edge-runtime.md 5.1).
+/// KubeEdge's hard thresholds (docs/protocol/edge-runtime.md 5.1).
 fn default_thresholds() -> Vec<Threshold> {
     let hard = |signal: &str, floor| Threshold { signal: signal.to_owned(), floor, grace: Duration::ZERO };
     vec![

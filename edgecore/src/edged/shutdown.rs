@@ -1,4 +1,4 @@
-//! Graceful shutdown of the machine: a lock of systemd-logind delays it while pods end (spec/edge-runtime.md 5.25). Off
+//! Graceful shutdown of the machine: a lock of systemd-logind delays it while pods end (docs/protocol/edge-runtime.md 5.25). Off
 //! unless `shutdownGracePeriod` says how long they may take, and only where systemd is.
 //!
 //! ```text

@@ -1,5 +1,5 @@
 //! Static pods: pods from files of this node, which run whether or not a cloud was ever there, and their mirrors, by
-//! which the API shows them (spec/edge-runtime.md 5.16).
+//! which the API shows them (docs/protocol/edge-runtime.md 5.16).
 //!
 //! ```text
 //! folder --scan--> manifests --snapshot--> pods (workers)         mirrors <--> cloud

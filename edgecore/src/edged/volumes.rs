@@ -1,4 +1,4 @@
-//! Volumes of pods, under `<root>/pods/<uid>/volumes/<plugin>/<name>` (spec/edge-runtime.md 5.10).
+//! Volumes of pods, under `<root>/pods/<uid>/volumes/<plugin>/<name>` (docs/protocol/edge-runtime.md 5.10).
 //!
 //! `prepare` may be called again and again: it makes what is missing and rewrites files whose source changed.
 //! `tear_down` never deletes below something that is still mounted.

@@ -1,4 +1,4 @@
-//! This node's certificate: from disk, for the one it has, or for a join token (spec/transport.md 4.4).
+//! This node's certificate: from disk, for the one it has, or for a join token (docs/protocol/transport.md 4.4).
 //!
 //! An expired certificate is first offered for a new one: the cloud may allow that for a while. Then the token counts:
 //! token -> CA certificate (unverified, then compared with the token's hash) -> signing request (verified against

@@ -1,4 +1,4 @@
-//! Keeps this node's certificate young and its trusted CAs current (spec/transport.md 4.4).
+//! Keeps this node's certificate young and its trusted CAs current (docs/protocol/transport.md 4.4).
 //!
 //! ```text
 //! certificate   |-----------------------[ 0.7 .. 0.9 )-----|   renewed at a random moment of that span, with a new key,

@@ -1,7 +1,7 @@
 //! Reads for pods that are being started: the stored object first, the cloud when there is none.
 //!
 //! One question per object is under way at a time (`asked`), and an object that is pushed meanwhile is an answer too.
-//! Better than KubeEdge (spec/edge-runtime.md 2.4): an error is never stored as an object, and a token is replaced only
+//! Better than KubeEdge (docs/protocol/edge-runtime.md 2.4): an error is never stored as an object, and a token is replaced only
 //! when its successor has arrived, so a pod restarted offline keeps the last one.
 
 mod asked;

@@ -1,4 +1,4 @@
-//! KubeEdge's mapper configuration file (spec/devices.md 6.2).
+//! KubeEdge's mapper configuration file (docs/protocol/devices.md 6.2).
 
 use std::path::{Path, PathBuf};
 

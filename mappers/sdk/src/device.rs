@@ -34,7 +34,7 @@ pub struct Property {
     pub is_reported: bool,
 }
 
-/// A cycle of 0 (spec/devices.md 6.3).
+/// A cycle of 0 (docs/protocol/devices.md 6.3).
 const DEFAULT_CYCLE: Duration = Duration::from_secs(1);
 /// Faster cycles would keep EdgeCore and its disk busy.
 const SHORTEST_CYCLE: Duration = Duration::from_millis(10);

@@ -29,7 +29,7 @@ pub(crate) enum Refused {
 /// Namespace and name.
 type Key = (String, String);
 
-/// Older EdgeCores send no namespace (spec/devices.md 5.7).
+/// Older EdgeCores send no namespace (docs/protocol/devices.md 5.7).
 fn key(namespace: &str, name: &str) -> Key {
     let namespace = if namespace.is_empty() { "default" } else { namespace };
     (namespace.to_owned(), name.to_owned())

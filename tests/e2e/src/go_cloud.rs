@@ -1,5 +1,5 @@
 //! A cloud as KubeEdge's own behaves, scripted: registration over HTTPS, the message port over TLS and WebSocket, answers
-//! and acknowledgements as its hub and EdgeController give them (spec/transport.md 1 to 4). None of our link, codec or
+//! and acknowledgements as its hub and EdgeController give them (docs/protocol/transport.md 1 to 4). None of our link, codec or
 //! message code is in it; it is driven by the test that holds it.
 
 mod authority;

@@ -1,4 +1,4 @@
-//! `cloudcore.yaml` (spec/transport.md 7.1).
+//! `cloudcore.yaml` (docs/protocol/transport.md 7.1).
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! `edgecore.yaml` (spec/transport.md 7.2, 7.3).
+//! `edgecore.yaml` (docs/protocol/transport.md 7.2, 7.3).
 
 mod kubelet;
 

@@ -8,7 +8,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// A client that accepts any server: for the one request that fetches the CA certificate, whose hash is then checked
-/// against the join token (spec/transport.md 4.4), and for nothing else.
+/// against the join token (docs/protocol/transport.md 4.4), and for nothing else.
 pub fn client_before_trust() -> Arc<ClientConfig> {
     let provider = super::provider();
     let verifier = Arc::new(AnyServer { provider });

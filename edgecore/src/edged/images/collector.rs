@@ -1,4 +1,4 @@
-//! Images nobody uses go when their file system is short of space (spec/edge-runtime.md 5.15, 5.21).
+//! Images nobody uses go when their file system is short of space (docs/protocol/edge-runtime.md 5.15, 5.21).
 //!
 //! An image stays while a container was made from it, whoever made the container, while any pod of this node names it
 //! (also one that does not run: without a link it could not be pulled again), while the runtime pins it, and if it is the

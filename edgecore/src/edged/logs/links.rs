@@ -1,4 +1,4 @@
-//! Links by which log collectors find the logs of containers (spec/edge-runtime.md 5.21):
+//! Links by which log collectors find the logs of containers (docs/protocol/edge-runtime.md 5.21):
 //! `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, beside the folder of the pods' logs.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What the node has, and what of it pods may ask for (spec/edge-runtime.md 5.19).
+//! What the node has, and what of it pods may ask for (docs/protocol/edge-runtime.md 5.19).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Whether this node takes a pod (spec/edge-runtime.md 5.24). Pure; asked once per pod, before anything of it is made.
+//! Whether this node takes a pod (docs/protocol/edge-runtime.md 5.24). Pure; asked once per pod, before anything of it is made.
 
 mod affinity;
 mod sysctls;

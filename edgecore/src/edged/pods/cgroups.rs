@@ -1,4 +1,4 @@
-//! Cgroups of pods and of their classes (spec/edge-runtime.md 5.12): made with their limits before the runtime puts
+//! Cgroups of pods and of their classes (docs/protocol/edge-runtime.md 5.12): made with their limits before the runtime puts
 //! containers below them, removed after the runtime has removed those.
 //!
 //! With the driver `cgroupfs` they are made here, in every hierarchy of v1 or in the one of v2. With `systemd` the

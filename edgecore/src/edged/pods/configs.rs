@@ -1,4 +1,4 @@
-//! Sandbox and container configurations in the runtime's terms (spec/edge-runtime.md 6.2 to 6.4). Pure.
+//! Sandbox and container configurations in the runtime's terms (docs/protocol/edge-runtime.md 6.2 to 6.4). Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A container's environment (spec/edge-runtime.md 5.11).
+//! A container's environment (docs/protocol/edge-runtime.md 5.11).
 
 use std::collections::BTreeMap;
 

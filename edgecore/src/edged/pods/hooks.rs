@@ -1,4 +1,4 @@
-//! Lifecycle hooks (spec/edge-runtime.md 5.9): postStart before the next container, preStop within the grace.
+//! Lifecycle hooks (docs/protocol/edge-runtime.md 5.9): postStart before the next container, preStop within the grace.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Names and addresses of a pod: hostname, hosts file, DNS (spec/edge-runtime.md 5.14). Pure.
+//! Names and addresses of a pod: hostname, hosts file, DNS (docs/protocol/edge-runtime.md 5.14). Pure.
 
 use cri::v1;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};

@@ -56,7 +56,7 @@ pub enum State {
     Unknown,
 }
 
-/// Annotation with the image text of the pod spec, to see a changed spec (spec/edge-runtime.md 5.6).
+/// Annotation with the image text of the pod spec, to see a changed spec (docs/protocol/edge-runtime.md 5.6).
 pub const SPEC_IMAGE: &str = "causeway.io/spec-image";
 
 impl Observed {

@@ -1,4 +1,4 @@
-//! What to do next for a pod that should run (spec/edge-runtime.md 5.6). Pure: looks at the spec and the runtime's
+//! What to do next for a pod that should run (docs/protocol/edge-runtime.md 5.6). Pure: looks at the spec and the runtime's
 //! state, names actions in the order they are to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,7 +254,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Whether a container that does not run should (spec/edge-runtime.md 5.6, rule 5).
+    /// Whether a container that does not run should (docs/protocol/edge-runtime.md 5.6, rule 5).
     fn wants_start(&self, container: &Container) -> bool {
         match self.at.observed.newest(&container.name) {
             None => !self.at.done.contains(&container.name),

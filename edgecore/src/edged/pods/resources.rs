@@ -1,4 +1,4 @@
-//! CPU and memory of a pod as Linux knows them (spec/edge-runtime.md 5.12).
+//! CPU and memory of a pod as Linux knows them (docs/protocol/edge-runtime.md 5.12).
 
 use cri::v1::{HugepageLimit, LinuxContainerResources};
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};

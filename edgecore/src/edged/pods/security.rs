@@ -1,4 +1,4 @@
-//! Security contexts in the runtime's terms (spec/edge-runtime.md 5.13).
+//! Security contexts in the runtime's terms (docs/protocol/edge-runtime.md 5.13).
 
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};

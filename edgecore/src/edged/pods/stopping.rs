@@ -1,4 +1,4 @@
-//! Stopping a pod for good, and removing what is left of it (spec/edge-runtime.md 5.3, 5.9).
+//! Stopping a pod for good, and removing what is left of it (docs/protocol/edge-runtime.md 5.3, 5.9).
 
 use std::time::Duration;
 

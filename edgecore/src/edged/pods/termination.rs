@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::edged::logs::opening;
 
-/// What one container may say (spec/edge-runtime.md 5.5).
+/// What one container may say (docs/protocol/edge-runtime.md 5.5).
 const MESSAGE_LIMIT: u64 = 4096;
 const LOG_LIMIT: u64 = 2048;
 const LOG_LINES: usize = 80;

@@ -33,7 +33,7 @@ impl Verdict {
         Verdict { sentence: Sentence::Failed, reason, message, grace: None, disrupted: false }
     }
 
-    /// The node refuses to start the pod (spec/edge-runtime.md 5.24).
+    /// The node refuses to start the pod (docs/protocol/edge-runtime.md 5.24).
     pub fn rejected(reason: &str, message: &str) -> Verdict {
         Verdict::failed(reason, format!("Pod was rejected: {message}"))
     }

@@ -1,4 +1,4 @@
-//! Whether EdgeCore's rooms move, with the kubelet's paths (spec/edge-runtime.md 7.1) and those of CloudCore's monitor.
+//! Whether EdgeCore's rooms move, with the kubelet's paths (docs/protocol/edge-runtime.md 7.1) and those of CloudCore's monitor.
 
 use http::StatusCode;
 

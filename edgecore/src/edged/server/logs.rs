@@ -1,4 +1,4 @@
-//! `/containerLogs`: which run's log, which part of it, and following it (spec/edge-runtime.md 6.5, 7.1).
+//! `/containerLogs`: which run's log, which part of it, and following it (docs/protocol/edge-runtime.md 6.5, 7.1).
 //!
 //! Better than the kubelet: the log of a run is read over its rotated files, and lines that the runtime split count as
 //! one for `tailLines`.

@@ -1,4 +1,4 @@
-//! Which path means what (spec/edge-runtime.md 7.1). Pure.
+//! Which path means what (docs/protocol/edge-runtime.md 7.1). Pure.
 
 use http::{Method, StatusCode};
 

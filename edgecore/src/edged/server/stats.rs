@@ -1,7 +1,7 @@
 //! What node, pods and containers use; read when asked, from cgroups, /proc, file systems and the runtime.
 //!
 //! Nothing samples in the background: rates of CPU are differences to the readings of the request before, so the first
-//! request after a start has none. Source: spec/edge-runtime.md 6.7, 7.1; names are those of the Summary API.
+//! request after a start has none. Source: docs/protocol/edge-runtime.md 6.7, 7.1; names are those of the Summary API.
 
 mod collect;
 mod disk;

@@ -1,5 +1,5 @@
 //! Exec, attach and port-forward: a one-use URL of the runtime's streaming server, and a proxy between it and the
-//! client. The URL stays here (spec/edge-runtime.md 6.6).
+//! client. The URL stays here (docs/protocol/edge-runtime.md 6.6).
 
 use cri::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use http::{Request, StatusCode};

@@ -1,4 +1,4 @@
-//! Container statuses (spec/edge-runtime.md 5.5).
+//! Container statuses (docs/protocol/edge-runtime.md 5.5).
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -202,7 +202,7 @@ fn absent(
     status
 }
 
-/// Bytes that the last words of all containers of a pod may have together, shared evenly (spec/edge-runtime.md 5.5).
+/// Bytes that the last words of all containers of a pod may have together, shared evenly (docs/protocol/edge-runtime.md 5.5).
 const LAST_WORDS: usize = 12 * 1024;
 
 /// Cuts the containers' last words to their share of what a pod may say.

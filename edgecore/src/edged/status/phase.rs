@@ -1,4 +1,4 @@
-//! The phase of a pod, from the statuses of its containers (spec/edge-runtime.md 5.4).
+//! The phase of a pod, from the statuses of its containers (docs/protocol/edge-runtime.md 5.4).
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodSpec};
 

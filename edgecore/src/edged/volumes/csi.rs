@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns `<root>/plugins/kubernetes.io/csi` and the folders `kubernetes.io~csi` of pods. Source:
-//! spec/edge-runtime.md 5.22.
+//! docs/protocol/edge-runtime.md 5.22.
 
 mod calls;
 mod names;

@@ -1,4 +1,4 @@
-//! fsGroup: a volume belongs to a group (spec/edge-runtime.md 5.10).
+//! fsGroup: a volume belongs to a group (docs/protocol/edge-runtime.md 5.10).
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
 //! Volumes that outlive the pod: claims, and what stands behind them (local, hostPath, nfs, csi); nfs and csi also
-//! named in the pod itself (spec/edge-runtime.md 5.10, 5.22).
+//! named in the pod itself (docs/protocol/edge-runtime.md 5.10, 5.22).
 
 use std::path::{Path, PathBuf};
 

@@ -55,7 +55,7 @@ impl Progress {
     }
 }
 
-/// Both sides are always present: KubeEdge's EdgeCore crashes on absent ones (spec/devices.md 5.6).
+/// Both sides are always present: KubeEdge's EdgeCore crashes on absent ones (docs/protocol/devices.md 5.6).
 fn twin(property: &Property, (value, observed): &(String, String), now_ms: i64) -> Twin {
     let side = |value: &str| TwinProperty {
         value: value.to_owned(),

@@ -1,4 +1,4 @@
-//! CA, server certificate and join token in the forms of KubeEdge (spec/transport.md 4.1, 4.2).
+//! CA, server certificate and join token in the forms of KubeEdge (docs/protocol/transport.md 4.1, 4.2).
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a Go hub and its controllers take from an edge: envelope and catalogue (spec/transport.md 1.1, 1.8, 3.3).
+//! What a Go hub and its controllers take from an edge: envelope and catalogue (docs/protocol/transport.md 1.1, 1.8, 3.3).
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Answers of EdgeController and DeviceController (spec/edge-runtime.md 1.4), from the recorded ones.
+//! Answers of EdgeController and DeviceController (docs/protocol/edge-runtime.md 1.4), from the recorded ones.
 
 use std::collections::{HashMap, VecDeque};
 

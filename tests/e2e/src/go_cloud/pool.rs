@@ -1,4 +1,4 @@
-//! Messages in acknowledged mode on their way to one node, as KubeEdge's CloudHub keeps them (spec/transport.md 3.4; its
+//! Messages in acknowledged mode on their way to one node, as KubeEdge's CloudHub keeps them (docs/protocol/transport.md 3.4; its
 //! message dispatcher and node session): one per uid, the newest. An answer that comes while another one for the same
 //! object waits takes its place, so whoever asked first hears nothing.
 

@@ -1,4 +1,4 @@
-//! Port 10002: the CA, certificates for signing requests, and whether a node is known (spec/transport.md 4.3).
+//! Port 10002: the CA, certificates for signing requests, and whether a node is known (docs/protocol/transport.md 4.3).
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! One connection of an edge, seen from the hub (spec/transport.md 2.1, 3.4, 3.5).
+//! One connection of an edge, seen from the hub (docs/protocol/transport.md 2.1, 3.4, 3.5).
 
 use std::time::Duration;
 

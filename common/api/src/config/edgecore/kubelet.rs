@@ -1,4 +1,4 @@
-//! `modules.edged.tailoredKubeletConfig` (spec/transport.md 7.3).
+//! `modules.edged.tailoredKubeletConfig` (docs/protocol/transport.md 7.3).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! KubeEdge's keys of `cloudcore.yaml` that are not fields (spec/transport.md 7.1).
+//! KubeEdge's keys of `cloudcore.yaml` that are not fields (docs/protocol/transport.md 7.1).
 
 use super::{Rule, harmless, warn};
 

@@ -1,4 +1,4 @@
-//! KubeEdge's keys of `edgecore.yaml` that are not fields (spec/transport.md 7.2, 7.3; the kubelet's own of 1.22 to 1.32).
+//! KubeEdge's keys of `edgecore.yaml` that are not fields (docs/protocol/transport.md 7.2, 7.3; the kubelet's own of 1.22 to 1.32).
 
 use super::{Rule, harmless, refuse, warn};
 
