@@ -16,6 +16,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// says nothing to reports about devices it does not know.
 const PASSED_OVER: u32 = 5;
 
+/// A report without an answer for this long is given up for a newer one of its device, if there is one.
+const OVERTAKEN_AFTER: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     sent: HashMap<MessageId, Sent>,
@@ -76,6 +79,25 @@ impl InFlight {
     /// The row of a message that was due is gone: merged into a newer one, or dropped.
     pub fn forget(&mut self, seq: i64) {
         self.passed_over.remove(&seq);
+    }
+
+    /// True if nothing waits for an answer.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.resting.is_empty()
+    }
+
+    /// Sequences without an answer for so long that a newer report may take their place.
+    pub fn slow(&self, now: Instant) -> Vec<i64> {
+        let sent = self.sent.values().filter(|sent| sent.report && now >= sent.at + OVERTAKEN_AFTER);
+        sent.map(|sent| sent.seq).chain(self.resting.values().map(|(_, seq)| *seq)).collect()
+    }
+
+    /// Their rows are gone: newer ones say more.
+    pub fn overtaken(&mut self, seqs: &[i64]) {
+        self.sent.retain(|_, sent| !seqs.contains(&sent.seq));
+        self.resting.retain(|_, (_, seq)| !seqs.contains(seq));
+        self.retries.retain(|(_, seq)| !seqs.contains(seq));
+        self.passed_over.retain(|seq, _| !seqs.contains(seq));
     }
 
     /// The cloud answered that it cannot now.
@@ -148,6 +170,24 @@ mod tests {
         assert_eq!(flight.next_deadline(), Some(now + ANSWER_AFTER * 2));
         assert_eq!(again(&flight.due(now + ANSWER_AFTER * 2)), [2]);
         assert_eq!(flight.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_is_neither_slow_nor_due() {
+        let mut flight = InFlight::default();
+        let now = Instant::now();
+        flight.sent(id(1), 1, true, now);
+        flight.sent(id(2), 2, true, now);
+        flight.sent(id(3), 3, false, now);
+        assert!(flight.slow(now).is_empty());
+        let mut slow = flight.slow(now + OVERTAKEN_AFTER);
+        slow.sort_unstable();
+        assert_eq!(slow, [1, 2], "states are sent again as they are");
+        flight.due(now + ANSWER_AFTER);
+        flight.overtaken(&[1, 3]);
+        assert_eq!(flight.slow(now + ANSWER_AFTER), [2]);
+        assert_eq!(again(&flight.due(now + ANSWER_AFTER * 2)), [2]);
+        assert_eq!(flight.done(&id(1)), None);
     }
 
     #[test]

@@ -216,6 +216,16 @@ impl Outbox {
         self.store.write_then(move |tx| remove(tx, &seqs), after).await.map(|_| ())
     }
 
+    /// Gives up those of `seqs` that are reports with a newer one behind them, which says all they say, and returns them.
+    /// For clouds that leave reports without an answer.
+    pub async fn overtake(&self, seqs: Vec<i64>) -> Result<Vec<i64>, StoreError> {
+        let overtaken = self.store.read(move |db| with_newer(db, &seqs)).await?;
+        if !overtaken.is_empty() {
+            self.done(overtaken.clone()).await?;
+        }
+        Ok(overtaken)
+    }
+
     /// Messages dropped because their stream was full, since start.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -338,6 +348,22 @@ pub fn insert(
         dropped += u64::from(remove(db, &[oldest])? == 0);
     }
     Ok(dropped)
+}
+
+/// The reports among `seqs` with a newer one behind them.
+fn with_newer(db: &Connection, seqs: &[i64]) -> store::rusqlite::Result<Vec<i64>> {
+    let mut keys = db.prepare_cached("SELECT merge_key FROM outbox WHERE seq = ?1 AND stream = ?2")?;
+    let mut found = Vec::new();
+    for seq in seqs {
+        let key: Option<Option<String>> =
+            keys.query_row(params![seq, REPORT], |row| row.get(0)).optional()?;
+        if let Some(Some(key)) = key
+            && waits(db, &behind(&key))?
+        {
+            found.push(*seq);
+        }
+    }
+    Ok(found)
 }
 
 /// True if a report with this merge key waits or is under way.
@@ -481,6 +507,20 @@ mod tests {
         outbox.done(vec![first[0].0]).await.unwrap();
         let woken = tokio::time::timeout(std::time::Duration::from_secs(10), outbox.added()).await;
         assert!(woken.is_ok() && waiting(&outbox).await[0].1 == "2");
+    }
+
+    #[tokio::test]
+    async fn a_report_without_an_answer_is_given_up_for_a_newer_one_and_only_for_that() {
+        let (_folder, outbox) = outbox();
+        outbox.submit(status("1")).await.unwrap();
+        for (device, value) in [("a", "1"), ("b", "1"), ("a", "2")] {
+            outbox.submit(report(device, value)).await.unwrap();
+        }
+        let sent = waiting(&outbox).await;
+        let seqs: Vec<i64> = sent.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(outbox.overtake(seqs.clone()).await.unwrap(), [seqs[1]]);
+        let left: Vec<String> = waiting(&outbox).await.into_iter().map(|(_, text)| text).collect();
+        assert_eq!(left, ["1", "1", "2"]);
     }
 
     #[tokio::test]

@@ -120,7 +120,7 @@ fn stored(database: &Connection) -> Result<BTreeMap<(String, String), usize>> {
 /// The values in the newest waiting report of each device.
 fn reported(database: &Connection) -> Result<BTreeMap<(String, String), usize>> {
     let mut statement =
-        database.prepare("SELECT message FROM outbox WHERE stream = 'report' ORDER BY seq")?;
+        database.prepare("SELECT message FROM outbox WHERE stream IN ('report', 'newer') ORDER BY seq")?;
     let mut values = BTreeMap::new();
     for text in statement.query_map([], |row| row.get::<_, String>(0))? {
         let message = message::decode(text?.as_bytes())?;

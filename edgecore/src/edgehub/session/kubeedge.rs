@@ -20,6 +20,9 @@ use crate::metamanager::outbox::{Outbox, Waiting};
 /// Objects kept while the commit queue is full. A cloud that sends more without acknowledgements breaks the protocol.
 const MAX_PENDING: usize = 4096;
 
+/// How often reports without an answer are looked at, while there are any messages without one.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(sender: Sender, receiver: Receiver, session: Session<'_>) -> End {
     let mut aides = Aides::default();
     let mut pump = Pump::new(sender, receiver, &session, &mut aides);
@@ -88,6 +91,8 @@ impl Pump {
     async fn pump(&mut self, calls: &mut mpsc::Receiver<Call>, stop: CancellationToken) -> Result<(), End> {
         let mut heartbeat = tokio::time::interval(self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = self.heartbeat * SILENT_HEARTBEATS;
         let mut heard = Instant::now();
         self.send_waiting().await?;
@@ -128,6 +133,7 @@ impl Pump {
                     let _busy = beat.begin();
                     self.send_again().await?;
                 }
+                _ = look.tick(), if !self.flight.is_empty() => self.overtake().await?,
             }
         }
     }
@@ -176,6 +182,16 @@ impl Pump {
             }
         }
         self.send_waiting().await
+    }
+
+    /// A Go cloud says nothing to a report it could not write: the next one of the device must not wait for that.
+    async fn overtake(&mut self) -> Result<(), End> {
+        let slow = self.flight.slow(Instant::now());
+        if !slow.is_empty() {
+            let overtaken = self.outbox.overtake(slow).await.map_err(End::Store)?;
+            self.flight.overtaken(&overtaken);
+        }
+        Ok(())
     }
 
     async fn send_row(&mut self, row: Waiting) -> Result<(), End> {
