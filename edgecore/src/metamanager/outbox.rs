@@ -483,7 +483,7 @@ mod tests {
         }
         let first = waiting(&outbox).await;
         assert_eq!(first.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["1", "1"]);
-        assert_eq!(outbox.store.read(|db| count(db)).await.unwrap(), 3, "the newest of a, and no other");
+        assert_eq!(outbox.store.read(count).await.unwrap(), 3, "the newest of a, and no other");
         outbox.done(vec![first[0].0]).await.unwrap();
         outbox.submit(report("a", "5")).await.unwrap();
         let second = waiting(&outbox).await;
