@@ -170,7 +170,8 @@ async fn dial_quic(tls: std::sync::Arc<rustls::ClientConfig>, port: u16, node: &
         timeout: Duration::from_secs(10),
         offer: link::Offer::Auto,
     };
-    dialer.dial(&target).await.map(|_| ()).map_err(|error| error.to_string())
+    // With the reasons below: whom the peer does not trust is one.
+    dialer.dial(&target).await.map(|_| ()).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 fn all_open(opened: &Opened) -> Result<()> {
