@@ -138,14 +138,17 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
 /// Starts every room. Edges are let in once the rooms that watch have seen everything: one that connects to half-filled
 /// rooms would be told that its pods are gone.
 fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster, health: &Health) {
-    let stop = rooms.stop();
+    let (stop, trimmer) = (rooms.stop(), built.hub.spare());
     let follow = |rooms: &mut Rooms, name, resources, comes_after: fn(Resource) -> Option<Resource>| {
         let follower = follow(rooms, cluster, resources, comes_after, health.beat(name));
         let (mut complete, unready) = (follower.complete(), health.wait_for(name));
+        let trimmer = trimmer.clone();
         tokio::spawn(async move {
             // An end without completion is that of the program.
             if complete.wait_for(|complete| *complete).await.is_ok() {
                 unready.ready();
+                // Lists of everything were read, of which little is kept.
+                trimmer.note();
             }
         });
         follower
@@ -180,7 +183,7 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     rooms.essential("join token", refreshed);
     let collected = housekeeping::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());
     rooms.essential("garbage collection", collected);
-    let trimmed = built.hub.spare().give_back(stop.clone()).map(Ok::<_, Infallible>);
+    let trimmed = trimmer.clone().give_back(stop.clone()).map(Ok::<_, Infallible>);
     rooms.optional("memory", trimmed);
 
     let (register, unready, until) = (built.register, health.wait_for("register"), stop.clone());
