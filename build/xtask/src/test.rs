@@ -49,7 +49,7 @@ fn checks(must_msrv: bool) -> Vec<Step> {
         ("imports", Box::new(|| deps::run(&deps::Flags::default()))),
         ("references", Box::new(docs::check)),
         ("spelling", Box::new(tools::typos)),
-        ("unused dependencies", Box::new(|| tools::machete(&[]))),
+        ("unused dependencies", Box::new(tools::machete)),
         ("lints", Box::new(lints)),
         ("oldest Rust", Box::new(move || msrv::run(must_msrv))),
         (

@@ -30,19 +30,32 @@ pub fn deny(arguments: &[&str]) -> Result<()> {
 }
 
 /// Finds dependencies that nothing uses.
-pub fn machete(arguments: &[&str]) -> Result<()> {
-    MACHETE.run(arguments)
+pub fn machete() -> Result<()> {
+    MACHETE.install()?;
+    // By its own name: below a `cargo run` it takes the word of the subcommand for a folder.
+    let status = Command::new("cargo-machete").arg(".").current_dir(build::root()).status();
+    let status = status.context("running cargo-machete")?;
+    if !status.success() {
+        bail!("cargo-machete found dependencies that nothing uses, or ended with an error: {status}");
+    }
+    Ok(())
 }
 
 impl Tool {
     fn run(&self, arguments: &[&str]) -> Result<()> {
+        self.install()?;
+        build::cargo(&[&[self.name], arguments].concat())
+    }
+
+    /// Installs it where it is missing.
+    fn install(&self) -> Result<()> {
         if !build::has_subcommand(self.name) {
             let (package, version) = (format!("cargo-{}", self.name), format!("^{}", self.version));
             println!("installing {package}");
             // Not optimised: it is built once and runs for seconds.
             build::cargo(&["install", "--quiet", "--debug", "--locked", &package, "--version", &version])?;
         }
-        build::cargo(&[&[self.name], arguments].concat())
+        Ok(())
     }
 }
 
