@@ -139,7 +139,7 @@ impl Cluster {
         self.send(Method::GET, path, None, String::new()).await
     }
 
-    /// The metadata of every object of `collection`, asked for in pages of [`PAGE`] objects.
+    /// The metadata of every object of `collection`, asked for in pages of 500 objects.
     ///
     /// # Errors
     /// The API server's own words about the first page that failed; 410 if the list took longer than it keeps pages.
