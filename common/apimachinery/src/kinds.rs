@@ -1,6 +1,6 @@
 //! Every kind this project knows, in one table: what it is called, where its API is, and whether edges keep it.
 //!
-//! The table is read by CloudCore, EdgeCore, the embedded API server and keadm. A new kind is one line of
+//! The table is read by CloudCore, EdgeCore and the embedded API server. A new kind is one line of
 //! `kinds/table.rs`. Kinds of other people's CustomResourceDefinitions are named by group, version and plural.
 
 mod table;
