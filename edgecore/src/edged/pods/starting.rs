@@ -27,6 +27,8 @@ pub(super) struct Site<'a> {
     pub before: &'a Observed,
 }
 
+/// From a pull that failed until the API shows that it is waited with: the kubelet's next look at the pod.
+const TELL_BACK_OFF: Duration = Duration::from_secs(1);
 /// Configuration errors end with what they wait for (a config map that is pushed), so they are looked at again soon.
 const CONFIG_RETRY: Duration = Duration::from_secs(10);
 
@@ -63,8 +65,10 @@ impl Worker {
             "CreateContainerConfigError" => CONFIG_RETRY,
             _ => backoff::delay(failures + 1),
         };
-        let not_before = self.now() + delay;
-        round.not_before(not_before);
+        let (now, not_before) = (self.now(), self.now() + delay);
+        // The API is to show that a pull waits for its next try, whether anything else wakes this pod or not.
+        let is_pull = failure.reason == "ErrImagePull";
+        round.not_before(if is_pull { not_before.min(now + TELL_BACK_OFF) } else { not_before });
         self.retries.insert(name.to_owned(), Retry { failures, not_before });
         self.failures.insert(name.to_owned(), failure);
         false
