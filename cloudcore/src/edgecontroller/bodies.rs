@@ -62,8 +62,13 @@ async fn fetch(downstream: &Downstream, cluster: &Cluster, key: ObjectKey) -> Ob
             downstream.change(|placement| placement.fetched(arrived));
             !downstream.is_missing(&key)
         }
+        Err(status) if status.is_retryable() || status.is_not_found() => {
+            tracing::debug!(%key, error = %status, "a text that a node has a use for is not here yet, trying again");
+            false
+        }
+        // Nodes wait for it in vain until someone mends that.
         Err(status) => {
-            tracing::debug!(%key, error = %status, "the text of an object that a node has a use for could not be read, trying again");
+            tracing::warn!(%key, error = %status, "the API server refuses a config map or secret that a node has a use for: CloudCore needs the right to get it; trying again");
             false
         }
     };
