@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::{self, Register};
-use crate::cloudhub::{self, CloudHub, UpstreamRoom, VolumeSocket, Volumes};
+use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
+use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
 use crate::housekeeping;
@@ -24,6 +25,7 @@ use crate::kubernetes::{self, Cluster, Follower, FromWatch, Resource};
 use crate::refused::{self, RefusedNodes};
 use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
+use crate::upstream::{Budgets, UpstreamRoom};
 
 /// Sights a room may have waiting; a watch that is faster waits.
 const WATCH_QUEUE: usize = 256;
@@ -91,22 +93,28 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         downstream: downstream.clone(),
         devices: devices.clone(),
         rights,
-        budgets: cloudhub::Budgets::default(),
+        budgets: Budgets::default(),
         rate_accounts: cloudhub::RateAccounts::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
     };
-    let metrics = upstream.metrics.clone();
-    let volumes = Volumes::new(downstream.clone());
+    let (metrics, accounts) = (upstream.metrics.clone(), upstream.rate_accounts.clone());
+    let volumes = Volumes::default();
+    let sources = Sources::new(vec![
+        Arc::new(downstream.clone()),
+        Arc::new(devices.clone()),
+        Arc::new(volumes.clone()),
+    ]);
     let rooms = cloudhub::Rooms {
-        downstream: downstream.clone(),
-        devices: devices.clone(),
-        syncs: syncs.clone(),
+        cluster: cluster.clone(),
+        sources,
+        records: Arc::new(syncs.clone()),
         volumes: volumes.clone(),
-        upstream,
+        upstreams: Arc::new(upstream),
     };
     let refused = RefusedNodes::default();
-    let hub = CloudHub::build(settings.hub.clone(), &material, rooms, refused.clone(), metrics).await?;
+    let hub =
+        CloudHub::build(settings.hub.clone(), &material, rooms, refused.clone(), accounts, metrics).await?;
     let register = Register::build(
         settings.register,
         &material,

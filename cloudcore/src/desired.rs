@@ -1,7 +1,7 @@
 //! What every node should have, and what of it each connected node has acknowledged.
 //!
 //! ```text
-//! sources (pods and what they refer to, devices) --> Change --> NodeSet --> session of the node
+//! sources (pods and what they refer to, devices) --> Change --> NodeSet --> session of the node --> records
 //! placement   which pods are where, and which config maps, secrets and claims they refer to
 //! ```
 //!
@@ -10,9 +10,13 @@
 mod change;
 mod node_set;
 mod placement;
+mod records;
+mod sources;
 mod state;
 
 pub use change::Change;
 pub use node_set::{NodeSet, Notices};
 pub use placement::{Arrived, Placement};
-pub use state::{Desired, Outgoing, Settled, Ticket, Wanted, Window};
+pub use records::Records;
+pub use sources::{Sets, Source, Sources};
+pub use state::{Desired, Outgoing, RESEND_AFTER, Settled, Ticket, Wanted, Window};

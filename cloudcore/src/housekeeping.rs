@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::register;
+use crate::desired::Records;
 use crate::kubernetes::{self, Cluster, FromWatch, Resource, WatchEvent, WorkEnded};
 use crate::synccontroller::Syncs;
 

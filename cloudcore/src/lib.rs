@@ -10,3 +10,4 @@ pub mod kubernetes;
 pub mod refused;
 pub mod settings;
 pub mod synccontroller;
+pub mod upstream;

@@ -21,7 +21,7 @@ pub struct Settings {
     pub standalone: Option<Standalone>,
     pub hub: cloudhub::Settings,
     pub register: SocketAddr,
-    pub material: material::Wanted,
+    pub material: material::MaterialSettings,
     pub terms: register::Terms,
     /// A node whose object is deleted is put out.
     pub refuse_deleted: bool,
@@ -133,7 +133,7 @@ impl Settings {
                 budget: hub.limits.receive_bytes as usize,
             },
             register: register_at,
-            material: material::Wanted {
+            material: material::MaterialSettings {
                 names: names.collect(),
                 ca_file: PathBuf::from(&hub.tls_ca_file),
                 ca_key_file: PathBuf::from(&hub.tls_ca_key_file),

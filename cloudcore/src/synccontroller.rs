@@ -14,7 +14,7 @@ use message::{ObjectKey, ResourceVersion};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::desired::Settled;
+use crate::desired::{self, Settled};
 use crate::kubernetes::{Cluster, Follower, Resource, WatchEvent};
 use records::Records;
 
@@ -43,11 +43,6 @@ impl Syncs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `node` is known to have, and the version it acknowledged.
-    pub fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
-        self.lock().records.of_node(node)
-    }
-
     /// Nodes that anything is recorded of.
     pub fn nodes(&self) -> Vec<String> {
         self.lock().records.nodes()
@@ -55,16 +50,10 @@ impl Syncs {
 
     /// Deletes all records of a node that is gone.
     pub async fn forget(&self, cluster: &Cluster, node: &str) {
-        for (key, uid, ..) in self.known(node) {
+        for (key, uid, ..) in desired::Records::known(self, node) {
             let settled = Settled { key, uid, version: None, object: None };
             writer::write(cluster, node.to_owned(), settled).await;
         }
-    }
-
-    /// A node acknowledged an object or its removal.
-    pub fn record(&self, node: &str, settled: Settled) {
-        self.lock().waiting.insert((node.to_owned(), settled.uid.clone()), settled);
-        self.recorded.notify_one();
     }
 
     /// Follows the sync objects and writes records until stopped; what waits at the end is written first.
@@ -115,5 +104,16 @@ impl Syncs {
         let mut state = self.lock();
         let keys: Vec<_> = state.waiting.keys().take(CONCURRENT_WRITES).cloned().collect();
         keys.into_iter().filter_map(|key| state.waiting.remove_entry(&key)).collect()
+    }
+}
+
+impl desired::Records for Syncs {
+    fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
+        self.lock().records.of_node(node)
+    }
+
+    fn record(&self, node: &str, settled: Settled) {
+        self.lock().waiting.insert((node.to_owned(), settled.uid.clone()), settled);
+        self.recorded.notify_one();
     }
 }

@@ -17,17 +17,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use crate::devicetwin::{self, DeviceTwin};
 use crate::doors::Doors;
-use crate::edged::{self, Edged};
-use crate::edgehub::{self, EdgeHub};
-use crate::eventbus::EventBus;
-use crate::metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
-use crate::metamanager::sealed::key::KeyError;
-use crate::metamanager::sealed::{self, Sealer, Seals};
-use crate::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 use crate::metrics;
 use crate::settings::Settings;
+use devices::devicetwin::{self, DeviceTwin};
+use devices::eventbus::EventBus;
+use edged::{self, Edged};
+use edgehub::{self, EdgeHub};
+use metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
+use metamanager::sealed::key::KeyError;
+use metamanager::sealed::{self, Sealer, Seals};
+use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 
 /// Time rooms get to finish when the process stops: the longest is that of the link's goodbye.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -35,9 +35,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
-    let _lock = crate::database::lock(&settings.database).await?;
+    let _lock = metamanager::database::lock(&settings.database).await?;
     let seals = seals(settings.secrets_key.as_deref()).context("database.secretsKeyFile")?;
-    let store = crate::database::open(&settings.database)?;
+    let store = metamanager::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
     let (cloud, calls) = Cloud::channel(link_state);
     let objects = Objects::sealing(store.clone(), seals);
@@ -61,7 +61,10 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     // Held until all rooms run, so that none of them makes the program ready before.
     let starting = health.wait_for("start");
     if store.is_frozen() {
-        rooms.essential("database disk", crate::database::thawed(settings.database.clone(), stop.clone()));
+        rooms.essential(
+            "database disk",
+            metamanager::database::thawed(settings.database.clone(), stop.clone()),
+        );
     }
     if some_are_shut {
         let in_step = outlets.in_step.subscribe();

@@ -5,9 +5,9 @@ use daemon::metrics::{
 };
 use store::Store;
 
-use crate::metamanager::Outbox;
-use crate::metamanager::outbox::STREAMS;
-use crate::{edgehub, eventbus};
+use devices::eventbus;
+use metamanager::Outbox;
+use metamanager::outbox::STREAMS;
 
 /// The link, and what waits for it.
 pub fn register_link(metrics: &Metrics, link: &edgehub::Metrics, store: Store, outbox: Outbox) {

@@ -15,9 +15,9 @@ use api::config::edgecore::EdgeCoreConfig;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use message::NodeName;
 
-use crate::edged;
-use crate::edgehub::{self, CertificateFiles, Enrollment, Secret};
-use crate::{devicetwin, eventbus};
+use devices::{devicetwin, eventbus};
+use edged;
+use edgehub::{self, CertificateFiles, Enrollment, Secret};
 pub use switches::warnings;
 
 /// Everything the program needs, checked.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use words::{Assignment, Given, Step};
+use words::{Assignment, SetValue, Step};
 
 /// Applies every assignment of every flag to `config`. A key must be one that the configuration keeps; a value is read
 /// as the type of its key wants it, so that digits are text where text is wanted.
@@ -47,18 +47,18 @@ fn readings(before: &Value, assignment: &Assignment) -> Vec<Value> {
     let scalar = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
     let is_text = matches!(find(before, &assignment.path), Some(Value::String(_)));
     match &assignment.value {
-        Given::One(text) if is_text => vec![Value::String(text.clone())],
-        Given::One(text) if text.is_empty() => vec![Value::String(String::new()), Value::Null],
-        Given::One(text) => vec![scalar(text), Value::String(text.clone())],
-        Given::List(items) => vec![
+        SetValue::One(text) if is_text => vec![Value::String(text.clone())],
+        SetValue::One(text) if text.is_empty() => vec![Value::String(String::new()), Value::Null],
+        SetValue::One(text) => vec![scalar(text), Value::String(text.clone())],
+        SetValue::List(items) => vec![
             items.iter().map(|item| scalar(item)).collect(),
             items.iter().map(|item| Value::String(item.clone())).collect(),
         ],
         // Helm's list without items looks like JSON's map without keys.
-        Given::Json(Value::Object(fields)) if fields.is_empty() => {
+        SetValue::Json(Value::Object(fields)) if fields.is_empty() => {
             vec![Value::Object(serde_json::Map::new()), Value::Array(Vec::new())]
         }
-        Given::Json(value) => vec![value.clone()],
+        SetValue::Json(value) => vec![value.clone()],
     }
 }
 

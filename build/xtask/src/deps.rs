@@ -11,9 +11,6 @@ use anyhow::{Result, bail};
 use crate::build;
 use table::Row;
 
-/// Modules whose children are rooms of their own. The modules at the root of a crate always are.
-const STREETS: &[&str] = &["edgecore::edged"];
-
 /// What is to be done about the table of rooms in ARCHITECTURE.md.
 #[derive(clap::Args, Default)]
 pub struct Flags {
@@ -29,10 +26,9 @@ pub fn run(flags: &Flags) -> Result<()> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for package in &packages {
         let module = modules::read(&package.name, &build::root().join(&package.source))?;
-        let streets = STREETS.iter().filter_map(|path| module.find(path));
-        for street in std::iter::once(&module).chain(streets) {
+        for street in module.all() {
             let graph = imports::between_children(&module, street);
-            if graph.rooms() > 1 {
+            if street.path == module.path && graph.rooms() > 1 {
                 rows.push(Row { street: street.path.clone(), rooms: graph.rooms(), imports: graph.edges() });
             }
             problems.extend(graph.circles().into_iter().map(|circle| format!("{}: {circle}", street.path)));

@@ -106,6 +106,7 @@ impl CloudHub {
         material: &Material,
         rooms: Rooms,
         refused: RefusedNodes,
+        rate_accounts: RateAccounts,
         metrics: Metrics,
     ) -> Result<CloudHub, HubError> {
         let ca = material.authority.certificate();
@@ -125,7 +126,7 @@ impl CloudHub {
         Ok(CloudHub {
             socket: Mutex::new(Some(socket)),
             acceptor: Acceptor::new(tls, settings.max_message, budget),
-            rate_accounts: rooms.upstream.rate_accounts.clone(),
+            rate_accounts,
             quic: quic.transpose().map_err(HubError::Quic)?,
             registry: Registry::default(),
             rooms: Arc::new(rooms),
@@ -309,7 +310,7 @@ impl CloudHub {
                 let end = session.await;
                 let handle = place.leave(end.reason());
                 self.spare.note();
-                if let Some(deed) = end.deed() {
+                if let Some(deed) = end.charge() {
                     self.rate_accounts.note(&handle.node, deed, Instant::now());
                 }
                 log_end(&end, &handle.node, peer, handle.epoch);
@@ -325,7 +326,7 @@ impl CloudHub {
         &self,
         entrant: AcceptedEdge,
         stop: &CancellationToken,
-    ) -> Result<(Place, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
+    ) -> Result<(RunningSession, BoxFuture<'static, End>), BoxFuture<'static, ()>> {
         let AcceptedEdge { accepted: Accepted { link, .. }, caller: Caller { node, holder, signer }, peer } =
             entrant;
         let serial = holder.serial.clone();
@@ -349,7 +350,7 @@ impl CloudHub {
         if let Some(signer) = signer {
             self.signers.note(&node, signer);
         }
-        let place = Place::take(handle.clone(), self.registry.clone(), self.metrics.clone());
+        let place = RunningSession::take(handle.clone(), self.registry.clone(), self.metrics.clone());
         // It may have been put on the list between the check and its place.
         if let Err(why) = self.refused.check(&node, &handle.holder) {
             let _ = handle.put_out.set(why);
@@ -387,17 +388,17 @@ impl CloudHub {
 }
 
 /// The place of a session that runs. Left when it is dropped, by a panic of the session as well.
-struct Place {
+struct RunningSession {
     handle: SessionHandle,
     registry: Registry,
     metrics: Metrics,
     reason: Ended,
 }
 
-impl Place {
-    fn take(handle: SessionHandle, registry: Registry, metrics: Metrics) -> Place {
+impl RunningSession {
+    fn take(handle: SessionHandle, registry: Registry, metrics: Metrics) -> RunningSession {
         metrics.began();
-        Place { handle, registry, metrics, reason: Ended::Failed }
+        RunningSession { handle, registry, metrics, reason: Ended::Failed }
     }
 
     fn leave(mut self, reason: Ended) -> SessionHandle {
@@ -406,7 +407,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RunningSession {
     fn drop(&mut self) {
         self.registry.leave(&self.handle);
         self.metrics.ended(self.reason);

@@ -5,42 +5,33 @@
 
 use std::time::Duration;
 
+use daemon::rate::{Debt, Rate};
 use tokio::time::Instant;
 
 /// Longest time a node is sent away for; beyond it the line is only spread, not longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A token bucket whose refusals are appointments.
+/// A rate whose refusals are appointments.
 #[derive(Debug)]
 pub struct Admission {
-    /// Between two sessions.
-    interval: Duration,
-    burst: u32,
-    /// When the bucket will be full again.
-    full: Option<Instant>,
-    /// Appointment given last.
+    rate: Rate,
+    started: Debt,
+    /// Return time told to the last refused node; the next one is told a later one.
     last: Option<Instant>,
 }
 
 impl Admission {
     /// `rate` sessions per second, and `burst` at once.
     pub fn new(rate: u32, burst: u32) -> Admission {
-        let interval = Duration::from_secs(1) / rate.max(1);
-        Admission { interval, burst: burst.max(1), full: None, last: None }
+        let rate = Rate::per_second(rate.into(), burst.max(1).into());
+        Admission { rate, started: Debt::default(), last: None }
     }
 
     /// Lets a session start, or says after what time to come back.
     pub fn admit(&mut self, now: Instant) -> Result<(), Duration> {
-        let full = self.full.map_or(now, |full| full.max(now));
-        let allowed = self.interval * (self.burst - 1);
-        let owed = full.duration_since(now);
-        if owed <= allowed {
-            self.full = Some(full + self.interval);
-            return Ok(());
-        }
-        let free = now + (owed - allowed);
-        let after_last = self.last.map_or(free, |last| last + self.interval);
-        let appointment = after_last.max(free).min(now + LONGEST);
+        let Err(wait) = self.started.take(&self.rate, 1, now) else { return Ok(()) };
+        let after_last = self.last.map_or(now, |last| last + self.rate.time(1));
+        let appointment = after_last.max(now + wait).min(now + LONGEST);
         self.last = Some(appointment);
         Err(appointment.duration_since(now))
     }

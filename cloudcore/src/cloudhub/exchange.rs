@@ -57,6 +57,8 @@ pub struct Submitted {
     /// Its sequence in the node's database.
     pub seq: u64,
     pub message: Box<Message>,
+    /// What it says; `None` if nobody can read it.
+    pub upstream: Option<Box<Upstream>>,
     /// Bytes of its text.
     pub bytes: usize,
 }
@@ -149,10 +151,11 @@ impl Exchange {
         for row in submit.rows {
             let message = message::decode(&row.envelope).map_err(|_| Violation::Envelope)?;
             // What nobody can read is done at once: the node must not keep it for ever.
-            let key = Upstream::parse(&message).map_or_else(|_| String::new(), |read| read.order_key());
+            let upstream = Upstream::parse(&message).ok().map(Box::new);
+            let key = upstream.as_ref().map(|upstream| upstream.order_key()).unwrap_or_default();
             let bytes = row.envelope.len();
             self.held += bytes;
-            let submitted = Submitted { seq: row.seq, message: Box::new(message), bytes };
+            let submitted = Submitted { seq: row.seq, message: Box::new(message), upstream, bytes };
             if !self.rows.receive(self.rows.newest() + 1, key, submitted) {
                 return Err(Violation::Flood);
             }

@@ -38,7 +38,7 @@ pub(super) struct HandshakeSlots {
     taken: Arc<Mutex<(u64, BTreeMap<u64, CancellationToken>)>>,
 }
 
-pub(super) struct Place {
+pub(super) struct HandshakeSlot {
     places: HandshakeSlots,
     number: u64,
     pub(super) lost: CancellationToken,
@@ -53,7 +53,7 @@ impl HandshakeSlots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).1.len()
     }
 
-    pub(super) fn take(&self) -> Place {
+    pub(super) fn take(&self) -> HandshakeSlot {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = CancellationToken::new();
         taken.0 += 1;
@@ -64,11 +64,11 @@ impl HandshakeSlots {
         {
             oldest.cancel();
         }
-        Place { places: self.clone(), number, lost }
+        HandshakeSlot { places: self.clone(), number, lost }
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.1.remove(&self.number);
@@ -215,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn many_handshakes_are_a_crowd_until_they_end() {
         let handshakes = Handshakes::build(true).unwrap();
-        let talking: Vec<Place> = (1..CROWD).map(|_| handshakes.talking.take()).collect();
+        let talking: Vec<HandshakeSlot> = (1..CROWD).map(|_| handshakes.talking.take()).collect();
         assert!(!handshakes.is_crowded());
         let last = handshakes.talking.take();
         assert!(handshakes.is_crowded());

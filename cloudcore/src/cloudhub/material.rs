@@ -88,14 +88,17 @@ pub enum MaterialError {
 
 /// Addresses the server certificate must name, and the operator's own CA files if they exist.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct MaterialSettings {
     pub names: Vec<String>,
     pub ca_file: PathBuf,
     pub ca_key_file: PathBuf,
 }
 
 /// Reads or makes the material.
-pub async fn obtain(cluster: &Cluster, wanted: &Wanted) -> Result<(Material, Keeper), MaterialError> {
+pub async fn obtain(
+    cluster: &Cluster,
+    wanted: &MaterialSettings,
+) -> Result<(Material, Keeper), MaterialError> {
     ensure_namespace(cluster).await?;
     let now = daemon::clock::unix_seconds();
     let trust = Arc::new(obtain_trust(cluster, wanted, now).await?);
@@ -125,7 +128,11 @@ async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
 }
 
 /// The CAs as the files or the secret say; a next CA whose time has come is promoted.
-async fn obtain_trust(cluster: &Cluster, wanted: &Wanted, now: i64) -> Result<Trust, MaterialError> {
+async fn obtain_trust(
+    cluster: &Cluster,
+    wanted: &MaterialSettings,
+    now: i64,
+) -> Result<Trust, MaterialError> {
     let local = local_authority(&wanted.ca_file, &wanted.ca_key_file)?;
     for _ in 0..ATTEMPTS {
         let stored = secrets::read(cluster, CA_SECRET).await?;

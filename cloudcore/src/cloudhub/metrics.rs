@@ -134,16 +134,16 @@ impl Metrics {
         self.refused.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
-    pub(super) fn lost(&self, reason: Loss) {
+    pub fn lost(&self, reason: Loss) {
         self.lost.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
-    pub(super) fn retried(&self) {
+    pub fn retried(&self) {
         self.retried.inc();
     }
 
     /// Counts a message as under way until what is returned is dropped.
-    pub(super) fn carry(&self) -> UnderWay {
+    pub fn carry(&self) -> UnderWay {
         self.under_way.inc();
         UnderWay { gauge: self.under_way.clone() }
     }
@@ -154,7 +154,7 @@ impl Metrics {
 }
 
 /// A message that is being carried out.
-pub(super) struct UnderWay {
+pub struct UnderWay {
     gauge: Gauge,
 }
 

@@ -2,23 +2,18 @@
 //! slows down itself and nobody else. Outlives its sessions, or a new one would start with a clean slate. Pure but for
 //! the lock.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use daemon::rate::{Debts, Rate};
 use message::NodeName;
 use tokio::time::Instant;
 
 const MIB: u64 = 1024 * 1024;
-/// Bytes per second a node may send for good.
-const RATE: u64 = MIB;
-/// Bytes it may send at once.
-const BURST: u64 = 16 * MIB;
+/// Bytes a node may send for good, and at once.
+const RATE: Rate = Rate::per_second(MIB, 16 * MIB);
 /// Longest time a node is made to wait for what it did.
 const LONGEST: Duration = Duration::from_secs(60);
-
-/// Accounts kept without looking whether they are even.
-const FEWEST: usize = 1024;
 
 /// What things cost, in bytes.
 const MESSAGE: u64 = 256;
@@ -54,61 +49,28 @@ impl Charge {
     }
 }
 
-/// One entry per node whose account is not even. Clones share it.
+/// What each node owes. Clones share it.
 #[derive(Clone, Default)]
 pub struct RateAccounts {
-    accounts: Arc<Mutex<Accounts>>,
-}
-
-#[derive(Default)]
-struct Accounts {
-    /// When a node's account is even again; it may be ahead by the burst.
-    even: HashMap<NodeName, Instant>,
-    /// At how many entries the even ones are dropped.
-    full: usize,
-}
-
-impl Accounts {
-    /// Called before an entry is made. Drops the accounts that are even, which are worth as much as none, each time the
-    /// table has grown to twice what the last look left in it: no entry pays for more than one look at another.
-    fn make_room(&mut self, now: Instant) {
-        if self.even.len() < self.full.max(FEWEST) {
-            return;
-        }
-        self.even.retain(|_, even| *even > now);
-        self.full = self.even.len() * 2;
-        self.even.shrink_to(self.full);
-    }
+    owed: Arc<Mutex<Debts<NodeName>>>,
 }
 
 impl RateAccounts {
-    /// Writes a deed down. Says until when nothing more should be taken from the node, if it has gone too far.
-    pub fn note(&self, node: &NodeName, deed: Charge, now: Instant) -> Option<Instant> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let price = Duration::from_micros(deed.cost() * 1_000_000 / RATE);
-        let ahead = |even: Instant| (even.max(now) + price).min(now + burst() + LONGEST);
-        if let Some(even) = accounts.even.get_mut(node) {
-            *even = ahead(*even);
-            return due(*even, now);
-        }
-        accounts.make_room(now);
-        accounts.even.insert(node.clone(), ahead(now));
-        due(ahead(now), now)
+    fn lock(&self) -> MutexGuard<'_, Debts<NodeName>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Charges the node. Says until when nothing more should be taken from it, if it has gone too far.
+    pub fn note(&self, node: &NodeName, charge: Charge, now: Instant) -> Option<Instant> {
+        let wait = self.lock().of(node, now).owe_at_most(&RATE, charge.cost(), LONGEST, now);
+        (!wait.is_zero()).then(|| now + wait)
     }
 
     /// How long the node has to stay away.
     pub fn barred(&self, node: &NodeName, now: Instant) -> Option<Duration> {
-        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        due(*accounts.even.get(node)?, now).map(|due| due.duration_since(now))
+        let wait = self.lock().get(node)?.wait(&RATE, now);
+        (!wait.is_zero()).then_some(wait)
     }
-}
-
-fn due(even: Instant, now: Instant) -> Option<Instant> {
-    (even > now + burst()).then(|| even - burst())
-}
-
-fn burst() -> Duration {
-    Duration::from_secs(BURST / RATE)
 }
 
 #[cfg(test)]
@@ -163,22 +125,9 @@ mod tests {
         assert_eq!(rate_accounts.barred(&node("a"), now), Some(LONGEST));
         assert_eq!(rate_accounts.barred(&node("a"), now + LONGEST), None);
         assert_eq!(
-            rate_accounts.note(&node("a"), Charge::Connected, now + LONGEST + burst()),
+            rate_accounts.note(&node("a"), Charge::Connected, now + LONGEST + RATE.burst()),
             None,
             "forgiven in the end"
         );
-    }
-
-    #[test]
-    fn names_that_came_once_are_not_kept() {
-        let (rate_accounts, start) = (RateAccounts::default(), Instant::now());
-        rate_accounts.note(&node("hostile"), Charge::Sent(60 << 20), start);
-        for i in 0..100_000u64 {
-            let now = start + Duration::from_micros(i * 300);
-            rate_accounts.note(&node(&format!("node-{i}")), Charge::Connected, now);
-        }
-        let accounts = rate_accounts.accounts.lock().unwrap();
-        assert!(accounts.even.len() <= FEWEST, "{} accounts", accounts.even.len());
-        assert!(accounts.even.contains_key(&node("hostile")), "what is owed stays");
     }
 }

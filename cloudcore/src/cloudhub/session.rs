@@ -13,27 +13,26 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use link::{CloseReason, Link, ReceiveError, SendError};
+use message::Message;
 use tokio::time::Instant;
 
 use super::exchange::Violation;
-use super::metrics::{Ended, Metrics};
+use super::metrics::{Ended, Loss, Metrics};
 use super::rate_accounts::{Charge, RateAccounts};
-use super::upstream::UpstreamRoom;
+use super::upstreams::Upstreams;
 use super::volumes::Volumes;
 use super::{Registry, SessionHandle};
-use crate::desired::{Desired, NodeSet};
-use crate::devicecontroller::Devices;
-use crate::edgecontroller::Downstream;
-use crate::synccontroller::Syncs;
+use crate::desired::{NodeSet, Records, Sources};
+use crate::kubernetes::Cluster;
 
 /// The rooms a session works with.
 #[derive(Clone)]
 pub struct Rooms {
-    pub downstream: Downstream,
-    pub devices: Devices,
-    pub syncs: Syncs,
+    pub cluster: Cluster,
+    pub sources: Sources,
+    pub records: Arc<dyn Records>,
     pub volumes: Volumes,
-    pub upstream: UpstreamRoom,
+    pub upstreams: Arc<dyn Upstreams>,
 }
 
 /// Why a session ended.
@@ -55,7 +54,7 @@ pub(super) enum End {
 
 impl End {
     /// What it says about the node.
-    pub fn deed(&self) -> Option<Charge> {
+    pub fn charge(&self) -> Option<Charge> {
         match self {
             End::Receive(ReceiveError::TooLarge { limit }) => Some(Charge::SentTooMuch(*limit)),
             End::Receive(ReceiveError::OverBudget) => Some(Charge::SentTooMuch(0)),
@@ -116,14 +115,12 @@ impl Session {
     /// Fills the set and keeps it filled.
     fn subscribe(&self, set: &NodeSet) {
         let node = self.handle.node.as_str();
-        self.rooms.downstream.subscribe(node, self.handle.epoch, set);
-        self.rooms.devices.subscribe(node, self.handle.epoch, set);
+        self.rooms.sources.subscribe(node, self.handle.epoch, set);
     }
 
     fn unsubscribe(&self) {
         let node = self.handle.node.as_str();
-        self.rooms.downstream.unsubscribe(node, self.handle.epoch);
-        self.rooms.devices.unsubscribe(node, self.handle.epoch);
+        self.rooms.sources.unsubscribe(node, self.handle.epoch);
     }
 
     /// Asks the API server about objects that nobody claims, if there are any.
@@ -132,6 +129,14 @@ impl Session {
             return None;
         }
         Some(leftover::settle(self.rooms.clone(), self.handle.node.clone(), set.clone()))
+    }
+
+    /// A message that nobody can read is dropped.
+    fn note_unreadable(&self, message: &Message, error: &str) {
+        let resource = message.route.resource.chars().take(128).collect::<String>();
+        let (node, msg_id) = (&self.handle.node, &message.header.msg_id);
+        tracing::warn!(%node, %msg_id, resource, error, "unreadable message dropped");
+        self.metrics.lost(Loss::Unreadable);
     }
 
     /// Until when the node is read no further, after a message of `bytes`.
@@ -171,9 +176,4 @@ async fn settled(leftovers: &mut Option<BoxFuture<'static, ()>>) {
         Some(leftovers) => leftovers.await,
         None => std::future::pending().await,
     }
-}
-
-/// Starts over: nothing is known of what the node holds.
-fn forget(set: &NodeSet) {
-    set.without_wake(Desired::forget);
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use listener::{Client, Place, Terms};
-use message::{Json, Message, MessageId, NodeName, Upstream, VolumeCall};
+use message::{Json, Message, MessageId, NodeName, ObjectKey, Upstream, VolumeCall};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::edgecontroller::Downstream;
+use crate::desired::{NodeSet, Sets, Source};
 
 /// How long a node may take: creating a volume may format a disk.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,17 +66,13 @@ struct Waiting {
 }
 
 /// Calls that wait for their node.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Volumes {
-    downstream: Downstream,
+    sessions: Arc<Mutex<Sets>>,
     waiting: Arc<Mutex<HashMap<MessageId, Waiting>>>,
 }
 
 impl Volumes {
-    pub fn new(downstream: Downstream) -> Volumes {
-        Volumes { downstream, waiting: Arc::default() }
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<MessageId, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,13 +94,24 @@ impl Volumes {
         }
     }
 
+    fn sessions(&self) -> MutexGuard<'_, Sets> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False if the node is not connected here.
+    fn is_sent(&self, node: &NodeName, call: VolumeCall) -> bool {
+        let sessions = self.sessions();
+        let set = sessions.get(node.as_str());
+        set.inspect(|set| set.notice(message::Downstream::Volume(call))).is_some()
+    }
+
     async fn call(&self, asked: &Message) -> Result<Message, CallError> {
         // An id of our own: drivers may repeat theirs.
         let id = MessageId::random();
         let (node, call) = VolumeCall::addressed(id.clone(), asked).ok_or(CallError::NotACall)?;
         let (answer, answered) = oneshot::channel();
         self.lock().insert(id.clone(), Waiting { node: node.clone(), answer });
-        if !self.downstream.notice(node.as_str(), message::Downstream::Volume(call)) {
+        if !self.is_sent(&node, call) {
             self.lock().remove(&id);
             return Err(CallError::NotConnected(node));
         }
@@ -202,6 +209,21 @@ async fn read(stream: &mut UnixStream) -> Result<Message, CallError> {
     }
 }
 
+/// No objects: what it needs is the way to connected nodes.
+impl Source for Volumes {
+    fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
+        self.sessions().insert(node, epoch, set);
+    }
+
+    fn unsubscribe(&self, node: &str, epoch: u64) {
+        self.sessions().remove(node, epoch);
+    }
+
+    fn mark_of(&self, _: &ObjectKey) -> Option<u64> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,9 +244,8 @@ mod tests {
     fn lab() -> Lab {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeedge/kubeedge.sock");
-        let (downstream, set, stop) = (Downstream::default(), NodeSet::default(), CancellationToken::new());
-        downstream.subscribe("e1", 1, &set);
-        let volumes = Volumes::new(downstream);
+        let (volumes, set, stop) = (Volumes::default(), NodeSet::default(), CancellationToken::new());
+        volumes.subscribe("e1", 1, &set);
         tokio::spawn(VolumeSocket::bind(&path).unwrap().run(volumes.clone(), stop.clone()));
         Lab { volumes, set, path, stop, _folder: folder }
     }

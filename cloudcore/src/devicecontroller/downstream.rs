@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use message::{Downstream, Json, Membership, MembershipEntry};
+use message::{Downstream, Json, Membership, MembershipEntry, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
-use super::inventory::{Inventory, Known, Told, read_model};
+use super::inventory::{Inventory, KnownDevice, Notification, read_model};
 use super::statuses::Missing;
 use super::upstream::Written;
-use crate::desired::{NodeSet, Wanted};
+use crate::desired::{NodeSet, Sets, Source, Wanted};
 use crate::kubernetes::{Follower, Meta, Resource, WatchEvent};
 
 /// What this room watches; models first, so that a device finds its model.
@@ -21,7 +21,7 @@ struct State {
     inventory: Inventory,
     /// What the DeviceStatus of a device holds; only for devices that exist.
     written: HashMap<(String, String), Written>,
-    sessions: HashMap<String, (u64, NodeSet)>,
+    sessions: Sets,
 }
 
 /// The room and its handle in one: `run` is its only writer.
@@ -35,7 +35,7 @@ pub struct Devices {
 
 /// What a watch saw, read before the lock is taken.
 enum Input {
-    Device(Arc<Known>),
+    Device(Arc<KnownDevice>),
     DeviceGone(Meta),
     Model(Wanted),
     ModelGone(Meta, Json),
@@ -47,7 +47,7 @@ impl Input {
         Some(match (resource, event) {
             (_, WatchEvent::Synced) => return None,
             (Resource::Devices, WatchEvent::Put { meta, object }) => {
-                Input::Device(Arc::new(Known::read(&meta, object)))
+                Input::Device(Arc::new(KnownDevice::read(&meta, object)))
             }
             (Resource::Devices, WatchEvent::Gone { meta, .. }) => Input::DeviceGone(meta),
             (_, WatchEvent::Put { meta, object }) => Input::Model(read_model(&meta, object)),
@@ -73,11 +73,6 @@ impl Devices {
     /// The node a device belongs to.
     pub fn owner(&self, namespace: &str, name: &str) -> Option<String> {
         self.lock().inventory.get(namespace, name).map(|known| known.node().to_owned())
-    }
-
-    /// The mark of a device or model as this replica saw it last.
-    pub fn mark_of(&self, key: &message::ObjectKey) -> Option<u64> {
-        self.lock().inventory.mark_of(key)
     }
 
     pub(super) fn device(&self, namespace: &str, name: &str) -> Option<DeviceRef> {
@@ -106,22 +101,6 @@ impl Devices {
 
     pub(super) fn forget(&self, device: &DeviceRef) {
         self.lock().written.remove(&(device.namespace.clone(), device.name.clone()));
-    }
-
-    /// Fills the set of a new session, and sends the full list of its devices: an edge drops what is not in it.
-    pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
-        let mut state = self.lock();
-        let snapshot = state.inventory.set_of(node);
-        state.sessions.insert(node.to_owned(), (epoch, set.clone()));
-        set.notice(list(state.inventory.members_of(node)));
-        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
-    }
-
-    pub fn unsubscribe(&self, node: &str, epoch: u64) {
-        let mut state = self.lock();
-        if state.sessions.get(node).is_some_and(|(current, _)| *current == epoch) {
-            state.sessions.remove(node);
-        }
     }
 
     /// The answer to an edge that asks for its devices.
@@ -161,18 +140,37 @@ impl Devices {
             Input::ModelGone(meta, object) => state.inventory.model_gone(&meta, object),
         };
         for (node, told) in told {
-            if let Some((_, set)) = state.sessions.get(&node) {
+            if let Some(set) = state.sessions.get(&node) {
                 tell(set, told);
             }
         }
     }
 }
 
-fn tell(set: &NodeSet, told: Told) {
+impl Source for Devices {
+    /// Sends the full list of the node's devices, too: an edge drops what is not in it.
+    fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
+        let mut state = self.lock();
+        let snapshot = state.inventory.set_of(node);
+        state.sessions.insert(node, epoch, set);
+        set.notice(list(state.inventory.members_of(node)));
+        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
+    }
+
+    fn unsubscribe(&self, node: &str, epoch: u64) {
+        self.lock().sessions.remove(node, epoch);
+    }
+
+    fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+        self.lock().inventory.mark_of(key)
+    }
+}
+
+fn tell(set: &NodeSet, told: Notification) {
     match told {
-        Told::Change(change) => change.apply_to(set),
-        Told::Joined(entry) => set.notice(notice(Some(vec![entry]), None)),
-        Told::Left(entry) => set.notice(notice(None, Some(vec![entry]))),
+        Notification::Change(change) => change.apply_to(set),
+        Notification::Joined(entry) => set.notice(notice(Some(vec![entry]), None)),
+        Notification::Left(entry) => set.notice(notice(None, Some(vec![entry]))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Devices, their models and their nodes. Pure.
 //!
-//! Objects are read ([`Known::read`], [`read_model`]) before they are taken in, so that whoever holds the inventory in a
+//! Objects are read ([`KnownDevice::read`], [`read_model`]) before they are taken in, so that whoever holds the inventory in a
 //! lock holds it for neither parsing nor hashing.
 
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use crate::kubernetes::Meta;
 
 /// What a node must hear.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
+pub enum Notification {
     Change(Change),
     Joined(MembershipEntry),
     Left(MembershipEntry),
@@ -23,21 +23,21 @@ pub enum Told {
 
 /// A device as it was seen last.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownDevice {
     pub wanted: Wanted,
     pub spec: DeviceSpec,
     pub member: MembershipEntry,
     model: Option<ObjectKey>,
 }
 
-impl Known {
+impl KnownDevice {
     /// One that cannot be read belongs to no node.
-    pub fn read(meta: &Meta, object: Json) -> Known {
+    pub fn read(meta: &Meta, object: Json) -> KnownDevice {
         let Device { metadata, spec, .. } = object.parse().unwrap_or_default();
         let namespace = meta.namespace.as_deref();
         let wanted = wanted(ObjectKind::Device, meta, object);
         let model = spec.device_model_ref.as_ref();
-        Known {
+        KnownDevice {
             member: MembershipEntry {
                 id: format!("{}/{}", namespace.unwrap_or_default(), meta.name),
                 name: meta.name.clone(),
@@ -76,7 +76,7 @@ fn wanted(kind: ObjectKind, meta: &Meta, object: Json) -> Wanted {
 
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    devices: HashMap<ObjectKey, Arc<Known>>,
+    devices: HashMap<ObjectKey, Arc<KnownDevice>>,
     models: HashMap<ObjectKey, Wanted>,
     index: Index,
 }
@@ -88,7 +88,7 @@ impl Inventory {
         device.or_else(|| self.models.get(key)).map(|wanted| wanted.mark)
     }
 
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Known>> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<KnownDevice>> {
         self.devices.get(&ObjectKey::new(Some(namespace), ObjectKind::Device, name))
     }
 
@@ -105,12 +105,12 @@ impl Inventory {
         self.devices_of(node).map(|known| known.member.clone()).collect()
     }
 
-    fn devices_of(&self, node: &str) -> impl Iterator<Item = &Known> {
+    fn devices_of(&self, node: &str) -> impl Iterator<Item = &KnownDevice> {
         self.index.devices_of(node).filter_map(|key| self.devices.get(key).map(Arc::as_ref))
     }
 
     /// A device was created or changed. `new` in the result: it was not there before.
-    pub fn put_device(&mut self, known: Arc<Known>) -> (Vec<(String, Told)>, bool) {
+    pub fn put_device(&mut self, known: Arc<KnownDevice>) -> (Vec<(String, Notification)>, bool) {
         let previous = self.devices.insert(known.wanted.key.clone(), known.clone());
         if let Some(old) = &previous {
             self.index.remove(old.entry());
@@ -133,7 +133,7 @@ impl Inventory {
         (told, false)
     }
 
-    pub fn device_gone(&mut self, meta: &Meta) -> Vec<(String, Told)> {
+    pub fn device_gone(&mut self, meta: &Meta) -> Vec<(String, Notification)> {
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::Device, &meta.name);
         if self.devices.get(&key).is_none_or(|known| known.wanted.uid != meta.uid) {
             return Vec::new();
@@ -144,49 +144,49 @@ impl Inventory {
     }
 
     /// A model was created or changed: every node with a device of it hears (KubeEdge sends nothing here).
-    pub fn put_model(&mut self, wanted: Wanted) -> Vec<(String, Told)> {
+    pub fn put_model(&mut self, wanted: Wanted) -> Vec<(String, Notification)> {
         self.models.insert(wanted.key.clone(), wanted.clone());
-        self.users_hear(&wanted.key, &Told::Change(Change::Put(wanted.clone())))
+        self.users_hear(&wanted.key, &Notification::Change(Change::Put(wanted.clone())))
     }
 
-    pub fn model_gone(&mut self, meta: &Meta, object: Json) -> Vec<(String, Told)> {
+    pub fn model_gone(&mut self, meta: &Meta, object: Json) -> Vec<(String, Notification)> {
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::DeviceModel, &meta.name);
         if self.models.get(&key).is_none_or(|model| model.uid != meta.uid) {
             return Vec::new();
         }
         self.models.remove(&key);
         let change = Change::Remove { key: key.clone(), uid: meta.uid.clone(), object, may_return: false };
-        self.users_hear(&key, &Told::Change(change))
+        self.users_hear(&key, &Notification::Change(change))
     }
 
-    fn users_hear(&self, model: &ObjectKey, told: &Told) -> Vec<(String, Told)> {
+    fn users_hear(&self, model: &ObjectKey, told: &Notification) -> Vec<(String, Notification)> {
         self.index.nodes_using(model).map(|node| (node.clone(), told.clone())).collect()
     }
 
     /// What the node of a device must hear: the model before the device.
-    fn join(&self, known: &Known, member: bool) -> Vec<(String, Told)> {
+    fn join(&self, known: &KnownDevice, member: bool) -> Vec<(String, Notification)> {
         if known.node().is_empty() {
             return Vec::new();
         }
-        let joined = member.then(|| Told::Joined(known.member.clone()));
+        let joined = member.then(|| Notification::Joined(known.member.clone()));
         let model = known.model.as_ref().and_then(|key| self.models.get(key)).cloned();
         let objects = model.into_iter().chain([known.wanted.clone()]);
-        let told = joined.into_iter().chain(objects.map(|wanted| Told::Change(Change::Put(wanted))));
+        let told = joined.into_iter().chain(objects.map(|wanted| Notification::Change(Change::Put(wanted))));
         told.map(|told| (known.node().to_owned(), told)).collect()
     }
 
     /// What the node of a device that left must hear; the index is without it.
-    fn leave(&self, old: &Known, gone: bool) -> Vec<(String, Told)> {
+    fn leave(&self, old: &KnownDevice, gone: bool) -> Vec<(String, Notification)> {
         if old.node().is_empty() {
             return Vec::new();
         }
-        let told = [Told::Left(old.member.clone()), removal(&old.wanted, !gone)];
+        let told = [Notification::Left(old.member.clone()), removal(&old.wanted, !gone)];
         let told = told.into_iter().map(|told| (old.node().to_owned(), told));
         told.chain(self.model_left(old)).collect()
     }
 
     /// A model goes with the last device of it on a node.
-    fn model_left(&self, old: &Known) -> Option<(String, Told)> {
+    fn model_left(&self, old: &KnownDevice) -> Option<(String, Notification)> {
         let key = old.model.as_ref().filter(|key| !self.index.uses(old.node(), key))?;
         let model = self.models.get(key).filter(|_| !old.node().is_empty())?;
         Some((old.node().to_owned(), removal(model, true)))
@@ -194,9 +194,9 @@ impl Inventory {
 }
 
 /// `may_return`: the object still exists, only this node has no use for it now.
-fn removal(wanted: &Wanted, may_return: bool) -> Told {
+fn removal(wanted: &Wanted, may_return: bool) -> Notification {
     let (key, uid, object) = (wanted.key.clone(), wanted.uid.clone(), wanted.object.clone());
-    Told::Change(Change::Remove { key, uid, object, may_return })
+    Notification::Change(Change::Remove { key, uid, object, may_return })
 }
 
 #[cfg(test)]

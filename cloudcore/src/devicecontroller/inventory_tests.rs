@@ -15,27 +15,27 @@ fn meta(name: &str, uid: &str) -> Meta {
     }
 }
 
-fn device(name: &str, uid: &str, node: &str, model: &str, label: &str) -> Arc<Known> {
+fn device(name: &str, uid: &str, node: &str, model: &str, label: &str) -> Arc<KnownDevice> {
     let reference = (!model.is_empty()).then(|| json!({"name": model}));
     let object = json!({
         "metadata": {"name": name, "namespace": "d", "uid": uid, "labels": {"description": label}},
         "spec": {"deviceModelRef": reference, "nodeName": node}
     });
-    Arc::new(Known::read(&meta(name, uid), Json::encode(&object).unwrap()))
+    Arc::new(KnownDevice::read(&meta(name, uid), Json::encode(&object).unwrap()))
 }
 
 fn model(name: &str, uid: &str) -> Wanted {
     read_model(&meta(name, uid), Json::null())
 }
 
-fn names(told: &[(String, Told)]) -> Vec<String> {
+fn names(told: &[(String, Notification)]) -> Vec<String> {
     told.iter()
         .map(|(node, told)| match told {
-            Told::Change(Change::EndSession) => format!("{node} ends"),
-            Told::Change(Change::Put(wanted)) => format!("{node} +{}", wanted.key),
-            Told::Change(Change::Remove { key, .. }) => format!("{node} -{key}"),
-            Told::Joined(entry) => format!("{node} joins {}", entry.id),
-            Told::Left(entry) => format!("{node} leaves {}", entry.id),
+            Notification::Change(Change::EndSession) => format!("{node} ends"),
+            Notification::Change(Change::Put(wanted)) => format!("{node} +{}", wanted.key),
+            Notification::Change(Change::Remove { key, .. }) => format!("{node} -{key}"),
+            Notification::Joined(entry) => format!("{node} joins {}", entry.id),
+            Notification::Left(entry) => format!("{node} leaves {}", entry.id),
         })
         .collect()
 }
@@ -163,7 +163,7 @@ impl Naive {
     }
 }
 
-fn take(inventory: &mut Inventory, step: &Step) -> Vec<(String, Told)> {
+fn take(inventory: &mut Inventory, step: &Step) -> Vec<(String, Notification)> {
     match *step {
         Step::PutDevice { name, uid, node, model } => {
             inventory.put_device(device(DEVICES[name], UIDS[uid], NODES[node], MODELS[model], "")).0
@@ -182,16 +182,16 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn hear(&mut self, told: Vec<(String, Told)>) {
+    fn hear(&mut self, told: Vec<(String, Notification)>) {
         for (node, told) in told {
             let objects = self.objects.entry(node.clone()).or_default();
             let members = self.members.entry(node).or_default();
             match told {
-                Told::Change(Change::Put(wanted)) => drop(objects.insert(wanted.key.to_string())),
-                Told::Change(Change::Remove { key, .. }) => drop(objects.remove(&key.to_string())),
-                Told::Change(Change::EndSession) => unreachable!("devices end no session"),
-                Told::Joined(entry) => drop(members.insert(entry.id)),
-                Told::Left(entry) => drop(members.remove(&entry.id)),
+                Notification::Change(Change::Put(wanted)) => drop(objects.insert(wanted.key.to_string())),
+                Notification::Change(Change::Remove { key, .. }) => drop(objects.remove(&key.to_string())),
+                Notification::Change(Change::EndSession) => unreachable!("devices end no session"),
+                Notification::Joined(entry) => drop(members.insert(entry.id)),
+                Notification::Left(entry) => drop(members.remove(&entry.id)),
             }
         }
     }

@@ -10,7 +10,7 @@ use message::{ObjectKey, Status};
 use tokio_util::sync::CancellationToken;
 
 use super::Downstream;
-use crate::desired::Arrived;
+use crate::desired::{Arrived, Source};
 use crate::kubernetes::{Cluster, Meta};
 
 /// Requests at once.

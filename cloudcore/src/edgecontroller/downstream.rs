@@ -1,6 +1,5 @@
 //! Watches -> placement graph -> desired sets of connected nodes.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +7,7 @@ use message::{ObjectKey, ObjectKind, Origin};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::desired::{Arrived, Change, NodeSet, Placement};
+use crate::desired::{Arrived, Change, NodeSet, Placement, Sets, Source};
 use crate::kubernetes::{Follower, Resource, WatchEvent, identity};
 use crate::refused::Deleted;
 
@@ -25,7 +24,7 @@ pub fn comes_after(resource: Resource) -> Option<Resource> {
 #[derive(Default)]
 struct State {
     placement: Placement,
-    sessions: HashMap<String, (u64, NodeSet)>,
+    sessions: Sets,
 }
 
 /// The room and its handle in one: `run` is its only writer.
@@ -45,39 +44,9 @@ impl Downstream {
         work(&self.lock().placement)
     }
 
-    /// The mark of an object as this replica saw it last.
-    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
-        self.read(|placement| placement.mark_of(key))
-    }
-
-    /// True if nodes have a use for the config map or secret and its text is not here yet.
-    pub fn is_missing(&self, key: &ObjectKey) -> bool {
-        self.read(|placement| placement.is_missing(key))
-    }
-
-    /// True if a pod of `node` cannot start without the config map or secret.
-    pub fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
-        self.read(|placement| placement.is_needed(node, key))
-    }
-
     /// Pods of `node` that show one from a file.
     pub fn mirrors_of(&self, node: &str) -> usize {
         self.read(|placement| placement.mirrors_of(node))
-    }
-
-    /// Fills the set of a new session and keeps it filled until `unsubscribe` with the same epoch.
-    pub fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
-        let mut state = self.lock();
-        let snapshot = state.placement.set_of(node);
-        state.sessions.insert(node.to_owned(), (epoch, set.clone()));
-        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
-    }
-
-    pub fn unsubscribe(&self, node: &str, epoch: u64) {
-        let mut state = self.lock();
-        if state.sessions.get(node).is_some_and(|(current, _)| *current == epoch) {
-            state.sessions.remove(node);
-        }
     }
 
     /// Tells a connected node that a pod it speaks of does not exist.
@@ -87,15 +56,9 @@ impl Downstream {
         let origin = Origin::EdgeController;
         let uid = (!uid.is_empty()).then(|| uid.to_owned());
         let gone = message::Downstream::Remove { key, origin, uid, object };
-        self.notice(node, gone);
-    }
-
-    /// Sends once to a connected node; false if it is not connected here.
-    pub fn notice(&self, node: &str, notice: message::Downstream) -> bool {
-        let state = self.lock();
-        let Some((_, set)) = state.sessions.get(node) else { return false };
-        set.notice(notice);
-        true
+        if let Some(set) = self.lock().sessions.get(node) {
+            set.notice(gone);
+        }
     }
 
     /// Takes in what the watches of [`WATCHED`] see, until stopped. `deleted` hears of nodes that were deleted; a node that
@@ -132,7 +95,7 @@ impl Downstream {
     pub(super) fn change(&self, work: impl FnOnce(&mut Placement) -> Vec<(String, Change)>) {
         let mut state = self.lock();
         for (node, change) in work(&mut state.placement) {
-            if let Some((_, set)) = state.sessions.get(&node) {
+            if let Some(set) = state.sessions.get(&node) {
                 change.apply_to(set);
             }
         }
@@ -155,5 +118,31 @@ impl Downstream {
             }
             self.missing.notified().await;
         }
+    }
+}
+
+impl Source for Downstream {
+    fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
+        let mut state = self.lock();
+        let snapshot = state.placement.set_of(node);
+        state.sessions.insert(node, epoch, set);
+        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
+    }
+
+    fn unsubscribe(&self, node: &str, epoch: u64) {
+        self.lock().sessions.remove(node, epoch);
+    }
+
+    fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+        self.read(|placement| placement.mark_of(key))
+    }
+
+    fn is_missing(&self, key: &ObjectKey) -> bool {
+        self.read(|placement| placement.is_missing(key))
+    }
+
+    /// A pod of the node cannot start without the config map or secret.
+    fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
+        self.read(|placement| placement.is_needed(node, key))
     }
 }

@@ -18,7 +18,7 @@ pub struct Meta {
     pub deletion_timestamp: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Envelope {
     kind: String,
@@ -31,19 +31,21 @@ impl Meta {
     }
 }
 
-/// One object. Only what the watcher needs of `metadata` is parsed.
+/// One object. Only what the watcher and rooms need of `metadata` is parsed, and once.
 #[derive(Clone, Debug)]
 pub(super) struct RawObject {
+    /// What the watcher asks for.
     meta: ObjectMeta,
+    read: Envelope,
     json: Json,
 }
 
 impl RawObject {
     /// The object with its `apiVersion` and `kind`, which servers leave out of list items and edges need.
     pub(super) fn typed(self, resource: &ApiResource) -> (Meta, Json) {
-        let read = self.json.parse::<Envelope>().unwrap_or_default();
-        if !read.kind.is_empty() {
-            return (read.metadata, self.json);
+        let Envelope { kind, metadata } = self.read;
+        if !kind.is_empty() {
+            return (metadata, self.json);
         }
         let body = self.json.text().trim_start_matches('{');
         let comma = if body.trim_start().starts_with('}') { "" } else { "," };
@@ -51,7 +53,7 @@ impl RawObject {
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\"{comma}{body}",
             resource.kind, resource.api_version
         );
-        (read.metadata, Json::from_text(text).unwrap_or(self.json))
+        (metadata, Json::from_text(text).unwrap_or(self.json))
     }
 }
 
@@ -60,13 +62,13 @@ impl<'de> Deserialize<'de> for RawObject {
         let json = Json::deserialize(deserializer)?;
         let read: Envelope = json.parse().map_err(serde::de::Error::custom)?;
         let meta = ObjectMeta {
-            name: Some(read.metadata.name),
-            namespace: read.metadata.namespace,
-            uid: Some(read.metadata.uid),
-            resource_version: Some(read.metadata.resource_version),
+            name: Some(read.metadata.name.clone()),
+            namespace: read.metadata.namespace.clone(),
+            uid: Some(read.metadata.uid.clone()),
+            resource_version: Some(read.metadata.resource_version.clone()),
             ..ObjectMeta::default()
         };
-        Ok(RawObject { meta, json })
+        Ok(RawObject { meta, read, json })
     }
 }
 

@@ -138,7 +138,7 @@ pub async fn feed(
     let mut config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
     config.field_selector = resource.fields();
     let mut events = std::pin::pin!(runtime::watcher(api, config));
-    let (mut known, mut retry) = (Known::default(), Retry::new());
+    let (mut known, mut retry) = (Tracker::default(), Retry::new());
     loop {
         let event = tokio::select! {
             biased;
@@ -182,8 +182,8 @@ pub async fn feed(
 
 /// Which objects were told, so that a relist can tell which are gone. There is one entry per object of the cluster.
 #[derive(Default)]
-struct Known {
-    told: HashMap<Key, Told>,
+struct Tracker {
+    told: HashMap<Key, TrackedObject>,
     /// Objects of the running relist; `None` outside one.
     listed: Option<HashSet<Key>>,
     synced: bool,
@@ -193,7 +193,7 @@ struct Known {
 type Key = Box<str>;
 
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+struct TrackedObject {
     uid: Box<str>,
     version: Box<str>,
 }
@@ -202,7 +202,7 @@ fn key(meta: &Meta) -> Key {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name).into()
 }
 
-impl Known {
+impl Tracker {
     fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<WatchEvent> {
         match event {
             Event::Init => {
@@ -230,7 +230,8 @@ impl Known {
     }
 
     fn put(&mut self, resource: &ApiResource, meta: Meta, object: Json) -> Vec<WatchEvent> {
-        let told = Told { uid: meta.uid.as_str().into(), version: meta.resource_version.as_str().into() };
+        let told =
+            TrackedObject { uid: meta.uid.as_str().into(), version: meta.resource_version.as_str().into() };
         match self.told.entry(key(&meta)) {
             Entry::Vacant(entry) => {
                 entry.insert(told);
@@ -259,7 +260,7 @@ impl Known {
 }
 
 /// An object whose end was not seen: only its identity is left.
-fn gone(resource: &ApiResource, key: &str, told: Told) -> WatchEvent {
+fn gone(resource: &ApiResource, key: &str, told: TrackedObject) -> WatchEvent {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     let meta = Meta {
         name: name.to_owned(),
@@ -386,7 +387,7 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn run(known: &mut Known, events: Vec<Event<RawObject>>) -> Vec<String> {
+    fn run(known: &mut Tracker, events: Vec<Event<RawObject>>) -> Vec<String> {
         let resource = Resource::Pods.api();
         let events = events.into_iter().flat_map(|event| known.on_event(event, &resource));
         events
@@ -400,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_relist_tells_what_is_new_what_changed_and_what_went() {
-        let mut known = Known::default();
+        let mut known = Tracker::default();
         let first = vec![
             Event::Init,
             Event::InitApply(object("a", "1", "1")),

@@ -1,4 +1,4 @@
-//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, priority, other
+//! Life of a process: supervised rooms, work that blocks, logs, metrics, health, the service manager, signals, exit codes, memory, priority, rates, other
 //! programs, the wall clock, configuration files.
 
 #![deny(clippy::missing_errors_doc)]
@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod notify;
 pub mod priority;
 pub mod process;
+pub mod rate;
 pub mod rooms;
 pub mod stop;
 

@@ -1,4 +1,4 @@
-//! Log lines on standard error or in a file ([`log_file`]); levels from `CAUSEWAY_LOG` (`debug`, or `warn,edgecore::edged=debug`), default `info`.
+//! Log lines on standard error or in a file ([`log_file`]); levels from `CAUSEWAY_LOG` (`debug`, or `warn,edged=debug`), default `info`.
 //! What one place in the code says beyond its share is counted instead, and what others said is written so that it stays
 //! within its line: what a peer does wrong must neither fill the disk nor forge what is read.
 
@@ -19,7 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::log_file;
-use share::{Shares, Verdict};
+use share::{Line, Shares};
 
 /// Installs the subscriber. Call once, in main. `verbose` is the default when the variable is unset.
 pub fn init(verbose: bool) {
@@ -90,7 +90,7 @@ where
         for held in self.shares.ended(now) {
             writeln!(writer, "{held}")?;
         }
-        if self.shares.may(place, now) == Verdict::HeldBack {
+        if self.shares.may(place, now) == Line::HeldBack {
             return Ok(());
         }
         let mut line = String::new();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use api::config::cloudcore::CloudCoreConfig;
 use api::config::edgecore::EdgeCoreConfig;
-use api::config::keys::{self, CLOUDCORE, EDGECORE, Rule, Verdict};
+use api::config::keys::{self, CLOUDCORE, EDGECORE, KeyUse, Rule};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -68,7 +68,7 @@ where
 {
     let text = serde_json::to_string(file).unwrap();
     let (config, unused) = daemon::config::parse_kind::<T>(&text, Path::new("file.yaml")).unwrap();
-    let of = |key: &str, value: &Value| keys::judge(rules, key, value) == Verdict::Unknown;
+    let of = |key: &str, value: &Value| keys::judge(rules, key, value) == KeyUse::Unknown;
     let mut unknown: Vec<String> = unused
         .iter()
         .filter(|unused| of(&unused.key, &unused.value))

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::config::edgecore::{EventBus, EventBusAccess};
+use devices::eventbus;
 use message::NodeName;
+use mqtt::Login;
 use mqtt::broker::Limits;
 use mqtt::broker::access::Users;
 
 use super::Checker;
-use crate::edgehub::Secret;
-use crate::eventbus;
 
 /// The largest packet, and what holds it.
 const LEAST_QUEUED: u32 = 2 * mqtt::MAX_PACKET as u32;
@@ -32,18 +32,7 @@ pub(super) fn settings(config: &EventBus, node: &NodeName, checker: &mut Checker
             SocketAddr::from(([127, 0, 0, 1], 0))
         })
     });
-    if matches!(config.mqtt_mode, 1 | 2)
-        && let Err(error) = config.mqtt_server_external.parse::<mqtt::client::Address>()
-    {
-        checker.problem("modules.eventBus.mqttServerExternal", error);
-    }
-    let external = matches!(config.mqtt_mode, 1 | 2).then(|| eventbus::External {
-        url: config.mqtt_server_external.clone(),
-        // The same after a restart, and another one on every node.
-        client_id: format!("hub-client-{}", node.as_str()),
-        username: config.mqtt_username.clone(),
-        password: Secret(config.mqtt_password.clone()),
-    });
+    let external = matches!(config.mqtt_mode, 1 | 2).then(|| external(config, node, checker)).flatten();
     let granted = &config.limits;
     for (key, value) in [
         ("clients", granted.clients),
@@ -67,7 +56,22 @@ pub(super) fn settings(config: &EventBus, node: &NodeName, checker: &mut Checker
     eventbus::Settings { internal, external, users, limits }
 }
 
+/// The client of a broker that somebody else runs.
+fn external(config: &EventBus, node: &NodeName, checker: &mut Checker) -> Option<mqtt::client::Settings> {
+    let address = config.mqtt_server_external.parse();
+    let address =
+        address.map_err(|error| checker.problem("modules.eventBus.mqttServerExternal", error)).ok()?;
+    let login = Login { username: config.mqtt_username.clone(), password: config.mqtt_password.clone() };
+    Some(mqtt::client::Settings {
+        address,
+        // The same after a restart, and another one on every node.
+        client_id: format!("hub-client-{}", node.as_str()),
+        login: (!login.username.is_empty()).then_some(login),
+    })
+}
+
 /// Who may use the embedded broker; `None`: everybody.
+#[expect(clippy::disallowed_methods, reason = "runs at the start, before anything waits")]
 fn users(access: &EventBusAccess, checker: &mut Checker) -> Option<Arc<Users>> {
     let key = |name: &str| format!("modules.eventBus.access.{name}");
     let mut read = |name: &str, path: &str| {

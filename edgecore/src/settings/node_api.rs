@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use api::config::edgecore::Edged;
 
 use super::Checker;
-use crate::edged::server::{Allowed, Settings, TlsPort};
+use edged::server::{Allowed, Settings, TlsPort};
 
 /// KubeEdge's port without authentication.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10350);

@@ -6,7 +6,7 @@ use api::config::edgecore::Database;
 use daemon::errors::describe;
 
 use super::Checker;
-use crate::metamanager::sealed;
+use metamanager::sealed;
 
 const KEY: &str = "database.secretsKeyFile";
 

@@ -83,7 +83,7 @@ impl Line<'_> {
 
 /// Why a node has no certificate yet.
 pub fn about_the_link(line: &Line<'_>) -> bool {
-    line.is_error || line.target.starts_with("edgecore::edgehub")
+    line.is_error || line.target.starts_with("edgehub")
 }
 
 /// Why a program ends or does not become ready.
@@ -103,8 +103,8 @@ mod tests {
         let log = Log::file(path.clone());
         assert_eq!(log.last(trouble), None);
         let lines = "2026-01-01T00:00:01Z  WARN daemon::config: configuration key key=x\n\
-            2026-01-01T00:00:01Z  WARN edgecore::edgehub::enroll: no certificate yet error=\"refused\"\n\
-            2026-01-01T00:00:02Z  WARN edgecore::edged: no runtime\n\
+            2026-01-01T00:00:01Z  WARN edgehub::enroll: no certificate yet error=\"refused\"\n\
+            2026-01-01T00:00:02Z  WARN edged: no runtime\n\
             2026-01-01T00:00:02Z  INFO edgecore: all else is well\n";
         let old = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{old}{lines}")).unwrap();

@@ -9,7 +9,7 @@ pub struct Assignment {
     /// As typed, for errors.
     pub name: String,
     pub path: Vec<Step>,
-    pub value: Given,
+    pub value: SetValue,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Step {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum SetValue {
     One(String),
     List(Vec<String>),
     /// JSON, which begins with a bracket.
@@ -112,15 +112,15 @@ fn path(name: &str) -> anyhow::Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn given(text: &str) -> Given {
+fn given(text: &str) -> SetValue {
     if (text.starts_with('{') || text.starts_with('['))
         && let Ok(value) = serde_json::from_str(text)
     {
-        return Given::Json(value);
+        return SetValue::Json(value);
     }
     match text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-        Some(inner) => Given::List(split(inner, ',').iter().map(|item| plain(item.trim())).collect()),
-        None => Given::One(plain(text)),
+        Some(inner) => SetValue::List(split(inner, ',').iter().map(|item| plain(item.trim())).collect()),
+        None => SetValue::One(plain(text)),
     }
 }
 
@@ -132,13 +132,13 @@ mod tests {
         Step::Key(name.to_owned())
     }
 
-    fn read(text: &str) -> Vec<(Vec<Step>, Given)> {
+    fn read(text: &str) -> Vec<(Vec<Step>, SetValue)> {
         let read = assignments(text).unwrap();
         read.into_iter().map(|assignment| (assignment.path, assignment.value)).collect()
     }
 
-    fn one(text: &str) -> Given {
-        Given::One(text.to_owned())
+    fn one(text: &str) -> SetValue {
+        SetValue::One(text.to_owned())
     }
 
     #[test]
@@ -155,11 +155,11 @@ mod tests {
 
     #[test]
     fn lists_are_written_as_helm_writes_them_or_as_json() {
-        let list = Given::List(vec!["a".into(), "b,c".into()]);
+        let list = SetValue::List(vec!["a".into(), "b,c".into()]);
         assert_eq!(read(r"x={a,b\,c},y=1"), [(vec![key("x")], list), (vec![key("y")], one("1"))]);
-        let json = Given::Json(serde_json::json!(["a", "b,]"]));
+        let json = SetValue::Json(serde_json::json!(["a", "b,]"]));
         assert_eq!(read(r#"x=["a","b,]"]"#), [(vec![key("x")], json)]);
-        assert_eq!(read("x={}"), [(vec![key("x")], Given::Json(serde_json::json!({})))]);
+        assert_eq!(read("x={}"), [(vec![key("x")], SetValue::Json(serde_json::json!({})))]);
     }
 
     #[test]

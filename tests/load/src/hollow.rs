@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use edgecore::edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Renewal, Servers};
-use edgecore::metamanager::intake::{Intake, Outlets};
-use edgecore::metamanager::{Cloud, LinkState, ObjectChange, Objects, Outbox};
+use edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Renewal, Servers};
 use message::NodeName;
+use metamanager::intake::{Intake, Outlets};
+use metamanager::{Cloud, LinkState, ObjectChange, Objects, Outbox};
 use pki::{Authority, DAY, NODES_GROUP, Profile, Usage};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,7 @@ pub fn start(
     heartbeat: Duration,
     committed: mpsc::Sender<ObjectChange>,
 ) -> Result<Hollow> {
-    let store = edgecore::database::in_memory()?;
+    let store = metamanager::database::in_memory()?;
     let (state, link) = watch::channel(LinkState::Disconnected);
     let (_, calls) = Cloud::channel(link.clone());
     let outlets = Outlets { edged: Some(committed), ..Outlets::default() };

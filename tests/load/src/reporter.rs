@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use edgecore::edgehub::{self, CertificateFiles, EdgeHub, Enrollment};
-use edgecore::metamanager::intake::{Intake, Outlets};
-use edgecore::metamanager::outbox::{Limit, Limits, Policy};
-use edgecore::metamanager::{Cloud, LinkState, Objects, Outbox};
+use edgehub::{self, CertificateFiles, EdgeHub, Enrollment};
 use message::{Json, NodeName, Upstream};
+use metamanager::intake::{Intake, Outlets};
+use metamanager::outbox::{Limit, Limits, Policy};
+use metamanager::{Cloud, LinkState, Objects, Outbox};
 use serde_json::json;
 use store::Store;
 use store::rusqlite::OptionalExtension;
@@ -47,7 +47,7 @@ pub fn device_name(number: usize) -> String {
 }
 
 pub async fn run(flags: Flags) -> Result<()> {
-    let store = edgecore::database::open(&flags.folder.join("edgecore.db"))?;
+    let store = metamanager::database::open(&flags.folder.join("edgecore.db"))?;
     let reports = Limit { bytes: 64 * 1024 * 1024, policy: Policy::Block };
     let outbox = Outbox::with_limits(store.clone(), Limits { reports, ..Limits::default() });
     let (state, link) = watch::channel(LinkState::Disconnected);

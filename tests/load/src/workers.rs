@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use edgecore::edgehub::Servers;
-use edgecore::metamanager::{Change, LinkState, ObjectChange};
+use edgehub::Servers;
 use message::ObjectKind;
+use metamanager::{Change, LinkState, ObjectChange};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;

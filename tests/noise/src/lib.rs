@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use bytes::BytesMut;
 use cloudcore::cloudhub::exchange::Exchange as CloudExchange;
 use cloudcore::desired::Desired;
-use edgecore::edgehub::exchange::Exchange as EdgeExchange;
+use edgehub::exchange::Exchange as EdgeExchange;
 use message::{Received, Reply, Upstream};
 use native::frames::Hello;
 use native::frames::frame::Body;

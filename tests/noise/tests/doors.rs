@@ -10,14 +10,14 @@ use std::time::Duration;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
-use edgecore::devicetwin::{self, DeviceTwin};
-use edgecore::edged::clock::Clock;
-use edgecore::edged::server;
-use edgecore::edged::{self, Edged};
-use edgecore::host::Recorded;
-use edgecore::metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
+use devices::devicetwin::{self, DeviceTwin};
+use edged::clock::Clock;
+use edged::host::Recorded;
+use edged::server;
+use edged::{self, Edged};
 use harness::noise::Endpoint;
 use message::NodeName;
+use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 use mqtt::broker::{Broker, Settings as BrokerSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
@@ -76,7 +76,7 @@ async fn the_broker() {
 #[tokio::test]
 async fn the_socket_of_mappers() {
     let folder = tempfile::tempdir().unwrap();
-    let store = edgecore::database::open(&folder.path().join("edgecore.db")).unwrap();
+    let store = metamanager::database::open(&folder.path().join("edgecore.db")).unwrap();
     let (_changes, changed) = mpsc::channel(1);
     let (_bus, incoming) = mpsc::channel(1);
     let socket = folder.path().join("dmi.sock");
@@ -91,7 +91,7 @@ async fn the_socket_of_mappers() {
         store,
         changes: changed,
         bus: None,
-        incoming,
+        incoming: devices::eventbus::Messages::new(Some(incoming), None),
         beat: Health::default().beat("devicetwin"),
     };
     let (doors, stop) = (tokio::runtime::Handle::current(), CancellationToken::new());
@@ -125,7 +125,7 @@ async fn edged(folder: &Path, loopback: SocketAddr) -> (cri::fake::Fake, Cancell
         server: Some(api),
         ..edged::Settings::with_defaults(NodeName::new("edge-1").unwrap())
     };
-    let store = edgecore::database::open(&folder.join("edgecore.db")).unwrap();
+    let store = metamanager::database::open(&folder.join("edgecore.db")).unwrap();
     let objects = Objects::new(store.clone());
     let (cloud, _) = Cloud::channel(watch::channel(LinkState::Disconnected).1);
     let (changes, inbox) = mpsc::channel(16);

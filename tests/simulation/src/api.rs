@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use cloudcore::desired::Settled;
 use cloudcore::devicecontroller::Stamp;
 use cloudcore::kubernetes::Meta;
-use message::{Json, ObjectKind};
+use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -39,6 +40,8 @@ pub struct Api {
     pub objects: BTreeMap<(String, String), Object>,
     pub log: Vec<Event>,
     pub devices: BTreeMap<String, Reported>,
+    /// What nodes have acknowledged, by edge and uid (ObjectSyncs).
+    pub records: BTreeMap<(usize, String), (ObjectKey, ResourceVersion)>,
     /// Nobody is answered for now.
     pub refuses: bool,
 }
@@ -125,6 +128,31 @@ impl Api {
             self.next_version();
             self.log.push(Event::Gone(object));
         }
+    }
+
+    /// As the device controller does: read, compare the stamp and the value, write.
+    pub fn report(&mut self, device: &str, value: u64, stamp: Option<Stamp>) {
+        let reported = self.devices.entry(device.to_owned()).or_default();
+        let is_covered = stamp.as_ref().is_some_and(|stamp| stamp.is_covered_by(reported.stamp.as_ref()));
+        if !is_covered && reported.values.last() != Some(&value) {
+            reported.values.push(value);
+            reported.stamp = stamp;
+        }
+    }
+
+    /// As the sync controller does: remember what a node has.
+    pub fn record(&mut self, edge: usize, settled: Settled) {
+        let Settled { key, uid, version, .. } = settled;
+        match version {
+            Some(version) => self.records.insert((edge, uid), (key, version)),
+            None => self.records.remove(&(edge, uid)),
+        };
+    }
+
+    /// What a node is recorded to have.
+    pub fn recorded(&self, edge: usize) -> Vec<(ObjectKey, String, ResourceVersion)> {
+        let of_edge = self.records.iter().filter(|((of, _), _)| *of == edge);
+        of_edge.map(|((_, uid), (key, version))| (key.clone(), uid.clone(), version.clone())).collect()
     }
 
     pub fn find(&self, kind: &ObjectKind, name: &str) -> Option<&Object> {

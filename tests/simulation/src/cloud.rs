@@ -2,24 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
-use cloudcore::cloudhub::exchange::{Effect, Exchange, Submitted};
-use cloudcore::cloudhub::session::leftover::{self, Found};
-use cloudcore::desired::{Arrived, Change, NodeSet, Placement};
-use cloudcore::devicecontroller::Stamp;
-use message::{ObjectKey, Upstream};
-use native::frames::frame::Body;
+use anyhow::Result;
+use cloudcore::cloudhub::kubeedge;
+use cloudcore::cloudhub::session::leftover::{self, Leftover};
+use cloudcore::desired::{Arrived, Change, NodeSet, Placement, Settled};
+use message::{ObjectKey, ResourceVersion};
 use tokio::time::Instant;
 
 use crate::api::{Api, Event, Object, edge_name, node_of};
-use crate::network::{Connection, decode};
+use crate::half::{CloudHalf, Dialect, kubeedge as kubeedge_half, native as native_half};
+use crate::network::Connection;
 
 pub struct Session {
     pub connection: u64,
     set: NodeSet,
-    exchange: Exchange,
-    /// Rows under way: the API server may have taken them or not.
-    running: Vec<(u64, Submitted)>,
+    half: Box<dyn CloudHalf>,
     compared: bool,
 }
 
@@ -31,6 +28,8 @@ pub struct Replica {
     /// Events of the log seen so far.
     seen: usize,
     pub sessions: BTreeMap<usize, Session>,
+    /// Acknowledgements that are not in the API server yet; lost when the replica dies.
+    unwritten: Vec<(usize, Settled)>,
     epochs: u64,
 }
 
@@ -73,6 +72,15 @@ impl Replica {
         !self.answers.is_empty()
     }
 
+    /// Writes what nodes have acknowledged.
+    pub fn record(&mut self, api: &mut Api) -> bool {
+        if api.refuses || self.unwritten.is_empty() {
+            return false;
+        }
+        self.unwritten.drain(..).for_each(|(edge, settled)| api.record(edge, settled));
+        true
+    }
+
     fn tell(&self, changes: Vec<(String, Change)>) {
         for (node, change) in changes {
             let session = self.sessions.iter().find(|(edge, _)| edge_name(**edge) == node);
@@ -89,58 +97,54 @@ impl Replica {
     }
 
     /// A connection of `edge` begins; one it had before is over.
-    pub fn accept(&mut self, edge: usize, connection: u64) {
+    pub fn accept(&mut self, edge: usize, connection: u64, dialect: Dialect, api: &Api) {
         self.epochs += 1;
         let set = NodeSet::default();
-        let snapshot = self.placement.set_of(&edge_name(edge));
-        set.with(|desired| {
-            desired.keep_texts();
-            snapshot.into_iter().for_each(|wanted| desired.put(wanted));
-        });
-        let session = Session {
-            connection,
-            set,
-            exchange: Exchange::new(self.epochs),
-            running: Vec::new(),
-            compared: false,
+        let half: Box<dyn CloudHalf> = match dialect {
+            Dialect::Native => {
+                set.with(|desired| desired.keep_texts());
+                Box::new(native_half::Cloud::new(self.epochs))
+            }
+            Dialect::KubeEdge => {
+                set.with(|desired| kubeedge::recorded(api.recorded(edge), desired));
+                Box::<kubeedge_half::Cloud>::default()
+            }
         };
-        self.sessions.insert(edge, session);
+        self.fill(edge, &set);
+        let compared = dialect == Dialect::KubeEdge;
+        self.sessions.insert(edge, Session { connection, set, half, compared });
+    }
+
+    fn fill(&self, edge: usize, set: &NodeSet) {
+        let snapshot = self.placement.set_of(&edge_name(edge));
+        set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
+    }
+
+    /// The session of `edge` takes the next frame of its connection.
+    pub fn receive(&mut self, edge: usize, connection: &mut Connection, api: &Api) -> Result<bool> {
+        let Some(session) = self.sessions.get_mut(&edge) else { return Ok(false) };
+        let Some(frame) = connection.up.pop_front() else { return Ok(false) };
+        let wants = session.half.receive(&frame, &session.set)?;
+        connection.send_down(wants.frames);
+        session.compared |= wants.compared || wants.start_over;
+        self.unwritten.extend(wants.settled.into_iter().map(|settled| (edge, settled)));
+        if wants.start_over {
+            let mut records = api.recorded(edge);
+            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
+            let set = session.set.clone();
+            set.with(|desired| kubeedge::recorded(records, desired));
+            self.fill(edge, &set);
+        }
+        Ok(true)
     }
 }
 
 impl Session {
-    /// Takes the next frame of the edge.
-    pub fn receive(&mut self, connection: &mut Connection) -> Result<bool> {
-        let Some(bytes) = connection.up.pop_front() else { return Ok(false) };
-        let body = decode(&bytes)?;
-        let effects = self.set.with(|desired| self.exchange.on_frame(body, desired));
-        for effect in effects.context("the edge broke the protocol")? {
-            match effect {
-                Effect::Send(body) => connection.send_down(body),
-                Effect::Compared => self.compared = true,
-                Effect::Answer(..) | Effect::Refused(_) => {}
-            }
-        }
-        Ok(true)
-    }
-
     /// Sends what there is to send.
-    pub fn send(&mut self, connection: &mut Connection) -> bool {
-        let mut sent = false;
-        if let Some(done) = self.exchange.done() {
-            connection.send_down(done);
-            sent = true;
-        }
-        let now = Instant::now();
-        if let Some(objects) = self.set.with(|desired| self.exchange.objects(desired, now)) {
-            connection.send_down(objects);
-            sent = true;
-        } else if !self.compared
-            && let Some(in_step) = self.set.with(|desired| self.exchange.in_step(desired))
-        {
-            connection.send_down(in_step);
-            sent = true;
-        }
+    pub fn send(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        let frames = self.half.send(&self.set, !self.compared, now);
+        let sent = !frames.is_empty();
+        connection.send_down(frames);
         sent
     }
 
@@ -156,34 +160,23 @@ impl Session {
                 (key, uid, found)
             })
             .collect();
-        let judgement = leftover::judge(looked);
-        self.compared = judgement.behind;
-        let removed = !judgement.remove.is_empty();
-        self.set.with(|desired| leftover::apply(judgement.remove, desired));
+        let decision = leftover::judge(looked);
+        self.compared = decision.behind;
+        let removed = !decision.remove.is_empty();
+        self.set.with(|desired| leftover::apply(decision.remove, desired));
         removed
     }
 
-    /// Starts one row: the request is on its way to the API server.
     pub fn start_row(&mut self) -> bool {
-        let Some((place, row)) = self.exchange.rows.start() else { return false };
-        self.running.push((place, row));
-        true
+        self.half.start_row()
     }
 
-    /// The API server takes one of the rows under way; `told`: and the answer arrives. A row that it refuses stays under
-    /// way.
     pub fn carry_out(&mut self, which: usize, api: &mut Api, told: bool) -> Result<bool> {
-        if self.running.is_empty() || api.refuses {
-            return Ok(false);
-        }
-        let at = which % self.running.len();
-        let (_, row) = &self.running[at];
-        write(api, &self.exchange.store, row)?;
-        if told {
-            let (place, row) = self.running.remove(at);
-            self.exchange.finish(place, row.bytes);
-        }
-        Ok(true)
+        self.half.carry_out(which, api, told)
+    }
+
+    pub fn waits(&self) -> bool {
+        self.half.waits(&self.set)
     }
 }
 
@@ -192,40 +185,18 @@ pub fn arrived(object: &Object) -> Arrived {
     Arrived::read(object.kind.clone(), &object.meta, object.json.clone())
 }
 
-fn look(placement: &Placement, api: &Api, edge: usize, key: &ObjectKey, uid: &str) -> Found {
+fn look(placement: &Placement, api: &Api, edge: usize, key: &ObjectKey, uid: &str) -> Leftover {
     if placement.is_missing(key) {
-        return Found::Unseen;
+        return Leftover::Unseen;
     }
     match api.find(&key.kind, &key.name) {
-        _ if api.refuses => Found::Unknown,
-        None => Found::Gone,
-        Some(object) if object.meta.uid != uid => Found::Gone,
+        _ if api.refuses => Leftover::Unknown,
+        None => Leftover::Gone,
+        Some(object) if object.meta.uid != uid => Leftover::Gone,
         Some(object) => {
             let here = node_of(object).as_deref() == Some(&edge_name(edge));
             let known = placement.mark_of(key) == Some(native::mark(&object.json));
             leftover::classify(&key.kind, here, known)
         }
     }
-}
-
-/// As the device controller does: read, compare the stamp and the value, write.
-fn write(api: &mut Api, store: &str, row: &Submitted) -> Result<()> {
-    let Upstream::TwinReport { name, report, .. } = Upstream::parse(&row.message)? else {
-        anyhow::bail!("an edge of this simulation sends reports only")
-    };
-    let value = report.parse::<u64>()?;
-    let stamp = Stamp { store: store.to_owned(), seq: row.seq };
-    let reported = api.devices.entry(name).or_default();
-    if stamp.is_covered_by(reported.stamp.as_ref()) || reported.values.last() == Some(&value) {
-        return Ok(());
-    }
-    ensure!(!store.is_empty(), "a row came before the hello");
-    reported.values.push(value);
-    reported.stamp = Some(stamp);
-    Ok(())
-}
-
-/// Bodies only an edge takes.
-pub fn is_for_edge(body: &Body) -> bool {
-    !matches!(body, Body::Hello(_) | Body::Inventory(_) | Body::Stored(_) | Body::Submit(_) | Body::Call(_))
 }

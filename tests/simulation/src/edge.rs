@@ -1,34 +1,34 @@
 //! One EdgeCore: the real statements on a real SQLite database, and the real exchange. The database survives crashes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
-use edgecore::edgehub::exchange::{self, Effect, Exchange, Ticketed};
-use edgecore::metamanager::objects::{self, Change};
-use edgecore::metamanager::outbox::{self, Limits};
-use edgecore::metamanager::sealed::Seals;
+use anyhow::{Result, ensure};
 use message::{Json, ObjectKind, Upstream};
-use native::frames::Failed;
+use metamanager::objects::{self, Change};
+use metamanager::outbox::{self, Limits};
+use metamanager::sealed::Seals;
 use store::rusqlite::Connection as Database;
+use tokio::time::Instant;
 
 use crate::api::{Api, edge_name, node_of};
-use crate::cloud::is_for_edge;
-use crate::network::{Connection, decode};
+use crate::half::{self, Committed, Dialect, EdgeHalf, Effect};
+use crate::network::Connection;
 
 pub struct Link {
     pub connection: u64,
-    exchange: Exchange,
-    /// Batches received and not committed.
-    pending: VecDeque<Vec<Ticketed>>,
+    half: Box<dyn EdgeHalf>,
     /// The cloud said that everything is stored.
     pub in_step: bool,
 }
 
 pub struct Edge {
     number: usize,
+    dialect: Dialect,
     db: Database,
     seals: Seals,
     pub link: Option<Link>,
+    /// The cloud knows of this start of EdgeCore.
+    is_registered: bool,
     /// Newest version ever stored of each uid.
     versions: BTreeMap<String, u64>,
     /// Values reported so far, per device.
@@ -46,16 +46,18 @@ pub enum Commit {
 }
 
 impl Edge {
-    pub fn new(number: usize) -> Result<Edge> {
+    pub fn new(number: usize, dialect: Dialect) -> Result<Edge> {
         let db = Database::open_in_memory()?;
-        for script in edgecore::database::schema() {
+        for script in metamanager::database::schema() {
             db.execute_batch(script)?;
         }
         Ok(Edge {
             number,
+            dialect,
             db,
             seals: Seals::default(),
             link: None,
+            is_registered: false,
             versions: BTreeMap::new(),
             reported: BTreeMap::new(),
         })
@@ -63,16 +65,26 @@ impl Edge {
 
     /// Says hello on a new connection.
     pub fn connect(&mut self, connection: &mut Connection) -> Result<()> {
-        let store =
-            self.db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
-        connection.send_up(exchange::hello(store, 15, objects::digests(&self.db, &self.seals)?));
-        self.link = Some(Link {
-            connection: connection.id,
-            exchange: Exchange::default(),
-            pending: VecDeque::new(),
-            in_step: false,
-        });
+        let (half, frames): (Box<dyn EdgeHalf>, _) = match self.dialect {
+            Dialect::Native => {
+                let (edge, frames) = half::native::Edge::connect(&self.db, &self.seals)?;
+                (Box::new(edge), frames)
+            }
+            Dialect::KubeEdge => {
+                let name = edge_name(self.number);
+                let (edge, frames) = half::kubeedge::Edge::connect(&name, !self.is_registered)?;
+                (Box::new(edge), frames)
+            }
+        };
+        connection.send_up(frames);
+        self.link = Some(Link { connection: connection.id, half, in_step: false });
         Ok(())
+    }
+
+    /// EdgeCore dies; its database stays as the last transaction left it.
+    pub fn die(&mut self) {
+        self.link = None;
+        self.is_registered = false;
     }
 
     /// A device reports its next value.
@@ -91,69 +103,65 @@ impl Edge {
     /// Takes the next frame of the cloud.
     pub fn receive(&mut self, connection: &mut Connection) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
-        let Some(bytes) = connection.down.pop_front() else { return Ok(false) };
-        let body = decode(&bytes)?;
-        ensure!(is_for_edge(&body), "the cloud sent an edge's frame");
-        match link.exchange.on_frame(body).context("the cloud broke the protocol")? {
-            Effect::List(kinds) => {
-                for frame in exchange::listed(objects::held(&self.db, &kinds, &self.seals)?) {
-                    connection.send_up(frame);
-                }
-            }
-            Effect::Commit(batch) => link.pending.push_back(batch),
-            Effect::Finished(seqs) => {
-                outbox::remove(&self.db, &seqs)?;
-            }
+        let Some(frame) = connection.down.pop_front() else { return Ok(false) };
+        match link.half.receive(&frame, &self.db)? {
+            Effect::Send(frames) => connection.send_up(frames),
+            Effect::Finished(seqs) => half::remove(&self.db, &seqs)?,
             Effect::InStep => {
-                ensure!(link.pending.is_empty() && !link.in_step, "in step too early, or twice");
+                ensure!(!link.half.is_pending() && !link.in_step, "in step too early, or twice");
                 link.in_step = true;
             }
-            Effect::Welcomed { .. } | Effect::Deliver(_) => {}
+            Effect::Registered => self.is_registered = true,
+            Effect::Nothing | Effect::Pending => {}
         }
         Ok(true)
     }
 
     /// Sends rows of the outbox.
-    pub fn send(&mut self, connection: &mut Connection) -> Result<bool> {
+    pub fn send(&mut self, connection: &mut Connection, now: Instant) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
-        let rows = outbox::next(&self.db, link.exchange.cursors, link.exchange.room())?;
-        let frames = link.exchange.rows(rows);
+        let frames = link.half.send(&self.db, now)?;
         let sent = !frames.is_empty();
-        frames.into_iter().for_each(|frame| connection.send_up(frame));
+        connection.send_up(frames);
         Ok(sent)
     }
 
     /// Ends the oldest transaction under way.
     pub fn commit(&mut self, connection: &mut Connection, how: Commit, api: &Api) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
-        let Some(batch) = link.pending.pop_front() else { return Ok(false) };
-        let tickets: Vec<u64> = batch.iter().map(|change| change.ticket).collect();
-        let through = *tickets.last().context("an empty batch")?;
-        let arrivals = batch.into_iter().map(|change| change.arrival).collect();
+        let Some(arrivals) = link.half.next_commit() else { return Ok(false) };
         let transaction = self.db.unchecked_transaction()?;
         let committed = objects::commit(&transaction, arrivals, &self.seals)?;
-        let failed = match how {
+        let answer = match how {
             Commit::Torn => {
                 transaction.rollback()?;
-                self.link = None;
+                self.die();
                 return Ok(true);
             }
             Commit::Refused => {
                 transaction.rollback()?;
-                let refused = |ticket| Failed { ticket, base_missing: false, reason: "disk full".into() };
-                tickets.into_iter().map(refused).collect()
+                Committed::Refused
             }
             Commit::Durable => {
                 transaction.commit()?;
                 for change in &committed.changed {
                     check(self.number, &mut self.versions, change, api)?;
                 }
-                let missing = committed.base_missing.iter().map(|at| tickets[*at]);
-                missing.map(|ticket| Failed { ticket, base_missing: true, reason: String::new() }).collect()
+                Committed::Stored(&committed.base_missing)
             }
         };
-        connection.send_up(exchange::committed(through, failed));
+        connection.send_up(link.half.committed(answer));
         Ok(true)
+    }
+
+    /// True if it will send again by itself.
+    pub fn waits(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.half.waits())
+    }
+
+    /// True if the cloud said that everything is here, where its dialect can say so.
+    pub fn is_in_step(&self) -> bool {
+        self.dialect == Dialect::KubeEdge || self.link.as_ref().is_some_and(|link| link.in_step)
     }
 
     /// Name and mark of everything held, by kind and name.

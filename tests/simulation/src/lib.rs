@@ -10,7 +10,9 @@
 mod api;
 mod cloud;
 mod edge;
+mod half;
 mod network;
 mod world;
 
+pub use half::Dialect;
 pub use world::run;

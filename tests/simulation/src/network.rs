@@ -2,9 +2,6 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result};
-use native::frames::frame::Body;
-
 /// One connection. Frames travel as the bytes that cross a real link.
 #[derive(Debug)]
 pub struct Connection {
@@ -44,15 +41,11 @@ impl Network {
 }
 
 impl Connection {
-    pub fn send_up(&mut self, body: Body) {
-        self.up.push_back(native::encode(body));
+    pub fn send_up(&mut self, frames: Vec<Vec<u8>>) {
+        self.up.extend(frames);
     }
 
-    pub fn send_down(&mut self, body: Body) {
-        self.down.push_back(native::encode(body));
+    pub fn send_down(&mut self, frames: Vec<Vec<u8>>) {
+        self.down.extend(frames);
     }
-}
-
-pub fn decode(bytes: &[u8]) -> Result<Body> {
-    native::decode(bytes).context("a frame that was sent is not readable")
 }

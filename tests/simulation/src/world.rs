@@ -8,10 +8,13 @@ use message::ObjectKind;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use crate::api::{Api, edge_name};
 use crate::cloud::{Replica, arrived};
 use crate::edge::{Commit, Edge};
+use crate::half::Dialect;
 use crate::network::Network;
 
 /// Steps with faults.
@@ -19,8 +22,13 @@ const STEPS: u64 = 500;
 /// Rounds of peace after which everything must be settled.
 const PEACE: u64 = 3000;
 
+/// What a step takes on the clock of the programs.
+const STEP: Duration = Duration::from_millis(100);
+
 struct World {
     rng: StdRng,
+    dialect: Dialect,
+    start: Instant,
     step: u64,
     api: Api,
     replicas: Vec<Replica>,
@@ -32,16 +40,18 @@ struct World {
     refused_until: u64,
 }
 
-/// Runs the world of `seed`; an error names the promise that was broken.
-pub fn run(seed: u64) -> Result<()> {
+/// Runs the world of `seed` in one dialect; an error names the promise that was broken.
+pub fn run(seed: u64, dialect: Dialect) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let edges = rng.random_range(1..=3);
     let replicas = rng.random_range(1..=2);
     let api = Api::new(edges);
     let mut world = World {
+        dialect,
+        start: Instant::now(),
         step: 0,
         replicas: (0..replicas).map(|_| Replica::start(&api)).collect(),
-        edges: (0..edges).map(Edge::new).collect::<Result<_>>()?,
+        edges: (0..edges).map(|number| Edge::new(number, dialect)).collect::<Result<_>>()?,
         network: Network::default(),
         lag_until: vec![0; replicas],
         refused_until: 0,
@@ -58,6 +68,10 @@ pub fn run(seed: u64) -> Result<()> {
 }
 
 impl World {
+    fn now(&self) -> Instant {
+        self.start + STEP * u32::try_from(self.step).unwrap_or(u32::MAX)
+    }
+
     fn act(&mut self) -> Result<()> {
         let edge = self.rng.random_range(0..self.edges.len());
         match self.rng.random_range(0..100) {
@@ -89,12 +103,17 @@ impl World {
     fn go_on(&mut self, edge: usize, choice: u32) -> Result<bool> {
         let replica = self.rng.random_range(0..self.replicas.len());
         match choice {
-            0 if self.rng.random_bool(0.3) => Ok(self.replicas[replica].fetch(&self.api)),
+            0 if self.rng.random_bool(0.3) => {
+                Ok(self.replicas[replica].fetch(&self.api) || self.replicas[replica].record(&mut self.api))
+            }
             0 if self.lag_until[replica] > self.step => Ok(false),
             0 => Ok(self.replicas[replica].watch(&self.api)),
             1 => self.connect(edge),
             2 => self.edge_receives(edge),
-            3 => self.with_edge(edge, |edge, connection, _| edge.send(connection)),
+            3 => {
+                let now = self.now();
+                self.with_edge(edge, |edge, connection, _| edge.send(connection, now))
+            }
             4 => {
                 let how = if self.rng.random_bool(0.02) { Commit::Refused } else { Commit::Durable };
                 self.with_edge(edge, |edge, connection, api| edge.commit(connection, how, api))
@@ -102,10 +121,24 @@ impl World {
             choice => {
                 // Usually the replica that has the session; sometimes one that does not know it is over.
                 let serving = self.replicas.iter().position(|replica| replica.sessions.contains_key(&edge));
-                let replica = if self.rng.random_bool(0.2) { replica } else { serving.unwrap_or(replica) };
+                let mut replica =
+                    if self.rng.random_bool(0.2) { replica } else { serving.unwrap_or(replica) };
+                if choice == 5 && self.dialect == Dialect::KubeEdge {
+                    // Its reports have no stamp: an old one that a session writes after its end is taken for a new one.
+                    let Some(current) = self.current(edge) else { return Ok(false) };
+                    replica = current;
+                }
                 self.session_acts(replica, edge, choice)
             }
         }
+    }
+
+    /// The replica at the other end of the edge's connection.
+    fn current(&self, edge: usize) -> Option<usize> {
+        let id = self.edges[edge].link.as_ref()?.connection;
+        self.replicas
+            .iter()
+            .position(|replica| replica.sessions.get(&edge).is_some_and(|session| session.connection == id))
     }
 
     fn session_acts(&mut self, replica: usize, edge: usize, choice: u32) -> Result<bool> {
@@ -120,11 +153,15 @@ impl World {
             6 => return Ok(session.start_row()),
             _ => {}
         }
+        let now = self.start + STEP * u32::try_from(self.step).unwrap_or(u32::MAX);
         let Some(connection) = self.network.get(session.connection) else { return Ok(false) };
         if connection.stalled_until > self.step {
             return Ok(false);
         }
-        if choice == 8 { session.receive(connection) } else { Ok(session.send(connection)) }
+        if choice == 8 {
+            return self.replicas[replica].receive(edge, connection, &self.api);
+        }
+        Ok(session.send(connection, now))
     }
 
     fn connect(&mut self, edge: usize) -> Result<bool> {
@@ -133,7 +170,7 @@ impl World {
         }
         let replica = self.rng.random_range(0..self.replicas.len());
         let id = self.network.connect();
-        self.replicas[replica].accept(edge, id);
+        self.replicas[replica].accept(edge, id, self.dialect, &self.api);
         let connection = self.network.get(id).context("the new connection")?;
         self.edges[edge].connect(connection)?;
         Ok(true)
@@ -174,11 +211,10 @@ impl World {
                     connection.stalled_until = until;
                 }
             }
-            // EdgeCore dies; its database stays as the last transaction left it.
-            (3, _) => self.edges[edge].link = None,
+            (3, _) => self.edges[edge].die(),
             (4, _) => {
                 self.with_edge(edge, |edge, connection, api| edge.commit(connection, Commit::Torn, api))?;
-                self.edges[edge].link = None;
+                self.edges[edge].die();
             }
             // CloudCore dies and starts again.
             (5, _) if !self.api.refuses => {
@@ -214,7 +250,8 @@ impl World {
             self.step += 100;
             let mut busy = false;
             for replica in 0..self.replicas.len() {
-                while self.replicas[replica].watch(&self.api) || self.replicas[replica].fetch(&self.api) {
+                let (replica, api) = (&mut self.replicas[replica], &mut self.api);
+                while replica.watch(api) || replica.fetch(api) || replica.record(api) {
                     busy = true;
                 }
             }
@@ -229,7 +266,7 @@ impl World {
     }
 
     fn settle(&mut self, edge: usize) -> Result<bool> {
-        let mut busy = self.connect(edge)?;
+        let (mut busy, now) = (self.connect(edge)?, self.now());
         for replica in 0..self.replicas.len() {
             busy |= self.replicas[replica].settle_leftovers(edge, &self.api);
             for choice in 5..=6 {
@@ -237,14 +274,18 @@ impl World {
                 busy |= match choice {
                     5 => session.start_row() | session.carry_out(0, &mut self.api, true)?,
                     _ => match self.network.get(session.connection) {
-                        Some(connection) => session.receive(connection)? | session.send(connection),
+                        Some(connection) => {
+                            let sent = session.send(connection, now) | session.waits();
+                            self.replicas[replica].receive(edge, connection, &self.api)? | sent
+                        }
                         None => false,
                     },
                 };
             }
         }
         busy |= self.edge_receives(edge)?;
-        busy |= self.with_edge(edge, |edge, connection, _| edge.send(connection))?;
+        busy |= self.with_edge(edge, |edge, connection, _| edge.send(connection, now))?
+            | self.edges[edge].waits();
         busy |=
             self.with_edge(edge, |edge, connection, api| edge.commit(connection, Commit::Durable, api))?;
         Ok(busy)
@@ -266,8 +307,7 @@ impl World {
                 .collect();
             let held = edge.held()?;
             ensure!(held == wanted, "edge {number} holds {held:?} instead of {wanted:?}");
-            let in_step = edge.link.as_ref().is_some_and(|link| link.in_step);
-            ensure!(in_step, "edge {number} has everything and was not told so");
+            ensure!(edge.is_in_step(), "edge {number} has everything and was not told so");
             ensure!(edge.outbox_rows()? == 0, "the outbox of edge {number} is not empty");
             for (device, values) in &edge.reported {
                 let written = self.api.devices.get(device).map(|device| device.values.as_slice());

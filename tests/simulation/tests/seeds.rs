@@ -1,35 +1,48 @@
-//! A thousand seeds that stay the same, and some that no run had before. Run one again with
-//! `cargo run -p simulation -- SEED 1`, more with `-- FIRST COUNT`.
+//! A thousand seeds that stay the same, and some that no run had before, in both dialects. Run one again with
+//! `cargo run -p simulation -- SEED 1 native`, more with `-- FIRST COUNT native`.
 #![allow(clippy::unwrap_used)]
 
 use std::ops::Range;
 
-fn run(seeds: Range<u64>) {
+use simulation::Dialect;
+
+fn run(seeds: Range<u64>, dialect: Dialect) {
+    let word = if dialect == Dialect::Native { "native" } else { "kubeedge" };
     for seed in seeds {
-        if let Err(error) = simulation::run(seed) {
-            panic!("seed {seed}: {error:#}\nonce more: cargo run -p simulation -- {seed} 1");
+        if let Err(error) = simulation::run(seed, dialect) {
+            panic!("seed {seed}: {error:#}\nonce more: cargo run -p simulation -- {seed} 1 {word}");
         }
     }
 }
 
 #[test]
 fn seeds_0_to_249_keep_every_promise() {
-    run(0..250);
+    run(0..250, Dialect::Native);
 }
 
 #[test]
 fn seeds_250_to_499_keep_every_promise() {
-    run(250..500);
+    run(250..500, Dialect::Native);
 }
 
 #[test]
 fn seeds_500_to_749_keep_every_promise() {
-    run(500..750);
+    run(500..750, Dialect::Native);
 }
 
 #[test]
 fn seeds_750_to_999_keep_every_promise() {
-    run(750..1000);
+    run(750..1000, Dialect::Native);
+}
+
+#[test]
+fn seeds_0_to_499_keep_every_promise_in_kubeedges_dialect() {
+    run(0..500, Dialect::KubeEdge);
+}
+
+#[test]
+fn seeds_500_to_999_keep_every_promise_in_kubeedges_dialect() {
+    run(500..1000, Dialect::KubeEdge);
 }
 
 /// Where fresh seeds begin: far from those above, and a number that is easily typed.
@@ -47,5 +60,6 @@ fn fresh_seeds_keep_every_promise() {
         Err(_) => rand::random_range(FRESH),
     };
     eprintln!("fresh seeds {base} to {}", base + COUNT - 1);
-    run(base..base + COUNT);
+    run(base..base + COUNT, Dialect::Native);
+    run(base..base + COUNT, Dialect::KubeEdge);
 }

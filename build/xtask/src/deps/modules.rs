@@ -9,7 +9,7 @@ use syn::{Item, UseTree};
 
 /// A module and what is in it. Tests are left out.
 pub struct Module {
-    /// `edgecore::edged::pods`.
+    /// `edged::pods::worker`.
     pub path: String,
     pub file: PathBuf,
     pub children: BTreeMap<String, Module>,

@@ -11,12 +11,12 @@ use pki::tls::LiveServer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{MaterialError, Trust, Wanted, server};
+use super::{MaterialError, MaterialSettings, Trust, server};
 use crate::kubernetes::Cluster;
 
 pub struct Keeper {
     pub(super) cluster: Cluster,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: MaterialSettings,
     pub(super) presented: Identity,
     pub(super) server: LiveServer,
     pub(super) trust: watch::Sender<Arc<Trust>>,

@@ -18,7 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the API server says of a leftover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Leftover {
     Gone,
     /// This replica has not seen it yet as it is: a pod of this node, or a newer state of something else.
     Unseen,
@@ -29,7 +29,7 @@ pub enum Found {
 
 /// What follows from one look at all leftovers.
 #[derive(Debug, Default)]
-pub struct Judgement {
+pub struct Decision {
     /// To be removed; true for what still exists and may be wanted again.
     pub remove: Vec<(ObjectKey, String, bool)>,
     /// Something is not known here that the API server knows: look again.
@@ -38,13 +38,13 @@ pub struct Judgement {
 
 /// Decides what goes. A single thing unseen shows that this replica is behind, and then nothing goes that exists: a pod
 /// that is not known here yet may need it.
-pub fn judge(looked: Vec<(ObjectKey, String, Found)>) -> Judgement {
-    let lags = |found: Found| matches!(found, Found::Unseen | Found::Unknown);
+pub fn judge(looked: Vec<(ObjectKey, String, Leftover)>) -> Decision {
+    let lags = |found: Leftover| matches!(found, Leftover::Unseen | Leftover::Unknown);
     let behind = looked.iter().any(|(_, _, found)| lags(*found));
-    let goes = |found| found == Found::Gone || (found == Found::Elsewhere && !behind);
+    let goes = |found| found == Leftover::Gone || (found == Leftover::Elsewhere && !behind);
     let remove = looked.into_iter().filter(|(_, _, found)| goes(*found));
-    let remove = remove.map(|(key, uid, found)| (key, uid, found == Found::Elsewhere)).collect();
-    Judgement { remove, behind }
+    let remove = remove.map(|(key, uid, found)| (key, uid, found == Leftover::Elsewhere)).collect();
+    Decision { remove, behind }
 }
 
 /// Removes leftovers from the node's set once it is sure.
@@ -75,39 +75,39 @@ pub fn apply(remove: Vec<(ObjectKey, String, bool)>, desired: &mut Desired) {
     }
 }
 
-async fn look(rooms: &Rooms, node: &NodeName, key: &ObjectKey, uid: &str) -> Found {
+async fn look(rooms: &Rooms, node: &NodeName, key: &ObjectKey, uid: &str) -> Leftover {
     // A kind without a path was never sent by this version.
-    let Some(path) = key.api_path() else { return Found::Gone };
+    let Some(path) = key.api_path() else { return Leftover::Gone };
     // A node has a use for it, and its text is on the way here.
-    if rooms.downstream.is_missing(key) {
-        return Found::Unseen;
+    if rooms.sources.is_missing(key) {
+        return Leftover::Unseen;
     }
-    let object = match rooms.upstream.cluster.get(&path).await {
+    let object = match rooms.cluster.get(&path).await {
         Ok(object) => object,
-        Err(status) if status.is_not_found() => return Found::Gone,
-        Err(_) => return Found::Unknown,
+        Err(status) if status.is_not_found() => return Leftover::Gone,
+        Err(_) => return Leftover::Unknown,
     };
     let mark = native::mark(&object);
     let read = object.parse::<Value>().unwrap_or_default();
     if read["metadata"]["uid"] != uid {
-        return Found::Gone;
+        return Leftover::Gone;
     }
-    let known = rooms.downstream.mark_of(key).or_else(|| rooms.devices.mark_of(key));
+    let known = rooms.sources.mark_of(key);
     let place = read["spec"]["nodeName"].as_str().filter(|name| *name == node.as_str());
     classify(&key.kind, place.is_some(), known == Some(mark))
 }
 
 /// What an object that exists is to this replica. `here`: its own spec names the node. `known`: this replica has seen it
 /// as it is.
-pub fn classify(kind: &ObjectKind, here: bool, known: bool) -> Found {
+pub fn classify(kind: &ObjectKind, here: bool, known: bool) -> Leftover {
     match kind {
-        ObjectKind::Pod | ObjectKind::Device if here => Found::Unseen,
+        ObjectKind::Pod | ObjectKind::Device if here => Leftover::Unseen,
         // Pods of other nodes and pods that are not placed are not kept here.
-        ObjectKind::Pod => Found::Elsewhere,
+        ObjectKind::Pod => Leftover::Elsewhere,
         // The node itself exists: its watch will tell.
-        ObjectKind::Node => Found::Unknown,
-        _ if known => Found::Elsewhere,
-        _ => Found::Unseen,
+        ObjectKind::Node => Leftover::Unknown,
+        _ if known => Leftover::Elsewhere,
+        _ => Leftover::Unseen,
     }
 }
 
@@ -117,13 +117,13 @@ mod tests {
 
     #[test]
     fn a_replica_that_lags_behind_takes_nothing_that_exists() {
-        let looked = |founds: &[Found]| {
+        let looked = |founds: &[Leftover]| {
             let key = |n: usize| ObjectKey::new(Some("d"), ObjectKind::Secret, &n.to_string());
             founds.iter().enumerate().map(|(n, found)| (key(n), n.to_string(), *found)).collect::<Vec<_>>()
         };
-        let sure = judge(looked(&[Found::Gone, Found::Elsewhere]));
+        let sure = judge(looked(&[Leftover::Gone, Leftover::Elsewhere]));
         assert_eq!((sure.remove.len(), sure.behind), (2, false));
-        let behind = judge(looked(&[Found::Elsewhere, Found::Unseen, Found::Gone]));
+        let behind = judge(looked(&[Leftover::Elsewhere, Leftover::Unseen, Leftover::Gone]));
         assert_eq!((behind.remove.len(), behind.behind), (1, true));
         assert_eq!(behind.remove[0].1, "2");
     }

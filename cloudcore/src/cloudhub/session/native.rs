@@ -13,11 +13,10 @@ use native::frames::frame::Body;
 use tokio::time::Instant;
 
 use super::super::exchange::{self, Effect, Exchange, Submitted};
-use super::super::upstream::UpstreamRoom;
+use super::super::upstreams::{Row, Upstreams};
 use super::silence::Silence;
 use super::{CALLS, End, HOLD, OUTGOING, REFUSED_PAUSE, Session, settled, sleep_until};
 use crate::desired::NodeSet;
-use crate::devicecontroller::Stamp;
 
 /// Something under way that ended.
 enum Ended {
@@ -157,11 +156,16 @@ impl Pump<'_> {
     }
 
     fn start_rows(&mut self) {
-        while let Some((place, Submitted { seq, message, bytes })) = self.exchange.rows.start() {
-            let stamp = Stamp { store: self.exchange.store.clone(), seq };
-            let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
+        while let Some((place, Submitted { seq, message, upstream, bytes })) = self.exchange.rows.start() {
+            let Some(upstream) = upstream else {
+                self.session.note_unreadable(&message, "it is no message of this protocol");
+                self.exchange.finish(place, bytes);
+                continue;
+            };
+            let row = Row { store: self.exchange.store.clone(), seq };
+            let (rooms, node) = (self.session.rooms.clone(), self.session.handle.node.clone());
             self.running.push(Box::pin(async move {
-                room.carry_out_for_good(&node, &message, Some(&stamp)).await;
+                rooms.upstreams.carry_out_for_good(&node, &message, &upstream, Some(row)).await;
                 Ended::Row { place, bytes }
             }));
         }
@@ -188,9 +192,10 @@ impl Pump<'_> {
     fn start_call(&mut self, asked: Box<Message>, bytes: usize) {
         self.calls += 1;
         self.held += bytes;
-        let (room, node) = (self.session.rooms.upstream.clone(), self.session.handle.node.clone());
-        self.running
-            .push(Box::pin(async move { Ended::Call { answer: answer(&room, &node, &asked).await, bytes } }));
+        let (rooms, node) = (self.session.rooms.clone(), self.session.handle.node.clone());
+        self.running.push(Box::pin(async move {
+            Ended::Call { answer: answer(&*rooms.upstreams, &node, &asked).await, bytes }
+        }));
     }
 
     fn start_leftovers(&mut self) {
@@ -217,7 +222,7 @@ impl Pump<'_> {
     }
 }
 
-async fn answer(room: &UpstreamRoom, node: &NodeName, asked: &Message) -> Option<Box<Message>> {
+async fn answer(upstreams: &dyn Upstreams, node: &NodeName, asked: &Message) -> Option<Box<Message>> {
     let upstream = Upstream::parse(asked).ok()?;
-    room.carry_out(node, asked, &upstream, None).await.into_answer()
+    upstreams.answer(node, asked, &upstream).await
 }

@@ -50,7 +50,7 @@ impl Rule {
 
 /// How one key of a file is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum KeyUse {
     /// Nothing is lost by passing over it.
     Harmless,
     /// The text says what does not happen.
@@ -74,16 +74,16 @@ const fn refuse(key: &'static str, usual: &'static [&'static str], text: &'stati
 }
 
 /// The first rule that names the key decides.
-pub fn judge(rules: &[Rule], key: &str, value: &Value) -> Verdict {
-    let Some(rule) = rules.iter().find(|rule| names(rule.key, key)) else { return Verdict::Unknown };
+pub fn judge(rules: &[Rule], key: &str, value: &Value) -> KeyUse {
+    let Some(rule) = rules.iter().find(|rule| names(rule.key, key)) else { return KeyUse::Unknown };
     let is = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|usual| usual == *value);
     if value.is_null() || rule.usual.iter().any(is) {
-        return Verdict::Harmless;
+        return KeyUse::Harmless;
     }
     match rule.otherwise {
-        Otherwise::Harmless(_) => Verdict::Harmless,
-        Otherwise::Warn(text) => Verdict::Warn(text),
-        Otherwise::Refuse(text) => Verdict::Refuse(text),
+        Otherwise::Harmless(_) => KeyUse::Harmless,
+        Otherwise::Warn(text) => KeyUse::Warn(text),
+        Otherwise::Refuse(text) => KeyUse::Refuse(text),
     }
 }
 
@@ -112,10 +112,10 @@ pub fn review<'a>(rules: &[Rule], keys: impl Iterator<Item = (&'a str, &'a Value
     let mut review = Review::default();
     for (key, value) in keys {
         match judge(rules, key, value) {
-            Verdict::Harmless => review.harmless.push(key.to_owned()),
-            Verdict::Warn(text) => review.warnings.push((key.to_owned(), text)),
-            Verdict::Unknown => review.warnings.push((key.to_owned(), UNKNOWN)),
-            Verdict::Refuse(text) => review.problems.push(format!("{key}: {text}")),
+            KeyUse::Harmless => review.harmless.push(key.to_owned()),
+            KeyUse::Warn(text) => review.warnings.push((key.to_owned(), text)),
+            KeyUse::Unknown => review.warnings.push((key.to_owned(), UNKNOWN)),
+            KeyUse::Refuse(text) => review.problems.push(format!("{key}: {text}")),
         }
     }
     review
@@ -130,16 +130,16 @@ mod tests {
     fn a_usual_value_is_harmless_and_another_one_is_judged() {
         let judge = |key: &str, value: Value| judge(EDGECORE, key, &value);
         let kubelet = "modules.edged.tailoredKubeletConfig";
-        assert_eq!(judge("modules.metaManager.metaServer.enable", json!(false)), Verdict::Harmless);
-        assert!(matches!(judge("modules.metaManager.metaServer.enable", json!(true)), Verdict::Warn(_)));
-        assert_eq!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("none")), Verdict::Harmless);
-        assert!(matches!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("static")), Verdict::Refuse(_)));
-        assert_eq!(judge(&format!("{kubelet}.featureGates"), json!({})), Verdict::Harmless);
+        assert_eq!(judge("modules.metaManager.metaServer.enable", json!(false)), KeyUse::Harmless);
+        assert!(matches!(judge("modules.metaManager.metaServer.enable", json!(true)), KeyUse::Warn(_)));
+        assert_eq!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("none")), KeyUse::Harmless);
+        assert!(matches!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("static")), KeyUse::Refuse(_)));
+        assert_eq!(judge(&format!("{kubelet}.featureGates"), json!({})), KeyUse::Harmless);
         assert!(matches!(
             judge(&format!("{kubelet}.featureGates.UserNamespaces"), json!(true)),
-            Verdict::Warn(_)
+            KeyUse::Warn(_)
         ));
-        assert_eq!(judge("modules.edgeHub.hartbeat", json!(5)), Verdict::Unknown);
+        assert_eq!(judge("modules.edgeHub.hartbeat", json!(5)), KeyUse::Unknown);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const BYTES: usize = 32 * 1024;
 const DETAIL_BYTES: usize = 256 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Line {
     Written,
     HeldBack,
 }
@@ -53,17 +53,17 @@ struct Said {
 }
 
 #[derive(Default)]
-struct Places {
+struct Callsites {
     said: HashMap<Identifier, Said>,
-    /// Places that held something back which was not told yet.
+    /// Callsites that held something back which was not told yet.
     untold: usize,
 }
 
 #[derive(Default)]
-pub(super) struct Shares(Mutex<Places>);
+pub(super) struct Shares(Mutex<Callsites>);
 
 impl Shares {
-    fn lock(&self) -> MutexGuard<'_, Places> {
+    fn lock(&self) -> MutexGuard<'_, Callsites> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +82,7 @@ impl Shares {
     }
 
     /// Whether a place may write a line now.
-    pub fn may(&self, place: &'static Metadata<'static>, now: Instant) -> Verdict {
+    pub fn may(&self, place: &'static Metadata<'static>, now: Instant) -> Line {
         let mut places = self.lock();
         let said = places.said.entry(place.callsite()).or_insert_with(|| {
             let place = (place.file().unwrap_or_default(), place.line().unwrap_or_default());
@@ -95,12 +95,12 @@ impl Shares {
         let level = *place.level();
         let most = if level > Level::INFO { DETAIL_BYTES } else { BYTES };
         if said.bytes < most && (level > Level::WARN || said.lines <= LINES) {
-            return Verdict::Written;
+            return Line::Written;
         }
         said.held_back += 1;
         let is_first = said.held_back == 1;
         places.untold += usize::from(is_first);
-        Verdict::HeldBack
+        Line::HeldBack
     }
 
     /// What a line took.
@@ -125,14 +125,14 @@ mod tests {
         let other =
             tracing::callsite!(name: "other", kind: Kind::EVENT, level: Level::WARN, fields: x).metadata();
         let began = Instant::now();
-        let written = (0..LINES + 7).filter(|_| shares.may(one, began) == Verdict::Written).count();
+        let written = (0..LINES + 7).filter(|_| shares.may(one, began) == Line::Written).count();
         assert_eq!(written, LINES as usize);
-        assert_eq!(shares.may(other, began), Verdict::Written);
+        assert_eq!(shares.may(other, began), Line::Written);
         assert!(shares.ended(began).is_empty(), "the window has not ended");
         let held = shares.ended(began + WINDOW);
         assert_eq!(held.iter().map(|held| held.lines).collect::<Vec<_>>(), [7]);
         assert!(shares.ended(began + WINDOW).is_empty());
-        assert_eq!(shares.may(one, began + WINDOW), Verdict::Written);
+        assert_eq!(shares.may(one, began + WINDOW), Line::Written);
     }
 
     #[test]
@@ -149,10 +149,10 @@ mod tests {
                 _ => tracing::callsite!(name: "d", kind: Kind::EVENT, level: Level::DEBUG, fields: x),
             };
             let (place, now): (&'static Metadata<'static>, _) = (place.metadata(), Instant::now());
-            assert_eq!(shares.may(place, now), Verdict::Written);
+            assert_eq!(shares.may(place, now), Line::Written);
             shares.wrote(place, DETAIL_BYTES);
-            assert_eq!(shares.may(place, now), Verdict::HeldBack, "{level}");
-            assert_eq!(shares.may(place, now + WINDOW), Verdict::Written, "{level}");
+            assert_eq!(shares.may(place, now), Line::HeldBack, "{level}");
+            assert_eq!(shares.may(place, now + WINDOW), Line::Written, "{level}");
         }
     }
 }

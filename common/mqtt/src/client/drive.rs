@@ -100,7 +100,7 @@ impl Driver {
         }
         let lost = self.events.pending.drain(..).filter(|request| matches!(request, Request::Publish(_)));
         self.unconfirmed.extend(lost);
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(8)).min(LONGEST_PAUSE);
+        let pause = daemon::backoff::doubled(FIRST_PAUSE, LONGEST_PAUSE, self.failures);
         self.failures = self.failures.saturating_add(1);
         pause
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cloudcore::kubernetes::Cluster;
-use edgecore::metamanager::{Change, LinkState, ObjectChange};
+use metamanager::{Change, LinkState, ObjectChange};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cri::v1;
-use edgecore::edged::Settings;
-use edgecore::edged::devices::DeviceAllocation;
-use edgecore::edged::machine::Machine;
-use edgecore::edged::pods::{configs, security};
+use edged::Settings;
+use edged::devices::DeviceAllocation;
+use edged::machine::Machine;
+use edged::pods::{configs, security};
 use harness::site::{IMAGE, NODE};
 use harness::wait;
 use k8s_openapi::api::core::v1::Pod;

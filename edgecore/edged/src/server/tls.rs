@@ -1,0 +1,117 @@
+//! TLS of the authenticated port: files are read anew when they changed, clients are told apart by their names.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use pki::tls::{ClientCertificate, LiveServer};
+use pki::{Subject, files};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Allowed, TlsPort};
+use crate::errors::chain;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFilesError {
+    #[error("reading tlsCertFile and tlsPrivateKeyFile")]
+    Identity(#[source] files::FileError),
+    #[error("reading authentication.x509.clientCAFile")]
+    ClientCa(#[source] files::FileError),
+    #[error("using the certificate and the CAs")]
+    Use(#[source] pki::tls::TlsError),
+}
+
+/// The acceptor, and whom it lets in.
+#[derive(Clone)]
+pub struct Guard {
+    port: Arc<TlsPort>,
+    live: LiveServer,
+    pub acceptor: TlsAcceptor,
+    /// When the files were written that are in use.
+    written: Arc<Mutex<Written>>,
+}
+
+type Written = [Option<SystemTime>; 3];
+
+impl Guard {
+    pub fn new(port: &TlsPort) -> Result<Guard, TlsFilesError> {
+        let written = written(port);
+        let (identity, trust) = read(port)?;
+        let live = LiveServer::new(&identity, &trust).map_err(TlsFilesError::Use)?;
+        let config = live.config(ClientCertificate::Required, &["http/1.1"]);
+        Ok(Guard {
+            port: Arc::new(port.clone()),
+            live,
+            acceptor: TlsAcceptor::from(config),
+            written: Arc::new(Mutex::new(written)),
+        })
+    }
+
+    /// Takes over files that were replaced. Trouble leaves what is in use. Blocks.
+    pub fn refresh(&self) {
+        let now = written(&self.port);
+        {
+            let mut known = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known == now {
+                return;
+            }
+            *known = now;
+        }
+        let changed = read(&self.port)
+            .and_then(|(identity, trust)| self.live.change(&identity, &trust).map_err(TlsFilesError::Use));
+        match changed {
+            Ok(()) => tracing::info!("the Node API's certificates were replaced"),
+            Err(error) => tracing::warn!(error = %chain(&error), "the Node API keeps its certificates"),
+        }
+    }
+
+    /// The name of a verified client that is not served; none if it is.
+    pub fn refuses(&self, certificate: &[u8]) -> Option<String> {
+        match Subject::of(certificate) {
+            Ok(subject) if is_allowed(&subject, &self.port.allowed) => None,
+            Ok(subject) => Some(subject.common_name),
+            Err(_) => Some("unreadable certificate".to_owned()),
+        }
+    }
+}
+
+fn is_allowed(subject: &Subject, allowed: &Allowed) -> bool {
+    allowed.clients.contains(&subject.common_name)
+        || subject.organizations.iter().any(|group| allowed.groups.contains(group))
+}
+
+#[expect(clippy::disallowed_methods, reason = "runs on the threads for files, behind daemon::blocking")]
+fn written(port: &TlsPort) -> Written {
+    let time = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    [time(&port.certificate), time(&port.key), time(&port.client_ca)]
+}
+
+fn read(port: &TlsPort) -> Result<(pki::Identity, pki::Bundle), TlsFilesError> {
+    let identity = files::read_identity(&port.certificate, &port.key).map_err(TlsFilesError::Identity)?;
+    let trust = files::read_bundle(&port.client_ca).map_err(TlsFilesError::ClientCa)?;
+    Ok((identity, trust))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_groups_of_the_list_are_served_and_nodes_are_not() {
+        let subject = |name: &str, group: &str| Subject {
+            common_name: name.to_owned(),
+            organizations: vec![group.to_owned()],
+            serial: String::new(),
+            not_before: 0,
+            not_after: 0,
+        };
+        let allowed =
+            Allowed { clients: vec!["prometheus".to_owned()], groups: vec!["system:masters".to_owned()] };
+        assert!(is_allowed(&subject("kube-apiserver-kubelet-client", "system:masters"), &allowed));
+        assert!(is_allowed(&subject("prometheus", "x"), &allowed));
+        assert!(!is_allowed(&subject("system:node:edge-2", "system:nodes"), &allowed));
+        assert!(!is_allowed(&subject("x", "prometheus"), &allowed));
+        assert!(!is_allowed(&subject("", ""), &Allowed::default()));
+        assert!(!is_allowed(&subject("system:masters", "x"), &allowed), "a user who is called like a group");
+    }
+}
