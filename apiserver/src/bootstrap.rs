@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::storage::ListQuery;
-use crate::verbs::namespace::{ensure, furnish};
+use crate::verbs::create::namespace::{ensure, furnish};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 

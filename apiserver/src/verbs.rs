@@ -2,7 +2,6 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
-pub(crate) mod namespace;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod review;

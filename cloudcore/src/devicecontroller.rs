@@ -12,8 +12,10 @@
 mod downstream;
 mod index;
 mod inventory;
+mod missing;
 mod statuses;
 pub mod upstream;
+mod written;
 
 pub use downstream::{Devices, WATCHED};
-pub use upstream::Stamp;
+pub use written::Stamp;

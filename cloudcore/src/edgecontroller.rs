@@ -5,6 +5,7 @@
 mod bodies;
 mod downstream;
 pub mod events;
+mod own;
 mod reports;
 mod rights;
 pub mod upstream;

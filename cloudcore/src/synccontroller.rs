@@ -6,7 +6,7 @@
 mod records;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +29,8 @@ struct State {
     records: Records,
     /// Newest acknowledgement per node and uid that is not written yet.
     waiting: HashMap<(String, String), Settled>,
+    /// Nodes that have started and have not got everything since. Known to this replica only.
+    started: HashSet<String>,
 }
 
 /// The room's handle.
@@ -50,6 +52,7 @@ impl Syncs {
 
     /// Deletes all records of a node that is gone.
     pub async fn forget(&self, cluster: &Cluster, node: &str) {
+        desired::Records::has_everything(self, node);
         for (key, uid, ..) in desired::Records::known(self, node) {
             let settled = Settled { key, uid, version: None, object: None };
             writer::write(cluster, node.to_owned(), settled).await;
@@ -109,11 +112,37 @@ impl Syncs {
 
 impl desired::Records for Syncs {
     fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
-        self.lock().records.of_node(node)
+        let state = self.lock();
+        let mut records = state.records.of_node(node);
+        if state.started.contains(node) {
+            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
+        }
+        records
+    }
+
+    fn start_over(&self, node: &str) {
+        self.lock().started.insert(node.to_owned());
+    }
+
+    fn owes_everything(&self, node: &str) -> bool {
+        self.lock().started.contains(node)
+    }
+
+    fn has_everything(&self, node: &str) {
+        self.lock().started.remove(node);
     }
 
     fn record(&self, node: &str, settled: Settled) {
-        self.lock().waiting.insert((node.to_owned(), settled.uid.clone()), settled);
+        let mut state = self.lock();
+        if settled.version.is_some() {
+            for uid in state.records.replaced_by(node, &settled.key, &settled.uid) {
+                let gone =
+                    Settled { key: settled.key.clone(), uid: uid.clone(), version: None, object: None };
+                state.waiting.insert((node.to_owned(), uid), gone);
+            }
+        }
+        state.waiting.insert((node.to_owned(), settled.uid.clone()), settled);
+        drop(state);
         self.recorded.notify_one();
     }
 }

@@ -25,6 +25,7 @@ use devices::eventbus::EventBus;
 use edged::{self, Edged};
 use edgehub::{self, EdgeHub};
 use metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
+use metamanager::reseal;
 use metamanager::sealed::key::KeyError;
 use metamanager::sealed::{self, Sealer, Seals};
 use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
@@ -44,7 +45,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     if let Err(error) = objects.respell().await {
         tracing::warn!(error = %error, "rows of kinds that are called otherwise by now are not found; the cloud sends them again");
     }
-    let some_are_shut = sealed::start::begin(&objects, settings.secrets_key.as_deref()).await;
+    let some_are_shut = reseal::begin(&objects, settings.secrets_key.as_deref()).await;
     if let Err(error) = objects.wipe_owed().await {
         tracing::warn!(error = %error, "copies of secrets that are gone stay in the database's pages");
     }
@@ -68,7 +69,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     }
     if some_are_shut {
         let in_step = outlets.in_step.subscribe();
-        let forget = sealed::start::forget(objects.clone(), in_step, stop.clone());
+        let forget = reseal::forget(objects.clone(), in_step, stop.clone());
         rooms.optional("old seals", forget.map(Ok::<_, Infallible>));
     }
     let link_metrics = edgehub::Metrics::default();

@@ -1,5 +1,7 @@
 //! create.
 
+pub(crate) mod namespace;
+
 use apimachinery::{Status, object};
 use serde_json::Value;
 
@@ -57,7 +59,7 @@ pub(crate) async fn insert(
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
             Ok(stored) => {
                 if served.is_core("namespaces") {
-                    super::namespace::furnish(context, &target.name).await?;
+                    namespace::furnish(context, &target.name).await?;
                 }
                 return Ok(stored);
             }

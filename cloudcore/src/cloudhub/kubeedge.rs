@@ -29,8 +29,8 @@ pub struct Asked {
 pub enum Effect {
     /// The node shows that it lives.
     Spoke,
-    /// Remember what it has acknowledged.
-    Record(Box<Settled>),
+    /// Remember what it has acknowledged; `is_all`: it has everything now.
+    Record { settled: Box<Settled>, is_all: bool },
     /// It registers: fill its set anew, with what is recorded of it.
     StartOver,
     /// A storage call is answered.
@@ -55,6 +55,8 @@ pub struct Exchange {
     held: usize,
     /// Ids of messages that wait for their acknowledgement; as many as the window.
     ids: Vec<(MessageId, Ticket)>,
+    /// The node has started, and has not got everything since.
+    owes_everything: bool,
 }
 
 /// Takes what a node is recorded to have into its set, before the sources fill it, so that they claim it.
@@ -63,6 +65,11 @@ pub fn recorded(records: Vec<(ObjectKey, String, ResourceVersion)>, desired: &mu
 }
 
 impl Exchange {
+    /// `owes_everything`: the node has started, and an earlier session ended before it had everything.
+    pub fn new(owes_everything: bool) -> Exchange {
+        Exchange { owes_everything, ..Exchange::default() }
+    }
+
     /// Takes in a message of `bytes`. `now` is in milliseconds since 1970.
     pub fn take_in(
         &mut self,
@@ -111,13 +118,17 @@ impl Exchange {
     fn start_over(&mut self, desired: &mut Desired) -> Effect {
         desired.forget();
         self.ids.clear();
+        self.owes_everything = true;
         Effect::StartOver
     }
 
     fn acknowledged(&mut self, of: &MessageId, desired: &mut Desired) -> Option<Effect> {
         let at = self.ids.iter().position(|(id, _)| id == of)?;
         let (_, ticket) = self.ids.swap_remove(at);
-        desired.acked(ticket).map(|settled| Effect::Record(Box::new(settled)))
+        let settled = Box::new(desired.acked(ticket)?);
+        let is_all = self.owes_everything && desired.is_settled();
+        self.owes_everything &= !is_all;
+        Some(Effect::Record { settled, is_all })
     }
 
     /// The next object to send, as far as the window reaches.
@@ -135,7 +146,10 @@ impl Exchange {
             let (id, _) = self.ids.iter().find(|(_, known)| *known == ticket)?;
             Some(body.to_message(now).with_id(id.clone()))
         });
-        again.collect()
+        let again = again.collect();
+        // What was given up is sent anew under another id.
+        self.ids.retain(|(_, ticket)| desired.is_under_way(*ticket));
+        again
     }
 
     /// The next message to carry out; those about one thing wait for each other.
@@ -196,7 +210,7 @@ mod tests {
         assert_eq!(again.len(), 1);
         assert_eq!(again[0].header.msg_id, sent.header.msg_id);
         let mut ack = |of: &Message| exchange.take_in(of.ack(0), 0, &mut desired, 0);
-        assert!(matches!(ack(&sent), Some(Effect::Record(settled)) if settled.uid == "a"));
+        assert!(matches!(ack(&sent), Some(Effect::Record { settled, .. }) if settled.uid == "a"));
         assert!(ack(&sent).is_none(), "acknowledged twice");
     }
 

@@ -6,9 +6,19 @@ use super::Settled;
 
 /// Remembers over the end of a session, and of this process.
 pub trait Records: Send + Sync {
-    /// What `node` is known to have: the object, its uid, and the version it acknowledged.
+    /// What `node` is known to have: the object, its uid, and the version it acknowledged; no version where that may be lost.
     fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)>;
 
     /// `node` acknowledged an object or its removal.
     fn record(&self, node: &str, settled: Settled);
+
+    /// `node` has started, perhaps with an empty database: what is recorded of it does not count before it has everything, even
+    /// if its session ends earlier.
+    fn start_over(&self, node: &str);
+
+    /// True if `node` has not got everything since it started.
+    fn owes_everything(&self, node: &str) -> bool;
+
+    /// `node` has everything.
+    fn has_everything(&self, node: &str);
 }

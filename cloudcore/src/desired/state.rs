@@ -125,6 +125,11 @@ pub struct Desired {
     tickets: Ticket,
     /// Keep the text of what is acknowledged.
     keep_base: bool,
+    /// Names of what the node is known to have and nobody has asked for, and its uid.
+    leftovers: HashMap<ObjectKey, String>,
+    /// Uid of such a leftover -> what is wanted under its name, and is not sent before it is known what the leftover is: this
+    /// replica may lag behind, and the leftover may be the successor of what it wants.
+    held_back: HashMap<String, String>,
 }
 
 fn entry(key: ObjectKey, delivered: bool) -> Box<Entry> {
@@ -154,18 +159,34 @@ impl Desired {
         self.queue.clear();
         self.flights.clear();
         self.bytes = 0;
+        self.leftovers.clear();
+        self.held_back.clear();
     }
 
     /// Tells that the node is recorded to have acknowledged `version` of `uid`. Nothing older or equal is sent.
     pub fn recorded(&mut self, key: ObjectKey, uid: String, version: ResourceVersion) {
-        let mut record = entry(key, true);
-        record.version = version;
-        self.entries.entry(uid).or_insert(record);
+        if !self.entries.contains_key(&uid) {
+            let mut record = entry(key.clone(), true);
+            record.version = version;
+            self.leftovers.insert(key, uid.clone());
+            self.entries.insert(uid, record);
+        }
+    }
+
+    /// Somebody asked for it, or for its removal: what waits for that is sent now.
+    fn claim(&mut self, key: &ObjectKey, uid: &str) {
+        if self.leftovers.get(key).is_some_and(|leftover| leftover == uid) {
+            self.leftovers.remove(key);
+        }
+        if let Some(waiting) = self.held_back.remove(uid) {
+            self.enqueue(&waiting);
+        }
     }
 
     /// The object should be on the node in at least this version.
     pub fn put(&mut self, wanted: Wanted) {
         let Wanted { key, uid, version, mark, object } = wanted;
+        self.claim(&key, &uid);
         let known = self.entries.contains_key(&uid);
         let entry = self.entries.entry(uid.clone()).or_insert_with(|| entry(key, false));
         entry.claimed = true;
@@ -184,6 +205,8 @@ impl Desired {
     /// The object should not be on the node. `object` may be a stub. `may_return`: it still exists and may be wanted
     /// again; otherwise its uid is gone for good.
     pub fn remove(&mut self, key: &ObjectKey, uid: &str, object: Json, may_return: bool) {
+        // What takes its place goes first: the node is never without either.
+        self.claim(key, uid);
         let entry = self.entries.entry(uid.to_owned()).or_insert_with(|| entry(key.clone(), true));
         if entry.removed {
             return;
@@ -213,6 +236,11 @@ impl Desired {
                 continue;
             };
             entry.queued = None;
+            let leftover = self.leftovers.get(&entry.key).filter(|leftover| **leftover != uid);
+            if let (Some(leftover), Some(Target::Present { .. })) = (leftover, &entry.target) {
+                self.held_back.insert(leftover.clone(), uid);
+                continue;
+            }
             let Some((body, version)) = body(entry, &uid) else { continue };
             self.tickets += 1;
             let ticket = self.tickets;
@@ -284,8 +312,8 @@ impl Desired {
         Some(flight)
     }
 
-    /// Sendings whose acknowledgement is overdue: the same ticket with the same content, or, if a newer state is wanted
-    /// by now, that one under the same ticket.
+    /// Sendings whose acknowledgement is overdue: the same ticket with the same content. One of which a newer state is wanted by
+    /// now is given up and sent anew: a late acknowledgement must not count for what the node has not got.
     pub fn overdue(&mut self, now: Instant) -> Vec<(Ticket, Downstream)> {
         let late = |flight: &Flight| now.duration_since(flight.sent) >= RESEND_AFTER;
         let late: Vec<Ticket> =
@@ -296,13 +324,22 @@ impl Desired {
     fn resend(&mut self, ticket: Ticket, now: Instant) -> Option<(Ticket, Downstream)> {
         let flight = self.flights.get_mut(&ticket)?;
         let found = self.entries.get(&flight.uid).and_then(|entry| body(entry, &flight.uid));
-        let Some((body, version)) = found else {
-            self.land(ticket);
-            return None;
-        };
-        flight.version = version;
-        flight.sent = now;
-        Some((ticket, body))
+        match found {
+            Some((body, version)) if version == flight.version => {
+                flight.sent = now;
+                Some((ticket, body))
+            }
+            _ => {
+                let flight = self.land(ticket)?;
+                self.enqueue(&flight.uid);
+                None
+            }
+        }
+    }
+
+    /// True if the sending waits for its acknowledgement.
+    pub fn is_under_way(&self, ticket: Ticket) -> bool {
+        self.flights.contains_key(&ticket)
     }
 
     /// When [`Desired::overdue`] should be asked next.
@@ -362,6 +399,7 @@ impl Desired {
             }
             Some(entry) => entry.delivered = true,
             None => {
+                self.leftovers.insert(key.clone(), held.uid.clone());
                 self.entries.insert(held.uid.clone(), entry(key, true));
             }
         }

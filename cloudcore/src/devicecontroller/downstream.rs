@@ -8,8 +8,8 @@ use message::{Downstream, Json, Membership, MembershipEntry, ObjectKey};
 use tokio_util::sync::CancellationToken;
 
 use super::inventory::{Inventory, KnownDevice, Notification, read_model};
-use super::statuses::Missing;
-use super::upstream::Written;
+use super::missing::Missing;
+use super::written::Written;
 use crate::desired::{NodeSet, Sets, Source, Wanted};
 use crate::kubernetes::{Follower, Meta, Resource, WatchEvent};
 

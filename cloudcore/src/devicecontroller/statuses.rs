@@ -5,15 +5,13 @@
 //! new device --> Missing --(many: one list of what there is)--> POST, one at a time, at most 20 a second
 //! ```
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::devices::{GROUP, VERSION};
 use daemon::backoff::Backoff;
 use message::Status;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -28,38 +26,6 @@ const LIST_FROM: usize = 50;
 const PACE: Duration = Duration::from_millis(50);
 /// First and longest wait after the API server failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// Devices (namespace, name) whose DeviceStatus nobody has seen; never more than there are devices.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Missing {
-    names: Arc<Mutex<BTreeSet<(String, String)>>>,
-    added: Arc<Notify>,
-}
-
-impl Missing {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A device that may have none.
-    pub fn add(&self, namespace: String, name: String) {
-        self.lock().insert((namespace, name));
-        self.added.notify_one();
-    }
-
-    /// It exists, or its device does not.
-    pub fn found(&self, namespace: &str, name: &str) {
-        self.lock().remove(&(namespace.to_owned(), name.to_owned()));
-    }
-
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn next(&self) -> Option<(String, String)> {
-        self.lock().pop_first()
-    }
-}
 
 impl Devices {
     /// Makes what is missing until stopped, from when everything that existed at the start was told (`complete`).

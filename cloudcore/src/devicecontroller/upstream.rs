@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Devices;
 use super::downstream::DeviceRef;
+use super::written::{Stamp, Written};
 use crate::kubernetes::{Cluster, Merge};
 
 /// What an edge sends about twins.
@@ -46,46 +47,12 @@ struct TypeName {
     name: String,
 }
 
-/// Names a report among all that one edge ever sent: its database and the place in that database's outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub store: String,
-    pub seq: u64,
-}
-
 /// Annotation that holds the stamp of the last report written, so that a report sent again is written once, whichever
 /// replica wrote it first.
 const REPORTED: &str = "causeway.io/reported";
 
 /// Attempts against writers in between.
 const ATTEMPTS: usize = 5;
-
-/// What a DeviceStatus holds, as this replica read or wrote it last.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Written {
-    version: String,
-    twins: Vec<StatusTwin>,
-    stamp: Option<Stamp>,
-}
-
-impl Written {
-    /// False if there is no DeviceStatus.
-    pub fn exists(&self) -> bool {
-        !self.version.is_empty()
-    }
-}
-
-impl Stamp {
-    fn parse(text: &str) -> Option<Stamp> {
-        let (store, seq) = text.rsplit_once('/')?;
-        Some(Stamp { store: store.to_owned(), seq: seq.parse().ok()? })
-    }
-
-    /// True if `written`, the stamp of the last report written, says that this one was written before.
-    pub fn is_covered_by(&self, written: Option<&Stamp>) -> bool {
-        written.is_some_and(|written| written.store == self.store && written.seq >= self.seq)
-    }
-}
 
 /// Writes the twins of a device into its DeviceStatus. A property the device does not have is dropped; a report that
 /// was written before, by its stamp, is not written again.

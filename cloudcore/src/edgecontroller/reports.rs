@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
 use serde_json::{Value, json};
 
-use super::upstream;
+use super::own;
 use crate::kubernetes::Cluster;
 
 /// How often a status is written again that another writer overtook.
@@ -51,7 +51,7 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
 
 /// Creates the node unless it is there.
 pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
-    let object = upstream::named(upstream::own_labels(object, node)?, node.as_str())?;
+    let object = own::named(own::own_labels(object, node)?, node.as_str())?;
     match cluster.create("/api/v1/nodes", &object).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),

@@ -53,6 +53,15 @@ impl Records {
         }
     }
 
+    /// Uids of what is recorded under the name of another object, if nothing is recorded of that one yet: a node that took it has
+    /// no other of its name.
+    pub fn replaced_by(&self, node: &str, key: &ObjectKey, uid: &str) -> Vec<String> {
+        let Some(objects) = self.by_node.get(node).filter(|objects| !objects.contains_key(uid)) else {
+            return Vec::new();
+        };
+        objects.iter().filter(|(_, record)| record.key == *key).map(|(uid, _)| uid.clone()).collect()
+    }
+
     pub fn nodes(&self) -> Vec<String> {
         self.by_node.keys().cloned().collect()
     }
@@ -77,6 +86,10 @@ mod tests {
             records.of_node("edge.1"),
             [(ObjectKey::parse("d/configmap/c").unwrap(), "u-1".to_owned(), ResourceVersion("7".into()))]
         );
+        let key = ObjectKey::parse("d/configmap/c").unwrap();
+        assert_eq!(records.replaced_by("edge.1", &key, "u-2"), ["u-1"]);
+        assert!(records.replaced_by("edge.1", &key, "u-1").is_empty());
+        assert!(records.replaced_by("edge.2", &key, "u-2").is_empty());
         records.gone("edge.1.u-1");
         assert!(records.of_node("edge.1").is_empty());
     }

@@ -13,6 +13,7 @@
 //! [`Handle::dropped`]. Malformed packets close only their connection.
 
 pub mod access;
+mod closed;
 mod confirm;
 mod connection;
 mod kept;

@@ -11,6 +11,7 @@
 //! Owns nothing but what it said last. A node that could not be heard is called Unknown by Kubernetes, and nobody tells
 //! it: so its status is told again after every silence. Source: docs/protocol/edge-runtime.md 5.19.
 
+mod architecture;
 pub mod capacity;
 mod images;
 pub mod lease;

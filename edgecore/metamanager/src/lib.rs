@@ -19,6 +19,7 @@ pub mod intake;
 pub mod objects;
 pub mod outbox;
 pub mod queries;
+pub mod reseal;
 pub mod sealed;
 
 pub use cloud::{CallError, Cloud, LinkState};

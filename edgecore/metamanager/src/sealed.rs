@@ -13,7 +13,6 @@
 //! Pure but for the random numbers; what the table does with it is in [`super::objects`], the file of the key in [`key`].
 
 pub mod key;
-pub mod start;
 
 use std::borrow::Cow;
 use std::sync::Arc;

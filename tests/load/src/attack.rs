@@ -8,6 +8,7 @@ mod hostile_cloud;
 mod makes;
 mod mqtt;
 mod neighbour;
+pub mod orders;
 mod probe;
 mod quic;
 mod raw;
@@ -30,8 +31,8 @@ use crate::edge::Edge;
 use crate::ground::Ground;
 use crate::result::percentile;
 use crate::{Common, hollow, objects};
-use attacker::{Kind, node_name};
 use flood::Resident;
+use orders::{Kind, node_name};
 use probe::Probe;
 use report::{Report, Row};
 

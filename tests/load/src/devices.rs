@@ -21,8 +21,8 @@ use crate::ground::{Ground, cpu_ms};
 use crate::memory::written_kb;
 use crate::metrics::{scrape, total};
 use crate::result::{Results, percentile, rounded};
-use reports::{Newest, Reports};
-use set::Set;
+use reports::Reports;
+use set::{Newest, Set};
 
 /// Longest a start may take: builds that make a request for each device are measured as well.
 const PATIENCE: Duration = Duration::from_secs(600);

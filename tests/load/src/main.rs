@@ -105,7 +105,7 @@ enum Name {
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(attack::Flags),
     /// One attack of `attack`.
-    Attacker(attack::attacker::Flags),
+    Attacker(attack::orders::Flags),
     /// Starts a program in a cgroup.
     Confined(cgroup::Flags),
     /// The edge of `cuts`.

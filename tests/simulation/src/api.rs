@@ -144,7 +144,11 @@ impl Api {
     pub fn record(&mut self, edge: usize, settled: Settled) {
         let Settled { key, uid, version, .. } = settled;
         match version {
-            Some(version) => self.records.insert((edge, uid), (key, version)),
+            Some(version) => {
+                // What it took the place of is not there any longer.
+                self.records.retain(|(of, other), (name, _)| *of != edge || *other == uid || *name != key);
+                self.records.insert((edge, uid), (key, version))
+            }
             None => self.records.remove(&(edge, uid)),
         };
     }

@@ -1,6 +1,6 @@
 //! One CloudCore replica: the real placement graph, desired sets and exchanges, fed by a watch that may lag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use cloudcore::cloudhub::kubeedge;
@@ -30,6 +30,8 @@ pub struct Replica {
     pub sessions: BTreeMap<usize, Session>,
     /// Acknowledgements that are not in the API server yet; lost when the replica dies.
     unwritten: Vec<(usize, Settled)>,
+    /// Edges that have not got everything since they started.
+    started: BTreeSet<usize>,
     epochs: u64,
 }
 
@@ -106,13 +108,27 @@ impl Replica {
                 Box::new(native_half::Cloud::new(self.epochs))
             }
             Dialect::KubeEdge => {
-                set.with(|desired| kubeedge::recorded(api.recorded(edge), desired));
-                Box::<kubeedge_half::Cloud>::default()
+                let records = self.recorded(edge, api);
+                set.with(|desired| kubeedge::recorded(records, desired));
+                Box::new(kubeedge_half::Cloud::new(self.started.contains(&edge)))
             }
         };
         self.fill(edge, &set);
         let compared = dialect == Dialect::KubeEdge;
         self.sessions.insert(edge, Session { connection, set, half, compared });
+    }
+
+    /// True if an edge has not got everything since it started.
+    pub fn owes_everything(&self) -> bool {
+        !self.started.is_empty()
+    }
+
+    fn recorded(&self, edge: usize, api: &Api) -> Vec<(ObjectKey, String, ResourceVersion)> {
+        let mut records = api.recorded(edge);
+        if self.started.contains(&edge) {
+            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
+        }
+        records
     }
 
     fn fill(&self, edge: usize, set: &NodeSet) {
@@ -128,10 +144,13 @@ impl Replica {
         connection.send_down(wants.frames);
         session.compared |= wants.compared || wants.start_over;
         self.unwritten.extend(wants.settled.into_iter().map(|settled| (edge, settled)));
+        let set = session.set.clone();
+        if wants.has_everything {
+            self.started.remove(&edge);
+        }
         if wants.start_over {
-            let mut records = api.recorded(edge);
-            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
-            let set = session.set.clone();
+            self.started.insert(edge);
+            let records = self.recorded(edge, api);
             set.with(|desired| kubeedge::recorded(records, desired));
             self.fill(edge, &set);
         }

@@ -10,7 +10,7 @@ use metamanager::sealed::Seals;
 use store::rusqlite::Connection as Database;
 use tokio::time::Instant;
 
-use crate::api::{Api, edge_name, node_of};
+use crate::api::{Api, Object, edge_name, node_of};
 use crate::half::{self, Committed, Dialect, EdgeHalf, Effect};
 use crate::network::Connection;
 
@@ -29,8 +29,9 @@ pub struct Edge {
     pub link: Option<Link>,
     /// The cloud knows of this start of EdgeCore.
     is_registered: bool,
-    /// Newest version ever stored of each uid.
-    versions: BTreeMap<String, u64>,
+    seen: Seen,
+    /// A disk was lost: what was reported before may be lost, and what was under way may be written late.
+    pub has_lost_reports: bool,
     /// Values reported so far, per device.
     pub reported: BTreeMap<String, Vec<u64>>,
 }
@@ -47,18 +48,15 @@ pub enum Commit {
 
 impl Edge {
     pub fn new(number: usize, dialect: Dialect) -> Result<Edge> {
-        let db = Database::open_in_memory()?;
-        for script in metamanager::database::schema() {
-            db.execute_batch(script)?;
-        }
         Ok(Edge {
             number,
             dialect,
-            db,
+            db: empty_database()?,
             seals: Seals::default(),
             link: None,
             is_registered: false,
-            versions: BTreeMap::new(),
+            seen: Seen::default(),
+            has_lost_reports: false,
             reported: BTreeMap::new(),
         })
     }
@@ -85,6 +83,15 @@ impl Edge {
     pub fn die(&mut self) {
         self.link = None;
         self.is_registered = false;
+    }
+
+    /// EdgeCore dies, and its disk is gone with what was not sent.
+    pub fn lose_disk(&mut self) -> Result<()> {
+        self.die();
+        self.db = empty_database()?;
+        self.seen = Seen::default();
+        self.has_lost_reports = true;
+        Ok(())
     }
 
     /// A device reports its next value.
@@ -145,7 +152,7 @@ impl Edge {
             Commit::Durable => {
                 transaction.commit()?;
                 for change in &committed.changed {
-                    check(self.number, &mut self.versions, change, api)?;
+                    self.seen.check(self.number, self.dialect, change, api)?;
                 }
                 Committed::Stored(&committed.base_missing)
             }
@@ -168,7 +175,21 @@ impl Edge {
     pub fn held(&self) -> Result<BTreeMap<String, u64>> {
         let kinds: Vec<String> = apimachinery::kinds::synced().iter().map(ToString::to_string).collect();
         let held = objects::held(&self.db, &kinds, &self.seals)?;
-        Ok(held.into_iter().map(|held| (format!("{} {}", held.resource, held.uid), held.mark)).collect())
+        let marked = held.into_iter().map(|held| {
+            // KubeEdge's dialect tells no marks.
+            let mark = match self.dialect {
+                Dialect::Native => held.mark,
+                Dialect::KubeEdge => native::mark(&self.stored(&held.resource)?),
+            };
+            Ok((format!("{} {}", held.resource, held.uid), mark))
+        });
+        marked.collect()
+    }
+
+    fn stored(&self, key: &str) -> Result<Json> {
+        let sql = "SELECT value FROM meta WHERE key = ?1";
+        let text: String = self.db.query_row(sql, [key], |row| row.get(0))?;
+        Ok(Json::from_text(text)?)
     }
 
     pub fn outbox_rows(&self) -> Result<i64> {
@@ -176,28 +197,61 @@ impl Edge {
     }
 }
 
-/// No version goes back, and no pod goes while it exists.
-fn check(
-    edge: usize,
-    versions: &mut BTreeMap<String, u64>,
-    change: &objects::ObjectChange,
-    api: &Api,
-) -> Result<()> {
-    match &change.change {
-        Change::Put { version, object } => {
-            let version: u64 = version.0.parse()?;
-            let uid =
-                object.parse::<serde_json::Value>()?["metadata"]["uid"].as_str().unwrap_or("").to_owned();
-            let before = versions.insert(uid.clone(), version).unwrap_or_default();
-            ensure!(version >= before, "{} went from version {before} back to {version}", change.key);
-        }
-        Change::Remove { uid } if change.key.kind == ObjectKind::Pod => {
-            let alive = api.find(&ObjectKind::Pod, &change.key.name).is_some_and(|pod| {
-                Some(&pod.meta.uid) == uid.as_ref() && node_of(pod).as_deref() == Some(&edge_name(edge))
-            });
-            ensure!(!alive, "pod {} was taken from its node while it exists", change.key);
-        }
-        Change::Remove { .. } => {}
+fn empty_database() -> Result<Database> {
+    let db = Database::open_in_memory()?;
+    for script in metamanager::database::schema() {
+        db.execute_batch(script)?;
     }
-    Ok(())
+    Ok(db)
+}
+
+/// What an edge has stored.
+#[derive(Default)]
+struct Seen {
+    /// Newest version ever stored of each uid.
+    versions: BTreeMap<String, u64>,
+    /// The uid that is stored under each name.
+    uids: BTreeMap<String, String>,
+}
+
+impl Seen {
+    /// No version goes back, no pod goes while it exists, and nothing that exists is replaced by another of its name.
+    fn check(
+        &mut self,
+        edge: usize,
+        dialect: Dialect,
+        change: &objects::ObjectChange,
+        api: &Api,
+    ) -> Result<()> {
+        let key = change.key.to_string();
+        let exists = |uid: Option<&String>| {
+            api.find(&change.key.kind, &change.key.name).is_some_and(|object| Some(&object.meta.uid) == uid)
+        };
+        match &change.change {
+            Change::Put { version, object } => {
+                let version: u64 = version.0.parse()?;
+                let uid =
+                    object.parse::<serde_json::Value>()?["metadata"]["uid"].as_str().unwrap_or("").to_owned();
+                let before = self.versions.insert(uid.clone(), version).unwrap_or_default();
+                ensure!(version >= before, "{key} went from version {before} back to {version}");
+                let other = self.uids.insert(key.clone(), uid.clone()).filter(|other| *other != uid);
+                // A cloud of KubeEdge's dialect that lags behind may not have heard of what the node took from another one.
+                let may_know = dialect == Dialect::Native;
+                let is_wrong = may_know && exists(other.as_ref());
+                ensure!(!is_wrong, "{key} was replaced by {uid} while it exists as {other:?}");
+            }
+            Change::Remove { uid } => {
+                self.uids.remove(&key);
+                if change.key.kind == ObjectKind::Pod {
+                    let here = |pod: &Object| node_of(pod).as_deref() == Some(&edge_name(edge));
+                    let is_here = api.find(&ObjectKind::Pod, &change.key.name).is_some_and(here);
+                    ensure!(
+                        !(is_here && exists(uid.as_ref())),
+                        "{key} was taken from its node while it exists"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -30,6 +30,8 @@ pub struct Wants {
     pub settled: Vec<Settled>,
     /// Fill the set anew.
     pub start_over: bool,
+    /// The node has everything.
+    pub has_everything: bool,
 }
 
 /// The cloud's end of a session.

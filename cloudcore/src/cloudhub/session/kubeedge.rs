@@ -49,7 +49,7 @@ pub(super) async fn run(session: Box<Session>, sender: Sender, receiver: Receive
     let mut pump = Pump {
         session,
         set,
-        exchange: Exchange::default(),
+        exchange: Exchange::new(session.rooms.records.owes_everything(session.handle.node.as_str())),
         running: FuturesUnordered::new(),
         leftovers: None,
         waits: None,
@@ -164,7 +164,12 @@ impl Pump<'_> {
         match taken {
             None => {}
             Some(Effect::Spoke) => self.silence.spoke(session.keepalive),
-            Some(Effect::Record(settled)) => session.rooms.records.record(node.as_str(), *settled),
+            Some(Effect::Record { settled, is_all }) => {
+                session.rooms.records.record(node.as_str(), *settled);
+                if is_all {
+                    session.rooms.records.has_everything(node.as_str());
+                }
+            }
             Some(Effect::StartOver) => self.start_over(),
             Some(Effect::Volume { of, answer }) => session.rooms.volumes.answered(node, &of, *answer),
             Some(Effect::Send(message)) => self.outgoing.push_back(*message),
@@ -181,8 +186,9 @@ impl Pump<'_> {
 
     /// What is recorded counts for what may have to go, not for what the node has.
     fn start_over(&mut self) {
-        let mut records = self.session.rooms.records.known(self.session.handle.node.as_str());
-        records.iter_mut().for_each(|(_, _, version)| *version = Default::default());
+        let (rooms, node) = (&self.session.rooms, self.session.handle.node.as_str());
+        rooms.records.start_over(node);
+        let records = rooms.records.known(node);
         self.set.without_wake(|desired| kubeedge::recorded(records, desired));
         self.session.subscribe(self.set);
         self.start_leftovers();

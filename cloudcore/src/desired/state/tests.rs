@@ -92,18 +92,22 @@ fn a_withdrawn_object_comes_back_in_the_version_it_had() {
 }
 
 #[test]
-fn an_overdue_message_is_sent_again_under_its_ticket_with_the_newest_content() {
+fn an_overdue_message_is_sent_again_under_its_ticket_and_a_newer_state_under_its_own() {
     let mut desired = Desired::default();
     let now = Instant::now();
     desired.put(wanted("d/configmap/c", "c", "1"));
     let ticket = desired.next(WIDE, now).unwrap().ticket;
     assert!(desired.overdue(now + Duration::from_secs(4)).is_empty());
-    desired.put(wanted("d/configmap/c", "c", "2"));
     let again = desired.overdue(now + RESEND_AFTER);
-    assert_eq!(again.len(), 1);
-    assert_eq!(again[0].0, ticket);
-    assert_eq!(text(&again[0].1), "insert d/configmap/c@2");
-    assert_eq!(version(desired.acked(ticket)).as_deref(), Some("2"));
+    assert_eq!((again.len(), again[0].0), (1, ticket));
+    assert_eq!(text(&again[0].1), "insert d/configmap/c@1");
+
+    desired.put(wanted("d/configmap/c", "c", "2"));
+    assert!(desired.overdue(now + RESEND_AFTER * 2).is_empty(), "not as what was sent before");
+    let newer = desired.next(WIDE, now).unwrap();
+    assert_eq!(text(&newer.body), "insert d/configmap/c@2");
+    assert!(desired.acked(ticket).is_none(), "a late acknowledgement does not count for the newer state");
+    assert_eq!(version(desired.acked(newer.ticket)).as_deref(), Some("2"));
     assert_eq!(desired.next_deadline(), None);
 }
 
@@ -191,4 +195,39 @@ fn a_sending_the_node_could_not_take_is_sent_again_whole() {
     desired.failed(outgoing.ticket);
     let outgoing = desired.next(WIDE, Instant::now()).unwrap();
     assert!(outgoing.base.is_none());
+}
+
+#[test]
+fn what_a_node_has_is_not_replaced_by_its_predecessor_while_nobody_knows_what_it_is() {
+    let old = || wanted("d/pod/p", "old", "4");
+    let key = old().key;
+    let sent = |desired: &mut Desired| {
+        let next = std::iter::from_fn(|| desired.next(Window::KUBEEDGE, Instant::now()));
+        next.map(|outgoing| match outgoing.body {
+            Downstream::Put { version, .. } => format!("put {}", version.0),
+            Downstream::Remove { uid, .. } => format!("remove {}", uid.unwrap_or_default()),
+            _ => String::new(),
+        })
+        .collect::<Vec<_>>()
+    };
+    let lagging = || {
+        let mut desired = Desired::default();
+        desired.recorded(key.clone(), "new".into(), ResourceVersion("9".into()));
+        desired.put(old());
+        desired
+    };
+
+    let mut desired = lagging();
+    assert!(sent(&mut desired).is_empty(), "the node may have its successor");
+    assert!(!desired.is_settled());
+    // The watch tells of both.
+    desired.remove(&key, "old", Json::null(), false);
+    desired.put(wanted("d/pod/p", "new", "10"));
+    assert_eq!(sent(&mut desired), ["remove old", "put 10"]);
+
+    let mut desired = lagging();
+    assert!(sent(&mut desired).is_empty());
+    // The API server says that it is gone: this replica was right.
+    desired.remove(&key, "new", Json::null(), false);
+    assert_eq!(sent(&mut desired), ["put 4", "remove new"]);
 }

@@ -4,7 +4,7 @@
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::connection::{Closed, Identity};
+use super::closed::{Closed, Identity};
 use super::outgoing::Answer;
 use crate::Outlook;
 

@@ -1,6 +1,5 @@
 //! One client's connection: CONNECT, then its reading and writing halves in one task until either ends.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,11 +8,12 @@ use listener::{Client, Place};
 use rumqttc::{ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel};
 use tokio::io::AsyncRead;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::access::User;
+use super::closed::{Closed, Identity};
 use super::confirm::{self, Unconfirmed};
 use super::outgoing::Answer;
 use super::packets::{Packets, ReadError, WHOLE};
@@ -22,57 +22,6 @@ use super::space::{CLIENT_MESSAGES, Share};
 use super::state::{Attached, Newcomer, Origin};
 use super::{Arrivals, Shared, outgoing};
 use crate::{Outlook, Publish, QoS, Receipt, filter};
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Closed {
-    #[error("client said goodbye")]
-    Goodbye,
-    #[error("connection ended")]
-    Ended,
-    #[error("another connection took the session, or the client did not read what was sent")]
-    TakenOver,
-    #[error("broker stops")]
-    Stopped,
-    #[error("client was silent for too long")]
-    Silent,
-    #[error("client does not take what is sent")]
-    Stalled,
-    #[error("a message was not stored; the client sends it again")]
-    NotStored,
-    #[error("connection refused: {0:?}")]
-    Refused(ConnectReturnCode),
-    #[error("client broke the protocol: {0}")]
-    Protocol(&'static str),
-    #[error("{0}")]
-    Unreadable(#[from] ReadError),
-}
-
-impl Closed {
-    fn is_fault(&self) -> bool {
-        // Of a limit the log was told by its key.
-        let limited = matches!(self, Closed::Refused(ConnectReturnCode::ServiceUnavailable));
-        !limited
-            && matches!(
-                self,
-                Closed::Silent
-                    | Closed::Stalled
-                    | Closed::NotStored
-                    | Closed::Refused(_)
-                    | Closed::Protocol(_)
-                    | Closed::Unreadable(_)
-            )
-    }
-}
-
-/// Which session a connection serves.
-pub(super) struct Identity {
-    pub client: String,
-    /// `None` where nobody logs in.
-    pub user: Option<User>,
-    pub link: u64,
-    pub wake: Arc<Notify>,
-}
 
 /// Answers that wait to be written; the reader waits when a client does not take them.
 const ANSWERS: usize = 256;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::connection::{Closed, Identity};
+use super::closed::{Closed, Identity};
 use super::kept::Message;
 use super::session::Out;
 use crate::QoS;

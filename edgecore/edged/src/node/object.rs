@@ -8,18 +8,9 @@ use message::Json;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::architecture::architecture;
 use super::status;
 use crate::Settings;
-
-/// The name Go and Kubernetes give this machine's architecture.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
-}
 
 /// The labels a node registers with.
 pub fn labels(settings: &Settings) -> BTreeMap<String, String> {

@@ -13,7 +13,7 @@ use message::Json;
 use serde_json::{Value, json};
 
 use super::Node;
-use super::object::architecture;
+use super::architecture::architecture;
 use super::seen::NodeView;
 use crate::events::Kind;
 use crate::host::facts;

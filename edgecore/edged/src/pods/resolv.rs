@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::network;
-use super::worker::Worker;
 use crate::Settings;
-use crate::events::Kind;
 
 /// Where systemd-resolved's own server listens: an address of the node's network only.
 const STUBS: [&str; 2] = ["127.0.0.53", "127.0.0.54"];
@@ -79,27 +77,6 @@ pub(super) fn complaints(
         all.push(("DNSConfigForming", text));
     }
     all
-}
-
-impl Worker {
-    pub(super) async fn resolv(&self) -> String {
-        self.context.name_servers.read(&self.context.base.settings).await
-    }
-
-    /// Tells what is wrong with the DNS of a pod that is being made.
-    pub(super) fn tell_of_dns(&self, pod: &Pod, spec: &PodSpec, resolv: &str) {
-        for (reason, text) in complaints(pod, spec, &self.context.base.settings, resolv) {
-            let events = &self.context.base.events;
-            if reason == "MissingClusterDNS" {
-                events.record_node(Kind::Warning, reason, &text);
-            }
-            let text = format!(
-                "pod: {:?}. {text}",
-                format!("{}_{}({})", self.id.name, self.id.namespace, self.id.uid)
-            );
-            events.record(&self.id, None, Kind::Warning, reason, &text);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::syncing::Round;
+use super::round::Round;
 use super::worker::{Retry, Worker, ips};
 use super::{configs, env, network, security};
 use crate::errors::chain;

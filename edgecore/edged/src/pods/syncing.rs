@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
+use super::round::Round;
 use super::starting::StartContext;
 use super::worker::{AFTER_ERROR, Next, Retry, Worker};
 use super::{cgroups, configs, names};
@@ -23,21 +24,6 @@ use crate::volumes::{self, Prepared};
 const RESYNC: Duration = Duration::from_secs(60);
 /// A pod that waits for the network plugin.
 const NETWORK_WAIT: Duration = Duration::from_secs(1);
-
-/// What a round of actions wants next.
-#[derive(Default)]
-pub(super) struct Round {
-    acted: bool,
-    /// The earliest time something held back may go on.
-    wake: Option<jiff::Timestamp>,
-    failed: bool,
-}
-
-impl Round {
-    pub(super) fn not_before(&mut self, at: jiff::Timestamp) {
-        self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
-    }
-}
 
 impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod, spec: &PodSpec) -> Next {

@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::attacker::{Counts, Flags};
 use super::bombs::{self, Bomb};
+use super::orders::{Counts, Flags};
 use super::raw::{self, End};
 
 /// For an edge that offers the native dialect, and for one that does not, in turn.

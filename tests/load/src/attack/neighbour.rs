@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::attacker::Counts;
+use super::orders::Counts;
 use super::raw::repeat;
 
 /// Chunks of 64 KiB per connection.
@@ -37,6 +37,6 @@ pub async fn talk(address: std::net::SocketAddr, counts: &Counts) {
             let _ = repeat(&mut tcp, &[b'x'; 64 * 1024], CHUNKS).await;
         }
         add(&counts.ended);
-        tokio::time::sleep(super::attacker::AGAIN).await;
+        tokio::time::sleep(super::orders::AGAIN).await;
     }
 }

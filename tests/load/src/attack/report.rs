@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use super::attacker::Kind;
+use super::orders::Kind;
 use crate::result::{Results, percentile, rounded};
 
 /// One attack of one run.

@@ -1,6 +1,5 @@
 //! MQTT clients that report as fast as the broker acknowledges.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,10 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::set::{self, Set};
-
-/// The value sent last of each property, by device and property.
-pub type Newest = HashMap<(usize, usize), u64>;
+use super::set::{self, Newest, Set};
 
 pub struct Reports {
     stop: CancellationToken,

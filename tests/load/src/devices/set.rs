@@ -6,10 +6,12 @@ use anyhow::{Context, Result};
 use cloudcore::kubernetes::Cluster;
 use serde_json::{Value, json};
 
-use super::reports::Newest;
 use crate::objects;
 
 const GROUP: &str = "/apis/devices.kubeedge.io/v1beta1/namespaces/default";
+
+/// The value sent last of each property, by device and property.
+pub type Newest = HashMap<(usize, usize), u64>;
 
 /// Devices over nodes and models, in turn.
 #[derive(Clone)]

@@ -23,7 +23,6 @@ fn decode(frame: &[u8]) -> Result<Message> {
     message::decode(frame).context("a message that was sent is not readable")
 }
 
-#[derive(Default)]
 pub struct Cloud {
     exchange: cloud::Exchange,
     /// Messages under way: the API server may have taken them or not.
@@ -32,12 +31,26 @@ pub struct Cloud {
     outgoing: VecDeque<Message>,
 }
 
+impl Cloud {
+    /// `owes_everything`: the node has not got everything since it started.
+    pub fn new(owes_everything: bool) -> Cloud {
+        Cloud {
+            exchange: cloud::Exchange::new(owes_everything),
+            running: Vec::new(),
+            outgoing: VecDeque::new(),
+        }
+    }
+}
+
 impl CloudHalf for Cloud {
     fn receive(&mut self, frame: &[u8], set: &NodeSet) -> Result<Wants> {
         let message = decode(frame)?;
         let mut wants = Wants::default();
         match set.with(|desired| self.exchange.take_in(message, frame.len(), desired, 0)) {
-            Some(cloud::Effect::Record(settled)) => wants.settled.push(*settled),
+            Some(cloud::Effect::Record { settled, is_all }) => {
+                wants.settled.push(*settled);
+                wants.has_everything = is_all;
+            }
             Some(cloud::Effect::StartOver) => wants.start_over = true,
             Some(cloud::Effect::Send(message)) => self.outgoing.push_back(*message),
             Some(cloud::Effect::Unreadable { error, .. }) => {

@@ -1,6 +1,5 @@
 //! Calls of a driver's node service, each with its deadline.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -157,6 +156,3 @@ fn mode(wanted: &str, abilities: &Abilities) -> Mode {
         _ => Mode::SingleNodeWriter,
     }
 }
-
-/// Values by name, as the protocol carries them.
-pub type Texts = HashMap<String, String>;

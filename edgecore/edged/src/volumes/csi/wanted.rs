@@ -1,15 +1,18 @@
 //! What a pod wants of a driver, gathered from its volume: attributes, secrets, the attachment's words.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolumeSpec, Secret};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use message::{ObjectKey, ObjectKind};
 
-use super::calls::Texts;
 use super::{CsiError, names};
 use crate::volumes::{Made, VolumeContext, VolumeError, ownership};
 use metamanager::QueryError;
+
+/// Values by name, as the protocol carries them.
+pub type Texts = HashMap<String, String>;
 
 /// Never printed: it holds secrets.
 pub struct Wanted {

@@ -10,7 +10,7 @@ use super::super::{Arrival, Body};
 use super::*;
 use crate::database;
 use crate::queries::TokenWanted;
-use crate::sealed::{self, key};
+use crate::sealed::key;
 use crate::{Cloud, LinkState, Queries};
 
 const SECRET: &str = "default/secret/s";
@@ -116,7 +116,7 @@ async fn a_start_with_a_key_seals_what_is_there_and_wipes_its_text_from_the_disk
     assert!(words.iter().all(|word| place.holds(word)));
     let digests = plain.digests().await.unwrap();
     let objects = Objects::sealing(store, place.seals("key"));
-    assert!(!sealed::start::begin(&objects, None).await);
+    assert!(!crate::reseal::begin(&objects, None).await);
     for word in words {
         assert!(place.hides(word), "{word}");
     }
@@ -187,7 +187,7 @@ async fn with_a_secret(place: &Place) -> (store::Store, Vec<KindDigest>) {
 
 /// It is as good as none until the cloud sends it again, in the version that was stored.
 async fn is_sent_again(objects: &Objects, digests: &[KindDigest]) {
-    assert!(sealed::start::begin(objects, Some(Path::new("/key"))).await);
+    assert!(crate::reseal::begin(objects, Some(Path::new("/key"))).await);
     assert_eq!(objects.shut().await.unwrap(), 2);
     assert_eq!(stored(objects, SECRET).await, None);
     assert_eq!(objects.get_local(TOKEN.into()).await.unwrap(), None);
@@ -226,7 +226,7 @@ async fn without_the_key_all_is_sent_again_in_plain_text_and_with_it_sealed_once
     is_sent_again(&Objects::new(store.clone()), &digests).await;
     assert!(place.holds("word-of-the-secret"));
     let objects = Objects::sealing(store, place.seals("first"));
-    assert!(!sealed::start::begin(&objects, None).await);
+    assert!(!crate::reseal::begin(&objects, None).await);
     assert!(place.hides("word-of-the-secret"));
     assert_eq!(objects.digests().await.unwrap(), digests);
     assert!(objects.get_local(TOKEN.into()).await.unwrap().is_some());
@@ -276,7 +276,7 @@ async fn what_does_not_open_goes_when_it_is_removed_or_the_cloud_has_told_everyt
     objects.commit(vec![put(SECRET, "2", "word")]).await.unwrap();
     let (told, in_step) = watch::channel(false);
     let stop = CancellationToken::new();
-    let forget = tokio::spawn(sealed::start::forget(objects.clone(), in_step, stop.clone()));
+    let forget = tokio::spawn(crate::reseal::forget(objects.clone(), in_step, stop.clone()));
     tokio::task::yield_now().await;
     assert_eq!(objects.shut().await.unwrap(), 1);
     told.send_replace(true);
@@ -358,14 +358,14 @@ async fn on_a_disk_that_takes_no_writes_secrets_are_read_and_the_next_start_seal
     assert!(frozen.is_frozen());
     let objects = Objects::sealing(frozen, place.seals("key"));
     assert!(matches!(objects.seal_stored().await, Err(StoreError::Frozen)));
-    assert!(!sealed::start::begin(&objects, None).await);
+    assert!(!crate::reseal::begin(&objects, None).await);
     assert_eq!(stored(&objects, SECRET).await, Some(text("word-of-the-secret")));
     assert_eq!(stored(&objects, "default/secret/t").await, Some(text("sealed-word")));
     drop(objects);
     std::fs::remove_dir(&obstacle).unwrap();
     assert!(place.holds("word-of-the-secret"));
     let objects = Objects::sealing(database::open(&place.path()).unwrap(), place.seals("key"));
-    assert!(!sealed::start::begin(&objects, None).await);
+    assert!(!crate::reseal::begin(&objects, None).await);
     assert!(place.hides("word-of-the-secret") && place.hides("sealed-word"));
     assert_eq!(stored(&objects, SECRET).await, Some(text("word-of-the-secret")));
 }

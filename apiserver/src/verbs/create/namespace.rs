@@ -3,7 +3,6 @@
 use apimachinery::Status;
 use serde_json::{Value, json};
 
-use super::create;
 use crate::context::Context;
 use crate::target::Target;
 
@@ -35,7 +34,7 @@ pub(crate) async fn ensure(
         return Ok(());
     }
     value["metadata"]["name"] = json!(name);
-    match Box::pin(create::insert(context, &target, value, false, false)).await {
+    match Box::pin(super::insert(context, &target, value, false, false)).await {
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }
