@@ -17,7 +17,7 @@ fn modes_of_what_others_read_do_not_depend_on_the_umask() {
     if std::env::var_os(APART).is_some() {
         return with_a_narrow_umask();
     }
-    let own = "edged::volumes::umask_tests::modes_of_what_others_read_do_not_depend_on_the_umask";
+    let own = "volumes::umask_tests::modes_of_what_others_read_do_not_depend_on_the_umask";
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", own, "--nocapture"])
         .env(APART, "1")

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -47,7 +47,9 @@ async fn end_sessions(target: &str, connections: usize) -> Result<()> {
     for number in 0..connections {
         let mut clean = TcpStream::connect(target).await?;
         clean.write_all(&mqtt::connect(&kept_name(number), true)).await?;
-        clean.read_exact(&mut [0; 4]).await.context("waiting for CONNACK")?;
+        let mut answer = [0; 4];
+        clean.read_exact(&mut answer).await.context("waiting for CONNACK")?;
+        ensure!(answer[3] == 0, "the broker refused to end session {number} with code {}", answer[3]);
         clean.write_all(&mqtt::DISCONNECT).await?;
     }
     Ok(())
