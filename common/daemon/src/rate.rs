@@ -92,7 +92,7 @@ impl Debt {
 const FEWEST: usize = 1024;
 
 /// Debts by who owes them. Those that are paid are dropped, as they are worth as much as none: there are at most twice as many as
-/// there were unpaid ones at the last look, and [`FEWEST`].
+/// there were unpaid ones at the last look, or 1,024.
 #[derive(Debug)]
 pub struct Debts<K> {
     debts: HashMap<K, Debt>,
