@@ -82,11 +82,14 @@ struct Wave {
 impl Wave {
     /// A fall that is worth it, in bytes.
     const FALL: usize = 1024 * 1024;
+    /// One that is worth it if it is half of what there was: a few small messages keep a page each from being given back.
+    const HALF: usize = 64 * 1024;
 
     /// True once for each fall.
     fn fell(&mut self, bytes: usize) -> bool {
         self.top = self.top.max(bytes);
-        let fell = self.top - bytes >= Wave::FALL;
+        let fall = self.top - bytes;
+        let fell = fall >= Wave::FALL || (fall >= Wave::HALF && fall >= self.top / 2);
         if fell {
             self.top = bytes;
         }

@@ -124,3 +124,11 @@ fn memory_is_given_back_after_a_fall_and_not_in_the_middle_of_a_flood() {
     assert!(wave.fell(mib(1)) && !wave.fell(mib(1)) && wave.fell(0));
     assert!(!wave.fell(100));
 }
+
+#[test]
+fn the_end_of_a_long_fall_is_one_too() {
+    let mut wave = Wave::default();
+    // Sessions that end one after the other, looked at each five seconds.
+    let fell = [8_388_472, 8_388_472, 931_934, 175_124, 0, 0].map(|bytes| wave.fell(bytes));
+    assert_eq!(fell, [false, false, true, true, true, false]);
+}
