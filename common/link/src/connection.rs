@@ -7,8 +7,10 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use message::{DecodeError, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::error::Elapsed;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as Piece;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WebSocketError, Message as Frame};
 
@@ -25,7 +27,7 @@ pub(crate) type Socket = WebSocketStream<Stream>;
 /// Buffers small enough for many thousand idle connections (measured: 24 KiB each instead of 152).
 pub(crate) fn limits(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4096)
+        .read_buffer_size(2048)
         .write_buffer_size(0)
         .max_write_buffer_size(message::MAX_MESSAGE_BYTES + 1024 * 1024)
         .max_message_size(Some(max_message))
@@ -95,9 +97,37 @@ impl CloseReason {
     }
 }
 
-/// Writes one WebSocket message before the deadline.
+/// Bytes given to the WebSocket at once. Its buffer keeps the size of the largest piece for as long as the connection
+/// lasts. Go peers cut at this length as well (docs/protocol/transport.md 2.1).
+const PIECE: usize = 4096;
+
+/// Writes one message of `kind` before the deadline, in pieces.
+pub(crate) async fn write_data(
+    sink: &mut SplitSink<Socket, Frame>,
+    kind: Data,
+    mut rest: Bytes,
+) -> Result<(), SendError> {
+    let write = async {
+        let mut opcode = OpCode::Data(kind);
+        loop {
+            let piece = rest.split_to(rest.len().min(PIECE));
+            sink.feed(Frame::Frame(Piece::message(piece, opcode, rest.is_empty()))).await?;
+            if rest.is_empty() {
+                return sink.flush().await;
+            }
+            opcode = OpCode::Data(Data::Continue);
+        }
+    };
+    written(tokio::time::timeout(WRITE_TIMEOUT, write).await)
+}
+
+/// Writes one control message before the deadline.
 pub(crate) async fn write(sink: &mut SplitSink<Socket, Frame>, frame: Frame) -> Result<(), SendError> {
-    match tokio::time::timeout(WRITE_TIMEOUT, sink.send(frame)).await {
+    written(tokio::time::timeout(WRITE_TIMEOUT, sink.send(frame)).await)
+}
+
+fn written(result: Result<Result<(), WebSocketError>, Elapsed>) -> Result<(), SendError> {
+    match result {
         Err(_) => Err(SendError::Stalled(WRITE_TIMEOUT)),
         Ok(Err(error)) => Err(SendError::Write(Box::new(error))),
         Ok(Ok(())) => Ok(()),
@@ -119,13 +149,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Writes one message as a text frame. Go peers cut what they send into frames of 4 KiB, and read whole frames of
-    /// any size (docs/protocol/transport.md 2.1): nothing is cut here.
+    /// Writes one message as text.
     ///
     /// # Errors
     /// [`SendError`]: the peer did not take the message in time, or the connection is gone.
     pub async fn send(&mut self, message: &Message) -> Result<(), SendError> {
-        write(&mut self.sink, Frame::text(message::encode(message))).await
+        write_data(&mut self.sink, Data::Text, message::encode(message).into()).await
     }
 
     /// Asks the peer for a sign of life; Go peers answer by themselves.

@@ -9,9 +9,10 @@ use native::frames::Bye;
 use native::frames::frame::Body;
 use native::{FrameError, MAX_FRAME_BYTES, frames};
 use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::budget::Meter;
-use crate::connection::{Socket, end, write};
+use crate::connection::{Socket, end, write, write_data};
 use crate::large::Large;
 use crate::{CloseReason, ReceiveError, SendError, Transport, WRITE_TIMEOUT};
 
@@ -83,7 +84,7 @@ impl FrameSender {
     pub async fn send(&mut self, body: Body) -> Result<(), SendError> {
         let bytes = native::encode(body);
         match &mut self.writer {
-            Writer::WebSocket(sink) => write(sink, Frame::binary(bytes)).await,
+            Writer::WebSocket(sink) => write_data(sink, Data::Binary, bytes.into()).await,
             Writer::Quic { stream, .. } => write_quic(stream, bytes).await,
         }
     }
