@@ -6,6 +6,7 @@
 mod kubeedge;
 pub mod leftover;
 mod native;
+mod pump;
 mod silence;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use link::{CloseReason, Link, ReceiveError, SendError};
-use message::Message;
+use message::{Message, ObjectKey};
 use tokio::time::Instant;
 
 use super::exchange::Violation;
@@ -91,8 +92,6 @@ pub(super) struct Session {
     pub metrics: Metrics,
 }
 
-/// Frames waiting to be written before the node is read no further.
-const OUTGOING: usize = 64;
 /// Live requests of one node under way.
 const CALLS: usize = 32;
 /// Bytes of a node's messages under way at which it is read no further. An edge of ours has at most half of it in rows
@@ -118,17 +117,15 @@ impl Session {
         self.rooms.sources.subscribe(node, self.handle.epoch, set);
     }
 
+    /// Asks for what is to be sent and is not in memory.
+    fn want(&self, away: &[ObjectKey]) {
+        let node = self.handle.node.as_str();
+        away.iter().for_each(|key| self.rooms.sources.want(node, key));
+    }
+
     fn unsubscribe(&self) {
         let node = self.handle.node.as_str();
         self.rooms.sources.unsubscribe(node, self.handle.epoch);
-    }
-
-    /// Asks the API server about objects that nobody claims, if there are any.
-    fn settle_leftovers(&self, set: &NodeSet) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if set.without_wake(|desired| desired.unclaimed()).is_empty() {
-            return None;
-        }
-        Some(leftover::settle(self.rooms.clone(), self.handle.node.clone(), set.clone()))
     }
 
     /// A message that nobody can read is dropped.
@@ -160,20 +157,5 @@ impl Session {
             End::Told => CloseReason::Replaced,
             _ => CloseReason::Done,
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Ends with what is under way, if anything is.
-async fn settled(leftovers: &mut Option<BoxFuture<'static, ()>>) {
-    match leftovers {
-        Some(leftovers) => leftovers.await,
-        None => std::future::pending().await,
     }
 }

@@ -17,6 +17,7 @@ mod connection;
 mod dial;
 mod error;
 mod frames;
+mod halves;
 mod large;
 pub mod memory;
 mod outlet;
@@ -28,6 +29,7 @@ pub use connection::{CloseReason, Incoming, Receiver, Sender};
 pub use dial::{Dialer, Offer, Target, host_of};
 pub use error::{AcceptError, DialError, ReceiveError, SendError};
 pub use frames::{FrameReceiver, FrameSender, IncomingFrame};
+pub use halves::{ReceiveHalf, SendHalf};
 pub use outlet::Outlet;
 
 use std::time::Duration;

@@ -4,10 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use message::Message;
-use native::frames::frame::Body;
-
-use crate::{CloseReason, FrameSender, SendError, Sender};
+use crate::{CloseReason, SendError, SendHalf};
 
 type Writing<S> = Pin<Box<dyn Future<Output = (S, Result<(), SendError>)> + Send>>;
 
@@ -23,7 +20,7 @@ enum State<S> {
     Ended,
 }
 
-impl<S> Outlet<S> {
+impl<S: SendHalf> Outlet<S> {
     pub fn new(sender: S) -> Outlet<S> {
         Outlet { state: State::Idle(sender) }
     }
@@ -48,74 +45,36 @@ impl<S> Outlet<S> {
         }
     }
 
+    /// Starts writing. Call when idle.
+    pub fn send(&mut self, item: S::Item) {
+        self.begin(|mut sender| {
+            Box::pin(async move {
+                let result = sender.send_item(item).await;
+                (sender, result)
+            })
+        });
+    }
+
+    /// Starts asking for a sign of life. Call when idle.
+    pub fn ping(&mut self) {
+        self.begin(|mut sender| {
+            Box::pin(async move {
+                let result = sender.send_ping().await;
+                (sender, result)
+            })
+        });
+    }
+
+    /// Says why and closes, unless a write is stuck.
+    pub async fn close(self, reason: CloseReason) {
+        if let State::Idle(sender) = self.state {
+            sender.say_goodbye(reason).await;
+        }
+    }
+
     fn begin(&mut self, write: impl FnOnce(S) -> Writing<S>) {
         if let State::Idle(sender) = std::mem::replace(&mut self.state, State::Ended) {
             self.state = State::Busy(write(sender));
-        }
-    }
-
-    fn idle(self) -> Option<S> {
-        match self.state {
-            State::Idle(sender) => Some(sender),
-            _ => None,
-        }
-    }
-}
-
-impl Outlet<FrameSender> {
-    /// Starts writing a frame. Call when idle.
-    pub fn send(&mut self, body: Body) {
-        self.begin(|mut sender| {
-            Box::pin(async move {
-                let result = sender.send(body).await;
-                (sender, result)
-            })
-        });
-    }
-
-    /// Starts a sign of life. Call when idle.
-    pub fn ping(&mut self) {
-        self.begin(|mut sender| {
-            Box::pin(async move {
-                let result = sender.ping().await;
-                (sender, result)
-            })
-        });
-    }
-
-    /// Says why and closes, unless a write is stuck.
-    pub async fn close(self, reason: CloseReason) {
-        if let Some(sender) = self.idle() {
-            sender.close(reason).await;
-        }
-    }
-}
-
-impl Outlet<Sender> {
-    /// Starts writing a message. Call when idle.
-    pub fn send(&mut self, message: Message) {
-        self.begin(|mut sender| {
-            Box::pin(async move {
-                let result = sender.send(&message).await;
-                (sender, result)
-            })
-        });
-    }
-
-    /// Starts a ping. Call when idle.
-    pub fn ping(&mut self) {
-        self.begin(|mut sender| {
-            Box::pin(async move {
-                let result = sender.ping().await;
-                (sender, result)
-            })
-        });
-    }
-
-    /// Says why and closes, unless a write is stuck.
-    pub async fn close(self, reason: CloseReason) {
-        if let Some(sender) = self.idle() {
-            sender.close(reason).await;
         }
     }
 }
@@ -124,6 +83,7 @@ impl Outlet<Sender> {
 mod tests {
     use super::*;
     use native::frames::Welcome;
+    use native::frames::frame::Body;
 
     #[tokio::test]
     async fn a_write_goes_on_while_its_owner_waits_for_something_else() {
