@@ -170,7 +170,10 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     let deleted = settings.refuse_deleted.then(refused::Deleted::default);
     let bodies = edgecontroller::fetch_missing(built.downstream.clone(), cluster.clone(), stop.clone());
     rooms.essential("config maps and secrets", bodies);
-    rooms.essential("edgecontroller", built.downstream.run(pods, deleted.clone(), stop.clone()));
+    rooms.essential(
+        "edgecontroller",
+        built.downstream.run(pods, deleted.clone(), trimmer.clone(), stop.clone()),
+    );
     let registry = built.hub.registry();
     let end_sessions =
         move |list: &RefusedNodes| registry.end_where(|node, holder| list.check(node, holder).err());

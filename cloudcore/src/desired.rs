@@ -13,6 +13,7 @@ mod placement;
 mod records;
 mod sources;
 mod state;
+mod text;
 
 pub use change::Change;
 pub use node_set::{NodeSet, Notices};
@@ -20,3 +21,4 @@ pub use placement::{Arrived, Placement};
 pub use records::Records;
 pub use sources::{Sets, Source, Sources};
 pub use state::{Desired, Outgoing, RESEND_AFTER, Settled, Ticket, Wanted, Window};
+pub use text::Text;

@@ -54,7 +54,7 @@ impl Syncs {
     pub async fn forget(&self, cluster: &Cluster, node: &str) {
         desired::Records::has_everything(self, node);
         for (key, uid, ..) in desired::Records::known(self, node) {
-            let settled = Settled { key, uid, version: None, object: None };
+            let settled = Settled { key, uid, version: None };
             writer::write(cluster, node.to_owned(), settled).await;
         }
     }
@@ -136,8 +136,7 @@ impl desired::Records for Syncs {
         let mut state = self.lock();
         if settled.version.is_some() {
             for uid in state.records.replaced_by(node, &settled.key, &settled.uid) {
-                let gone =
-                    Settled { key: settled.key.clone(), uid: uid.clone(), version: None, object: None };
+                let gone = Settled { key: settled.key.clone(), uid: uid.clone(), version: None };
                 state.waiting.insert((node.to_owned(), uid), gone);
             }
         }

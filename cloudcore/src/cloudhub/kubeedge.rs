@@ -192,7 +192,13 @@ mod tests {
     fn wanted(name: &str, version: &str) -> Wanted {
         let object = Json::from_text(format!("{{\"metadata\":{{\"name\":\"{name}\"}}}}")).unwrap();
         let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, name);
-        Wanted { key, uid: name.to_owned(), version: ResourceVersion(version.to_owned()), mark: 0, object }
+        Wanted {
+            key,
+            uid: name.to_owned(),
+            version: ResourceVersion(version.to_owned()),
+            mark: 0,
+            object: object.into(),
+        }
     }
 
     fn report(id: &str) -> Message {

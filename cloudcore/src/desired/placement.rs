@@ -1,7 +1,8 @@
 //! Which objects belong on which node: pods by `spec.nodeName`, and the config maps and secrets they refer to. Pure.
 //! Volume claims are referred to as well, but not sent: nodes ask for them.
 //!
-//! The text of a config map or secret is kept while a node has a use for it, and fetched when one begins to.
+//! The text of a config map or secret is fetched when a node begins to have a use for it, and again when it is to be sent and
+//! has left memory meanwhile.
 //!
 //! References are counted per node, so that a node stops hearing of a config map when its last pod that used it is
 //! gone (better than KubeEdge, docs/protocol/edge-runtime.md 1.2). The same graph answers what a node may read.
@@ -29,7 +30,7 @@ struct Pod {
 }
 
 /// The graph.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Placement {
     pods: HashMap<ObjectKey, Pod>,
     /// Config maps, secrets and nodes.
@@ -77,7 +78,7 @@ impl Arrived {
         });
         let version = ResourceVersion(meta.resource_version.clone());
         let mark = native::mark(&object);
-        Arrived { wanted: Wanted { key, uid: meta.uid.clone(), version, mark, object }, facts }
+        Arrived { wanted: Wanted { key, uid: meta.uid.clone(), version, mark, object: object.into() }, facts }
     }
 }
 
@@ -86,10 +87,31 @@ fn key_of(kind: ObjectKind, meta: &Meta) -> ObjectKey {
     ObjectKey::new(namespace, kind, &meta.name)
 }
 
+/// Bytes of texts of config maps and secrets in memory: the last that came, from which differences are made. What went is
+/// fetched when it is to be sent.
+const TEXTS: usize = 16 * 1024 * 1024;
+
 /// Pods that went and are remembered: a node that is drained at once, many times over.
 const LEFT: usize = 4096;
 
+impl Default for Placement {
+    fn default() -> Placement {
+        Placement::with_texts(TEXTS)
+    }
+}
+
 impl Placement {
+    /// A graph that holds texts of at most so many bytes.
+    pub fn with_texts(limit: usize) -> Placement {
+        Placement {
+            pods: HashMap::new(),
+            objects: Bodies::new(limit),
+            referrers: HashMap::new(),
+            by_node: HashMap::new(),
+            left: VecDeque::new(),
+        }
+    }
+
     /// Everything `node` should have now.
     pub fn set_of(&self, node: &str) -> Vec<Wanted> {
         let mut set: Vec<Wanted> = Vec::new();
@@ -123,7 +145,7 @@ impl Placement {
     /// Pods of `node` that show one from a file.
     pub fn mirrors_of(&self, node: &str) -> usize {
         let pods = self.by_node.get(node).into_iter().flatten().filter_map(|key| self.pods.get(key));
-        pods.filter(|pod| pod.wanted.object.text().contains(MIRROR)).count()
+        pods.filter(|pod| pod.wanted.object.here().is_some_and(|text| text.text().contains(MIRROR))).count()
     }
 
     /// True if the pod runs on `node`.
@@ -163,8 +185,15 @@ impl Placement {
     }
 
     /// Objects whose text is to be fetched: nodes have a use for them, and it is not here.
-    pub fn missing(&self) -> Vec<ObjectKey> {
+    pub fn missing(&self) -> impl Iterator<Item = &ObjectKey> {
         self.objects.missing()
+    }
+
+    /// `node` is to be sent the text of an object, and it was not here. Returns what the node must hear: the object again
+    /// if its text is here by now; else it is missing.
+    pub fn want(&mut self, node: &str, key: &ObjectKey) -> Vec<(String, Change)> {
+        let wanted = self.objects.want(key).cloned();
+        wanted.map(|wanted| (node.to_owned(), Change::Put(wanted))).into_iter().collect()
     }
 
     pub fn is_missing(&self, key: &ObjectKey) -> bool {
@@ -177,10 +206,16 @@ impl Placement {
 
     /// The API server's answer to the question for the text of one of [`Placement::missing`]. Returns what nodes must hear.
     pub fn fetched(&mut self, Arrived { wanted, .. }: Arrived) -> Vec<(String, Change)> {
-        if !self.objects.fetched(&wanted) {
-            return Vec::new();
+        let Some((wanted, replaced)) = self.objects.fetched(wanted) else { return Vec::new() };
+        let mut changes = Vec::new();
+        for node in self.nodes_of(&wanted.key) {
+            changes.push((node.clone(), Change::Put(wanted.clone())));
+            if let Some(uid) = &replaced {
+                let (key, object) = (wanted.key.clone(), identity(&wanted.key, uid));
+                changes.push((node, Change::Remove { key, uid: uid.clone(), object, may_return: false }));
+            }
         }
-        self.nodes_of(&wanted.key).into_iter().map(|node| (node, Change::Put(wanted.clone()))).collect()
+        changes
     }
 
     /// Nodes whose pods refer to the object.

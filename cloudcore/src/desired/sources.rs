@@ -24,6 +24,11 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// The text of an object is to be sent to `node` and is not in memory: it is told once more when it is.
+    fn want(&self, node: &str, key: &ObjectKey) {
+        let _ = (node, key);
+    }
+
     /// True if `node` cannot do without the object.
     fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
         let _ = (node, key);
@@ -56,6 +61,11 @@ impl Sources {
     /// True if the text of an object that a node has a use for is not here yet.
     pub fn is_missing(&self, key: &ObjectKey) -> bool {
         self.0.iter().any(|source| source.is_missing(key))
+    }
+
+    /// The text of an object is to be sent to `node` and is not in memory: it is told once more when it is.
+    pub fn want(&self, node: &str, key: &ObjectKey) {
+        self.0.iter().for_each(|source| source.want(node, key));
     }
 
     /// True if `node` cannot do without the object.

@@ -18,6 +18,8 @@ use native::Digest;
 use native::frames::{Held, KindDigest};
 use tokio::time::Instant;
 
+use super::Text;
+
 /// An object as a controller wants it on a node.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -26,7 +28,7 @@ pub struct Wanted {
     pub version: ResourceVersion,
     /// Hash of what the node reacts to ([`native::mark`]).
     pub mark: u64,
-    pub object: Json,
+    pub object: Text,
 }
 
 impl PartialEq for Wanted {
@@ -42,8 +44,6 @@ pub struct Settled {
     pub uid: String,
     /// `None`: its removal.
     pub version: Option<ResourceVersion>,
-    /// `apiVersion` and `kind` are read from here; empty for removals.
-    pub object: Option<Json>,
 }
 
 /// Names one sending of this session; ascending.
@@ -78,7 +78,7 @@ pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Target {
-    Present { object: Json },
+    Present { object: Text },
     Absent { object: Json },
 }
 
@@ -92,11 +92,13 @@ struct Entry {
     /// Of that version; 0 if not known.
     mark: u64,
     /// Text the node acknowledged, if differences are kept.
-    base: Option<Json>,
+    base: Option<Text>,
     /// The node has had this object before.
     delivered: bool,
     /// A controller asked for it in this session.
     claimed: bool,
+    /// It was to be sent, and its text was not here.
+    away: bool,
     flight: Option<Ticket>,
     /// Its place in the queue.
     queued: Option<u64>,
@@ -123,6 +125,8 @@ pub struct Desired {
     bytes: usize,
     arrivals: u64,
     tickets: Ticket,
+    /// What was to be sent and was not here, since it was asked for last.
+    away: Vec<ObjectKey>,
     /// Keep the text of what is acknowledged.
     keep_base: bool,
     /// Names of what the node is known to have and nobody has asked for, and its uid.
@@ -141,6 +145,7 @@ fn entry(key: ObjectKey, delivered: bool) -> Box<Entry> {
         base: None,
         delivered,
         claimed: false,
+        away: false,
         flight: None,
         queued: None,
         removed: false,
@@ -156,6 +161,7 @@ impl Desired {
     /// Starts over: nothing is known of the node, and what is in flight will not be acknowledged.
     pub fn forget(&mut self) {
         self.entries.clear();
+        self.away.clear();
         self.queue.clear();
         self.flights.clear();
         self.bytes = 0;
@@ -193,10 +199,14 @@ impl Desired {
         let withdrawn = matches!(entry.target, Some(Target::Absent { .. }));
         let newer = entry.version.0.is_empty() || version.is_newer_than(&entry.version);
         let same = entry.mark == mark && mark != 0;
-        if entry.removed || (known && !withdrawn && (!newer || same)) {
+        let is_back = entry.away && (same || entry.version == version);
+        if entry.removed || (known && !withdrawn && (!newer || same) && !is_back) {
             return;
         }
-        entry.version = version;
+        if newer || withdrawn {
+            entry.version = version;
+        }
+        entry.away = false;
         entry.mark = mark;
         entry.target = Some(Target::Present { object });
         self.enqueue(&uid);
@@ -212,6 +222,7 @@ impl Desired {
             return;
         }
         entry.claimed = true;
+        entry.away = false;
         entry.removed = !may_return;
         entry.target = Some(Target::Absent { object });
         self.enqueue(uid);
@@ -241,12 +252,17 @@ impl Desired {
                 self.held_back.insert(leftover.clone(), uid);
                 continue;
             }
-            let Some((body, version)) = body(entry, &uid) else { continue };
+            let Some((body, version)) = body(entry, &uid) else {
+                entry.away = entry.target.is_some();
+                self.away.extend(entry.away.then(|| entry.key.clone()));
+                continue;
+            };
             self.tickets += 1;
             let ticket = self.tickets;
             entry.flight = Some(ticket);
             let bytes = size(&body);
-            let outgoing = Outgoing { ticket, body, mark: entry.mark, base: entry.base.clone() };
+            let outgoing =
+                Outgoing { ticket, body, mark: entry.mark, base: entry.base.as_ref().and_then(Text::here) };
             self.bytes += bytes;
             self.flights.insert(ticket, Flight { uid, version, bytes, sent: now });
             return Some(outgoing);
@@ -267,20 +283,15 @@ impl Desired {
             (Some(Target::Absent { .. }), None) => true,
             _ => false,
         };
-        let object = match &entry.target {
-            Some(Target::Present { object }) => Some(object.clone()).filter(|_| !removed),
-            _ => None,
-        };
         if settled && removed {
             self.entries.remove(&flight.uid);
         } else if settled {
-            entry.target = None;
-            entry.base = object.clone().filter(|_| keep_base);
+            settle(entry, keep_base);
         } else {
             entry.base = None;
             self.enqueue(&flight.uid);
         }
-        Some(Settled { key, uid: flight.uid, version: flight.version, object })
+        Some(Settled { key, uid: flight.uid, version: flight.version })
     }
 
     /// The node acknowledged every sending up to `ticket`.
@@ -323,7 +334,17 @@ impl Desired {
 
     fn resend(&mut self, ticket: Ticket, now: Instant) -> Option<(Ticket, Downstream)> {
         let flight = self.flights.get_mut(&ticket)?;
-        let found = self.entries.get(&flight.uid).and_then(|entry| body(entry, &flight.uid));
+        let entry = self.entries.get(&flight.uid);
+        if let Some(entry) = entry.filter(|entry| flight.version.as_ref() == Some(&entry.version))
+            && let Some(Target::Present { object }) = &entry.target
+            && !object.is_here()
+        {
+            // It is sent again when it is overdue next.
+            flight.sent = now;
+            self.away.push(entry.key.clone());
+            return None;
+        }
+        let found = entry.and_then(|entry| body(entry, &flight.uid));
         match found {
             Some((body, version)) if version == flight.version => {
                 flight.sent = now;
@@ -335,6 +356,11 @@ impl Desired {
                 None
             }
         }
+    }
+
+    /// What is to be sent and is not here; each once. It is sent when it is [put](Desired::put) again.
+    pub fn take_away(&mut self) -> Vec<ObjectKey> {
+        std::mem::take(&mut self.away)
     }
 
     /// True if the sending waits for its acknowledgement.
@@ -383,6 +409,11 @@ impl Desired {
 
     fn settle_kind(&mut self, kind: &str) {
         let (keep_base, kind) = (self.keep_base, ObjectKind::parse(kind));
+        // What should not be there is not, and may be wanted again.
+        self.entries.retain(|_, entry| {
+            let is_gone = matches!(entry.target, Some(Target::Absent { .. })) && !entry.removed;
+            entry.key.kind != kind || !is_gone
+        });
         for entry in self.entries.values_mut().filter(|entry| entry.key.kind == kind) {
             settle(entry, keep_base);
         }
@@ -424,6 +455,7 @@ fn settle(entry: &mut Entry, keep_base: bool) {
     if let Some(Target::Present { object }) = entry.target.take() {
         entry.base = Some(object).filter(|_| keep_base);
         entry.delivered = true;
+        entry.away = false;
         entry.queued = None;
     }
 }
@@ -439,9 +471,8 @@ fn body(entry: &Entry, uid: &str) -> Option<(Downstream, Option<ResourceVersion>
     let (key, origin) = (entry.key.clone(), Origin::of(&entry.key.kind));
     Some(match entry.target.as_ref()? {
         Target::Present { object } => {
-            let (version, first) = (entry.version.clone(), !entry.delivered);
-            let put =
-                Downstream::Put { key, origin, version: version.clone(), object: object.clone(), first };
+            let (version, first, object) = (entry.version.clone(), !entry.delivered, object.here()?);
+            let put = Downstream::Put { key, origin, version: version.clone(), object, first };
             (put, Some(version))
         }
         Target::Absent { object } => {

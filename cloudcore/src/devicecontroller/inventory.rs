@@ -11,7 +11,7 @@ use message::{Json, MembershipEntry, ObjectKey, ObjectKind, ResourceVersion};
 
 use super::index::{Entry, Index};
 use crate::desired::{Change, Wanted};
-use crate::kubernetes::Meta;
+use crate::kubernetes::{Meta, identity};
 
 /// What a node must hear.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ fn wanted(kind: ObjectKind, meta: &Meta, object: Json) -> Wanted {
         uid: meta.uid.clone(),
         version: ResourceVersion(meta.resource_version.clone()),
         mark: native::mark(&object),
-        object,
+        object: object.into(),
     }
 }
 
@@ -195,7 +195,8 @@ impl Inventory {
 
 /// `may_return`: the object still exists, only this node has no use for it now.
 fn removal(wanted: &Wanted, may_return: bool) -> Notification {
-    let (key, uid, object) = (wanted.key.clone(), wanted.uid.clone(), wanted.object.clone());
+    let (key, uid) = (wanted.key.clone(), wanted.uid.clone());
+    let object = wanted.object.here().unwrap_or_else(|| identity(&key, &uid));
     Notification::Change(Change::Remove { key, uid, object, may_return })
 }
 

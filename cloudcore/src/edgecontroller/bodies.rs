@@ -1,4 +1,4 @@
-//! Fetches the texts of config maps and secrets that a node begins to have a use for.
+//! Fetches the texts of config maps and secrets that are to be sent and are not in memory.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -27,31 +27,18 @@ pub async fn fetch_missing(
     let mut asked: HashSet<ObjectKey> = HashSet::new();
     let mut answers = FuturesUnordered::new();
     loop {
-        let may_ask = answers.len() < AT_ONCE;
+        let places = AT_ONCE - answers.len();
         tokio::select! {
             biased;
             _ = stop.cancelled() => return Ok(()),
             Some(key) = answers.next(), if !answers.is_empty() => drop(asked.remove(&key)),
-            missing = unasked(&downstream, &asked), if may_ask => {
-                let places = AT_ONCE - answers.len();
-                for key in missing.into_iter().take(places) {
+            missing = downstream.missing(&asked, places), if places > 0 => {
+                for key in missing {
                     asked.insert(key.clone());
                     answers.push(fetch(&downstream, &cluster, key));
                 }
             }
         }
-    }
-}
-
-/// Those missing that are not asked for; waits for some.
-async fn unasked(downstream: &Downstream, asked: &HashSet<ObjectKey>) -> Vec<ObjectKey> {
-    loop {
-        let mut missing = downstream.missing().await;
-        missing.retain(|key| !asked.contains(key));
-        if !missing.is_empty() {
-            return missing;
-        }
-        downstream.more_missing().await;
     }
 }
 

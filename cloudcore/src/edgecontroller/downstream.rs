@@ -1,8 +1,10 @@
 //! Watches -> placement graph -> desired sets of connected nodes.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use daemon::memory::HeapTrimmer;
 use message::{ObjectKey, ObjectKind, Origin};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,11 @@ pub const WATCHED: &[Resource] = &[Resource::Nodes, Resource::Pods, Resource::Co
 /// What each resource comes after.
 pub fn comes_after(resource: Resource) -> Option<Resource> {
     matches!(resource, Resource::ConfigMaps | Resource::Secrets).then_some(Resource::Pods)
+}
+
+/// True of kinds whose texts are kept only while they are recent.
+fn is_text(kind: &ObjectKind) -> bool {
+    matches!(kind, ObjectKind::ConfigMap | ObjectKind::Secret)
 }
 
 /// Graph and sessions under one lock, so that a subscription misses nothing between its snapshot and the next change.
@@ -62,11 +69,13 @@ impl Downstream {
     }
 
     /// Takes in what the watches of [`WATCHED`] see, until stopped. `deleted` hears of nodes that were deleted; a node that
-    /// is only missing in a list may be in a state of the API server that was restored.
+    /// is only missing in a list may be in a state of the API server that was restored. `trimmer` hears of texts that may have
+    /// left memory.
     pub async fn run(
         self,
         mut follower: Follower,
         deleted: Option<Deleted>,
+        trimmer: HeapTrimmer,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
         while let Some((resource, event)) = follower.next(&stop).await {
@@ -79,6 +88,9 @@ impl Downstream {
             }
             match event {
                 WatchEvent::Put { meta, object } => {
+                    if is_text(&kind) {
+                        trimmer.note();
+                    }
                     let arrived = Arrived::read(kind, &meta, object);
                     self.change(|placement| placement.put(arrived));
                 }
@@ -104,15 +116,12 @@ impl Downstream {
         }
     }
 
-    /// Waits until more texts may be missing.
-    pub(super) async fn more_missing(&self) {
-        self.missing.notified().await;
-    }
-
-    /// Texts that nodes have a use for and that are not here; waits until there are some.
-    pub(super) async fn missing(&self) -> Vec<ObjectKey> {
+    /// Texts that nodes have a use for and that are neither here nor asked for, as many as may be; waits until there are some.
+    pub(super) async fn missing(&self, asked: &HashSet<ObjectKey>, most: usize) -> Vec<ObjectKey> {
         loop {
-            let missing = self.read(Placement::missing);
+            let missing: Vec<ObjectKey> = self.read(|placement| {
+                placement.missing().filter(|key| !asked.contains(*key)).take(most).cloned().collect()
+            });
             if !missing.is_empty() {
                 return missing;
             }
@@ -139,6 +148,10 @@ impl Source for Downstream {
 
     fn is_missing(&self, key: &ObjectKey) -> bool {
         self.read(|placement| placement.is_missing(key))
+    }
+
+    fn want(&self, node: &str, key: &ObjectKey) {
+        self.change(|placement| placement.want(node, key));
     }
 
     /// A pod of the node cannot start without the config map or secret.

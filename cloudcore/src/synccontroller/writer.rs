@@ -1,8 +1,8 @@
 //! Writes one record.
 
 use api::reliablesyncs::{GROUP, NEVER, VERSION, name};
-use message::{Json, Status};
-use serde::Deserialize;
+use apimachinery::kinds::KindInfo;
+use message::{Json, ObjectKey, Status};
 use serde_json::json;
 
 use crate::desired::Settled;
@@ -35,8 +35,7 @@ async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<()
         Err(status) if status.is_not_found() => {}
         other => return other.map(|_| ()),
     }
-    let Some(object) = settled.object else { return Ok(()) };
-    let record = record(kind, &name, &settled.key.name, settled.key.namespace.as_deref(), &object);
+    let record = record(kind, &name, &settled.key);
     match cluster.create(&collection, &record).await {
         Err(status) if !status.is_conflict() => return Err(status),
         _ => {}
@@ -44,19 +43,17 @@ async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<()
     cluster.patch(&status_path, Merge::Json, patch).await.map(|_| ())
 }
 
-fn record(kind: &str, name: &str, object_name: &str, namespace: Option<&str>, object: &Json) -> Json {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct TypeMeta {
-        kind: String,
-        api_version: String,
-    }
-    let types = object.parse::<TypeMeta>().unwrap_or_default();
+fn record(kind: &str, name: &str, object: &ObjectKey) -> Json {
+    let info = object.kind.info();
     let value = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": kind,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"objectAPIVersion": types.api_version, "objectKind": types.kind, "objectName": object_name},
+        "metadata": {"name": name, "namespace": object.namespace},
+        "spec": {
+            "objectAPIVersion": info.map(KindInfo::api_version).unwrap_or_default(),
+            "objectKind": info.map_or("", |info| info.kind),
+            "objectName": object.name,
+        },
         "status": {"objectResourceVersion": NEVER},
     });
     Json::of(&value)

@@ -36,9 +36,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts: lists everything, then watches.
-    pub fn start(api: &Api) -> Replica {
-        let mut replica = Replica { seen: api.log.len(), ..Replica::default() };
+    /// Starts: lists everything, then watches. Holds texts of at most so many bytes in memory.
+    pub fn start(api: &Api, texts: usize) -> Replica {
+        let placement = Placement::with_texts(texts);
+        let mut replica = Replica { seen: api.log.len(), placement, ..Replica::default() };
         for object in api.objects.values() {
             replica.placement.put(arrived(object));
         }
@@ -69,7 +70,7 @@ impl Replica {
         }
         if !api.refuses {
             let object = |key: &ObjectKey| api.find(&key.kind, &key.name).map(arrived);
-            self.answers = self.placement.missing().iter().filter_map(object).collect();
+            self.answers = self.placement.missing().filter_map(object).collect();
         }
         !self.answers.is_empty()
     }
@@ -136,6 +137,20 @@ impl Replica {
         set.with(|desired| snapshot.into_iter().for_each(|wanted| desired.put(wanted)));
     }
 
+    /// The session of `edge` sends what there is to send, and asks for what is not in memory.
+    pub fn send(&mut self, edge: usize, connection: &mut Connection, now: Instant) -> bool {
+        let Some(session) = self.sessions.get_mut(&edge) else { return false };
+        let frames = session.half.send(&session.set, !session.compared, now);
+        let away = session.set.with(|desired| desired.take_away());
+        let busy = !frames.is_empty() || !away.is_empty();
+        connection.send_down(frames);
+        for key in away {
+            let changes = self.placement.want(&edge_name(edge), &key);
+            self.tell(changes);
+        }
+        busy
+    }
+
     /// The session of `edge` takes the next frame of its connection.
     pub fn receive(&mut self, edge: usize, connection: &mut Connection, api: &Api) -> Result<bool> {
         let Some(session) = self.sessions.get_mut(&edge) else { return Ok(false) };
@@ -159,14 +174,6 @@ impl Replica {
 }
 
 impl Session {
-    /// Sends what there is to send.
-    pub fn send(&mut self, connection: &mut Connection, now: Instant) -> bool {
-        let frames = self.half.send(&self.set, !self.compared, now);
-        let sent = !frames.is_empty();
-        connection.send_down(frames);
-        sent
-    }
-
     fn settle_leftovers(&mut self, placement: &Placement, edge: usize, api: &Api) -> bool {
         if !self.compared {
             return false;

@@ -38,6 +38,8 @@ struct World {
     lag_until: Vec<u64>,
     /// The API server refuses everything before this step.
     refused_until: u64,
+    /// Bytes of texts that a replica holds in memory.
+    texts: usize,
 }
 
 /// Runs the world of `seed` in one dialect; an error names the promise that was broken.
@@ -47,15 +49,18 @@ pub fn run(seed: u64, dialect: Dialect) -> Result<()> {
     // Replicas that lag behind each other may tell a node of KubeEdge's dialect, which says nothing of what it has, of what was.
     let replicas = if dialect == Dialect::Native { rng.random_range(1..=2) } else { 1 };
     let api = Api::new(edges);
+    // Some replicas hold hardly a text in memory.
+    let texts = [0, 400, usize::MAX][rng.random_range(0..3)];
     let mut world = World {
         dialect,
         start: Instant::now(),
         step: 0,
-        replicas: (0..replicas).map(|_| Replica::start(&api)).collect(),
+        replicas: (0..replicas).map(|_| Replica::start(&api, texts)).collect(),
         edges: (0..edges).map(|number| Edge::new(number, dialect)).collect::<Result<_>>()?,
         network: Network::default(),
         lag_until: vec![0; replicas],
         refused_until: 0,
+        texts,
         api,
         rng,
     };
@@ -162,7 +167,7 @@ impl World {
         if choice == 8 {
             return self.replicas[replica].receive(edge, connection, &self.api);
         }
-        Ok(session.send(connection, now))
+        Ok(self.replicas[replica].send(edge, connection, now))
     }
 
     fn connect(&mut self, edge: usize) -> Result<bool> {
@@ -223,7 +228,7 @@ impl World {
             (5, _) if !self.api.refuses && !self.replicas[replica].owes_everything() => {
                 let ids: Vec<u64> = self.replicas[replica].sessions.values().map(|s| s.connection).collect();
                 ids.into_iter().for_each(|id| self.network.cut(id));
-                self.replicas[replica] = Replica::start(&self.api);
+                self.replicas[replica] = Replica::start(&self.api, self.texts);
             }
             // CloudCore ends a session.
             (6, _) => {
@@ -285,7 +290,8 @@ impl World {
                     5 => session.start_row() | session.carry_out(0, &mut self.api, true)?,
                     _ => match self.network.get(session.connection) {
                         Some(connection) => {
-                            let sent = session.send(connection, now) | session.waits();
+                            let waits = session.waits();
+                            let sent = self.replicas[replica].send(edge, connection, now) | waits;
                             self.replicas[replica].receive(edge, connection, &self.api)? | sent
                         }
                         None => false,

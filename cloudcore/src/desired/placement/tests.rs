@@ -73,7 +73,7 @@ fn a_node_without_its_database_learns_how_far_a_pod_had_come() {
         "the node's own words are no news to it"
     );
     let served = graph.set_of("e1").into_iter().find(|wanted| wanted.key.kind == ObjectKind::Pod).unwrap();
-    assert!(served.object.text().contains("Succeeded"));
+    assert!(served.object.here().unwrap().text().contains("Succeeded"));
     assert_eq!(served.version, ResourceVersion("1".into()), "the version that the node has acknowledged");
 }
 
@@ -103,7 +103,10 @@ fn a_pod_brings_everything_it_refers_to_whatever_came_first() {
     let (pod_meta, object) = pod("p", "5", "Pending");
     let arrived = graph.put(Arrived::read(ObjectKind::Pod, &pod_meta, object));
     assert_eq!(names(&arrived), ["e1 +d/pod/p"]);
-    assert_eq!(graph.missing(), [ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1")]);
+    assert_eq!(
+        graph.missing().cloned().collect::<Vec<_>>(),
+        [ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1")]
+    );
     assert_eq!(names(&graph.fetched(map("c1"))), ["e1 +d/configmap/c1"]);
     let later = graph.put(Arrived::read(ObjectKind::Secret, &meta("s3", "s3", "6"), Json::null()));
     assert_eq!(names(&later), ["e1 +d/secret/s3"]);
@@ -189,4 +192,20 @@ fn a_mirror_leads_to_nothing() {
     assert!(graph.owns_pod("e1", "d", "p"));
     assert!(!graph.may_read("e1", &ObjectKey::new(Some("d"), ObjectKind::Secret, "s1")));
     assert!(!graph.may_mint("e1", "d", "default", "p", "p"));
+}
+
+#[test]
+fn an_object_that_was_made_anew_while_its_text_was_fetched_takes_the_place_of_the_old_one() {
+    let mut graph = Placement::with_texts(0);
+    let map = |name: &str, uid: &str, version: &str| {
+        let object = Json::of(&json!({"data": {"k": uid}}));
+        Arrived::read(ObjectKind::ConfigMap, &meta(name, uid, version), object)
+    };
+    let (pod_meta, pod_text) = pod("p", "1", "Running");
+    graph.put(Arrived::read(ObjectKind::Pod, &pod_meta, pod_text));
+    graph.put(map("c1", "old", "2"));
+    graph.put(map("c2", "other", "3"));
+    let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c1");
+    assert!(graph.want("e1", &key).is_empty() && graph.is_missing(&key));
+    assert_eq!(names(&graph.fetched(map("c1", "new", "9"))), ["e1 +d/configmap/c1", "e1 -d/configmap/c1"]);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::desired::text::RecentTexts;
 
 const WIDE: Window = Window { messages: 32, bytes: usize::MAX };
 
@@ -8,7 +9,7 @@ fn wanted(path: &str, uid: &str, version: &str) -> Wanted {
         uid: uid.into(),
         version: ResourceVersion(version.into()),
         mark: version.parse().unwrap(),
-        object: Json::string(version),
+        object: Json::string(version).into(),
     }
 }
 
@@ -230,4 +231,77 @@ fn what_a_node_has_is_not_replaced_by_its_predecessor_while_nobody_knows_what_it
     // The API server says that it is gone: this replica was right.
     desired.remove(&key, "new", Json::null(), false);
     assert_eq!(sent(&mut desired), ["put 4", "remove new"]);
+}
+
+#[test]
+fn what_is_not_in_memory_is_asked_for_once_and_holds_up_nothing_else() {
+    let mut recent = RecentTexts::new(0);
+    let (mut desired, away) = (Desired::default(), wanted("d/secret/s", "s", "1"));
+    recent.note(&away.object);
+    recent.note(&wanted("d/secret/other", "o", "1").object);
+    desired.put(away.clone());
+    desired.put(wanted("d/pod/p", "p", "3"));
+    assert_eq!(next(&mut desired).1, "insert d/pod/p@3");
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(desired.take_away(), [away.key.clone()]);
+    assert!(desired.take_away().is_empty() && !desired.is_settled());
+    away.object.fill(&wanted("d/secret/s", "s", "1").object);
+    desired.put(away.clone());
+    assert_eq!(next(&mut desired).1, "insert d/secret/s@1");
+    desired.put(away);
+    assert_eq!(next(&mut desired).1, "nothing", "it is under way");
+}
+
+#[test]
+fn a_newer_state_or_a_removal_takes_the_place_of_a_text_that_is_not_in_memory() {
+    let mut recent = RecentTexts::new(0);
+    let away = |recent: &mut RecentTexts| {
+        let (mut desired, away) = (Desired::default(), wanted("d/secret/s", "s", "1"));
+        recent.note(&away.object);
+        recent.note(&wanted("d/secret/other", "o", "1").object);
+        desired.put(away.clone());
+        assert_eq!((next(&mut desired).1, desired.take_away().len()), ("nothing".to_owned(), 1));
+        desired
+    };
+    let mut changed = away(&mut recent);
+    changed.put(wanted("d/secret/s", "s", "2"));
+    assert_eq!(next(&mut changed).1, "insert d/secret/s@2");
+    let mut removed = away(&mut recent);
+    removed.remove(&ObjectKey::parse("d/secret/s").unwrap(), "s", Json::null(), true);
+    assert_eq!(next(&mut removed).1, "delete d/secret/s");
+}
+
+#[test]
+fn what_is_overdue_and_not_in_memory_keeps_its_ticket_and_is_sent_again_once_it_is_back() {
+    let (mut recent, mut desired, start) = (RecentTexts::new(0), Desired::default(), Instant::now());
+    let secret = wanted("d/secret/s", "s", "1");
+    desired.put(secret.clone());
+    let ticket = desired.next(WIDE, start).unwrap().ticket;
+    recent.note(&secret.object);
+    recent.note(&wanted("d/secret/other", "o", "1").object);
+    assert!(desired.overdue(start + RESEND_AFTER).is_empty() && desired.is_under_way(ticket));
+    assert_eq!(desired.take_away(), [secret.key.clone()]);
+    secret.object.fill(&wanted("d/secret/s", "s", "1").object);
+    desired.put(secret);
+    assert_eq!(next(&mut desired).1, "nothing");
+    let again = desired.overdue(start + RESEND_AFTER * 2);
+    assert_eq!(
+        again.iter().map(|(ticket, body)| (*ticket, text(body))).collect::<Vec<_>>(),
+        [(ticket, "insert d/secret/s@1".to_owned())]
+    );
+}
+
+#[test]
+fn what_was_taken_away_before_the_comparison_comes_back_after_it() {
+    let (mut desired, key) = (Desired::default(), ObjectKey::parse("d/secret/s").unwrap());
+    desired.put(wanted("d/secret/s", "s", "4"));
+    desired.put(wanted("d/secret/kept", "k", "5"));
+    desired.remove(&key, "s", Json::null(), true);
+    // The node has the one it should have.
+    let mut secrets = Digest::default();
+    secrets.add("k", 5);
+    assert!(desired.compare(&[secrets.of_kind("secret")]).is_empty());
+    assert_eq!(next(&mut desired).1, "nothing");
+    desired.put(wanted("d/secret/s", "s", "4"));
+    assert_eq!(next(&mut desired).1, "insert d/secret/s@4");
 }
