@@ -295,7 +295,7 @@ impl CloudHub {
                 return Err(Refusal::Busy(wait));
             }
             let mut admission = admission.lock().unwrap_or_else(PoisonError::into_inner);
-            admission.admit(Instant::now()).map_err(Refusal::Busy)?;
+            admission.admit(&node, Instant::now()).map_err(Refusal::Busy)?;
             let signer = trust.signer_of(certificate);
             *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Caller { node, holder, signer });
             Ok(())

@@ -198,7 +198,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            sessions_per_second: 500,
+            sessions_per_second: 1000,
             sessions_at_once: 1000,
             message_bytes: 8 * 1024 * 1024,
             receive_bytes: 24 * 1024 * 1024,
