@@ -1,8 +1,11 @@
 //! Connections that are not sessions yet.
 //!
 //! They cost memory and time before anyone knows who they are, so both are bounded: no TLS state before the peer's
-//! first byte, the oldest gives way when there are too many, and the arithmetic runs on a thread of low priority, so
-//! that ten thousand nodes that come back at once do not delay the sessions that are up.
+//! first byte, and the arithmetic runs on a thread of low priority, so that ten thousand nodes that come back at once do not
+//! delay the sessions that are up. Of peers that say nothing the oldest gives way when there are too many; those that speak
+//! wait in [`line`].
+
+mod line;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +18,17 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use line::Line;
+pub use line::Listened;
+
 /// Peers that have connected and said nothing; each costs a socket.
 const SILENT: usize = 8192;
-/// Peers in the middle of TLS or the upgrade; each costs about 20 KiB.
-const TALKING: usize = 1024;
+/// Peers in the middle of TLS or the upgrade over TCP; each costs about 20 KiB.
+const TALKING: usize = 512;
+/// Peers that have spoken and wait until they may be; each costs a socket.
+const LINE: usize = 16_384;
+/// Peers in the middle of a handshake over UDP.
+const TALKING_QUIC: usize = 1024;
 /// Of these, as many as make a peer over UDP prove its address first.
 const CROWD: usize = 128;
 /// Handshakes over UDP that have a turn at once. A QUIC connection stays on the threads it was accepted on, so these
@@ -78,6 +88,8 @@ impl Drop for HandshakeSlot {
 /// Where handshakes run.
 pub struct Handshakes {
     silent: HandshakeSlots,
+    line: Arc<Line>,
+    /// Handshakes over UDP.
     talking: HandshakeSlots,
     turns: Arc<Semaphore>,
     runtime: Option<Runtime>,
@@ -101,7 +113,8 @@ impl Handshakes {
         let datagrams = datagrams.then(|| builder("datagrams").enable_all().build()).transpose()?;
         Ok(Handshakes {
             silent: HandshakeSlots::new(SILENT),
-            talking: HandshakeSlots::new(TALKING),
+            line: Line::new(TALKING, LINE),
+            talking: HandshakeSlots::new(TALKING_QUIC),
             turns: Arc::new(Semaphore::new(TURNS)),
             runtime: Some(runtime),
             datagrams,
@@ -114,9 +127,13 @@ impl Handshakes {
         work()
     }
 
-    /// Waits for the peer's first byte, then runs `handshake` on the handshake threads. `None` if the peer stays
-    /// silent or gives way to newer ones.
-    pub async fn run<T, F>(&self, tcp: TcpStream, handshake: impl FnOnce(TcpStream) -> F) -> Option<T>
+    /// Waits for the peer's first byte and for its turn, then runs `handshake` on the handshake threads. `None` if the peer
+    /// stays silent, gives way to others, or too many wait.
+    pub async fn run<T, F>(
+        &self,
+        tcp: TcpStream,
+        handshake: impl FnOnce(Listened<TcpStream>) -> F,
+    ) -> Option<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -131,10 +148,22 @@ impl Handshakes {
         if !spoke {
             return None;
         }
-        self.talk(handshake(tcp)).await
+        // Small frames must not wait for each other; an error only means that they do.
+        let _ = tcp.set_nodelay(true);
+        let (tcp, heard) = Listened::new(tcp);
+        let talker = self.line.enter(heard).await?;
+        let (handshake, runtime) = (handshake(tcp), self.runtime.as_ref()?);
+        let task = runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = talker.lost.cancelled() => None,
+                result = handshake => Some(result),
+            }
+        });
+        task.await.ok().flatten()
     }
 
-    /// True if many handshakes run.
+    /// True if many handshakes run over UDP.
     pub fn is_crowded(&self) -> bool {
         self.talking.count() >= CROWD
     }
@@ -166,24 +195,6 @@ impl Handshakes {
             }
         });
         AbortOnDropHandle::new(task).await.ok().flatten()
-    }
-
-    /// Runs a handshake whose peer has spoken.
-    async fn talk<T, F>(&self, handshake: F) -> Option<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let place = self.talking.take();
-        let runtime = self.runtime.as_ref()?;
-        let task = runtime.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = place.lost.cancelled() => None,
-                result = handshake => Some(result),
-            }
-        });
-        task.await.ok().flatten()
     }
 }
 

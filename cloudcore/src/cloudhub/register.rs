@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::handshakes::{HandshakeSlots, Handshakes};
+use super::handshakes::{HandshakeSlots, Handshakes, Listened};
 use super::material::{Material, Trust};
 use super::{Registry, Signers};
 use crate::kubernetes::{Cluster, Resource};
@@ -149,7 +149,7 @@ impl Register {
 }
 
 async fn serve(
-    stream: std::io::Result<TlsStream<TcpStream>>,
+    stream: std::io::Result<TlsStream<Listened<TcpStream>>>,
     office: Arc<RegistrationService>,
     peer: SocketAddr,
 ) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
@@ -51,13 +51,14 @@ impl Acceptor {
         Acceptor { tls: TlsAcceptor::from(config), max_message, budget }
     }
 
-    /// TLS, then the upgrade. `check` sees the peer's certificate and its hello; its refusal goes to the peer as a 403
+    /// TLS over `tcp`, which should have `TCP_NODELAY`, then the upgrade. `check` sees the peer's certificate and its hello; its refusal goes to the peer as a 403
     /// or 503 answer. Any path is accepted, as the Go server does. A peer that offers the native dialect gets it.
     ///
     /// # Errors
     /// [`AcceptError`]: the handshake failed or took too long, or `check` refused the peer.
-    pub async fn accept<F>(&self, tcp: TcpStream, check: F) -> Result<Accepted, AcceptError>
+    pub async fn accept<S, F>(&self, tcp: S, check: F) -> Result<Accepted, AcceptError>
     where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         F: FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin,
     {
         let work = self.handshake(tcp, check);
@@ -67,12 +68,11 @@ impl Acceptor {
     }
 
     #[allow(clippy::result_large_err)] // The WebSocket library dictates the type of the callback.
-    async fn handshake<F>(&self, tcp: TcpStream, check: F) -> Result<Accepted, AcceptError>
+    async fn handshake<S, F>(&self, tcp: S, check: F) -> Result<Accepted, AcceptError>
     where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         F: FnOnce(&CertificateDer<'_>, &Hello) -> Result<(), Refusal> + Send + Unpin,
     {
-        // Small frames must not wait for each other; an error only means that they do.
-        let _ = tcp.set_nodelay(true);
         let tls = self.tls.accept(tcp).await.map_err(AcceptError::Tls)?;
         let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.ok_or(AcceptError::NoCertificate)?.clone().into_owned();
