@@ -29,6 +29,8 @@ pub(super) enum Failure {
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// Of these, those that say that the cloud has too much to do, or is out of reach.
+    outages: u32,
     since: Option<Instant>,
 }
 
@@ -36,15 +38,18 @@ impl Backoff {
     /// Time to wait before the next attempt: uniform between nothing and a ceiling that doubles.
     pub fn next(&mut self, failure: Failure, now: Instant) -> Duration {
         let since = *self.since.get_or_insert(now);
-        let ceiling = ceiling(self.failures);
+        let asked = ceiling(self.failures).min(RESTART_CAP);
+        let ceiling = ceiling(self.outages);
         self.failures = self.failures.saturating_add(1);
         match failure {
             // The cloud spreads those it sends away; a little of our own keeps clocks that agree apart.
             Failure::Asked(wait) => wait + jitter(BASE),
-            Failure::NobodyListens if now.duration_since(since) < RESTART_TIME => {
-                jitter(ceiling.min(RESTART_CAP))
+            // However often it is asked meanwhile: the first attempt that finds the cloud again must not wait for it.
+            Failure::NobodyListens if now.duration_since(since) < RESTART_TIME => jitter(asked),
+            _ => {
+                self.outages = self.outages.saturating_add(1);
+                jitter(ceiling)
             }
-            _ => jitter(ceiling),
         }
     }
 
@@ -96,6 +101,8 @@ mod tests {
     fn a_host_that_restarts_its_program_is_asked_often_and_only_for_a_while() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         assert!((0..50).all(|_| backoff.next(Failure::NobodyListens, now) <= RESTART_CAP));
+        // It is back, and too busy for the first attempt.
+        assert!(backoff.next(Failure::Other, now) <= BASE);
         let later = now + RESTART_TIME;
         assert!((0..50).any(|_| backoff.next(Failure::NobodyListens, later) > RESTART_CAP));
     }
