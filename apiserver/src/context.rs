@@ -32,7 +32,7 @@ pub(crate) struct Traffic {
 const SPELL: u64 = 1024 * 1024;
 
 impl Traffic {
-    pub fn note(&self, bytes: u64) {
+    pub(crate) fn note(&self, bytes: u64) {
         if self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) >= SPELL {
             self.bytes.store(0, Ordering::Relaxed);
             self.spare.note();

@@ -8,13 +8,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const NICE: i32 = 5;
 
 /// The thread; it ends when this is dropped.
-pub struct Doors {
+pub(crate) struct Doors {
     handle: Handle,
     _end: DropGuard,
 }
 
 impl Doors {
-    pub fn build() -> std::io::Result<Doors> {
+    pub(crate) fn build() -> std::io::Result<Doors> {
         let runtime = Builder::new_current_thread().thread_name("doors").enable_all().build()?;
         let handle = runtime.handle().clone();
         let end = CancellationToken::new();
@@ -28,7 +28,7 @@ impl Doors {
     }
 
     /// Where listeners are bound and served.
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 }

@@ -10,7 +10,7 @@ use metamanager::Outbox;
 use metamanager::outbox::STREAMS;
 
 /// The link, and what waits for it.
-pub fn register_link(metrics: &Metrics, link: &edgehub::Metrics, store: Store, outbox: Outbox) {
+pub(crate) fn register_link(metrics: &Metrics, link: &edgehub::Metrics, store: Store, outbox: Outbox) {
     let (rows, bytes): (Family<Label, Gauge>, Family<Label, Gauge>) = Default::default();
     metrics.register(|registry| {
         link.register(registry);
@@ -56,7 +56,7 @@ fn waiting(db: &store::rusqlite::Connection) -> store::rusqlite::Result<[(i64, i
 }
 
 /// The event bus and its brokers.
-pub fn register_bus(metrics: &Metrics, bus: eventbus::Handle) {
+pub(crate) fn register_bus(metrics: &Metrics, bus: eventbus::Handle) {
     metrics.register(|registry| registry.register_collector(Box::new(Bus(bus))));
 }
 

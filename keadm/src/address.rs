@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use anyhow::{Context, bail};
 
 /// An IP address (IPv6 without brackets) or a DNS name.
-pub fn host(text: &str) -> Result<String, String> {
+pub(crate) fn host(text: &str) -> Result<String, String> {
     if text.parse::<IpAddr>().is_ok() || is_dns_name(text) {
         return Ok(text.to_owned());
     }
@@ -25,7 +25,7 @@ fn is_dns_name(text: &str) -> bool {
 }
 
 /// `host:port`, an IPv6 address in brackets. Gives the host without them.
-pub fn host_port(text: &str) -> anyhow::Result<(String, u16)> {
+pub(crate) fn host_port(text: &str) -> anyhow::Result<(String, u16)> {
     let (name, port) = text.rsplit_once(':').with_context(|| format!("{text:?}: wanted host:port"))?;
     let port = port.parse().with_context(|| format!("{text:?}: {port:?} is not a port"))?;
     let name = match name.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
@@ -43,7 +43,7 @@ pub fn host_port(text: &str) -> anyhow::Result<(String, u16)> {
 }
 
 /// The host as it stands before a port and in a URL.
-pub fn in_url(host: &str) -> String {
+pub(crate) fn in_url(host: &str) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
 }
 

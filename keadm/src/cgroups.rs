@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Removes the cgroups of these pods from every hierarchy below `root` (`/sys/fs/cgroup`), and those of all pods
 /// together once no pod is left in them. Gives how many pods had one.
-pub fn remove(root: &Path, cgroup_root: &str, uids: &BTreeSet<String>) -> usize {
+pub(crate) fn remove(root: &Path, cgroup_root: &str, uids: &BTreeSet<String>) -> usize {
     let mut removed = BTreeSet::new();
     for hierarchy in hierarchies(root) {
         for top in tops(cgroup_root).iter().map(|top| hierarchy.join(top)).filter(|top| top.is_dir()) {

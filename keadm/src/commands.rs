@@ -1,13 +1,13 @@
 //! One file per command.
 
-pub mod ca;
-pub mod gettoken;
-pub mod init;
-pub mod join;
-pub mod node;
-pub mod reset;
+pub(crate) mod ca;
+pub(crate) mod gettoken;
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod node;
+pub(crate) mod reset;
 mod secrets;
-pub mod version;
+pub(crate) mod version;
 
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Labels of nodes as operators type them, checked as Kubernetes checks them. Pure.
 
 /// Reads `key=value`.
-pub fn read(text: &str) -> Result<(String, String), String> {
+pub(crate) fn read(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?}: wanted key=value"))?;
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_prefix = |text: &str| {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use rustix::mount::{UnmountFlags, unmount};
 
 /// Unmounts all of them, the deepest first: mounts lie in mounts.
-pub fn unmount_below(folder: &Path) -> Result<()> {
+pub(crate) fn unmount_below(folder: &Path) -> Result<()> {
     let text = std::fs::read("/proc/self/mountinfo").context("reading the mounts")?;
     for path in below(&text, folder) {
         unmount(&path, UnmountFlags::empty()).with_context(|| format!("unmounting {}", path.display()))?;

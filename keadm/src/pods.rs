@@ -13,7 +13,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Stops and removes every sandbox, running or ended, whose pod has a folder or logs in this installation: other pods
 /// of the same runtime stay. `named` is a runtime's endpoint that counts instead of the configuration's.
-pub async fn remove(config_file: &Path, named: Option<&str>) -> Result<()> {
+pub(crate) async fn remove(config_file: &Path, named: Option<&str>) -> Result<()> {
     let (config, _): (EdgeCoreConfig, _) = daemon::config::load(config_file)?;
     let edged = &config.modules.edged;
     let kubelet = &edged.tailored_kubelet_config;
@@ -38,7 +38,7 @@ pub async fn remove(config_file: &Path, named: Option<&str>) -> Result<()> {
 }
 
 /// The endpoint EdgeCore takes from the same file.
-pub fn endpoint(edged: &Edged) -> &str {
+pub(crate) fn endpoint(edged: &Edged) -> &str {
     let new = &edged.tailored_kubelet_config.container_runtime_endpoint;
     let old = &edged.remote_runtime_endpoint;
     let is_default = *new == KubeletConfig::default().container_runtime_endpoint;

@@ -9,7 +9,7 @@ use procfs::process::{FDTarget, Process};
 
 /// A port that a program will listen on.
 #[derive(Debug)]
-pub struct Needed {
+pub(crate) struct Needed {
     pub what: &'static str,
     pub address: SocketAddr,
     pub udp: bool,
@@ -18,7 +18,7 @@ pub struct Needed {
 }
 
 /// An error names every port that is taken, by whom, and how to use another one.
-pub fn check(needed: &[Needed]) -> anyhow::Result<()> {
+pub(crate) fn check(needed: &[Needed]) -> anyhow::Result<()> {
     let taken: Vec<String> = needed.iter().filter(|port| is_taken(port)).map(told).collect();
     if !taken.is_empty() {
         bail!("{}", taken.join("\n"));

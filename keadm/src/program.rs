@@ -1,7 +1,7 @@
 //! Starting and stopping cloudcore and edgecore: by systemd on the machine's own folders, else as a background process
 //! with a pid file. Never through a shell.
 
-pub mod log;
+pub(crate) mod log;
 #[cfg(test)]
 mod unit_tests;
 
@@ -31,7 +31,7 @@ const UNITS: &[(&str, &str)] = &[
 ];
 
 /// A program of an installation.
-pub struct Program<'a> {
+pub(crate) struct Program<'a> {
     pub name: &'static str,
     pub layout: &'a Layout,
 }
@@ -42,7 +42,7 @@ impl Program<'_> {
     }
 
     /// The binary: beside keadm, or on the path.
-    pub fn binary(&self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn binary(&self) -> anyhow::Result<PathBuf> {
         let beside = std::env::current_exe()?.with_file_name(self.name);
         if beside.is_file() {
             return Ok(beside);
@@ -55,7 +55,7 @@ impl Program<'_> {
     }
 
     /// Starts the program with its configuration file. It must not be running.
-    pub fn start(&self, config: &Path) -> anyhow::Result<()> {
+    pub(crate) fn start(&self, config: &Path) -> anyhow::Result<()> {
         if let Some(pid) = self.running() {
             bail!("{} is running already (pid {pid}); keadm reset stops it", self.name);
         }
@@ -108,22 +108,22 @@ impl Program<'_> {
     }
 
     /// What the program says from now on.
-    pub fn log(&self) -> Log {
+    pub(crate) fn log(&self) -> Log {
         if self.by_systemd() { Log::journal(self.name) } else { Log::file(self.layout.log(self.name)) }
     }
 
     /// True once a program that was started as a process runs no more. systemd starts its units again.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         !self.by_systemd() && self.layout.pid_file(self.name).exists() && self.running().is_none()
     }
 
     /// The pid of the running program, if it is the one the pid file was written for.
-    pub fn running(&self) -> Option<i32> {
+    pub(crate) fn running(&self) -> Option<i32> {
         daemon::process::running(&self.layout.pid_file(self.name), self.name)
     }
 
     /// Stops the program; it is killed if it does not stop in time.
-    pub async fn stop(&self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         if self.by_systemd() && Path::new(&format!("/etc/systemd/system/{}.service", self.name)).exists() {
             run("systemctl", &["disable", "--now", self.name])?;
             std::fs::remove_file(format!("/etc/systemd/system/{}.service", self.name))?;

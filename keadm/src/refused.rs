@@ -37,7 +37,7 @@ const PROGRAMS: &str = "CloudCore and EdgeCore are programs, no images: they are
 
 /// The error as the parser tells it, or with what to do instead if KubeEdge has the flag. `command` is the word after
 /// `keadm`.
-pub fn explain(error: clap::Error, command: &str) -> clap::Error {
+pub(crate) fn explain(error: clap::Error, command: &str) -> clap::Error {
     let flag = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => flag,
         _ => return error,

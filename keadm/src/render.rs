@@ -2,26 +2,26 @@
 #![allow(clippy::print_stdout)]
 
 /// A result that scripts may read.
-pub fn result(text: &str) {
+pub(crate) fn result(text: &str) {
     println!("{text}");
 }
 
 /// Something that was done.
-pub fn done(text: &str) {
+pub(crate) fn done(text: &str) {
     eprintln!("  {text}");
 }
 
 /// The next command to type.
-pub fn next(text: &str) {
+pub(crate) fn next(text: &str) {
     eprintln!("\nNext:\n  {text}");
 }
 
 /// A word of a command as a shell must be given it.
-pub fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     // Only a zero byte cannot be quoted, and no argument can hold one.
     shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())
 }
 
-pub fn error(error: &anyhow::Error) {
+pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("Error: {error:#}");
 }

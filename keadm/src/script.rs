@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 
 /// Runs a script with bash, as KubeEdge does, whether it is executable or not. A program, or a script that is executable
 /// and names its interpreter, runs as itself.
-pub fn run(file: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(file: &Path) -> anyhow::Result<()> {
     // A name without a slash would be looked for on the PATH.
     let file = std::path::absolute(file)?;
     let shown = file.display();

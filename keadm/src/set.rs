@@ -11,7 +11,7 @@ use words::{Assignment, SetValue, Step};
 
 /// Applies every assignment of every flag to `config`. A key must be one that the configuration keeps; a value is read
 /// as the type of its key wants it, so that digits are text where text is wanted.
-pub fn apply<T: Serialize + DeserializeOwned>(config: &T, flags: &[String]) -> anyhow::Result<T> {
+pub(crate) fn apply<T: Serialize + DeserializeOwned>(config: &T, flags: &[String]) -> anyhow::Result<T> {
     let mut value = serde_json::to_value(config).context("reading the configuration")?;
     for flag in flags {
         for assignment in words::assignments(flag)? {

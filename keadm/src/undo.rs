@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 /// Files as they were before. Logs stay: they say why it failed.
-pub struct Undo {
+pub(crate) struct Undo {
     files: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// Files and folders that the started program makes; what was there before is not touched.
     fresh: Vec<PathBuf>,
@@ -17,7 +17,7 @@ impl Undo {
     ///
     /// # Errors
     /// A file that is there cannot be read.
-    pub fn remember(written: Vec<PathBuf>, made: Vec<PathBuf>) -> anyhow::Result<Undo> {
+    pub(crate) fn remember(written: Vec<PathBuf>, made: Vec<PathBuf>) -> anyhow::Result<Undo> {
         let files = written.into_iter().map(|path| {
             let before = match std::fs::read(&path) {
                 Ok(bytes) => Some(bytes),
@@ -32,7 +32,7 @@ impl Undo {
 
     /// # Errors
     /// A file cannot be written or removed.
-    pub fn restore(self) -> anyhow::Result<()> {
+    pub(crate) fn restore(self) -> anyhow::Result<()> {
         for (path, before) in self.files {
             match before {
                 Some(bytes) => pki::files::write_atomic(&path, &bytes, 0o600)

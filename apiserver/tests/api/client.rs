@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-pub struct Server {
+pub(crate) struct Server {
     pub folder: Arc<tempfile::TempDir>,
     pub address: std::net::SocketAddr,
     pub ca: Vec<u8>,
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 /// How a client shows who it is.
-pub enum Who<'a> {
+pub(crate) enum Who<'a> {
     Admin,
     Anonymous,
     Token(&'a str),
@@ -34,7 +34,7 @@ pub enum Who<'a> {
 }
 
 impl Server {
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         Server::start_in(Arc::new(tempfile::tempdir().unwrap())).await
     }
 
@@ -60,23 +60,27 @@ impl Server {
         Server { folder, address, ca, admin, stop, running }
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("admin.kubeconfig")
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
     }
 
     /// Stops and starts again on the same data.
-    pub async fn restart(self) -> Server {
+    pub(crate) async fn restart(self) -> Server {
         let folder = self.folder.clone();
         self.stop().await;
         Server::start_in(folder).await
     }
 
-    pub async fn send(&self, who: Who<'_>, request: http::Request<Full<Bytes>>) -> http::Response<Incoming> {
+    pub(crate) async fn send(
+        &self,
+        who: Who<'_>,
+        request: http::Request<Full<Bytes>>,
+    ) -> http::Response<Incoming> {
         let identity = match &who {
             Who::Admin => Some(&self.admin),
             Who::Certificate(identity) => Some(*identity),
@@ -97,7 +101,14 @@ impl Server {
     }
 
     /// (code, body)
-    pub async fn call(&self, who: Who<'_>, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        who: Who<'_>,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> (u16, Value) {
         let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         let response = self.send(who, request).await;
@@ -106,35 +117,35 @@ impl Server {
         (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call(Who::Admin, "GET", path, "", "").await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.call(Who::Admin, "POST", path, "application/json", &body.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> (u16, Value) {
         self.call(Who::Admin, "PUT", path, "application/json", &body.to_string()).await
     }
 
-    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: &Value) -> (u16, Value) {
         self.call(Who::Admin, "PATCH", path, &format!("application/{kind}"), &body.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str, options: &Value) -> (u16, Value) {
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> (u16, Value) {
         let body = if options.is_null() { String::new() } else { options.to_string() };
         self.call(Who::Admin, "DELETE", path, "application/json", &body).await
     }
 
     /// Creates, which must succeed.
-    pub async fn create(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn create(&self, path: &str, body: Value) -> Value {
         let (code, answer) = self.post(path, &body).await;
         assert_eq!(code, 201, "{answer}");
         answer
     }
 
-    pub async fn watch(&self, path: &str) -> Lines {
+    pub(crate) async fn watch(&self, path: &str) -> Lines {
         let request = http::Request::get(path).body(Full::default()).unwrap();
         let response = self.send(Who::Admin, request).await;
         assert_eq!(response.status(), 200);
@@ -143,14 +154,14 @@ impl Server {
 }
 
 /// The events of a watch.
-pub struct Lines {
+pub(crate) struct Lines {
     body: Incoming,
     buffer: Vec<u8>,
 }
 
 impl Lines {
     /// The next event, `None` at the end.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -163,7 +174,7 @@ impl Lines {
     }
 
     /// (type, name) of the next event.
-    pub async fn expect(&mut self) -> (String, String) {
+    pub(crate) async fn expect(&mut self) -> (String, String) {
         let event = self.next().await.unwrap();
         let text =
             |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -171,8 +182,8 @@ impl Lines {
     }
 }
 
-pub fn config_map(name: &str) -> Value {
+pub(crate) fn config_map(name: &str) -> Value {
     serde_json::json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": name }, "data": { "k": "v" } })
 }
 
-pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";

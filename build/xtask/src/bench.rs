@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::{build, packages};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(subcommand)]
     name: Name,
 }
@@ -68,7 +68,7 @@ struct Link {
     flags: Vec<String>,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     match &flags.name {
         Name::Idle => idle::run(),
         Name::Propagate(link) => load("propagate", link),

@@ -11,7 +11,7 @@ use harness::wait;
 use crate::{build, packages};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Leave everything running at the end and say how to look around, until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -45,7 +45,7 @@ impl Teller {
     }
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     println!("Causeway demo: a pod and a device from kubectl to an edge node, and a link that fails.\n");
     if !rustix::process::geteuid().is_root() {
         bail!("the demo runs containers and needs root");

@@ -13,14 +13,14 @@ use table::Row;
 
 /// What is to be done about the table of rooms in ARCHITECTURE.md.
 #[derive(clap::Args, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Write it anew instead of checking it.
     #[arg(long)]
     write: bool,
 }
 
 /// Prints the table of rooms; fails on imports that point up, on circles of rooms, and if ARCHITECTURE.md tells of others.
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let packages = crates::packages()?;
     let floors = crates::check(&packages)?;
     let (mut rows, mut problems) = (Vec::new(), Vec::new());

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::build;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Write docs/configuration.md anew from the types in common/api/src/config.
     #[arg(long)]
     write: bool,
@@ -21,7 +21,7 @@ pub struct Flags {
 /// Kinds of files in which sections are cited.
 const CITING: &[&str] = &["rs", "proto", "yaml", "md"];
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     if flags.write {
         write()?;
     }
@@ -37,7 +37,7 @@ fn write() -> Result<()> {
 }
 
 /// What the text refers to exists.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let root = build::root();
     let files = files::all(&root).context("listing the repository's files")?;
     let mut problems = Vec::new();

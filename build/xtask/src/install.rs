@@ -8,13 +8,13 @@ use clap::Args;
 use crate::build;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Where the programs go.
     #[arg(long, default_value = "/usr/local/bin")]
     to: PathBuf,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     println!("building release binaries (the first time takes minutes)");
     let programs = build::installed()?;
     std::fs::create_dir_all(&flags.to).with_context(|| format!("creating {}", flags.to.display()))?;

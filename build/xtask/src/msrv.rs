@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build;
 
 /// With `must`, a machine that has no such compiler fails the check instead of saying so.
-pub fn run(must: bool) -> Result<()> {
+pub(crate) fn run(must: bool) -> Result<()> {
     let promised = env!("CARGO_PKG_RUST_VERSION");
     let readme = std::fs::read_to_string(build::root().join("README.md")).context("reading README.md")?;
     let told = format!("Rust {promised}");

@@ -20,7 +20,7 @@ const WANTED: &[(&[&str], &str)] = &[
 ];
 
 /// Installs what is missing. Needs root only if something is.
-pub fn ensure() -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
     let missing: Vec<&str> = WANTED
         .iter()
         .filter(|(files, _)| !files.iter().any(|file| Path::new(file).exists()))

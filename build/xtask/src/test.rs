@@ -9,7 +9,7 @@ use harness::wait;
 use crate::{build, deps, docs, msrv, packages, tools};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Only the checks that need no build of the tests: format, imports, references, spelling, lints, licences.
     #[arg(long)]
     checks: bool,
@@ -18,7 +18,7 @@ pub struct Flags {
     msrv: bool,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     packages::ensure()?;
     let mut steps = checks(flags.msrv);
     if !flags.checks {

@@ -20,17 +20,17 @@ const DENY: Tool = Tool { name: "deny", version: "0.20" };
 const MACHETE: Tool = Tool { name: "machete", version: "0.9" };
 
 /// Runs the tests.
-pub fn nextest(arguments: &[&str]) -> Result<()> {
+pub(crate) fn nextest(arguments: &[&str]) -> Result<()> {
     NEXTEST.run(arguments)
 }
 
 /// Checks licences, bans and sources of dependencies.
-pub fn deny(arguments: &[&str]) -> Result<()> {
+pub(crate) fn deny(arguments: &[&str]) -> Result<()> {
     DENY.run(arguments)
 }
 
 /// Finds dependencies that nothing uses.
-pub fn machete() -> Result<()> {
+pub(crate) fn machete() -> Result<()> {
     MACHETE.install()?;
     // By its own name: below a `cargo run` it takes the word of the subcommand for a folder.
     let status = Command::new("cargo-machete").arg(".").current_dir(build::root()).status();
@@ -63,7 +63,7 @@ impl Tool {
 const TYPOS: &str = "1.52.0";
 
 /// Runs typos over the repository.
-pub fn typos() -> Result<()> {
+pub(crate) fn typos() -> Result<()> {
     let folder = build::target().join(format!("tools/typos-{TYPOS}"));
     let program = find("typos", &folder.join("bin")).map_or_else(|| fetch_typos(&folder), Ok)?;
     let status = Command::new(&program)

@@ -19,7 +19,7 @@ const EARLY: Duration = Duration::from_millis(50);
 
 /// A rate whose refusals are appointments.
 #[derive(Debug)]
-pub struct Admission {
+pub(super) struct Admission {
     rate: Rate,
     started: Debt,
     turns: HashMap<NodeName, Instant>,
@@ -29,13 +29,13 @@ pub struct Admission {
 
 impl Admission {
     /// `rate` sessions per second, and `burst` at once.
-    pub fn new(rate: u32, burst: u32) -> Admission {
+    pub(super) fn new(rate: u32, burst: u32) -> Admission {
         let rate = Rate::per_second(rate.into(), burst.max(1).into());
         Admission { rate, started: Debt::default(), turns: HashMap::new(), line: VecDeque::new() }
     }
 
     /// Lets a session of `node` start, or says after what time to come back.
-    pub fn admit(&mut self, node: &NodeName, now: Instant) -> Result<(), Duration> {
+    pub(super) fn admit(&mut self, node: &NodeName, now: Instant) -> Result<(), Duration> {
         self.forget_late(now);
         if let Some(turn) = self.turns.get(node) {
             let early = turn.saturating_duration_since(now);

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use line::Line;
-pub use line::Listened;
+pub(super) use line::Listened;
 
 /// Peers that have connected and said nothing; each costs a socket.
 const SILENT: usize = 8192;

@@ -30,7 +30,7 @@ impl Loss {
 
 /// Why a connection was turned away.
 #[derive(Clone, Copy, Debug)]
-pub enum Refused {
+pub(super) enum Refused {
     /// Told to come back later.
     Busy,
     NodeLimit,
@@ -50,7 +50,7 @@ impl Refused {
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug)]
-pub enum Ended {
+pub(super) enum Ended {
     Closed,
     /// No sign of life in time.
     Silent,

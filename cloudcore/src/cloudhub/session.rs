@@ -55,7 +55,7 @@ pub(super) enum End {
 
 impl End {
     /// What it says about the node.
-    pub fn charge(&self) -> Option<Charge> {
+    pub(super) fn charge(&self) -> Option<Charge> {
         match self {
             End::Receive(ReceiveError::TooLarge { limit }) => Some(Charge::SentTooMuch(*limit)),
             End::Receive(ReceiveError::OverBudget) => Some(Charge::SentTooMuch(0)),
@@ -64,7 +64,7 @@ impl End {
         }
     }
 
-    pub fn reason(&self) -> Ended {
+    pub(super) fn reason(&self) -> Ended {
         match self {
             End::Silent(_) => Ended::Silent,
             End::Told | End::NodeDeleted => Ended::Told,
@@ -74,7 +74,7 @@ impl End {
     }
 
     /// True if the node broke the protocol.
-    pub fn is_nodes_fault(&self) -> bool {
+    pub(super) fn is_nodes_fault(&self) -> bool {
         match self {
             End::Receive(error) => error.is_peers_fault(),
             End::Violation(_) => true,
@@ -102,7 +102,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Runs until the connection or its node ends.
-    pub fn run(self, link: Link) -> BoxFuture<'static, End> {
+    pub(super) fn run(self, link: Link) -> BoxFuture<'static, End> {
         // Boxed: one that is moved into a future would be there twice.
         let session = Box::new(self);
         match link {

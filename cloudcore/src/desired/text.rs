@@ -55,12 +55,12 @@ pub(super) struct RecentTexts {
 }
 
 impl RecentTexts {
-    pub fn new(limit: usize) -> RecentTexts {
+    pub(super) fn new(limit: usize) -> RecentTexts {
         RecentTexts { limit, bytes: 0, oldest_first: VecDeque::new() }
     }
 
     /// `text` has come, or has come back.
-    pub fn note(&mut self, text: &Text) {
+    pub(super) fn note(&mut self, text: &Text) {
         let bytes = text.here().map_or(0, |text| text.text().len()) + ENTRY;
         self.oldest_first.push_back((Arc::downgrade(&text.0), bytes));
         self.bytes += bytes;

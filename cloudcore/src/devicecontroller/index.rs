@@ -24,7 +24,7 @@ pub(super) struct Entry<'a> {
 
 impl Index {
     /// A device that is not in the index.
-    pub fn add(&mut self, entry: Entry<'_>) {
+    pub(super) fn add(&mut self, entry: Entry<'_>) {
         if entry.node.is_empty() {
             return;
         }
@@ -36,7 +36,7 @@ impl Index {
     }
 
     /// A device that was added as it is given here.
-    pub fn remove(&mut self, entry: Entry<'_>) {
+    pub(super) fn remove(&mut self, entry: Entry<'_>) {
         if let Some(devices) = self.devices.get_mut(entry.node)
             && devices.remove(entry.device)
             && devices.is_empty()
@@ -56,22 +56,22 @@ impl Index {
         }
     }
 
-    pub fn devices_of(&self, node: &str) -> impl Iterator<Item = &ObjectKey> {
+    pub(super) fn devices_of(&self, node: &str) -> impl Iterator<Item = &ObjectKey> {
         self.devices.get(node).into_iter().flatten()
     }
 
     /// Nodes with devices of `model`, sorted.
-    pub fn nodes_using(&self, model: &ObjectKey) -> impl Iterator<Item = &String> {
+    pub(super) fn nodes_using(&self, model: &ObjectKey) -> impl Iterator<Item = &String> {
         self.users.get(model).into_iter().flat_map(BTreeMap::keys)
     }
 
     /// True if a device of `node` names `model`.
-    pub fn uses(&self, node: &str, model: &ObjectKey) -> bool {
+    pub(super) fn uses(&self, node: &str, model: &ObjectKey) -> bool {
         self.users.get(model).is_some_and(|nodes| nodes.contains_key(node))
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.devices.is_empty() && self.users.is_empty()
     }
 }

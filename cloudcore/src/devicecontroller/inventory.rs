@@ -15,7 +15,7 @@ use crate::kubernetes::{Meta, identity};
 
 /// What a node must hear.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Notification {
+pub(super) enum Notification {
     Change(Change),
     Joined(MembershipEntry),
     Left(MembershipEntry),
@@ -32,7 +32,7 @@ pub(super) struct KnownDevice {
 
 impl KnownDevice {
     /// One that cannot be read belongs to no node.
-    pub fn read(meta: &Meta, object: Json) -> KnownDevice {
+    pub(super) fn read(meta: &Meta, object: Json) -> KnownDevice {
         let Device { metadata, spec, .. } = object.parse().unwrap_or_default();
         let namespace = meta.namespace.as_deref();
         let wanted = wanted(ObjectKind::Device, meta, object);
@@ -50,7 +50,7 @@ impl KnownDevice {
     }
 
     /// The node it belongs to; empty if none.
-    pub fn node(&self) -> &str {
+    pub(super) fn node(&self) -> &str {
         &self.spec.node_name
     }
 
@@ -83,17 +83,17 @@ pub(super) struct Inventory {
 
 impl Inventory {
     /// The mark of a device or model as it was seen last.
-    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+    pub(super) fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
         let device = self.devices.get(key).map(|known| &known.wanted);
         device.or_else(|| self.models.get(key)).map(|wanted| wanted.mark)
     }
 
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<KnownDevice>> {
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<KnownDevice>> {
         self.devices.get(&ObjectKey::new(Some(namespace), ObjectKind::Device, name))
     }
 
     /// Models and devices of `node`, models first.
-    pub fn set_of(&self, node: &str) -> Vec<Wanted> {
+    pub(super) fn set_of(&self, node: &str) -> Vec<Wanted> {
         let models: HashSet<&ObjectKey> =
             self.devices_of(node).filter_map(|known| known.model.as_ref()).collect();
         let models = models.into_iter().filter_map(|key| self.models.get(key));
@@ -101,7 +101,7 @@ impl Inventory {
     }
 
     /// The list of the devices of `node`.
-    pub fn members_of(&self, node: &str) -> Vec<MembershipEntry> {
+    pub(super) fn members_of(&self, node: &str) -> Vec<MembershipEntry> {
         self.devices_of(node).map(|known| known.member.clone()).collect()
     }
 
@@ -110,7 +110,7 @@ impl Inventory {
     }
 
     /// A device was created or changed. `new` in the result: it was not there before.
-    pub fn put_device(&mut self, known: Arc<KnownDevice>) -> (Vec<(String, Notification)>, bool) {
+    pub(super) fn put_device(&mut self, known: Arc<KnownDevice>) -> (Vec<(String, Notification)>, bool) {
         let previous = self.devices.insert(known.wanted.key.clone(), known.clone());
         if let Some(old) = &previous {
             self.index.remove(old.entry());
@@ -133,7 +133,7 @@ impl Inventory {
         (told, false)
     }
 
-    pub fn device_gone(&mut self, meta: &Meta) -> Vec<(String, Notification)> {
+    pub(super) fn device_gone(&mut self, meta: &Meta) -> Vec<(String, Notification)> {
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::Device, &meta.name);
         if self.devices.get(&key).is_none_or(|known| known.wanted.uid != meta.uid) {
             return Vec::new();
@@ -144,12 +144,12 @@ impl Inventory {
     }
 
     /// A model was created or changed: every node with a device of it hears (KubeEdge sends nothing here).
-    pub fn put_model(&mut self, wanted: Wanted) -> Vec<(String, Notification)> {
+    pub(super) fn put_model(&mut self, wanted: Wanted) -> Vec<(String, Notification)> {
         self.models.insert(wanted.key.clone(), wanted.clone());
         self.users_hear(&wanted.key, &Notification::Change(Change::Put(wanted.clone())))
     }
 
-    pub fn model_gone(&mut self, meta: &Meta, object: Json) -> Vec<(String, Notification)> {
+    pub(super) fn model_gone(&mut self, meta: &Meta, object: Json) -> Vec<(String, Notification)> {
         let key = ObjectKey::new(meta.namespace.as_deref(), ObjectKind::DeviceModel, &meta.name);
         if self.models.get(&key).is_none_or(|model| model.uid != meta.uid) {
             return Vec::new();

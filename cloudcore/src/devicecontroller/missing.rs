@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// Devices (namespace, name) whose DeviceStatus nobody has seen; never more than there are devices.
 #[derive(Clone, Debug, Default)]
-pub struct Missing {
+pub(super) struct Missing {
     names: Arc<Mutex<BTreeSet<(String, String)>>>,
     pub added: Arc<Notify>,
 }
@@ -18,21 +18,21 @@ impl Missing {
     }
 
     /// A device that may have none.
-    pub fn add(&self, namespace: String, name: String) {
+    pub(super) fn add(&self, namespace: String, name: String) {
         self.lock().insert((namespace, name));
         self.added.notify_one();
     }
 
     /// It exists, or its device does not.
-    pub fn found(&self, namespace: &str, name: &str) {
+    pub(super) fn found(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    pub fn next(&self) -> Option<(String, String)> {
+    pub(super) fn next(&self) -> Option<(String, String)> {
         self.lock().pop_first()
     }
 }

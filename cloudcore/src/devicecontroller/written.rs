@@ -11,7 +11,7 @@ pub struct Stamp {
 
 /// What a DeviceStatus holds, as this replica read or wrote it last.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub(super) struct Written {
     pub version: String,
     pub twins: Vec<StatusTwin>,
     pub stamp: Option<Stamp>,
@@ -19,7 +19,7 @@ pub struct Written {
 
 impl Written {
     /// False if there is no DeviceStatus.
-    pub fn exists(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         !self.version.is_empty()
     }
 }

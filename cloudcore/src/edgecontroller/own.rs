@@ -43,7 +43,7 @@ fn is_own_label(node: &NodeName, label: &str, value: &Value) -> bool {
 }
 
 /// The part of a node object that an edge may change besides its status.
-pub fn labels_and_annotations(object: &Json, name: &NodeName) -> Result<String, Status> {
+pub(super) fn labels_and_annotations(object: &Json, name: &NodeName) -> Result<String, Status> {
     let node = own_labels(object, name)?;
     let mut own = json!({"metadata": {}});
     for field in ["labels", "annotations"] {
@@ -60,7 +60,7 @@ const METADATA: [&str; 5] = ["annotations", "labels", "name", "resourceVersion",
 
 /// A node, or a patch of one, without labels that are not the node's to give, without owners and finalizers, and without
 /// what would take labels away: directives of strategic merge patches, and labels that are none.
-pub fn own_labels(object: &Json, name: &NodeName) -> Result<Value, Status> {
+pub(super) fn own_labels(object: &Json, name: &NodeName) -> Result<Value, Status> {
     let mut node: Value = object.parse().map_err(|error| bad_request(&error.to_string()))?;
     let Some(fields) = node.as_object_mut() else { return Err(bad_request("not an object")) };
     fields.retain(|name, _| !name.starts_with('$'));
@@ -80,7 +80,7 @@ pub fn own_labels(object: &Json, name: &NodeName) -> Result<Value, Status> {
 }
 
 /// The object under the name that was authorised, whatever it calls itself.
-pub fn named(mut object: Value, name: &str) -> Result<Json, Status> {
+pub(super) fn named(mut object: Value, name: &str) -> Result<Json, Status> {
     if !object.is_object() || !(object["metadata"].is_object() || object["metadata"].is_null()) {
         return Err(bad_request("not an object with metadata"));
     }
@@ -89,7 +89,7 @@ pub fn named(mut object: Value, name: &str) -> Result<Json, Status> {
 }
 
 /// A patch of a pod's status, and of nothing else: the API server would take labels as well.
-pub fn status_only(patch: &str) -> Result<String, Status> {
+pub(super) fn status_only(patch: &str) -> Result<String, Status> {
     let patch: Value = json_of(patch)?.parse().map_err(|error| bad_request(&error.to_string()))?;
     let mut own = json!({"status": patch["status"]});
     if let Some(uid) = patch["metadata"]["uid"].as_str() {
@@ -99,11 +99,11 @@ pub fn status_only(patch: &str) -> Result<String, Status> {
 }
 
 /// The text of a patch.
-pub fn json_of(text: &str) -> Result<Json, Status> {
+pub(super) fn json_of(text: &str) -> Result<Json, Status> {
     Json::from_text(text.to_owned()).map_err(|error| bad_request(&error.to_string()))
 }
 
-pub fn bad_request(text: &str) -> Status {
+pub(super) fn bad_request(text: &str) -> Status {
     Status::new(400, "BadRequest", text)
 }
 

@@ -15,7 +15,11 @@ const TRIES: usize = 4;
 const STALE: SignedDuration = SignedDuration::from_secs(20);
 
 /// Writes one pod's status. False if that pod is gone: the edge is to drop it.
-pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) -> Result<bool, Status> {
+pub(super) async fn report_pod(
+    cluster: &Cluster,
+    namespace: &str,
+    report: &PodReport,
+) -> Result<bool, Status> {
     let key = ObjectKey::new(Some(namespace), ObjectKind::Pod, &report.name);
     let path = key.api_path().ok_or_else(|| bad_request(format!("{key} cannot be a pod")))?;
     let mut status = object_of(&report.status)?;
@@ -50,7 +54,7 @@ pub async fn report_pod(cluster: &Cluster, namespace: &str, report: &PodReport) 
 }
 
 /// Creates the node unless it is there.
-pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
+pub(super) async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
     let object = own::named(own::own_labels(object, node)?, node.as_str())?;
     match cluster.create("/api/v1/nodes", &object).await {
         Err(status) if !status.is_conflict() => Err(status),
@@ -59,7 +63,11 @@ pub async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> R
 }
 
 /// Writes the node's status.
-pub async fn report_node(cluster: &Cluster, node: &NodeName, report: &NodeReport) -> Result<(), Status> {
+pub(super) async fn report_node(
+    cluster: &Cluster,
+    node: &NodeName,
+    report: &NodeReport,
+) -> Result<(), Status> {
     let path = format!("/api/v1/nodes/{node}");
     let status = object_of(&report.status)?;
     let mut tried = 0;

@@ -8,7 +8,7 @@ use message::{Json, Status};
 use serde_json::Value;
 
 use super::{Cluster, Merge};
-pub use reconcile::Incompatible;
+pub(super) use reconcile::Incompatible;
 use reconcile::{Action, OURS, SCHEMA, reconcile};
 
 #[derive(Debug, thiserror::Error)]

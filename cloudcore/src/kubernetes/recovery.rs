@@ -21,24 +21,24 @@ impl Default for Reach {
 }
 
 impl Reach {
-    pub fn note<T>(&self, result: &Result<T, Status>) {
+    pub(super) fn note<T>(&self, result: &Result<T, Status>) {
         match result {
             Err(status) if status.is_retryable() => self.failed(),
             _ => self.answered(),
         }
     }
 
-    pub fn failed(&self) {
+    pub(super) fn failed(&self) {
         self.failing.store(true, Ordering::Relaxed);
     }
 
-    pub fn answered(&self) {
+    pub(super) fn answered(&self) {
         if self.failing.swap(false, Ordering::Relaxed) {
             self.recovered.send_replace(());
         }
     }
 
-    pub fn next(&self) -> Recovery {
+    pub(super) fn next(&self) -> Recovery {
         Recovery { recovered: self.recovered.subscribe() }
     }
 }

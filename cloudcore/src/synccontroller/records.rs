@@ -21,7 +21,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub fn put(&mut self, meta: &Meta, object: &Json) {
+    pub(super) fn put(&mut self, meta: &Meta, object: &Json) {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Object {
@@ -43,7 +43,7 @@ impl Records {
         self.by_node.entry(node.to_owned()).or_default().insert(uid.to_owned(), Record { key, version });
     }
 
-    pub fn gone(&mut self, name: &str) {
+    pub(super) fn gone(&mut self, name: &str) {
         let Some((node, uid)) = split_name(name) else { return };
         if let Some(objects) = self.by_node.get_mut(node) {
             objects.remove(uid);
@@ -55,18 +55,18 @@ impl Records {
 
     /// Uids of what is recorded under the name of another object, if nothing is recorded of that one yet: a node that took it has
     /// no other of its name.
-    pub fn replaced_by(&self, node: &str, key: &ObjectKey, uid: &str) -> Vec<String> {
+    pub(super) fn replaced_by(&self, node: &str, key: &ObjectKey, uid: &str) -> Vec<String> {
         let Some(objects) = self.by_node.get(node).filter(|objects| !objects.contains_key(uid)) else {
             return Vec::new();
         };
         objects.iter().filter(|(_, record)| record.key == *key).map(|(uid, _)| uid.clone()).collect()
     }
 
-    pub fn nodes(&self) -> Vec<String> {
+    pub(super) fn nodes(&self) -> Vec<String> {
         self.by_node.keys().cloned().collect()
     }
 
-    pub fn of_node(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
+    pub(super) fn of_node(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let objects = self.by_node.get(node).into_iter().flatten();
         objects.map(|(uid, record)| (record.key.clone(), uid.clone(), record.version.clone())).collect()
     }

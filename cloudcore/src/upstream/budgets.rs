@@ -33,7 +33,7 @@ impl Made {
 }
 
 /// Mirror pods a node may have: no node runs more pods by default.
-pub const MIRRORS: usize = 110;
+pub(super) const MIRRORS: usize = 110;
 
 /// Objects of all nodes that are made at once.
 const TURNS: usize = 4;

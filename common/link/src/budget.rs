@@ -48,12 +48,12 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub fn new(budget: Budget) -> Arc<Meter> {
+    pub(crate) fn new(budget: Budget) -> Arc<Meter> {
         Arc::new(Meter { budget, read: AtomicUsize::new(0), taken: AtomicUsize::new(0) })
     }
 
     /// Counts bytes that are about to be held; false when the process cannot afford them.
-    pub fn count(&self, bytes: usize) -> bool {
+    pub(crate) fn count(&self, bytes: usize) -> bool {
         let read = self.read.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let owed = read.saturating_sub(FREE).saturating_sub(self.taken.load(Ordering::Relaxed));
         if owed == 0 {
@@ -67,7 +67,7 @@ impl Meter {
     }
 
     /// The last message is worked off.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.read.store(0, Ordering::Relaxed);
         let taken = self.taken.swap(0, Ordering::Relaxed);
         self.budget.shared.used.fetch_sub(taken, Ordering::Relaxed);
@@ -92,7 +92,7 @@ pub(crate) struct Metered<S> {
 const TURN: usize = 64 * 1024;
 
 impl<S> Metered<S> {
-    pub fn new(stream: S, meter: Arc<Meter>) -> Metered<S> {
+    pub(crate) fn new(stream: S, meter: Arc<Meter>) -> Metered<S> {
         Metered { stream, meter, turn: 0 }
     }
 }

@@ -32,7 +32,7 @@ pub enum DialError {
 
 /// quinn's bridge to rustls.
 mod rustls_quic {
-    pub use quinn::crypto::rustls::NoInitialCipherSuite;
+    pub(super) use quinn::crypto::rustls::NoInitialCipherSuite;
 }
 
 impl DialError {

@@ -34,7 +34,7 @@ pub(crate) struct Large<T>(AbortOnDropHandle<T>);
 
 impl<T: Send + 'static> Large<T> {
     /// Begins to decode a message of so many bytes; a small one is decoded at once.
-    pub fn begin(bytes: usize, decode: impl FnOnce() -> T + Send + 'static) -> Result<Large<T>, T> {
+    pub(crate) fn begin(bytes: usize, decode: impl FnOnce() -> T + Send + 'static) -> Result<Large<T>, T> {
         if bytes < LARGE {
             return Err(decode());
         }
@@ -45,7 +45,7 @@ impl<T: Send + 'static> Large<T> {
     }
 
     /// What came of it; once. Cancel safe. `None` only while the process ends.
-    pub async fn result(&mut self) -> Option<T> {
+    pub(crate) async fn result(&mut self) -> Option<T> {
         (&mut self.0).await.ok()
     }
 }

@@ -37,7 +37,7 @@ struct Held {
 }
 
 impl EvictingSlots {
-    pub fn new(limit: usize) -> EvictingSlots {
+    pub(crate) fn new(limit: usize) -> EvictingSlots {
         EvictingSlots { limit: limit.max(1), taken: Arc::default(), changed: Arc::new(Notify::new()) }
     }
 
@@ -46,7 +46,7 @@ impl EvictingSlots {
     }
 
     /// Returns once there is a place for a newcomer: a free one, or that of a client that may lose it.
-    pub async fn vacancy(&self) {
+    pub(crate) async fn vacancy(&self) {
         loop {
             let changed = self.changed.notified();
             {
@@ -60,7 +60,7 @@ impl EvictingSlots {
     }
 
     /// Takes a place, and the token that is cancelled when it is lost. In a full house another one loses its own.
-    pub fn take(&self) -> (Place, CancellationToken) {
+    pub(crate) fn take(&self) -> (Place, CancellationToken) {
         let mut taken = self.lock();
         if taken.count() >= self.limit
             && let Some((_, lost)) = taken.unsettled.pop_first()

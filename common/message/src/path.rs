@@ -18,23 +18,23 @@ pub(crate) struct ResourcePath<'a> {
 /// Words of the link that are no kinds: what an edge asks for and says about objects.
 pub(crate) mod words {
     /// A token of the service account of this name.
-    pub const TOKEN: &str = "serviceaccounttoken";
+    pub(crate) const TOKEN: &str = "serviceaccounttoken";
     /// Whole statuses, of edges before KubeEdge 1.13.
-    pub const POD_STATUS: &str = "podstatus";
-    pub const NODE_STATUS: &str = "nodestatus";
-    pub const STATUSES: [&str; 2] = [POD_STATUS, NODE_STATUS];
+    pub(crate) const POD_STATUS: &str = "podstatus";
+    pub(crate) const NODE_STATUS: &str = "nodestatus";
+    pub(crate) const STATUSES: [&str; 2] = [POD_STATUS, NODE_STATUS];
     /// Patches of a status.
-    pub const POD_PATCH: &str = "podpatch";
-    pub const NODE_PATCH: &str = "nodepatch";
+    pub(crate) const POD_PATCH: &str = "podpatch";
+    pub(crate) const NODE_PATCH: &str = "nodepatch";
 }
 
 impl<'a> ResourcePath<'a> {
-    pub fn new(namespace: Option<&'a str>, word: &'a str, name: &'a str) -> ResourcePath<'a> {
+    pub(crate) fn new(namespace: Option<&'a str>, word: &'a str, name: &'a str) -> ResourcePath<'a> {
         ResourcePath { namespace, word, name }
     }
 
     /// Reads exactly three non-empty parts; namespace and name are each a [`check_name`].
-    pub fn parse(path: &'a str) -> Result<ResourcePath<'a>, KeyError> {
+    pub(crate) fn parse(path: &'a str) -> Result<ResourcePath<'a>, KeyError> {
         let mut parts = path.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(namespace), Some(word), Some(name), None) if ![namespace, word, name].contains(&"") => {

@@ -49,7 +49,7 @@ struct Sources {
     image_place: tokio::sync::Mutex<Option<String>>,
 }
 
-pub async fn run(base: Arc<Base>, images: Arc<Images>, host: Arc<dyn Host>, stop: CancellationToken) {
+pub(crate) async fn run(base: Arc<Base>, images: Arc<Images>, host: Arc<dyn Host>, stop: CancellationToken) {
     let sources = Sources { base, images, image_place: tokio::sync::Mutex::new(None) };
     let mut thresholds = Thresholds::new(sources.base.settings.eviction.clone());
     loop {

@@ -4,7 +4,7 @@
 //! containerLogMaxFiles), and all but the newest of them compressed. Termination message files are kept short as well.
 
 mod files;
-pub mod links;
+pub(crate) mod links;
 mod termination;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::{base::Base, errors::chain};
 const CHECK: Duration = Duration::from_secs(10);
 
 /// Looks at the logs of running containers again and again.
-pub async fn rotate(base: Arc<Base>, stop: CancellationToken) {
+pub(crate) async fn rotate(base: Arc<Base>, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;

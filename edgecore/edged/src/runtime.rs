@@ -50,7 +50,11 @@ impl RuntimeFacts {
 const CHECK: Duration = Duration::from_secs(5);
 const CHECK_ABSENT: Duration = Duration::from_secs(1);
 
-pub async fn watch(runtime: cri::Runtime, facts: watch::Sender<RuntimeFacts>, stop: CancellationToken) {
+pub(crate) async fn watch(
+    runtime: cri::Runtime,
+    facts: watch::Sender<RuntimeFacts>,
+    stop: CancellationToken,
+) {
     loop {
         let before = facts.borrow().clone();
         let now = ask(&runtime, &before).await;

@@ -10,7 +10,7 @@
 
 mod folder;
 mod manifest;
-pub mod mirrors;
+pub(crate) mod mirrors;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use super::{base::Base, errors::chain};
 use folder::Folder;
 
 /// Snapshots waiting to be taken over: the next one says it all again.
-pub const SNAPSHOT_QUEUE: usize = 1;
+pub(crate) const SNAPSHOT_QUEUE: usize = 1;
 
 /// All static pods of this node.
-pub type Snapshot = Vec<Pod>;
+pub(crate) type Snapshot = Vec<Pod>;
 
 /// Reads the folder at start and whenever something in it changes, until `stop`.
-pub async fn follow(base: Arc<Base>, snapshots: mpsc::Sender<Snapshot>, stop: CancellationToken) {
+pub(crate) async fn follow(base: Arc<Base>, snapshots: mpsc::Sender<Snapshot>, stop: CancellationToken) {
     let mut folder = Folder::new(base.settings.static_pods.clone());
     let mut last: Option<Snapshot> = None;
     loop {

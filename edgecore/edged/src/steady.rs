@@ -12,7 +12,7 @@ use super::RunError;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// Runs what `make` gives, and again after a pause whenever it panics. Ends when it ends; dropped, it ends it.
-pub async fn steady<F, T>(what: &'static str, mut make: F)
+pub(crate) async fn steady<F, T>(what: &'static str, mut make: F)
 where
     F: FnMut() -> T,
     T: Future<Output = ()> + Send + 'static,
@@ -30,7 +30,7 @@ where
 }
 
 /// A part that runs as long as Edged: an error if `work` ends before `stop`.
-pub async fn essential(
+pub(crate) async fn essential(
     what: &'static str,
     work: impl Future<Output = ()>,
     stop: &CancellationToken,

@@ -36,7 +36,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Time to wait before the next attempt: uniform between nothing and a ceiling that doubles.
-    pub fn next(&mut self, failure: Failure, now: Instant) -> Duration {
+    pub(crate) fn next(&mut self, failure: Failure, now: Instant) -> Duration {
         let since = *self.since.get_or_insert(now);
         let asked = ceiling(self.failures).min(RESTART_CAP);
         let ceiling = ceiling(self.outages);
@@ -55,7 +55,7 @@ impl Backoff {
 
     /// A connection ended after `held`. `closed`: by the cloud, on purpose; a link that broke or a cloud that died says
     /// nothing about the next attempt.
-    pub fn connected(&mut self, held: Duration, closed: bool) {
+    pub(crate) fn connected(&mut self, held: Duration, closed: bool) {
         if held >= HELD || !closed {
             *self = Backoff::default();
         }
@@ -63,7 +63,7 @@ impl Backoff {
         self.since = None;
     }
 
-    pub fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }

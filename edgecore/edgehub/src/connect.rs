@@ -20,7 +20,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub fn build(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> Result<Connector, DialError> {
+    pub(crate) fn build(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> Result<Connector, DialError> {
         let servers = &settings.servers;
         let target = |address: &String| Target {
             address: address.clone(),
@@ -42,7 +42,7 @@ impl Connector {
     }
 
     /// A connection and the address it goes to.
-    pub async fn dial(&self) -> Result<(Link, &str), DialError> {
+    pub(crate) async fn dial(&self) -> Result<(Link, &str), DialError> {
         let error = match &self.quic {
             None => None,
             Some((dialer, target)) => match dialer.dial(target).await {

@@ -25,17 +25,17 @@ pub(super) enum Found {
 
 impl Credentials {
     /// Presents this identity to servers of these CAs.
-    pub fn live(&self) -> Result<LiveClient, TlsError> {
+    pub(crate) fn live(&self) -> Result<LiveClient, TlsError> {
         LiveClient::new(&self.trust, Some(&self.identity))
     }
 
     /// When the certificate begins and ends (Unix seconds).
-    pub fn validity(&self) -> (i64, i64) {
+    pub(crate) fn validity(&self) -> (i64, i64) {
         Subject::of(self.identity.certificate())
             .map_or((0, 0), |subject| (subject.not_before, subject.not_after))
     }
 
-    pub fn is_expired(&self, now: i64) -> bool {
+    pub(crate) fn is_expired(&self, now: i64) -> bool {
         self.validity().1 <= now
     }
 }

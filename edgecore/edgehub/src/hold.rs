@@ -22,23 +22,23 @@ pub(super) struct Held {
 }
 
 impl Hold {
-    pub fn new() -> Hold {
+    pub(crate) fn new() -> Hold {
         Hold { free: Arc::new(Semaphore::new(LIMIT / UNIT)) }
     }
 
     /// Counts a message. Never waits: the one that goes over the limit is there already.
-    pub fn take(&self, bytes: usize) -> Held {
+    pub(crate) fn take(&self, bytes: usize) -> Held {
         let wanted = bytes.div_ceil(UNIT).min(self.free.available_permits());
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         Held { _permit: self.free.clone().try_acquire_many_owned(wanted).ok() }
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.free.available_permits() == 0
     }
 
     /// Waits until something was committed.
-    pub async fn room(&self) {
+    pub(crate) async fn room(&self) {
         // Never closed.
         let _ = self.free.acquire().await;
     }

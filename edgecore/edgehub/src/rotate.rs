@@ -94,7 +94,7 @@ impl Plan {
 
 impl Rotation {
     /// Runs until stopped.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut plan = Plan { renew: self.next_renewal(), refresh: i64::MAX, refreshed: 0, failures: 0 };
         loop {
             let now = daemon::clock::unix_seconds();

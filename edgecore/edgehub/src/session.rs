@@ -48,12 +48,12 @@ pub(super) enum End {
 
 impl End {
     /// True if the cloud ended the link on purpose.
-    pub fn is_closed_by_cloud(&self) -> bool {
+    pub(crate) fn is_closed_by_cloud(&self) -> bool {
         matches!(self, End::Receive(ReceiveError::Closed | ReceiveError::Bye { .. }))
     }
 
     /// How long the cloud asked this edge to stay away.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             End::Receive(error) => error.retry_after(),
             _ => None,

@@ -12,7 +12,7 @@ use super::secrets::{self, Access};
 use crate::render;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(subcommand)]
     step: Step,
 }
@@ -56,7 +56,7 @@ const EDGE: &str = "node-role.kubernetes.io/edge";
 /// Nodes named in a question.
 const NAMED: usize = 20;
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     match flags.step {
         Step::Rotate(flags) => rotate(flags).await,
         Step::Retire(flags) => retire(&flags).await,

@@ -10,7 +10,7 @@ use super::secrets::{self, Access};
 use crate::render;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     access: Access,
     /// Make a token that one node can join with, once.
@@ -31,7 +31,7 @@ pub struct Flags {
 /// Seconds a made token lasts.
 const TTL: i64 = 24 * 3600;
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let kubeconfig = flags.access.kubeconfig()?;
     let is_made = flags.single_use || flags.existing_nodes || flags.nodes.is_some() || flags.ttl.is_some();
     let token = if is_made { make(&flags, &kubeconfig).await? } else { read(&kubeconfig).await? };
@@ -60,7 +60,7 @@ async fn make(flags: &Flags, kubeconfig: &Path) -> anyhow::Result<String> {
 }
 
 /// The current join token.
-pub async fn read(kubeconfig: &Path) -> anyhow::Result<String> {
+pub(crate) async fn read(kubeconfig: &Path) -> anyhow::Result<String> {
     let secrets = secrets::open(kubeconfig).await?;
     let secret = secrets
         .get("tokensecret")

@@ -17,7 +17,7 @@ use crate::undo::Undo;
 use crate::{address, render, set};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Serve Kubernetes from an embedded API server: one machine, nothing else needed.
     #[arg(long)]
     standalone: bool,
@@ -48,7 +48,7 @@ pub struct Flags {
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
     let path = layout.cloudcore_config();
     if path.exists() && !flags.force {

@@ -19,7 +19,7 @@ use crate::undo::Undo;
 use crate::{labels, render, script, set};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Address of CloudCore: host:port, an IPv6 address in brackets.
     #[arg(short = 'e', long)]
     cloudcore_ipport: String,
@@ -76,7 +76,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often EdgeCore's log is looked at for what it is waiting for.
 const LOOK: Duration = Duration::from_secs(1);
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
     config::node_name(&flags.edgenode_name)?;
     pki::token::JoinToken::parse(&flags.token).context("--token")?;

@@ -16,7 +16,7 @@ use super::secrets::{self, Access};
 use crate::render;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(subcommand)]
     step: Step,
 }
@@ -92,7 +92,7 @@ impl Whom {
     }
 }
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     match flags.step {
         Step::Remove(flags) => remove(&flags).await,
         Step::Block(flags) => {

@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::{pods, render, script};
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// What to reset; default: whatever is installed.
     #[arg(value_enum)]
     side: Option<Side>,
@@ -42,7 +42,7 @@ const SHARED: &[&str] = &["/etc/kubeedge", "/var/lib/kubeedge", "/var/log/kubeed
 const CLOUD: &[&str] = &["/var/lib/causeway"];
 const EDGE: &[&str] = &["/var/lib/kubelet"];
 
-pub async fn run(flags: Flags) -> anyhow::Result<()> {
+pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
     let cloud = layout.cloudcore_config().exists() && flags.side != Some(Side::Edge);
     let edge = layout.edgecore_config().exists() && flags.side != Some(Side::Cloud);

@@ -18,7 +18,7 @@ use crate::render;
 
 /// Where the cluster is.
 #[derive(Args)]
-pub struct Access {
+pub(super) struct Access {
     /// Kubeconfig of the cluster; default: the one that keadm init was given or wrote, else /root/.kube/config.
     #[arg(long)]
     kube_config: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Access {
 
 impl Access {
     /// What was given, else what the installation's cloudcore.yaml says, else what KubeEdge takes.
-    pub fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn kubeconfig(&self) -> anyhow::Result<PathBuf> {
         if let Some(given) = &self.kube_config {
             return Ok(given.clone());
         }
@@ -50,7 +50,7 @@ impl Access {
     }
 
     /// The same flags for the next command.
-    pub fn flags(&self) -> String {
+    pub(super) fn flags(&self) -> String {
         let flag = |name: &str, path: &Option<PathBuf>| {
             path.as_ref().map_or_else(String::new, |path| {
                 format!(" --{name} {}", render::word(&path.to_string_lossy()))
@@ -61,19 +61,19 @@ impl Access {
 }
 
 /// A client of the cluster.
-pub async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
+pub(super) async fn client(kubeconfig: &Path) -> anyhow::Result<Client> {
     let file = Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("reading kubeconfig {}; give --kube-config", kubeconfig.display()))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }
 
-pub async fn open(kubeconfig: &Path) -> anyhow::Result<Api<Secret>> {
+pub(super) async fn open(kubeconfig: &Path) -> anyhow::Result<Api<Secret>> {
     Ok(Api::namespaced(client(kubeconfig).await?, "kubeedge"))
 }
 
 /// The CA's secret, and the object it was read from.
-pub async fn ca(secrets: &Api<Secret>) -> anyhow::Result<(CaSecret, Secret)> {
+pub(super) async fn ca(secrets: &Api<Secret>) -> anyhow::Result<(CaSecret, Secret)> {
     let read = secrets.get("casecret").await;
     let object = read.context("reading secret kubeedge/casecret; has CloudCore run?")?;
     let data = object.data.clone().unwrap_or_default();
@@ -81,7 +81,7 @@ pub async fn ca(secrets: &Api<Secret>) -> anyhow::Result<(CaSecret, Secret)> {
 }
 
 /// Writes the CA's secret over `seen`; an error if it has changed since.
-pub async fn write_ca(secrets: &Api<Secret>, secret: &CaSecret, seen: Secret) -> anyhow::Result<()> {
+pub(super) async fn write_ca(secrets: &Api<Secret>, secret: &CaSecret, seen: Secret) -> anyhow::Result<()> {
     let data: BTreeMap<String, ByteString> =
         secret.data().iter().map(|(key, value)| (key.clone(), ByteString(value.clone()))).collect();
     let object = Secret { data: Some(data), ..seen };

@@ -5,13 +5,13 @@ use clap::Args;
 use crate::render;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// short, yaml or json; empty: one line.
     #[arg(short, long, default_value = "", value_parser = ["", "short", "yaml", "json"])]
     output: String,
 }
 
-pub fn run(flags: &Flags) -> anyhow::Result<()> {
+pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let version = format!("v{}", env!("CARGO_PKG_VERSION"));
     let facts = serde_json::json!({
         "gitVersion": version,

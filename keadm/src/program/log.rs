@@ -8,23 +8,23 @@ use std::process::{Command, Stdio};
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A program's words since this was made.
-pub enum Log {
+pub(crate) enum Log {
     File { path: PathBuf, from: u64 },
     Journal { unit: &'static str, since: i64 },
 }
 
 impl Log {
-    pub fn file(path: PathBuf) -> Log {
+    pub(crate) fn file(path: PathBuf) -> Log {
         let from = std::fs::metadata(&path).map_or(0, |file| file.len());
         Log::File { path, from }
     }
 
-    pub fn journal(unit: &'static str) -> Log {
+    pub(crate) fn journal(unit: &'static str) -> Log {
         Log::Journal { unit, since: daemon::clock::unix_seconds() }
     }
 
     /// How an operator reads all of it.
-    pub fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         match self {
             Log::File { path, .. } => path.display().to_string(),
             Log::Journal { unit, .. } => format!("journalctl -u {unit}"),
@@ -32,7 +32,7 @@ impl Log {
     }
 
     /// The last warning or error that passes, without its time and place.
-    pub fn last(&self, passes: fn(&Line<'_>) -> bool) -> Option<String> {
+    pub(crate) fn last(&self, passes: fn(&Line<'_>) -> bool) -> Option<String> {
         let text = self.text();
         let found = text.lines().rev().find_map(|line| Line::read(line).filter(passes));
         found.map(|line| line.text.to_owned())
@@ -63,7 +63,7 @@ fn since(path: &Path, from: u64) -> std::io::Result<String> {
 }
 
 /// `TIME LEVEL target: text`, of a warning or an error.
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     pub is_error: bool,
     pub target: &'a str,
     pub text: &'a str,
@@ -82,12 +82,12 @@ impl Line<'_> {
 }
 
 /// Why a node has no certificate yet.
-pub fn about_the_link(line: &Line<'_>) -> bool {
+pub(crate) fn about_the_link(line: &Line<'_>) -> bool {
     line.is_error || line.target.starts_with("edgehub")
 }
 
 /// Why a program ends or does not become ready.
-pub fn trouble(line: &Line<'_>) -> bool {
+pub(crate) fn trouble(line: &Line<'_>) -> bool {
     line.is_error || !line.target.starts_with("daemon::config")
 }
 

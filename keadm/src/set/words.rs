@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 
 /// One assignment.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Assignment {
+pub(super) struct Assignment {
     /// As typed, for errors.
     pub name: String,
     pub path: Vec<Step>,
@@ -13,13 +13,13 @@ pub struct Assignment {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     Key(String),
     Index(usize),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum SetValue {
+pub(super) enum SetValue {
     One(String),
     List(Vec<String>),
     /// JSON, which begins with a bracket.
@@ -27,7 +27,7 @@ pub enum SetValue {
 }
 
 /// Splits the text of one flag.
-pub fn assignments(text: &str) -> anyhow::Result<Vec<Assignment>> {
+pub(super) fn assignments(text: &str) -> anyhow::Result<Vec<Assignment>> {
     let mut found = Vec::new();
     for part in split(text, ',') {
         let Some((name, value)) = cut(&part, '=') else {

@@ -32,7 +32,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Registers for ever; `on_answer` gets the models and devices of each registration.
-    pub async fn run(self, on_answer: impl Fn(MapperRegisterResponse), stop: CancellationToken) {
+    pub(crate) async fn run(self, on_answer: impl Fn(MapperRegisterResponse), stop: CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
             let identity = identity(&self.settings.edgecore);

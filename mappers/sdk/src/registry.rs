@@ -68,7 +68,7 @@ where
     D: Driver,
     F: Fn(&Device) -> Result<D, DriverError> + Send + Sync + 'static,
 {
-    pub fn new(open: F, reporter: Reporter) -> Registry<F> {
+    pub(crate) fn new(open: F, reporter: Reporter) -> Registry<F> {
         Registry { state: Mutex::default(), open: Arc::new(open), reporter }
     }
 
@@ -77,7 +77,7 @@ where
     }
 
     /// Takes what EdgeCore answered a registration. Devices it did not name go on: EdgeCore removes them by name.
-    pub fn apply(&self, answer: MapperRegisterResponse) {
+    pub(crate) fn apply(&self, answer: MapperRegisterResponse) {
         for model in answer.model_list {
             if let Err(error) = self.put_model(model) {
                 tracing::warn!(error = %error, "model ignored");
@@ -91,7 +91,7 @@ where
     }
 
     /// Starts the device's task, or gives the running one its new form.
-    pub fn put_device(&self, mut message: wire::Device) -> Result<(), Refused> {
+    pub(crate) fn put_device(&self, mut message: wire::Device) -> Result<(), Refused> {
         if message.name.is_empty() {
             return Err(Refused::NoName);
         }
@@ -132,14 +132,14 @@ where
     }
 
     /// Stops the device's task and waits for its driver; an unknown device is gone already.
-    pub async fn remove_device(&self, namespace: &str, name: &str) {
+    pub(crate) async fn remove_device(&self, namespace: &str, name: &str) {
         let Some(entry) = self.with(|state| state.devices.remove(&key(namespace, name))) else { return };
         tracing::info!(namespace, name, "device removed");
         stop([entry]).await;
     }
 
     /// Keeps the model; devices that use it are read again.
-    pub fn put_model(&self, mut model: DeviceModel) -> Result<(), Refused> {
+    pub(crate) fn put_model(&self, mut model: DeviceModel) -> Result<(), Refused> {
         if model.name.is_empty() {
             return Err(Refused::NoName);
         }
@@ -161,12 +161,12 @@ where
         users.into_iter().try_for_each(|device| self.put_device(device))
     }
 
-    pub fn remove_model(&self, namespace: &str, name: &str) {
+    pub(crate) fn remove_model(&self, namespace: &str, name: &str) {
         self.with(|state| state.models.remove(&key(namespace, name)));
     }
 
     /// The device as EdgeCore sent it, with the last reported twins.
-    pub fn device(&self, namespace: &str, name: &str) -> Option<wire::Device> {
+    pub(crate) fn device(&self, namespace: &str, name: &str) -> Option<wire::Device> {
         self.with(|state| {
             let entry = state.devices.get(&key(namespace, name))?;
             let mut device = entry.message.clone();
@@ -177,7 +177,7 @@ where
     }
 
     /// Stops all devices.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         stop(self.with(|state| std::mem::take(&mut state.devices)).into_values()).await;
     }
 }

@@ -19,12 +19,12 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(due: Instant) -> Progress {
+    pub(crate) fn new(due: Instant) -> Progress {
         Progress { due, written: None, reported: None, quiet: 0 }
     }
 
     /// True if the driver must be given the desired value.
-    pub fn must_write(&self, property: &Property) -> bool {
+    pub(crate) fn must_write(&self, property: &Property) -> bool {
         property.is_writable
             && !property.desired.is_empty()
             && self.written.as_ref() != Some(&property.desired)
@@ -36,7 +36,7 @@ impl Progress {
     }
 
     /// The twin to report for a value read now; `None` if it is not worth it.
-    pub fn on_value(&mut self, property: &Property, value: &str, now_ms: i64) -> Option<Twin> {
+    pub(crate) fn on_value(&mut self, property: &Property, value: &str, now_ms: i64) -> Option<Twin> {
         let pair = (value.to_owned(), self.observed(property).to_owned());
         self.quiet += 1;
         let is_known = self.reported.as_ref() == Some(&pair);
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// The report was lost: the next cycle reports again.
-    pub fn on_lost(&mut self) {
+    pub(crate) fn on_lost(&mut self) {
         self.reported = None;
     }
 }

@@ -15,18 +15,18 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub fn new(manager: watch::Receiver<Option<Manager>>, broken: Arc<Notify>) -> Reporter {
+    pub(crate) fn new(manager: watch::Receiver<Option<Manager>>, broken: Arc<Notify>) -> Reporter {
         Reporter { manager, broken }
     }
 
     /// True if EdgeCore took the report.
-    pub async fn twins(&self, namespace: &str, name: &str, status: DeviceStatus) -> bool {
+    pub(crate) async fn twins(&self, namespace: &str, name: &str, status: DeviceStatus) -> bool {
         let Some(manager) = self.manager.borrow().clone() else { return false };
         self.judge(namespace, name, manager.report_twins(namespace, name, status).await)
     }
 
     /// True if EdgeCore took the report.
-    pub async fn state(&self, namespace: &str, name: &str, state: &str) -> bool {
+    pub(crate) async fn state(&self, namespace: &str, name: &str, state: &str) -> bool {
         let Some(manager) = self.manager.borrow().clone() else { return false };
         self.judge(namespace, name, manager.report_state(namespace, name, state).await)
     }

@@ -43,7 +43,7 @@ enum Turn {
 }
 
 impl<F> Task<F> {
-    pub async fn run<D>(mut self)
+    pub(crate) async fn run<D>(mut self)
     where
         D: Driver,
         F: Fn(&Device) -> Result<D, DriverError> + Send + Sync,

@@ -1,14 +1,14 @@
 //! Hostile peers: CloudCore and EdgeCore may hold 128 MiB each, page cache included, and must live, while an edge that
 //! does no harm gets its updates.
 
-pub mod attacker;
+pub(crate) mod attacker;
 mod bombs;
 mod flood;
 mod hostile_cloud;
 mod makes;
 mod mqtt;
 mod neighbour;
-pub mod orders;
+pub(crate) mod orders;
 mod probe;
 mod quic;
 mod raw;
@@ -37,7 +37,7 @@ use probe::Probe;
 use report::{Report, Row};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     /// Seconds of each attack, and of the calm before each.
@@ -83,7 +83,7 @@ struct Victims {
     misled_group: Cgroup,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     let common = &flags.common;
     let ground = Ground::start_in(Cgroup::make("cloudcore", LIMIT)?, common, NODES + 2).await?;
     let names = vec![probe::NAME.to_owned()];

@@ -11,7 +11,7 @@ use crate::{Common, objects};
 
 const CONFIG_MAPS: usize = 1000;
 
-pub async fn run(common: &Common) -> Result<()> {
+pub(crate) async fn run(common: &Common) -> Result<()> {
     let ground = Ground::start(common, 1).await?;
     let names: Vec<String> = (0..CONFIG_MAPS).map(|n| format!("load-{n}")).collect();
     let mut wanted = vec![objects::node("edge-1")];

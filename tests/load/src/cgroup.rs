@@ -1,7 +1,7 @@
 //! A memory cgroup (v1 or v2) a program is started in: what it may hold, what it held at most, whether the kernel killed
 //! it. Needs root.
 
-pub mod aside;
+pub(crate) mod aside;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 /// Gone when dropped; its processes must have ended.
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     folder: PathBuf,
     v1: bool,
     aside: bool,
@@ -20,7 +20,7 @@ pub struct Cgroup {
 
 /// Enters a cgroup and becomes the program.
 #[derive(Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[arg(long)]
     cgroup: PathBuf,
     program: OsString,
@@ -29,7 +29,7 @@ pub struct Flags {
 }
 
 /// Only returns if the program could not be started.
-pub fn enter(flags: &Flags) -> Result<()> {
+pub(crate) fn enter(flags: &Flags) -> Result<()> {
     std::fs::write(flags.cgroup.join("cgroup.procs"), std::process::id().to_string())
         .with_context(|| format!("entering {}", flags.cgroup.display()))?;
     let error = Command::new(&flags.program).args(&flags.arguments).exec();
@@ -38,7 +38,7 @@ pub fn enter(flags: &Flags) -> Result<()> {
 
 impl Cgroup {
     /// At most `limit` bytes, page cache and kernel memory included.
-    pub fn make(name: &str, limit: u64) -> Result<Cgroup> {
+    pub(crate) fn make(name: &str, limit: u64) -> Result<Cgroup> {
         let v1 = Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists();
         let root = if v1 { "/sys/fs/cgroup/memory" } else { "/sys/fs/cgroup" };
         let folder = Path::new(root).join(format!("causeway-{}-{name}", std::process::id()));
@@ -55,13 +55,13 @@ impl Cgroup {
     }
 
     /// Programs in it stand for another machine.
-    pub fn aside(mut self) -> Cgroup {
+    pub(crate) fn aside(mut self) -> Cgroup {
         self.aside = true;
         self
     }
 
     /// A command whose process lives in this group from its first page on.
-    pub fn command(&self, program: &Path) -> Result<Command> {
+    pub(crate) fn command(&self, program: &Path) -> Result<Command> {
         let this = std::env::current_exe()?;
         let mut command = Command::new(&this);
         if self.aside {
@@ -73,19 +73,19 @@ impl Cgroup {
     }
 
     /// Most memory charged to the group so far, in KiB.
-    pub fn peak_kb(&self) -> Result<u64> {
+    pub(crate) fn peak_kb(&self) -> Result<u64> {
         let file = if self.v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
         Ok(self.read(file)?.trim().parse::<u64>()? / 1024)
     }
 
     /// Forgets the peak so far, where the kernel allows it.
-    pub fn reset_peak(&self) {
+    pub(crate) fn reset_peak(&self) {
         let file = if self.v1 { "memory.max_usage_in_bytes" } else { "memory.peak" };
         let _ = std::fs::write(self.folder.join(file), "0");
     }
 
     /// Processes the kernel killed for want of memory.
-    pub fn killed(&self) -> Result<u64> {
+    pub(crate) fn killed(&self) -> Result<u64> {
         let text = self.read(if self.v1 { "memory.oom_control" } else { "memory.events" })?;
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         Ok(line.context("no oom_kill in the cgroup's events")?.trim().parse()?)

@@ -13,7 +13,7 @@ use crate::pods::{Api, Place, is_ready};
 use crate::result::{Results, rounded};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -32,7 +32,7 @@ const SETTLE: Duration = Duration::from_secs(120);
 /// Time for memory to settle.
 const REST: Duration = Duration::from_secs(3);
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     println!("  warming up with {} cycles", flags.warm_up);
     cycles(&place, "warm", flags.warm_up, flags.beside)?;

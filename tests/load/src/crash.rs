@@ -18,7 +18,7 @@ use crate::pods::{Api, Place, is_ready};
 use crate::result::Results;
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long EdgeCore has after the last kill to make all as the API wants it.
 const SETTLE: Duration = Duration::from_secs(120);
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     for number in 0..STAYING {
         let name = format!("stays-{number}");

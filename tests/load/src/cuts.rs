@@ -34,7 +34,7 @@ const OUTAGE: (u64, u64) = (500, 6000);
 const SETTLE: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     #[arg(long, default_value_t = 100)]
@@ -51,7 +51,7 @@ pub struct Flags {
     updates: usize,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     let common = &flags.common;
     let namespace = Namespace::make()?;
     let scratch = tempfile::tempdir()?;

@@ -17,7 +17,7 @@ use crate::result::Results;
 use kinds::{Damage, KINDS};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -44,7 +44,7 @@ struct Counts {
     foreign: usize,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     let names: Vec<String> = (0..PODS).map(|number| format!("stays-{number}")).collect();
     let (first, rest) = names.split_at(PODS / 2);

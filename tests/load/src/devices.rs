@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_secs(300);
 const REQUESTS: &str = "cloudcore_kubernetes_requests_total";
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     /// Folder with the programs of another build, measured in the same run.
@@ -86,7 +86,7 @@ struct Reported {
     stale: usize,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     ensure!(
         flags.nodes > 0 && flags.clients > 0 && flags.starts > 0,
         "nodes, clients and starts: at least one"

@@ -11,7 +11,7 @@ use native::frames::{Change, Envelope, Objects, Row, Submit, change};
 use prost::Message as _;
 
 #[derive(Args)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Where to write the dictionary.
     #[arg(long)]
     output: std::path::PathBuf,
@@ -22,7 +22,7 @@ const SIZE: usize = 24 * 1024;
 /// Copies of each message, with other numbers and identities.
 const VARIANTS: u64 = 48;
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let mut samples = Vec::new();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop/golden");
     let mut files: Vec<_> = std::fs::read_dir(&golden)?.flatten().map(|entry| entry.path()).collect();

@@ -15,7 +15,7 @@ use crate::cgroup::Cgroup;
 use crate::ground::Ground;
 use crate::hollow;
 
-pub struct Edge {
+pub(crate) struct Edge {
     pub process: Process,
     pub database: PathBuf,
     pub mqtt_port: u16,
@@ -24,12 +24,12 @@ pub struct Edge {
 
 impl Edge {
     /// Starts EdgeCore as `node`, with a certificate made here. `server` is where it dials WebSocket.
-    pub async fn start(common: &Common, ground: &Ground, node: &str, server: &str) -> Result<Edge> {
+    pub(crate) async fn start(common: &Common, ground: &Ground, node: &str, server: &str) -> Result<Edge> {
         Edge::start_in(None, common, ground, node, server).await
     }
 
     /// Like [`Edge::start`], in `group`.
-    pub async fn start_in(
+    pub(crate) async fn start_in(
         group: Option<&Cgroup>,
         common: &Common,
         ground: &Ground,
@@ -40,7 +40,7 @@ impl Edge {
     }
 
     /// Like [`Edge::start_in`], with what `adjust` makes of the configuration.
-    pub async fn start_with(
+    pub(crate) async fn start_with(
         group: Option<&Cgroup>,
         common: &Common,
         ground: &Ground,
@@ -82,12 +82,12 @@ impl Edge {
         Ok(Edge { process, database, mqtt_port, dmi_socket })
     }
 
-    pub fn pid(&self) -> Result<i32> {
+    pub(crate) fn pid(&self) -> Result<i32> {
         Ok(i32::try_from(self.process.pid())?)
     }
 
     /// A connection that sees what is committed.
-    pub async fn open(&self) -> Result<Seen> {
+    pub(crate) async fn open(&self) -> Result<Seen> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         while !self.database.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -97,13 +97,13 @@ impl Edge {
 }
 
 /// Reads the edge's database from outside.
-pub struct Seen {
+pub(crate) struct Seen {
     db: Connection,
 }
 
 impl Seen {
     /// Version of a config map as it is committed.
-    pub fn version(&self, name: &str) -> Result<Option<String>> {
+    pub(crate) fn version(&self, name: &str) -> Result<Option<String>> {
         let found =
             self.db.prepare_cached("SELECT version FROM meta WHERE key = ?1").and_then(|mut statement| {
                 statement.query_row([format!("default/configmap/{name}")], |row| row.get(0)).optional()
@@ -113,14 +113,14 @@ impl Seen {
     }
 
     /// Config maps whose text is `text`.
-    pub fn count(&self, text: &str) -> Result<usize> {
+    pub(crate) fn count(&self, text: &str) -> Result<usize> {
         let sql =
             "SELECT count(*) FROM meta WHERE type = 'configmap' AND json_extract(value, '$.data.text') = ?1";
         Ok(self.db.prepare_cached(sql)?.query_row([text], |row| row.get::<_, i64>(0))? as usize)
     }
 
     /// Waits until `names` are committed.
-    pub async fn wait_for(&self, names: &[String]) -> Result<()> {
+    pub(crate) async fn wait_for(&self, names: &[String]) -> Result<()> {
         let began = harness::wait::now();
         for name in names {
             while self.version(name)?.is_none() {

@@ -11,7 +11,7 @@ use crate::Common;
 use crate::edge::Edge;
 use crate::ground::Ground;
 
-pub struct FakeNode {
+pub(crate) struct FakeNode {
     pub edge: Edge,
     _runtime: Fake,
     /// Dropped after EdgeCore has ended.
@@ -29,7 +29,7 @@ impl Drop for Mounts {
 
 impl FakeNode {
     /// Starts EdgeCore as `node`; its folders are below that of `ground`. The runtime has the image `none`.
-    pub async fn start(common: &Common, ground: &Ground, node: &str) -> Result<FakeNode> {
+    pub(crate) async fn start(common: &Common, ground: &Ground, node: &str) -> Result<FakeNode> {
         let folder = ground.scratch.path().join(format!("{node}-files"));
         std::fs::create_dir_all(&folder)?;
         let runtime = Fake::start(&folder, Arc::new(|| daemon::clock::unix_ms() * 1_000_000))?;

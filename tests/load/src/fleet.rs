@@ -33,7 +33,7 @@ struct Worker {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-pub async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
+pub(crate) async fn run(common: &Common, edges: usize, idle: u64) -> Result<()> {
     let mut ground = Ground::start(common, edges + 1).await?;
     let mut results = Results::default();
     println!("creating the objects of {edges} nodes");

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::Common;
 use crate::cgroup::Cgroup;
 
-pub struct Ground {
+pub(crate) struct Ground {
     pub cluster: Cluster,
     pub kubeconfig: PathBuf,
     pub cloud: Option<Process>,
@@ -39,17 +39,17 @@ const START: Duration = Duration::from_secs(60);
 
 impl Ground {
     /// Starts the API server, unless one is given, and CloudCore for up to `nodes` edges.
-    pub async fn start(common: &Common, nodes: usize) -> Result<Ground> {
+    pub(crate) async fn start(common: &Common, nodes: usize) -> Result<Ground> {
         Ground::build(None, common, nodes, 30, &[]).await
     }
 
     /// Like [`Ground::start`], with CloudCore in `group`.
-    pub async fn start_in(group: Cgroup, common: &Common, nodes: usize) -> Result<Ground> {
+    pub(crate) async fn start_in(group: Cgroup, common: &Common, nodes: usize) -> Result<Ground> {
         Ground::build(Some(group), common, nodes, 30, &[]).await
     }
 
     /// Like [`Ground::start`]; sessions that are silent for a few seconds end, and edges come by another address.
-    pub async fn start_impatient(common: &Common, nodes: usize, address: &str) -> Result<Ground> {
+    pub(crate) async fn start_impatient(common: &Common, nodes: usize, address: &str) -> Result<Ground> {
         Ground::build(None, common, nodes, 3, &[address]).await
     }
 
@@ -106,13 +106,13 @@ impl Ground {
     }
 
     /// Starts CloudCore and waits until it serves edges.
-    pub async fn start_cloud(&mut self) -> Result<()> {
+    pub(crate) async fn start_cloud(&mut self) -> Result<()> {
         self.launch_cloud()?;
         self.wait_serving().await
     }
 
     /// Starts CloudCore and waits for nothing.
-    pub fn launch_cloud(&mut self) -> Result<()> {
+    pub(crate) fn launch_cloud(&mut self) -> Result<()> {
         let program = self.programs.join("cloudcore");
         let mut command = match &self.group {
             Some(group) => group.command(&program)?,
@@ -124,12 +124,12 @@ impl Ground {
     }
 
     /// Waits until CloudCore's port answers.
-    pub async fn wait_serving(&mut self) -> Result<()> {
+    pub(crate) async fn wait_serving(&mut self) -> Result<()> {
         self.wait_serving_for(START).await
     }
 
     /// Like [`Ground::wait_serving`], for at most `patience`.
-    pub async fn wait_serving_for(&mut self, patience: Duration) -> Result<()> {
+    pub(crate) async fn wait_serving_for(&mut self, patience: Duration) -> Result<()> {
         let began = harness::wait::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             self.cloud.as_mut().context("no cloudcore")?.check()?;
@@ -139,28 +139,28 @@ impl Ground {
         Ok(())
     }
 
-    pub fn kill_cloud(&mut self) -> Result<()> {
+    pub(crate) fn kill_cloud(&mut self) -> Result<()> {
         self.cloud.take().context("cloudcore is not running")?.kill9()
     }
 
-    pub fn group(&self) -> Result<&Cgroup> {
+    pub(crate) fn group(&self) -> Result<&Cgroup> {
         self.group.as_ref().context("CloudCore is not confined")
     }
 
-    pub fn cloud_pid(&self) -> Result<i32> {
+    pub(crate) fn cloud_pid(&self) -> Result<i32> {
         Ok(i32::try_from(self.cloud.as_ref().context("cloudcore is not running")?.pid())?)
     }
 
-    pub fn server(&self) -> String {
+    pub(crate) fn server(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn quic_server(&self) -> String {
+    pub(crate) fn quic_server(&self) -> String {
         format!("127.0.0.1:{}", self.quic_port)
     }
 
     /// The CA that signs edges, as CloudCore keeps it in the cluster.
-    pub async fn authority(&self) -> Result<Authority> {
+    pub(crate) async fn authority(&self) -> Result<Authority> {
         let secret = self.secret("casecret").await?;
         let bytes = |key: &str| -> Result<Vec<u8>> {
             Ok(STANDARD.decode(secret["data"][key].as_str().context("a key of casecret")?)?)
@@ -175,7 +175,7 @@ impl Ground {
 }
 
 /// An embedded API server, a process of its own.
-pub struct Api {
+pub(crate) struct Api {
     /// An administrator's.
     pub kubeconfig: PathBuf,
     programs: PathBuf,
@@ -186,7 +186,7 @@ pub struct Api {
 
 impl Api {
     /// Starts one with its files in `scratch`, and waits until it serves.
-    pub async fn start(programs: &Path, scratch: &Path) -> Result<Api> {
+    pub(crate) async fn start(programs: &Path, scratch: &Path) -> Result<Api> {
         let mut api = Api {
             kubeconfig: scratch.join("admin.kubeconfig"),
             programs: programs.to_owned(),
@@ -198,12 +198,12 @@ impl Api {
         Ok(api)
     }
 
-    pub fn kill9(&mut self) -> Result<()> {
+    pub(crate) fn kill9(&mut self) -> Result<()> {
         self.process.take().context("the API server is not running")?.kill9()
     }
 
     /// Starts it on the same address and files.
-    pub async fn start_again(&mut self) -> Result<()> {
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
         let mut command = Command::new(self.programs.join("apiserver"));
         command.arg("--data-dir").arg(self.scratch.join("api"));
         command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
@@ -226,7 +226,7 @@ impl Api {
 }
 
 /// CPU time of a process so far, in milliseconds.
-pub fn cpu_ms(pid: i32) -> Result<f64> {
+pub(crate) fn cpu_ms(pid: i32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = text.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks = |at: usize| -> Result<f64> { Ok(fields.get(at).context("stat")?.parse()?) };

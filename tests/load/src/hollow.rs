@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// One running hollow edge.
-pub struct Hollow {
+pub(crate) struct Hollow {
     pub link: watch::Receiver<LinkState>,
     pub stop: CancellationToken,
 }
 
 /// Makes and writes the certificate of a node.
-pub fn write_identity(authority: &Authority, folder: &Path, node: &str) -> Result<CertificateFiles> {
+pub(crate) fn write_identity(authority: &Authority, folder: &Path, node: &str) -> Result<CertificateFiles> {
     let files = files(folder);
     let profile = Profile {
         common_name: pki::edge_common_name(node),
@@ -43,12 +43,12 @@ fn files(folder: &Path) -> CertificateFiles {
 }
 
 /// Certificates outlive every scenario.
-pub fn no_renewal() -> Renewal {
+pub(crate) fn no_renewal() -> Renewal {
     Renewal { rotate: false, trust_refresh: Duration::from_secs(86_400) }
 }
 
 /// Starts one edge; what it commits goes to `committed`.
-pub fn start(
+pub(crate) fn start(
     node: &str,
     folder: &Path,
     servers: Servers,

@@ -12,19 +12,19 @@ use crate::objects;
 use crate::result::percentile;
 
 /// Newest version committed at the edge, and when.
-pub type Committed = watch::Receiver<(u64, Option<Instant>)>;
+pub(crate) type Committed = watch::Receiver<(u64, Option<Instant>)>;
 
 /// Longest wait for one update.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Updates that are being sent.
-pub struct Samples {
+pub(crate) struct Samples {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<Vec<f64>>>,
 }
 
 /// Milliseconds from the API server's answer until the commit.
-pub struct Latency {
+pub(crate) struct Latency {
     pub p50: f64,
     pub p99: f64,
     pub count: usize,
@@ -33,7 +33,7 @@ pub struct Latency {
 /// Updates config map `name` again and again until [`Samples::finish`], whatever becomes of the updates before: a stall
 /// delays every one that falls into it. Those planned while `counts` says no do not count. There is at least one: what is
 /// watched may be over before the first is due.
-pub fn watch(
+pub(crate) fn watch(
     cluster: &Cluster,
     name: &'static str,
     pace: Duration,
@@ -67,12 +67,12 @@ pub fn watch(
 
 impl Samples {
     /// Milliseconds of each.
-    pub async fn all(self) -> Result<Vec<f64>> {
+    pub(crate) async fn all(self) -> Result<Vec<f64>> {
         self.stop.cancel();
         self.task.await?
     }
 
-    pub async fn finish(self) -> Result<Latency> {
+    pub(crate) async fn finish(self) -> Result<Latency> {
         let mut samples = self.all().await?;
         Ok(Latency {
             p50: percentile(&mut samples, 50.0),

@@ -11,7 +11,7 @@ use crate::pods::{Place, is_ready};
 use crate::result::{Results, rounded};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -29,7 +29,7 @@ pub struct Flags {
     rest: u64,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     let mut results = Results::default();
     let mut idle = None;
@@ -85,7 +85,7 @@ fn idling(pid: i32, time: Duration) -> Result<Idle> {
 }
 
 /// What the process made the kernel write, in KiB.
-pub fn written_kb(pid: i32) -> Result<f64> {
+pub(crate) fn written_kb(pid: i32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/io")).context("reading what was written")?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
     Ok(bytes.trim().parse::<f64>()? / 1024.0)

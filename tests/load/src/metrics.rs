@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 const SCRAPE: Duration = Duration::from_secs(10);
 
 /// The metrics of the program whose monitor listens on `address`, as text.
-pub async fn scrape(address: &str) -> Result<String> {
+pub(crate) async fn scrape(address: &str) -> Result<String> {
     let config = kube::Config::new(format!("http://{address}").parse()?);
     let client = kube::Client::try_from(config)?;
     let request = http::Request::get("/metrics").body(Vec::new())?;
@@ -17,13 +17,13 @@ pub async fn scrape(address: &str) -> Result<String> {
 }
 
 /// The value of a metric without labels.
-pub fn metric(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn metric(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line?.trim().parse().ok()
 }
 
 /// The sum of a metric over all its labels; `None` if there is no line of it.
-pub fn total(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn total(text: &str, name: &str) -> Option<u64> {
     let values = text.lines().filter_map(|line| {
         let (labels, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
         let _ = labels;

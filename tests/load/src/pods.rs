@@ -1,7 +1,7 @@
 //! Pods on a whole site: what `crash` and `churn` have in common.
 
-pub mod raw;
-pub mod sightings;
+pub(crate) mod raw;
+pub(crate) mod sightings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ const QUEUE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A site with a container runtime, and the ways into it. Not for use inside of a runtime: the site has its own.
-pub struct Place {
+pub(crate) struct Place {
     pub site: Site,
     pub cri: cri::Runtime,
     pub api: Api,
@@ -33,7 +33,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn start(programs: &Path) -> Result<Place> {
+    pub(crate) fn start(programs: &Path) -> Result<Place> {
         let site = Site::start(&Programs::in_folder(programs)?, true, |text| println!("  {text}"))?;
         site.node_ready()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -51,7 +51,7 @@ impl Place {
 
 impl Place {
     /// Deletes pods and waits until they are gone.
-    pub async fn delete(&self, names: &[String]) -> Result<()> {
+    pub(crate) async fn delete(&self, names: &[String]) -> Result<()> {
         for name in names {
             self.api.delete(name).await?;
         }
@@ -63,11 +63,11 @@ impl Place {
 }
 
 /// All pods of the API server by name.
-pub type Pods = BTreeMap<String, Value>;
+pub(crate) type Pods = BTreeMap<String, Value>;
 
 /// The API server's view, as its watch tells it.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     cluster: Cluster,
     pods: watch::Receiver<Arc<Pods>>,
 }
@@ -93,25 +93,30 @@ impl Api {
     }
 
     /// Asks now.
-    pub async fn list(&self) -> Result<Pods> {
+    pub(crate) async fn list(&self) -> Result<Pods> {
         let list: Value = self.cluster.get(PODS).await?.parse()?;
         let items = list["items"].as_array().context("a list of pods")?;
         let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Ok(items.iter().map(|pod| (name(pod), pod.clone())).collect())
     }
 
-    pub async fn create(&self, name: &str, containers: usize) -> Result<()> {
+    pub(crate) async fn create(&self, name: &str, containers: usize) -> Result<()> {
         self.cluster.create(PODS, &Json::encode(&pod(name, containers))?).await?;
         Ok(())
     }
 
-    pub async fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         self.cluster.delete(&format!("{PODS}/{name}"), &Json::encode(&json!({}))?).await?;
         Ok(())
     }
 
     /// Waits until the pod is as `holds` says; `None` is a pod that is not there.
-    pub async fn wait(&self, name: &str, what: &str, holds: impl Fn(Option<&Value>) -> bool) -> Result<()> {
+    pub(crate) async fn wait(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(Option<&Value>) -> bool,
+    ) -> Result<()> {
         let mut pods = self.pods.clone();
         let waiting = async { pods.wait_for(|pods| holds(pods.get(name))).await.map(|_| ()) };
         let Ok(found) = tokio::time::timeout(PATIENCE, waiting).await else {
@@ -122,7 +127,7 @@ impl Api {
     }
 }
 
-pub fn is_ready(pod: Option<&Value>) -> bool {
+pub(crate) fn is_ready(pod: Option<&Value>) -> bool {
     let conditions = pod.and_then(|pod| pod["status"]["conditions"].as_array());
     conditions
         .into_iter()
@@ -131,7 +136,7 @@ pub fn is_ready(pod: Option<&Value>) -> bool {
 }
 
 /// A program that ends at once when told to, and never by itself.
-pub fn command() -> Vec<String> {
+pub(crate) fn command() -> Vec<String> {
     ["sh", "-c", "trap 'exit 0' TERM; sleep 2147483647 & wait"].map(str::to_owned).into()
 }
 

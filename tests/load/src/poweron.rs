@@ -14,7 +14,7 @@ use crate::pods::{Place, is_ready, raw};
 use crate::result::{Results, percentile, rounded};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A power-on that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let mut place = Place::start(&flags.programs)?;
     let logs = place.site.folder().join("raw-logs");
     let mut own = Vec::new();

@@ -13,7 +13,7 @@ const CHANGES: usize = 1000;
 /// How often the database is looked at.
 const LOOK: Duration = Duration::from_micros(100);
 
-pub async fn run(common: &Common) -> Result<()> {
+pub(crate) async fn run(common: &Common) -> Result<()> {
     let ground = Ground::start(common, 1).await?;
     let names: Vec<String> = (0..10).map(|n| format!("load-{n}")).collect();
     let mut wanted = vec![objects::node("edge-1")];

@@ -14,7 +14,7 @@ const ROUNDS: usize = 20;
 const AWAY: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(8)];
 
-pub async fn run(common: &Common) -> Result<()> {
+pub(crate) async fn run(common: &Common) -> Result<()> {
     let mut ground = Ground::start(common, 1).await?;
     let names = vec!["load-0".to_owned()];
     let wanted = vec![

@@ -27,7 +27,7 @@ const GIVE_UP: Duration = Duration::from_secs(420);
 const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     /// Pairs of a CloudCore and an edge: samples of each outage.
@@ -55,7 +55,7 @@ struct Samples {
     ready: Vec<f64>,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("causeway-recovery-").tempdir()?;
     let api = Api::start(&flags.common.programs, scratch.path()).await?;
     let kubeconfig = api.kubeconfig.clone();

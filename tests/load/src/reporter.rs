@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{hollow, workers};
 
 #[derive(Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Certificates and database.
     #[arg(long)]
     folder: PathBuf,
@@ -42,11 +42,11 @@ pub struct Flags {
     pace: u64,
 }
 
-pub fn device_name(number: usize) -> String {
+pub(crate) fn device_name(number: usize) -> String {
     format!("counter-{number}")
 }
 
-pub async fn run(flags: Flags) -> Result<()> {
+pub(crate) async fn run(flags: Flags) -> Result<()> {
     let store = metamanager::database::open(&flags.folder.join("edgecore.db"))?;
     let reports = Limit { bytes: 64 * 1024 * 1024, policy: Policy::Block };
     let outbox = Outbox::with_limits(store.clone(), Limits { reports, ..Limits::default() });

@@ -42,7 +42,7 @@ const SESSIONS_STARTED: &str = "cloudcore_cloudhub_sessions_started_total";
 const AWAY: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     #[arg(long, default_value_t = 20)]
@@ -79,7 +79,7 @@ struct Node {
     newest: std::collections::HashMap<String, u64>,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("causeway-soak-").tempdir()?;
     let mut api = Api::start(&flags.common.programs, scratch.path()).await?;
     let direct = Cluster::connect(Some(api.kubeconfig.clone()), "").await?;

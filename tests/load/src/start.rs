@@ -12,7 +12,7 @@ use crate::pods::{Place, is_ready, raw};
 use crate::result::{Results, percentile, rounded};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the programs to measure.
     #[arg(long)]
     programs: PathBuf,
@@ -23,7 +23,7 @@ pub struct Flags {
     at_once: usize,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<()> {
     let place = Place::start(&flags.programs)?;
     let logs = place.site.folder().join("raw-logs");
     let (mut own, mut through) = (Vec::new(), Vec::new());

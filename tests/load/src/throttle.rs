@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// How the reader behind a throttle reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     Open,
     /// One TLS record, then a pause. A small frame is one record.
     Every(Duration),
@@ -21,14 +21,14 @@ pub enum Pace {
 const BUFFER: u32 = 8 * 1024;
 
 /// A listening throttle; it ends with the process.
-pub struct Throttle {
+pub(crate) struct Throttle {
     address: String,
     pace: watch::Sender<Pace>,
 }
 
 impl Throttle {
     /// Listens on a free port, open, for connections to `server` (`address:port`).
-    pub async fn start(server: &str) -> Result<Throttle> {
+    pub(crate) async fn start(server: &str) -> Result<Throttle> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (pace, watched) = watch::channel(Pace::Open);
@@ -41,11 +41,11 @@ impl Throttle {
         Ok(Throttle { address, pace })
     }
 
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    pub fn set(&self, pace: Pace) {
+    pub(crate) fn set(&self, pace: Pace) {
         self.pace.send_replace(pace);
     }
 }

@@ -11,7 +11,7 @@ use crate::result::{Results, rounded};
 use crate::{Common, objects};
 
 #[derive(clap::Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     #[command(flatten)]
     common: Common,
     /// Config maps and secrets of the cluster, half of each.
@@ -28,7 +28,7 @@ pub struct Flags {
     rest: u64,
 }
 
-pub async fn run(flags: &Flags) -> Result<()> {
+pub(crate) async fn run(flags: &Flags) -> Result<()> {
     let mut ground = Ground::start(&flags.common, flags.used).await?;
     let rest = Duration::from_secs(flags.rest);
     let mut results = Results::default();

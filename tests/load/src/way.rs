@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     Open,
     /// Connections are closed, new ones at once.
     Refused,
@@ -17,14 +17,14 @@ pub enum Way {
     Swallowed,
 }
 
-pub struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     way: watch::Sender<Way>,
 }
 
 impl Relay {
     /// A relay to the server of a kubeconfig, and a copy of that in `folder` that leads through it.
-    pub async fn before(kubeconfig: &Path, folder: &Path) -> Result<(Relay, PathBuf)> {
+    pub(crate) async fn before(kubeconfig: &Path, folder: &Path) -> Result<(Relay, PathBuf)> {
         let text = std::fs::read_to_string(kubeconfig)?;
         let server = text.lines().find_map(|line| line.trim().strip_prefix("server:"));
         let server = server.context("no server in the kubeconfig")?.trim().trim_matches(['"', '\'']);
@@ -49,7 +49,7 @@ impl Relay {
         Ok(Relay { address, way })
     }
 
-    pub fn set(&self, way: Way) {
+    pub(crate) fn set(&self, way: Way) {
         self.way.send_replace(way);
     }
 }

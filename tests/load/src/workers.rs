@@ -28,7 +28,7 @@ use crate::hollow::{self, Hollow};
 use crate::throttle::{Pace, Throttle};
 
 #[derive(Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Folder with the CA (`ca.crt`, `ca.key`) that signs the edges.
     #[arg(long)]
     folder: PathBuf,
@@ -54,21 +54,21 @@ type Texts = Arc<Mutex<HashMap<String, String>>>;
 const SLOW: Duration = Duration::from_millis(100);
 
 /// Name of an edge's config map.
-pub fn config_map(number: usize) -> String {
+pub(crate) fn config_map(number: usize) -> String {
     format!("load-{number}")
 }
 
-pub fn node_name(number: usize) -> String {
+pub(crate) fn node_name(number: usize) -> String {
     format!("hollow-{number}")
 }
 
 /// Where an edge dials.
-pub fn servers(server: &str, quic: bool, dialect: &str) -> Servers {
+pub(crate) fn servers(server: &str, quic: bool, dialect: &str) -> Servers {
     let offer = if dialect == "kubeedge" { link::Offer::KubeEdge } else { link::Offer::Auto };
     Servers { websocket: (!quic).then(|| server.to_owned()), quic: quic.then(|| server.to_owned()), offer }
 }
 
-pub async fn run(flags: Flags) -> Result<()> {
+pub(crate) async fn run(flags: Flags) -> Result<()> {
     let ca = pki::files::read_identity(&flags.folder.join("ca.crt"), &flags.folder.join("ca.key"))?;
     let authority = pki::Authority::from_der(ca.certificate(), ca.private_key().secret_der())?;
     let texts = Texts::default();

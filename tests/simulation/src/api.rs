@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// One object as it is now.
 #[derive(Clone, Debug)]
-pub struct Object {
+pub(crate) struct Object {
     pub kind: ObjectKind,
     pub meta: Meta,
     pub json: Json,
@@ -20,21 +20,21 @@ pub struct Object {
 
 /// What a watch sees.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Put(Object),
     Gone(Object),
 }
 
 /// What was reported of one device.
 #[derive(Clone, Debug, Default)]
-pub struct Reported {
+pub(crate) struct Reported {
     pub stamp: Option<Stamp>,
     /// Every value ever written, in order.
     pub values: Vec<u64>,
 }
 
 #[derive(Default)]
-pub struct Api {
+pub(crate) struct Api {
     version: u64,
     uids: u64,
     pub objects: BTreeMap<(String, String), Object>,
@@ -53,7 +53,7 @@ const PODS: u32 = 4;
 
 impl Api {
     /// Creates the node objects.
-    pub fn new(nodes: usize) -> Api {
+    pub(crate) fn new(nodes: usize) -> Api {
         let mut api = Api::default();
         for node in 0..nodes {
             api.write(ObjectKind::Node, &edge_name(node), json!({"spec": {}}), false);
@@ -62,7 +62,7 @@ impl Api {
     }
 
     /// Some change by somebody.
-    pub fn change(&mut self, rng: &mut StdRng, nodes: usize) {
+    pub(crate) fn change(&mut self, rng: &mut StdRng, nodes: usize) {
         let config_map = format!("c{}", rng.random_range(0..CONFIG_MAPS));
         let pod = format!("p{}", rng.random_range(0..PODS));
         match rng.random_range(0..10) {
@@ -131,7 +131,7 @@ impl Api {
     }
 
     /// As the device controller does: read, compare the stamp and the value, write.
-    pub fn report(&mut self, device: &str, value: u64, stamp: Option<Stamp>) {
+    pub(crate) fn report(&mut self, device: &str, value: u64, stamp: Option<Stamp>) {
         let reported = self.devices.entry(device.to_owned()).or_default();
         let is_covered = stamp.as_ref().is_some_and(|stamp| stamp.is_covered_by(reported.stamp.as_ref()));
         if !is_covered && reported.values.last() != Some(&value) {
@@ -141,7 +141,7 @@ impl Api {
     }
 
     /// As the sync controller does: remember what a node has.
-    pub fn record(&mut self, edge: usize, settled: Settled) {
+    pub(crate) fn record(&mut self, edge: usize, settled: Settled) {
         let Settled { key, uid, version, .. } = settled;
         match version {
             Some(version) => {
@@ -154,22 +154,22 @@ impl Api {
     }
 
     /// What a node is recorded to have.
-    pub fn recorded(&self, edge: usize) -> Vec<(ObjectKey, String, ResourceVersion)> {
+    pub(crate) fn recorded(&self, edge: usize) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let of_edge = self.records.iter().filter(|((of, _), _)| *of == edge);
         of_edge.map(|((_, uid), (key, version))| (key.clone(), uid.clone(), version.clone())).collect()
     }
 
-    pub fn find(&self, kind: &ObjectKind, name: &str) -> Option<&Object> {
+    pub(crate) fn find(&self, kind: &ObjectKind, name: &str) -> Option<&Object> {
         self.objects.get(&(kind.to_string(), name.to_owned()))
     }
 }
 
-pub fn edge_name(number: usize) -> String {
+pub(crate) fn edge_name(number: usize) -> String {
     format!("e{number}")
 }
 
 /// The node of a pod.
-pub fn node_of(pod: &Object) -> Option<String> {
+pub(crate) fn node_of(pod: &Object) -> Option<String> {
     let pod: Value = pod.json.parse().ok()?;
     pod["spec"]["nodeName"].as_str().map(str::to_owned)
 }

@@ -13,7 +13,7 @@ use crate::api::{Api, Event, Object, edge_name, node_of};
 use crate::half::{CloudHalf, Dialect, kubeedge as kubeedge_half, native as native_half};
 use crate::network::Connection;
 
-pub struct Session {
+pub(crate) struct Session {
     pub connection: u64,
     set: NodeSet,
     half: Box<dyn CloudHalf>,
@@ -21,7 +21,7 @@ pub struct Session {
 }
 
 #[derive(Default)]
-pub struct Replica {
+pub(crate) struct Replica {
     placement: Placement,
     /// Texts the API server has answered and that are not taken in.
     answers: Vec<Arrived>,
@@ -37,7 +37,7 @@ pub struct Replica {
 
 impl Replica {
     /// Starts: lists everything, then watches. Holds texts of at most so many bytes in memory.
-    pub fn start(api: &Api, texts: usize) -> Replica {
+    pub(crate) fn start(api: &Api, texts: usize) -> Replica {
         let placement = Placement::with_texts(texts);
         let mut replica = Replica { seen: api.log.len(), placement, ..Replica::default() };
         for object in api.objects.values() {
@@ -47,7 +47,7 @@ impl Replica {
     }
 
     /// Sees the next event, if there is one.
-    pub fn watch(&mut self, api: &Api) -> bool {
+    pub(crate) fn watch(&mut self, api: &Api) -> bool {
         if api.refuses {
             return false;
         }
@@ -62,7 +62,7 @@ impl Replica {
     }
 
     /// Asks the API server for the texts that nodes have a use for, or takes in its answer to the last time.
-    pub fn fetch(&mut self, api: &Api) -> bool {
+    pub(crate) fn fetch(&mut self, api: &Api) -> bool {
         if let Some(answer) = self.answers.pop() {
             let changes = self.placement.fetched(answer);
             self.tell(changes);
@@ -76,7 +76,7 @@ impl Replica {
     }
 
     /// Writes what nodes have acknowledged.
-    pub fn record(&mut self, api: &mut Api) -> bool {
+    pub(crate) fn record(&mut self, api: &mut Api) -> bool {
         if api.refuses || self.unwritten.is_empty() {
             return false;
         }
@@ -94,13 +94,13 @@ impl Replica {
     }
 
     /// Looks after what an edge holds and nobody wants.
-    pub fn settle_leftovers(&mut self, edge: usize, api: &Api) -> bool {
+    pub(crate) fn settle_leftovers(&mut self, edge: usize, api: &Api) -> bool {
         let session = self.sessions.get_mut(&edge);
         session.is_some_and(|session| session.settle_leftovers(&self.placement, edge, api))
     }
 
     /// A connection of `edge` begins; one it had before is over.
-    pub fn accept(&mut self, edge: usize, connection: u64, dialect: Dialect, api: &Api) {
+    pub(crate) fn accept(&mut self, edge: usize, connection: u64, dialect: Dialect, api: &Api) {
         self.epochs += 1;
         let set = NodeSet::default();
         let half: Box<dyn CloudHalf> = match dialect {
@@ -120,7 +120,7 @@ impl Replica {
     }
 
     /// True if an edge has not got everything since it started.
-    pub fn owes_everything(&self) -> bool {
+    pub(crate) fn owes_everything(&self) -> bool {
         !self.started.is_empty()
     }
 
@@ -138,7 +138,7 @@ impl Replica {
     }
 
     /// The session of `edge` sends what there is to send, and asks for what is not in memory.
-    pub fn send(&mut self, edge: usize, connection: &mut Connection, now: Instant) -> bool {
+    pub(crate) fn send(&mut self, edge: usize, connection: &mut Connection, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&edge) else { return false };
         let frames = session.half.send(&session.set, !session.compared, now);
         let away = session.set.with(|desired| desired.take_away());
@@ -152,7 +152,7 @@ impl Replica {
     }
 
     /// The session of `edge` takes the next frame of its connection.
-    pub fn receive(&mut self, edge: usize, connection: &mut Connection, api: &Api) -> Result<bool> {
+    pub(crate) fn receive(&mut self, edge: usize, connection: &mut Connection, api: &Api) -> Result<bool> {
         let Some(session) = self.sessions.get_mut(&edge) else { return Ok(false) };
         let Some(frame) = connection.up.pop_front() else { return Ok(false) };
         let wants = session.half.receive(&frame, &session.set)?;
@@ -193,21 +193,21 @@ impl Session {
         removed
     }
 
-    pub fn start_row(&mut self) -> bool {
+    pub(crate) fn start_row(&mut self) -> bool {
         self.half.start_row()
     }
 
-    pub fn carry_out(&mut self, which: usize, api: &mut Api, told: bool) -> Result<bool> {
+    pub(crate) fn carry_out(&mut self, which: usize, api: &mut Api, told: bool) -> Result<bool> {
         self.half.carry_out(which, api, told)
     }
 
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.half.waits(&self.set)
     }
 }
 
 /// What a watch or the API server tells of an object.
-pub fn arrived(object: &Object) -> Arrived {
+pub(crate) fn arrived(object: &Object) -> Arrived {
     Arrived::read(object.kind.clone(), &object.meta, object.json.clone())
 }
 

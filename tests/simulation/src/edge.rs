@@ -14,14 +14,14 @@ use crate::api::{Api, Object, edge_name, node_of};
 use crate::half::{self, Committed, Dialect, EdgeHalf, Effect};
 use crate::network::Connection;
 
-pub struct Link {
+pub(crate) struct Link {
     pub connection: u64,
     half: Box<dyn EdgeHalf>,
     /// The cloud said that everything is stored.
     pub in_step: bool,
 }
 
-pub struct Edge {
+pub(crate) struct Edge {
     number: usize,
     dialect: Dialect,
     db: Database,
@@ -38,7 +38,7 @@ pub struct Edge {
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Commit {
+pub(crate) enum Commit {
     Durable,
     /// The power fails before it is on disk.
     Torn,
@@ -47,7 +47,7 @@ pub enum Commit {
 }
 
 impl Edge {
-    pub fn new(number: usize, dialect: Dialect) -> Result<Edge> {
+    pub(crate) fn new(number: usize, dialect: Dialect) -> Result<Edge> {
         Ok(Edge {
             number,
             dialect,
@@ -62,7 +62,7 @@ impl Edge {
     }
 
     /// Says hello on a new connection.
-    pub fn connect(&mut self, connection: &mut Connection) -> Result<()> {
+    pub(crate) fn connect(&mut self, connection: &mut Connection) -> Result<()> {
         let (half, frames): (Box<dyn EdgeHalf>, _) = match self.dialect {
             Dialect::Native => {
                 let (edge, frames) = half::native::Edge::connect(&self.db, &self.seals)?;
@@ -80,13 +80,13 @@ impl Edge {
     }
 
     /// EdgeCore dies; its database stays as the last transaction left it.
-    pub fn die(&mut self) {
+    pub(crate) fn die(&mut self) {
         self.link = None;
         self.is_registered = false;
     }
 
     /// EdgeCore dies, and its disk is gone with what was not sent.
-    pub fn lose_disk(&mut self) -> Result<()> {
+    pub(crate) fn lose_disk(&mut self) -> Result<()> {
         self.die();
         self.db = empty_database()?;
         self.seen = Seen::default();
@@ -95,7 +95,7 @@ impl Edge {
     }
 
     /// A device reports its next value.
-    pub fn report(&mut self, device: &str) -> Result<()> {
+    pub(crate) fn report(&mut self, device: &str) -> Result<()> {
         let device = format!("{}-{device}", edge_name(self.number));
         let values = self.reported.entry(device.clone()).or_default();
         let value = values.len() as u64 + 1;
@@ -108,7 +108,7 @@ impl Edge {
     }
 
     /// Takes the next frame of the cloud.
-    pub fn receive(&mut self, connection: &mut Connection) -> Result<bool> {
+    pub(crate) fn receive(&mut self, connection: &mut Connection) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
         let Some(frame) = connection.down.pop_front() else { return Ok(false) };
         match link.half.receive(&frame, &self.db)? {
@@ -125,7 +125,7 @@ impl Edge {
     }
 
     /// Sends rows of the outbox.
-    pub fn send(&mut self, connection: &mut Connection, now: Instant) -> Result<bool> {
+    pub(crate) fn send(&mut self, connection: &mut Connection, now: Instant) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
         let frames = link.half.send(&self.db, now)?;
         let sent = !frames.is_empty();
@@ -134,7 +134,7 @@ impl Edge {
     }
 
     /// Ends the oldest transaction under way.
-    pub fn commit(&mut self, connection: &mut Connection, how: Commit, api: &Api) -> Result<bool> {
+    pub(crate) fn commit(&mut self, connection: &mut Connection, how: Commit, api: &Api) -> Result<bool> {
         let Some(link) = &mut self.link else { return Ok(false) };
         let Some(arrivals) = link.half.next_commit() else { return Ok(false) };
         let transaction = self.db.unchecked_transaction()?;
@@ -162,17 +162,17 @@ impl Edge {
     }
 
     /// True if it will send again by itself.
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.half.waits())
     }
 
     /// True if the cloud said that everything is here, where its dialect can say so.
-    pub fn is_in_step(&self) -> bool {
+    pub(crate) fn is_in_step(&self) -> bool {
         self.dialect == Dialect::KubeEdge || self.link.as_ref().is_some_and(|link| link.in_step)
     }
 
     /// Name and mark of everything held, by kind and name.
-    pub fn held(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) fn held(&self) -> Result<BTreeMap<String, u64>> {
         let kinds: Vec<String> = apimachinery::kinds::synced().iter().map(ToString::to_string).collect();
         let held = objects::held(&self.db, &kinds, &self.seals)?;
         let marked = held.into_iter().map(|held| {
@@ -192,7 +192,7 @@ impl Edge {
         Ok(Json::from_text(text)?)
     }
 
-    pub fn outbox_rows(&self) -> Result<i64> {
+    pub(crate) fn outbox_rows(&self) -> Result<i64> {
         Ok(self.db.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))?)
     }
 }

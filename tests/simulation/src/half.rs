@@ -1,7 +1,7 @@
 //! The two ends of a session in each dialect, as the simulation drives them: bytes in, bytes out.
 
-pub mod kubeedge;
-pub mod native;
+pub(crate) mod kubeedge;
+pub(crate) mod native;
 
 use anyhow::Result;
 use cloudcore::desired::{NodeSet, Settled};
@@ -21,7 +21,7 @@ pub enum Dialect {
 
 /// What a cloud's end wants of its replica.
 #[derive(Default)]
-pub struct Wants {
+pub(crate) struct Wants {
     /// Frames to send.
     pub frames: Vec<Vec<u8>>,
     /// Look for what the node holds and nobody wants.
@@ -35,7 +35,7 @@ pub struct Wants {
 }
 
 /// The cloud's end of a session.
-pub trait CloudHalf {
+pub(crate) trait CloudHalf {
     /// Takes the next frame of the edge.
     fn receive(&mut self, frame: &[u8], set: &NodeSet) -> Result<Wants>;
 
@@ -53,7 +53,7 @@ pub trait CloudHalf {
 }
 
 /// What an edge's end wants.
-pub enum Effect {
+pub(crate) enum Effect {
     Nothing,
     Send(Vec<Vec<u8>>),
     /// Rows of the outbox are answered.
@@ -67,14 +67,14 @@ pub enum Effect {
 }
 
 /// How a commit ended.
-pub enum Committed<'a> {
+pub(crate) enum Committed<'a> {
     /// With the places of arrivals whose base is missing.
     Stored(&'a [usize]),
     Refused,
 }
 
 /// The edge's end of a session.
-pub trait EdgeHalf {
+pub(crate) trait EdgeHalf {
     fn receive(&mut self, frame: &[u8], db: &Database) -> Result<Effect>;
 
     /// What to commit next.
@@ -94,7 +94,7 @@ pub trait EdgeHalf {
 }
 
 /// Removes rows of the outbox.
-pub fn remove(db: &Database, seqs: &[i64]) -> Result<()> {
+pub(crate) fn remove(db: &Database, seqs: &[i64]) -> Result<()> {
     outbox::remove(db, seqs)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// One connection. Frames travel as the bytes that cross a real link.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     pub id: u64,
     pub up: VecDeque<Vec<u8>>,
     pub down: VecDeque<Vec<u8>>,
@@ -13,13 +13,13 @@ pub struct Connection {
 }
 
 #[derive(Debug, Default)]
-pub struct Network {
+pub(crate) struct Network {
     pub connections: Vec<Connection>,
     ids: u64,
 }
 
 impl Network {
-    pub fn connect(&mut self) -> u64 {
+    pub(crate) fn connect(&mut self) -> u64 {
         self.ids += 1;
         self.connections.push(Connection {
             id: self.ids,
@@ -30,22 +30,22 @@ impl Network {
         self.ids
     }
 
-    pub fn get(&mut self, id: u64) -> Option<&mut Connection> {
+    pub(crate) fn get(&mut self, id: u64) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|connection| connection.id == id)
     }
 
     /// Frames under way are lost.
-    pub fn cut(&mut self, id: u64) {
+    pub(crate) fn cut(&mut self, id: u64) {
         self.connections.retain(|connection| connection.id != id);
     }
 }
 
 impl Connection {
-    pub fn send_up(&mut self, frames: Vec<Vec<u8>>) {
+    pub(crate) fn send_up(&mut self, frames: Vec<Vec<u8>>) {
         self.up.extend(frames);
     }
 
-    pub fn send_down(&mut self, frames: Vec<Vec<u8>>) {
+    pub(crate) fn send_down(&mut self, frames: Vec<Vec<u8>>) {
         self.down.extend(frames);
     }
 }

@@ -10,7 +10,7 @@ use super::number;
 
 /// What `compare` is given.
 #[derive(Args)]
-pub struct Flags {
+pub(super) struct Flags {
     /// A commit of the history, `last`, or `last-N`.
     #[arg(default_value = "last-1")]
     before: String,
@@ -19,7 +19,7 @@ pub struct Flags {
     after: String,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(super) fn run(flags: &Flags) -> Result<()> {
     let path = history::path();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let landings = history::landings(&text, &path)?;

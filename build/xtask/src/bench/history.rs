@@ -17,7 +17,7 @@ use crate::build;
 
 /// What `record` is given.
 #[derive(Args)]
-pub struct Record {
+pub(super) struct Record {
     /// What `cargo xtask bench NAME` printed, as NAME=FILE, repeatable: the file's last line RESULT counts.
     #[arg(required = true, value_parser = output)]
     outputs: Vec<(String, PathBuf)>,
@@ -28,12 +28,12 @@ fn output(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), PathBuf::from(file)))
 }
 
-pub fn path() -> PathBuf {
+pub(super) fn path() -> PathBuf {
     build::root().join("benches/history.jsonl")
 }
 
 /// Appends a line of the commit that is checked out.
-pub fn record(flags: &Record) -> Result<()> {
+pub(super) fn record(flags: &Record) -> Result<()> {
     let mut results = Map::new();
     for (name, file) in &flags.outputs {
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
@@ -85,7 +85,7 @@ fn machine() -> Value {
 
 /// One line of the file.
 #[derive(Debug)]
-pub struct Landing {
+pub(super) struct Landing {
     pub commit: String,
     pub date: String,
     pub machine: Value,
@@ -94,7 +94,7 @@ pub struct Landing {
 }
 
 /// The lines of a history, oldest first.
-pub fn landings(text: &str, path: &Path) -> Result<Vec<Landing>> {
+pub(super) fn landings(text: &str, path: &Path) -> Result<Vec<Landing>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| landing(line).with_context(|| format!("{}:{}", path.display(), index + 1)))
@@ -120,7 +120,7 @@ fn landing(line: &str) -> Result<Landing> {
 }
 
 /// The landing whose commit begins with `name`; `last` is the newest one, `last-1` the one before it.
-pub fn find<'a>(landings: &'a [Landing], name: &str) -> Result<&'a Landing> {
+pub(super) fn find<'a>(landings: &'a [Landing], name: &str) -> Result<&'a Landing> {
     if let Some(back) = name.strip_prefix("last") {
         let back: usize = if back.is_empty() { 0 } else { back.trim_start_matches('-').parse()? };
         let found = landings.iter().rev().nth(back);

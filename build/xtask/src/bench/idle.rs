@@ -14,7 +14,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// Samples, a second apart; the median counts.
 const SAMPLES: usize = 5;
 
-pub fn run() -> Result<()> {
+pub(super) fn run() -> Result<()> {
     packages::ensure()?;
     let programs = build::release()?;
     let mut site = Site::start(&programs, true, |text| println!("  {text}"))?;

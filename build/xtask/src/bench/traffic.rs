@@ -20,7 +20,7 @@ use crate::bench::Measured;
 use crate::{build, packages};
 
 #[derive(Args)]
-pub struct Flags {
+pub(super) struct Flags {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Use this cluster instead of an API server of our own.
@@ -41,7 +41,7 @@ struct Side {
     _containerd: Containerd,
 }
 
-pub fn run(flags: &Flags) -> Result<()> {
+pub(super) fn run(flags: &Flags) -> Result<()> {
     packages::ensure()?;
     let programs = build::release()?;
     let scratch = tempfile::Builder::new().prefix("causeway-").tempdir()?;

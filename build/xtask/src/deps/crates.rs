@@ -63,7 +63,7 @@ const IMPURE: &[&str] = &["tokio", "hyper", "rusqlite", "tonic", "kube"];
 const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "e2e", "load"];
 
 /// A crate of the workspace.
-pub struct Package {
+pub(super) struct Package {
     pub name: String,
     /// The file of its root, below that of the workspace.
     pub source: PathBuf,
@@ -72,7 +72,7 @@ pub struct Package {
 }
 
 /// All crates of the workspace.
-pub fn packages() -> Result<Vec<Package>> {
+pub(super) fn packages() -> Result<Vec<Package>> {
     let output = Command::new("cargo")
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .current_dir(build::root())
@@ -98,7 +98,7 @@ fn package(package: &Value) -> Package {
 }
 
 /// Checks that arrows point down. Returns the number of crates.
-pub fn check(packages: &[Package]) -> Result<usize> {
+pub(super) fn check(packages: &[Package]) -> Result<usize> {
     let floors: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
     let mut problems = Vec::new();
     for package in packages {

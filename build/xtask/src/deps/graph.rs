@@ -4,35 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Who imports whom. Pure.
 #[derive(Default)]
-pub struct Graph {
+pub(super) struct Graph {
     edges: BTreeMap<String, BTreeSet<String>>,
     /// One place for each import, for who has to mend it.
     places: BTreeMap<(String, String), String>,
 }
 
 impl Graph {
-    pub fn room(&mut self, name: &str) {
+    pub(super) fn room(&mut self, name: &str) {
         self.edges.entry(name.to_owned()).or_default();
     }
 
     /// `from` imports `to`, seen at `place`. A room's imports of itself do not count.
-    pub fn import(&mut self, from: &str, to: &str, place: &str) {
+    pub(super) fn import(&mut self, from: &str, to: &str, place: &str) {
         if from != to && self.edges.contains_key(to) {
             self.edges.entry(from.to_owned()).or_default().insert(to.to_owned());
             self.places.entry((from.to_owned(), to.to_owned())).or_insert_with(|| place.to_owned());
         }
     }
 
-    pub fn rooms(&self) -> usize {
+    pub(super) fn rooms(&self) -> usize {
         self.edges.len()
     }
 
-    pub fn edges(&self) -> usize {
+    pub(super) fn edges(&self) -> usize {
         self.edges.values().map(BTreeSet::len).sum()
     }
 
     /// The shortest circle through each room that is in one, each circle once.
-    pub fn circles(&self) -> Vec<String> {
+    pub(super) fn circles(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let circles = self.edges.keys().filter_map(|room| self.shortest(room));
         circles

@@ -5,7 +5,7 @@ use super::modules::Module;
 
 /// The graph of the children of `street`, a module of the crate `root`. A name that `street` or another module passes on counts as
 /// the room it comes from.
-pub fn between_children(root: &Module, street: &Module) -> Graph {
+pub(super) fn between_children(root: &Module, street: &Module) -> Graph {
     let mut graph = Graph::default();
     street.children.keys().for_each(|name| graph.room(name));
     for (name, child) in &street.children {

@@ -8,7 +8,7 @@ use syn::visit::Visit;
 use syn::{Item, UseTree};
 
 /// A module and what is in it. Tests are left out.
-pub struct Module {
+pub(super) struct Module {
     /// `edged::pods::worker`.
     pub path: String,
     pub file: PathBuf,
@@ -20,7 +20,7 @@ pub struct Module {
 }
 
 /// Reads a crate whose root is this file.
-pub fn read(name: &str, root: &Path) -> Result<Module> {
+pub(super) fn read(name: &str, root: &Path) -> Result<Module> {
     let folder = root.parent().context("a crate's root has a folder")?;
     of_file(name.to_owned(), root, folder)
 }
@@ -102,7 +102,7 @@ impl Module {
     }
 
     /// The module with this path, which begins with the crate's name.
-    pub fn find(&self, path: &str) -> Option<&Module> {
+    pub(super) fn find(&self, path: &str) -> Option<&Module> {
         if path == self.path {
             return Some(self);
         }
@@ -112,7 +112,7 @@ impl Module {
     }
 
     /// This module and all below it.
-    pub fn all(&self) -> Vec<&Module> {
+    pub(super) fn all(&self) -> Vec<&Module> {
         let below = self.children.values().flat_map(Module::all);
         std::iter::once(self).chain(below).collect()
     }

@@ -10,7 +10,7 @@ const BEGIN: &str = "<!-- rooms: cargo xtask deps --write -->\n";
 const END: &str = "<!-- end of rooms -->";
 
 /// A module with rooms: its path, how many it has, how many imports there are between them.
-pub struct Row {
+pub(super) struct Row {
     pub street: String,
     pub rooms: usize,
     pub imports: usize,
@@ -30,7 +30,7 @@ fn replaced(page: &str, table: &str) -> Option<String> {
 }
 
 /// Checks that the page tells of the rooms as they are, or makes it so.
-pub fn keep(rows: &[Row], write: bool) -> Result<()> {
+pub(super) fn keep(rows: &[Row], write: bool) -> Result<()> {
     let path = build::root().join(PAGE);
     let page = std::fs::read_to_string(&path).with_context(|| format!("reading {PAGE}"))?;
     let new = replaced(&page, &render(rows)).with_context(|| format!("{PAGE} has no line {BEGIN:?}"))?;

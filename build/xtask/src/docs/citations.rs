@@ -9,13 +9,13 @@ const PAGES: &str = "docs/protocol/";
 
 /// A page and the sections of it that are meant; none: the page as a whole.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Citation {
+pub(super) struct Citation {
     pub page: PathBuf,
     pub sections: Vec<String>,
 }
 
 /// All citations of a text with their lines, from 1. A citation does not go on after the end of its line.
-pub fn find(text: &str) -> Vec<(usize, Citation)> {
+pub(super) fn find(text: &str) -> Vec<(usize, Citation)> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let starts = line.match_indices(PAGES).map(|(start, _)| start);
@@ -28,7 +28,7 @@ pub fn find(text: &str) -> Vec<(usize, Citation)> {
 const FORMER: &[&str] = &["transport", "devices", "edge-runtime"];
 
 /// Lines, from 1, that still cite it.
-pub fn strays(text: &str) -> impl Iterator<Item = usize> {
+pub(super) fn strays(text: &str) -> impl Iterator<Item = usize> {
     let former: Vec<String> = FORMER.iter().map(|page| format!("spec/{page}.md")).collect();
     let is_stray = move |line: &str| former.iter().any(|page| line.contains(page));
     text.lines().enumerate().filter(move |(_, line)| is_stray(line)).map(|(index, _)| index + 1)
@@ -66,7 +66,7 @@ fn sections(rest: &str) -> Vec<String> {
 }
 
 /// What is wrong with a citation; `page` gives the text of a page.
-pub fn faults(citation: &Citation, page: impl Fn(&Path) -> Option<String>) -> Vec<String> {
+pub(super) fn faults(citation: &Citation, page: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     let name = citation.page.display();
     let Some(text) = page(&citation.page) else { return vec![format!("there is no page {name}")] };
     let numbers: Vec<&str> = headings::of(&text).filter_map(headings::number).collect();

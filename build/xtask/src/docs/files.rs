@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 const SKIPPED: &[&str] = &["target", ".git"];
 
 /// All files below `root`, as paths relative to it.
-pub fn all(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+pub(super) fn all(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
@@ -28,6 +28,6 @@ pub fn all(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
 }
 
 /// The text of one of them.
-pub fn read(root: &Path, path: &Path) -> Result<String> {
+pub(super) fn read(root: &Path, path: &Path) -> Result<String> {
     std::fs::read_to_string(root.join(path)).with_context(|| format!("reading {}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! Headings of a Markdown page: their section numbers, and the anchors that links name.
 
 /// The headings in order, without their marks. Lines in code blocks are none.
-pub fn of(page: &str) -> impl Iterator<Item = &str> {
+pub(super) fn of(page: &str) -> impl Iterator<Item = &str> {
     outside_code(page).filter_map(|(_, line)| {
         let text = line.trim_start_matches('#');
         let marks = line.len() - text.len();
@@ -10,7 +10,7 @@ pub fn of(page: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Lines with their numbers, from 1, that are not in a fenced code block.
-pub fn outside_code(page: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn outside_code(page: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_code = false;
     page.lines().enumerate().filter_map(move |(index, line)| {
         let is_fence = line.trim_start().starts_with("```");
@@ -20,14 +20,14 @@ pub fn outside_code(page: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The number a heading begins with: `1.4` of `1.4 Resource path`, `2` of `2. Connection`.
-pub fn number(heading: &str) -> Option<&str> {
+pub(super) fn number(heading: &str) -> Option<&str> {
     let first = heading.split(' ').next().unwrap_or_default().trim_end_matches('.');
     let is_number = first.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
     is_number.then_some(first)
 }
 
 /// The anchor that GitHub gives a heading: lower case, without punctuation, words joined by hyphens.
-pub fn anchor(heading: &str) -> String {
+pub(super) fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::headings;
 
 /// Targets of all inline links with their lines, from 1: the `x` of `[text](x)`. Those in code are none.
-pub fn find(page: &str) -> Vec<(usize, String)> {
+pub(super) fn find(page: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in headings::outside_code(page) {
         // What is between backquotes is text.
@@ -22,7 +22,7 @@ pub fn find(page: &str) -> Vec<(usize, String)> {
 }
 
 /// Why a link of `page` leads nowhere; links to other hosts are not followed.
-pub fn fault(
+pub(super) fn fault(
     page: &Path,
     target: &str,
     files: &BTreeSet<PathBuf>,

@@ -30,7 +30,14 @@ pub(super) struct Line {
     /// Peers in line, and how many there may be.
     waiting: AtomicUsize,
     longest: usize,
-    talking: Mutex<(u64, BTreeMap<u64, (Heard, CancellationToken)>)>,
+    talking: Mutex<Talking>,
+}
+
+/// Handshakes that have a place, by number, and the last number given.
+#[derive(Default)]
+struct Talking {
+    last: u64,
+    peers: BTreeMap<u64, (Heard, CancellationToken)>,
 }
 
 /// A place. It is free again when this is dropped.
@@ -61,9 +68,9 @@ impl Line {
         };
         let lost = CancellationToken::new();
         let mut talking = self.talking();
-        talking.0 += 1;
-        let number = talking.0;
-        talking.1.insert(number, (heard, lost.clone()));
+        talking.last += 1;
+        let number = talking.last;
+        talking.peers.insert(number, (heard, lost.clone()));
         drop(talking);
         Some(Talker { line: self.clone(), number, lost, _place: place })
     }
@@ -92,21 +99,21 @@ impl Line {
         let now = Instant::now();
         let mut talking = self.talking();
         let quiet =
-            talking.1.iter().filter_map(|(number, (heard, _))| Some((heard.quiet_for(now)?, *number)));
+            talking.peers.iter().filter_map(|(number, (heard, _))| Some((heard.quiet_for(now)?, *number)));
         let quietest = quiet.max().filter(|(quiet, _)| *quiet >= QUIET);
-        if let Some((_, lost)) = quietest.and_then(|(_, number)| talking.1.remove(&number)) {
+        if let Some((_, lost)) = quietest.and_then(|(_, number)| talking.peers.remove(&number)) {
             lost.cancel();
         }
     }
 
-    fn talking(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, (Heard, CancellationToken)>)> {
+    fn talking(&self) -> MutexGuard<'_, Talking> {
         self.talking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Talker {
     fn drop(&mut self) {
-        self.line.talking().1.remove(&self.number);
+        self.line.talking().peers.remove(&self.number);
     }
 }
 
@@ -207,12 +214,12 @@ mod tests {
     async fn nobody_who_talks_gives_way_and_who_waits_has_its_turn_in_order() {
         let line = Line::new(1, 8);
         let first = line.enter(Heard::default()).await.unwrap();
-        let (told, mut turns) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut turns) = tokio::sync::mpsc::channel(8);
         for number in 0..3 {
             let (line, told) = (line.clone(), told.clone());
             tokio::spawn(async move {
                 let talker = line.enter(Heard::default()).await.unwrap();
-                told.send((number, talker)).unwrap();
+                told.send((number, talker)).await.unwrap();
             });
             tokio::task::yield_now().await;
         }

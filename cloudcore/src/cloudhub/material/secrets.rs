@@ -16,14 +16,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub fn data(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(super) fn data(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = self.object["data"].as_object().into_iter().flatten();
         let decoded =
             entries.filter_map(|(key, value)| Some((key.clone(), STANDARD.decode(value.as_str()?).ok()?)));
         decoded.collect()
     }
 
-    pub fn annotation(&self, name: &str) -> &str {
+    pub(super) fn annotation(&self, name: &str) -> &str {
         self.object["metadata"]["annotations"][name].as_str().unwrap_or_default()
     }
 }

@@ -73,12 +73,12 @@ pub(super) struct Shell<'a, H: Half> {
 
 impl<H: Half> Shell<'_, H> {
     /// Carries something out beside the session.
-    pub fn run(&self, work: impl Future<Output = H::Ended> + Send + 'static) {
+    pub(super) fn run(&self, work: impl Future<Output = H::Ended> + Send + 'static) {
         self.running.push(Box::pin(work));
     }
 
     /// Asks the API server about objects that the node has and nobody claims, if there are any.
-    pub fn settle_leftovers(&mut self) {
+    pub(super) fn settle_leftovers(&mut self) {
         if self.set.without_wake(|desired| desired.unclaimed()).is_empty() {
             return;
         }
@@ -88,7 +88,7 @@ impl<H: Half> Shell<'_, H> {
     }
 
     /// True while the API server is asked about them.
-    pub fn is_settling(&self) -> bool {
+    pub(super) fn is_settling(&self) -> bool {
         self.leftovers.is_some()
     }
 }

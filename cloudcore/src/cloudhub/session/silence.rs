@@ -11,17 +11,17 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    pub fn new(ends: Instant) -> Silence {
+    pub(super) fn new(ends: Instant) -> Silence {
         Silence { ends, reading: true }
     }
 
     /// A sign of life.
-    pub fn spoke(&mut self, patience: Duration) {
+    pub(super) fn spoke(&mut self, patience: Duration) {
         self.ends = Instant::now() + patience;
     }
 
     /// Whether the node is read from now on. One that is read again has all its time before it.
-    pub fn reading(&mut self, reading: bool, patience: Duration) {
+    pub(super) fn reading(&mut self, reading: bool, patience: Duration) {
         if reading && !self.reading {
             self.spoke(patience);
         }
@@ -29,7 +29,7 @@ impl Silence {
     }
 
     /// When the session ends; `None` while the node is not read.
-    pub fn ends(&self) -> Option<Instant> {
+    pub(super) fn ends(&self) -> Option<Instant> {
         self.reading.then_some(self.ends)
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Bodies {
 
 impl Bodies {
     /// `limit`: bytes of texts in memory.
-    pub fn new(limit: usize) -> Bodies {
+    pub(super) fn new(limit: usize) -> Bodies {
         Bodies {
             whole: HashMap::new(),
             idle: HashMap::new(),
@@ -52,16 +52,16 @@ impl Bodies {
         }
     }
 
-    pub fn get(&self, key: &ObjectKey) -> Option<&Wanted> {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Wanted> {
         self.whole.get(key)
     }
 
-    pub fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
+    pub(super) fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
         let whole = self.whole.get(key).map(|wanted| wanted.mark);
         whole.or_else(|| self.idle.get(key).map(|idle| idle.mark))
     }
 
-    pub fn uid_of(&self, key: &ObjectKey) -> Option<String> {
+    pub(super) fn uid_of(&self, key: &ObjectKey) -> Option<String> {
         let whole = self.whole.get(key).map(|wanted| wanted.uid.clone());
         whole.or_else(|| self.idle.get(key).map(|idle| idle.uid.to_string()))
     }
@@ -71,7 +71,7 @@ impl Bodies {
         whole.or_else(|| self.idle.get(key).map(|idle| ResourceVersion(idle.version.to_string())))
     }
 
-    pub fn missing(&self) -> impl Iterator<Item = &ObjectKey> {
+    pub(super) fn missing(&self) -> impl Iterator<Item = &ObjectKey> {
         self.missing.iter()
     }
 
@@ -83,7 +83,7 @@ impl Bodies {
     }
 
     /// A node is to be sent the object: its state, if the text is here, else it is missing.
-    pub fn want(&mut self, key: &ObjectKey) -> Option<&Wanted> {
+    pub(super) fn want(&mut self, key: &ObjectKey) -> Option<&Wanted> {
         let wanted = self.whole.get(key)?;
         if !wanted.object.is_here() {
             self.missing.insert(key.clone());
@@ -92,16 +92,16 @@ impl Bodies {
         Some(wanted)
     }
 
-    pub fn is_missing(&self, key: &ObjectKey) -> bool {
+    pub(super) fn is_missing(&self, key: &ObjectKey) -> bool {
         self.missing.contains(key)
     }
 
-    pub fn is_any_missing(&self) -> bool {
+    pub(super) fn is_any_missing(&self) -> bool {
         !self.missing.is_empty()
     }
 
     /// The object is now this. False if nodes that have it need not hear of it.
-    pub fn put(&mut self, wanted: &Wanted, is_used: bool) -> bool {
+    pub(super) fn put(&mut self, wanted: &Wanted, is_used: bool) -> bool {
         if self.is_older(wanted) {
             return false;
         }
@@ -120,7 +120,7 @@ impl Bodies {
     }
 
     /// The object of that uid is gone. False if another one has its name, or none.
-    pub fn gone(&mut self, key: &ObjectKey, uid: &str) -> bool {
+    pub(super) fn gone(&mut self, key: &ObjectKey, uid: &str) -> bool {
         let current = self.uid_of(key).is_some_and(|known| known == uid);
         if current {
             self.whole.remove(key);
@@ -138,7 +138,7 @@ impl Bodies {
     }
 
     /// A node has a use for the object from now on: its text, or `None` if there is none or it must be fetched.
-    pub fn begin_use(&mut self, key: &ObjectKey) -> Option<&Wanted> {
+    pub(super) fn begin_use(&mut self, key: &ObjectKey) -> Option<&Wanted> {
         if self.idle.contains_key(key) {
             self.missing.insert(key.clone());
         }
@@ -146,7 +146,7 @@ impl Bodies {
     }
 
     /// No node has a use for the object any more.
-    pub fn end_use(&mut self, key: &ObjectKey) {
+    pub(super) fn end_use(&mut self, key: &ObjectKey) {
         self.missing.remove(key);
         if let Some(wanted) = self.whole.remove(key) {
             self.idle.insert(key.clone(), Idle::of(&wanted));
@@ -156,7 +156,7 @@ impl Bodies {
     /// The text that was asked for. Returns what nodes must hear, and the uid of an object of that name that they may have and
     /// that must be gone by now. `None` if the text is not missing any more, or older than what a watch has told: then it stays
     /// missing.
-    pub fn fetched(&mut self, wanted: Wanted) -> Option<(Wanted, Option<String>)> {
+    pub(super) fn fetched(&mut self, wanted: Wanted) -> Option<(Wanted, Option<String>)> {
         if !self.missing.contains(&wanted.key) {
             return None;
         }

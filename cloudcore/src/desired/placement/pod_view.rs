@@ -13,11 +13,11 @@ pub(super) struct PodView(Value);
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 impl PodView {
-    pub fn of(object: &Json) -> PodView {
+    pub(super) fn of(object: &Json) -> PodView {
         PodView(object.parse().unwrap_or_default())
     }
 
-    pub fn node(&self) -> &str {
+    pub(super) fn node(&self) -> &str {
         self.0["spec"]["nodeName"].as_str().unwrap_or_default()
     }
 
@@ -26,7 +26,7 @@ impl PodView {
     }
 
     /// Whose tokens it may have; none for a mirror.
-    pub fn service_account(&self) -> &str {
+    pub(super) fn service_account(&self) -> &str {
         match self.is_mirror() {
             true => "",
             false => self.0["spec"]["serviceAccountName"]
@@ -41,7 +41,7 @@ impl PodView {
     }
 
     /// Config maps, secrets and claims named by volumes, environments and pull secrets, of every kind of container.
-    pub fn references(&self, pod: &ObjectKey) -> References {
+    pub(super) fn references(&self, pod: &ObjectKey) -> References {
         let namespace = pod.namespace.as_deref().unwrap_or_default();
         let mut found = References::default();
         if self.is_mirror() {

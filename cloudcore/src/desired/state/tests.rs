@@ -243,7 +243,7 @@ fn what_is_not_in_memory_is_asked_for_once_and_holds_up_nothing_else() {
     desired.put(wanted("d/pod/p", "p", "3"));
     assert_eq!(next(&mut desired).1, "insert d/pod/p@3");
     assert_eq!(next(&mut desired).1, "nothing");
-    assert_eq!(desired.take_away(), [away.key.clone()]);
+    assert_eq!(desired.take_away(), std::slice::from_ref(&away.key));
     assert!(desired.take_away().is_empty() && !desired.is_settled());
     away.object.fill(&wanted("d/secret/s", "s", "1").object);
     desired.put(away.clone());
@@ -280,7 +280,7 @@ fn what_is_overdue_and_not_in_memory_keeps_its_ticket_and_is_sent_again_once_it_
     recent.note(&secret.object);
     recent.note(&wanted("d/secret/other", "o", "1").object);
     assert!(desired.overdue(start + RESEND_AFTER).is_empty() && desired.is_under_way(ticket));
-    assert_eq!(desired.take_away(), [secret.key.clone()]);
+    assert_eq!(desired.take_away(), std::slice::from_ref(&secret.key));
     secret.object.fill(&wanted("d/secret/s", "s", "1").object);
     desired.put(secret);
     assert_eq!(next(&mut desired).1, "nothing");

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::source::{Kind, Structs};
 
-pub struct Key {
+pub(crate) struct Key {
     /// Dotted; `[]` stands for each entry of a list.
     pub path: String,
     /// Empty where other keys are below.
@@ -18,7 +18,7 @@ pub struct Key {
 }
 
 /// All keys below the struct `name`. `theirs` are KubeEdge's files, the newest first.
-pub fn all(structs: &Structs, name: &str, defaults: &Value, theirs: &[Value]) -> Vec<Key> {
+pub(crate) fn all(structs: &Structs, name: &str, defaults: &Value, theirs: &[Value]) -> Vec<Key> {
     let mut keys = Vec::new();
     walk(structs, name, "", defaults, theirs, &mut keys);
     keys

@@ -26,7 +26,7 @@ of the kubelet's own file, which KubeEdge does not write; *no*, the key is Cause
 ";
 
 /// `files`: name of the file, of its program, its keys, and what becomes of KubeEdge's others.
-pub fn render(files: &[(&str, &str, Vec<Key>, &[Rule])]) -> String {
+pub(crate) fn render(files: &[(&str, &str, Vec<Key>, &[Rule])]) -> String {
     let mut page = HEAD.to_owned();
     for (file, program, keys, rules) in files {
         // Writing to a String does not fail.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use syn::{Attribute, Expr, Field, Item, Lit, Meta, Type};
 
 /// One field, as it is in the file.
-pub struct Member {
+pub(crate) struct Member {
     /// The key in YAML.
     pub key: String,
     pub kind: Kind,
@@ -15,7 +15,7 @@ pub struct Member {
 
 /// What a key holds.
 #[derive(Clone)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A value of its own; how it is called.
     Plain(&'static str),
     /// Keys below it: those of the struct of this name.
@@ -24,10 +24,10 @@ pub enum Kind {
     Structs(String),
 }
 
-pub struct Structs(BTreeMap<String, Vec<Member>>);
+pub(crate) struct Structs(BTreeMap<String, Vec<Member>>);
 
 impl Structs {
-    pub fn parse(files: &[&str]) -> Structs {
+    pub(crate) fn parse(files: &[&str]) -> Structs {
         let items = files.iter().flat_map(|text| syn::parse_file(text).unwrap().items);
         let structs = items.filter_map(|item| match item {
             Item::Struct(item) => Some((item.ident.to_string(), item)),
@@ -36,7 +36,7 @@ impl Structs {
         Structs(structs.map(|(name, item)| (name, item.fields.iter().map(member).collect())).collect())
     }
 
-    pub fn members(&self, name: &str) -> &[Member] {
+    pub(crate) fn members(&self, name: &str) -> &[Member] {
         self.0.get(name).unwrap_or_else(|| panic!("no struct {name}"))
     }
 }

@@ -7,7 +7,7 @@ use crate::v1::image_service_server::ImageService;
 use crate::v1::*;
 
 /// An image of this name.
-pub fn made(name: &str) -> Image {
+pub(super) fn made(name: &str) -> Image {
     Image {
         id: format!("sha256:{name}"),
         repo_tags: vec![name.to_owned()],

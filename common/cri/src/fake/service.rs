@@ -13,12 +13,12 @@ use crate::v1::runtime_service_server::RuntimeService;
 use crate::v1::*;
 
 #[derive(Clone)]
-pub struct Service(pub Arc<Mutex<State>>);
+pub(super) struct Service(pub Arc<Mutex<State>>);
 
-pub type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 impl Service {
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,7 +43,7 @@ impl FakeContainer {
     }
 }
 
-pub struct State {
+pub(super) struct State {
     pub sandboxes: BTreeMap<String, FakeSandbox>,
     pub containers: BTreeMap<String, FakeContainer>,
     pub images: BTreeMap<String, v1::Image>,
@@ -59,7 +59,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(clock: FakeClock) -> State {
+    pub(super) fn new(clock: FakeClock) -> State {
         State {
             sandboxes: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    pub fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         (self.clock)()
     }
 
@@ -82,16 +82,16 @@ impl State {
     ///
     /// # Errors
     /// The status that a test asked for.
-    pub fn readable(&self) -> Result<(), tonic::Status> {
+    pub(super) fn readable(&self) -> Result<(), tonic::Status> {
         self.list_failure.clone().map_or(Ok(()), Err)
     }
 
-    pub fn next_id(&mut self, kind: &str) -> String {
+    pub(super) fn next_id(&mut self, kind: &str) -> String {
         self.made += 1;
         format!("{kind}-{:04}", self.made)
     }
 
-    pub fn note(&mut self, call: &str, object: &str) {
+    pub(super) fn note(&mut self, call: &str, object: &str) {
         self.changes.push(format!("{call} {object}"));
     }
 }

@@ -6,7 +6,7 @@ use crate::v1::*;
 const CPU_NANOS: u64 = 1_000_000_000;
 const MEMORY: u64 = 1 << 20;
 
-pub fn of_all(state: &State) -> Vec<ContainerStats> {
+pub(super) fn of_all(state: &State) -> Vec<ContainerStats> {
     let timestamp = state.now();
     let running = state.containers.values().filter(|c| c.state == ContainerState::ContainerRunning);
     running
@@ -33,6 +33,6 @@ pub fn of_all(state: &State) -> Vec<ContainerStats> {
         .collect()
 }
 
-pub fn is_of(stats: &ContainerStats, id: &str) -> bool {
+pub(super) fn is_of(stats: &ContainerStats, id: &str) -> bool {
     stats.attributes.as_ref().is_some_and(|attributes| attributes.id == id)
 }

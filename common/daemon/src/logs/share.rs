@@ -68,7 +68,7 @@ impl Shares {
     }
 
     /// What was held back in windows that have ended, each told once.
-    pub fn ended(&self, now: Instant) -> Vec<Held> {
+    pub(super) fn ended(&self, now: Instant) -> Vec<Held> {
         let mut places = self.lock();
         if places.untold == 0 {
             return Vec::new();
@@ -82,7 +82,7 @@ impl Shares {
     }
 
     /// Whether a place may write a line now.
-    pub fn may(&self, place: &'static Metadata<'static>, now: Instant) -> Line {
+    pub(super) fn may(&self, place: &'static Metadata<'static>, now: Instant) -> Line {
         let mut places = self.lock();
         let said = places.said.entry(place.callsite()).or_insert_with(|| {
             let place = (place.file().unwrap_or_default(), place.line().unwrap_or_default());
@@ -104,7 +104,7 @@ impl Shares {
     }
 
     /// What a line took.
-    pub fn wrote(&self, place: &'static Metadata<'static>, bytes: usize) {
+    pub(super) fn wrote(&self, place: &'static Metadata<'static>, bytes: usize) {
         if let Some(said) = self.lock().said.get_mut(&place.callsite()) {
             said.bytes += bytes;
         }

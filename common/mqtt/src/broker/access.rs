@@ -218,11 +218,11 @@ impl Rules {
 }
 
 impl User {
-    pub fn may_read(&self, topic: &str) -> bool {
+    pub(super) fn may_read(&self, topic: &str) -> bool {
         self.may(topic, |rule| rule.read)
     }
 
-    pub fn may_write(&self, topic: &str) -> bool {
+    pub(super) fn may_write(&self, topic: &str) -> bool {
         self.may(topic, |rule| rule.write)
     }
 
@@ -241,7 +241,7 @@ impl User {
 
 #[cfg(test)]
 impl User {
-    pub fn named(name: &str) -> User {
+    pub(super) fn named(name: &str) -> User {
         User { name: name.into(), rules: None }
     }
 }

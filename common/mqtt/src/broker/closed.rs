@@ -34,7 +34,7 @@ pub(super) enum Closed {
 }
 
 impl Closed {
-    pub fn is_fault(&self) -> bool {
+    pub(super) fn is_fault(&self) -> bool {
         // Of a limit the log was told by its key.
         let limited = matches!(self, Closed::Refused(ConnectReturnCode::ServiceUnavailable));
         !limited

@@ -18,7 +18,7 @@ const PLACE: usize = 64;
 pub(super) struct Ledger(Arc<AtomicUsize>);
 
 impl Ledger {
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -40,19 +40,19 @@ pub(super) struct Message {
 }
 
 impl Message {
-    pub fn new(topic: &str, payload: &Bytes, ledger: &Ledger) -> Arc<Message> {
+    pub(super) fn new(topic: &str, payload: &Bytes, ledger: &Ledger) -> Arc<Message> {
         let message = Message { topic: topic.to_owned(), payload: payload.clone(), ledger: ledger.clone() };
         ledger.add(message.size());
         Arc::new(message)
     }
 
     /// Bytes it takes.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         MESSAGE + self.topic.len() + self.payload.len()
     }
 
     /// The message as it is published again.
-    pub fn publish(&self, qos: QoS, retain: bool) -> Publish {
+    pub(super) fn publish(&self, qos: QoS, retain: bool) -> Publish {
         Publish { topic: self.topic.clone(), payload: self.payload.clone(), qos, retain }
     }
 }
@@ -72,13 +72,13 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    pub fn new(message: &Arc<Message>, qos: QoS, retain: bool) -> Queued {
+    pub(super) fn new(message: &Arc<Message>, qos: QoS, retain: bool) -> Queued {
         message.ledger.add(PLACE);
         Queued { message: message.clone(), qos, retain }
     }
 
     /// Bytes it counts for against its session's limit, shared or not.
-    pub fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         PLACE + self.message.size()
     }
 }

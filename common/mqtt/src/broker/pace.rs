@@ -13,12 +13,12 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `rate` units per second, and `burst` at once after a pause.
-    pub fn new(rate: u64, burst: u64) -> Pace {
+    pub(super) fn new(rate: u64, burst: u64) -> Pace {
         Pace { rate: Rate::per_second(rate, burst), taken: Mutex::default() }
     }
 
     /// Takes `units`, and returns when the next may be taken. Who comes meanwhile waits behind the caller.
-    pub async fn take(&self, units: u64) {
+    pub(super) async fn take(&self, units: u64) {
         let mut taken = self.taken.lock().await;
         let now = Instant::now();
         let wait = taken.owe(&self.rate, units, now);

@@ -57,7 +57,12 @@ pub(super) struct Packets<'a, R> {
 }
 
 impl<R: AsyncRead + Unpin> Packets<'_, R> {
-    pub fn new<'a>(stream: R, max: usize, pace: &'a Pace, budget: &'a Arc<Semaphore>) -> Packets<'a, R> {
+    pub(super) fn new<'a>(
+        stream: R,
+        max: usize,
+        pace: &'a Pace,
+        budget: &'a Arc<Semaphore>,
+    ) -> Packets<'a, R> {
         Packets { stream, buffer: BytesMut::new(), max, pace, owed: 0, is_older: false, budget, large: None }
     }
 
@@ -65,7 +70,7 @@ impl<R: AsyncRead + Unpin> Packets<'_, R> {
     ///
     /// # Errors
     /// [`ReadError`]: the connection broke, or what came is no packet or too large.
-    pub async fn next(&mut self) -> Result<Option<Packet>, ReadError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Packet>, ReadError> {
         loop {
             if self.owed >= TURN {
                 self.pace.take(std::mem::take(&mut self.owed)).await;

@@ -12,7 +12,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// `limit` is the setting that would grant it; empty if none would.
-    pub fn tell(&mut self, client: &str, limit: &'static str, text: &'static str) {
+    pub(super) fn tell(&mut self, client: &str, limit: &'static str, text: &'static str) {
         if self.is_first(client, text) {
             let name = client.trim_start_matches('\0');
             match limit {

@@ -23,7 +23,13 @@ fn cost(message: &Message) -> usize {
 
 impl Retained {
     /// Keeps `message` in place of the topic's last one; an empty payload only forgets that. False if it does not fit.
-    pub fn set(&mut self, message: &Arc<Message>, qos: QoS, max_messages: usize, max_bytes: usize) -> bool {
+    pub(super) fn set(
+        &mut self,
+        message: &Arc<Message>,
+        qos: QoS,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> bool {
         if let Some((old, _)) = self.messages.remove(&message.topic) {
             self.bytes -= cost(&old);
         }
@@ -39,7 +45,7 @@ impl Retained {
     }
 
     /// Looks only at topics that begin like the filter: one without wildcards is looked up.
-    pub fn matching(&self, wanted: &str) -> Vec<Last> {
+    pub(super) fn matching(&self, wanted: &str) -> Vec<Last> {
         let literal = wanted.split(['+', '#']).next().unwrap_or_default();
         // "a/#" includes "a" itself.
         let start = literal.strip_suffix('/').filter(|_| literal != wanted).unwrap_or(literal);

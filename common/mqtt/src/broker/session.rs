@@ -81,16 +81,16 @@ pub(super) struct Session {
 
 impl Session {
     /// Whether `user` may connect to it.
-    pub fn is_of(&self, user: Option<&User>) -> bool {
+    pub(super) fn is_of(&self, user: Option<&User>) -> bool {
         self.user.as_ref().map(|own| &own.name) == user.map(|user| &user.name)
     }
 
-    pub fn may_read(&self, topic: &str) -> bool {
+    pub(super) fn may_read(&self, topic: &str) -> bool {
         self.user.as_ref().is_none_or(|user| user.may_read(topic))
     }
 
     /// Ends the connection.
-    pub fn cut_off(&mut self) {
+    pub(super) fn cut_off(&mut self) {
         if let Some(link) = &self.link {
             link.cut.cancel();
         }
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// Queues a message; answers how many older ones were lost for it. QoS 0 is not kept for an absent client.
-    pub fn push(&mut self, queued: Queued, max_messages: usize, max_bytes: usize) -> u64 {
+    pub(super) fn push(&mut self, queued: Queued, max_messages: usize, max_bytes: usize) -> u64 {
         if self.link.is_none() && queued.qos == QoS::AtMostOnce {
             return 0;
         }
@@ -125,7 +125,7 @@ impl Session {
 
     /// Loses the oldest message: one that was sent and is only kept to be sent again, or the first of the queue. False
     /// if there is none.
-    pub fn shed(&mut self) -> bool {
+    pub(super) fn shed(&mut self) -> bool {
         let sent = self.in_flight.iter().position(|(_, phase)| matches!(phase, Phase::Sent(_)));
         let shed = match sent.and_then(|at| self.in_flight.remove(at)) {
             Some((_, Phase::Sent(queued))) => {
@@ -139,7 +139,7 @@ impl Session {
     }
 
     /// What a new connection must send again.
-    pub fn resume(&self) -> Vec<Out> {
+    pub(super) fn resume(&self) -> Vec<Out> {
         let again = self.in_flight.iter().map(|(id, phase)| match phase {
             Phase::Sent(queued) => out(queued, *id, true),
             Phase::Released => Out::Release(*id),
@@ -148,7 +148,7 @@ impl Session {
     }
 
     /// What to send next, about `bytes` of it, as far as the window allows.
-    pub fn next(&mut self, bytes: usize) -> Vec<Out> {
+    pub(super) fn next(&mut self, bytes: usize) -> Vec<Out> {
         let mut next = Vec::new();
         self.writing = 0;
         while self.writing < bytes {
@@ -170,12 +170,12 @@ impl Session {
     }
 
     /// Bytes that wait to be sent or confirmed.
-    pub fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.queue_bytes + self.flying_bytes
     }
 
     /// Bytes that a client holds by not reading them.
-    pub fn writing_bytes(&self) -> usize {
+    pub(super) fn writing_bytes(&self) -> usize {
         if self.link.is_some() { self.writing } else { 0 }
     }
 
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// PUBACK or PUBCOMP: the identifier is free.
-    pub fn confirmed(&mut self, id: u16) {
+    pub(super) fn confirmed(&mut self, id: u16) {
         if let Some(at) = self.in_flight.iter().position(|(used, _)| *used == id)
             && let Some((_, Phase::Sent(queued))) = self.in_flight.remove(at)
         {
@@ -203,7 +203,7 @@ impl Session {
     }
 
     /// PUBREC: the client has the message and need not get it again.
-    pub fn received(&mut self, id: u16) {
+    pub(super) fn received(&mut self, id: u16) {
         if let Some((_, phase)) = self.in_flight.iter_mut().find(|(used, _)| *used == id)
             && let Phase::Sent(queued) = std::mem::replace(phase, Phase::Released)
         {
@@ -212,7 +212,7 @@ impl Session {
     }
 
     /// QoS 2 from the client: what became of the message if it came before, which then is not delivered again.
-    pub fn held(&self, id: u16) -> Option<Held> {
+    pub(super) fn held(&self, id: u16) -> Option<Held> {
         match self.held.get(&id)? {
             None => Some(Held::Completed),
             Some(outlook) if outlook.is_lost() => None,
@@ -221,20 +221,20 @@ impl Session {
     }
 
     /// A message of QoS 2 is delivered. False if the client left too many without PUBREL.
-    pub fn hold(&mut self, id: u16, outlook: Outlook) -> bool {
+    pub(super) fn hold(&mut self, id: u16, outlook: Outlook) -> bool {
         self.held.insert(id, Some(outlook));
         self.held.len() <= HELD
     }
 
     /// A held message is dealt with.
-    pub fn settle(&mut self, id: u16) {
+    pub(super) fn settle(&mut self, id: u16) {
         if let Some(held) = self.held.get_mut(&id) {
             *held = None;
         }
     }
 
     /// PUBREL from the client.
-    pub fn free(&mut self, id: u16) {
+    pub(super) fn free(&mut self, id: u16) {
         self.held.remove(&id);
     }
 }

@@ -34,26 +34,26 @@ pub(super) struct Share {
 }
 
 impl Space {
-    pub fn new() -> Space {
+    pub(super) fn new() -> Space {
         Space {
             confirmed: Arc::new(Semaphore::new(CONFIRMED)),
             unconfirmed: Arc::new(Semaphore::new(UNCONFIRMED)),
         }
     }
 
-    pub fn share(&self) -> Share {
+    pub(super) fn share(&self) -> Share {
         Share { client: Arc::new(Semaphore::new(CLIENT)), all: self.confirmed.clone() }
     }
 
     /// For a message that is not confirmed; `None` if there is no space now.
-    pub fn try_take(&self, publish: &Publish) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn try_take(&self, publish: &Publish) -> Option<OwnedSemaphorePermit> {
         self.unconfirmed.clone().try_acquire_many_owned(cost(publish)).ok()
     }
 }
 
 impl Share {
     /// Waits until the client and all clients together have space for the message.
-    pub async fn take(&self, publish: &Publish) -> Vec<OwnedSemaphorePermit> {
+    pub(super) async fn take(&self, publish: &Publish) -> Vec<OwnedSemaphorePermit> {
         let cost = cost(publish);
         let own = self.client.clone().acquire_many_owned(cost).await;
         let of_all = self.all.clone().acquire_many_owned(cost).await;

@@ -87,7 +87,7 @@ pub(super) struct Attached {
 }
 
 impl State {
-    pub fn new(limits: Limits, space: Space) -> State {
+    pub(super) fn new(limits: Limits, space: Space) -> State {
         State {
             limits,
             ledger: Ledger::default(),
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// What is counted, and how much there is now.
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         Counts { sessions: self.sessions.len(), queued_bytes: self.ledger.bytes(), ..self.counts }
     }
 
@@ -113,7 +113,11 @@ impl State {
     ///
     /// # Errors
     /// The code with which CONNACK refuses the client.
-    pub fn attach(&mut self, newcomer: Newcomer<'_>, now: Instant) -> Result<Attached, ConnectReturnCode> {
+    pub(super) fn attach(
+        &mut self,
+        newcomer: Newcomer<'_>,
+        now: Instant,
+    ) -> Result<Attached, ConnectReturnCode> {
         let Newcomer { client, clean, will, user } = newcomer;
         if self.sessions.get(client).is_some_and(|session| !session.is_of(user.as_ref())) {
             self.refusals.tell(client, "", "MQTT client refused, its name is that of another user's session");
@@ -170,7 +174,7 @@ impl State {
     }
 
     /// True if a client may not publish to `topic`, of which the log is told.
-    pub fn refuses(&mut self, client: &str, user: Option<&User>, topic: &str) -> bool {
+    pub(super) fn refuses(&mut self, client: &str, user: Option<&User>, topic: &str) -> bool {
         let text = if topics::is_ours(topic) {
             "MQTT messages of a client dropped, they are on topics on which only EdgeCore speaks"
         } else if user.is_some_and(|user| !user.may_write(topic)) {
@@ -203,7 +207,7 @@ impl State {
     }
 
     /// Ends a connection's hold, unless another one took over. The will is published unless the client said goodbye.
-    pub fn detach(&mut self, client: &str, link: u64, said_goodbye: bool, now: Instant) {
+    pub(super) fn detach(&mut self, client: &str, link: u64, said_goodbye: bool, now: Instant) {
         let Some(session) = self.session(client, link) else { return };
         let will = session.link.take().and_then(|link| link.will);
         let clean = session.clean;
@@ -224,7 +228,7 @@ impl State {
     }
 
     /// Ends sessions whose clients stayed away for too long, and tells the log of what was lost since the last time.
-    pub fn tidy(&mut self, now: Instant) {
+    pub(super) fn tidy(&mut self, now: Instant) {
         for session in self.sessions.values_mut().filter(|session| session.is_incomplete) {
             session.is_incomplete = false;
             session.ends = session.ends.map(|ends| ends.min(now + INCOMPLETE));
@@ -248,13 +252,13 @@ impl State {
     }
 
     /// The session of `client`, if `link` is still its connection.
-    pub fn session(&mut self, client: &str, link: u64) -> Option<&mut Session> {
+    pub(super) fn session(&mut self, client: &str, link: u64) -> Option<&mut Session> {
         let session = self.sessions.get_mut(client)?;
         session.link.as_ref().is_some_and(|current| current.id == link).then_some(session)
     }
 
     /// Delivers to all that want it, and keeps it if it is to be retained.
-    pub fn publish(&mut self, publish: Publish, origin: Origin) {
+    pub(super) fn publish(&mut self, publish: Publish, origin: Origin) {
         let Limits { queue_messages, queue_bytes, retained_messages, all_queues_bytes, .. } = self.limits;
         self.counts.received += u64::from(!matches!(origin, Origin::Process));
         let message = Message::new(&publish.topic, &publish.payload, &self.ledger);
@@ -324,12 +328,12 @@ impl State {
     }
 
     /// True if a session wants messages on `topic` and may read them.
-    pub fn is_wanted(&self, topic: &str) -> bool {
+    pub(super) fn is_wanted(&self, topic: &str) -> bool {
         let mut sessions = self.sessions.values();
         sessions.any(|session| session.subscriptions.wanted(topic).is_some() && session.may_read(topic))
     }
 
-    pub fn is_wanted_in_process(&self, topic: &str) -> bool {
+    pub(super) fn is_wanted_in_process(&self, topic: &str) -> bool {
         self.locals.iter().any(|local| local.wants(topic))
     }
 
@@ -345,12 +349,12 @@ impl State {
         receipt.complete();
     }
 
-    pub fn subscribe_process(&mut self, filters: Vec<String>, sender: mpsc::Sender<Delivery>) {
+    pub(super) fn subscribe_process(&mut self, filters: Vec<String>, sender: mpsc::Sender<Delivery>) {
         self.locals.push(Local { filters, sender });
     }
 
     /// Answers one code per filter and queues the retained messages that match. `None` if the link is gone.
-    pub fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         client: &str,
         link: u64,
@@ -404,7 +408,7 @@ impl State {
     }
 
     /// Ends subscriptions. `None` if the link is gone.
-    pub fn unsubscribe(&mut self, client: &str, link: u64, filters: &[String]) -> Option<()> {
+    pub(super) fn unsubscribe(&mut self, client: &str, link: u64, filters: &[String]) -> Option<()> {
         let subscriptions = &mut self.session(client, link)?.subscriptions;
         let before = subscriptions.bytes();
         filters.iter().for_each(|filter| subscriptions.remove(filter));

@@ -27,7 +27,7 @@ impl Subscriptions {
     }
 
     /// Adds a subscription or changes its QoS. False if there would be more than `max`, or than `bytes` more.
-    pub fn add(&mut self, wanted: &str, qos: QoS, max: usize, bytes: usize) -> bool {
+    pub(super) fn add(&mut self, wanted: &str, qos: QoS, max: usize, bytes: usize) -> bool {
         let cost = cost(wanted);
         let full = self.topics.len() + self.patterns.len() >= max || cost > bytes;
         let place = self.of(wanted);
@@ -42,19 +42,19 @@ impl Subscriptions {
         true
     }
 
-    pub fn remove(&mut self, wanted: &str) {
+    pub(super) fn remove(&mut self, wanted: &str) {
         if self.of(wanted).remove(wanted).is_some() {
             self.bytes -= cost(wanted);
         }
     }
 
     /// What all of them cost.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The best QoS among the subscriptions that match.
-    pub fn wanted(&self, topic: &str) -> Option<QoS> {
+    pub(super) fn wanted(&self, topic: &str) -> Option<QoS> {
         let patterns = self.patterns.iter().filter(|(wanted, _)| filter::matches(wanted, topic));
         self.topics
             .get(topic)

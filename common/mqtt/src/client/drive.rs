@@ -33,7 +33,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub fn new(
+    pub(super) fn new(
         events: EventLoop,
         inbox: mpsc::Sender<Delivery>,
         unacknowledged: mpsc::Sender<Unacknowledged>,
@@ -43,7 +43,7 @@ impl Driver {
         Driver { events, inbox, unacknowledged, connections, requests, unconfirmed: Vec::new(), failures: 0 }
     }
 
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             let polled = tokio::select! {
                 biased;

@@ -17,7 +17,7 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    pub async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         tokio::select! {
             biased;
             _ = stop.cancelled() => {}

@@ -30,7 +30,7 @@ impl Outbox {
         act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn put(&self, publish: Publish) {
+    pub(super) fn put(&self, publish: Publish) {
         self.with(|queue| {
             queue.bytes += publish.size();
             queue.messages.push_back(publish);
@@ -44,16 +44,16 @@ impl Outbox {
     }
 
     /// Counts a message that cannot be sent at all.
-    pub fn refuse(&self) {
+    pub(super) fn refuse(&self) {
         self.with(|queue| queue.dropped += 1);
     }
 
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.with(|queue| queue.dropped)
     }
 
     /// The oldest message, once there is one. Nothing is lost if this is cancelled.
-    pub async fn take(&self) -> Publish {
+    pub(super) async fn take(&self) -> Publish {
         loop {
             let oldest = self.with(|queue| {
                 let oldest = queue.messages.pop_front()?;

@@ -11,16 +11,16 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-pub struct Running {
+pub(crate) struct Running {
     pub address: SocketAddr,
     pub handle: Handle,
     pub stop: CancellationToken,
     pub task: tokio::task::JoinHandle<()>,
 }
 
-pub async fn broker(adjust: impl FnOnce(&mut Settings)) -> Running {
+pub(crate) async fn broker(adjust: impl FnOnce(&mut Settings)) -> Running {
     let mut settings = Settings::at("127.0.0.1:0".parse().unwrap());
     adjust(&mut settings);
     let broker = Broker::bind(settings).await.unwrap();
@@ -30,14 +30,14 @@ pub async fn broker(adjust: impl FnOnce(&mut Settings)) -> Running {
 }
 
 /// A foreign client whose events come over a channel; it does not reconnect.
-pub struct Foreign {
+pub(crate) struct Foreign {
     pub client: AsyncClient,
     pub events: mpsc::Receiver<Packet>,
     pub poll: tokio::task::JoinHandle<ConnectionError>,
 }
 
 impl Foreign {
-    pub async fn connect(
+    pub(crate) async fn connect(
         broker: &Running,
         id: &str,
         adjust: impl FnOnce(&mut MqttOptions),
@@ -63,20 +63,20 @@ impl Foreign {
         (foreign, ack.session_present)
     }
 
-    pub async fn new(broker: &Running, id: &str) -> Foreign {
+    pub(crate) async fn new(broker: &Running, id: &str) -> Foreign {
         Foreign::connect(broker, id, |_| {}).await.0
     }
 
-    pub async fn packet(&mut self) -> Packet {
+    pub(crate) async fn packet(&mut self) -> Packet {
         tokio::time::timeout(SOON, self.events.recv()).await.expect("nothing came").expect("disconnected")
     }
 
-    pub async fn subscribe(&mut self, filter: &str, qos: QoS) {
+    pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) {
         self.client.subscribe(filter, qos).await.unwrap();
         while !matches!(self.packet().await, Packet::SubAck(_)) {}
     }
 
-    pub async fn message(&mut self) -> rumqttc::Publish {
+    pub(crate) async fn message(&mut self) -> rumqttc::Publish {
         loop {
             if let Packet::Publish(publish) = self.packet().await {
                 return publish;
@@ -85,25 +85,25 @@ impl Foreign {
     }
 
     /// Everything published before has been routed once this returns.
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         self.client.publish("flush", QoS::AtLeastOnce, false, "x").await.unwrap();
         while !matches!(self.packet().await, Packet::PubAck(_)) {}
     }
 
     /// No message waits: a marker sent by the broker itself is the next one.
-    pub async fn has_nothing(&mut self, broker: &Running, topic: &str) {
+    pub(crate) async fn has_nothing(&mut self, broker: &Running, topic: &str) {
         broker.handle.publish(Publish::new(topic, "marker", QoS::AtLeastOnce));
         assert_eq!(self.message().await.payload, "marker");
     }
 
     /// Ends without goodbye.
-    pub async fn vanish(self) {
+    pub(crate) async fn vanish(self) {
         self.poll.abort();
         let _ = self.poll.await;
     }
 }
 
-pub async fn raw(broker: &Running, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn raw(broker: &Running, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(broker.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -112,6 +112,6 @@ pub async fn raw(broker: &Running, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Passwords as mosquitto_passwd writes them: `app` and `other` say "right".
-pub const PASSWORDS: &str = "app:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\nother:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\n";
+pub(crate) const PASSWORDS: &str = "app:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\nother:$7$101$dHdlbHZlIGJ5dGVz$f8VrrwO0Ks1mpUavZk8KugXJu81tlU87PHyGGlA/ktEUwoPAyoESwoghFoH26JVARp2PUrL46OYKR0Gq8fp+4A==\n";
 
-pub const CONNECT: [u8; 15] = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a'];
+pub(crate) const CONNECT: [u8; 15] = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'a'];

@@ -9,7 +9,7 @@ use api::devices::{Device, DeviceModel, DeviceProperty, Protocol};
 use dmi::v1beta1 as wire;
 use serde_json::{Map, Value};
 
-pub fn model(model: &DeviceModel) -> wire::DeviceModel {
+pub(super) fn model(model: &DeviceModel) -> wire::DeviceModel {
     let properties = model.spec.properties.iter().map(|property| wire::ModelProperty {
         name: property.name.clone(),
         description: property.description.clone(),
@@ -27,7 +27,7 @@ pub fn model(model: &DeviceModel) -> wire::DeviceModel {
 }
 
 /// The device with what it inherits from its model.
-pub fn device(device: &Device, model: &DeviceModel) -> wire::Device {
+pub(super) fn device(device: &Device, model: &DeviceModel) -> wire::Device {
     let spec = &device.spec;
     let mut protocol = spec.protocol.clone();
     protocol.config_data = overlaid(&model.spec.protocol_config_data, &protocol.config_data);

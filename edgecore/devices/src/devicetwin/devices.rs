@@ -21,7 +21,7 @@ use super::twin::{Declared, Refusal};
 use super::{convert, payloads};
 use crate::eventbus;
 use batch::AfterCommit;
-pub use batch::Batch;
+pub(super) use batch::Batch;
 use metamanager::{Change, ObjectChange, Outbox, StoredObject};
 
 /// A device of this node.
@@ -61,7 +61,7 @@ fn id(namespace: &str, name: &str) -> String {
 }
 
 impl Devices {
-    pub fn new(
+    pub(super) fn new(
         node: NodeName,
         store: Store,
         outbox: Outbox,
@@ -82,7 +82,7 @@ impl Devices {
     }
 
     /// What was there before the process started: objects, twins, mappers.
-    pub async fn load(
+    pub(super) async fn load(
         &mut self,
         mut kept: BTreeMap<String, StoredState>,
         models: Vec<StoredObject>,
@@ -113,7 +113,7 @@ impl Devices {
 
     // ---- objects from the cloud
 
-    pub async fn object_changed(&mut self, change: ObjectChange) {
+    pub(super) async fn object_changed(&mut self, change: ObjectChange) {
         let namespace = change.key.namespace.clone().unwrap_or_default();
         let name = change.key.name.clone();
         match (&change.key.kind, change.change) {
@@ -231,7 +231,7 @@ impl Devices {
 
     /// Stores what a group of inputs did, then tells everybody. If it cannot be stored it did not happen: the devices
     /// are what they were, and clients are not told that their messages arrived.
-    pub async fn commit(&mut self, batch: Batch) {
+    pub(super) async fn commit(&mut self, batch: Batch) {
         let Batch { changed, told } = batch;
         let (mut rows, mut reports) = (Vec::new(), Vec::new());
         for (id, changed) in &changed {
@@ -278,7 +278,7 @@ impl Devices {
 
     // ---- mappers
 
-    pub async fn mapper_asked(&mut self, batch: &mut Batch, request: MapperRequest) {
+    pub(super) async fn mapper_asked(&mut self, batch: &mut Batch, request: MapperRequest) {
         match request {
             MapperRequest::Register { mapper, with_data, peer, answer } => {
                 let reply = self.register(&mapper, with_data, peer).await;

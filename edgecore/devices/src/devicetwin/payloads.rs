@@ -11,7 +11,7 @@ use super::twin::{PropertyUpdate, Refusal, bad_request};
 /// A twin update or get request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct TwinRequest {
+pub(super) struct TwinRequest {
     pub event_id: String,
     pub twin: Option<BTreeMap<String, Option<PropertyUpdate>>>,
 }
@@ -19,13 +19,13 @@ pub struct TwinRequest {
 /// A device state request. KubeEdge's own DMI server writes `State`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct StateRequest {
+pub(super) struct StateRequest {
     #[serde(alias = "State")]
     pub state: String,
 }
 
 /// Reads a request; the event id is kept even when the rest is refused.
-pub fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, Refusal>) {
+pub(super) fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, Refusal>) {
     let refused = || bad_request("unmarshal update request body failed, Please check the request");
     if !payload.trim_ascii_start().starts_with(b"{") {
         return (String::new(), Err(refused()));
@@ -39,21 +39,21 @@ pub fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, Refusal
     (event_id, serde_json::from_value(value).map_err(|_| refused()))
 }
 
-pub fn twins(event_id: &str, now: i64, twin: Map<String, Value>) -> String {
+pub(super) fn twins(event_id: &str, now: i64, twin: Map<String, Value>) -> String {
     json!({"event_id": event_id, "timestamp": now, "twin": twin}).to_string()
 }
 
-pub fn refusal(event_id: &str, now: i64, refusal: &Refusal) -> String {
+pub(super) fn refusal(event_id: &str, now: i64, refusal: &Refusal) -> String {
     json!({"event_id": event_id, "timestamp": now, "code": refusal.code, "reason": refusal.reason})
         .to_string()
 }
 
-pub fn delta(now: i64, twin: Map<String, Value>, delta: Map<String, Value>) -> String {
+pub(super) fn delta(now: i64, twin: Map<String, Value>, delta: Map<String, Value>) -> String {
     json!({"event_id": MessageId::random().0, "timestamp": now, "twin": twin, "delta": delta}).to_string()
 }
 
 /// The state echo, and the report to the cloud: same form.
-pub fn state(now: i64, name: &str, state: &str, last_online: &str) -> Value {
+pub(super) fn state(now: i64, name: &str, state: &str, last_online: &str) -> Value {
     json!({
         "event_id": MessageId::random().0,
         "timestamp": now,
@@ -62,7 +62,7 @@ pub fn state(now: i64, name: &str, state: &str, last_online: &str) -> Value {
 }
 
 /// `id` is `<namespace>/<name>`.
-pub fn membership_change(now: i64, id: &str, name: &str, joined: bool) -> String {
+pub(super) fn membership_change(now: i64, id: &str, name: &str, joined: bool) -> String {
     let entry = json!([{"id": id, "name": name}]);
     let (added, removed) = if joined { (entry, Value::Null) } else { (Value::Null, entry) };
     json!({
@@ -72,7 +72,7 @@ pub fn membership_change(now: i64, id: &str, name: &str, joined: bool) -> String
 }
 
 /// States a device may have, as KubeEdge accepts them, case-insensitively.
-pub fn is_known_state(state: &str) -> bool {
+pub(super) fn is_known_state(state: &str) -> bool {
     ["online", "offline", "ok", "unknown", "unhealthy"].iter().any(|known| known.eq_ignore_ascii_case(state))
 }
 

@@ -55,12 +55,12 @@ pub(super) struct Registered {
 }
 
 impl Registrations {
-    pub fn new(objects: Objects, store: Store, accept_any: bool) -> Registrations {
+    pub(super) fn new(objects: Objects, store: Store, accept_any: bool) -> Registrations {
         Registrations { objects, store, accept_any, known: BTreeMap::new() }
     }
 
     /// Reads what was stored before EdgeCore started; answers the protocols and the sockets of their mappers.
-    pub async fn load(&mut self) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    pub(super) async fn load(&mut self) -> Result<Vec<(String, PathBuf)>, StoreError> {
         #[derive(Deserialize)]
         struct Row {
             protocol: String,
@@ -79,7 +79,7 @@ impl Registrations {
     ///
     /// # Errors
     /// What is said does not fit, the protocol is another program's, or too many are registered.
-    pub async fn register(&mut self, mapper: &MapperInfo, peer: Peer) -> Result<Registered, Status> {
+    pub(super) async fn register(&mut self, mapper: &MapperInfo, peer: Peer) -> Result<Registered, Status> {
         check(mapper)?;
         let address = PathBuf::from(String::from_utf8_lossy(&mapper.address).into_owned());
         let protocol = mapper.protocol.as_str();
@@ -105,7 +105,7 @@ impl Registrations {
     }
 
     /// Whether `peer` may report of devices of `protocol`.
-    pub async fn may_report(&mut self, protocol: &str, peer: Peer) -> Result<(), Status> {
+    pub(super) async fn may_report(&mut self, protocol: &str, peer: Peer) -> Result<(), Status> {
         if self.accept_any {
             return Ok(());
         }

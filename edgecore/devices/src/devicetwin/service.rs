@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
 /// What mappers ask the room.
-pub enum MapperRequest {
+pub(super) enum MapperRequest {
     /// A mapper is there and wants its devices.
     Register {
         mapper: MapperInfo,
@@ -39,7 +39,7 @@ pub enum MapperRequest {
 
 /// The service; clones share the room's inbox.
 #[derive(Clone)]
-pub struct Service {
+pub(super) struct Service {
     pub room: mpsc::Sender<MapperRequest>,
 }
 
@@ -110,7 +110,7 @@ fn peer<T>(request: &Request<T>) -> Peer {
 }
 
 /// A mapper's report as a twin update: what the device reports is actual, what it was told is observed.
-pub fn wanted(twins: &[Twin]) -> BTreeMap<String, Reported> {
+pub(super) fn wanted(twins: &[Twin]) -> BTreeMap<String, Reported> {
     let reported = |twin: &Twin| {
         let kind = twin.reported.as_ref().and_then(|side| side.metadata.get("type")).map(String::as_str);
         Reported {
@@ -124,7 +124,7 @@ pub fn wanted(twins: &[Twin]) -> BTreeMap<String, Reported> {
 
 /// One property of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reported {
+pub(super) struct Reported {
     pub actual: Option<String>,
     pub observed: Option<String>,
     /// What the mapper says the value is; `None`: nothing.

@@ -10,14 +10,14 @@ use super::twin::{Side, Twin, Twins, Version};
 
 /// What is kept of a device besides its object.
 #[derive(Clone, Debug, Default)]
-pub struct StoredState {
+pub(super) struct StoredState {
     pub state: String,
     pub last_online: String,
     pub twins: Twins,
 }
 
 /// Reads every device's row and twins, by id.
-pub fn load(db: &Connection) -> store::rusqlite::Result<BTreeMap<String, StoredState>> {
+pub(super) fn load(db: &Connection) -> store::rusqlite::Result<BTreeMap<String, StoredState>> {
     let mut devices = BTreeMap::new();
     let mut statement = db.prepare("SELECT id, state, last_online FROM device")?;
     let rows = statement.query_map([], |row| {
@@ -70,7 +70,7 @@ struct Metadata {
 }
 
 /// Writes a device's row.
-pub fn put_device(
+pub(super) fn put_device(
     tx: &Transaction<'_>,
     id: &str,
     name: &str,
@@ -82,7 +82,12 @@ pub fn put_device(
 }
 
 /// Writes one twin of a device.
-pub fn put_twin(tx: &Transaction<'_>, id: &str, name: &str, twin: &Twin) -> store::rusqlite::Result<()> {
+pub(super) fn put_twin(
+    tx: &Transaction<'_>,
+    id: &str,
+    name: &str,
+    twin: &Twin,
+) -> store::rusqlite::Result<()> {
     let value = |side: &Option<Side>| side.as_ref().map(|side| side.value.clone()).unwrap_or_default();
     let meta = |side: &Option<Side>| {
         side.as_ref().map(|side| json!({"timestamp": side.at}).to_string()).unwrap_or_default()
@@ -116,7 +121,7 @@ pub fn put_twin(tx: &Transaction<'_>, id: &str, name: &str, twin: &Twin) -> stor
 }
 
 /// Removes everything of a device.
-pub fn remove(tx: &Transaction<'_>, id: &str) -> store::rusqlite::Result<()> {
+pub(super) fn remove(tx: &Transaction<'_>, id: &str) -> store::rusqlite::Result<()> {
     for statement in [
         "DELETE FROM device WHERE id = ?1",
         "DELETE FROM device_attr WHERE deviceid = ?1",

@@ -11,14 +11,14 @@ use serde_json::{Map, Value, json};
 use super::service::Reported;
 
 /// Longest value, in bytes.
-pub const MAX_VALUE: usize = 64 * 1024;
+pub(super) const MAX_VALUE: usize = 64 * 1024;
 /// Longest property name, in characters.
 const MAX_NAME: usize = 128;
 /// Most properties of a device: a client that makes up names is stopped here.
 const MAX_PROPERTIES: usize = 1024;
 
 /// Types of properties as the device's model declares them, by name.
-pub type Declared = BTreeMap<String, &'static str>;
+pub(super) type Declared = BTreeMap<String, &'static str>;
 
 /// Type of a twin of which nobody says more.
 const TEXT: &str = "string";
@@ -28,14 +28,14 @@ const DELETED: &str = "deleted";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Version {
+pub(super) struct Version {
     pub cloud: i64,
     pub edge: i64,
 }
 
 /// A value and when it was set (Unix ms, this node's clock).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Side {
+pub(super) struct Side {
     pub value: String,
     pub at: i64,
     pub version: Version,
@@ -43,7 +43,7 @@ pub struct Side {
 
 /// One property.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Twin {
+pub(super) struct Twin {
     pub expected: Option<Side>,
     pub actual: Option<Side>,
     /// What the device says it was told; reported to the cloud as `observedDesired`.
@@ -85,7 +85,7 @@ impl Twin {
 /// What a client asks for one property; `None` deletes it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct PropertyUpdate {
+pub(super) struct PropertyUpdate {
     pub expected: Option<SideUpdate>,
     pub actual: Option<SideUpdate>,
     pub optional: Option<bool>,
@@ -94,25 +94,25 @@ pub struct PropertyUpdate {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct SideUpdate {
+pub(super) struct SideUpdate {
     pub value: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct TypeUpdate {
+pub(super) struct TypeUpdate {
     #[serde(rename = "type")]
     pub name: String,
 }
 
 /// A refusal, as published on the result topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     pub code: u16,
     pub reason: String,
 }
 
-pub fn bad_request(reason: impl Into<String>) -> Refusal {
+pub(super) fn bad_request(reason: impl Into<String>) -> Refusal {
     Refusal { code: 400, reason: reason.into() }
 }
 
@@ -133,13 +133,13 @@ struct Touched {
 
 /// What an update did. The twins its methods are given are those it was done to, before anything else is.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     touched: Vec<Touched>,
 }
 
 impl Outcome {
     /// `twin` of the result topic: only the sides that were given.
-    pub fn result(&self, twins: &Twins) -> Map<String, Value> {
+    pub(super) fn result(&self, twins: &Twins) -> Map<String, Value> {
         let result = |touched: &Touched| {
             let after = twins.visible(&touched.name);
             after.map_or(Value::Null, |twin| twin.document_of(touched.given))
@@ -148,7 +148,7 @@ impl Outcome {
     }
 
     /// `twin` of the document topic.
-    pub fn document(&self, twins: &Twins) -> Map<String, Value> {
+    pub(super) fn document(&self, twins: &Twins) -> Map<String, Value> {
         let document = |touched: &Touched| {
             let last = touched.before.as_ref().filter(|twin| !twin.is_deleted()).map(Twin::document);
             json!({"last": last, "current": twins.visible(&touched.name).map(Twin::document)})
@@ -157,12 +157,12 @@ impl Outcome {
     }
 
     /// True if a mapper's report changed nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty()
     }
 
     /// Properties whose stored row changed, and what they were before.
-    pub fn changed(self, twins: &Twins) -> Vec<(String, Option<Twin>)> {
+    pub(super) fn changed(self, twins: &Twins) -> Vec<(String, Option<Twin>)> {
         let changed = self.touched.into_iter().map(|touched| (touched.name, touched.before));
         changed.filter(|(name, before)| before.as_ref() != twins.0.get(name)).collect()
     }
@@ -170,11 +170,11 @@ impl Outcome {
 
 /// All properties of one device.
 #[derive(Clone, Debug, Default)]
-pub struct Twins(pub BTreeMap<String, Twin>);
+pub(super) struct Twins(pub BTreeMap<String, Twin>);
 
 impl Twins {
     /// A local update (MQTT or DMI). Everything is checked before anything is changed.
-    pub fn update(
+    pub(super) fn update(
         &mut self,
         wanted: &BTreeMap<String, Option<PropertyUpdate>>,
         declared: &Declared,
@@ -196,7 +196,7 @@ impl Twins {
     }
 
     /// The cloud's desired value, set as expected. True if it changed.
-    pub fn desire(&mut self, name: &str, value: &str, kind: &str, now: i64) -> bool {
+    pub(super) fn desire(&mut self, name: &str, value: &str, kind: &str, now: i64) -> bool {
         if check_name(name).is_err() || value.len() > MAX_VALUE {
             return false;
         }
@@ -210,7 +210,7 @@ impl Twins {
     /// A mapper's report. What cannot be of the type the model declares, or of the one the mapper itself names, refuses
     /// all of it. A value that does not fit the stored type turns the twin into a string: a mapper knows its device
     /// better than an earlier report did.
-    pub fn reported(
+    pub(super) fn reported(
         &mut self,
         reports: &BTreeMap<String, Reported>,
         declared: &Declared,
@@ -320,7 +320,7 @@ impl Twins {
     }
 
     /// Makes a property what it was.
-    pub fn restore(&mut self, name: String, before: Option<Twin>) {
+    pub(super) fn restore(&mut self, name: String, before: Option<Twin>) {
         match before {
             Some(twin) => self.0.insert(name, twin),
             None => self.0.remove(&name),
@@ -328,13 +328,13 @@ impl Twins {
     }
 
     /// `twin` of a get answer.
-    pub fn documents(&self) -> Map<String, Value> {
+    pub(super) fn documents(&self) -> Map<String, Value> {
         let living = self.0.iter().filter(|(_, twin)| !twin.is_deleted());
         living.map(|(name, twin)| (name.clone(), twin.document())).collect()
     }
 
     /// (`twin`, `delta`) of the delta topic; `None` when nothing differs.
-    pub fn delta(&self) -> Option<(Map<String, Value>, Map<String, Value>)> {
+    pub(super) fn delta(&self) -> Option<(Map<String, Value>, Map<String, Value>)> {
         let expecting = || {
             self.0.iter().filter_map(|(name, twin)| {
                 let expected = twin.expected.as_ref().filter(|side| !side.value.is_empty())?;
@@ -353,7 +353,7 @@ impl Twins {
     }
 
     /// `twin` of a report to the cloud: every living twin, with versions (docs/protocol/devices.md 2.4).
-    pub fn report(&self) -> Map<String, Value> {
+    pub(super) fn report(&self) -> Map<String, Value> {
         let mut out = Map::new();
         for (name, twin) in self.0.iter().filter(|(_, twin)| !twin.is_deleted()) {
             let mut fields = Map::new();

@@ -49,7 +49,7 @@ struct Entry {
     alloc_resp: String,
 }
 
-pub fn encode(inventory: &Inventory) -> io::Result<Vec<u8>> {
+pub(super) fn encode(inventory: &Inventory) -> io::Result<Vec<u8>> {
     let entry = |given: &Allocation| Entry {
         pod_uid: given.uid.clone(),
         container_name: given.container.clone(),
@@ -73,12 +73,12 @@ fn fnv(bytes: &[u8]) -> u64 {
     u64::from(bytes.iter().fold(0x811c_9dc5, step))
 }
 
-pub fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
     pki::files::write_atomic(&folder.join(NAME), bytes, 0o600).map_err(io::Error::other)
 }
 
 /// Nothing, where there is none. Devices count as unhealthy until their plugin is back.
-pub fn read(folder: &Path) -> io::Result<Inventory> {
+pub(super) fn read(folder: &Path) -> io::Result<Inventory> {
     let path = folder.join(NAME);
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Inventory::default()),

@@ -34,13 +34,13 @@ const TERMS: Terms = Terms {
 
 #[derive(Debug, thiserror::Error)]
 #[error("binding the socket of device plugins, {path}")]
-pub struct BindError {
+pub(super) struct BindError {
     path: PathBuf,
     source: std::io::Error,
 }
 
 /// A new socket each time: plugins see that and register again.
-pub async fn serve(deps: Arc<Deps>, stop: CancellationToken) -> Result<(), BindError> {
+pub(super) async fn serve(deps: Arc<Deps>, stop: CancellationToken) -> Result<(), BindError> {
     let path = deps.devices.folder.join(NAME);
     let listener = bind(&path).map_err(|source| BindError { path, source })?;
     let service = RegistrationServer::new(Service { deps });

@@ -16,7 +16,7 @@ const DEVICES: usize = 10_000;
 
 /// Reads the plugin's list until it ends. Then nothing of it can be given; and when it has not registered again after
 /// a while, there is nothing of it any more. Aborted when the plugin registers again.
-pub async fn follow(deps: Arc<Deps>, resource: String, mut client: DevicePluginClient<Channel>) {
+pub(super) async fn follow(deps: Arc<Deps>, resource: String, mut client: DevicePluginClient<Channel>) {
     match client.list_and_watch(Empty {}).await {
         Ok(answer) => {
             let mut lists = answer.into_inner();
@@ -59,7 +59,7 @@ async fn keep(deps: &Deps) {
 }
 
 /// Resources of the checkpoint whose plugins did not come back after a start are no more.
-pub async fn forget_silent(deps: Arc<Deps>) {
+pub(super) async fn forget_silent(deps: Arc<Deps>) {
     tokio::time::sleep(GRACE).await;
     let silent: Vec<String> = {
         let registered = deps.devices.plugins();

@@ -46,7 +46,7 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// Pods that put more on disk than they may, with what becomes of them.
-pub async fn exceeded(sources: &Sources) -> Vec<(Entry, StopDecision)> {
+pub(super) async fn exceeded(sources: &Sources) -> Vec<(Entry, StopDecision)> {
     let mut found = Vec::new();
     for entry in sources.base.board.entries().into_iter().filter(Entry::is_active) {
         // The text tells quickly that there is nothing to look for.

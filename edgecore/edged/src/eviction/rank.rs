@@ -14,14 +14,14 @@ use crate::volumes::pod_dir;
 
 /// What a signal is about. In the order in which they are acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resource {
+pub(super) enum Resource {
     Memory,
     Disk,
     Processes,
 }
 
 impl Resource {
-    pub fn of(signal: &str) -> Resource {
+    pub(super) fn of(signal: &str) -> Resource {
         match signal.split('.').next() {
             Some("memory") => Resource::Memory,
             Some("pid") => Resource::Processes,
@@ -30,7 +30,7 @@ impl Resource {
     }
 
     /// As requests of pods name it.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Resource::Memory => "memory",
             Resource::Disk => "ephemeral-storage",
@@ -41,7 +41,7 @@ impl Resource {
 
 /// A pod that may be evicted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
+pub(super) struct Candidate {
     /// Its place in the list of pods.
     pub index: usize,
     pub priority: i32,
@@ -50,7 +50,7 @@ pub struct Candidate {
 }
 
 /// Pods that are not critical, with what they use.
-pub async fn candidates(
+pub(super) async fn candidates(
     sources: &Sources,
     host: &dyn Host,
     entries: &[Entry],
@@ -92,7 +92,7 @@ async fn on_disk(sources: &Sources, entry: &Entry) -> u64 {
 }
 
 /// The place in the list of the one to go.
-pub fn first(candidates: &[Candidate], resource: Resource) -> Option<usize> {
+pub(super) fn first(candidates: &[Candidate], resource: Resource) -> Option<usize> {
     let order = |candidate: &Candidate| {
         let beyond = i128::from(candidate.usage) - i128::from(candidate.request);
         match resource {
@@ -105,7 +105,7 @@ pub fn first(candidates: &[Candidate], resource: Resource) -> Option<usize> {
 }
 
 /// What the pod's status says.
-pub fn message(
+pub(super) fn message(
     resource: Resource,
     threshold: &Threshold,
     readings: &Readings,

@@ -10,15 +10,15 @@ use crate::node::capacity::floor;
 use crate::settings::{Eviction, Threshold};
 
 /// Left and all, in bytes, inodes or processes.
-pub type Reading = (u64, u64);
+pub(super) type Reading = (u64, u64);
 
 /// By signal; one that cannot be read is not there, and fires nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Readings(pub BTreeMap<String, Reading>);
+pub(super) struct Readings(pub BTreeMap<String, Reading>);
 
 impl Readings {
     /// Reads the signals that have a threshold.
-    pub async fn take(sources: &Sources, host: &Arc<dyn Host>, settings: &Eviction) -> Readings {
+    pub(super) async fn take(sources: &Sources, host: &Arc<dyn Host>, settings: &Eviction) -> Readings {
         let wanted =
             |start: &str| settings.thresholds.iter().any(|threshold| threshold.signal.starts_with(start));
         let bytes = |amount: i64| u64::try_from(amount).unwrap_or(0);
@@ -43,13 +43,13 @@ impl Readings {
         Readings(found.into_iter().filter(|(_, (_, all))| *all > 0).collect())
     }
 
-    pub fn is_below(&self, threshold: &Threshold) -> bool {
+    pub(super) fn is_below(&self, threshold: &Threshold) -> bool {
         self.0.get(&threshold.signal).is_some_and(|(left, all)| *left < floor_of(threshold, *all))
     }
 }
 
 /// A threshold as an amount of `all`.
-pub fn floor_of(threshold: &Threshold, all: u64) -> u64 {
+pub(super) fn floor_of(threshold: &Threshold, all: u64) -> u64 {
     u64::try_from(floor(threshold.floor, i64::try_from(all).unwrap_or(i64::MAX))).unwrap_or(0)
 }
 

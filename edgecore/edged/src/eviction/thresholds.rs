@@ -10,7 +10,7 @@ use crate::model::admission::Pressure;
 use crate::settings::{Eviction, Threshold};
 
 /// Remembers since when thresholds are crossed, and when each resource was last short.
-pub struct Thresholds {
+pub(super) struct Thresholds {
     settings: Eviction,
     /// Index of a threshold -> since when the signal is below it.
     crossed: BTreeMap<usize, Instant>,
@@ -19,21 +19,21 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    pub fn new(settings: Eviction) -> Thresholds {
+    pub(super) fn new(settings: Eviction) -> Thresholds {
         let (crossed, last_short) = (BTreeMap::new(), BTreeMap::new());
         Thresholds { settings, crossed, last_short, pressure: Pressure::default() }
     }
 
-    pub fn settings(&self) -> &Eviction {
+    pub(super) fn settings(&self) -> &Eviction {
         &self.settings
     }
 
-    pub fn pressure(&self) -> Pressure {
+    pub(super) fn pressure(&self) -> Pressure {
         self.pressure
     }
 
     /// The threshold to act on, memory before the rest; none while all is well or in its grace.
-    pub fn judge(&mut self, readings: &Readings, now: Instant) -> Option<Threshold> {
+    pub(super) fn judge(&mut self, readings: &Readings, now: Instant) -> Option<Threshold> {
         let mut fired: Vec<(Resource, usize)> = Vec::new();
         for (index, threshold) in self.settings.thresholds.iter().enumerate() {
             if !readings.is_below(threshold) {

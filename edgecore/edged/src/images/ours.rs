@@ -11,7 +11,7 @@ use metamanager::Objects;
 const ROWS: &str = "pulledimage";
 
 /// Notes that an image with this id came by a pull of ours.
-pub async fn pulled(objects: &Objects, id: &str) -> Result<(), StoreError> {
+pub(super) async fn pulled(objects: &Objects, id: &str) -> Result<(), StoreError> {
     let path = format!("{ROWS}/{id}");
     if objects.get_local(path.clone()).await?.is_some() {
         return Ok(());
@@ -20,7 +20,7 @@ pub async fn pulled(objects: &Objects, id: &str) -> Result<(), StoreError> {
 }
 
 /// Ids of the images among `present` that we pulled; the others of ours are forgotten.
-pub async fn of(objects: &Objects, present: &[v1::Image]) -> Result<BTreeSet<String>, StoreError> {
+pub(super) async fn of(objects: &Objects, present: &[v1::Image]) -> Result<BTreeSet<String>, StoreError> {
     let present: BTreeSet<&str> = present.iter().map(|image| image.id.as_str()).collect();
     let (here, gone): (BTreeSet<String>, BTreeSet<String>) =
         objects.list_local(ROWS).await?.into_iter().partition(|id| present.contains(id.as_str()));

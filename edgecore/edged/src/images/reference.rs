@@ -1,7 +1,7 @@
 //! What may name an image: `[host[:port]/]path[:tag][@digest]`, as registries define it.
 
 /// Why a text cannot name an image; none if it can.
-pub fn fault(image: &str) -> Option<&'static str> {
+pub(super) fn fault(image: &str) -> Option<&'static str> {
     let (name, digest) = match image.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (image, None),

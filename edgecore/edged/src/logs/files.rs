@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Files named `<root>/<pod>/<container>/<n>.log` beyond the limit.
-pub fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
+pub(super) fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
     let entries = |path: &Path| {
         let list = std::fs::read_dir(path).into_iter().flatten().flatten();
         list.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -22,12 +22,12 @@ pub fn too_large(root: &Path, max_bytes: u64) -> Vec<PathBuf> {
 }
 
 /// Gives a log another name.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
 /// Gives a log that was set aside its name back, unless there is a new one.
-pub fn rename_back(moved: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn rename_back(moved: &Path, path: &Path) -> io::Result<()> {
     if path.exists() { Ok(()) } else { std::fs::rename(moved, path) }
 }
 
@@ -36,12 +36,12 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The name a log is given when it is set aside.
-pub fn set_aside_name(path: &Path) -> PathBuf {
+pub(super) fn set_aside_name(path: &Path) -> PathBuf {
     path.with_file_name(format!("{}.{}", file_name(path), daemon::clock::now().strftime("%Y%m%d-%H%M%S")))
 }
 
 /// Removes the oldest rotated logs of `path` beyond the limit and compresses the others but `newest`.
-pub fn thin(path: &Path, newest: &Path, max_files: usize) -> io::Result<()> {
+pub(super) fn thin(path: &Path, newest: &Path, max_files: usize) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let prefix = format!("{}.", file_name(path));
     let mut old: Vec<PathBuf> = std::fs::read_dir(folder)?

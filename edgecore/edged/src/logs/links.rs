@@ -19,7 +19,13 @@ fn folder(pod_logs_dir: &Path) -> PathBuf {
 }
 
 /// Makes the link of one container, if it is not there. Blocks on the disk.
-pub fn make(pod_logs_dir: &Path, pod: &PodId, container: &str, id: &str, log: &Path) -> io::Result<()> {
+pub(crate) fn make(
+    pod_logs_dir: &Path,
+    pod: &PodId,
+    container: &str,
+    id: &str,
+    log: &Path,
+) -> io::Result<()> {
     let folder = folder(pod_logs_dir);
     let mut name = format!("{}_{}_{container}-{id}", pod.name, pod.namespace);
     name.truncate(name.floor_char_boundary(LONGEST - ENDING.len()));
@@ -36,7 +42,7 @@ pub fn make(pod_logs_dir: &Path, pod: &PodId, container: &str, id: &str, log: &P
 }
 
 /// Links into the pods' logs that lead nowhere. A log that is being rotated is not there for a moment either.
-pub fn dead(pod_logs_dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn dead(pod_logs_dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder(pod_logs_dir)).into_iter().flatten().flatten();
     let is_dead = |link: &PathBuf| {
         std::fs::read_link(link).is_ok_and(|target| target.starts_with(pod_logs_dir) && !target.exists())
@@ -45,7 +51,7 @@ pub fn dead(pod_logs_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes dead links whose container the runtime no longer has.
-pub fn remove(dead: &[PathBuf], containers: &BTreeSet<String>) -> io::Result<()> {
+pub(crate) fn remove(dead: &[PathBuf], containers: &BTreeSet<String>) -> io::Result<()> {
     let names = |link: &PathBuf| link.file_stem().map(|name| name.to_string_lossy().into_owned());
     let is_known = |name: &str| {
         // A name that was too long has only the beginning of its id, if that.

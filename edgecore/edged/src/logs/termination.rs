@@ -20,7 +20,7 @@ const KEPT: u64 = 64 * 1024;
 const MOST: u64 = 2 * KEPT;
 
 /// Cuts the files of all pods in `<root>/pods`. One that cannot be cut is told of and leaves the others alone.
-pub fn trim_all(pods: &Path) {
+pub(super) fn trim_all(pods: &Path) {
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
     let containers = entries(pods).flat_map(|pod| entries(&pod.path().join("containers")));
     for file in containers.flat_map(|container| entries(&container.path())) {

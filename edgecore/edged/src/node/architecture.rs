@@ -1,7 +1,7 @@
 //! What this machine is called.
 
 /// The name Go and Kubernetes give this machine's architecture.
-pub fn architecture() -> &'static str {
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -15,13 +15,13 @@ const AGE: Duration = Duration::from_secs(60);
 
 /// The list told last.
 #[derive(Default)]
-pub struct ReportedImages {
+pub(super) struct ReportedImages {
     list: Vec<ContainerImage>,
     at: Option<Instant>,
 }
 
 impl ReportedImages {
-    pub async fn told(&mut self, base: &Base) -> Vec<ContainerImage> {
+    pub(super) async fn told(&mut self, base: &Base) -> Vec<ContainerImage> {
         let most = base.settings.max_images_told;
         let fresh = self.at.is_some_and(|at| at.elapsed() < AGE);
         if most > 0

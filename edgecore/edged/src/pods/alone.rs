@@ -20,7 +20,7 @@ pub(super) struct Alone {
 
 impl Alone {
     /// The database has them, and cannot say what they are.
-    pub fn unreadable(&mut self, uids: Vec<String>) {
+    pub(super) fn unreadable(&mut self, uids: Vec<String>) {
         if !uids.is_empty() {
             tracing::error!(
                 uids = uids.join(" "),
@@ -31,11 +31,11 @@ impl Alone {
     }
 
     /// The cloud has told every pod.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    pub fn leave(&mut self, id: PodId) {
+    pub(super) fn leave(&mut self, id: PodId) {
         let (namespace, name, uid) = (id.namespace.clone(), id.name.clone(), id.uid.clone());
         if self.pods.insert(uid.clone(), id).is_none() {
             tracing::warn!(
@@ -48,7 +48,7 @@ impl Alone {
     }
 
     /// Takes those out that an object of this key is about.
-    pub fn named(&mut self, key: &ObjectKey, uid: Option<&str>) -> Vec<PodId> {
+    pub(super) fn named(&mut self, key: &ObjectKey, uid: Option<&str>) -> Vec<PodId> {
         let is_meant = |id: &PodId| {
             key.namespace.as_deref() == Some(id.namespace.as_str())
                 && key.name == id.name

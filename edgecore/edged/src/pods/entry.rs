@@ -20,7 +20,7 @@ use crate::node::seen::NodeView;
 const SILENT: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
 
 /// What is said of a pod that asks to come in.
-pub enum Admission {
+pub(super) enum Admission {
     Granted,
     Refused(StopDecision),
     /// Labels or taints of the node speak against it. The watch that brought the pod may be ahead of the node's: only
@@ -32,7 +32,7 @@ pub enum Admission {
 const BY_NODE_OBJECT: [&str; 2] = ["NodeAffinity", "TaintToleration"];
 
 /// Admits pods one by one, so that two never count on the same room.
-pub struct Admitter {
+pub(super) struct Admitter {
     context: Arc<Context>,
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
@@ -40,13 +40,13 @@ pub struct Admitter {
 
 impl Admitter {
     /// Until the node object is known, the node is what it registers as.
-    pub fn new(context: Arc<Context>) -> Admitter {
+    pub(super) fn new(context: Arc<Context>) -> Admitter {
         let labels = object::labels(&context.base.settings);
         let taints = context.base.settings.taints.clone();
         Admitter { context, labels, taints }
     }
 
-    pub async fn load(&mut self) -> Result<(), store::StoreError> {
+    pub(super) async fn load(&mut self) -> Result<(), store::StoreError> {
         let key = ObjectKey::new(None, ObjectKind::Node, self.context.base.settings.node.as_str());
         if let Some(stored) = self.context.base.objects.get(&key).await? {
             self.node_changed(&stored.object);
@@ -55,7 +55,7 @@ impl Admitter {
     }
 
     /// The node object as the cloud has it.
-    pub fn node_changed(&mut self, node: &Json) {
+    pub(super) fn node_changed(&mut self, node: &Json) {
         let Ok(node) = node.parse::<Node>() else { return };
         if node.metadata.name.as_deref() != Some(self.context.base.settings.node.as_str()) {
             return;
@@ -69,7 +69,7 @@ impl Admitter {
     }
 
     /// Why the pod may not run here. A pod that runs already, or is at its end, is not asked.
-    pub fn admit(&self, pod: &Pod, demand: &Demand) -> Admission {
+    pub(super) fn admit(&self, pod: &Pod, demand: &Demand) -> Admission {
         match self.judge(pod, demand) {
             Ok(()) => Admission::Granted,
             // A pod from a file is nobody's who would have asked the cloud.

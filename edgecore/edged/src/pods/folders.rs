@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// The highest `<n>.log` in a container's log folder: how often it had been restarted.
-pub fn highest_log(folder: &Path) -> Option<u32> {
+pub(super) fn highest_log(folder: &Path) -> Option<u32> {
     let entries = std::fs::read_dir(folder).ok()?;
     let numbers = entries
         .flatten()
@@ -15,17 +15,17 @@ pub fn highest_log(folder: &Path) -> Option<u32> {
 }
 
 /// Names in a folder; none if it is not there.
-pub fn names(folder: &Path) -> Vec<String> {
+pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// True for a file that is there and empty.
-pub fn is_empty(file: &Path) -> bool {
+pub(super) fn is_empty(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|meta| meta.len() == 0)
 }
 
 /// Removes a file.
-pub fn remove(file: &Path) -> io::Result<()> {
+pub(super) fn remove(file: &Path) -> io::Result<()> {
     std::fs::remove_file(file)
 }

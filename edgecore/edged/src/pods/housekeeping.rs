@@ -97,7 +97,7 @@ impl Worker {
 }
 
 /// What this node keeps of pods beside the runtime, as it was found.
-pub struct Found {
+pub(super) struct Found {
     /// Names below `pods`: uids.
     folders: Vec<String>,
     /// Names in the folder of logs: namespace, name and uid of a pod.
@@ -108,7 +108,7 @@ pub struct Found {
 
 impl Found {
     /// Of pods that have folders or logs.
-    pub fn uids(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn uids(&self) -> impl Iterator<Item = &str> {
         let of_logs = self.logs.iter().filter_map(|name| name.rsplit('_').next());
         self.folders.iter().map(String::as_str).chain(of_logs)
     }
@@ -116,7 +116,7 @@ impl Found {
 
 /// Looks at what is kept. It comes before it is asked which pods are known: what a pod makes that comes later is not in
 /// it, and so not taken for a leftover.
-pub async fn look(context: &Context) -> Found {
+pub(super) async fn look(context: &Context) -> Found {
     let (pods, logs) =
         (context.base.settings.root_dir.join("pods"), context.base.settings.pod_logs_dir.clone());
     let seen = daemon::blocking(move || Ok((folders::names(&pods), folders::names(&logs)))).await;
@@ -135,7 +135,7 @@ fn or_none<T: Default, E: std::error::Error + 'static>(read: Result<T, E>) -> T 
 }
 
 /// Removes what is kept of pods that no worker knows. Pods the runtime still holds get a worker.
-pub async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeSet<String>) {
+pub(super) async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeSet<String>) {
     // Without an answer of the runtime, a pod that is not known here may still run.
     if !context.base.facts.borrow().ready {
         return;

@@ -10,12 +10,12 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 use crate::model::spec::{PodId, all_containers, as_container, is_safe_uid};
 
 /// Whether the pod's own names may be part of a path.
-pub fn is_safe(id: &PodId) -> bool {
+pub(super) fn is_safe(id: &PodId) -> bool {
     is_safe_uid(&id.uid) && names::label(&id.namespace).is_none() && names::subdomain(&id.name).is_none()
 }
 
 /// What is wrong with the names in a spec: the first of them, with its reason.
-pub fn problem(spec: &PodSpec) -> Option<String> {
+pub(super) fn problem(spec: &PodSpec) -> Option<String> {
     let volumes = spec.volumes.iter().flatten().map(|volume| ("volume", &volume.name));
     let guests: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
     let containers: Vec<&Container> = all_containers(spec).chain(&guests).collect();

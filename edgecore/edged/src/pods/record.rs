@@ -14,7 +14,7 @@ use crate::model::stop_decision::StopDecision;
 use metamanager::Objects;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(super) struct Record {
     pub uid: String,
     /// When the pod was first seen here.
     pub start: Timestamp,
@@ -29,30 +29,30 @@ pub struct Record {
 const ROWS: &str = "podrecord";
 
 impl Record {
-    pub async fn write(&self, objects: &Objects) -> Result<(), StoreError> {
+    pub(super) async fn write(&self, objects: &Objects) -> Result<(), StoreError> {
         let row = serde_json::to_string(self).unwrap_or_default();
         objects.put_local(format!("{ROWS}/{}", self.uid), ROWS, self.uid.clone(), row).await
     }
 
     /// What is kept of one pod. A row of a later version that cannot be read counts as none.
-    pub async fn read(objects: &Objects, uid: &str) -> Result<Option<Record>, StoreError> {
+    pub(super) async fn read(objects: &Objects, uid: &str) -> Result<Option<Record>, StoreError> {
         let row = objects.get_local(format!("{ROWS}/{uid}")).await?;
         Ok(row.and_then(|row| serde_json::from_str(&row).ok()))
     }
 
     /// All records, by uid. A row of a later version that cannot be read counts as none.
-    pub async fn all(objects: &Objects) -> Result<HashMap<String, Record>, StoreError> {
+    pub(super) async fn all(objects: &Objects) -> Result<HashMap<String, Record>, StoreError> {
         let rows = objects.list_local(ROWS).await?;
         let records = rows.iter().filter_map(|row| serde_json::from_str::<Record>(row).ok());
         Ok(records.map(|record| (record.uid.clone(), record)).collect())
     }
 
     /// Uids of all pods that something is kept of.
-    pub async fn uids(objects: &Objects) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn uids(objects: &Objects) -> Result<Vec<String>, StoreError> {
         objects.local_owners(ROWS).await
     }
 
-    pub async fn forget(objects: &Objects, uid: &str) -> Result<(), StoreError> {
+    pub(super) async fn forget(objects: &Objects, uid: &str) -> Result<(), StoreError> {
         objects.delete_local(ROWS, uid.to_owned()).await
     }
 }

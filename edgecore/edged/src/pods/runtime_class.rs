@@ -8,7 +8,7 @@ use super::worker::Worker;
 use metamanager::QueryError;
 
 #[derive(Debug, thiserror::Error)]
-pub enum RuntimeClassError {
+pub(super) enum RuntimeClassError {
     #[error("runtime class {name:?}")]
     Read { name: String, source: QueryError },
     #[error("runtime class {name:?} cannot be read as one")]

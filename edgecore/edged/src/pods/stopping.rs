@@ -28,7 +28,7 @@ const CLASSES: [resources::Qos; 3] =
 
 /// A step of the end of a pod.
 #[derive(Debug, thiserror::Error)]
-pub enum StopError {
+pub(super) enum StopError {
     #[error("stopping the pod")]
     Runtime(#[source] cri::CallError),
     #[error("something of the pod still runs")]

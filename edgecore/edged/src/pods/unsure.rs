@@ -33,16 +33,16 @@ struct Waiting {
 pub(super) type Answer = Result<Result<Json, QueryError>, JoinError>;
 
 impl Unsure {
-    pub fn contains(&self, uid: &str) -> bool {
+    pub(super) fn contains(&self, uid: &str) -> bool {
         self.pods.contains_key(uid)
     }
 
-    pub fn forget(&mut self, key: &ObjectKey, uid: Option<&str>) {
+    pub(super) fn forget(&mut self, key: &ObjectKey, uid: Option<&str>) {
         self.pods.retain(|known, waiting| waiting.key != *key || uid.is_some_and(|uid| uid != known));
     }
 
     /// None if nothing was asked.
-    pub async fn answered(&mut self) -> Option<Answer> {
+    pub(super) async fn answered(&mut self) -> Option<Answer> {
         self.question.join_next().await
     }
 }

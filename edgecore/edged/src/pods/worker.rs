@@ -28,7 +28,7 @@ use crate::model::stop_decision::StopDecision;
 use crate::probes::Probes;
 
 /// When to look again without being woken.
-pub enum Next {
+pub(super) enum Next {
     In(Duration),
     /// Only when woken.
     Idle,
@@ -38,12 +38,12 @@ pub enum Next {
 
 /// A start that failed is not tried again before this.
 #[derive(Clone, Copy, Debug)]
-pub struct Retry {
+pub(super) struct Retry {
     pub failures: u32,
     pub not_before: Timestamp,
 }
 
-pub struct Worker {
+pub(super) struct Worker {
     pub(super) id: PodId,
     pub(super) context: Arc<Context>,
     order: watch::Receiver<Order>,
@@ -88,10 +88,10 @@ pub struct Worker {
 /// How long an orphan may take to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 /// Next look after an error of the runtime or the disk.
-pub const AFTER_ERROR: Duration = Duration::from_secs(5);
+pub(super) const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// What a worker is told by.
-pub struct Inbox {
+pub(super) struct Inbox {
     pub order: watch::Receiver<Order>,
     pub decision: watch::Receiver<Option<StopDecision>>,
     pub wake: Arc<Wake>,
@@ -101,7 +101,7 @@ pub struct Inbox {
 
 impl Worker {
     /// `record` is what was kept of the pod, if it was here before.
-    pub fn new(id: PodId, context: Arc<Context>, inbox: Inbox, record: Option<Record>) -> Worker {
+    pub(super) fn new(id: PodId, context: Arc<Context>, inbox: Inbox, record: Option<Record>) -> Worker {
         let recorded = record.is_some();
         let fresh =
             Record { uid: id.uid.clone(), start: context.base.clock.now(), decision: None, status: None };
@@ -136,7 +136,7 @@ impl Worker {
     }
 
     /// Works until there is nothing left of the pod, or until `stop`, which leaves its containers alone.
-    pub async fn run(mut self, stop: CancellationToken) -> PodId {
+    pub(super) async fn run(mut self, stop: CancellationToken) -> PodId {
         loop {
             let next = tokio::select! {
                 biased;

@@ -41,11 +41,11 @@ impl Tasks {
     }
 
     /// The next task that ends; none if there are no tasks.
-    pub async fn next(&mut self) -> Option<Ended> {
+    pub(super) async fn next(&mut self) -> Option<Ended> {
         self.running.join_next_with_id().await
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.running.len()
     }
 

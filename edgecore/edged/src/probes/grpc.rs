@@ -21,7 +21,7 @@ struct HealthCheckResponse {
 const SERVING: i32 = 1;
 
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(super) enum CheckError {
     #[error("{address} is not an address")]
     Address { address: String },
     #[error("connecting to {address}: {source}")]
@@ -33,7 +33,7 @@ pub enum CheckError {
 }
 
 /// Good if the server says that the service (all of it when empty) is serving.
-pub async fn check(host: &str, port: u16, service: &str, limit: Duration) -> Result<(), CheckError> {
+pub(super) async fn check(host: &str, port: u16, service: &str, limit: Duration) -> Result<(), CheckError> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let address = format!("{host}:{port}");
     let endpoint = Endpoint::from_shared(format!("http://{address}"));

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(super) struct Request {
     pub tls: bool,
     pub host: String,
     pub port: u16,
@@ -21,7 +21,7 @@ pub struct Request {
 
 /// Why a request did not succeed, as a text for an event.
 #[derive(Debug, thiserror::Error)]
-pub enum GetError {
+pub(super) enum GetError {
     #[error("connecting to {host}:{port}: {source}")]
     Connect { host: String, port: u16, source: std::io::Error },
     #[error("TLS with {host}: {source}")]
@@ -47,7 +47,7 @@ struct Answer {
 impl Request {
     /// Good for a status of 200 to 399. Redirects to the same host are followed; one to another host is an answer of
     /// the container.
-    pub async fn get(&self) -> Result<(), GetError> {
+    pub(super) async fn get(&self) -> Result<(), GetError> {
         let mut request = self.clone();
         for _ in 0..=REDIRECTS {
             let answer = request.answer().await?;

@@ -2,7 +2,7 @@
 
 /// Results change only after as many equal outcomes in a row as their threshold says.
 #[derive(Clone)]
-pub struct Tally {
+pub(super) struct Tally {
     successes_needed: u32,
     failures_needed: u32,
     last: Option<bool>,
@@ -10,12 +10,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn new(successes_needed: u32, failures_needed: u32) -> Tally {
+    pub(super) fn new(successes_needed: u32, failures_needed: u32) -> Tally {
         Tally { successes_needed, failures_needed, last: None, row: 0 }
     }
 
     /// The result this outcome makes, if its threshold is reached.
-    pub fn count(&mut self, good: bool) -> Option<bool> {
+    pub(super) fn count(&mut self, good: bool) -> Option<bool> {
         self.row = if self.last == Some(good) { self.row.saturating_add(1) } else { 1 };
         self.last = Some(good);
         let needed = if good { self.successes_needed } else { self.failures_needed };

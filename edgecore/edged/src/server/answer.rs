@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
-pub type Answer = Response<Body>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Answer = Response<Body>;
 
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
@@ -27,23 +27,23 @@ fn answer(status: StatusCode, kind: &'static str, body: Body) -> Answer {
 }
 
 /// A line of text.
-pub fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Answer {
     let mut text: String = text.into();
     text.push('\n');
     answer(status, "text/plain; charset=utf-8", whole(text))
 }
 
 /// Text as it is.
-pub fn plain(text: impl Into<Bytes>) -> Answer {
+pub(super) fn plain(text: impl Into<Bytes>) -> Answer {
     answer(StatusCode::OK, "text/plain; charset=utf-8", whole(text))
 }
 
 /// Samples in Prometheus' text form.
-pub fn metrics(text: String) -> Answer {
+pub(super) fn metrics(text: String) -> Answer {
     answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", whole(text))
 }
 
-pub fn json(value: &impl Serialize) -> Answer {
+pub(super) fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(bytes) => answer(StatusCode::OK, "application/json", whole(bytes)),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("encoding the answer: {error}")),
@@ -51,7 +51,7 @@ pub fn json(value: &impl Serialize) -> Answer {
 }
 
 /// Pieces of text as they come; the body ends when the sender is dropped.
-pub fn stream(pieces: mpsc::Receiver<Bytes>) -> Answer {
+pub(super) fn stream(pieces: mpsc::Receiver<Bytes>) -> Answer {
     let frames = ReceiverStream::new(pieces).map(|piece| Ok(Frame::data(piece)));
     answer(StatusCode::OK, "text/plain; charset=utf-8", StreamBody::new(frames).boxed_unsync())
 }

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const HEAD: usize = 64 * 1024;
 const HEADERS: usize = 64;
 
-pub enum Door {
+pub(super) enum Door {
     Unix { listener: UnixListener },
     Plain { listener: TcpListener },
     Tls { listener: TcpListener, guard: Box<Guard> },
@@ -39,7 +39,7 @@ pub enum Door {
 /// Binds in a folder only root may enter, and renames: nobody can connect before the mode is 0600, and whoever sees the
 /// file is served.
 #[expect(clippy::disallowed_methods, reason = "runs at the start, before anything waits")]
-pub fn unix(path: &Path) -> io::Result<Door> {
+pub(super) fn unix(path: &Path) -> io::Result<Door> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -60,19 +60,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {
     TcpListener::bind(address).await.map_err(|source| BuildError::Port { address, source })
 }
 
-pub async fn authenticated(port: &TlsPort) -> Result<Door, BuildError> {
+pub(super) async fn authenticated(port: &TlsPort) -> Result<Door, BuildError> {
     let guard = Guard::new(port).map_err(|source| BuildError::Tls { address: port.address, source })?;
     Ok(Door::Tls { listener: bind(port.address).await?, guard: Box::new(guard) })
 }
 
-pub async fn loopback(address: SocketAddr) -> Result<Door, BuildError> {
+pub(super) async fn loopback(address: SocketAddr) -> Result<Door, BuildError> {
     tracing::warn!(peer = %address, "the Node API is open to every program of this machine");
     Ok(Door::Plain { listener: bind(address).await? })
 }
 
 impl Door {
     /// Serves until `stop`.
-    pub async fn serve(self, site: Arc<ServerState>, stop: CancellationToken) {
+    pub(super) async fn serve(self, site: Arc<ServerState>, stop: CancellationToken) {
         match self {
             Door::Unix { listener } => open(listener, site, stop).await,
             Door::Plain { listener } => open(listener, site, stop).await,

@@ -38,7 +38,12 @@ const WAITING: usize = 4;
 const QUIET: Duration = Duration::from_secs(1);
 
 impl ServerState {
-    pub async fn logs(&self, pod: &PodName, container: &str, query: &Query) -> Result<Answer, Refusal> {
+    pub(crate) async fn logs(
+        &self,
+        pod: &PodName,
+        container: &str,
+        query: &Query,
+    ) -> Result<Answer, Refusal> {
         let options = Options::parse(query, self.base.clock.now())
             .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
         let pod = self.pod(pod)?;

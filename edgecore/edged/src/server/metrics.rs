@@ -8,18 +8,18 @@ use text::{Kind, Text};
 
 impl ServerState {
     /// `/metrics/resource`: what metrics-server reads.
-    pub async fn resource_metrics(&self) -> String {
+    pub(crate) async fn resource_metrics(&self) -> String {
         resource(&self.summary(true).await)
     }
 
     /// `/metrics/cadvisor`: the part of cAdvisor's names that dashboards use.
-    pub async fn cadvisor_metrics(&self) -> String {
+    pub(crate) async fn cadvisor_metrics(&self) -> String {
         let machine = (self.base.machine.cpu_milli / 1000, self.base.machine.memory);
         cadvisor(&self.summary(false).await, machine)
     }
 
     /// `/metrics`: this program, how much it runs, and what its rooms count.
-    pub async fn process_metrics(&self) -> String {
+    pub(crate) async fn process_metrics(&self) -> String {
         let running = self.running_pods().await;
         let mut text = Text::default();
         text.family("kubelet_node_name", Kind::Gauge, "The node's name. The count is always 1.");

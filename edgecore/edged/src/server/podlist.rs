@@ -14,12 +14,12 @@ use crate::owner::{self, Owner};
 
 impl ServerState {
     /// The pods of this node, with the newest status each.
-    pub fn pods(&self) -> Vec<Pod> {
+    pub(crate) fn pods(&self) -> Vec<Pod> {
         self.base.board.entries().iter().filter_map(Entry::pod).collect()
     }
 
     /// Pods made of what the runtime holds.
-    pub async fn running_pods(&self) -> Result<Vec<Pod>, Refusal> {
+    pub(crate) async fn running_pods(&self) -> Result<Vec<Pod>, Refusal> {
         let runtime = &self.base.runtime;
         let mut sandboxes =
             runtime.list_pod_sandboxes(None).await.map_err(|error| Refusal::trouble(&error))?;
@@ -32,7 +32,7 @@ impl ServerState {
     }
 }
 
-pub fn list(items: Vec<Pod>) -> List<Pod> {
+pub(super) fn list(items: Vec<Pod>) -> List<Pod> {
     List { items, ..List::default() }
 }
 

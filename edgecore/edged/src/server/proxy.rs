@@ -32,7 +32,7 @@ const BUFFER: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Errors unless the client wants its connection upgraded.
-pub fn check(request: &Request<Incoming>) -> Result<(), Refusal> {
+pub(super) fn check(request: &Request<Incoming>) -> Result<(), Refusal> {
     let wants = request.headers().get(CONNECTION).and_then(|value| value.to_str().ok());
     let wants = wants.is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"));
     if wants && request.headers().contains_key(UPGRADE) {
@@ -49,12 +49,12 @@ fn gateway(what: &str, error: &dyn std::fmt::Display) -> Refusal {
 
 impl ServerState {
     /// A place for one more session.
-    pub fn session(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(crate) fn session(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         let full = |_| Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many sessions are open on this node");
         self.sessions.clone().try_acquire_owned().map_err(full)
     }
 
-    pub async fn proxy(&self, mut request: Request<Incoming>, url: &str) -> Result<Answer, Refusal> {
+    pub(crate) async fn proxy(&self, mut request: Request<Incoming>, url: &str) -> Result<Answer, Refusal> {
         let place = self.session()?;
         let url: Uri = url.parse().map_err(|error| gateway("reading the URL of", &error))?;
         let onward = onward(&request, &url)?;

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 /// A pod by name; with a uid, only that one.
 #[derive(Debug, PartialEq, Eq)]
-pub struct PodName {
+pub(crate) struct PodName {
     pub namespace: String,
     pub name: String,
     pub uid: Option<String>,
@@ -21,7 +21,7 @@ pub enum Health {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metrics {
+pub(super) enum Metrics {
     Process,
     Resource,
     Cadvisor,
@@ -29,7 +29,7 @@ pub enum Metrics {
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     Health(Health),
     Pods,
     RunningPods,
@@ -43,7 +43,7 @@ pub enum Route {
 }
 
 /// The route, or the status that says there is none.
-pub fn route(method: &Method, path: &str) -> Result<Route, StatusCode> {
+pub(super) fn route(method: &Method, path: &str) -> Result<Route, StatusCode> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let route = find(&parts).ok_or(StatusCode::NOT_FOUND)?;
     let is_allowed = match route {

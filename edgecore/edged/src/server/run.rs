@@ -16,7 +16,7 @@ use super::{ServerState, health};
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 impl ServerState {
-    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let route = match router::route(request.method(), request.uri().path()) {
             Ok(route) => route,
             Err(status) => return answer::text(status, format!("no such thing: {}", request.uri().path())),

@@ -9,7 +9,7 @@ mod network;
 mod rates;
 mod summary;
 
-pub use rates::Rates;
+pub(super) use rates::Rates;
 #[cfg(test)]
-pub use summary::{ContainerUsage, NodeUsage, PodReference, PodUsage};
-pub use summary::{Cpu, Memory, Network, Summary};
+pub(crate) use summary::{ContainerUsage, NodeUsage, PodReference, PodUsage};
+pub(super) use summary::{Cpu, Memory, Network, Summary};

@@ -37,7 +37,7 @@ impl Streams {
 }
 
 impl ServerState {
-    pub async fn exec(
+    pub(crate) async fn exec(
         &self,
         pod: &PodName,
         container: &str,
@@ -56,7 +56,7 @@ impl ServerState {
         self.proxy(request, &url).await
     }
 
-    pub async fn attach(
+    pub(crate) async fn attach(
         &self,
         pod: &PodName,
         container: &str,
@@ -72,7 +72,7 @@ impl ServerState {
     }
 
     /// WebSocket clients name the ports in the query, SPDY clients in their streams.
-    pub async fn port_forward(
+    pub(crate) async fn port_forward(
         &self,
         pod: &PodName,
         query: &Query,

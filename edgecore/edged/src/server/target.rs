@@ -11,33 +11,33 @@ use crate::errors::chain;
 use crate::model::spec;
 
 /// Why a request is not carried out.
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub status: StatusCode,
     pub text: String,
 }
 
 impl Refusal {
-    pub fn new(status: StatusCode, text: impl Into<String>) -> Refusal {
+    pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Refusal {
         Refusal { status, text: text.into() }
     }
 
-    pub fn not_found(text: impl Into<String>) -> Refusal {
+    pub(crate) fn not_found(text: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, text)
     }
 
     /// The runtime, the store or the disk did not do what was asked.
-    pub fn trouble(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    pub(crate) fn trouble(error: &(dyn std::error::Error + 'static)) -> Refusal {
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
     }
 
-    pub fn answer(self) -> Answer {
+    pub(crate) fn answer(self) -> Answer {
         answer::text(self.status, self.text)
     }
 }
 
 impl ServerState {
     /// The pod with its newest status; the texts are the kubelet's.
-    pub fn pod(&self, wanted: &PodName) -> Result<Pod, Refusal> {
+    pub(crate) fn pod(&self, wanted: &PodName) -> Result<Pod, Refusal> {
         let board = &self.base.board;
         let entry = match &wanted.uid {
             None => board.named(&wanted.namespace, &wanted.name),
@@ -50,7 +50,7 @@ impl ServerState {
     }
 
     /// The id of the running container of this name.
-    pub async fn running(&self, pod: &Pod, container: &str) -> Result<String, Refusal> {
+    pub(crate) async fn running(&self, pod: &Pod, container: &str) -> Result<String, Refusal> {
         let missing = || Refusal::not_found(format!("container not found ({container:?})"));
         let known = pod.spec.as_ref().and_then(|pod| spec::container(pod, container));
         known.ok_or_else(missing)?;
@@ -65,7 +65,7 @@ impl ServerState {
     }
 
     /// The id of the pod's ready sandbox.
-    pub async fn sandbox(&self, pod: &Pod) -> Result<String, Refusal> {
+    pub(crate) async fn sandbox(&self, pod: &Pod) -> Result<String, Refusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let sandboxes = self.base.runtime.list_pod_sandboxes(Some((labels::POD_UID, uid))).await;
         let sandboxes = sandboxes.map_err(|error| Refusal::trouble(&error))?;

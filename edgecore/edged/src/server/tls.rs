@@ -23,7 +23,7 @@ pub enum TlsFilesError {
 
 /// The acceptor, and whom it lets in.
 #[derive(Clone)]
-pub struct Guard {
+pub(super) struct Guard {
     port: Arc<TlsPort>,
     live: LiveServer,
     pub acceptor: TlsAcceptor,
@@ -34,7 +34,7 @@ pub struct Guard {
 type Written = [Option<SystemTime>; 3];
 
 impl Guard {
-    pub fn new(port: &TlsPort) -> Result<Guard, TlsFilesError> {
+    pub(super) fn new(port: &TlsPort) -> Result<Guard, TlsFilesError> {
         let written = written(port);
         let (identity, trust) = read(port)?;
         let live = LiveServer::new(&identity, &trust).map_err(TlsFilesError::Use)?;
@@ -48,7 +48,7 @@ impl Guard {
     }
 
     /// Takes over files that were replaced. Trouble leaves what is in use. Blocks.
-    pub fn refresh(&self) {
+    pub(super) fn refresh(&self) {
         let now = written(&self.port);
         {
             let mut known = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +66,7 @@ impl Guard {
     }
 
     /// The name of a verified client that is not served; none if it is.
-    pub fn refuses(&self, certificate: &[u8]) -> Option<String> {
+    pub(super) fn refuses(&self, certificate: &[u8]) -> Option<String> {
         match Subject::of(certificate) {
             Ok(subject) if is_allowed(&subject, &self.port.allowed) => None,
             Ok(subject) => Some(subject.common_name),

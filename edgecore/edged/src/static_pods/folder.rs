@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 const MAX_FILES: usize = 512;
 const MAX_BYTES: u64 = 1024 * 1024;
 
-pub struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     watch: Option<AsyncFd<OwnedFd>>,
     /// File -> what was last said against it.
@@ -21,12 +21,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub fn new(path: PathBuf) -> Folder {
+    pub(super) fn new(path: PathBuf) -> Folder {
         Folder { path, watch: None, complaints: BTreeMap::new() }
     }
 
     /// All manifests, by path. A folder that is not there holds none.
-    pub async fn read(&mut self) -> BTreeMap<PathBuf, Manifest> {
+    pub(super) async fn read(&mut self) -> BTreeMap<PathBuf, Manifest> {
         if self.watch.is_none() {
             // Without a watch, the next scan sees what changed.
             self.watch = watch(&self.path).ok();
@@ -38,7 +38,7 @@ impl Folder {
     }
 
     /// Resolves when something in the folder may have changed.
-    pub async fn changed(&self) {
+    pub(super) async fn changed(&self) {
         let Some(watch) = &self.watch else { return std::future::pending().await };
         let Ok(mut ready) = watch.readable().await else { return std::future::pending().await };
         let mut buffer = [0u8; 4096];
@@ -47,7 +47,7 @@ impl Folder {
     }
 
     /// True if this was not said of the file before.
-    pub fn is_news(&mut self, path: &Path, error: &str) -> bool {
+    pub(super) fn is_news(&mut self, path: &Path, error: &str) -> bool {
         let before = self.complaints.insert(path.to_owned(), error.to_owned());
         before.as_deref() != Some(error)
     }
@@ -68,7 +68,7 @@ fn watch(path: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
 
 /// A file, as it was read.
 #[derive(Clone, Debug, Default)]
-pub struct Manifest {
+pub(super) struct Manifest {
     pub text: String,
     /// When it was changed last.
     pub written: Timestamp,

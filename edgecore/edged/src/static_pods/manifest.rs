@@ -11,11 +11,11 @@ use super::folder::Manifest;
 use crate::model::demand::SOURCE;
 use crate::model::spec;
 
-pub const HASH: &str = "kubernetes.io/config.hash";
+pub(super) const HASH: &str = "kubernetes.io/config.hash";
 const SEEN: &str = "kubernetes.io/config.seen";
 
 #[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
+pub(super) enum ManifestError {
     #[error("reading YAML or JSON: {reason} (an empty file, or one larger than 1 MiB, is none)")]
     NotYaml { reason: String },
     #[error("it is a {kind}, not a Pod of version v1")]
@@ -32,7 +32,7 @@ pub enum ManifestError {
 
 /// Reads a manifest. The uid is the one written, or a hash of contents, node and path, so that a changed file is
 /// another pod.
-pub fn pod(
+pub(super) fn pod(
     Manifest { text, written }: &Manifest,
     path: &Path,
     node: &NodeName,

@@ -156,7 +156,7 @@ impl Troubles {
 }
 
 /// What mirrors are made of.
-pub struct Keeper {
+pub(crate) struct Keeper {
     pub base: Arc<Base>,
     pub mirrors: Mirrors,
     /// The uid of the node object, once the cloud has told it.
@@ -165,7 +165,12 @@ pub struct Keeper {
 
 /// Keeps the mirrors right while there is a link, until `stop`. `ready` resolves when the static pods and the stored
 /// pods are known: before that nothing is stray.
-pub async fn keep(keeper: Keeper, cloud: Cloud, ready: impl Future<Output = ()>, stop: CancellationToken) {
+pub(crate) async fn keep(
+    keeper: Keeper,
+    cloud: Cloud,
+    ready: impl Future<Output = ()>,
+    stop: CancellationToken,
+) {
     let work = async {
         ready.await;
         // A mirror belongs to its node, which may have to be made first.

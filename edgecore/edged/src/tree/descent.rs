@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Folders that stay open above the one that is read. Those further up are found again by `..`, which only a program
 /// that moves folders so deep can disturb.
-pub const OPEN: usize = 64;
+pub(super) const OPEN: usize = 64;
 
 /// The way from the root of a walk to the folder it reads, with a note about each folder on it.
-pub struct Descent<T> {
+pub(super) struct Descent<T> {
     here: OwnedFd,
     above: Vec<Above<T>>,
 }
@@ -21,16 +21,16 @@ struct Above<T> {
 }
 
 impl<T> Descent<T> {
-    pub fn at(root: OwnedFd) -> Descent<T> {
+    pub(super) fn at(root: OwnedFd) -> Descent<T> {
         Descent { here: root, above: Vec::new() }
     }
 
-    pub fn here(&self) -> BorrowedFd<'_> {
+    pub(super) fn here(&self) -> BorrowedFd<'_> {
         self.here.as_fd()
     }
 
     /// Goes into a folder of the present one; the note comes back with the present one.
-    pub fn enter(&mut self, folder: OwnedFd, note: T) -> io::Result<()> {
+    pub(super) fn enter(&mut self, folder: OwnedFd, note: T) -> io::Result<()> {
         let identity = identity(&self.here)?;
         let left = std::mem::replace(&mut self.here, folder);
         self.above.push(Above { note, identity, open: Some(left) });
@@ -44,7 +44,7 @@ impl<T> Descent<T> {
     ///
     /// # Errors
     /// The folder was moved meanwhile: what is above it now is not part of the walk.
-    pub fn leave(&mut self) -> io::Result<Option<T>> {
+    pub(super) fn leave(&mut self) -> io::Result<Option<T>> {
         let Some(above) = self.above.pop() else { return Ok(None) };
         self.here = match above.open {
             Some(folder) => folder,

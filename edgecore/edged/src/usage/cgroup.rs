@@ -9,14 +9,14 @@ const NO_LIMIT: u64 = 1 << 60;
 const DEPTH: usize = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     One,
     Two,
 }
 
 /// What a cgroup's memory controller says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryReading {
+pub(crate) struct MemoryReading {
     pub usage: u64,
     pub working_set: u64,
     pub rss: u64,
@@ -25,14 +25,14 @@ pub struct MemoryReading {
     pub limit: Option<u64>,
 }
 
-pub struct Cgroups<'a> {
+pub(crate) struct Cgroups<'a> {
     host: &'a dyn Host,
     version: Version,
 }
 
 impl Cgroups<'_> {
     /// A machine whose controllers are at version 2 has them listed at the root; a hybrid one has not.
-    pub fn of(host: &dyn Host) -> Cgroups<'_> {
+    pub(crate) fn of(host: &dyn Host) -> Cgroups<'_> {
         let listed = host.text(&format!("{ROOT}/cgroup.controllers"));
         let version = match listed.is_ok_and(|text| !text.trim().is_empty()) {
             true => Version::Two,
@@ -57,7 +57,7 @@ impl Cgroups<'_> {
     }
 
     /// Nanoseconds of CPU since the cgroup was made.
-    pub fn cpu_nanos(&self, path: &str) -> Option<u64> {
+    pub(crate) fn cpu_nanos(&self, path: &str) -> Option<u64> {
         match self.version {
             Version::One => self.number("cpuacct", path, "cpuacct.usage"),
             Version::Two => {
@@ -67,7 +67,7 @@ impl Cgroups<'_> {
         }
     }
 
-    pub fn memory(&self, path: &str) -> Option<MemoryReading> {
+    pub(crate) fn memory(&self, path: &str) -> Option<MemoryReading> {
         let stat = self.host.text(&self.file("memory", path, "memory.stat")).ok()?;
         let get = |one: &str, two: &str| {
             field(&stat, if self.version == Version::One { one } else { two }).unwrap_or(0)
@@ -93,12 +93,12 @@ impl Cgroups<'_> {
         u64::try_from(used).ok().filter(|_| path.is_empty())
     }
 
-    pub fn processes(&self, path: &str) -> Option<u64> {
+    pub(crate) fn processes(&self, path: &str) -> Option<u64> {
         self.number("pids", path, "pids.current")
     }
 
     /// Some process of the cgroup or of one below it.
-    pub fn member(&self, path: &str) -> Option<u32> {
+    pub(crate) fn member(&self, path: &str) -> Option<u32> {
         self.member_within(path, DEPTH)
     }
 

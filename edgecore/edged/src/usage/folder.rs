@@ -14,13 +14,13 @@ const ENTRIES: u64 = 50_000;
 
 /// Bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub(crate) struct Taken {
     pub bytes: u64,
     pub inodes: u64,
 }
 
 impl Taken {
-    pub fn and(self, other: Taken) -> Taken {
+    pub(crate) fn and(self, other: Taken) -> Taken {
         Taken { bytes: self.bytes + other.bytes, inodes: self.inodes + other.inodes }
     }
 
@@ -30,7 +30,7 @@ impl Taken {
 }
 
 /// What a folder takes on its own file system, at any depth; links are not followed. Nothing, where there is none.
-pub fn walk(folder: &Path) -> Taken {
+pub(crate) fn walk(folder: &Path) -> Taken {
     let Ok((item, stat)) = tree::item(folder).and_then(|item| {
         let stat = rustix::fs::fstat(&item)?;
         Ok((item, stat))

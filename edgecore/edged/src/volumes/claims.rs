@@ -24,14 +24,14 @@ pub enum ClaimError {
 
 /// A volume and the claim it is bound to.
 #[derive(Debug)]
-pub struct Bound {
+pub(super) struct Bound {
     /// Name of the PersistentVolume.
     pub volume: String,
     pub spec: PersistentVolumeSpec,
 }
 
 /// Which claim a pod names.
-pub struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     pub namespace: &'a str,
     pub claim: &'a str,
     /// The uid of the pod the claim has to belong to.
@@ -42,7 +42,7 @@ const CLAIM: &str = "PersistentVolumeClaim";
 const VOLUME: &str = "PersistentVolume";
 
 /// The bound volume. What is stored and does not fit together is asked for once more.
-pub async fn bound(queries: &Queries, wanted: &Wanted<'_>) -> Result<Bound, ClaimError> {
+pub(super) async fn bound(queries: &Queries, wanted: &Wanted<'_>) -> Result<Bound, ClaimError> {
     match look(queries, wanted, false).await {
         Err(ClaimError::NotBound { .. } | ClaimError::NotOwned { .. } | ClaimError::OtherClaim { .. }) => {
             look(queries, wanted, true).await

@@ -24,7 +24,7 @@ pub enum HostPathError {
 }
 
 /// A runtime would look for a relative path from a working folder of its own, and make it there.
-pub fn check(path: &Path) -> Result<(), HostPathError> {
+pub(super) fn check(path: &Path) -> Result<(), HostPathError> {
     if !path.is_absolute() {
         return Err(HostPathError::Relative { path: path.to_owned() });
     }
@@ -34,7 +34,7 @@ pub fn check(path: &Path) -> Result<(), HostPathError> {
     Ok(())
 }
 
-pub fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
+pub(super) fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
     check(path)?;
     let make = |source| HostPathError::Make { path: path.to_owned(), source };
     let meta = fs::metadata(path).ok();

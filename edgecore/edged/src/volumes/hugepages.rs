@@ -16,7 +16,7 @@ const RESOURCE: &str = "hugepages-";
 
 /// The page size in bytes a medium means: `HugePages-2Mi` names it, `HugePages` means the one size the pod asks for.
 /// None where there is no such size, or more than one.
-pub fn page_size(medium: &str, spec: &PodSpec) -> Option<i64> {
+pub(super) fn page_size(medium: &str, spec: &PodSpec) -> Option<i64> {
     let bytes = |text: &str| quantity::units(&Quantity(text.to_owned())).filter(|bytes| *bytes > 0);
     if let Some(size) = medium.strip_prefix("HugePages-") {
         return bytes(size);
@@ -34,7 +34,7 @@ pub fn page_size(medium: &str, spec: &PodSpec) -> Option<i64> {
 }
 
 /// Mounts a folder of pages of this size; done if it is mounted.
-pub fn mount(path: &Path, page_size: i64) -> io::Result<()> {
+pub(super) fn mount(path: &Path, page_size: i64) -> io::Result<()> {
     mounts::make_dir(path, 0o777)?;
     if mounts::is_mounted(path)? {
         return Ok(());

@@ -12,7 +12,7 @@ use super::mounts;
 
 /// What is mounted.
 #[derive(Clone, Debug)]
-pub struct Share {
+pub(super) struct Share {
     pub server: String,
     pub path: String,
     /// `mountOptions` of the volume.
@@ -39,7 +39,7 @@ const PORT: u16 = 2049;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Mounts the share; done if it is mounted.
-pub async fn mount(share: &Share, at: &Path) -> Result<(), NfsError> {
+pub(super) async fn mount(share: &Share, at: &Path) -> Result<(), NfsError> {
     let (path, text) = (at.to_owned(), format!("{}:{}", share.server, share.path));
     let failed = |source| NfsError::Mount { share: text.clone(), source };
     if daemon::blocking(move || mounts::is_mounted(&path)).await.map_err(failed)? {

@@ -14,14 +14,14 @@ use crate::tree::{self, Visit};
 
 /// When a volume that exists already is walked (`fsGroupChangePolicy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub(super) enum Policy {
     Always,
     /// Not if the folder itself belongs to the group as it should.
     OnRootMismatch,
 }
 
 /// Gives a volume to the group, if the policy wants it walked.
-pub fn give(root: &Path, group: u32, policy: Policy) -> io::Result<()> {
+pub(super) fn give(root: &Path, group: u32, policy: Policy) -> io::Result<()> {
     if policy == Policy::OnRootMismatch && is_of_group(root, group)? {
         return Ok(());
     }
@@ -36,12 +36,12 @@ fn is_of_group(root: &Path, group: u32) -> io::Result<bool> {
 const FOLDER_BITS: u32 = 0o2770;
 
 /// Files may be read and written by the group, folders hand the group on.
-pub fn give_to_group(root: &Path, group: u32) -> io::Result<()> {
+pub(super) fn give_to_group(root: &Path, group: u32) -> io::Result<()> {
     walk(root, group, 0o660, FOLDER_BITS)
 }
 
 /// Files may be read by the group.
-pub fn give_read_to_group(root: &Path, group: u32) -> io::Result<()> {
+pub(super) fn give_read_to_group(root: &Path, group: u32) -> io::Result<()> {
     walk(root, group, 0o440, 0o2550)
 }
 

@@ -31,7 +31,7 @@ pub enum PayloadError {
 }
 
 #[derive(Default)]
-pub struct Payload {
+pub(super) struct Payload {
     pub files: Files,
     pub refresh_at: Option<Timestamp>,
 }
@@ -56,7 +56,7 @@ fn mode(wanted: Option<i32>, otherwise: u32) -> u32 {
     wanted.and_then(|mode| u32::try_from(mode).ok()).map_or(otherwise, |mode| mode & 0o777)
 }
 
-pub async fn gather(site: &VolumeContext<'_>, volume: &Volume) -> Result<Payload, PayloadError> {
+pub(super) async fn gather(site: &VolumeContext<'_>, volume: &Volume) -> Result<Payload, PayloadError> {
     let mut payload = Payload::default();
     if let Some(source) = &volume.config_map {
         let select = Selection {

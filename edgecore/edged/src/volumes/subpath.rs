@@ -13,7 +13,7 @@ use super::mounts;
 
 /// Binds `below` of the volume at `target`. A missing part is made as a folder. The path is resolved with the volume
 /// as its root and bound from the opened descriptor, so a pod that swaps a symlink meanwhile gains nothing.
-pub fn bind(volume: &Path, below: &str, target: &Path) -> io::Result<()> {
+pub(super) fn bind(volume: &Path, below: &str, target: &Path) -> io::Result<()> {
     if mounts::is_mount_point(target) || is_bound(target) {
         return Ok(());
     }

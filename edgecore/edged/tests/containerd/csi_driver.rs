@@ -14,10 +14,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-pub const NAME: &str = "folders.example.com";
+pub(crate) const NAME: &str = "folders.example.com";
 
 /// A running driver; it is gone when it is dropped, with its sockets.
-pub struct Driver {
+pub(crate) struct Driver {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     sockets: Vec<PathBuf>,
     service: Service,
@@ -32,7 +32,7 @@ struct Service {
 
 impl Driver {
     /// Serves below `folder`, and registers in the kubelet's folder `root`.
-    pub fn start(folder: &Path, root: &Path) -> Driver {
+    pub(crate) fn start(folder: &Path, root: &Path) -> Driver {
         let registry = root.join("plugins_registry");
         std::fs::create_dir_all(&registry).unwrap();
         std::fs::create_dir_all(folder).unwrap();
@@ -50,12 +50,12 @@ impl Driver {
         Driver { tasks, sockets: vec![socket, endpoint], service }
     }
 
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.service.calls.lock().unwrap().clone()
     }
 
     /// Where the data of a volume is.
-    pub fn data(&self, handle: &str) -> PathBuf {
+    pub(crate) fn data(&self, handle: &str) -> PathBuf {
         self.service.volumes.join(handle)
     }
 }

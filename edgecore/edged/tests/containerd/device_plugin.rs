@@ -13,10 +13,10 @@ use tokio_stream::wrappers::{UnixListenerStream, WatchStream};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-pub const CAMERA: &str = "example.com/camera";
+pub(crate) const CAMERA: &str = "example.com/camera";
 
 /// A running plugin; it is gone when it is dropped.
-pub struct Plugin {
+pub(crate) struct Plugin {
     folder: PathBuf,
     socket: PathBuf,
     task: tokio::task::JoinHandle<()>,
@@ -34,7 +34,7 @@ struct Service {
 
 impl Plugin {
     /// Serves beside the kubelet's socket. `file` is mounted into containers.
-    pub fn start(root: &Path, file: &Path) -> Plugin {
+    pub(crate) fn start(root: &Path, file: &Path) -> Plugin {
         let folder = root.join("device-plugins");
         std::fs::create_dir_all(&folder).unwrap();
         let socket = folder.join("camera.sock");
@@ -49,7 +49,7 @@ impl Plugin {
     }
 
     /// The devices from now on: ids of healthy ones, and of broken ones.
-    pub fn list(&self, healthy: &[&str], broken: &[&str]) {
+    pub(crate) fn list(&self, healthy: &[&str], broken: &[&str]) {
         let device = |health: &'static str| {
             move |id: &&str| Device { id: (*id).to_owned(), health: health.to_owned() }
         };
@@ -57,7 +57,7 @@ impl Plugin {
         self.devices.send_replace(all.collect());
     }
 
-    pub async fn register(&self) -> Result<(), Status> {
+    pub(crate) async fn register(&self) -> Result<(), Status> {
         let channel = plugins::channel(&self.folder.join("kubelet.sock"));
         let request = RegisterRequest {
             version: "v1beta1".to_owned(),
@@ -68,7 +68,7 @@ impl Plugin {
         RegistrationClient::new(channel).register(request).await.map(|_| ())
     }
 
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.service.calls.lock().unwrap().clone()
     }
 }

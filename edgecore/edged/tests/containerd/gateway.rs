@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// Serves until it is dropped.
-pub struct Gateway {
+pub(crate) struct Gateway {
     pub url: String,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Gateway {
-    pub async fn start(socket: PathBuf, pod: Value) -> Gateway {
+    pub(crate) async fn start(socket: PathBuf, pod: Value) -> Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move {

@@ -20,9 +20,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub const IMAGE: &str = "registry.invalid/busybox:test";
+pub(crate) const IMAGE: &str = "registry.invalid/busybox:test";
 
-pub struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
     pub containerd: Containerd,
     store: store::Store,
@@ -30,7 +30,7 @@ pub struct Lab {
     version: AtomicU32,
 }
 
-pub struct Running {
+pub(crate) struct Running {
     changes: mpsc::Sender<ObjectChange>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -38,7 +38,7 @@ pub struct Running {
 
 impl Lab {
     /// None (with the reason printed) where containerd cannot run; never none in CI.
-    pub async fn start(cni: bool) -> Option<Lab> {
+    pub(crate) async fn start(cni: bool) -> Option<Lab> {
         if let Some(reason) = missing(cni) {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "CI must run this test: {reason}");
             eprintln!("skipped: {reason}");
@@ -54,19 +54,19 @@ impl Lab {
     }
 
     /// A pod's uid: cgroups are named by it, so every test has its own.
-    pub fn uid(&self, pod: u32) -> String {
+    pub(crate) fn uid(&self, pod: u32) -> String {
         format!("5a1e0f0c-0000-4{pod:03}-{:04}-{:012}", 9000 + self.number, std::process::id())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn runtime(&self) -> cri::Runtime {
+    pub(crate) fn runtime(&self) -> cri::Runtime {
         cri::Runtime::new(&self.containerd.socket()).unwrap()
     }
 
-    pub async fn container_ids(&self) -> Vec<String> {
+    pub(crate) async fn container_ids(&self) -> Vec<String> {
         let all = self.runtime().list_containers(None).await.unwrap();
         let mut ids: Vec<String> = all.into_iter().map(|item| item.id).collect();
         ids.sort();
@@ -74,12 +74,12 @@ impl Lab {
     }
 
     /// Starts Edged without a link to any cloud.
-    pub async fn edged(&self) -> Running {
+    pub(crate) async fn edged(&self) -> Running {
         self.edged_that(|_| {}).await
     }
 
     /// The same with other settings.
-    pub async fn edged_that(&self, set: impl FnOnce(&mut Settings)) -> Running {
+    pub(crate) async fn edged_that(&self, set: impl FnOnce(&mut Settings)) -> Running {
         let objects = Objects::new(self.store.clone());
         let (_, link) = watch::channel(LinkState::Disconnected);
         let (cloud, _) = Cloud::channel(link);
@@ -120,7 +120,7 @@ impl Lab {
     }
 
     /// Stores an object as the intake does.
-    pub async fn store(&self, key: &str, object: Value) -> ObjectChange {
+    pub(crate) async fn store(&self, key: &str, object: Value) -> ObjectChange {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let change = ObjectChange {
             key: ObjectKey::parse(key).unwrap(),
@@ -133,13 +133,13 @@ impl Lab {
         change
     }
 
-    pub async fn outbox(&self) -> Vec<message::Message> {
+    pub(crate) async fn outbox(&self) -> Vec<message::Message> {
         let waiting = Outbox::new(self.store.clone()).next(0, 1000).await.unwrap();
         waiting.into_iter().map(|waiting| waiting.message).collect()
     }
 
     /// True if an event of this reason has this text in its message.
-    pub async fn has_event(&self, reason: &str, text: &str) -> bool {
+    pub(crate) async fn has_event(&self, reason: &str, text: &str) -> bool {
         self.outbox().await.iter().any(|message| {
             let content = message.content.data();
             content.contains(&format!("\"{reason}\"")) && content.contains(text)
@@ -147,19 +147,19 @@ impl Lab {
     }
 
     /// The newest status of a pod in the outbox.
-    pub async fn status(&self, pod: &str) -> Value {
+    pub(crate) async fn status(&self, pod: &str) -> Value {
         let messages = self.outbox().await;
         let suffix = format!("/podpatch/{pod}");
         let patch = messages.iter().rev().find(|message| message.route.resource.ends_with(&suffix));
         patch.map_or(Value::Null, |patch| serde_json::from_str(&patch.content.data()).unwrap())
     }
 
-    pub async fn connect(&self) -> UnixStream {
+    pub(crate) async fn connect(&self) -> UnixStream {
         UnixStream::connect(self.path("edged.sock")).await.unwrap()
     }
 
     /// Asks the Node API; a status and the whole text.
-    pub async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, String) {
         let io = TokioIo::new(self.connect().await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
@@ -175,7 +175,7 @@ impl Lab {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         self.ask("GET", path).await
     }
 }
@@ -189,7 +189,7 @@ impl Drop for Lab {
 
 impl Running {
     /// Ends a pod as the cloud does: it is marked, its deletion is waited for, and it is taken away.
-    pub async fn delete(&self, lab: &Lab, mut pod: Value) {
+    pub(crate) async fn delete(&self, lab: &Lab, mut pod: Value) {
         let (name, uid) =
             (pod["metadata"]["name"].as_str().unwrap().to_owned(), pod["metadata"]["uid"].clone());
         pod["metadata"]["deletionTimestamp"] = "2026-11-21T00:00:00Z".into();
@@ -207,17 +207,17 @@ impl Running {
         self.tell(ObjectChange { key: ObjectKey::parse(&key).unwrap(), change }).await;
     }
 
-    pub async fn tell(&self, change: ObjectChange) {
+    pub(crate) async fn tell(&self, change: ObjectChange) {
         self.changes.send(change).await.unwrap();
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
 }
 
-pub async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     for _ in 0..300 {
         if check().await {
             return;

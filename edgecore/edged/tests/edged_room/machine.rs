@@ -9,11 +9,11 @@ use edged::host::{Disk, Host, Recorded};
 
 /// A host whose texts a test may change while it is read.
 #[derive(Clone, Default)]
-pub struct Machine(Arc<Mutex<Recorded>>);
+pub(crate) struct Machine(Arc<Mutex<Recorded>>);
 
 impl Machine {
     /// MiB of memory that can be had, of 4096.
-    pub fn set_memory_left(&self, mebibytes: u64) {
+    pub(crate) fn set_memory_left(&self, mebibytes: u64) {
         let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", 4096 * 1024, mebibytes * 1024);
         let mut recorded = self.0.lock().unwrap();
         *recorded = recorded.clone().with("/proc/meminfo", &text);
@@ -22,7 +22,7 @@ impl Machine {
 
 impl Machine {
     /// The address of the machine's only interface.
-    pub fn set_address(&self, text: &str) {
+    pub(crate) fn set_address(&self, text: &str) {
         let address = InterfaceAddress { interface: "eth0".to_owned(), ip: text.parse().unwrap() };
         self.0.lock().unwrap().addresses = vec![address];
     }

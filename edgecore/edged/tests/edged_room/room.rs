@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::machine::Machine;
 
-pub const IMAGE: &str = "busybox:1";
+pub(crate) const IMAGE: &str = "busybox:1";
 
-pub struct Room {
+pub(crate) struct Room {
     /// How long pods may take when the machine shuts down, and what stands in for logind.
     pub shutdown: Option<(Duration, Programs)>,
     pub machine: Machine,
@@ -48,7 +48,7 @@ pub struct Room {
 
 /// Answers the live requests of Edged as a cloud does, and remembers them.
 #[derive(Clone, Default)]
-pub struct Answers {
+pub(crate) struct Answers {
     seen: Arc<Mutex<Vec<String>>>,
     mirrors: Arc<AtomicU32>,
     /// The last status of the node.
@@ -69,7 +69,7 @@ pub struct Answers {
 const ANSWER: Duration = Duration::from_millis(500);
 
 impl Answers {
-    pub async fn serve(self, mut calls: mpsc::Receiver<Call>) {
+    pub(crate) async fn serve(self, mut calls: mpsc::Receiver<Call>) {
         while let Some(call) = calls.recv().await {
             if self.is_away.load(Ordering::Relaxed) {
                 let _ = call.answer.send(Reply::Refused(Status::new(503, "ServiceUnavailable", "")));
@@ -134,21 +134,21 @@ impl Answers {
     }
 
     /// Whether the API behind the cloud answers.
-    pub fn set_away(&self, away: bool) {
+    pub(crate) fn set_away(&self, away: bool) {
         self.is_away.store(away, Ordering::Relaxed);
     }
 
-    pub fn set_node(&self, node: Value) {
+    pub(crate) fn set_node(&self, node: Value) {
         *self.node.lock().unwrap() = Some(node);
     }
 
     /// The status of the node that was told last.
-    pub fn told(&self) -> Value {
+    pub(crate) fn told(&self) -> Value {
         self.told.lock().unwrap().clone()
     }
 
     /// An object of the API that is not pushed; `null` for one whose question is never answered.
-    pub fn set_object(&self, path: &str, object: Value) {
+    pub(crate) fn set_object(&self, path: &str, object: Value) {
         self.objects.lock().unwrap().insert(path.to_owned(), object);
     }
 
@@ -174,12 +174,12 @@ impl Answers {
         self.node.lock().unwrap().clone()
     }
 
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
 
-pub struct Running {
+pub(crate) struct Running {
     objects: Objects,
     changes: mpsc::Sender<ObjectChange>,
     stop: CancellationToken,
@@ -187,7 +187,7 @@ pub struct Running {
 }
 
 impl Room {
-    pub fn new() -> Room {
+    pub(crate) fn new() -> Room {
         let folder = tempfile::tempdir().unwrap();
         let sound = Clock::tokio(Timestamp::from_second(1_795_000_000).unwrap());
         let (fake_clock, fault) = (sound.clone(), Arc::new(AtomicBool::new(false)));
@@ -220,7 +220,7 @@ impl Room {
         }
     }
 
-    pub async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let objects = Objects::new(self.store.clone());
         let (cloud, calls) = Cloud::channel(self.link.subscribe());
         tokio::spawn(self.answers.clone().serve(calls));
@@ -258,20 +258,20 @@ impl Room {
         self.running = Some(Running { objects, changes, stop, task });
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let running = self.running.take().unwrap();
         running.stop.cancel();
         running.task.await.unwrap();
     }
 
     /// Commits an object and hands it on, as the intake does.
-    pub async fn put(&mut self, key: &str, object: Value) {
+    pub(crate) async fn put(&mut self, key: &str, object: Value) {
         self.version += 1;
         let version = ResourceVersion(self.version.to_string());
         self.apply(key, Change::Put { version, object: Json::encode(&object).unwrap() }).await;
     }
 
-    pub async fn apply(&mut self, key: &str, change: Change) {
+    pub(crate) async fn apply(&mut self, key: &str, change: Change) {
         let change = ObjectChange { key: ObjectKey::parse(key).unwrap(), change };
         match &self.running {
             Some(running) => {
@@ -284,25 +284,25 @@ impl Room {
         }
     }
 
-    pub async fn sent(&self, part: &str) -> Vec<message::Message> {
+    pub(crate) async fn sent(&self, part: &str) -> Vec<message::Message> {
         let waiting = Outbox::new(self.store.clone()).next(0, 100).await.unwrap();
         let messages = waiting.into_iter().map(|waiting| waiting.message);
         messages.filter(|message| message.route.resource.contains(part)).collect()
     }
 
     /// The last status told of the pod of this name.
-    pub async fn status_of(&self, name: &str) -> Value {
+    pub(crate) async fn status_of(&self, name: &str) -> Value {
         let patches = self.sent(&format!("/podpatch/{name}")).await;
         patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
     }
 
-    pub async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         let patches = self.sent("/podpatch/").await;
         patches.last().map_or(Value::Null, |message| serde_json::from_str(&message.content.data()).unwrap())
     }
 
     /// Events with this reason that were told.
-    pub async fn events_of(&self, reason: &str) -> usize {
+    pub(crate) async fn events_of(&self, reason: &str) -> usize {
         let events = self.sent("/event/").await;
         let is_meant = |message: &&message::Message| {
             let event: Value = serde_json::from_str(&message.content.data()).unwrap();
@@ -312,22 +312,22 @@ impl Room {
     }
 
     /// The last event with this reason.
-    pub async fn last_event(&self, reason: &str) -> Value {
+    pub(crate) async fn last_event(&self, reason: &str) -> Value {
         let events = self.sent("/event/").await;
         let mut events = events.iter().map(|message| serde_json::from_str(&message.content.data()).unwrap());
         events.rfind(|event: &Value| event["reason"] == reason).unwrap_or_default()
     }
 
-    pub async fn deletions(&self) -> usize {
+    pub(crate) async fn deletions(&self) -> usize {
         self.sent("default/pod/").await.iter().filter(|message| message.route.operation == "delete").count()
     }
 
-    pub fn ids(&self) -> BTreeSet<String> {
+    pub(crate) fn ids(&self) -> BTreeSet<String> {
         self.fake.containers().into_iter().map(|container| container.id).collect()
     }
 }
 
-pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
+pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
     for _ in 0..2_000 {
         if check().await {
             return;
@@ -338,7 +338,7 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
 }
 
 /// Waits for something that other processes do, which takes real time.
-pub async fn until_real(what: &str, check: impl Fn() -> bool) {
+pub(crate) async fn until_real(what: &str, check: impl Fn() -> bool) {
     for _ in 0..3_000 {
         if check() {
             return;
@@ -352,7 +352,7 @@ pub async fn until_real(what: &str, check: impl Fn() -> bool) {
     panic!("never seen: {what}");
 }
 
-pub fn pod(extra: Value) -> Value {
+pub(crate) fn pod(extra: Value) -> Value {
     let mut pod = json!({
         "metadata": {"name": "p", "namespace": "default", "uid": "u-1"},
         "spec": {"nodeName": "edge-1", "containers": [{"name": "a", "image": IMAGE}]}});
@@ -362,13 +362,13 @@ pub fn pod(extra: Value) -> Value {
     pod
 }
 
-pub fn named(name: &str, uid: &str, mut pod: Value) -> Value {
+pub(crate) fn named(name: &str, uid: &str, mut pod: Value) -> Value {
     pod["metadata"]["name"] = json!(name);
     pod["metadata"]["uid"] = json!(uid);
     pod
 }
 
-pub fn ending(mut pod: Value) -> Value {
+pub(crate) fn ending(mut pod: Value) -> Value {
     pod["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
     pod["metadata"]["deletionGracePeriodSeconds"] = json!(5);
     pod

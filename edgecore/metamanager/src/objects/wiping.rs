@@ -41,12 +41,12 @@ struct State {
 }
 
 impl Wiper {
-    pub fn new(store: Store, seals: bool) -> Wiper {
+    pub(super) fn new(store: Store, seals: bool) -> Wiper {
         Wiper { store, seals, state: Arc::default() }
     }
 
     /// A secret has gone.
-    pub fn soon(&self) {
+    pub(super) fn soon(&self) {
         if self.state.soon.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -62,7 +62,7 @@ impl Wiper {
     }
 
     /// Makes good what an earlier process owed.
-    pub async fn begin(&self) -> Result<(), StoreError> {
+    pub(super) async fn begin(&self) -> Result<(), StoreError> {
         if self.store.read(|db| db.query_row(IS_OWED, [], |row| row.get(0))).await? {
             self.soon();
         }

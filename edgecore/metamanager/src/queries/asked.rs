@@ -25,7 +25,7 @@ impl Asked {
 
     /// The answer to the question for `path`, which `ask` puts if nobody did. It goes on when its askers have gone: one
     /// more question would only take the place of this one's answer.
-    pub fn join<F>(&self, path: &str, ask: impl FnOnce() -> F) -> Awaited
+    pub(super) fn join<F>(&self, path: &str, ask: impl FnOnce() -> F) -> Awaited
     where
         F: Future<Output = Answer> + Send + 'static,
     {

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkc
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-pub struct Authority {
+pub(super) struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
     server: (CertificateDer<'static>, Vec<u8>),
@@ -20,7 +20,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn generate() -> Result<Authority> {
+    pub(super) fn generate() -> Result<Authority> {
         let key = KeyPair::generate()?;
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "KubeEdge");
@@ -55,23 +55,23 @@ impl Authority {
         })
     }
 
-    pub fn certificate(&self) -> &[u8] {
+    pub(super) fn certificate(&self) -> &[u8] {
         &self.certificate
     }
 
-    pub fn bearer(&self) -> &str {
+    pub(super) fn bearer(&self) -> &str {
         &self.bearer
     }
 
     /// SHA-256 of the CA's DER in hex, then the JWT.
-    pub fn token(&self) -> String {
+    pub(super) fn token(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, &self.certificate);
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{hex}.{}", self.bearer)
     }
 
     /// Signs a request given as DER; the subject must be that of node `name`. DER again.
-    pub fn sign(&self, request: &[u8], name: &str) -> Result<Vec<u8>> {
+    pub(super) fn sign(&self, request: &[u8], name: &str) -> Result<Vec<u8>> {
         let der = CertificateSigningRequestDer::from(request.to_vec());
         let mut request = CertificateSigningRequestParams::from_der(&der)?;
         let subject = &request.params.distinguished_name;
@@ -89,7 +89,7 @@ impl Authority {
     }
 
     /// TLS of port 10002: a client certificate is not needed.
-    pub fn registration_port(&self) -> Result<Arc<ServerConfig>> {
+    pub(super) fn registration_port(&self) -> Result<Arc<ServerConfig>> {
         let (certificate, key) = self.server_identity();
         let config =
             ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key.into())?;
@@ -97,7 +97,7 @@ impl Authority {
     }
 
     /// TLS of port 10000: a client certificate of this CA is required.
-    pub fn message_port(&self) -> Result<Arc<ServerConfig>> {
+    pub(super) fn message_port(&self) -> Result<Arc<ServerConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;

@@ -22,7 +22,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Keeps a message until its turn, in the place of another of the same object.
-    pub fn hold(&mut self, message: Value) {
+    pub(super) fn hold(&mut self, message: Value) {
         let uid = message["content"]["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         match self.waiting.iter_mut().find(|(waits, _)| *waits == uid) {
             Some((_, place)) => *place = message,
@@ -31,13 +31,13 @@ impl Pool {
     }
 
     /// When the next message may be sent; none while nothing waits or one is under way.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let may_send = self.under_way.is_none() && !self.waiting.is_empty();
         may_send.then(|| self.busy_until.unwrap_or_else(Instant::now))
     }
 
     /// The next message, which is under way from now on.
-    pub fn take(&mut self) -> Option<Value> {
+    pub(super) fn take(&mut self) -> Option<Value> {
         if self.under_way.is_some() || self.waiting.is_empty() {
             return None;
         }
@@ -47,24 +47,24 @@ impl Pool {
     }
 
     /// A message was sent whose acknowledgement is awaited.
-    pub fn sent(&mut self, message: &Value) {
+    pub(super) fn sent(&mut self, message: &Value) {
         self.under_way = message["header"]["msg_id"].as_str().map(str::to_owned);
     }
 
     /// Any answer will do, also a complaint.
-    pub fn acknowledged(&mut self, id: &str) {
+    pub(super) fn acknowledged(&mut self, id: &str) {
         if self.under_way.as_deref() == Some(id) {
             self.under_way = None;
             self.busy_until = Some(Instant::now() + RECORDING);
         }
     }
 
-    pub fn is_under_way(&self) -> bool {
+    pub(super) fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
 
     /// True if nothing waits and everything sent is acknowledged.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_none() && self.waiting.is_empty()
     }
 }

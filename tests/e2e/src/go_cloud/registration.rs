@@ -25,7 +25,7 @@ pub struct Asked {
 }
 
 /// Answers until the runtime ends.
-pub async fn serve(listener: TcpListener, authority: Arc<Authority>, asked: Arc<Mutex<Vec<Asked>>>) {
+pub(super) async fn serve(listener: TcpListener, authority: Arc<Authority>, asked: Arc<Mutex<Vec<Asked>>>) {
     let Ok(tls) = authority.registration_port().map(TlsAcceptor::from) else { return };
     while let Ok((tcp, _)) = listener.accept().await {
         let (tls, authority, asked) = (tls.clone(), authority.clone(), asked.clone());

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What all rows share.
-pub struct Ground<'a> {
+pub(super) struct Ground<'a> {
     pub site: &'a Site,
     pub watch: &'a Watch,
     pub eyes: &'a Eyes,
@@ -25,7 +25,7 @@ pub struct Ground<'a> {
 
 impl Ground<'_> {
     /// Runs a row; an error says which step did not hold, and all that was wrong with it.
-    pub fn run(&self, case: &Case) -> Result<()> {
+    pub(super) fn run(&self, case: &Case) -> Result<()> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": case.objects});
         self.site.kubectl().create(&list.to_string())?;
         for (index, step) in case.steps.iter().enumerate() {
@@ -42,7 +42,7 @@ impl Ground<'_> {
     }
 
     /// Takes the row's pods away, without waiting for their end.
-    pub fn clear(&self, case: &Case) -> Result<()> {
+    pub(super) fn clear(&self, case: &Case) -> Result<()> {
         let pods = case.all().filter(|object| object["kind"] == "Pod");
         let names: Vec<&str> = pods.filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
         let options = ["delete", "pod", "--ignore-not-found", "--wait=false", "--grace-period=2"];

@@ -10,7 +10,7 @@ use harness::kubectl::Kubectl;
 use serde_json::Value;
 
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub(super) struct History {
     /// Whole pods, oldest first.
     pub versions: Vec<Value>,
     pub gone: bool,
@@ -19,13 +19,13 @@ pub struct History {
 type Pods = Arc<Mutex<BTreeMap<String, History>>>;
 
 /// A `kubectl get pods --watch` that runs until it is dropped.
-pub struct Watch {
+pub(super) struct Watch {
     child: Child,
     pods: Pods,
 }
 
 impl Watch {
-    pub fn start(kubectl: &Kubectl) -> Result<Watch> {
+    pub(super) fn start(kubectl: &Kubectl) -> Result<Watch> {
         let arguments = ["get", "pods", "--watch", "--output-watch-events", "-o", "json"];
         let mut child = kubectl
             .command(&arguments)
@@ -47,12 +47,12 @@ impl Watch {
     }
 
     /// What is known of a pod.
-    pub fn of(&self, name: &str) -> History {
+    pub(super) fn of(&self, name: &str) -> History {
         locked(&self.pods).get(name).cloned().unwrap_or_default()
     }
 
     /// Pods the API server still has.
-    pub fn present(&self) -> Vec<String> {
+    pub(super) fn present(&self) -> Vec<String> {
         let pods = locked(&self.pods);
         pods.iter().filter(|(_, history)| !history.gone).map(|(name, _)| name.clone()).collect()
     }

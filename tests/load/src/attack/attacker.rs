@@ -17,7 +17,7 @@ use super::{flood, hostile_cloud, makes, mqtt, neighbour, quic, renewals};
 /// Thousands of tasks that all come again at once measure the kernel.
 const HALF_OPEN_AGAIN: Duration = Duration::from_secs(1);
 
-pub async fn run(flags: Flags) -> Result<()> {
+pub(crate) async fn run(flags: Flags) -> Result<()> {
     let counts = Arc::<Counts>::default();
     let flags = Arc::new(flags);
     if flags.kind == Kind::HostileCloud {

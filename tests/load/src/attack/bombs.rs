@@ -18,7 +18,7 @@ const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Bomb {
+pub(super) enum Bomb {
     /// Claims 2^62 bytes.
     Length,
     /// Claims a gigabyte and begins to send it.
@@ -39,13 +39,13 @@ pub enum Bomb {
 
 impl Bomb {
     /// True if it is sent in the native dialect.
-    pub fn is_native(self) -> bool {
+    pub(super) fn is_native(self) -> bool {
         matches!(self, Bomb::Field | Bomb::Zstd | Bomb::Unpack)
     }
 }
 
 /// Throws one bomb at a connection that was upgraded, then waits until the peer closes.
-pub async fn throw<S>(bomb: Bomb, end: End, stream: &mut S) -> Result<()>
+pub(super) async fn throw<S>(bomb: Bomb, end: End, stream: &mut S) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -14,7 +14,7 @@ use crate::result::{Results, rounded};
 const MESSAGES: usize = 2000;
 
 /// A session with a subscription whose client leaves, then messages for it, of QoS 1, which are acknowledged.
-pub async fn attack(target: &str, number: usize) -> Result<()> {
+pub(super) async fn attack(target: &str, number: usize) -> Result<()> {
     let topic = format!("flood/{number}");
     let mut kept = TcpStream::connect(target).await?;
     kept.write_all(&mqtt::connect(&kept_name(number), false)).await?;
@@ -56,21 +56,21 @@ async fn end_sessions(target: &str, connections: usize) -> Result<()> {
 }
 
 /// Memory of a process that is attacked.
-pub struct Resident {
+pub(super) struct Resident {
     pid: i32,
     before_kb: u64,
 }
 
 impl Resident {
     /// Forgets the top so far.
-    pub fn watch(pid: i32) -> Result<Resident> {
+    pub(super) fn watch(pid: i32) -> Result<Resident> {
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
             .context("forgetting the most memory so far")?;
         Ok(Resident { pid, before_kb: status_kb(pid, "VmRSS:")? })
     }
 
     /// Waits until the flood is over for so long, and its sessions as well, and notes what was held.
-    pub async fn note(
+    pub(super) async fn note(
         &self,
         name: &str,
         (target, connections): (&str, usize),

@@ -22,7 +22,7 @@ const KUBEEDGE: [Bomb; 5] = [Bomb::Large, Bomb::Gigabyte, Bomb::Deep, Bomb::Leng
 /// A victim that reads and says nothing is left after this, so that the next bomb gets its turn.
 const TURN: Duration = Duration::from_secs(4);
 
-pub async fn serve(flags: Arc<Flags>, counts: Arc<Counts>) -> Result<()> {
+pub(super) async fn serve(flags: Arc<Flags>, counts: Arc<Counts>) -> Result<()> {
     let ca = pki::files::read_ca(&flags.folder.join("ca.crt"))?;
     let identity = pki::files::read_identity(&flags.folder.join("edge.crt"), &flags.folder.join("edge.key"))?;
     let tls = TlsAcceptor::from(pki::tls::server(&identity, &ca, ClientCertificate::Required, &[])?);

@@ -12,7 +12,7 @@ use super::raw::{self, End, TEXT, frame};
 /// Objects of one connection.
 const OBJECTS: u64 = 100_000;
 
-pub async fn attack(config: &Arc<ClientConfig>, target: &str, node: &str) -> Result<()> {
+pub(super) async fn attack(config: &Arc<ClientConfig>, target: &str, node: &str) -> Result<()> {
     let mut stream = raw::tls(config, target).await?;
     raw::upgrade(&mut stream, node, None).await?;
     let (mut answers, mut asks) = tokio::io::split(stream);

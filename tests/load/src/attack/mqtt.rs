@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use super::raw::{repeat, until_closed};
 
 /// `clean`: the session ends with the connection.
-pub fn connect(id: &str, clean: bool) -> Vec<u8> {
+pub(super) fn connect(id: &str, clean: bool) -> Vec<u8> {
     let mut packet = vec![0x10, (12 + id.len()) as u8, 0, 4];
     packet.extend(b"MQTT\x04");
     packet.extend([if clean { 2 } else { 0 }, 0, 0x3c]);
@@ -16,7 +16,7 @@ pub fn connect(id: &str, clean: bool) -> Vec<u8> {
     packet
 }
 
-pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
 
 /// A packet of type `first` whose length is true.
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
@@ -42,7 +42,7 @@ fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Of QoS 1.
-pub fn publish_confirmed(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn publish_confirmed(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut body = (topic.len() as u16).to_be_bytes().to_vec();
     body.extend(topic.as_bytes());
     body.extend(id.to_be_bytes());
@@ -50,7 +50,7 @@ pub fn publish_confirmed(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
     packet(0x32, &body)
 }
 
-pub fn subscribe(number: u16, filter: &str, qos: u8) -> Vec<u8> {
+pub(super) fn subscribe(number: u16, filter: &str, qos: u8) -> Vec<u8> {
     let mut body = number.to_be_bytes().to_vec();
     body.extend((filter.len() as u16).to_be_bytes());
     body.extend(filter.as_bytes());
@@ -58,7 +58,7 @@ pub fn subscribe(number: u16, filter: &str, qos: u8) -> Vec<u8> {
     packet(0x82, &body)
 }
 
-pub async fn attack(target: &str, number: usize) -> Result<()> {
+pub(super) async fn attack(target: &str, number: usize) -> Result<()> {
     let mut tcp = TcpStream::connect(target).await?;
     let chunk = vec![b'x'; 64 * 1024];
     if !number.is_multiple_of(8) {

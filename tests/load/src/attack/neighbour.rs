@@ -14,7 +14,7 @@ use super::raw::repeat;
 const CHUNKS: usize = 200;
 
 /// Takes connections and what comes over them.
-pub async fn listen() -> Result<std::net::SocketAddr> {
+pub(super) async fn listen() -> Result<std::net::SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -29,7 +29,7 @@ pub async fn listen() -> Result<std::net::SocketAddr> {
 }
 
 /// Talks to itself for ever.
-pub async fn talk(address: std::net::SocketAddr, counts: &Counts) {
+pub(super) async fn talk(address: std::net::SocketAddr, counts: &Counts) {
     let add = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     loop {
         add(&counts.opened);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nobody is attacked, but the machine has as much to do.
     Neighbour,
     /// TCP connections that say nothing, or begin a TLS handshake and stop.
@@ -41,7 +41,7 @@ pub enum Kind {
 }
 
 #[derive(Args, Clone)]
-pub struct Flags {
+pub(crate) struct Flags {
     pub kind: Kind,
     /// `host:port`, or the path of a socket.
     #[arg(long)]
@@ -59,14 +59,14 @@ pub struct Flags {
 
 /// What an attacker did.
 #[derive(Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     pub opened: AtomicU64,
     /// Ended by the attacked, one way or another.
     pub ended: AtomicU64,
 }
 
 /// Between two connections of one attacking task.
-pub const AGAIN: Duration = Duration::from_millis(200);
-pub fn node_name(number: usize) -> String {
+pub(crate) const AGAIN: Duration = Duration::from_millis(200);
+pub(crate) fn node_name(number: usize) -> String {
     format!("evil-{number}")
 }

@@ -9,19 +9,19 @@ use crate::edge::Edge;
 use crate::ground::Ground;
 use crate::latency::{self, Committed};
 
-pub const NAME: &str = "probe";
+pub(super) const NAME: &str = "probe";
 /// Between two updates.
 const PACE: Duration = Duration::from_millis(20);
 /// Between two looks at the edge's database.
 const LOOK: Duration = Duration::from_micros(500);
 
-pub struct Probe {
+pub(super) struct Probe {
     committed: Committed,
 }
 
 impl Probe {
     /// Waits until the edge has the config map, then looks at its database all the time.
-    pub async fn start(edge: &Edge) -> Result<Probe> {
+    pub(super) async fn start(edge: &Edge) -> Result<Probe> {
         let seen = edge.open().await?;
         seen.wait_for(&[NAME.to_owned()]).await?;
         let (newest, committed) = watch::channel((0, None));
@@ -47,7 +47,7 @@ impl Probe {
 
     /// Milliseconds of the updates begun in so many seconds. Every update counts: a link that is down during an attack
     /// is the attack's success.
-    pub async fn during(&self, seconds: u64, ground: &Ground) -> Result<Vec<f64>> {
+    pub(super) async fn during(&self, seconds: u64, ground: &Ground) -> Result<Vec<f64>> {
         let samples = latency::watch(&ground.cluster, NAME, PACE, self.committed.clone(), || true);
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         samples.all().await

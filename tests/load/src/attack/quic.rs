@@ -18,7 +18,7 @@ const NOISY: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection of the `number`th attacking task.
-pub async fn attack(config: &rustls::ClientConfig, target: &str, number: usize) -> Result<()> {
+pub(super) async fn attack(config: &rustls::ClientConfig, target: &str, number: usize) -> Result<()> {
     if number.is_multiple_of(NOISY) {
         return noise(target).await;
     }

@@ -12,20 +12,20 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Trusts the CA in `folder`; shows the certificate there if `presenting`.
-pub fn config(folder: &Path, presenting: bool) -> Result<Arc<ClientConfig>> {
+pub(super) fn config(folder: &Path, presenting: bool) -> Result<Arc<ClientConfig>> {
     let ca = pki::files::read_ca(&folder.join("ca.crt"))?;
     let identity = pki::files::read_identity(&folder.join("edge.crt"), &folder.join("edge.key"))?;
     Ok(pki::tls::client(&ca, presenting.then_some(&identity))?)
 }
 
-pub async fn tls(config: &Arc<ClientConfig>, target: &str) -> Result<TlsStream<TcpStream>> {
+pub(super) async fn tls(config: &Arc<ClientConfig>, target: &str) -> Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(target).await?;
     let connector = TlsConnector::from(config.clone());
     Ok(connector.connect(ServerName::try_from("127.0.0.1")?, tcp).await?)
 }
 
 /// The request of an upgrade, without its last line.
-pub fn upgrade_request(node: &str, protocol: Option<&str>) -> String {
+pub(super) fn upgrade_request(node: &str, protocol: Option<&str>) -> String {
     let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
         "GET /attack/{node}/events HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -35,7 +35,7 @@ pub fn upgrade_request(node: &str, protocol: Option<&str>) -> String {
 }
 
 /// Becomes a WebSocket of `node`.
-pub async fn upgrade<S>(stream: &mut S, node: &str, protocol: Option<&str>) -> Result<()>
+pub(super) async fn upgrade<S>(stream: &mut S, node: &str, protocol: Option<&str>) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -46,7 +46,7 @@ where
 }
 
 /// Reads up to the empty line.
-pub async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String> {
+pub(super) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         ensure!(head.len() < 16 * 1024, "a head without an end");
@@ -57,19 +57,19 @@ pub async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String> {
 
 /// Who sends a frame: clients mask (here with zeros, which change nothing).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     Client,
     Server,
 }
 
 /// Opcodes, with the bit of a last fragment.
-pub const TEXT: u8 = 0x81;
-pub const TEXT_BEGUN: u8 = 0x01;
-pub const MORE: u8 = 0x00;
-pub const BINARY: u8 = 0x82;
+pub(super) const TEXT: u8 = 0x81;
+pub(super) const TEXT_BEGUN: u8 = 0x01;
+pub(super) const MORE: u8 = 0x00;
+pub(super) const BINARY: u8 = 0x82;
 
 /// A header that claims `length` bytes, which need not be true.
-pub fn header(end: End, opcode: u8, length: u64) -> Vec<u8> {
+pub(super) fn header(end: End, opcode: u8, length: u64) -> Vec<u8> {
     let mask = if end == End::Client { 0x80 } else { 0 };
     let mut header = vec![opcode];
     match u16::try_from(length) {
@@ -89,14 +89,14 @@ pub fn header(end: End, opcode: u8, length: u64) -> Vec<u8> {
     header
 }
 
-pub fn frame(end: End, opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(end: End, opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(end, opcode, payload.len() as u64);
     frame.extend_from_slice(payload);
     frame
 }
 
 /// Sends until the peer closes or `times` are over.
-pub async fn repeat<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], times: usize) -> Result<()> {
+pub(super) async fn repeat<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], times: usize) -> Result<()> {
     for _ in 0..times {
         stream.write_all(bytes).await?;
     }
@@ -104,7 +104,7 @@ pub async fn repeat<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], times: 
 }
 
 /// Reads and forgets until the peer closes.
-pub async fn until_closed<S: AsyncRead + Unpin>(stream: &mut S) {
+pub(super) async fn until_closed<S: AsyncRead + Unpin>(stream: &mut S) {
     let mut buffer = [0; 4096];
     while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
 }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::raw;
 
 /// One request on a connection of its own. `own` shows the certificate of `node`, `none` shows none.
-pub async fn attack(
+pub(super) async fn attack(
     (own, none): (&Arc<ClientConfig>, &Arc<ClientConfig>),
     target: &str,
     (node, other): (&str, &str),

@@ -9,7 +9,7 @@ use crate::result::{Results, percentile, rounded};
 
 /// One attack of one run.
 #[derive(Clone, Copy)]
-pub struct Row {
+pub(super) struct Row {
     /// Connections the attacker made, and those that ended.
     pub opened: u64,
     pub ended: u64,
@@ -21,7 +21,7 @@ pub struct Row {
 }
 
 #[derive(Default)]
-pub struct Report {
+pub(super) struct Report {
     calm: Vec<f64>,
     /// p99 of each calm.
     calms: Vec<f64>,
@@ -31,7 +31,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn head() {
+    pub(super) fn head() {
         println!(
             "{:<16} {:>8} {:>8} {:>9} {:>9} {:>11} {:>11}",
             "", "opened", "ended", "p50 ms", "p99 ms", "peak MiB", "killed"
@@ -39,12 +39,12 @@ impl Report {
     }
 
     /// Milliseconds of the updates of a calm.
-    pub fn calm(&mut self, mut samples: Vec<f64>) {
+    pub(super) fn calm(&mut self, mut samples: Vec<f64>) {
         self.calms.push(percentile(&mut samples, 99.0));
         self.calm.append(&mut samples);
     }
 
-    pub fn attack(&mut self, run: usize, kind: Kind, row: Row) -> Result<()> {
+    pub(super) fn attack(&mut self, run: usize, kind: Kind, row: Row) -> Result<()> {
         let Row { opened, ended, p50, p99, peak_kb, died } = row;
         let peak = peak_kb as f64 / 1024.0;
         let name = name(kind)?;
@@ -54,7 +54,7 @@ impl Report {
     }
 
     /// For what is measured of one attack only.
-    pub fn more(&mut self) -> &mut Results {
+    pub(super) fn more(&mut self) -> &mut Results {
         &mut self.more
     }
 
@@ -69,7 +69,7 @@ impl Report {
         percentile(&mut ratios.collect::<Vec<_>>(), 50.0)
     }
 
-    pub fn print(mut self) {
+    pub(super) fn print(mut self) {
         let mut kinds: Vec<Kind> = Vec::new();
         self.rows.iter().for_each(|(_, kind, _)| {
             if !kinds.contains(kind) {

@@ -15,7 +15,7 @@ use crate::ground::Ground;
 
 const WATCH: &str = "/apis/devices.kubeedge.io/v1beta1/devicestatuses?watch=1";
 
-pub struct History {
+pub(super) struct History {
     _kubectl: Child,
     seen: Arc<Mutex<Seen>>,
     /// Ends with the watch, which must outlive the scenario.
@@ -34,7 +34,7 @@ struct Seen {
 
 /// What the history shows.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub(super) struct Counted {
     /// Values after the newest that arrived.
     pub lost: u64,
     /// Values that did not arrive because a newer one took their place before they were sent.
@@ -51,7 +51,7 @@ const BEGIN: Duration = Duration::from_secs(60);
 const EXAMPLES: usize = 20;
 
 impl History {
-    pub fn follow(ground: &Ground) -> Result<History> {
+    pub(super) fn follow(ground: &Ground) -> Result<History> {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(&ground.kubeconfig).args(["get", "--raw", WATCH]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
@@ -64,7 +64,7 @@ impl History {
     }
 
     /// Waits until the watch has told of all devices: what is written before, it does not see.
-    pub async fn wait_begun(&self, devices: usize) -> Result<()> {
+    pub(super) async fn wait_begun(&self, devices: usize) -> Result<()> {
         let began = harness::wait::now();
         while self.seen.lock().unwrap_or_else(PoisonError::into_inner).objects.len() < devices {
             self.check()?;
@@ -75,18 +75,18 @@ impl History {
     }
 
     /// Errors if the watch has ended: then not every value was seen.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         anyhow::ensure!(!self.reading.is_finished(), "the watch of the API server ended");
         Ok(())
     }
 
     /// Values seen, over all devices.
-    pub fn distinct(&self) -> u64 {
+    pub(super) fn distinct(&self) -> u64 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.values.values().map(|values| values.iter().copied().max().unwrap_or_default()).sum()
     }
 
-    pub fn count(&self, each: u64, devices: usize) -> Counted {
+    pub(super) fn count(&self, each: u64, devices: usize) -> Counted {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counted = Counted::default();
         for (device, values) in &seen.values {

@@ -8,13 +8,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// Gone, with its interfaces, when dropped.
-pub struct Namespace {
+pub(super) struct Namespace {
     name: String,
     host: Ipv4Addr,
 }
 
 impl Namespace {
-    pub fn make() -> Result<Namespace> {
+    pub(super) fn make() -> Result<Namespace> {
         let number = std::process::id();
         let name = format!("causeway-{number}");
         let (near, far) = (format!("cw{number}h"), format!("cw{number}e"));
@@ -37,19 +37,19 @@ impl Namespace {
     }
 
     /// This machine as the edge sees it.
-    pub fn host(&self) -> Ipv4Addr {
+    pub(super) fn host(&self) -> Ipv4Addr {
         self.host
     }
 
     /// A command that runs in the namespace; its process is the program's own.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
     /// Drops every packet, or lets them pass again.
-    pub fn blackhole(&self, on: bool) -> Result<()> {
+    pub(super) fn blackhole(&self, on: bool) -> Result<()> {
         for hook in ["input", "output"] {
             match on {
                 true => self.inside(&["nft", "add", "rule", "inet", "cut", hook, "drop"])?,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// How a link fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub(super) enum Cut {
     /// Both ends get a reset.
     Reset,
     /// The edge's side is closed; the cloud's stays open and silent.
@@ -26,14 +26,14 @@ struct State {
 }
 
 #[derive(Clone)]
-pub struct Relay {
+pub(super) struct Relay {
     address: SocketAddr,
     state: Arc<State>,
 }
 
 impl Relay {
     /// Listens on `at`.
-    pub async fn start(at: IpAddr, target: SocketAddr) -> Result<Relay> {
+    pub(super) async fn start(at: IpAddr, target: SocketAddr) -> Result<Relay> {
         let listener = TcpListener::bind((at, 0)).await?;
         let address = listener.local_addr()?;
         let (cut, _) = watch::channel(None);
@@ -47,12 +47,12 @@ impl Relay {
         Ok(Relay { address, state })
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Lets the link fail.
-    pub fn cut(&self, cut: Cut) {
+    pub(super) fn cut(&self, cut: Cut) {
         self.state.cut.send_replace(Some(cut));
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rand::RngExt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
+pub(super) enum Damage {
     MissingDatabase,
     EmptyDatabase,
     CutDatabase,
@@ -27,7 +27,7 @@ pub enum Damage {
     OtherConfig,
 }
 
-pub const KINDS: [Damage; 14] = [
+pub(super) const KINDS: [Damage; 14] = [
     Damage::MissingDatabase,
     Damage::EmptyConfig,
     Damage::CutDatabase,
@@ -46,7 +46,7 @@ pub const KINDS: [Damage; 14] = [
 
 /// What was done.
 #[derive(Default)]
-pub struct Damaged {
+pub(super) struct Damaged {
     /// The file that EdgeCore has to refuse by name.
     pub refused: Option<PathBuf>,
     /// What is in it.
@@ -57,14 +57,14 @@ const PAGE: usize = 4096;
 
 impl Damage {
     /// Words of which a refusal has to say one.
-    pub fn cures(self) -> &'static [&'static str] {
+    pub(super) fn cures(self) -> &'static [&'static str] {
         match self {
             Damage::ForeignDatabase => &["name another file"],
             _ => &["apiVersion", "keadm", "defaultconfig", "minconfig"],
         }
     }
 
-    pub fn apply(self, database: &Path, config: &Path, older: &Path) -> Result<Damaged> {
+    pub(super) fn apply(self, database: &Path, config: &Path, older: &Path) -> Result<Damaged> {
         let refused = |bytes: Vec<u8>| Ok(Damaged { refused: Some(config.to_owned()), bytes });
         let log = with(database, "-wal");
         match self {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::set::{self, Newest, Set};
 
-pub struct Reports {
+pub(super) struct Reports {
     stop: CancellationToken,
     acknowledged: Arc<AtomicU64>,
     clients: JoinSet<Result<Newest>>,
@@ -23,7 +23,7 @@ type Part = Vec<(usize, usize)>;
 
 impl Reports {
     /// Each of `clients` reports its part of the first node's devices, with `in_flight` values unacknowledged.
-    pub fn start(port: u16, set: &Set, clients: usize, in_flight: u16) -> Reports {
+    pub(super) fn start(port: u16, set: &Set, clients: usize, in_flight: u16) -> Reports {
         let devices: Part = set.of_node(0).map(|device| (device, set.properties_of(device))).collect();
         let mut reports =
             Reports { stop: CancellationToken::new(), acknowledged: Arc::default(), clients: JoinSet::new() };
@@ -39,12 +39,12 @@ impl Reports {
     }
 
     /// Values acknowledged so far.
-    pub fn acknowledged(&self) -> u64 {
+    pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Relaxed)
     }
 
     /// Ends the clients once all they sent is acknowledged.
-    pub async fn finish(mut self, patience: Duration) -> Result<Newest> {
+    pub(super) async fn finish(mut self, patience: Duration) -> Result<Newest> {
         self.stop.cancel();
         let mut newest = Newest::new();
         let all = async {

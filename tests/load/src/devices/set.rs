@@ -11,37 +11,37 @@ use crate::objects;
 const GROUP: &str = "/apis/devices.kubeedge.io/v1beta1/namespaces/default";
 
 /// The value sent last of each property, by device and property.
-pub type Newest = HashMap<(usize, usize), u64>;
+pub(super) type Newest = HashMap<(usize, usize), u64>;
 
 /// Devices over nodes and models, in turn.
 #[derive(Clone)]
-pub struct Set {
+pub(super) struct Set {
     pub devices: usize,
     pub nodes: usize,
     /// Properties of each model.
     pub properties: Vec<usize>,
 }
 
-pub fn node_name(number: usize) -> String {
+pub(super) fn node_name(number: usize) -> String {
     format!("edge-{number}")
 }
 
-pub fn device_name(number: usize) -> String {
+pub(super) fn device_name(number: usize) -> String {
     format!("load-device-{number}")
 }
 
-pub fn property_name(number: usize) -> String {
+pub(super) fn property_name(number: usize) -> String {
     format!("value-{number}")
 }
 
 impl Set {
     /// Numbers of the devices of a node.
-    pub fn of_node(&self, node: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn of_node(&self, node: usize) -> impl Iterator<Item = usize> {
         (node..self.devices).step_by(self.nodes)
     }
 
     /// Properties of a device.
-    pub fn properties_of(&self, device: usize) -> usize {
+    pub(super) fn properties_of(&self, device: usize) -> usize {
         self.properties[self.model_of(device)]
     }
 
@@ -51,7 +51,7 @@ impl Set {
     }
 
     /// Makes nodes, models and devices.
-    pub async fn make(&self, cluster: &Cluster) -> Result<()> {
+    pub(super) async fn make(&self, cluster: &Cluster) -> Result<()> {
         let mut wanted: Vec<_> = (0..self.nodes).map(|node| objects::node(&node_name(node))).collect();
         wanted.extend((0..self.properties.len()).map(|model| self.model(model)));
         objects::ensure_all(cluster, wanted).await?;
@@ -59,7 +59,7 @@ impl Set {
     }
 
     /// Makes the DeviceStatus objects that are missing, as in a cluster that has run for a while.
-    pub async fn make_statuses(&self, cluster: &Cluster) -> Result<()> {
+    pub(super) async fn make_statuses(&self, cluster: &Cluster) -> Result<()> {
         objects::ensure_all(cluster, (0..self.devices).map(status).collect()).await
     }
 
@@ -89,7 +89,7 @@ impl Set {
     }
 
     /// How many of `newest` the API server does not have.
-    pub async fn stale(&self, cluster: &Cluster, newest: &Newest) -> Result<usize> {
+    pub(super) async fn stale(&self, cluster: &Cluster, newest: &Newest) -> Result<usize> {
         let list: Value = cluster.get(&format!("{GROUP}/devicestatuses")).await?.parse()?;
         let mut told = HashMap::new();
         for status in list["items"].as_array().context("items")? {

@@ -14,7 +14,7 @@ const UPDATES: usize = 500;
 /// Bursts, one after the other: one alone is over before the bystander was asked often.
 const BURSTS: usize = 5;
 
-pub async fn run(
+pub(super) async fn run(
     ground: &Ground,
     workers: &mut [Worker],
     bystander: &Bystander,

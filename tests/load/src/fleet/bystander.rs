@@ -19,14 +19,14 @@ const PACE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(120);
 const NAME: &str = "bystander";
 
-pub struct Bystander {
+pub(super) struct Bystander {
     cluster: Cluster,
     edge: Hollow,
     committed: Committed,
 }
 
 impl Bystander {
-    pub async fn start(common: &Common, ground: &Ground) -> Result<Bystander> {
+    pub(super) async fn start(common: &Common, ground: &Ground) -> Result<Bystander> {
         let names = vec![NAME.to_owned()];
         let wanted =
             vec![objects::node(NAME), objects::config_map(NAME, "0"), objects::pod(NAME, NAME, &names)];
@@ -44,7 +44,7 @@ impl Bystander {
 
     /// To be called while CloudCore lives: ends when the edge has lost it and is connected to the next. Over UDP a death
     /// is noticed at the next packet.
-    pub fn back(&self) -> JoinHandle<Result<()>> {
+    pub(super) fn back(&self) -> JoinHandle<Result<()>> {
         let mut link = self.edge.link.clone();
         let turned = async move {
             link.wait_for(|state| *state == LinkState::Disconnected).await?;
@@ -57,7 +57,7 @@ impl Bystander {
     }
 
     /// Updates its config map until told to finish. Those planned while the edge itself is not connected do not count.
-    pub fn watch(&self) -> Samples {
+    pub(super) fn watch(&self) -> Samples {
         let link = self.edge.link.clone();
         let connected = move || *link.borrow() == LinkState::Connected;
         latency::watch(&self.cluster, NAME, PACE, self.committed.clone(), connected)

@@ -37,7 +37,7 @@ struct Storm {
 }
 
 /// `least`: time the edges do not keep up.
-pub async fn run(
+pub(super) async fn run(
     ground: &Ground,
     workers: &mut [Worker],
     bystander: &Bystander,

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use message::NodeName;
 
 /// A pod without any mark of a kubelet: EdgeCore leaves it alone.
-pub struct Raw {
+pub(crate) struct Raw {
     pub sandbox: String,
     container: String,
 }
@@ -47,7 +47,7 @@ fn mounts(folder: &Path) -> Result<Vec<v1::Mount>> {
 
 /// Makes a sandbox with one container below `folder` and returns when the runtime says that it runs. The runtime is told
 /// word by word what EdgeCore tells it of the same pod, but for the labels by which EdgeCore would know it.
-pub async fn start(cri: &cri::Runtime, name: &str, folder: &Path) -> Result<Raw> {
+pub(crate) async fn start(cri: &cri::Runtime, name: &str, folder: &Path) -> Result<Raw> {
     let pod = super::pod(name, 1);
     let pod: Pod = serde_json::from_value(pod).context("reading the pod")?;
     let spec = pod.spec.as_ref().context("a pod without spec")?;
@@ -95,7 +95,7 @@ impl Raw {
         Ok(())
     }
 
-    pub async fn end(self, cri: &cri::Runtime) -> Result<()> {
+    pub(crate) async fn end(self, cri: &cri::Runtime) -> Result<()> {
         cri.stop_container(&self.container, Duration::ZERO).await?;
         cri.stop_pod_sandbox(&self.sandbox).await?;
         cri.remove_pod_sandbox(&self.sandbox).await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A container as one look shows it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Container {
+pub(crate) struct Container {
     pub id: String,
     /// uid of the pod, name in the pod
     pub place: (String, String),
@@ -15,14 +15,14 @@ pub struct Container {
 }
 
 #[derive(Default)]
-pub struct Sightings {
+pub(crate) struct Sightings {
     known: BTreeMap<String, Container>,
     twice: BTreeSet<(String, String)>,
 }
 
 impl Sightings {
     /// Takes a look; gives the containers that are new and not the first of their name in their pod.
-    pub fn look(&mut self, now: &[Container]) -> Vec<Container> {
+    pub(crate) fn look(&mut self, now: &[Container]) -> Vec<Container> {
         let mut running: BTreeMap<&(String, String), &str> = BTreeMap::new();
         for container in now.iter().filter(|container| container.is_running) {
             if let Some(other) = running.insert(&container.place, &container.id) {
@@ -45,7 +45,7 @@ impl Sightings {
     }
 
     /// The runs of the same name in the same pod before this one.
-    pub fn before(&self, container: &Container) -> Vec<Container> {
+    pub(crate) fn before(&self, container: &Container) -> Vec<Container> {
         let same = |other: &&Container| {
             other.place == container.place && other.id != container.id && other.attempt < container.attempt
         };
@@ -53,12 +53,12 @@ impl Sightings {
     }
 
     /// Pairs of containers of one name in one pod that ran at the same time.
-    pub fn twice(&self) -> usize {
+    pub(crate) fn twice(&self) -> usize {
         self.twice.len()
     }
 
     /// Containers ever seen.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.known.len()
     }
 }

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// Watches over `nodes` for ever.
-pub async fn control(cluster: Cluster, nodes: Vec<String>) {
+pub(super) async fn control(cluster: Cluster, nodes: Vec<String>) {
     let mut renewed: HashMap<String, (String, std::time::Instant)> = HashMap::new();
     loop {
         for node in &nodes {
@@ -64,7 +64,7 @@ async fn look(
 }
 
 /// Status of the condition Ready; empty where there is none.
-pub fn ready_of(node: &Value) -> &str {
+pub(super) fn ready_of(node: &Value) -> &str {
     let conditions = node["status"]["conditions"].as_array();
     let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
     ready.and_then(|ready| ready["status"].as_str()).unwrap_or_default()

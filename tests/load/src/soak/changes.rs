@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is there and what it says.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// Text of each config map.
     pub config_maps: BTreeMap<String, u64>,
     /// Node and mark of each pod.
@@ -29,13 +29,13 @@ pub struct Wanted {
 }
 
 /// Names of the config maps of `node`.
-pub fn config_maps(node: &str, each: usize) -> Vec<String> {
+pub(super) fn config_maps(node: &str, each: usize) -> Vec<String> {
     (0..each).map(|number| format!("load-{node}-{number}")).collect()
 }
 
 impl Wanted {
     /// For each node its config maps, a pod that reads them, and others up to `pods`.
-    pub fn start(nodes: &[String], config_maps_each: usize, pods_each: usize) -> Wanted {
+    pub(super) fn start(nodes: &[String], config_maps_each: usize, pods_each: usize) -> Wanted {
         let mut wanted = Wanted::default();
         for node in nodes {
             wanted.config_maps.extend(config_maps(node, config_maps_each).into_iter().map(|name| (name, 0)));
@@ -47,7 +47,7 @@ impl Wanted {
         wanted
     }
 
-    pub async fn make_all(&self, cluster: &Cluster, config_maps_each: usize) -> Result<()> {
+    pub(super) async fn make_all(&self, cluster: &Cluster, config_maps_each: usize) -> Result<()> {
         let maps = self.config_maps.keys().map(|name| objects::config_map(name, "0"));
         let pods = self.pods.iter().map(|(name, (node, _))| match name.starts_with("reader-") {
             true => objects::pod(name, node, &config_maps(node, config_maps_each)),
@@ -57,7 +57,7 @@ impl Wanted {
     }
 
     /// Changes something every `pace` until stopped: as many config maps as pods.
-    pub async fn change(
+    pub(super) async fn change(
         mut self,
         cluster: Cluster,
         pace: Duration,

@@ -26,7 +26,7 @@ use super::record::Record;
 
 /// Requests that get no answer at all, and those that fail in other ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rates {
+pub(super) struct Rates {
     /// Of all requests, 0 to 1.
     pub fail: f64,
     pub hang: f64,
@@ -68,7 +68,7 @@ const FAILURES: [Fault; 9] = [
 
 type Answer = Response<UnsyncBoxBody<Bytes, kube::Error>>;
 
-pub struct Faults {
+pub(super) struct Faults {
     state: Arc<State>,
     /// Leads CloudCore through here.
     pub kubeconfig: PathBuf,
@@ -90,7 +90,7 @@ struct State {
 
 /// How many requests there were, and how many of them failed or hung.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts {
+pub(super) struct Counts {
     pub requests: u64,
     pub failed: u64,
     pub hung: u64,
@@ -98,7 +98,7 @@ pub struct Counts {
 
 impl Faults {
     /// In front of the API server of `kubeconfig`; the new one is written into `folder`. No faults yet.
-    pub async fn before(kubeconfig: &Path, folder: &Path, record: Arc<Record>) -> Result<Faults> {
+    pub(super) async fn before(kubeconfig: &Path, folder: &Path, record: Arc<Record>) -> Result<Faults> {
         let file = kube::config::Kubeconfig::read_from(kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await?;
         let upstream = kube::Client::try_from(config)?;
@@ -126,22 +126,22 @@ impl Faults {
         Ok(Faults { state, kubeconfig: path })
     }
 
-    pub fn set(&self, rates: Rates) {
+    pub(super) fn set(&self, rates: Rates) {
         self.state.rates.send_replace(rates);
     }
 
     /// The API server is taken away: all connections end.
-    pub fn take_away(&self) {
+    pub(super) fn take_away(&self) {
         self.state.away.send_replace(true);
     }
 
     /// It has started again.
-    pub fn give_back(&self) {
+    pub(super) fn give_back(&self) {
         *self.state.started.lock().unwrap_or_else(PoisonError::into_inner) = wait::now();
         self.state.away.send_replace(false);
     }
 
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         let state = &self.state;
         Counts {
             requests: state.requests.load(Relaxed),

@@ -2,21 +2,21 @@
 
 /// KiB of one process, one sample after another.
 #[derive(Default)]
-pub struct Memory {
+pub(super) struct Memory {
     samples: Vec<u64>,
 }
 
 impl Memory {
-    pub fn add(&mut self, kb: u64) {
+    pub(super) fn add(&mut self, kb: u64) {
         self.samples.push(kb);
     }
 
-    pub fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.samples.last().copied().unwrap_or_default()
     }
 
     /// Medians of the second and of the last tenth, so that the start does not count.
-    pub fn early_and_late(&self) -> (u64, u64) {
+    pub(super) fn early_and_late(&self) -> (u64, u64) {
         let tenth = (self.samples.len() / 10).max(1);
         let early = self.samples.get(tenth..2 * tenth).unwrap_or(&self.samples);
         let late = &self.samples[self.samples.len().saturating_sub(tenth)..];

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 #[derive(Default)]
-pub struct Record {
+pub(super) struct Record {
     taken: Mutex<Taken>,
 }
 
@@ -20,7 +20,7 @@ struct Taken {
 
 /// What a record shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
+pub(super) struct Shown {
     /// Values after the newest that was written.
     pub lost: u64,
     /// Values that were not written because a newer one took their place before they were sent.
@@ -31,7 +31,7 @@ pub struct Shown {
 
 impl Record {
     /// An object or a list as the API server gave it.
-    pub fn take(&self, body: &[u8]) {
+    pub(super) fn take(&self, body: &[u8]) {
         let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         match object["items"].as_array() {
@@ -41,7 +41,7 @@ impl Record {
     }
 
     /// Of `devices`, each of which reported the values from 1 to its number.
-    pub fn show<'a>(&self, devices: impl Iterator<Item = (&'a str, u64)>) -> Shown {
+    pub(super) fn show<'a>(&self, devices: impl Iterator<Item = (&'a str, u64)>) -> Shown {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shown = Shown::default();
         for (device, sent) in devices {

@@ -13,20 +13,26 @@ use tokio_util::sync::CancellationToken;
 const WAITING: usize = 64;
 
 /// One edge's devices.
-pub struct Reports {
+pub(super) struct Reports {
     /// Name of each device and the last value it sent.
     pub devices: Vec<(String, Arc<AtomicU64>)>,
     sent: Arc<AtomicU64>,
     acknowledged: Arc<AtomicU64>,
 }
 
-pub fn device_names(node: &str, each: usize) -> Vec<String> {
+pub(super) fn device_names(node: &str, each: usize) -> Vec<String> {
     (0..each).map(|number| format!("counter-{node}-{number}")).collect()
 }
 
 impl Reports {
     /// One value of one device every `pace`, in turn, until stopped.
-    pub fn start(port: u16, node: &str, each: usize, pace: Duration, stop: CancellationToken) -> Reports {
+    pub(super) fn start(
+        port: u16,
+        node: &str,
+        each: usize,
+        pace: Duration,
+        stop: CancellationToken,
+    ) -> Reports {
         let mut options = MqttOptions::new(format!("app-{node}"), "127.0.0.1", port);
         options.set_clean_session(false);
         let (client, mut events) = AsyncClient::new(options, WAITING);
@@ -63,17 +69,17 @@ impl Reports {
         reports
     }
 
-    pub fn sent(&self) -> u64 {
+    pub(super) fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
 
     /// Every value was acknowledged by the edge's broker.
-    pub fn are_acknowledged(&self) -> bool {
+    pub(super) fn are_acknowledged(&self) -> bool {
         self.acknowledged.load(Relaxed) >= self.sent()
     }
 
     /// Waits until every value is acknowledged.
-    pub async fn finish(&self, patience: Duration) -> Result<()> {
+    pub(super) async fn finish(&self, patience: Duration) -> Result<()> {
         let began = harness::wait::now();
         while !self.are_acknowledged() {
             let (got, sent) = (self.acknowledged.load(Relaxed), self.sent());

@@ -23,7 +23,7 @@ fn decode(frame: &[u8]) -> Result<Message> {
     message::decode(frame).context("a message that was sent is not readable")
 }
 
-pub struct Cloud {
+pub(crate) struct Cloud {
     exchange: cloud::Exchange,
     /// Messages under way: the API server may have taken them or not.
     running: Vec<(u64, Box<Asked>)>,
@@ -33,7 +33,7 @@ pub struct Cloud {
 
 impl Cloud {
     /// `owes_everything`: the node has not got everything since it started.
-    pub fn new(owes_everything: bool) -> Cloud {
+    pub(crate) fn new(owes_everything: bool) -> Cloud {
         Cloud {
             exchange: cloud::Exchange::new(owes_everything),
             running: Vec::new(),
@@ -103,7 +103,7 @@ impl CloudHalf for Cloud {
 }
 
 #[derive(Default)]
-pub struct Edge {
+pub(crate) struct Edge {
     flight: InFlight,
     /// Objects received and not committed.
     pending: VecDeque<Received>,
@@ -114,7 +114,7 @@ pub struct Edge {
 
 impl Edge {
     /// With its first messages: a node whose EdgeCore has started registers.
-    pub fn connect(node: &str, registers: bool) -> Result<(Edge, Vec<Vec<u8>>)> {
+    pub(crate) fn connect(node: &str, registers: bool) -> Result<(Edge, Vec<Vec<u8>>)> {
         let mut edge = Edge::default();
         if !registers {
             return Ok((edge, Vec::new()));

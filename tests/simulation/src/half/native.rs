@@ -23,14 +23,14 @@ fn decode(frame: &[u8]) -> Result<Body> {
     native::decode(frame).context("a frame that was sent is not readable")
 }
 
-pub struct Cloud {
+pub(crate) struct Cloud {
     exchange: cloud::Exchange,
     /// Rows under way: the API server may have taken them or not.
     running: Vec<(u64, cloud::Submitted)>,
 }
 
 impl Cloud {
-    pub fn new(epoch: u64) -> Cloud {
+    pub(crate) fn new(epoch: u64) -> Cloud {
         Cloud { exchange: cloud::Exchange::new(epoch), running: Vec::new() }
     }
 }
@@ -92,7 +92,7 @@ impl CloudHalf for Cloud {
     }
 }
 
-pub struct Edge {
+pub(crate) struct Edge {
     exchange: Exchange,
     seals: Seals,
     /// Batches received and not committed.
@@ -103,7 +103,7 @@ pub struct Edge {
 
 impl Edge {
     /// With its first frame.
-    pub fn connect(db: &Database, seals: &Seals) -> Result<(Edge, Vec<Vec<u8>>)> {
+    pub(crate) fn connect(db: &Database, seals: &Seals) -> Result<(Edge, Vec<Vec<u8>>)> {
         let store = db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
         let hello = exchange::hello(store, 15, objects::digests(db, seals)?);
         let edge = Edge {

@@ -67,7 +67,7 @@ pub(super) struct Changed {
 
 /// Inputs that share a commit.
 #[derive(Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// By the device's id.
     pub(super) changed: BTreeMap<String, Changed>,
     pub(super) told: Vec<AfterCommit>,
@@ -99,7 +99,7 @@ impl Batch {
     }
 
     /// Its message is dealt with when all before it is on disk.
-    pub fn confirm(&mut self, receipt: Receipt) {
+    pub(crate) fn confirm(&mut self, receipt: Receipt) {
         self.told.push(AfterCommit::Client(receipt));
     }
 }

@@ -14,7 +14,7 @@ use super::{Devices, Member, declared, id};
 use crate::eventbus;
 
 impl Devices {
-    pub fn twin_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
+    pub(crate) fn twin_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
         let (event_id, request) = payloads::read_twin_request(payload);
         let applied =
             request.and_then(|request| self.apply_update(batch, namespace, name, &event_id, request));
@@ -52,7 +52,7 @@ impl Devices {
         Ok(())
     }
 
-    pub fn twin_get(&self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
+    pub(crate) fn twin_get(&self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
         let now = daemon::clock::unix_ms();
         let (event_id, request) = payloads::read_twin_request(payload);
         let answer = match (request, self.members.get(&id(namespace, name))) {
@@ -66,7 +66,7 @@ impl Devices {
         batch.publish(topics::twin_get_result(namespace, name), answer);
     }
 
-    pub fn state_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
+    pub(crate) fn state_update(&mut self, batch: &mut Batch, namespace: &str, name: &str, payload: &[u8]) {
         match serde_json::from_slice::<payloads::StateRequest>(payload) {
             Ok(request) => self.set_state(batch, namespace, name, &request.state, true),
             Err(_) => tracing::debug!(%namespace, %name, "unreadable device state dropped"),
@@ -99,7 +99,7 @@ impl Devices {
         }
     }
 
-    pub fn membership_get(&self, batch: &mut Batch, node: &str, payload: &[u8]) {
+    pub(crate) fn membership_get(&self, batch: &mut Batch, node: &str, payload: &[u8]) {
         if node != self.node.as_str() {
             return;
         }

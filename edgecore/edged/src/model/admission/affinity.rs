@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 /// True if the node is one the pod may run on.
-pub fn matches(spec: &PodSpec, name: &str, labels: &BTreeMap<String, String>) -> bool {
+pub(super) fn matches(spec: &PodSpec, name: &str, labels: &BTreeMap<String, String>) -> bool {
     let selector = spec.node_selector.iter().flatten();
     if !selector.into_iter().all(|(key, value)| labels.get(key) == Some(value)) {
         return false;

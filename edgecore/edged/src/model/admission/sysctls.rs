@@ -19,7 +19,7 @@ const SAFE: [&str; 12] = [
 ];
 
 /// What the pod asks for and may not have, as a text.
-pub fn forbidden(spec: &PodSpec, allowed: &[String]) -> Option<String> {
+pub(super) fn forbidden(spec: &PodSpec, allowed: &[String]) -> Option<String> {
     let wanted = spec.security_context.as_ref().and_then(|context| context.sysctls.as_ref());
     wanted.into_iter().flatten().find_map(|sysctl| {
         // Both separators are in use; only one is compared.

@@ -91,7 +91,7 @@ impl Limits {
 }
 
 /// Shares of v1 (2 to 262144) as a weight of v2 (1 to 10000), on the kubelet's line.
-pub fn weight(shares: i64) -> i64 {
+pub(super) fn weight(shares: i64) -> i64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 

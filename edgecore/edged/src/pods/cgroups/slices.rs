@@ -9,7 +9,7 @@ use super::{CgroupError, Limits};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub async fn set(slice: &str, limits: &Limits) -> Result<(), CgroupError> {
+pub(super) async fn set(slice: &str, limits: &Limits) -> Result<(), CgroupError> {
     let properties = limits.properties();
     if properties.is_empty() {
         return Ok(());

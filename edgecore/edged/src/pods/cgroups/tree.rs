@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{CgroupError, Limits};
 use crate::volumes::mounts;
 
-pub const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// Hierarchies of v1 whose files are written here. In the others the runtime makes what it needs.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers of v2 that pods are limited by.
@@ -18,18 +18,18 @@ const ENABLED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 /// Cgroups can be read by all, whatever the umask is.
 const MODE: u32 = 0o755;
 
-pub struct Tree {
+pub(super) struct Tree {
     root: PathBuf,
     is_v2: bool,
 }
 
 impl Tree {
-    pub fn new(is_v2: bool) -> Tree {
+    pub(super) fn new(is_v2: bool) -> Tree {
         Tree { root: PathBuf::from(ROOT), is_v2 }
     }
 
     /// Makes the cgroup and sets its limits. Limits that it has already are left alone.
-    pub fn make(&self, parent: &str, limits: &Limits) -> Result<(), CgroupError> {
+    pub(super) fn make(&self, parent: &str, limits: &Limits) -> Result<(), CgroupError> {
         let below = folder(parent);
         if self.is_v2 {
             self.make_v2(&below)?;
@@ -84,7 +84,7 @@ fn set(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 /// Kills every process of the cgroup, in whichever hierarchy it is found.
-pub fn kill(parent: &str) -> usize {
+pub(super) fn kill(parent: &str) -> usize {
     let mut members = BTreeSet::new();
     for path in paths(Path::new(ROOT), parent) {
         collect(&path, &mut members);
@@ -97,7 +97,7 @@ pub fn kill(parent: &str) -> usize {
 }
 
 /// Whether there is a process in the cgroup or below it.
-pub fn has_members(path: &Path) -> bool {
+pub(super) fn has_members(path: &Path) -> bool {
     let mut members = BTreeSet::new();
     collect(path, &mut members);
     !members.is_empty()
@@ -114,14 +114,14 @@ fn collect(path: &Path, members: &mut BTreeSet<i32>) {
 }
 
 /// Removes the cgroup from every hierarchy.
-pub fn remove(parent: &str) {
+pub(super) fn remove(parent: &str) {
     for path in paths(Path::new(ROOT), parent) {
         remove_empty(&path);
     }
 }
 
 /// Cgroup v2 has one hierarchy at the root, v1 one per controller below it.
-pub fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
+pub(super) fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
     let below = folder(parent);
     let controllers = fs::read_dir(root).into_iter().flatten().flatten();
     let hierarchies = controllers.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::opening;
 
-pub struct Files {
+pub(super) struct Files {
     pub path: PathBuf,
     /// At least one.
     pub all: Vec<File>,
@@ -16,7 +16,7 @@ pub struct Files {
 impl Files {
     /// Opens what there is, through no link ([`opening`]). Compressed ones are left out, as the kubelet does. Blocks on
     /// the disk.
-    pub fn open(path: &Path) -> io::Result<Files> {
+    pub(super) fn open(path: &Path) -> io::Result<Files> {
         let live = opening::log(path);
         let same = |file: &File, other: &File| {
             let key = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
@@ -56,7 +56,7 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The file at `path`, if it is another one than `current`.
-pub async fn newer(path: &Path, current: &tokio::fs::File) -> Option<tokio::fs::File> {
+pub(super) async fn newer(path: &Path, current: &tokio::fs::File) -> Option<tokio::fs::File> {
     let path = path.to_owned();
     let there = daemon::blocking(move || {
         let file = opening::log(&path)?;

@@ -10,7 +10,7 @@ use super::options::{Options, Stream};
 /// No head of a line is longer.
 const HEAD: usize = 128;
 
-pub struct Lines {
+pub(super) struct Lines {
     timestamps: bool,
     since: Option<Timestamp>,
     stream: Stream,
@@ -40,7 +40,7 @@ struct Head<'a> {
 }
 
 impl Lines {
-    pub fn new(options: &Options) -> Lines {
+    pub(super) fn new(options: &Options) -> Lines {
         Lines {
             timestamps: options.timestamps,
             since: options.since,
@@ -53,12 +53,12 @@ impl Lines {
     }
 
     /// The client has all it wanted.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.left == 0
     }
 
     /// What `bytes` say to the client.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
         while !rest.is_empty() && self.left > 0 {

@@ -5,14 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::server::query::Query;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub(super) enum Stream {
     All,
     Stdout,
     Stderr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub(super) struct Options {
     pub follow: bool,
     pub previous: bool,
     pub timestamps: bool,
@@ -27,7 +27,7 @@ pub struct Options {
 
 impl Options {
     /// Errors in words for who asked.
-    pub fn parse(query: &Query, now: Timestamp) -> Result<Options, String> {
+    pub(super) fn parse(query: &Query, now: Timestamp) -> Result<Options, String> {
         let number = |name: &str, least: u64| match query.get(name).filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => match text.parse::<u64>() {

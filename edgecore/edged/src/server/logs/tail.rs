@@ -8,7 +8,7 @@ use super::lines::ends_a_line;
 
 /// A place in a list of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
+pub(super) struct Start {
     pub file: usize,
     pub offset: u64,
 }
@@ -18,7 +18,7 @@ const BLOCK: u64 = 64 * 1024;
 const HEAD: usize = 128;
 
 /// The beginning, or where the last `tail` lines begin. Lines the runtime split count as one. Blocks on the disk.
-pub fn start(files: &[File], tail: Option<u64>) -> io::Result<Start> {
+pub(super) fn start(files: &[File], tail: Option<u64>) -> io::Result<Start> {
     let Some(mut wanted) = tail else { return Ok(Start { file: 0, offset: 0 }) };
     for (index, file) in files.iter().enumerate().rev() {
         match within(file, &mut wanted)? {

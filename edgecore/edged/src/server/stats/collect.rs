@@ -32,7 +32,7 @@ struct Found {
 
 impl ServerState {
     /// With `is_short`, CPU and memory only: nothing walks the disk.
-    pub async fn summary(&self, is_short: bool) -> Summary {
+    pub(crate) async fn summary(&self, is_short: bool) -> Summary {
         let now = self.base.clock.now();
         let stats = self.base.runtime.list_container_stats().await;
         let images = match is_short {

@@ -9,7 +9,7 @@ use crate::host::{Disk, Host};
 use crate::usage::folder::{Taken, walk};
 
 /// A whole file system.
-pub fn whole(disk: Disk, now: Timestamp) -> Filesystem {
+pub(super) fn whole(disk: Disk, now: Timestamp) -> Filesystem {
     let used = Taken {
         bytes: disk.bytes.saturating_sub(disk.available),
         inodes: disk.inodes.saturating_sub(disk.inodes_free),
@@ -18,7 +18,7 @@ pub fn whole(disk: Disk, now: Timestamp) -> Filesystem {
 }
 
 /// What is taken of a file system by one of its users.
-pub fn part(disk: Disk, taken: Taken, now: Timestamp) -> Filesystem {
+pub(super) fn part(disk: Disk, taken: Taken, now: Timestamp) -> Filesystem {
     Filesystem {
         time: now,
         available_bytes: disk.available,
@@ -31,7 +31,7 @@ pub fn part(disk: Disk, taken: Taken, now: Timestamp) -> Filesystem {
 }
 
 /// A folder of a volume: its file system if it has one of its own, else what it takes of the node's.
-pub fn folder(host: &dyn Host, path: &Path, is_own: bool, now: Timestamp) -> Option<Filesystem> {
+pub(super) fn folder(host: &dyn Host, path: &Path, is_own: bool, now: Timestamp) -> Option<Filesystem> {
     let disk = host.disk(path).ok()?;
     Some(if is_own { whole(disk, now) } else { part(disk, walk(path), now) })
 }

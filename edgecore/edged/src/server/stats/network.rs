@@ -9,14 +9,14 @@ use crate::host::Host;
 const POD_INTERFACE: &str = "eth0";
 
 /// The node's own interfaces; those of its pods' other ends are left out.
-pub fn of_node(host: &dyn Host, now: Timestamp) -> Option<Network> {
+pub(super) fn of_node(host: &dyn Host, now: Timestamp) -> Option<Network> {
     let interfaces = parse(&host.text("/proc/net/dev").ok()?);
     let route = host.text("/proc/net/route").unwrap_or_default();
     Some(network(interfaces, default_interface(&route), now))
 }
 
 /// What the pod of this process sent and received.
-pub fn of_process(host: &dyn Host, pid: u32, now: Timestamp) -> Option<Network> {
+pub(super) fn of_process(host: &dyn Host, pid: u32, now: Timestamp) -> Option<Network> {
     let interfaces = parse(&host.text(&format!("/proc/{pid}/net/dev")).ok()?);
     Some(network(interfaces, Some(POD_INTERFACE.to_owned()), now))
 }

@@ -12,7 +12,7 @@ const FURTHEST: SignedDuration = SignedDuration::from_mins(10);
 
 /// The last reading of each cgroup or container.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<HashMap<String, Reading>>);
+pub(crate) struct Rates(Mutex<HashMap<String, Reading>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Reading {
@@ -23,7 +23,7 @@ struct Reading {
 
 impl Rates {
     /// Nanoseconds of CPU per second since the reading before, and keeps this one.
-    pub fn of(&self, key: &str, nanos: u64, now: Timestamp) -> Option<u64> {
+    pub(crate) fn of(&self, key: &str, nanos: u64, now: Timestamp) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = known.get(key).copied() else {
             known.insert(key.to_owned(), Reading { nanos, at: now, rate: None });
@@ -41,7 +41,7 @@ impl Rates {
     }
 
     /// Drops readings nobody will compare with.
-    pub fn forget_old(&self, now: Timestamp) {
+    pub(crate) fn forget_old(&self, now: Timestamp) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, reading| now.duration_since(reading.at) <= FURTHEST);
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 #[derive(Debug, Default, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     pub node: NodeUsage,
     pub pods: Vec<PodUsage>,
     /// How many sources could not be read; for `resource_scrape_error`.
@@ -14,7 +14,7 @@ pub struct Summary {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeUsage {
+pub(crate) struct NodeUsage {
     pub node_name: String,
     #[serde(serialize_with = "time")]
     pub start_time: Timestamp,
@@ -34,7 +34,7 @@ pub struct NodeUsage {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodUsage {
+pub(crate) struct PodUsage {
     pub pod_ref: PodReference,
     #[serde(serialize_with = "time")]
     pub start_time: Timestamp,
@@ -54,7 +54,7 @@ pub struct PodUsage {
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct PodReference {
+pub(crate) struct PodReference {
     pub name: String,
     pub namespace: String,
     pub uid: String,
@@ -62,7 +62,7 @@ pub struct PodReference {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerUsage {
+pub(crate) struct ContainerUsage {
     pub name: String,
     #[serde(serialize_with = "time")]
     pub start_time: Timestamp,
@@ -78,7 +78,7 @@ pub struct ContainerUsage {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cpu {
+pub(crate) struct Cpu {
     #[serde(serialize_with = "time")]
     pub time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub struct Cpu {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Memory {
+pub(crate) struct Memory {
     #[serde(serialize_with = "time")]
     pub time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ pub struct Memory {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Network {
+pub(crate) struct Network {
     #[serde(serialize_with = "time")]
     pub time: Timestamp,
     /// The default interface; its values stand beside its name.
@@ -116,7 +116,7 @@ pub struct Network {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Interface {
+pub(crate) struct Interface {
     pub name: String,
     pub rx_bytes: u64,
     pub rx_errors: u64,
@@ -126,7 +126,7 @@ pub struct Interface {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Filesystem {
+pub(crate) struct Filesystem {
     #[serde(serialize_with = "time")]
     pub time: Timestamp,
     pub available_bytes: u64,
@@ -139,13 +139,13 @@ pub struct Filesystem {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RuntimeUsage {
+pub(crate) struct RuntimeUsage {
     pub image_fs: Filesystem,
     pub container_fs: Filesystem,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct Processes {
+pub(crate) struct Processes {
     #[serde(serialize_with = "time")]
     pub time: Timestamp,
     pub maxpid: u64,
@@ -154,7 +154,7 @@ pub struct Processes {
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VolumeUsage {
+pub(crate) struct VolumeUsage {
     pub name: String,
     #[serde(rename = "pvcRef", skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimReference>,
@@ -163,13 +163,13 @@ pub struct VolumeUsage {
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct ClaimReference {
+pub(crate) struct ClaimReference {
     pub name: String,
     pub namespace: String,
 }
 
 #[derive(Debug, Default, Serialize)]
-pub struct ProcessCount {
+pub(crate) struct ProcessCount {
     #[serde(rename = "process_count")]
     pub process_count: u64,
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Request};
 use super::Wanted;
 
 /// A driver may format a disk, or wait for one.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A call the driver refused or never answered.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub struct CallError {
 
 /// What a driver can do besides publishing.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Abilities {
+pub(super) struct Abilities {
     pub stages: bool,
     /// It gives the volume to the pod's group itself.
     pub sets_group: bool,
@@ -35,7 +35,7 @@ pub struct Abilities {
 }
 
 #[derive(Clone)]
-pub struct Driver(NodeClient<Channel>);
+pub(super) struct Driver(NodeClient<Channel>);
 
 fn request<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -48,11 +48,11 @@ fn text(path: &Path) -> String {
 }
 
 impl Driver {
-    pub fn at(socket: &Path) -> Driver {
+    pub(super) fn at(socket: &Path) -> Driver {
         Driver(NodeClient::new(plugins::channel(socket)))
     }
 
-    pub async fn abilities(&self) -> Result<Abilities, CallError> {
+    pub(super) async fn abilities(&self) -> Result<Abilities, CallError> {
         let call = "NodeGetCapabilities";
         let answer = self.0.clone().node_get_capabilities(request(NodeGetCapabilitiesRequest {})).await;
         let answer = answer.map_err(|source| CallError { call, source })?.into_inner();
@@ -70,13 +70,18 @@ impl Driver {
     }
 
     /// The node's name in the driver's terms.
-    pub async fn node_id(&self) -> Result<String, CallError> {
+    pub(super) async fn node_id(&self) -> Result<String, CallError> {
         let answer = self.0.clone().node_get_info(request(NodeGetInfoRequest {})).await;
         let answer = answer.map_err(|source| CallError { call: "NodeGetInfo", source })?;
         Ok(answer.into_inner().node_id)
     }
 
-    pub async fn stage(&self, wanted: &Wanted, at: &Path, abilities: &Abilities) -> Result<(), CallError> {
+    pub(super) async fn stage(
+        &self,
+        wanted: &Wanted,
+        at: &Path,
+        abilities: &Abilities,
+    ) -> Result<(), CallError> {
         let message = NodeStageVolumeRequest {
             volume_id: wanted.handle.clone(),
             publish_context: wanted.publish_context.clone(),
@@ -89,7 +94,7 @@ impl Driver {
         done.map(|_| ()).map_err(|source| CallError { call: "NodeStageVolume", source })
     }
 
-    pub async fn publish(
+    pub(super) async fn publish(
         &self,
         wanted: &Wanted,
         staging: Option<&Path>,
@@ -111,14 +116,14 @@ impl Driver {
     }
 
     /// Done if the driver does not know the volume.
-    pub async fn unpublish(&self, handle: &str, target: &Path) -> Result<(), CallError> {
+    pub(super) async fn unpublish(&self, handle: &str, target: &Path) -> Result<(), CallError> {
         let message = NodeUnpublishVolumeRequest { volume_id: handle.to_owned(), target_path: text(target) };
         let done = self.0.clone().node_unpublish_volume(request(message)).await;
         gone("NodeUnpublishVolume", done)
     }
 
     /// Done if the driver does not know the volume.
-    pub async fn unstage(&self, handle: &str, at: &Path) -> Result<(), CallError> {
+    pub(super) async fn unstage(&self, handle: &str, at: &Path) -> Result<(), CallError> {
         let message =
             NodeUnstageVolumeRequest { volume_id: handle.to_owned(), staging_target_path: text(at) };
         let done = self.0.clone().node_unstage_volume(request(message)).await;

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 /// Where a volume is staged on this node.
-pub fn stage(root: &Path, driver: &str, handle: &str) -> PathBuf {
+pub(super) fn stage(root: &Path, driver: &str, handle: &str) -> PathBuf {
     root.join("plugins/kubernetes.io/csi").join(driver).join(sha256(&[handle]))
 }
 
 /// The name of the VolumeAttachment of a volume on a node.
-pub fn attachment(handle: &str, driver: &str, node: &str) -> String {
+pub(super) fn attachment(handle: &str, driver: &str, node: &str) -> String {
     format!("csi-{}", sha256(&[handle, driver, node]))
 }
 
 /// The handle of a volume that a pod names itself.
-pub fn inline_handle(pod_uid: &str, volume: &str) -> String {
+pub(super) fn inline_handle(pod_uid: &str, volume: &str) -> String {
     format!("csi-{}", sha256(&[pod_uid, volume]))
 }
 

@@ -15,7 +15,7 @@ const NAME: &str = "vol_data.json";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Record {
+pub(super) struct Record {
     pub driver_name: String,
     pub volume_handle: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -32,7 +32,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn of_pod(wanted: &Wanted) -> Record {
+    pub(super) fn of_pod(wanted: &Wanted) -> Record {
         let mode = if wanted.is_inline { "Ephemeral" } else { "Persistent" };
         Record {
             driver_name: wanted.driver.clone(),
@@ -45,7 +45,7 @@ impl Record {
         }
     }
 
-    pub fn of_stage(wanted: &Wanted) -> Record {
+    pub(super) fn of_stage(wanted: &Wanted) -> Record {
         Record {
             driver_name: wanted.driver.clone(),
             volume_handle: wanted.handle.clone(),
@@ -54,7 +54,7 @@ impl Record {
     }
 
     /// None if there is none. One that cannot be read is an error: without it the volume cannot be taken back.
-    pub fn read(folder: &Path) -> io::Result<Option<Record>> {
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Record>> {
         match fs::read(folder.join(NAME)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -62,7 +62,7 @@ impl Record {
         }
     }
 
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         mounts::make_dir(folder, 0o750)?;
         let bytes = serde_json::to_vec(self)?;
         pki::files::write_atomic(&folder.join(NAME), &bytes, 0o600).map_err(io::Error::other)
@@ -70,7 +70,7 @@ impl Record {
 }
 
 /// Folders of volumes; none where there are no volumes.
-pub fn folders(volumes: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn folders(volumes: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(volumes) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -80,7 +80,7 @@ pub fn folders(volumes: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Removes the mount point and the record of a volume that was taken back. What a driver left mounted stays, and is an
 /// error: nothing below it is ever deleted.
-pub fn remove(folder: &Path, mount: &str) -> io::Result<()> {
+pub(super) fn remove(folder: &Path, mount: &str) -> io::Result<()> {
     let target = folder.join(mount);
     if mounts::is_mounted(&target)? {
         return Err(io::Error::other(format!("{} is still mounted", target.display())));
@@ -95,7 +95,7 @@ pub fn remove(folder: &Path, mount: &str) -> io::Result<()> {
 }
 
 /// True if some pod still has the volume, or may have it: a record that cannot be read may be one of it.
-pub fn is_used(root: &Path, record: &Record) -> io::Result<bool> {
+pub(super) fn is_used(root: &Path, record: &Record) -> io::Result<bool> {
     for pod in folders(&root.join("pods"))? {
         for folder in folders(&pod.join("volumes/kubernetes.io~csi"))? {
             let same = |other: Record| {

@@ -12,7 +12,7 @@ use crate::volumes::{Made, VolumeContext, VolumeError, ownership};
 use metamanager::QueryError;
 
 /// Values by name, as the protocol carries them.
-pub type Texts = HashMap<String, String>;
+pub(super) type Texts = HashMap<String, String>;
 
 /// Never printed: it holds secrets.
 pub struct Wanted {
