@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         return Exit::Stopped.into();
     }
     daemon::memory::keep_large_blocks_apart();
+    daemon::memory::share_one_heap();
     daemon::priority::prompt();
     pki::install_provider();
     daemon::stop::raise_open_files();
