@@ -36,6 +36,8 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
+    let runs = !(flags.check || flags.defaultconfig || flags.minconfig);
+    let one_heap = if runs { daemon::memory::share_one_heap() } else { Ok(()) };
     if let Some(path) = &flags.log_file {
         let opened =
             daemon::log_file::keep(path).with_context(|| format!("opening the log {}", path.display()));
@@ -44,6 +46,9 @@ fn main() -> ExitCode {
         }
     }
     daemon::logs::init(flags.verbose);
+    if let Err(error) = one_heap {
+        tracing::info!(%error, "could not start again with one heap: this takes about a tenth more memory");
+    }
     if flags.defaultconfig || flags.minconfig {
         return report(print_config(flags.minconfig), Exit::Failed);
     }
@@ -55,7 +60,6 @@ fn main() -> ExitCode {
         return Exit::Stopped.into();
     }
     daemon::memory::keep_large_blocks_apart();
-    daemon::memory::share_one_heap();
     daemon::priority::prompt();
     pki::install_provider();
     daemon::stop::raise_open_files();

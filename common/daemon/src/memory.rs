@@ -62,20 +62,53 @@ pub fn keep_large_blocks_apart() {
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_large_blocks_apart() {}
 
-/// Makes all threads take from one heap. glibc gives each its own, of which each keeps what it does not use: a tenth of what
-/// a small program holds. For programs whose threads seldom allocate at the same time. To be called before threads are made.
+/// For `GLIBC_TUNABLES`, which glibc reads when a program starts: one heap, and no freed blocks kept back for each thread.
 #[cfg(target_env = "gnu")]
-pub fn share_one_heap() {
-    // SAFETY: mallopt takes two numbers and may be called at any time.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+const TUNABLES: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0";
+
+/// Makes all threads take from one heap that keeps nothing back for them. By itself glibc gives each thread a heap, and seven
+/// freed blocks of each size: these lie all over the heap, and their pages stay after a flood of messages is over, as much
+/// as a tenth of a small program. For programs whose threads seldom allocate at the same time.
+///
+/// The allocator can be told so only at the start, therefore the program is executed once more, with its arguments, as the
+/// same process. To be called before anything is opened. It returns in the second run, and if `GLIBC_TUNABLES` already says
+/// how many blocks to keep.
+///
+/// # Errors
+/// The program's file is gone or may not be executed; the program can go on, and takes more memory.
+#[cfg(target_env = "gnu")]
+pub fn share_one_heap() -> std::io::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let given = std::env::var("GLIBC_TUNABLES").ok();
+    let mut arguments = std::env::args_os();
+    let (Some(tunables), Some(name)) = (tunables(given.as_deref()), arguments.next()) else { return Ok(()) };
+    let program = std::env::current_exe()?;
+    // Started by way of another program, such as the dynamic linker.
+    if program.file_name() != std::path::Path::new(&name).file_name() {
+        return Ok(());
     }
+    let mut anew = std::process::Command::new(program);
+    Err(anew.arg0(name).args(arguments).env("GLIBC_TUNABLES", tunables).exec())
 }
 
 /// Other allocators have no such heaps.
+///
+/// # Errors
+/// None.
 #[cfg(not(target_env = "gnu"))]
-pub fn share_one_heap() {}
+pub fn share_one_heap() -> std::io::Result<()> {
+    Ok(())
+}
+
+/// What `GLIBC_TUNABLES` must be, if it is not so already.
+#[cfg(target_env = "gnu")]
+fn tunables(given: Option<&str>) -> Option<String> {
+    match given {
+        Some(given) if given.contains("glibc.malloc.tcache_count") => None,
+        Some(given) if !given.is_empty() => Some(format!("{given}:{TUNABLES}")),
+        _ => Some(TUNABLES.to_owned()),
+    }
+}
 
 #[cfg(target_env = "gnu")]
 fn trim() {
@@ -89,3 +122,18 @@ fn trim() {
 /// Other allocators give back by themselves.
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_allocator_was_told_is_kept() {
+        assert_eq!(tunables(None).as_deref(), Some(TUNABLES));
+        assert_eq!(tunables(Some("")).as_deref(), Some(TUNABLES));
+        let added = tunables(Some("glibc.malloc.perturb=7")).unwrap();
+        assert_eq!(added, format!("glibc.malloc.perturb=7:{TUNABLES}"));
+        assert_eq!(tunables(Some(&added)), None, "it would be started for ever");
+        assert_eq!(tunables(Some("glibc.malloc.tcache_count=3")), None, "somebody wants it otherwise");
+    }
+}
