@@ -48,6 +48,7 @@ fn a_small_fleet_is_in_sync_again_after_cloudcore_was_killed() {
     // The edges that read nothing were behind, held up nobody, and cost CloudCore no copy of each update.
     assert_eq!(result["slow_edges"], 4, "{result}");
     assert!(result["slow_behind"].as_u64().unwrap() >= 2, "{result}");
+    assert!(result["calm_later_cloudcore_kb"].as_u64().unwrap() > 0, "{result}");
     let (calm, slow) = (&result["calm_cloudcore_kb"], &result["slow_cloudcore_kb"]);
     assert!(slow.as_u64().unwrap() < calm.as_u64().unwrap() + 16 * 1024, "{result}");
 }

@@ -36,7 +36,7 @@ struct Storm {
     bystander: Latency,
 }
 
-/// `least`: time the edges do not keep up.
+/// `least`: time the edges do not keep up, and time after the storm before it.
 pub(super) async fn run(
     ground: &Ground,
     workers: &mut [Worker],
@@ -52,6 +52,9 @@ pub(super) async fn run(
     let free = edges - throttled;
     let calm = storm("calm", ground, workers, bystander, (edges, free), Duration::ZERO).await?;
     wait_text(workers, &calm.last, edges, harness::wait::now()).await?;
+    println!("idling for {} s", least.as_secs());
+    tokio::time::sleep(least).await;
+    let later = harness::memory::resident_kb(ground.cloud_pid()?)?;
 
     ask_all(workers, "pace slow").await?;
     let slow = storm("slow", ground, workers, bystander, (edges, free), least).await?;
@@ -61,6 +64,11 @@ pub(super) async fn run(
     wait_text(workers, &slow.last, edges, began).await?;
     let caught_up = began.elapsed().as_secs_f64();
 
+    results.add(
+        "calm_later_cloudcore_kb",
+        "while all keep up: memory of CloudCore, an idle time later (KiB)",
+        later,
+    );
     results.add("slow_edges", "edges that do not keep up", throttled);
     results.add("slow_behind", "of them behind when the others were done", late);
     for (key, when, storm) in [("calm", "while all keep up", &calm), ("slow", "while some do not", &slow)] {
