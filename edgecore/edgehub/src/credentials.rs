@@ -16,7 +16,7 @@ pub(super) struct Credentials {
 }
 
 /// What the certificate files hold.
-pub(super) enum Found {
+pub(super) enum StoredCredentials {
     Good(Credentials),
     /// This node's, past its end (Unix seconds).
     Expired(Credentials, i64),
@@ -41,9 +41,9 @@ impl Credentials {
 }
 
 /// Reads the files. What is there but not usable is told in the log.
-pub(super) fn on_disk(node: &NodeName, files: &CertificateFiles, now: i64) -> Found {
+pub(super) fn on_disk(node: &NodeName, files: &CertificateFiles, now: i64) -> StoredCredentials {
     if !pki::files::is_written(&files.certificate) {
-        return Found::Nothing;
+        return StoredCredentials::Nothing;
     }
     let read = || -> Result<_, FileError> {
         let trust = pki::files::read_bundle(&files.ca)?;
@@ -53,21 +53,25 @@ pub(super) fn on_disk(node: &NodeName, files: &CertificateFiles, now: i64) -> Fo
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(error = describe(&error), "stored certificate is not usable, enrolling again");
-            return Found::Nothing;
+            return StoredCredentials::Nothing;
         }
     };
     if let Err(error) = credentials.live() {
         tracing::warn!(error = describe(&error), "stored certificate is not usable, enrolling again");
-        return Found::Nothing;
+        return StoredCredentials::Nothing;
     }
     match EdgeSubject::of(credentials.identity.certificate()) {
         Ok(found) if found.node == node.as_str() => {}
         other => {
             let found = other.map_or_else(|error| error.to_string(), |found| found.node);
             tracing::warn!(%node, found, "stored certificate is not this node's, enrolling again");
-            return Found::Nothing;
+            return StoredCredentials::Nothing;
         }
     }
     let (_, end) = credentials.validity();
-    if end <= now { Found::Expired(credentials, end) } else { Found::Good(credentials) }
+    if end <= now {
+        StoredCredentials::Expired(credentials, end)
+    } else {
+        StoredCredentials::Good(credentials)
+    }
 }

@@ -16,7 +16,7 @@ use pki::{AuthorityError, Bundle, BundleError, EdgeSubject, Identity, SubjectErr
 
 use super::CertificateFiles;
 use super::backoff::{Backoff, Failure};
-use super::credentials::{self, Credentials, Found};
+use super::credentials::{self, Credentials, StoredCredentials};
 use super::https::{self, HttpsError};
 
 /// How to enrol.
@@ -106,9 +106,9 @@ impl EnrollError {
 /// refuses.
 pub(super) async fn obtain(node: &NodeName, enrollment: &Enrollment) -> Result<Credentials, EnrollError> {
     let expired = match credentials::on_disk(node, &enrollment.files, daemon::clock::unix_seconds()) {
-        Found::Good(found) => return Ok(found),
-        Found::Expired(found, end) => Some((found, end)),
-        Found::Nothing => None,
+        StoredCredentials::Good(found) => return Ok(found),
+        StoredCredentials::Expired(found, end) => Some((found, end)),
+        StoredCredentials::Nothing => None,
     };
     let mut backoff = Backoff::default();
     loop {

@@ -2,6 +2,7 @@
 
 mod kubeedge;
 mod native;
+mod pump;
 
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use link::{Link, ReceiveError, SendError};
 use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Violation;
@@ -104,13 +104,6 @@ impl SessionTasks {
     }
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Removes finished rows in groups, off the pump's path.
 async fn remove_done(outbox: Outbox, mut finished: mpsc::Receiver<i64>) {
     let mut seqs = Vec::with_capacity(DONE_QUEUE);
@@ -131,10 +124,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_fails_ends_its_session_and_one_that_works_does_not() {
-        let mut aides = SessionTasks::default();
-        aides.spawn(std::future::pending());
-        assert!(tokio::time::timeout(Duration::from_millis(10), aides.ended()).await.is_err());
-        aides.spawn(async { panic!("a fault of a test") });
-        assert!(matches!(aides.ended().await, End::Task(error) if error.is_panic()));
+        let mut tasks = SessionTasks::default();
+        tasks.spawn(std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(10), tasks.ended()).await.is_err());
+        tasks.spawn(async { panic!("a fault of a test") });
+        assert!(matches!(tasks.ended().await, End::Task(error) if error.is_panic()));
     }
 }

@@ -184,11 +184,6 @@ impl Outbox {
         }
     }
 
-    /// Makes [`Outbox::added`] return: room was made for rows that wait already.
-    pub fn wake(&self) {
-        self.added.notify_one();
-    }
-
     /// Waits until a row may have been added since the last call.
     pub async fn added(&self) {
         self.added.notified().await;

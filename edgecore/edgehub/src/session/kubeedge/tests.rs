@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use link::memory;
+use message::{Json, ObjectKey, ObjectKind, Origin, Request, ResourceVersion, Verb};
+use metamanager::intake::{Intake, Outlets};
+use metamanager::{LinkState, Objects, Outbox, cloud::Cloud};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{Metrics, Signs};
+
+/// More than the pipe between both ends holds.
+const LARGE: usize = 400 * 1024;
+
+struct Edge {
+    objects: Objects,
+    outbox: Outbox,
+}
+
+fn edge() -> Edge {
+    let store = metamanager::database::in_memory().unwrap();
+    Edge { objects: Objects::new(store.clone()), outbox: Outbox::new(store) }
+}
+
+/// Runs a session of `edge` until `with` has ended.
+async fn session<T>(edge: &Edge, halves: (Sender, Receiver), with: impl Future<Output = T>) -> T {
+    let (_link, state) = watch::channel(LinkState::Connected);
+    let (_cloud, mut calls) = Cloud::channel(state);
+    let intake = Intake::new(edge.objects.clone(), Outlets::default());
+    let session = Session {
+        heartbeat: Duration::from_secs(15),
+        intake: &intake,
+        outbox: &edge.outbox,
+        calls: &mut calls,
+        stop: CancellationToken::new(),
+        metrics: Metrics::default(),
+        signs: Signs::to(&daemon::health::Health::default()),
+    };
+    tokio::select! {
+        end = run(halves.0, halves.1, session) => panic!("the session ended: {end}"),
+        done = with => done,
+    }
+}
+
+fn status(bytes: usize) -> Upstream {
+    let patch = format!(r#"{{"status": "{}"}}"#, "x".repeat(bytes));
+    Upstream::Ask(Request::PatchPodStatus { namespace: "d".into(), name: "p".into(), patch })
+}
+
+fn event() -> Upstream {
+    let (namespace, name, object) = ("d".into(), "e".into(), Json::string("e"));
+    Upstream::Event { namespace, name, verb: Verb::Create, object }
+}
+
+async fn soon<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), found).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_edge_that_waits_for_the_cloud_to_read_goes_on_reading() {
+    let ((mut to_edge, _cloud_reads_nothing), halves) = memory::pair().await;
+    let edge = edge();
+    edge.outbox.submit(status(LARGE)).await.unwrap();
+    let key = ObjectKey::new(Some("d"), ObjectKind::ConfigMap, "c");
+    let put = Downstream::Put {
+        key: key.clone(),
+        origin: Origin::EdgeController,
+        version: ResourceVersion("7".into()),
+        object: Json::of(
+            &serde_json::json!({"metadata": {"name": "c", "namespace": "d", "resourceVersion": "7"}}),
+        ),
+        first: true,
+    };
+    session(&edge, halves, async {
+        // Not before the edge writes.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        to_edge.send(&put.to_message(1)).await.unwrap();
+        soon(|| async { edge.objects.get(&key).await.unwrap() }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_nobody_answers_is_kept_until_it_is_written() {
+    let ((_to_edge, mut cloud), halves) = memory::pair().await;
+    let edge = edge();
+    edge.outbox.submit(status(LARGE)).await.unwrap();
+    edge.outbox.submit(event()).await.unwrap();
+    session(&edge, halves, async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let rows = edge.outbox.next(0, 10).await.unwrap();
+        assert_eq!(rows.len(), 2, "behind a message that the cloud does not read");
+        let reads = async { while cloud.next().await.is_ok() {} };
+        let event_is_gone = soon(|| async {
+            let rows = edge.outbox.next(0, 10).await.unwrap();
+            (rows.len() == 1).then_some(rows)
+        });
+        tokio::select! {
+            rows = event_is_gone => assert!(rows[0].message.content.text().len() > LARGE),
+            _ = reads => panic!("the link ended"),
+        }
+    })
+    .await;
+}
