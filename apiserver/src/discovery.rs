@@ -26,13 +26,13 @@ pub(crate) fn version() -> Value {
 }
 
 /// Resources of one group version, in the forms of both discoveries: (APIResource, APIResourceDiscovery).
-type Entry = (Vec<Value>, Value);
+type ResourceLists = (Vec<Value>, Value);
 /// Versions of a group, preferred first.
-type Versions = Vec<(String, Vec<Entry>)>;
+type Versions = Vec<(String, Vec<ResourceLists>)>;
 
 fn all(registry: &Registry) -> BTreeMap<String, Versions> {
     let mut groups: BTreeMap<String, Versions> = BTreeMap::new();
-    let mut add = |group: &str, version: &str, entry: Entry| {
+    let mut add = |group: &str, version: &str, entry: ResourceLists| {
         let versions = groups.entry(group.to_owned()).or_default();
         match versions.iter_mut().find(|(name, _)| name == version) {
             Some((_, entries)) => entries.push(entry),
@@ -76,7 +76,7 @@ fn subresources(
     status.into_iter().chain(resource.subresources.iter().copied()).map(named).collect()
 }
 
-fn describe(resource: &Resource, version: &Version) -> Entry {
+fn describe(resource: &Resource, version: &Version) -> ResourceLists {
     let mut main = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
         "kind": resource.kind, "verbs": VERBS,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use apimachinery::kinds::lines;
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,7 @@ async fn collect(cluster: Cluster, syncs: Syncs, mut filled: watch::Receiver<boo
 /// True if pods are bound to `node`, or if that cannot be told. An edge without edged serves them without ever having
 /// had a node object, and needs its records.
 async fn has_pods(cluster: &Cluster, node: &str) -> bool {
-    let path = format!("/api/v1/pods?limit=1&fieldSelector=spec.nodeName%3D{node}");
+    let path = format!("{}?limit=1&fieldSelector=spec.nodeName%3D{node}", lines::Pod.path(None, ""));
     match cluster.get(&path).await.map(|list| list.parse::<serde_json::Value>()) {
         Ok(Ok(list)) => list["items"].as_array().is_none_or(|items| !items.is_empty()),
         _ => true,

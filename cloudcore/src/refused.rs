@@ -13,7 +13,7 @@ mod deleted;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use api::refused::{self, Entry, Presented};
+use api::refused::{self, Presented, RefusedNode};
 use message::{Json, NodeName};
 use pki::{EdgeSubject, Subject};
 use serde_json::Value;
@@ -113,7 +113,7 @@ fn read_map(object: &Json) -> Option<refused::Refused> {
 }
 
 /// What the operator of a machine reads that is refused as `node`.
-fn text(node: &str, entry: &Entry) -> String {
+fn text(node: &str, entry: &RefusedNode) -> String {
     let why = if entry.reason.is_empty() { "no reason was given" } else { &entry.reason };
     let cure = match entry.begins_until {
         Some(_) => {

@@ -32,12 +32,12 @@ pub struct Settings {
     /// `None`: the module is off.
     pub edged: Option<edged::Settings>,
     /// `None`: the modules are off.
-    pub devices: Option<Devices>,
+    pub devices: Option<DeviceSettings>,
 }
 
 /// The device rooms.
 #[derive(Clone, Debug)]
-pub struct Devices {
+pub struct DeviceSettings {
     pub bus: eventbus::Settings,
     pub twin: devicetwin::Settings,
 }
@@ -135,7 +135,7 @@ impl Settings {
             settings.server = Some(api);
             settings
         });
-        let devices = config.modules.device_twin.enable.then(|| Devices {
+        let devices = config.modules.device_twin.enable.then(|| DeviceSettings {
             bus: bus::settings(&config.modules.event_bus, &node, &mut checker),
             twin: devicetwin::Settings {
                 node: node.clone(),

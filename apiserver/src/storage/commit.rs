@@ -58,7 +58,7 @@ impl Storage {
             .store
             .write_then(
                 move |transaction| apply(transaction, key, change),
-                move |outcome: &Outcome| {
+                move |outcome: &CommitResult| {
                     if let Ok(event) = outcome {
                         hub.announce(event.clone());
                     }
@@ -70,9 +70,9 @@ impl Storage {
     }
 }
 
-type Outcome = Result<Arc<Event>, WriteError>;
+type CommitResult = Result<Arc<Event>, WriteError>;
 
-fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::Result<Outcome> {
+fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::Result<CommitResult> {
     let found: Option<i64> = transaction
         .prepare_cached("SELECT revision FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
         .query_row(params![key.resource, key.namespace, key.name], |row| row.get(0))

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use apimachinery::kinds::lines;
 use message::{Json, Status};
 use pki::tls::{LiveServer, TlsError};
 use pki::{Authority, AuthorityError, Bundle, CaSecret, IdentityError, RotationError};
@@ -119,7 +120,7 @@ pub async fn obtain(
 async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     let body = Json::of(&namespace);
-    match cluster.create("/api/v1/namespaces", &body).await {
+    match cluster.create(&lines::Namespace.path(None, ""), &body).await {
         Err(source) if !source.is_conflict() => {
             Err(MaterialError::Cluster { what: "creating namespace kubeedge", source })
         }

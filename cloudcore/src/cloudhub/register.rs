@@ -96,7 +96,7 @@ impl Terms {
 }
 
 /// What is answered instead of what was asked.
-struct Refusal(StatusCode, String);
+struct RegisterRefusal(StatusCode, String);
 
 impl Register {
     pub async fn build(
@@ -194,11 +194,11 @@ impl RegistrationService {
             (&Method::GET, path) if path.starts_with("/node/") => {
                 self.find_node(&path["/node/".len()..]).await
             }
-            _ => Err(Refusal(StatusCode::NOT_FOUND, "no such path".to_owned())),
+            _ => Err(RegisterRefusal(StatusCode::NOT_FOUND, "no such path".to_owned())),
         };
         match result {
             Ok(body) => Response::new(Full::new(Bytes::from(body))),
-            Err(Refusal(status, text)) => {
+            Err(RegisterRefusal(status, text)) => {
                 if status != StatusCode::NOT_FOUND {
                     tracing::warn!(%peer, path, status = status.as_u16(), error = text, "registration refused");
                 }
@@ -214,8 +214,8 @@ impl RegistrationService {
         request: Request<Incoming>,
         certificate: Option<&[u8]>,
         peer: SocketAddr,
-    ) -> Result<Vec<u8>, Refusal> {
-        let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
+    ) -> Result<Vec<u8>, RegisterRefusal> {
+        let bad = |text: String| RegisterRefusal(StatusCode::BAD_REQUEST, text);
         let header = |name: &str| {
             request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
@@ -230,10 +230,10 @@ impl RegistrationService {
             Some(certificate) => self.deps.refused.check(&node, &Holder::of(certificate, &node)),
             None => self.deps.refused.check_join(&node),
         };
-        allowed.map_err(|text| Refusal(StatusCode::FORBIDDEN, text))?;
+        allowed.map_err(|text| RegisterRefusal(StatusCode::FORBIDDEN, text))?;
         let body = Limited::new(request.into_body(), SigningRequest::MAX_BYTES).collect().await;
         let body = body.map_err(|error| {
-            Refusal(
+            RegisterRefusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 format!("reading the request (limit {}): {error}", SigningRequest::MAX_BYTES),
             )
@@ -262,7 +262,8 @@ impl RegistrationService {
             tokio::time::sleep(SETTLE).await;
         }
         let signed = trust.authority.sign_request(&csr, &profile, now, earliest);
-        let signed = signed.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        let signed =
+            signed.map_err(|error| RegisterRefusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let serial = pki::Subject::of(&signed).map(|subject| subject.serial).unwrap_or_default();
         let renewed = admitted == Admitted::Certificate;
         tracing::info!(%node, %peer, renewed, serial, "certificate signed");
@@ -270,15 +271,15 @@ impl RegistrationService {
         Ok(signed.to_vec())
     }
 
-    async fn find_node(&self, name: &str) -> Result<Vec<u8>, Refusal> {
-        let bad = |error: message::KeyError| Refusal(StatusCode::BAD_REQUEST, error.to_string());
+    async fn find_node(&self, name: &str) -> Result<Vec<u8>, RegisterRefusal> {
+        let bad = |error: message::KeyError| RegisterRefusal(StatusCode::BAD_REQUEST, error.to_string());
         let node = NodeName::new(name).map_err(bad)?;
         match self.deps.cluster.get(&Resource::Nodes.path(None, node.as_str())).await {
             Ok(_) => Ok(b"Node found".to_vec()),
             Err(status) if status.is_not_found() => {
-                Err(Refusal(StatusCode::NOT_FOUND, "Node not found".to_owned()))
+                Err(RegisterRefusal(StatusCode::NOT_FOUND, "Node not found".to_owned()))
             }
-            Err(status) => Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, status.message)),
+            Err(status) => Err(RegisterRefusal(StatusCode::INTERNAL_SERVER_ERROR, status.message)),
         }
     }
 }

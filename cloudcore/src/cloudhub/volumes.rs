@@ -41,7 +41,7 @@ pub struct SocketError {
 
 /// Why a call has no answer of the node.
 #[derive(Debug, thiserror::Error)]
-enum CallError {
+enum StorageCallError {
     #[error("reading a storage call")]
     Read(#[source] std::io::Error),
     #[error(
@@ -105,25 +105,25 @@ impl Volumes {
         set.inspect(|set| set.notice(message::Downstream::Volume(call))).is_some()
     }
 
-    async fn call(&self, asked: &Message) -> Result<Message, CallError> {
+    async fn call(&self, asked: &Message) -> Result<Message, StorageCallError> {
         // An id of our own: drivers may repeat theirs.
         let id = MessageId::random();
-        let (node, call) = VolumeCall::addressed(id.clone(), asked).ok_or(CallError::NotACall)?;
+        let (node, call) = VolumeCall::addressed(id.clone(), asked).ok_or(StorageCallError::NotACall)?;
         let (answer, answered) = oneshot::channel();
         self.lock().insert(id.clone(), Waiting { node: node.clone(), answer });
         if !self.is_sent(&node, call) {
             self.lock().remove(&id);
-            return Err(CallError::NotConnected(node));
+            return Err(StorageCallError::NotConnected(node));
         }
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(Ok(mut answer))) => {
                 answer.header.parent_msg_id = asked.header.msg_id.clone();
                 Ok(answer)
             }
-            Ok(Ok(Err(reason))) => Err(CallError::Refused { node, reason }),
+            Ok(Ok(Err(reason))) => Err(StorageCallError::Refused { node, reason }),
             _ => {
                 self.lock().remove(&id);
-                Err(CallError::Silent(node))
+                Err(StorageCallError::Silent(node))
             }
         }
     }
@@ -172,7 +172,7 @@ impl VolumeSocket {
 
 async fn serve(mut stream: UnixStream, place: Place, volumes: &Volumes) {
     let asked = tokio::time::timeout(READ_WITHIN, read(&mut stream)).await;
-    let answer = match asked.unwrap_or(Err(CallError::Incomplete)) {
+    let answer = match asked.unwrap_or(Err(StorageCallError::Incomplete)) {
         Ok(asked) => {
             place.settle();
             volumes.call(&asked).await.unwrap_or_else(|error| failure(&error, Some(&asked)))
@@ -184,7 +184,7 @@ async fn serve(mut stream: UnixStream, place: Place, volumes: &Volumes) {
     let _ = tokio::time::timeout(READ_WITHIN, stream.write_all(text.as_bytes())).await;
 }
 
-fn failure(error: &CallError, asked: Option<&Message>) -> Message {
+fn failure(error: &StorageCallError, asked: Option<&Message>) -> Message {
     let text = describe(error);
     tracing::warn!(error = text, "storage call failed");
     let (of, resource) =
@@ -194,16 +194,16 @@ fn failure(error: &CallError, asked: Option<&Message>) -> Message {
 }
 
 /// Reads until the bytes are one envelope: the driver keeps its end open.
-async fn read(stream: &mut UnixStream) -> Result<Message, CallError> {
+async fn read(stream: &mut UnixStream) -> Result<Message, StorageCallError> {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 4096];
-        let read = stream.read(&mut chunk).await.map_err(CallError::Read)?;
+        let read = stream.read(&mut chunk).await.map_err(StorageCallError::Read)?;
         bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
         match message::decode(&bytes) {
             Ok(message) => return Ok(message),
-            Err(error) if !error.may_continue() => return Err(CallError::NotACall),
-            Err(_) if read == 0 || bytes.len() > LARGEST => return Err(CallError::Incomplete),
+            Err(error) if !error.may_continue() => return Err(StorageCallError::NotACall),
+            Err(_) if read == 0 || bytes.len() > LARGEST => return Err(StorageCallError::Incomplete),
             Err(_) => {}
         }
     }

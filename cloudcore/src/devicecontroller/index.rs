@@ -15,7 +15,7 @@ pub(super) struct Index {
 
 /// Where a device belongs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct IndexedDevice<'a> {
     pub device: &'a ObjectKey,
     /// Empty if it has no node.
     pub node: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Entry<'a> {
 
 impl Index {
     /// A device that is not in the index.
-    pub(super) fn add(&mut self, entry: Entry<'_>) {
+    pub(super) fn add(&mut self, entry: IndexedDevice<'_>) {
         if entry.node.is_empty() {
             return;
         }
@@ -36,7 +36,7 @@ impl Index {
     }
 
     /// A device that was added as it is given here.
-    pub(super) fn remove(&mut self, entry: Entry<'_>) {
+    pub(super) fn remove(&mut self, entry: IndexedDevice<'_>) {
         if let Some(devices) = self.devices.get_mut(entry.node)
             && devices.remove(entry.device)
             && devices.is_empty()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::devices::{Device, DeviceSpec};
 use message::{Json, MembershipEntry, ObjectKey, ObjectKind, ResourceVersion};
 
-use super::index::{Entry, Index};
+use super::index::{Index, IndexedDevice};
 use crate::desired::{Change, Wanted};
 use crate::kubernetes::{Meta, identity};
 
@@ -54,8 +54,8 @@ impl KnownDevice {
         &self.spec.node_name
     }
 
-    fn entry(&self) -> Entry<'_> {
-        Entry { device: &self.wanted.key, node: self.node(), model: self.model.as_ref() }
+    fn entry(&self) -> IndexedDevice<'_> {
+        IndexedDevice { device: &self.wanted.key, node: self.node(), model: self.model.as_ref() }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use api::devices::{GROUP, VERSION};
+use apimachinery::kinds::lines;
 use daemon::backoff::Backoff;
 use message::Status;
 use tokio::sync::watch;
@@ -62,7 +62,7 @@ impl Devices {
     /// Makes all that are missing. Stops at a failure that may pass; what is refused for good is told and left.
     async fn create_all(&self, cluster: &Cluster, pace: &mut Interval) -> Result<(), Status> {
         if self.missing.len() > LIST_FROM {
-            match cluster.list_metadata(&format!("/apis/{GROUP}/{VERSION}/devicestatuses")).await {
+            match cluster.list_metadata(&lines::DeviceStatus.path(None, "")).await {
                 Ok(existing) => {
                     for meta in existing {
                         self.missing.found(&meta.namespace.unwrap_or_default(), &meta.name);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::devices::{DeviceStatus, GROUP, StatusTwin, TwinProperty, VERSION};
+use api::devices::{DeviceStatus, StatusTwin, TwinProperty};
+use apimachinery::kinds::lines;
 use message::{Json, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -144,7 +145,7 @@ fn known(devices: &Devices, namespace: &str, name: &str) -> Result<DeviceRef, St
 }
 
 fn path(device: &DeviceRef) -> String {
-    format!("/apis/{GROUP}/{VERSION}/namespaces/{}/devicestatuses/{}", device.namespace, device.name)
+    lines::DeviceStatus.path(Some(&device.namespace), &device.name)
 }
 
 async fn read_status(cluster: &Cluster, device: &DeviceRef) -> Result<Written, Status> {
@@ -185,16 +186,16 @@ async fn write(cluster: &Cluster, device: &DeviceRef, patch: &Value) -> Result<J
 
 /// Makes the DeviceStatus of a device; one that exists is left as it is.
 pub(super) async fn create_status(cluster: &Cluster, device: &DeviceRef) -> Result<(), Status> {
-    let collection = format!("/apis/{GROUP}/{VERSION}/namespaces/{}/devicestatuses", device.namespace);
+    let collection = lines::DeviceStatus.path(Some(&device.namespace), "");
     let object = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": "DeviceStatus",
+        "apiVersion": lines::DeviceStatus.api_version(),
+        "kind": lines::DeviceStatus.kind,
         "metadata": {
             "name": device.name,
             "namespace": device.namespace,
             "ownerReferences": [{
-                "apiVersion": format!("{GROUP}/{VERSION}"),
-                "kind": "Device",
+                "apiVersion": lines::Device.api_version(),
+                "kind": lines::Device.kind,
                 "name": device.name,
                 "uid": device.uid,
                 "controller": true,

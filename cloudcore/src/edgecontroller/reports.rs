@@ -2,6 +2,7 @@
 //! others own (docs/protocol/edge-runtime.md 1.4; `cloud/pkg/edgecontroller/controller/upstream.go`).
 
 use api::refused::SIGNED_BY;
+use apimachinery::kinds::lines;
 use jiff::{SignedDuration, Timestamp};
 use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
 use serde_json::{Value, json};
@@ -56,7 +57,7 @@ pub(super) async fn report_pod(
 /// Creates the node unless it is there.
 pub(super) async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
     let object = own::named(own::own_labels(object, node)?, node.as_str())?;
-    match cluster.create("/api/v1/nodes", &object).await {
+    match cluster.create(&lines::Node.path(None, ""), &object).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),
     }
@@ -68,7 +69,7 @@ pub(super) async fn report_node(
     node: &NodeName,
     report: &NodeReport,
 ) -> Result<(), Status> {
-    let path = format!("/api/v1/nodes/{node}");
+    let path = lines::Node.path(None, node.as_str());
     let status = object_of(&report.status)?;
     let mut tried = 0;
     loop {

@@ -1,13 +1,12 @@
 //! Requests and events of edges, carried out in the API server. Every request gets an answer with a real status
 //! (docs/protocol/edge-runtime.md 1.4, its "Better" lines).
 
+use apimachinery::kinds::{NODE_LEASES, lines};
 use message::{NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Verb};
 
 use super::own::{bad_request, json_of, labels_and_annotations, named, own_labels, status_only};
 use super::{Downstream, reports};
 use crate::kubernetes::{Cluster, Merge};
-
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// Carries out one request of `node`.
 pub async fn answer(cluster: &Cluster, room: &Downstream, node: &NodeName, request: &Request) -> Reply {
@@ -43,16 +42,18 @@ async fn carry_out(
         Request::Get { key } => cluster.get(&path(key)?).await?,
         Request::CreateNode { node, object } => {
             let object = named(own_labels(object, node)?, node.as_str())?;
-            cluster.create("/api/v1/nodes", &object).await?
+            cluster.create(&lines::Node.path(None, ""), &object).await?
         }
         Request::UpdateNode { node, object } => {
             let patch = labels_and_annotations(object, node)?;
-            cluster.patch(&format!("/api/v1/nodes/{node}"), Merge::Strategic, patch).await?;
+            cluster.patch(&lines::Node.path(None, node.as_str()), Merge::Strategic, patch).await?;
             return Ok(Reply::Done);
         }
         Request::PatchNodeStatus { node, patch } => {
             let patch = own_labels(&json_of(patch)?, node)?.to_string();
-            cluster.patch(&format!("/api/v1/nodes/{node}/status"), Merge::Strategic, patch).await?
+            cluster
+                .patch(&format!("{}/status", lines::Node.path(None, node.as_str())), Merge::Strategic, patch)
+                .await?
         }
         Request::PatchPodStatus { namespace, name, patch } => {
             let path = path(&ObjectKey::new(Some(namespace), ObjectKind::Pod, name))?;
@@ -70,14 +71,17 @@ async fn carry_out(
             };
         }
         Request::Token { namespace, service_account, request } => {
-            let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token");
+            let account = lines::ServiceAccount.path(Some(namespace), service_account);
+            let path = format!("{account}/token");
             cluster.create(&path, request).await?
         }
         Request::Lease { node, verb: Verb::Create, object } => {
             let lease = object.parse().map_err(|error| bad_request(&error.to_string()))?;
-            cluster.create(LEASES, &named(lease, node.as_str())?).await?
+            cluster.create(&lines::Lease.path(Some(NODE_LEASES), ""), &named(lease, node.as_str())?).await?
         }
-        Request::Lease { node, object, .. } => cluster.replace(&format!("{LEASES}/{node}"), object).await?,
+        Request::Lease { node, object, .. } => {
+            cluster.replace(&lines::Lease.path(Some(NODE_LEASES), node.as_str()), object).await?
+        }
         Request::CreateSigningRequest { object, .. } => {
             let key = ObjectKey::new(None, ObjectKind::CertificateSigningRequest, "");
             cluster.create(&path(&key)?, object).await?

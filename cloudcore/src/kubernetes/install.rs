@@ -4,6 +4,7 @@ mod reconcile;
 
 use std::time::Duration;
 
+use apimachinery::kinds::lines;
 use message::{Json, Status};
 use serde_json::Value;
 
@@ -23,7 +24,10 @@ pub enum InstallError {
     NotEstablished { name: &'static str, after: Duration },
 }
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+/// Path of a definition, or of all when `name` is empty.
+fn path(name: &str) -> String {
+    lines::CustomResourceDefinition.path(None, name)
+}
 const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
 const ESTABLISH_POLL: Duration = Duration::from_millis(100);
 
@@ -34,7 +38,7 @@ pub async fn install_crds(cluster: &Cluster) -> Result<(), InstallError> {
         let mut ours: Value = serde_saphyr::from_str(yaml).map_err(|error| built_in(error.to_string()))?;
         ours["metadata"]["annotations"][SCHEMA] = OURS.to_string().into();
         let body = Json::of(&ours);
-        match cluster.create(CRDS, &body).await {
+        match cluster.create(&path(""), &body).await {
             Err(status) if status.is_conflict() => update(cluster, name, &ours).await?,
             other => other.map(|_| ()).map_err(|source| InstallError::Refused { name, source })?,
         }
@@ -48,7 +52,7 @@ pub async fn install_crds(cluster: &Cluster) -> Result<(), InstallError> {
 
 /// Writes ours over what the cluster has, if that is not newer.
 async fn update(cluster: &Cluster, name: &'static str, ours: &Value) -> Result<(), InstallError> {
-    let path = format!("{CRDS}/{name}");
+    let path = path(name);
     let refused = |source| InstallError::Refused { name, source };
     let existing: Value = cluster.get(&path).await.map_err(refused)?.parse().unwrap_or_default();
     match reconcile(&existing, ours).map_err(|source| InstallError::Incompatible { name, source })? {
@@ -64,7 +68,7 @@ async fn update(cluster: &Cluster, name: &'static str, ours: &Value) -> Result<(
 }
 
 async fn wait_established(cluster: &Cluster, name: &str) {
-    let path = format!("{CRDS}/{name}");
+    let path = path(name);
     loop {
         if cluster.get(&path).await.is_ok_and(|definition| is_established(&definition)) {
             return;

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use apimachinery::kinds::lines;
 use message::{Json, Status};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(3);
 /// Time one look and one write may take; with `GIVE_UP` it stays below `LEASE`.
 const ROUND: Duration = Duration::from_secs(4);
 
-const COLLECTION: &str = "/apis/coordination.k8s.io/v1/namespaces/kubeedge/leases";
+const NAMESPACE: Option<&str> = Some("kubeedge");
 
 /// A lease as the API server shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ where
     W: FnMut(CancellationToken) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let lease = Lease { path: format!("{COLLECTION}/causeway-{singleton}"), cluster };
+    let lease = Lease { path: lines::Lease.path(NAMESPACE, &format!("causeway-{singleton}")), cluster };
     let mut election = Election::new(uuid::Uuid::new_v4().to_string());
     let mut running: Option<(CancellationToken, tokio::task::JoinHandle<()>)> = None;
     while !stop.is_cancelled() {
@@ -199,7 +200,7 @@ impl Lease {
         let next = written(current.as_ref(), name, &election.me, action);
         let body = Json::of(&next);
         let result = match action {
-            Action::Create => self.cluster.create(COLLECTION, &body).await,
+            Action::Create => self.cluster.create(&lines::Lease.path(NAMESPACE, ""), &body).await,
             _ => self.cluster.replace(&self.path, &body).await,
         };
         match result {

@@ -1,7 +1,7 @@
 //! The resources CloudCore watches.
 
 use api::refused;
-use apimachinery::kinds::{self, KindInfo, lines};
+use apimachinery::kinds::{KindInfo, lines};
 use kube::core::ApiResource;
 use message::{Json, ObjectKey, ObjectKind};
 use serde_json::json;
@@ -71,8 +71,7 @@ impl Resource {
 
     /// Path of one object, or of the collection when `name` is empty.
     pub fn path(self, namespace: Option<&str>, name: &str) -> String {
-        let info = self.info();
-        kinds::api_path(info.group, info.version, info.resource, namespace, name)
+        self.info().path(namespace, name)
     }
 }
 

@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::refused::{Entry, NAME, NAMESPACE, Refused};
+use api::refused::{NAME, NAMESPACE, Refused, RefusedNode};
+use apimachinery::kinds::lines;
 use message::{Json, Status};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -80,7 +81,7 @@ pub async fn record_deleted(
 }
 
 async fn write(cluster: &Cluster, nodes: &BTreeMap<String, String>, lifetime: i64) -> Result<(), Status> {
-    let collection = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
+    let collection = lines::ConfigMap.path(Some(NAMESPACE), "");
     let stored: Value = match cluster.get(&format!("{collection}/{NAME}")).await {
         Ok(stored) => stored.parse().map_err(|error| unreadable(&error.to_string()))?,
         Err(status) if status.is_not_found() => Value::Null,
@@ -127,7 +128,7 @@ fn changes(
             entry.begins_until.is_none() || entry.uid.as_ref() == Some(uid)
         });
         if !is_known {
-            let entry = Entry {
+            let entry = RefusedNode {
                 begins_until: Some(now),
                 reason: REASON.to_owned(),
                 since: since.to_owned(),
@@ -161,7 +162,7 @@ mod tests {
         let keys: Vec<&str> = changes.keys().map(String::as_str).collect();
         assert_eq!(keys, ["again", "new", "over"]);
         assert!(changes["over"].is_null());
-        let entry = Entry::read(changes["new"].as_str().unwrap());
+        let entry = RefusedNode::read(changes["new"].as_str().unwrap());
         assert_eq!((entry.begins_until, entry.uid.as_deref()), (Some(100), Some("u2")));
     }
 }

@@ -1,7 +1,7 @@
 //! Writes one record.
 
-use api::reliablesyncs::{GROUP, NEVER, VERSION, name};
-use apimachinery::kinds::KindInfo;
+use api::reliablesyncs::{NEVER, name};
+use apimachinery::kinds::{KindInfo, lines};
 use message::{Json, ObjectKey, Status};
 use serde_json::json;
 
@@ -16,13 +16,10 @@ pub(super) async fn write(cluster: &Cluster, node: String, settled: Settled) {
 }
 
 async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<(), Status> {
-    let (kind, scope) = match &settled.key.namespace {
-        Some(namespace) => ("ObjectSync", format!("/namespaces/{namespace}/objectsyncs")),
-        None => ("ClusterObjectSync", "/clusterobjectsyncs".to_owned()),
-    };
-    let collection = format!("/apis/{GROUP}/{VERSION}{scope}");
+    let namespace = settled.key.namespace.as_deref();
+    let line = if namespace.is_some() { &lines::ObjectSync } else { &lines::ClusterObjectSync };
     let name = name(node, &settled.uid);
-    let path = format!("{collection}/{name}");
+    let path = line.path(namespace, &name);
     let Some(version) = settled.version else {
         return match cluster.delete(&path, &Json::null()).await {
             Err(status) if !status.is_not_found() => Err(status),
@@ -35,19 +32,19 @@ async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<()
         Err(status) if status.is_not_found() => {}
         other => return other.map(|_| ()),
     }
-    let record = record(kind, &name, &settled.key);
-    match cluster.create(&collection, &record).await {
+    let record = record(line, &name, &settled.key);
+    match cluster.create(&line.path(namespace, ""), &record).await {
         Err(status) if !status.is_conflict() => return Err(status),
         _ => {}
     }
     cluster.patch(&status_path, Merge::Json, patch).await.map(|_| ())
 }
 
-fn record(kind: &str, name: &str, object: &ObjectKey) -> Json {
+fn record(line: &KindInfo, name: &str, object: &ObjectKey) -> Json {
     let info = object.kind.info();
     let value = json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"),
-        "kind": kind,
+        "apiVersion": line.api_version(),
+        "kind": line.kind,
         "metadata": {"name": name, "namespace": object.namespace},
         "spec": {
             "objectAPIVersion": info.map(KindInfo::api_version).unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! What a node may ask for: its own node and lease, its pods, and what its pods refer to. Identity is the
 //! certificate's, never the message's (better than KubeEdge, docs/protocol/transport.md 3.1).
 
+use apimachinery::kinds::NODE_LEASES;
 use message::{NodeName, ObjectKey, ObjectKind, Request, Status, Upstream, Verb};
 use serde::Deserialize;
 
@@ -95,7 +96,7 @@ async fn check_get(node: &NodeName, key: &ObjectKey, rights: &Rights) -> Result<
         ObjectKind::Node => key.name == node.as_str(),
         // Which handler a class means is no secret, as with the kubelet's role in Kubernetes.
         ObjectKind::RuntimeClass => true,
-        ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some("kube-node-lease"),
+        ObjectKind::Lease => key.name == node.as_str() && key.namespace.as_deref() == Some(NODE_LEASES),
         _ => false,
     };
     allow(own, node, || format!("read {key}"))

@@ -2,7 +2,7 @@
 //! `keadm node` writes it, and CloudCore when a node object is deleted.
 //!
 //! A key is the name of a node, or `serial_` and a certificate's serial number in hexadecimal digits. The value is an
-//! [`Entry`] as JSON; any other text refuses whoever the key names, and is taken for the reason, so that an operator
+//! [`RefusedNode`] as JSON; any other text refuses whoever the key names, and is taken for the reason, so that an operator
 //! can write the map by hand. Entries name nodes and times, not certificate authorities: they outlive these.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ const REASON: usize = 128;
 /// Why and how far a node is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Entry {
+pub struct RefusedNode {
     /// Certificates that begin at this time (Unix seconds) or before are refused: a machine that joins with a token later
     /// may have the name. `None`: whoever comes by this name, with a token as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,16 +39,17 @@ pub struct Entry {
     pub uid: Option<String>,
 }
 
-impl Entry {
+impl RefusedNode {
     /// Reads one value of the map.
-    pub fn read(text: &str) -> Entry {
-        serde_json::from_str(text).unwrap_or_else(|_| Entry { reason: cut(text), ..Entry::default() })
+    pub fn read(text: &str) -> RefusedNode {
+        serde_json::from_str(text)
+            .unwrap_or_else(|_| RefusedNode { reason: cut(text), ..RefusedNode::default() })
     }
 
     /// The value written.
     pub fn text(&self) -> String {
         // Texts and numbers always have a JSON form.
-        serde_json::to_string(&Entry { reason: cut(&self.reason), ..self.clone() }).unwrap_or_default()
+        serde_json::to_string(&RefusedNode { reason: cut(&self.reason), ..self.clone() }).unwrap_or_default()
     }
 }
 
@@ -78,7 +79,7 @@ pub struct Presented<'a> {
 /// The whole list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, RefusedNode>,
 }
 
 impl Refused {
@@ -94,15 +95,15 @@ impl Refused {
 
     /// Reads the map's `data`.
     pub fn read(data: &BTreeMap<String, String>) -> Refused {
-        Refused { entries: data.iter().map(|(key, text)| (key.clone(), Entry::read(text))).collect() }
+        Refused { entries: data.iter().map(|(key, text)| (key.clone(), RefusedNode::read(text))).collect() }
     }
 
-    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+    pub fn entries(&self) -> &BTreeMap<String, RefusedNode> {
         &self.entries
     }
 
     /// The entry that refuses a certificate.
-    pub fn of_certificate(&self, presented: &Presented<'_>) -> Option<&Entry> {
+    pub fn of_certificate(&self, presented: &Presented<'_>) -> Option<&RefusedNode> {
         let by_name = self.entries.get(presented.node);
         let by_name =
             by_name.filter(|entry| entry.begins_until.is_none_or(|until| presented.begins <= until));
@@ -110,7 +111,7 @@ impl Refused {
     }
 
     /// The entry that refuses a join token for `node`.
-    pub fn of_join(&self, node: &str) -> Option<&Entry> {
+    pub fn of_join(&self, node: &str) -> Option<&RefusedNode> {
         self.entries.get(node).filter(|entry| entry.begins_until.is_none())
     }
 
@@ -121,8 +122,9 @@ impl Refused {
 
     /// Keys of entries that refuse nothing any more: no certificate that old is in force. `lifetime` in seconds.
     pub fn over(&self, now: i64, lifetime: i64) -> Vec<String> {
-        let over =
-            |entry: &Entry| entry.begins_until.is_some_and(|until| until.saturating_add(lifetime) < now);
+        let over = |entry: &RefusedNode| {
+            entry.begins_until.is_some_and(|until| until.saturating_add(lifetime) < now)
+        };
         self.entries.iter().filter(|(_, entry)| over(entry)).map(|(key, _)| key.clone()).collect()
     }
 }
@@ -182,8 +184,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_its_reason_is_cut() {
-        let entry = Entry { begins_until: Some(5), reason: "ä".repeat(100), since: "t".into(), uid: None };
-        let read = Entry::read(&entry.text());
+        let entry =
+            RefusedNode { begins_until: Some(5), reason: "ä".repeat(100), since: "t".into(), uid: None };
+        let read = RefusedNode::read(&entry.text());
         assert_eq!((read.begins_until, read.reason.len()), (Some(5), 128));
     }
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 pub use table::{KINDS, ObjectKind, lines};
 
+/// The namespace of the leases that nodes renew, each named as its node.
+pub const NODE_LEASES: &str = "kube-node-lease";
+
 /// A resource of the API: the part of its path that says what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVersionResource {
@@ -62,6 +65,11 @@ impl KindInfo {
     /// `v1` or `apps/v1`, as in objects.
     pub fn api_version(&self) -> String {
         api_version(self.group, self.version)
+    }
+
+    /// Path of an object, or of the collection when `name` is empty, as [`api_path`] makes it.
+    pub fn path(&self, namespace: Option<&str>, name: &str) -> String {
+        api_path(self.group, self.version, self.resource, namespace, name)
     }
 
     /// The kind whose line this is.

@@ -23,19 +23,19 @@ const MAPPER_DEADLINE: Duration = Duration::from_secs(10);
 const MANAGER_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub enum DmiCallError {
     #[error("connecting to {path}")]
     Connect { path: PathBuf, source: tonic::transport::Error },
     #[error("{call} at {path}: {source}")]
     Refused { call: &'static str, path: PathBuf, source: Box<Status> },
 }
 
-impl CallError {
+impl DmiCallError {
     /// True if the peer could not be reached or did not answer, so that the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            CallError::Connect { .. } => true,
-            CallError::Refused { source, .. } => {
+            DmiCallError::Connect { .. } => true,
+            DmiCallError::Refused { source, .. } => {
                 matches!(
                     source.code(),
                     Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
@@ -45,7 +45,7 @@ impl CallError {
     }
 }
 
-async fn channel(path: &Path, deadline: Duration) -> Result<Channel, CallError> {
+async fn channel(path: &Path, deadline: Duration) -> Result<Channel, DmiCallError> {
     let socket = path.to_owned();
     let connector = service_fn(move |_: Uri| {
         let socket = socket.clone();
@@ -55,7 +55,7 @@ async fn channel(path: &Path, deadline: Duration) -> Result<Channel, CallError> 
     endpoint
         .connect_with_connector(connector)
         .await
-        .map_err(|source| CallError::Connect { path: path.to_owned(), source })
+        .map_err(|source| DmiCallError::Connect { path: path.to_owned(), source })
 }
 
 /// A mapper, called by EdgeCore. Each call connects anew: mappers come and go.
@@ -69,19 +69,19 @@ impl Mapper {
         Mapper { path: path.to_owned() }
     }
 
-    async fn client(&self) -> Result<DeviceMapperServiceClient<Channel>, CallError> {
+    async fn client(&self) -> Result<DeviceMapperServiceClient<Channel>, DmiCallError> {
         Ok(DeviceMapperServiceClient::new(channel(&self.path, MAPPER_DEADLINE).await?))
     }
 
-    fn refused(&self, call: &'static str) -> impl Fn(Status) -> CallError {
+    fn refused(&self, call: &'static str) -> impl Fn(Status) -> DmiCallError {
         let path = self.path.clone();
-        move |status| CallError::Refused { call, path: path.clone(), source: Box::new(status) }
+        move |status| DmiCallError::Refused { call, path: path.clone(), source: Box::new(status) }
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn register_device(&self, device: Device) -> Result<(), CallError> {
+    pub async fn register_device(&self, device: Device) -> Result<(), DmiCallError> {
         let request = RegisterDeviceRequest { device: Some(device) };
         self.client()
             .await?
@@ -92,44 +92,44 @@ impl Mapper {
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn update_device(&self, device: Device) -> Result<(), CallError> {
+    pub async fn update_device(&self, device: Device) -> Result<(), DmiCallError> {
         let request = UpdateDeviceRequest { device: Some(device) };
         self.client().await?.update_device(request).await.map(|_| ()).map_err(self.refused("UpdateDevice"))
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn remove_device(&self, namespace: &str, name: &str) -> Result<(), CallError> {
+    pub async fn remove_device(&self, namespace: &str, name: &str) -> Result<(), DmiCallError> {
         let request =
             RemoveDeviceRequest { device_name: name.to_owned(), device_namespace: namespace.to_owned() };
         self.client().await?.remove_device(request).await.map(|_| ()).map_err(self.refused("RemoveDevice"))
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn create_model(&self, model: DeviceModel) -> Result<(), CallError> {
+    pub async fn create_model(&self, model: DeviceModel) -> Result<(), DmiCallError> {
         let request = CreateDeviceModelRequest { model: Some(model) };
         let answer = self.client().await?.create_device_model(request).await;
         answer.map(|_| ()).map_err(self.refused("CreateDeviceModel"))
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn update_model(&self, model: DeviceModel) -> Result<(), CallError> {
+    pub async fn update_model(&self, model: DeviceModel) -> Result<(), DmiCallError> {
         let request = UpdateDeviceModelRequest { model: Some(model) };
         let answer = self.client().await?.update_device_model(request).await;
         answer.map(|_| ()).map_err(self.refused("UpdateDeviceModel"))
     }
 
     /// # Errors
-    /// [`CallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
+    /// [`DmiCallError`]: the mapper's socket cannot be connected to, or the mapper refused the call or did not answer
     /// within 10 s.
-    pub async fn remove_model(&self, namespace: &str, name: &str) -> Result<(), CallError> {
+    pub async fn remove_model(&self, namespace: &str, name: &str) -> Result<(), DmiCallError> {
         let request =
             RemoveDeviceModelRequest { model_name: name.to_owned(), model_namespace: namespace.to_owned() };
         let answer = self.client().await?.remove_device_model(request).await;
@@ -146,39 +146,39 @@ pub struct Manager {
 
 impl Manager {
     /// # Errors
-    /// [`CallError`]: the socket of EdgeCore cannot be connected to.
-    pub async fn connect(path: &Path) -> Result<Manager, CallError> {
+    /// [`DmiCallError`]: the socket of EdgeCore cannot be connected to.
+    pub async fn connect(path: &Path) -> Result<Manager, DmiCallError> {
         let client = DeviceManagerServiceClient::new(channel(path, MANAGER_DEADLINE).await?);
         Ok(Manager { path: path.to_owned(), client })
     }
 
-    fn refused(&self, call: &'static str) -> impl Fn(Status) -> CallError {
+    fn refused(&self, call: &'static str) -> impl Fn(Status) -> DmiCallError {
         let path = self.path.clone();
-        move |status| CallError::Refused { call, path: path.clone(), source: Box::new(status) }
+        move |status| DmiCallError::Refused { call, path: path.clone(), source: Box::new(status) }
     }
 
     /// Registers the mapper; with `with_data` EdgeCore answers the models and devices it should serve.
     ///
     /// # Errors
-    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
+    /// [`DmiCallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
     pub async fn register(
         &self,
         mapper: MapperInfo,
         with_data: bool,
-    ) -> Result<MapperRegisterResponse, CallError> {
+    ) -> Result<MapperRegisterResponse, DmiCallError> {
         let request = MapperRegisterRequest { with_data, mapper: Some(mapper) };
         let answer = self.client.clone().mapper_register(request).await;
         answer.map(|answer| answer.into_inner()).map_err(self.refused("MapperRegister"))
     }
 
     /// # Errors
-    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
+    /// [`DmiCallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
     pub async fn report_twins(
         &self,
         namespace: &str,
         name: &str,
         status: DeviceStatus,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), DmiCallError> {
         let request = ReportDeviceStatusRequest {
             device_name: name.to_owned(),
             device_namespace: namespace.to_owned(),
@@ -189,8 +189,8 @@ impl Manager {
     }
 
     /// # Errors
-    /// [`CallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
-    pub async fn report_state(&self, namespace: &str, name: &str, state: &str) -> Result<(), CallError> {
+    /// [`DmiCallError`]: EdgeCore refused the call or did not answer within 5 s, or the connection is gone.
+    pub async fn report_state(&self, namespace: &str, name: &str, state: &str) -> Result<(), DmiCallError> {
         let request = ReportDeviceStatesRequest {
             device_name: name.to_owned(),
             device_namespace: namespace.to_owned(),

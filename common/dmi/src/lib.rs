@@ -12,7 +12,7 @@ mod peer;
 mod server;
 mod values;
 
-pub use client::{CallError, Manager, Mapper};
+pub use client::{DmiCallError, Manager, Mapper};
 pub use peer::{Peer, Process};
 pub use server::{BindError, Socket};
 pub use values::{UnsupportedValue, any_from_json, json_from_any};

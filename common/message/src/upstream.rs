@@ -8,6 +8,7 @@ use crate::volume::is_volume;
 use crate::{
     Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route, Status,
 };
+use apimachinery::kinds::NODE_LEASES;
 
 /// How a lease, certificate request or event changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +132,6 @@ pub enum ParseUpstreamError {
     TooMany(usize),
 }
 
-const LEASE_NAMESPACE: &str = "kube-node-lease";
-
 impl Request {
     fn route(&self) -> (&'static str, String) {
         let object =
@@ -157,7 +156,7 @@ impl Request {
                 ("query", about(Some(namespace), words::TOKEN, service_account))
             }
             Request::Lease { node, verb, .. } => {
-                (verb.as_str(), object(Some(LEASE_NAMESPACE), ObjectKind::Lease, node.as_str()))
+                (verb.as_str(), object(Some(NODE_LEASES), ObjectKind::Lease, node.as_str()))
             }
             Request::CreateSigningRequest { name, .. } => {
                 ("insert", object(Some("default"), ObjectKind::CertificateSigningRequest, name))

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::board::Board;
 use crate::host::Host;
-use crate::host::interfaces::{Found, choose};
+use crate::host::interfaces::{NodeAddresses, choose};
 
 /// How often they are looked at: a few system calls.
 const CHECK: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ const KEY: &str = "modules.edged.nodeIP";
 /// Handle of the addresses.
 pub struct Addresses {
     wanted: Vec<IpAddr>,
-    found: watch::Sender<Found>,
+    found: watch::Sender<NodeAddresses>,
 }
 
 impl Addresses {
@@ -34,12 +34,14 @@ impl Addresses {
     /// The node's addresses as texts, the first one first.
     pub fn all(&self) -> Vec<String> {
         match &*self.found.borrow() {
-            Found::Sure(ips) | Found::Guessed(ips) => ips.iter().map(ToString::to_string).collect(),
-            Found::Nothing => vec![NOWHERE.to_owned()],
+            NodeAddresses::Sure(ips) | NodeAddresses::Guessed(ips) => {
+                ips.iter().map(ToString::to_string).collect()
+            }
+            NodeAddresses::Nothing => vec![NOWHERE.to_owned()],
         }
     }
 
-    pub fn changes(&self) -> watch::Receiver<Found> {
+    pub fn changes(&self) -> watch::Receiver<NodeAddresses> {
         self.found.subscribe()
     }
 
@@ -47,7 +49,7 @@ impl Addresses {
     fn refresh(&self, host: &dyn Host) -> bool {
         let found = look(&self.wanted, host);
         self.found.send_if_modified(|known| {
-            let is_news = found != Found::Nothing && found != *known;
+            let is_news = found != NodeAddresses::Nothing && found != *known;
             if is_news {
                 warn(&found);
                 *known = found;
@@ -57,17 +59,17 @@ impl Addresses {
     }
 }
 
-fn look(wanted: &[IpAddr], host: &dyn Host) -> Found {
+fn look(wanted: &[IpAddr], host: &dyn Host) -> NodeAddresses {
     choose(wanted, &host.routed_addresses(), &host.addresses())
 }
 
-fn warn(found: &Found) {
+fn warn(found: &NodeAddresses) {
     match found {
-        Found::Sure(_) => {}
-        Found::Guessed(ips) => {
+        NodeAddresses::Sure(_) => {}
+        NodeAddresses::Guessed(ips) => {
             tracing::warn!(peer = ?ips, key = KEY, "no default route and several interfaces: the node's address is a guess, name it by its key");
         }
-        Found::Nothing => {
+        NodeAddresses::Nothing => {
             tracing::warn!(
                 peer = NOWHERE,
                 key = KEY,

@@ -42,7 +42,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Handle of the node's devices.
-pub struct Devices {
+pub struct PluginDevices {
     folder: PathBuf,
     inventory: Mutex<Inventory>,
     plugins: Mutex<HashMap<String, Plugin>>,
@@ -57,10 +57,10 @@ struct Plugin {
     watcher: AbortHandle,
 }
 
-impl Devices {
+impl PluginDevices {
     /// `root` is the kubelet's folder.
-    pub fn new(root: &Path) -> Devices {
-        Devices {
+    pub fn new(root: &Path) -> PluginDevices {
+        PluginDevices {
             folder: root.join("device-plugins"),
             inventory: Mutex::default(),
             plugins: Mutex::default(),
@@ -110,7 +110,7 @@ impl Devices {
 
 /// What the room tells.
 pub struct Deps {
-    pub devices: Arc<Devices>,
+    pub devices: Arc<PluginDevices>,
     pub capacity: Arc<Capacity>,
     pub board: Board,
 }

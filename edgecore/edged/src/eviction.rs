@@ -26,7 +26,7 @@ use super::events::Kind;
 use super::images::Images;
 use super::images::collector::{self, Want};
 use super::model::admission::Pressure;
-use super::model::board::Entry;
+use super::model::board::PodEntry;
 use super::model::stop_decision::{Disposition, StopDecision};
 use super::settings::{Eviction, Threshold};
 use crate::host::{self, Host};
@@ -110,7 +110,7 @@ async fn is_enough_after_reclaim(sources: &Sources, host: &Arc<dyn Host>, thresh
 
 async fn evict(sources: &Sources, host: &Arc<dyn Host>, threshold: &Threshold, readings: &Readings) {
     let resource = Resource::of(&threshold.signal);
-    let entries: Vec<Entry> = sources
+    let entries: Vec<PodEntry> = sources
         .base
         .board
         .entries()

@@ -100,7 +100,7 @@ impl Images {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Found {
+pub enum EnsuredImage {
     Present(v1::Image),
     Pulled(v1::Image),
 }
@@ -112,14 +112,14 @@ pub async fn ensure(
     policy: PullPolicy,
     credentials: &Credentials,
     pulling: impl Future<Output = ()>,
-) -> Result<Found, ImageError> {
+) -> Result<EnsuredImage, ImageError> {
     if let Some(fault) = reference::fault(image) {
         return Err(ImageError::InvalidName { image: image.to_owned(), fault });
     }
     let image = normalize(image);
     let present = status(images, &image).await?;
     match (present, policy) {
-        (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(Found::Present(found)),
+        (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => Ok(EnsuredImage::Present(found)),
         (None, PullPolicy::Never) => Err(ImageError::NeverPulled { image }),
         (Some(found), PullPolicy::Always) => refresh(images, found, &image, credentials, pulling).await,
         (None, _) => match pull(images, &image, credentials, pulling).await {
@@ -135,7 +135,7 @@ async fn pulled(
     reference: &str,
     image: String,
     was_there: Option<&v1::Image>,
-) -> Result<Found, ImageError> {
+) -> Result<EnsuredImage, ImageError> {
     let found = match status(images, reference).await? {
         Some(found) => found,
         None => status(images, &image).await?.ok_or(ImageError::Vanished { image })?,
@@ -146,7 +146,7 @@ async fn pulled(
         // It is then never removed beside another node agent, and like any other without one.
         tracing::warn!(image = %found.id, error = %super::errors::chain(&error), "not noted that an image was pulled");
     }
-    Ok(Found::Pulled(found))
+    Ok(EnsuredImage::Pulled(found))
 }
 
 /// How long a registry has to answer for an image that is present, while the cloud cannot be reached.
@@ -161,11 +161,11 @@ async fn refresh(
     image: &str,
     credentials: &Credentials,
     pulling: impl Future<Output = ()>,
-) -> Result<Found, ImageError> {
+) -> Result<EnsuredImage, ImageError> {
     let offline = *images.base.link.borrow() == LinkState::Disconnected;
     let resting = *images.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner);
     if offline && resting.is_some_and(|until| Instant::now() < until) {
-        return Ok(Found::Present(present));
+        return Ok(EnsuredImage::Present(present));
     }
     let attempt = pull(images, image, credentials, pulling);
     let answer = match offline {
@@ -181,7 +181,7 @@ async fn refresh(
             tracing::info!(image, "registry not reachable, the image on disk is used");
             let rest = Some(Instant::now() + OFFLINE_REST);
             *images.no_registry_until.lock().unwrap_or_else(PoisonError::into_inner) = rest;
-            Ok(Found::Present(present))
+            Ok(EnsuredImage::Present(present))
         }
     }
 }

@@ -174,7 +174,7 @@ impl Edged {
             capacity: Arc::default(),
             mirrors: static_pods::mirrors::Mirrors::default(),
             node_seen: watch::channel(node::seen::NodeView::default()).0,
-            devices: Arc::new(devices::Devices::new(&settings.root_dir)),
+            devices: Arc::new(devices::PluginDevices::new(&settings.root_dir)),
             csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
             cgroups_shared: AtomicBool::new(false),
             beat: deps.health.beat("edged"),

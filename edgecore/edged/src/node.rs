@@ -33,7 +33,7 @@ use super::base::Base;
 use super::errors::chain;
 use super::events::Kind;
 use crate::host::{Host, facts};
-use metamanager::{CallError, Cloud, LinkState};
+use metamanager::{Cloud, CloudCallError, LinkState};
 
 pub struct Node {
     pub base: Arc<Base>,
@@ -52,7 +52,7 @@ pub struct Node {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("asking the cloud to {what}")]
-    Call { what: &'static str, source: CallError },
+    Call { what: &'static str, source: CloudCallError },
     #[error("the cloud refused to {what}")]
     Refused { what: &'static str, source: message::Status },
     #[error("encoding what the cloud is asked to {what}")]

@@ -20,12 +20,12 @@ use super::steady::steady;
 /// Pods whose sandboxes or containers changed state.
 #[derive(Debug)]
 pub struct Relisted {
-    pub changed: Vec<Found>,
+    pub changed: Vec<RuntimePod>,
 }
 
 /// A pod in the runtime that another node agent did not make.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct RuntimePod {
     pub id: PodId,
     /// We made it: it carries our mark.
     pub is_ours: bool,
@@ -39,7 +39,7 @@ const WITH_EVENTS: Duration = Duration::from_secs(60);
 /// Relists waiting to be looked at; the next one says the same again, so few are enough.
 pub const RELIST_QUEUE: usize = 4;
 
-type Snapshot = BTreeMap<String, (Found, u64)>;
+type Snapshot = BTreeMap<String, (RuntimePod, u64)>;
 
 pub struct Pleg {
     pub runtime: Runtime,
@@ -106,7 +106,7 @@ impl Pleg {
 }
 
 async fn snapshot(runtime: &Runtime, mark: &str) -> Result<Snapshot, CallError> {
-    let mut pods: BTreeMap<String, (Found, Vec<(String, i32)>)> = BTreeMap::new();
+    let mut pods: BTreeMap<String, (RuntimePod, Vec<(String, i32)>)> = BTreeMap::new();
     let sandboxes = runtime.list_pod_sandboxes(None).await?;
     let containers = runtime.list_containers(None).await?;
     let sandboxes = sandboxes.into_iter().map(|item| (item.labels, item.id, item.state));
@@ -123,7 +123,7 @@ async fn snapshot(runtime: &Runtime, mark: &str) -> Result<Snapshot, CallError> 
             name: text(labels::POD_NAME),
             uid: uid.clone(),
         };
-        let found = || Found { id: pod(), is_ours: false };
+        let found = || RuntimePod { id: pod(), is_ours: false };
         let (found, states) = pods.entry(uid.clone()).or_insert_with(|| (found(), Vec::new()));
         found.is_ours |= owner == Owner::Us;
         states.push((id, state));
@@ -138,7 +138,7 @@ async fn snapshot(runtime: &Runtime, mark: &str) -> Result<Snapshot, CallError> 
 }
 
 /// Pods that are new, gone or different.
-fn difference(before: &Snapshot, now: &Snapshot) -> Vec<Found> {
+fn difference(before: &Snapshot, now: &Snapshot) -> Vec<RuntimePod> {
     let changed =
         now.iter().filter(|(uid, (_, digest))| before.get(*uid).is_none_or(|(_, old)| old != digest));
     let gone = before.iter().filter(|(uid, _)| !now.contains_key(*uid));
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn new_gone_and_different_pods_are_named_and_the_rest_is_not() {
         let id = |uid: &str| PodId { namespace: "d".into(), name: "p".into(), uid: uid.into() };
-        let pod = |uid: &str| Found { id: id(uid), is_ours: true };
+        let pod = |uid: &str| RuntimePod { id: id(uid), is_ours: true };
         let snapshot = |list: &[(&str, u64)]| -> Snapshot {
             list.iter().map(|(uid, digest)| ((*uid).to_owned(), (pod(uid), *digest))).collect()
         };

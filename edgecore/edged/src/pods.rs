@@ -9,13 +9,13 @@
 //! Owns the workers. Promises: nothing is killed before the store was read; a running container is never restarted
 //! because EdgeCore was; stopping leaves all containers as they are; a worker that panics is begun again.
 
+mod admitter;
 mod alone;
 pub mod cgroups;
 pub mod configs;
 pub mod context;
 mod device_claims;
 mod dns;
-mod entry;
 pub mod env;
 mod folders;
 mod hooks;
@@ -49,17 +49,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::model;
-use super::model::board::Entry;
+use super::model::board::PodEntry;
 use super::model::demand::Demand;
 use super::model::order::{Order, Wake};
 use super::model::spec::PodId;
 use super::model::stop_decision::StopDecision;
-use super::pleg::{Found, Relisted};
+use super::pleg::{Relisted, RuntimePod};
 use super::static_pods::Snapshot;
 use super::volumes;
+use admitter::{Admission, Admitter};
 use alone::Alone;
 use context::Context;
-use entry::{Admission, Admitter};
 use metamanager::{Change, LinkState, ObjectChange};
 use record::Record;
 use unsure::{Answer, Unsure};
@@ -337,7 +337,7 @@ impl Pods {
                 continue;
             }
             let entries = self.context.base.board.entries();
-            let taken = |entry: &Entry| {
+            let taken = |entry: &PodEntry| {
                 entry.demand.is_static && entry.id.namespace == id.namespace && entry.id.name == id.name
             };
             match (entries.iter().any(taken), Json::encode(&pod)) {
@@ -382,7 +382,7 @@ impl Pods {
     }
 
     async fn relisted(&mut self, relisted: Relisted) {
-        for Found { id, is_ours } in relisted.changed {
+        for RuntimePod { id, is_ours } in relisted.changed {
             if let Some(worker) = self.workers.get(&id.uid) {
                 worker.wake.now();
                 continue;

@@ -20,7 +20,7 @@ use super::events::{Events, Kind as Severity};
 use super::model::observed::Instance;
 use super::model::spec::PodId;
 use super::steady::steady;
-use handler::{Outcome, Target};
+use handler::{ProbeOutcome, Target};
 use tally::Tally;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,17 +195,17 @@ impl Task {
             if !self.waits_for_startup || self.has_started() {
                 let answer = self.target.ask(&self.runtime).await;
                 match answer.outcome {
-                    Outcome::Unknown => {
+                    ProbeOutcome::Unknown => {
                         let error = answer.text.as_str();
                         tracing::debug!(container = %self.container, error, "probe could not be made");
                     }
                     outcome => {
-                        if outcome == Outcome::Bad {
+                        if outcome == ProbeOutcome::Bad {
                             let text = format!("{:?} probe failed: {}", self.key.1, answer.text);
                             let named = Some(self.container.as_str());
                             self.events.record(&self.pod, named, Severity::Warning, "Unhealthy", &text);
                         }
-                        if let Some(result) = self.tally.count(outcome == Outcome::Good) {
+                        if let Some(result) = self.tally.count(outcome == ProbeOutcome::Good) {
                             self.publish(result);
                             // Startup is asked until it has an answer; what failed its liveness is about to go.
                             if self.key.1 == Kind::Startup || (self.key.1 == Kind::Liveness && !result) {

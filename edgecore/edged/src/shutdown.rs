@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::model::board::Entry;
+use super::model::board::PodEntry;
 use super::model::stop_decision::{Disposition, StopDecision};
 pub use super::settings::logind::Programs;
 use super::{base::Base, errors::chain};
@@ -118,8 +118,8 @@ async fn end_pods(base: &Base) {
     let times = base.settings.shutdown;
     let groups = [(false, times.grace.saturating_sub(times.critical)), (true, times.critical)];
     for (critical, grace) in groups {
-        let is_of_group = |entry: &Entry| entry.demand.is_critical() == critical && entry.is_active();
-        let group: Vec<Entry> = base.board.entries().into_iter().filter(is_of_group).collect();
+        let is_of_group = |entry: &PodEntry| entry.demand.is_critical() == critical && entry.is_active();
+        let group: Vec<PodEntry> = base.board.entries().into_iter().filter(is_of_group).collect();
         for entry in &group {
             entry.decision.send_replace(Some(held(grace)));
         }
@@ -143,7 +143,7 @@ fn held(grace: Duration) -> StopDecision {
 const REASON: &str = "Terminated";
 
 /// Whether something of these pods runs. A runtime that does not answer is going down itself.
-async fn runs(base: &Base, group: &[Entry]) -> bool {
+async fn runs(base: &Base, group: &[PodEntry]) -> bool {
     let Ok(sandboxes) = base.runtime.list_pod_sandboxes(None).await else { return false };
     let ready = |sandbox: &&cri::v1::PodSandbox| sandbox.state() == cri::v1::PodSandboxState::SandboxReady;
     let of_group = |sandbox: &cri::v1::PodSandbox| {

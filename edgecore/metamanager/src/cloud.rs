@@ -27,7 +27,7 @@ pub struct Cloud {
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum CallError {
+pub enum CloudCallError {
     #[error("no link to the cloud")]
     Disconnected,
     #[error("the cloud did not answer within {0:?}")]
@@ -49,19 +49,19 @@ impl Cloud {
     }
 
     /// Sends a request and waits for its answer.
-    pub async fn call(&self, request: Request) -> Result<Reply, CallError> {
+    pub async fn call(&self, request: Request) -> Result<Reply, CloudCallError> {
         if *self.link.borrow() == LinkState::Disconnected {
-            return Err(CallError::Disconnected);
+            return Err(CloudCallError::Disconnected);
         }
         let (answer, reply) = oneshot::channel();
         let exchange = async {
-            self.calls.send(Call { request, answer }).await.map_err(|_| CallError::Disconnected)?;
+            self.calls.send(Call { request, answer }).await.map_err(|_| CloudCallError::Disconnected)?;
             // The sender is dropped when the session that carried the request ends.
-            reply.await.map_err(|_| CallError::Disconnected)
+            reply.await.map_err(|_| CloudCallError::Disconnected)
         };
         tokio::time::timeout(ANSWER_TIMEOUT, exchange)
             .await
-            .map_err(|_| CallError::TimedOut(ANSWER_TIMEOUT))?
+            .map_err(|_| CloudCallError::TimedOut(ANSWER_TIMEOUT))?
     }
 
     /// The state of the link, to be watched: changes to `Connected` are the moment to send what was missed.

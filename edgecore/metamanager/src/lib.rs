@@ -22,7 +22,7 @@ pub mod queries;
 pub mod reseal;
 pub mod sealed;
 
-pub use cloud::{CallError, Cloud, LinkState};
+pub use cloud::{Cloud, CloudCallError, LinkState};
 pub use objects::{Change, ObjectChange, Objects, StoredObject};
 pub use outbox::{Outbox, SubmitError};
 pub use queries::{Queries, QueryError, Token};

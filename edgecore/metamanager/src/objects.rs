@@ -200,21 +200,21 @@ pub fn commit(tx: &Connection, arrivals: Vec<Arrival>, seals: &Seals) -> store::
     let mut committed = Committed::default();
     for (at, arrival) in arrivals.into_iter().enumerate() {
         match commit_one(tx, arrival, seals)? {
-            Outcome::Changed(change) => committed.changed.push(change),
-            Outcome::Unchanged => {}
-            Outcome::BaseMissing => committed.base_missing.push(at),
+            ArrivalOutcome::Changed(change) => committed.changed.push(change),
+            ArrivalOutcome::Unchanged => {}
+            ArrivalOutcome::BaseMissing => committed.base_missing.push(at),
         }
     }
     Ok(committed)
 }
 
-enum Outcome {
+enum ArrivalOutcome {
     Changed(ObjectChange),
     Unchanged,
     BaseMissing,
 }
 
-fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqlite::Result<Outcome> {
+fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqlite::Result<ArrivalOutcome> {
     let Arrival { key, mark, body } = arrival;
     let path = key.to_string();
     let stored = stored(tx, &path, seals)?;
@@ -223,7 +223,7 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
         Body::Differ { version, delta } => {
             let text = stored.as_ref().and_then(|stored| native::apply(stored.object.text(), &delta).ok());
             let Some(object) = text.and_then(|text| Json::from_text(text).ok()) else {
-                return Ok(Outcome::BaseMissing);
+                return Ok(ArrivalOutcome::BaseMissing);
             };
             (version, object)
         }
@@ -236,16 +236,16 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
                 .execute(params![path, key.kind.to_string(), uid])?;
                 // Its row may be lost, and it may run.
                 return Ok(match uid.is_some() && key.kind == ObjectKind::Pod {
-                    true => Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }),
-                    false => Outcome::Unchanged,
+                    true => ArrivalOutcome::Changed(ObjectChange { key, change: Change::Remove { uid } }),
+                    false => ArrivalOutcome::Unchanged,
                 });
             };
             if uid.as_ref().is_some_and(|uid| *uid != stored.uid) {
-                return Ok(Outcome::Unchanged);
+                return Ok(ArrivalOutcome::Unchanged);
             }
             tx.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([path])?;
             remember_removed(tx, &stored)?;
-            return Ok(Outcome::Changed(ObjectChange { key, change: Change::Remove { uid } }));
+            return Ok(ArrivalOutcome::Changed(ObjectChange { key, change: Change::Remove { uid } }));
         }
     };
     let uid = uid_of(&object);
@@ -257,10 +257,10 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
             tx.prepare_cached("UPDATE meta SET mark = ?2 WHERE key = ?1")?
                 .execute(params![path, mark as i64])?;
         }
-        return Ok(Outcome::Unchanged);
+        return Ok(ArrivalOutcome::Unchanged);
     }
     if removed_later(tx, &uid, &version)? {
-        return Ok(Outcome::Unchanged);
+        return Ok(ArrivalOutcome::Unchanged);
     }
     // One of the same name that takes its place removes the other.
     if let Some(other) = stored.filter(|stored| stored.uid != uid) {
@@ -272,7 +272,7 @@ fn commit_one(tx: &Connection, arrival: Arrival, seals: &Seals) -> store::rusqli
         "INSERT OR REPLACE INTO meta(key, type, value, uid, version, mark) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![path, kind, value, uid, version.0, mark as i64])?;
-    Ok(Outcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
+    Ok(ArrivalOutcome::Changed(ObjectChange { key, change: Change::Put { version, object } }))
 }
 
 /// Removed objects whose version is remembered.

@@ -15,7 +15,7 @@ use store::StoreError;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::objects::Arrivals;
-use super::{CallError, Change, Cloud, ObjectChange, Objects};
+use super::{Change, Cloud, CloudCallError, ObjectChange, Objects};
 
 use asked::Asked;
 
@@ -32,7 +32,7 @@ pub enum QueryError {
     #[error("the cloud refused to give {path}")]
     Refused { path: String, source: Status },
     #[error("{path} is not stored here and the cloud cannot be asked")]
-    Unreachable { path: String, source: CallError },
+    Unreachable { path: String, source: CloudCallError },
     #[error("reading {path} from the database")]
     Store { path: String, source: Arc<StoreError> },
     #[error("the cloud's answer for {path} is not readable")]
@@ -124,7 +124,7 @@ impl Queries {
         tokio::select! {
             answer = awaited.wait_for(Option::is_some) => match answer.map(|answer| answer.clone()) {
                 Ok(Some(answer)) => answer,
-                _ => Err(QueryError::Unreachable { path, source: CallError::Disconnected }),
+                _ => Err(QueryError::Unreachable { path, source: CloudCallError::Disconnected }),
             },
             object = self.arrived(&key, arrivals) => Ok(object),
         }

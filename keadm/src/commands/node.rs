@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
-use api::refused::{Entry, NAME, NAMESPACE, Refused, serial_key};
+use api::refused::{NAME, NAMESPACE, Refused, RefusedNode, serial_key};
 use clap::{Args, Subcommand};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -97,7 +97,7 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
         Step::Remove(flags) => remove(&flags).await,
         Step::Block(flags) => {
             let key = flags.whom.key()?;
-            let entry = Entry { reason: flags.reason, since: now(), ..Entry::default() };
+            let entry = RefusedNode { reason: flags.reason, since: now(), ..RefusedNode::default() };
             write(&secrets::client(&flags.access.kubeconfig()?).await?, &key, Some(&entry)).await?;
             let what = flags.whom.node.map_or("the certificate".to_owned(), |node| format!("node {node}"));
             render::done(&format!("{what} is refused by every CloudCore, and its session ends"));
@@ -121,7 +121,7 @@ async fn remove(flags: &Remove) -> anyhow::Result<()> {
     let client = secrets::client(&flags.access.kubeconfig()?).await?;
     let nodes: Api<Node> = Api::all(client.clone());
     let object = nodes.get_opt(node.as_str()).await.context("reading the node object")?;
-    let entry = Entry {
+    let entry = RefusedNode {
         begins_until: Some(daemon::clock::unix_seconds()),
         reason: "removed by the operator".to_owned(),
         since: now(),
@@ -162,7 +162,7 @@ fn maps(client: &Client) -> Api<ConfigMap> {
 }
 
 /// Writes one entry of the list, or takes it away. A node that is refused altogether is not made less so by a removal.
-async fn write(client: &Client, key: &str, entry: Option<&Entry>) -> anyhow::Result<()> {
+async fn write(client: &Client, key: &str, entry: Option<&RefusedNode>) -> anyhow::Result<()> {
     let maps = maps(client);
     for _ in 0..ATTEMPTS {
         let stored = maps.get_opt(NAME).await.context("reading the list of refused nodes")?;
@@ -192,7 +192,7 @@ async fn write(client: &Client, key: &str, entry: Option<&Entry>) -> anyhow::Res
     bail!("config map {NAMESPACE}/{NAME} is written by others all the time; run the command again")
 }
 
-async fn create(maps: &Api<ConfigMap>, key: &str, entry: Option<&Entry>) -> Result<(), kube::Error> {
+async fn create(maps: &Api<ConfigMap>, key: &str, entry: Option<&RefusedNode>) -> Result<(), kube::Error> {
     let data: BTreeMap<String, String> =
         entry.map(|entry| (key.to_owned(), entry.text())).into_iter().collect();
     let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
@@ -204,7 +204,7 @@ async fn patch(
     maps: &Api<ConfigMap>,
     seen: &ObjectMeta,
     key: &str,
-    entry: Option<&Entry>,
+    entry: Option<&RefusedNode>,
 ) -> Result<(), kube::Error> {
     let value = entry.map_or(Value::Null, |entry| entry.text().into());
     let patch = json!({"metadata": {"resourceVersion": seen.resource_version}, "data": {key: value}});

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmi::v1beta1::MapperRegisterResponse;
-use dmi::{CallError, Manager};
+use dmi::{DmiCallError, Manager};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,7 @@ impl Link {
         }
     }
 
-    async fn register(&self) -> Result<(Manager, MapperRegisterResponse), CallError> {
+    async fn register(&self) -> Result<(Manager, MapperRegisterResponse), DmiCallError> {
         let manager = Manager::connect(&self.settings.edgecore).await?;
         let answer = manager.register(self.settings.info(), true).await?;
         Ok((manager, answer))

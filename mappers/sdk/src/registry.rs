@@ -36,7 +36,7 @@ fn key(namespace: &str, name: &str) -> Key {
     (namespace.to_owned(), name.to_owned())
 }
 
-struct Entry {
+struct ServedDevice {
     message: wire::Device,
     latest: watch::Sender<Arc<Device>>,
     twins: Twins,
@@ -46,7 +46,7 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
-    devices: BTreeMap<Key, Entry>,
+    devices: BTreeMap<Key, ServedDevice>,
     models: BTreeMap<Key, DeviceModel>,
 }
 
@@ -117,7 +117,7 @@ where
         })
     }
 
-    fn start(&self, message: wire::Device, device: Arc<Device>) -> Entry {
+    fn start(&self, message: wire::Device, device: Arc<Device>) -> ServedDevice {
         tracing::info!(namespace = device.namespace, name = device.name, "device added");
         let (latest, receiver) = watch::channel(device);
         let (twins, stop) = (Twins::default(), CancellationToken::new());
@@ -128,7 +128,7 @@ where
             twins: twins.clone(),
             stop: stop.clone(),
         };
-        Entry { message, latest, twins, stop, task: tokio::spawn(task.run()) }
+        ServedDevice { message, latest, twins, stop, task: tokio::spawn(task.run()) }
     }
 
     /// Stops the device's task and waits for its driver; an unknown device is gone already.
@@ -182,7 +182,7 @@ where
     }
 }
 
-async fn stop(entries: impl IntoIterator<Item = Entry>) {
+async fn stop(entries: impl IntoIterator<Item = ServedDevice>) {
     let tasks: Vec<_> = entries
         .into_iter()
         .map(|entry| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dmi::v1beta1::DeviceStatus;
-use dmi::{CallError, Manager};
+use dmi::{DmiCallError, Manager};
 use tokio::sync::{Notify, watch};
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl Reporter {
         self.judge(namespace, name, manager.report_state(namespace, name, state).await)
     }
 
-    fn judge(&self, namespace: &str, name: &str, answer: Result<(), CallError>) -> bool {
+    fn judge(&self, namespace: &str, name: &str, answer: Result<(), DmiCallError>) -> bool {
         let Err(error) = answer else { return true };
         if error.is_retryable() {
             tracing::debug!(namespace, name, error = %error, "report lost");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use apimachinery::kinds::lines;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use message::Json;
@@ -29,11 +30,11 @@ impl Stored {
 }
 
 fn path(name: &str) -> String {
-    format!("{}/{name}", collection())
+    lines::Secret.path(Some(NAMESPACE), name)
 }
 
 fn collection() -> String {
-    format!("/api/v1/namespaces/{NAMESPACE}/secrets")
+    path("")
 }
 
 pub(super) async fn read(cluster: &Cluster, name: &str) -> Result<Option<Stored>, MaterialError> {

@@ -5,7 +5,7 @@ use message::NodeName;
 use pki::token::Claims;
 use pki::{Authority, EdgeSubject, NODES_GROUP, SigningRequest, Subject, edge_common_name};
 
-use super::Refusal;
+use super::RegisterRefusal;
 
 /// What lets a request through.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) enum Admitted {
     Token(Claims),
 }
 
-fn unauthorized(text: impl ToString) -> Refusal {
-    Refusal(StatusCode::UNAUTHORIZED, text.to_string())
+fn unauthorized(text: impl ToString) -> RegisterRefusal {
+    RegisterRefusal(StatusCode::UNAUTHORIZED, text.to_string())
 }
 
 /// Judges a request for `node`'s certificate. `certificate` is of a trusted CA but may have expired;
@@ -29,7 +29,7 @@ pub(super) fn admit(
     authority: &Authority,
     renew_expired_for: i64,
     now: i64,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, RegisterRefusal> {
     let Some(certificate) = certificate else {
         let jwt = bearer.strip_prefix("Bearer ");
         let jwt = jwt.ok_or_else(|| unauthorized("a join token is needed: Authorization: Bearer <token>"))?;
@@ -59,8 +59,8 @@ fn hours(seconds: i64) -> String {
 }
 
 /// Checks that a signing request is for the node's own name and nothing else.
-pub(super) fn check_request(node: &NodeName, request: &SigningRequest) -> Result<(), Refusal> {
-    let forbidden = |text: String| Err(Refusal(StatusCode::FORBIDDEN, text));
+pub(super) fn check_request(node: &NodeName, request: &SigningRequest) -> Result<(), RegisterRefusal> {
+    let forbidden = |text: String| Err(RegisterRefusal(StatusCode::FORBIDDEN, text));
     let wanted = edge_common_name(node.as_str());
     let named = request.common_name().unwrap_or_default();
     if named != wanted || request.organization() != Some(NODES_GROUP) {
@@ -102,7 +102,8 @@ mod tests {
         };
         let identity = ca.issue(&profile, NOW).unwrap();
         let come = |node: &NodeName, allowed: i64, now: i64| {
-            admit(node, Some(identity.certificate()), "", &ca, allowed, now).map_err(|Refusal(_, text)| text)
+            admit(node, Some(identity.certificate()), "", &ca, allowed, now)
+                .map_err(|RegisterRefusal(_, text)| text)
         };
         assert_eq!(come(&node, 0, NOW + DAY), Ok(Admitted::Certificate));
         let error = come(&node, 0, NOW + DAY + 1).unwrap_err();
@@ -116,7 +117,8 @@ mod tests {
     fn a_token_counts_for_the_nodes_it_names() {
         let (ca, node) = setting();
         let come = |token: &str| {
-            admit(&node, None, &bearer(token), &ca, 0, NOW).map_err(|Refusal(status, _)| status.as_u16())
+            admit(&node, None, &bearer(token), &ca, 0, NOW)
+                .map_err(|RegisterRefusal(status, _)| status.as_u16())
         };
         let plain = Claims::until(NOW + 9);
         assert_eq!(come(&pki::token::mint(&ca, NOW + 9)), Ok(Admitted::Token(plain.clone())));

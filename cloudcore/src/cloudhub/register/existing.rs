@@ -4,12 +4,12 @@
 use hyper::StatusCode;
 use message::NodeName;
 
-use super::Refusal;
+use super::RegisterRefusal;
 use crate::kubernetes::{Cluster, Resource};
 
 /// Refuses a certificate for `node` if its object exists. `meant`: the operator says that the token is good for such
 /// names. A server that cannot say decides nothing: the machine tries again.
-pub(super) async fn check(cluster: &Cluster, node: &NodeName, meant: bool) -> Result<(), Refusal> {
+pub(super) async fn check(cluster: &Cluster, node: &NodeName, meant: bool) -> Result<(), RegisterRefusal> {
     if meant {
         return Ok(());
     }
@@ -17,9 +17,9 @@ pub(super) async fn check(cluster: &Cluster, node: &NodeName, meant: bool) -> Re
         Err(status) if status.is_not_found() => Ok(()),
         Err(status) => {
             let text = format!("looking whether node {node} exists: {}", status.message);
-            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text))
+            Err(RegisterRefusal(StatusCode::SERVICE_UNAVAILABLE, text))
         }
-        Ok(_) => Err(Refusal(
+        Ok(_) => Err(RegisterRefusal(
             StatusCode::CONFLICT,
             format!(
                 "node {node} exists, and this token is for new nodes: give this machine a name of its own \

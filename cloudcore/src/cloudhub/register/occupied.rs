@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
+use apimachinery::kinds::{NODE_LEASES, lines};
 use hyper::StatusCode;
 use message::{Json, NodeName};
 use serde_json::{Value, json};
 
 use super::super::Registry;
 use super::super::registry::Presence;
-use super::Refusal;
+use super::RegisterRefusal;
 use crate::kubernetes::Cluster;
 
 /// A lease that is younger shows that its node is connected to some replica, where it names no duration.
 const LEASE: Duration = Duration::from_secs(40);
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-const EVENTS: &str = "/api/v1/namespaces/default/events";
+/// Where events of nodes are.
+const EVENTS: Option<&str> = Some("default");
 
 /// Refuses a certificate for `node` to a machine that has none, while another machine is connected by that name.
 /// `take_over`: its operator says that it is meant.
@@ -25,7 +26,7 @@ pub(super) async fn check(
     node: &NodeName,
     peer: &str,
     take_over: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), RegisterRefusal> {
     let occupied = match registry.presence(node) {
         Presence::Connected => true,
         Presence::LeftLately => false,
@@ -47,7 +48,7 @@ pub(super) async fn check(
     if take_over {
         return Ok(());
     }
-    Err(Refusal(
+    Err(RegisterRefusal(
         StatusCode::CONFLICT,
         format!(
             "node {node} is connected from another machine: give this one a name of its own (--edgenode-name). If that \
@@ -59,7 +60,9 @@ pub(super) async fn check(
 /// True if the node's lease says that it is connected to another replica. An API server that cannot say so lets the
 /// machine in: it is no authority on who may come, a token is.
 async fn is_renewed_elsewhere(cluster: &Cluster, node: &NodeName) -> bool {
-    let Ok(lease) = cluster.get(&format!("{LEASES}/{node}")).await else { return false };
+    let Ok(lease) = cluster.get(&lines::Lease.path(Some(NODE_LEASES), node.as_str())).await else {
+        return false;
+    };
     let spec = &lease.parse::<Value>().unwrap_or_default()["spec"];
     let renewed = spec["renewTime"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
     let lasts = spec["leaseDurationSeconds"].as_u64().map_or(LEASE, Duration::from_secs);
@@ -81,7 +84,7 @@ async fn tell(cluster: &Cluster, node: &NodeName, kind: &str, text: &str) {
         "source": {"component": "cloudcore"}, "firstTimestamp": now, "lastTimestamp": now,
     });
     let told = async {
-        let created = cluster.create(EVENTS, &Json::of(&event)).await;
+        let created = cluster.create(&lines::Event.path(EVENTS, ""), &Json::of(&event)).await;
         match created {
             Err(status) if status.is_conflict() => count(cluster, &name, text, &now).await,
             other => other.map(|_| ()),
@@ -93,7 +96,7 @@ async fn tell(cluster: &Cluster, node: &NodeName, kind: &str, text: &str) {
 }
 
 async fn count(cluster: &Cluster, name: &str, text: &str, now: &str) -> Result<(), message::Status> {
-    let path = format!("{EVENTS}/{name}");
+    let path = lines::Event.path(EVENTS, name);
     let known = cluster.get(&path).await?.parse::<Value>().unwrap_or_default();
     let count = known["count"].as_u64().unwrap_or(0) + 1;
     let patch = json!({"count": count, "lastTimestamp": now, "message": text}).to_string();

@@ -4,12 +4,13 @@
 //! The record names the signing request: an edge that did not get its answer sends the same request again and is
 //! served, anybody else is not.
 
+use apimachinery::kinds::lines;
 use hyper::StatusCode;
 use message::{Json, NodeName};
 use pki::CLOCK_SKEW;
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::RegisterRefusal;
 use crate::cloudhub::material::NAMESPACE;
 use crate::kubernetes::Cluster;
 
@@ -17,11 +18,14 @@ const PREFIX: &str = "used-token-";
 const LABEL: &str = "causeway.io/used-token";
 
 fn collection() -> String {
-    format!("/api/v1/namespaces/{NAMESPACE}/configmaps")
+    lines::ConfigMap.path(Some(NAMESPACE), "")
 }
 
-fn internal(status: message::Status) -> Refusal {
-    Refusal(StatusCode::SERVICE_UNAVAILABLE, format!("recording the use of the token: {}", status.message))
+fn internal(status: message::Status) -> RegisterRefusal {
+    RegisterRefusal(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("recording the use of the token: {}", status.message),
+    )
 }
 
 /// Records that token `id` is used for `request` (DER) of `node`; refuses if it was used for anything else.
@@ -31,7 +35,7 @@ pub(super) async fn record(
     expires: i64,
     node: &NodeName,
     request: &[u8],
-) -> Result<(), Refusal> {
+) -> Result<(), RegisterRefusal> {
     let name = format!("{PREFIX}{id}");
     let data = json!({
         "node": node.as_str(),
@@ -55,7 +59,7 @@ pub(super) async fn record(
         return Ok(());
     }
     let user = record["data"]["node"].as_str().unwrap_or_default();
-    Err(Refusal(
+    Err(RegisterRefusal(
         StatusCode::UNAUTHORIZED,
         format!(
             "token is good once and was used for node {user}; make a new one with keadm gettoken --single-use"

@@ -17,7 +17,7 @@ use super::mappers::{MapperUpdate, Mappers};
 use super::registrations::{Registered, Registrations};
 use super::service::{self, MapperRequest};
 use super::table::{self, StoredState};
-use super::twin::{Declared, Refusal};
+use super::twin::{Declared, TwinRefusal};
 use super::{convert, payloads};
 use crate::eventbus;
 use batch::AfterCommit;
@@ -265,7 +265,7 @@ impl Devices {
                 self.publish(topic, payload)
             }
             (AfterCommit::Result { topic, event_id, .. }, Some(error)) => {
-                let refusal = Refusal { code: 500, reason: error.to_owned() };
+                let refusal = TwinRefusal { code: 500, reason: error.to_owned() };
                 self.publish(topic, payloads::refusal(&event_id, daemon::clock::unix_ms(), &refusal));
             }
             (AfterCommit::Client(receipt), None) => receipt.complete(),

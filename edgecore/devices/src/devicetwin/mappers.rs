@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dmi::v1beta1::{Device, DeviceModel};
-use dmi::{CallError, Mapper};
+use dmi::{DmiCallError, Mapper};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -142,7 +142,7 @@ impl Mappers {
     }
 }
 
-async fn call(mapper: &Mapper, tell: &MapperUpdate) -> Result<(), CallError> {
+async fn call(mapper: &Mapper, tell: &MapperUpdate) -> Result<(), DmiCallError> {
     match tell {
         // An update of an unknown model is refused: then it is new.
         MapperUpdate::Model(model) => match mapper.update_model(model.clone()).await {
@@ -157,7 +157,7 @@ async fn call(mapper: &Mapper, tell: &MapperUpdate) -> Result<(), CallError> {
 }
 
 /// Mappers answer an error for what they do not have: it is gone all the same.
-fn gone(result: Result<(), CallError>) -> Result<(), CallError> {
+fn gone(result: Result<(), DmiCallError>) -> Result<(), DmiCallError> {
     match result {
         Err(error) if !error.is_retryable() => Ok(()),
         other => other,

@@ -6,7 +6,7 @@ use message::MessageId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::twin::{PropertyUpdate, Refusal, bad_request};
+use super::twin::{PropertyUpdate, TwinRefusal, bad_request};
 
 /// A twin update or get request.
 #[derive(Debug, Default, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct StateRequest {
 }
 
 /// Reads a request; the event id is kept even when the rest is refused.
-pub(super) fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, Refusal>) {
+pub(super) fn read_twin_request(payload: &[u8]) -> (String, Result<TwinRequest, TwinRefusal>) {
     let refused = || bad_request("unmarshal update request body failed, Please check the request");
     if !payload.trim_ascii_start().starts_with(b"{") {
         return (String::new(), Err(refused()));
@@ -43,7 +43,7 @@ pub(super) fn twins(event_id: &str, now: i64, twin: Map<String, Value>) -> Strin
     json!({"event_id": event_id, "timestamp": now, "twin": twin}).to_string()
 }
 
-pub(super) fn refusal(event_id: &str, now: i64, refusal: &Refusal) -> String {
+pub(super) fn refusal(event_id: &str, now: i64, refusal: &TwinRefusal) -> String {
     json!({"event_id": event_id, "timestamp": now, "code": refusal.code, "reason": refusal.reason})
         .to_string()
 }

@@ -107,13 +107,13 @@ pub(super) struct TypeUpdate {
 
 /// A refusal, as published on the result topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct TwinRefusal {
     pub code: u16,
     pub reason: String,
 }
 
-pub(super) fn bad_request(reason: impl Into<String>) -> Refusal {
-    Refusal { code: 400, reason: reason.into() }
+pub(super) fn bad_request(reason: impl Into<String>) -> TwinRefusal {
+    TwinRefusal { code: 400, reason: reason.into() }
 }
 
 /// Sides a client gave.
@@ -133,11 +133,11 @@ struct Touched {
 
 /// What an update did. The twins its methods are given are those it was done to, before anything else is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct UpdateOutcome {
     touched: Vec<Touched>,
 }
 
-impl Outcome {
+impl UpdateOutcome {
     /// `twin` of the result topic: only the sides that were given.
     pub(super) fn result(&self, twins: &Twins) -> Map<String, Value> {
         let result = |touched: &Touched| {
@@ -179,11 +179,11 @@ impl Twins {
         wanted: &BTreeMap<String, Option<PropertyUpdate>>,
         declared: &Declared,
         now: i64,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<UpdateOutcome, TwinRefusal> {
         for (name, wanted) in wanted {
             self.check(name, wanted.as_ref(), declared.get(name).copied())?;
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = UpdateOutcome::default();
         for (name, wanted) in wanted {
             let before = self.0.get(name).cloned();
             let given = match wanted {
@@ -215,13 +215,13 @@ impl Twins {
         reports: &BTreeMap<String, Reported>,
         declared: &Declared,
         now: i64,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<UpdateOutcome, TwinRefusal> {
         for (name, report) in reports {
             if let Some(value) = &report.actual {
                 check_declared(name, declared.get(name).copied().or(report.kind), value)?;
             }
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = UpdateOutcome::default();
         for (name, report) in reports {
             if check_name(name).is_err() || (!self.0.contains_key(name) && self.0.len() >= MAX_PROPERTIES) {
                 continue;
@@ -255,7 +255,7 @@ impl Twins {
         name: &str,
         wanted: Option<&PropertyUpdate>,
         declared: Option<&'static str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), TwinRefusal> {
         check_name(name)?;
         let stored = self.0.get(name);
         let Some(wanted) = wanted else {
@@ -413,7 +413,7 @@ fn meant(name: &str) -> &str {
     if known.contains(&name) { name } else { "string" }
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
+fn check_name(name: &str) -> Result<(), TwinRefusal> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-_.,:/@#".contains(c);
     if name.is_empty() || name.chars().count() > MAX_NAME || !name.chars().all(legal) {
         let rule = "The key of twin must only contain upper or lowercase letters, number, english, and special letter - _ . , : / @ # and the length of key should be less than 128 bytes";
@@ -422,7 +422,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_value(kind: &str, value: &str) -> Result<(), Refusal> {
+fn check_value(kind: &str, value: &str) -> Result<(), TwinRefusal> {
     if value.len() > MAX_VALUE {
         return Err(bad_request(format!("The value of twin must have at most {MAX_VALUE} bytes")));
     }
@@ -446,7 +446,7 @@ fn is_number(value: &str) -> bool {
 
 /// Whether a value can be of the type somebody declared. Drivers write whole numbers with fractions and booleans as
 /// digits; an empty text is no value.
-fn check_declared(name: &str, kind: Option<&'static str>, value: &str) -> Result<(), Refusal> {
+fn check_declared(name: &str, kind: Option<&'static str>, value: &str) -> Result<(), TwinRefusal> {
     let fits = match kind {
         Some("int" | "float") => is_number(value),
         Some("boolean") => ["true", "false", "1", "0"].iter().any(|word| word.eq_ignore_ascii_case(value)),

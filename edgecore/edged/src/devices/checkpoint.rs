@@ -31,13 +31,13 @@ struct File {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Data {
-    pod_device_entries: Option<Vec<Entry>>,
+    pod_device_entries: Option<Vec<CheckpointEntry>>,
     registered_devices: Option<BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct CheckpointEntry {
     #[serde(rename = "PodUID")]
     pod_uid: String,
     container_name: String,
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 pub(super) fn encode(inventory: &Inventory) -> io::Result<Vec<u8>> {
-    let entry = |given: &Allocation| Entry {
+    let entry = |given: &Allocation| CheckpointEntry {
         pod_uid: given.uid.clone(),
         container_name: given.container.clone(),
         resource_name: given.resource.clone(),

@@ -10,7 +10,7 @@ use plugins::device::{
 use tonic::Request;
 
 use super::inventory::{Allocation, Choice, TooFew};
-use super::{ANSWER, Devices};
+use super::{ANSWER, PluginDevices};
 use crate::model::plan::is_sidecar;
 use crate::model::quantity;
 
@@ -73,7 +73,7 @@ fn request<T>(message: T) -> Request<T> {
     request
 }
 
-impl Devices {
+impl PluginDevices {
     /// Gives the pod what it needs, unless it has it. Resources no plugin offers are none of ours. `lives` tells whose
     /// devices are still in use.
     pub async fn claim(

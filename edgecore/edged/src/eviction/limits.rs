@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Sources;
-use crate::model::board::Entry;
+use crate::model::board::PodEntry;
 use crate::model::quantity;
 use crate::model::stop_decision::StopDecision;
 use crate::usage::folder::walk;
@@ -46,9 +46,9 @@ fn bytes(quantity: &Quantity) -> Option<u64> {
 }
 
 /// Pods that put more on disk than they may, with what becomes of them.
-pub(super) async fn exceeded(sources: &Sources) -> Vec<(Entry, StopDecision)> {
+pub(super) async fn exceeded(sources: &Sources) -> Vec<(PodEntry, StopDecision)> {
     let mut found = Vec::new();
-    for entry in sources.base.board.entries().into_iter().filter(Entry::is_active) {
+    for entry in sources.base.board.entries().into_iter().filter(PodEntry::is_active) {
         // The text tells quickly that there is nothing to look for.
         let text = entry.object.text();
         if !text.contains("sizeLimit") && !text.contains("ephemeral-storage") {

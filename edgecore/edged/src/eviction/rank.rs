@@ -4,7 +4,7 @@
 use super::Sources;
 use super::readings::{Readings, floor_of};
 use crate::host::Host;
-use crate::model::board::Entry;
+use crate::model::board::PodEntry;
 use crate::model::resources;
 use crate::pods::cgroups;
 use crate::settings::Threshold;
@@ -53,7 +53,7 @@ pub(super) struct Candidate {
 pub(super) async fn candidates(
     sources: &Sources,
     host: &dyn Host,
-    entries: &[Entry],
+    entries: &[PodEntry],
     resource: Resource,
 ) -> Vec<Candidate> {
     let mut list = Vec::new();
@@ -68,7 +68,7 @@ pub(super) async fn candidates(
     list
 }
 
-fn of_cgroup(sources: &Sources, host: &dyn Host, entry: &Entry, resource: Resource) -> u64 {
+fn of_cgroup(sources: &Sources, host: &dyn Host, entry: &PodEntry, resource: Resource) -> u64 {
     let driver = sources.base.facts.borrow().driver;
     let root = &sources.base.settings.cgroup_root;
     let parent = resources::cgroup_parent(driver, root, entry.demand.qos, &entry.id.uid);
@@ -82,7 +82,7 @@ fn of_cgroup(sources: &Sources, host: &dyn Host, entry: &Entry, resource: Resour
 }
 
 /// Volumes and logs of the pod.
-async fn on_disk(sources: &Sources, entry: &Entry) -> u64 {
+async fn on_disk(sources: &Sources, entry: &PodEntry) -> u64 {
     let folders = [
         pod_dir(&sources.base.settings.root_dir, &entry.id.uid),
         sources.base.settings.pod_logs_dir.join(entry.id.log_folder()),

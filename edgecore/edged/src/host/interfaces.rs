@@ -42,7 +42,7 @@ fn is_usable(address: &InterfaceAddress) -> bool {
 
 /// How the node's addresses were found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum NodeAddresses {
     /// By the configuration, the default routes, or because there is no other: at most one a family.
     Sure(Vec<IpAddr>),
     /// The first of several interfaces without a default route.
@@ -54,9 +54,9 @@ pub enum Found {
 ///
 /// `wanted` is the configuration's: an address, one of each family, or the unspecified one of the family that comes first,
 /// as for the kubelet's `--node-ip`. `routed` are the sources of the default routes.
-pub fn choose(wanted: &[IpAddr], routed: &[IpAddr], all: &[InterfaceAddress]) -> Found {
+pub fn choose(wanted: &[IpAddr], routed: &[IpAddr], all: &[InterfaceAddress]) -> NodeAddresses {
     if wanted.iter().any(|ip| !ip.is_unspecified()) {
-        return Found::Sure(wanted.to_vec());
+        return NodeAddresses::Sure(wanted.to_vec());
     }
     let v6_first = wanted.first().is_some_and(|ip| ip.is_ipv6());
     let ordered = |mut ips: Vec<IpAddr>| {
@@ -66,15 +66,15 @@ pub fn choose(wanted: &[IpAddr], routed: &[IpAddr], all: &[InterfaceAddress]) ->
     };
     let routed: Vec<IpAddr> = routed.iter().copied().filter(|ip| !ip.is_loopback()).collect();
     if !routed.is_empty() {
-        return Found::Sure(ordered(routed));
+        return NodeAddresses::Sure(ordered(routed));
     }
     let usable: Vec<&InterfaceAddress> = all.iter().filter(|address| is_usable(address)).collect();
-    let Some(first) = usable.first() else { return Found::Nothing };
+    let Some(first) = usable.first() else { return NodeAddresses::Nothing };
     let of_first = usable.iter().filter(|address| address.interface == first.interface);
     let ips = ordered(of_first.map(|address| address.ip).collect());
     match usable.iter().all(|address| address.interface == first.interface) {
-        true => Found::Sure(ips),
-        false => Found::Guessed(ips),
+        true => NodeAddresses::Sure(ips),
+        false => NodeAddresses::Guessed(ips),
     }
 }
 
@@ -105,22 +105,25 @@ mod tests {
             ("eth0", "fe80::2"),
             ("eth0", "fd00::5"),
         ]);
-        assert_eq!(choose(&[], &[], &all), Found::Sure(vec![ip("10.77.0.5"), ip("fd00::5")]));
+        assert_eq!(choose(&[], &[], &all), NodeAddresses::Sure(vec![ip("10.77.0.5"), ip("fd00::5")]));
         let two = at(&[("eth1", "10.1.0.5"), ("eth0", "10.77.0.5")]);
-        assert_eq!(choose(&[], &[], &two), Found::Guessed(vec![ip("10.1.0.5")]));
-        assert_eq!(choose(&[], &[], &at(&[("lo", "127.0.0.1"), ("lo", "::1")])), Found::Nothing);
+        assert_eq!(choose(&[], &[], &two), NodeAddresses::Guessed(vec![ip("10.1.0.5")]));
+        assert_eq!(choose(&[], &[], &at(&[("lo", "127.0.0.1"), ("lo", "::1")])), NodeAddresses::Nothing);
     }
 
     #[test]
     fn the_configuration_comes_before_routes_and_routes_before_interfaces() {
         let all = at(&[("eth0", "10.77.0.5")]);
         let routed = [ip("192.0.2.9"), ip("2001:db8::9")];
-        assert_eq!(choose(&[], &routed, &all), Found::Sure(routed.to_vec()));
-        assert_eq!(choose(&[ip("2001:db8::7")], &routed, &all), Found::Sure(vec![ip("2001:db8::7")]));
+        assert_eq!(choose(&[], &routed, &all), NodeAddresses::Sure(routed.to_vec()));
+        assert_eq!(choose(&[ip("2001:db8::7")], &routed, &all), NodeAddresses::Sure(vec![ip("2001:db8::7")]));
         let pair = [ip("10.77.0.5"), ip("fd00::5")];
-        assert_eq!(choose(&pair, &routed, &all), Found::Sure(pair.to_vec()));
+        assert_eq!(choose(&pair, &routed, &all), NodeAddresses::Sure(pair.to_vec()));
         let turned = vec![ip("2001:db8::9"), ip("192.0.2.9")];
-        assert_eq!(choose(&[ip("::")], &routed, &all), Found::Sure(turned));
-        assert_eq!(choose(&[ip("0.0.0.0")], &routed[1..], &all), Found::Sure(vec![ip("2001:db8::9")]));
+        assert_eq!(choose(&[ip("::")], &routed, &all), NodeAddresses::Sure(turned));
+        assert_eq!(
+            choose(&[ip("0.0.0.0")], &routed[1..], &all),
+            NodeAddresses::Sure(vec![ip("2001:db8::9")])
+        );
     }
 }

@@ -88,7 +88,7 @@ pub async fn collect(images: &Images, host: &Arc<dyn Host>, want: Want) -> Resul
         Want::All => None,
         Want::Due => filesystem(images, host).await,
     };
-    let wanted = Wanted {
+    let wanted = CollectionNeed {
         bytes: match want {
             Want::All => u64::MAX,
             Want::Due => disk.map_or(0, |disk| surplus(disk, settings.high_percent, settings.low_percent)),
@@ -161,7 +161,7 @@ fn surplus(disk: Disk, high_percent: u64, low_percent: u64) -> u64 {
     }
 }
 
-struct Wanted {
+struct CollectionNeed {
     bytes: u64,
     least_age: Duration,
     most_age: Duration,
@@ -171,7 +171,7 @@ struct Wanted {
 fn choose<'a>(
     images: &'a [v1::Image],
     unused: &BTreeMap<String, Timestamp>,
-    wanted: &Wanted,
+    wanted: &CollectionNeed,
     now: Timestamp,
 ) -> Vec<&'a v1::Image> {
     let age = |image: &v1::Image| {
@@ -246,8 +246,11 @@ mod tests {
             [("young", 990), ("old", 500), ("older", 100)].map(|(id, second)| (id.to_owned(), at(second))),
         );
         let ids = |bytes, most| {
-            let wanted =
-                Wanted { bytes, least_age: Duration::from_secs(120), most_age: Duration::from_secs(most) };
+            let wanted = CollectionNeed {
+                bytes,
+                least_age: Duration::from_secs(120),
+                most_age: Duration::from_secs(most),
+            };
             choose(&images, &unused, &wanted, at(1000))
                 .iter()
                 .map(|image| image.id.clone())

@@ -19,12 +19,12 @@ pub struct Credentials {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DockerConfig {
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, Login>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+struct Login {
     username: String,
     password: String,
     auth: String,
@@ -48,7 +48,7 @@ impl Credentials {
         credentials
     }
 
-    fn add(&mut self, auths: BTreeMap<String, Entry>) {
+    fn add(&mut self, auths: BTreeMap<String, Login>) {
         for (registry, entry) in auths {
             self.entries.push((registry_path(&registry), entry.into_auth()));
         }
@@ -64,7 +64,7 @@ impl Credentials {
     }
 }
 
-impl Entry {
+impl Login {
     fn into_auth(self) -> AuthConfig {
         let decoded = STANDARD.decode(self.auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let pair = decoded.as_deref().and_then(|text| text.split_once(':'));

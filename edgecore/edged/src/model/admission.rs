@@ -51,26 +51,32 @@ impl Pressure {
 
 /// Why not.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Refusal {
+pub enum AdmissionRefusal {
     /// Nothing on this node would change it.
     StopDecision(StopDecision),
     /// The node lacks so much of each; a critical pod may push others aside.
     Short { missing: Amounts, decision: StopDecision },
 }
 
-impl Refusal {
+impl AdmissionRefusal {
     pub fn decision(self) -> StopDecision {
         match self {
-            Refusal::StopDecision(decision) | Refusal::Short { decision, .. } => decision,
+            AdmissionRefusal::StopDecision(decision) | AdmissionRefusal::Short { decision, .. } => decision,
         }
     }
 }
 
 /// Checks in the kubelet's order. `others` are the active pods of the node.
-pub fn check(pod: &Pod, demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<(), Refusal> {
+pub fn check(
+    pod: &Pod,
+    demand: &Demand,
+    node: &Node<'_>,
+    others: &[Arc<Demand>],
+) -> Result<(), AdmissionRefusal> {
     let Some(spec) = &pod.spec else { return Ok(()) };
-    let no =
-        |reason: &str, message: &str| Err(Refusal::StopDecision(StopDecision::rejected(reason, message)));
+    let no = |reason: &str, message: &str| {
+        Err(AdmissionRefusal::StopDecision(StopDecision::rejected(reason, message)))
+    };
     if node.is_shutting_down {
         return no("NodeShutdown", "the node is shutting down");
     }
@@ -99,9 +105,9 @@ pub fn check(pod: &Pod, demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]
 }
 
 /// Name, labels and taints.
-fn fits(spec: &PodSpec, demand: &Demand, node: &Node<'_>) -> Result<(), Refusal> {
+fn fits(spec: &PodSpec, demand: &Demand, node: &Node<'_>) -> Result<(), AdmissionRefusal> {
     let no = |reason: &str, text: &str| {
-        Err(Refusal::StopDecision(StopDecision::rejected(
+        Err(AdmissionRefusal::StopDecision(StopDecision::rejected(
             reason,
             &format!("Predicate {reason} failed: {text}"),
         )))
@@ -177,7 +183,7 @@ fn ports_clash(one: &Demand, other: &Demand) -> bool {
 
 /// Whether the requests fit into what the active pods leave. Extended resources this node does not have are not its
 /// business: a scheduler extender may own them.
-fn enough(demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<(), Refusal> {
+fn enough(demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<(), AdmissionRefusal> {
     let mut wanted = demand.requests.clone();
     wanted.insert("pods".to_owned(), 1);
     let mut missing = Amounts::new();
@@ -202,7 +208,7 @@ fn enough(demand: &Demand, node: &Node<'_>, others: &[Arc<Demand>]) -> Result<()
         }
     }
     match first {
-        Some(decision) => Err(Refusal::Short { missing, decision }),
+        Some(decision) => Err(AdmissionRefusal::Short { missing, decision }),
         None => Ok(()),
     }
 }

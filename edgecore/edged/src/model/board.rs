@@ -17,10 +17,10 @@ use crate::model::status::phase::Phase;
 
 /// Handle of the board.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, Entry>>>);
+pub struct Board(Arc<Mutex<BTreeMap<String, PodEntry>>>);
 
 #[derive(Clone)]
-pub struct Entry {
+pub struct PodEntry {
     pub id: PodId,
     /// The pod object as text: parsed where it is needed, which is seldom.
     pub object: Json,
@@ -34,7 +34,7 @@ pub struct Entry {
     pub is_leaving: bool,
 }
 
-impl Entry {
+impl PodEntry {
     /// The pod with the newest status.
     pub fn pod(&self) -> Option<Pod> {
         let mut pod = self.object.parse::<Pod>().ok()?;
@@ -53,11 +53,11 @@ impl Entry {
 }
 
 impl Board {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, PodEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn put(&self, entry: Entry) {
+    pub fn put(&self, entry: PodEntry) {
         self.lock().insert(entry.id.uid.clone(), entry);
     }
 
@@ -96,12 +96,12 @@ impl Board {
         self.lock().remove(uid);
     }
 
-    pub fn get(&self, uid: &str) -> Option<Entry> {
+    pub fn get(&self, uid: &str) -> Option<PodEntry> {
         self.lock().get(uid).cloned()
     }
 
     /// The pod of this name; of two of the same name the one that is not ending.
-    pub fn named(&self, namespace: &str, name: &str) -> Option<Entry> {
+    pub fn named(&self, namespace: &str, name: &str) -> Option<PodEntry> {
         let board = self.lock();
         let mut found =
             board.values().filter(|entry| entry.id.namespace == namespace && entry.id.name == name);
@@ -110,7 +110,7 @@ impl Board {
     }
 
     /// All pods, by uid.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<PodEntry> {
         self.lock().values().cloned().collect()
     }
 }

@@ -1,13 +1,12 @@
 //! The node's lease: renewed with the version read last, so that two processes of one node notice each other.
 
+use apimachinery::kinds::NODE_LEASES;
 use jiff::Timestamp;
 use message::{Json, NodeName, ObjectKey, ObjectKind, Request, Verb};
 use serde_json::{Value, json};
 
 use super::{NodeError, ask};
 use metamanager::Cloud;
-
-const NAMESPACE: &str = "kube-node-lease";
 
 /// What is known of the lease.
 pub struct Lease {
@@ -44,7 +43,7 @@ impl Lease {
     }
 
     async fn read(&self, cloud: &Cloud) -> Result<Option<Value>, NodeError> {
-        let key = ObjectKey::new(Some(NAMESPACE), ObjectKind::Lease, self.node.as_str());
+        let key = ObjectKey::new(Some(NODE_LEASES), ObjectKind::Lease, self.node.as_str());
         match ask(cloud, "read the node's lease", Request::Get { key }).await {
             Ok(object) => Ok(object.and_then(|object| object.parse().ok())),
             Err(error) if error.is_not_found() => Ok(None),
@@ -72,7 +71,7 @@ impl Lease {
     fn object(&self, owner: Option<&str>, now: Timestamp) -> Value {
         let mut lease = self.known.clone().unwrap_or_else(|| {
             json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": {"name": self.node.as_str(), "namespace": NAMESPACE}})
+                "metadata": {"name": self.node.as_str(), "namespace": NODE_LEASES}})
         });
         lease["spec"] = json!({"holderIdentity": self.node.as_str(), "leaseDurationSeconds": self.seconds,
             "renewTime": daemon::clock::rfc3339_micro(now)});

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use super::resolv::NameServers;
 use crate::addresses::Addresses;
 use crate::base::Base;
-use crate::devices::Devices;
+use crate::devices::PluginDevices;
 use crate::images::Images;
 use crate::model::fields::NodeFacts;
 use crate::node::capacity::Capacity;
@@ -31,7 +31,7 @@ pub struct Context {
     /// What the node object that came last says of this node.
     pub node_seen: watch::Sender<NodeView>,
     /// Devices of plugins.
-    pub devices: Arc<Devices>,
+    pub devices: Arc<PluginDevices>,
     /// CSI drivers of this node.
     pub csi: Arc<Csi>,
     /// Whether it was told that another node agent uses the same cgroups.

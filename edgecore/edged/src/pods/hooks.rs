@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use super::worker::Worker;
 use crate::events::Kind;
 use crate::model::observed::{Instance, Observed};
-use crate::probes::handler::{Outcome, Target};
+use crate::probes::handler::{ProbeOutcome, Target};
 
 /// A hook that never ends must not hold its pod's worker for ever.
 const POST_START_LIMIT: Duration = Duration::from_secs(120);
@@ -19,7 +19,7 @@ impl Worker {
         let Some(hook) = hook else { return true };
         let target = Target::of_hook(hook, container, id, pod_ip, POST_START_LIMIT);
         let answer = target.ask(&self.context.base.runtime).await;
-        if answer.outcome == Outcome::Good {
+        if answer.outcome == ProbeOutcome::Good {
             return true;
         }
         let text = format!("PostStartHook failed: {}", answer.text);
@@ -47,7 +47,7 @@ impl Worker {
         let target = Target::of_hook(&hook, &container, &run.id, &pod_ip, grace);
         let answer = tokio::time::timeout(grace, target.ask(&self.context.base.runtime)).await;
         let bad = match answer {
-            Ok(answer) if answer.outcome == Outcome::Good => None,
+            Ok(answer) if answer.outcome == ProbeOutcome::Good => None,
             Ok(answer) => Some(answer.text),
             Err(_) => Some("it did not end within the grace".to_owned()),
         };

@@ -97,7 +97,7 @@ impl Worker {
 }
 
 /// What this node keeps of pods beside the runtime, as it was found.
-pub(super) struct Found {
+pub(super) struct PodLeftovers {
     /// Names below `pods`: uids.
     folders: Vec<String>,
     /// Names in the folder of logs: namespace, name and uid of a pod.
@@ -106,7 +106,7 @@ pub(super) struct Found {
     rows: BTreeSet<String>,
 }
 
-impl Found {
+impl PodLeftovers {
     /// Of pods that have folders or logs.
     pub(super) fn uids(&self) -> impl Iterator<Item = &str> {
         let of_logs = self.logs.iter().filter_map(|name| name.rsplit('_').next());
@@ -116,14 +116,14 @@ impl Found {
 
 /// Looks at what is kept. It comes before it is asked which pods are known: what a pod makes that comes later is not in
 /// it, and so not taken for a leftover.
-pub(super) async fn look(context: &Context) -> Found {
+pub(super) async fn look(context: &Context) -> PodLeftovers {
     let (pods, logs) =
         (context.base.settings.root_dir.join("pods"), context.base.settings.pod_logs_dir.clone());
     let seen = daemon::blocking(move || Ok((folders::names(&pods), folders::names(&logs)))).await;
     let (folders, logs) = or_none(seen);
     let records = or_none(Record::uids(&context.base.objects).await);
     let holders = or_none(context.queries.token_holders().await);
-    Found { folders, logs, rows: records.into_iter().chain(holders).collect() }
+    PodLeftovers { folders, logs, rows: records.into_iter().chain(holders).collect() }
 }
 
 /// What cannot be read now is looked at next time.
@@ -135,7 +135,7 @@ fn or_none<T: Default, E: std::error::Error + 'static>(read: Result<T, E>) -> T 
 }
 
 /// Removes what is kept of pods that no worker knows. Pods the runtime still holds get a worker.
-pub(super) async fn remove_leftovers(context: Arc<Context>, found: Found, known: BTreeSet<String>) {
+pub(super) async fn remove_leftovers(context: Arc<Context>, found: PodLeftovers, known: BTreeSet<String>) {
     // Without an answer of the runtime, a pod that is not known here may still run.
     if !context.base.facts.borrow().ready {
         return;

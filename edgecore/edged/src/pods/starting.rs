@@ -11,7 +11,7 @@ use super::worker::{Retry, Worker, ips};
 use super::{configs, env, network, security};
 use crate::errors::chain;
 use crate::events::Kind;
-use crate::images::{self, Found, PullPolicy, credentials::Credentials};
+use crate::images::{self, EnsuredImage, PullPolicy, credentials::Credentials};
 use crate::model::observed::{Observed, Sandbox, State};
 use crate::model::status::Failure;
 use crate::model::{backoff, spec};
@@ -155,12 +155,12 @@ impl Worker {
         let named = Some(container.name.as_str());
         let pulling = self.while_pulling(&container.name, image);
         match images::ensure(&self.context.images, image, policy, &credentials, pulling).await {
-            Ok(Found::Present(found)) => {
+            Ok(EnsuredImage::Present(found)) => {
                 let text = format!("Container image {image:?} already present on machine");
                 self.context.base.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
             }
-            Ok(Found::Pulled(found)) => {
+            Ok(EnsuredImage::Pulled(found)) => {
                 let text = format!("Successfully pulled image {image:?}");
                 self.context.base.events.record(&self.id, named, Kind::Normal, "Pulled", &text);
                 Ok(found)
@@ -218,7 +218,7 @@ impl Worker {
         let has_recursive_read_only = context.base.facts.borrow().has_recursive_read_only;
         let (wanted, vars, volumes) = (container.clone(), environment.clone(), site.volumes.clone());
         let mounts = daemon::blocking(move || {
-            let wanted = container_mounts::Wanted {
+            let wanted = container_mounts::MountContext {
                 root: &root,
                 uid: &uid,
                 container: &wanted,

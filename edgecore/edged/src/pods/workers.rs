@@ -14,7 +14,7 @@ use super::{Handle, Pods, WorkerInit};
 use crate::errors::chain;
 use crate::events::Kind;
 use crate::model::backoff;
-use crate::model::board::Entry;
+use crate::model::board::PodEntry;
 use crate::model::demand::Demand;
 use crate::model::order::{Order, Wake};
 use crate::model::spec::PodId;
@@ -66,7 +66,7 @@ impl Pods {
         let wake = Arc::new(Wake::default());
         let (told, decision) = watch::channel(decision);
         if let (Some(demand), Order::Run(object)) = (demand, &order) {
-            self.context.base.board.put(Entry {
+            self.context.base.board.put(PodEntry {
                 id: id.clone(),
                 object: object.clone(),
                 status: None,

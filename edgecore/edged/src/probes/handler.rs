@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{grpc, http};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     Good,
     Bad,
     /// It could not be asked; that says nothing about the container.
@@ -18,21 +18,21 @@ pub enum Outcome {
 /// An outcome and, if it is bad, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     pub text: String,
 }
 
 impl Answer {
     fn good() -> Answer {
-        Answer { outcome: Outcome::Good, text: String::new() }
+        Answer { outcome: ProbeOutcome::Good, text: String::new() }
     }
 
     fn bad(text: impl Into<String>) -> Answer {
-        Answer { outcome: Outcome::Bad, text: text.into() }
+        Answer { outcome: ProbeOutcome::Bad, text: text.into() }
     }
 
     fn unknown(text: impl Into<String>) -> Answer {
-        Answer { outcome: Outcome::Unknown, text: text.into() }
+        Answer { outcome: ProbeOutcome::Unknown, text: text.into() }
     }
 }
 
@@ -220,9 +220,9 @@ mod tests {
         drop(listener);
         for kind in ["tcpSocket", "grpc"] {
             let answer = ask(serde_json::json!({ kind: {"port": port} })).await;
-            assert_eq!(answer.outcome, Outcome::Bad, "{kind}");
+            assert_eq!(answer.outcome, ProbeOutcome::Bad, "{kind}");
             assert!(!answer.text.is_empty(), "{kind}");
         }
-        assert_eq!(ask(serde_json::json!({"exec": {"command": ["x"]}})).await.outcome, Outcome::Unknown);
+        assert_eq!(ask(serde_json::json!({"exec": {"command": ["x"]}})).await.outcome, ProbeOutcome::Unknown);
     }
 }

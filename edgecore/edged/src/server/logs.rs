@@ -21,7 +21,7 @@ use super::ServerState;
 use super::answer::{self, Answer};
 use super::query::Query;
 use super::router::PodName;
-use super::target::Refusal;
+use super::target::HttpRefusal;
 use crate::changes::{self, Changes};
 use crate::model::observed::{Instance, Observed, State};
 use crate::model::spec::{self, RestartPolicy};
@@ -43,14 +43,14 @@ impl ServerState {
         pod: &PodName,
         container: &str,
         query: &Query,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, HttpRefusal> {
         let options = Options::parse(query, self.base.clock.now())
-            .map_err(|text| Refusal::new(StatusCode::BAD_REQUEST, text))?;
+            .map_err(|text| HttpRefusal::new(StatusCode::BAD_REQUEST, text))?;
         let pod = self.pod(pod)?;
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let known = pod.spec.as_ref().is_some_and(|pod| spec::container(pod, container).is_some());
         if !known {
-            return Err(Refusal::not_found(format!("container {container:?} not found in pod {name:?}")));
+            return Err(HttpRefusal::not_found(format!("container {container:?} not found in pod {name:?}")));
         }
         let run = self.run_of(&pod, container, options.previous).await?;
         let path = PathBuf::from(&run.log_path);
@@ -63,7 +63,7 @@ impl ServerState {
             Ok((files, start))
         });
         let (files, start) = opened.await.map_err(|error| {
-            Refusal::not_found(format!("the log of container {container:?} cannot be read: {error}"))
+            HttpRefusal::not_found(format!("the log of container {container:?} cannot be read: {error}"))
         })?;
         let place = self.session()?;
         let (pieces, body) = mpsc::channel(WAITING);
@@ -85,11 +85,11 @@ impl ServerState {
     }
 
     /// The run whose log is meant; the texts are the kubelet's.
-    async fn run_of(&self, pod: &Pod, container: &str, previous: bool) -> Result<Instance, Refusal> {
+    async fn run_of(&self, pod: &Pod, container: &str, previous: bool) -> Result<Instance, HttpRefusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let observed = Observed::read(&self.base.runtime, uid).await;
-        let observed = observed.map_err(|error| Refusal::trouble(&error))?;
+        let observed = observed.map_err(|error| HttpRefusal::trouble(&error))?;
         let runs: Vec<&Instance> = observed.runs(container).collect();
         let chosen = if previous { previous_run(pod, &runs) } else { newest_run(&runs) };
         let missing = || match previous {
@@ -99,7 +99,7 @@ impl ServerState {
                 format!("container {container:?} in pod {name:?} is waiting to start: {reason}")
             }
         };
-        chosen.cloned().ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, missing()))
+        chosen.cloned().ok_or_else(|| HttpRefusal::new(StatusCode::BAD_REQUEST, missing()))
     }
 }
 

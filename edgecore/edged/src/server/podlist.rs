@@ -8,22 +8,23 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::ServerState;
-use super::target::Refusal;
-use crate::model::board::Entry;
+use super::target::HttpRefusal;
+use crate::model::board::PodEntry;
 use crate::owner::{self, Owner};
 
 impl ServerState {
     /// The pods of this node, with the newest status each.
     pub(crate) fn pods(&self) -> Vec<Pod> {
-        self.base.board.entries().iter().filter_map(Entry::pod).collect()
+        self.base.board.entries().iter().filter_map(PodEntry::pod).collect()
     }
 
     /// Pods made of what the runtime holds.
-    pub(crate) async fn running_pods(&self) -> Result<Vec<Pod>, Refusal> {
+    pub(crate) async fn running_pods(&self) -> Result<Vec<Pod>, HttpRefusal> {
         let runtime = &self.base.runtime;
         let mut sandboxes =
-            runtime.list_pod_sandboxes(None).await.map_err(|error| Refusal::trouble(&error))?;
-        let mut containers = runtime.list_containers(None).await.map_err(|error| Refusal::trouble(&error))?;
+            runtime.list_pod_sandboxes(None).await.map_err(|error| HttpRefusal::trouble(&error))?;
+        let mut containers =
+            runtime.list_containers(None).await.map_err(|error| HttpRefusal::trouble(&error))?;
         // Other node agents may share the runtime.
         let mark = owner::mark(&self.base.settings);
         sandboxes.retain(|sandbox| owner::of(&sandbox.labels, &mark) != Owner::Another);

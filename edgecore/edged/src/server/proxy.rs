@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::ServerState;
 use super::answer::{self, Answer};
-use super::target::Refusal;
+use super::target::HttpRefusal;
 
 /// The streaming server is on this machine.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -32,29 +32,34 @@ const BUFFER: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Errors unless the client wants its connection upgraded.
-pub(super) fn check(request: &Request<Incoming>) -> Result<(), Refusal> {
+pub(super) fn check(request: &Request<Incoming>) -> Result<(), HttpRefusal> {
     let wants = request.headers().get(CONNECTION).and_then(|value| value.to_str().ok());
     let wants = wants.is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"));
     if wants && request.headers().contains_key(UPGRADE) {
         return Ok(());
     }
     let text = "unable to upgrade: missing upgrade headers in request";
-    Err(Refusal::new(StatusCode::BAD_REQUEST, text))
+    Err(HttpRefusal::new(StatusCode::BAD_REQUEST, text))
 }
 
-fn gateway(what: &str, error: &dyn std::fmt::Display) -> Refusal {
+fn gateway(what: &str, error: &dyn std::fmt::Display) -> HttpRefusal {
     let text = format!("{what} the container runtime's streaming server: {error}");
-    Refusal::new(StatusCode::BAD_GATEWAY, text)
+    HttpRefusal::new(StatusCode::BAD_GATEWAY, text)
 }
 
 impl ServerState {
     /// A place for one more session.
-    pub(crate) fn session(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let full = |_| Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many sessions are open on this node");
+    pub(crate) fn session(&self) -> Result<OwnedSemaphorePermit, HttpRefusal> {
+        let full =
+            |_| HttpRefusal::new(StatusCode::TOO_MANY_REQUESTS, "too many sessions are open on this node");
         self.sessions.clone().try_acquire_owned().map_err(full)
     }
 
-    pub(crate) async fn proxy(&self, mut request: Request<Incoming>, url: &str) -> Result<Answer, Refusal> {
+    pub(crate) async fn proxy(
+        &self,
+        mut request: Request<Incoming>,
+        url: &str,
+    ) -> Result<Answer, HttpRefusal> {
         let place = self.session()?;
         let url: Uri = url.parse().map_err(|error| gateway("reading the URL of", &error))?;
         let onward = onward(&request, &url)?;
@@ -86,7 +91,7 @@ impl ServerState {
 }
 
 /// The client's request, for the runtime's URL.
-fn onward(request: &Request<Incoming>, url: &Uri) -> Result<Request<Empty<Bytes>>, Refusal> {
+fn onward(request: &Request<Incoming>, url: &Uri) -> Result<Request<Empty<Bytes>>, HttpRefusal> {
     if url.scheme_str() != Some("http") {
         return Err(gateway("using", &"it wants TLS, switch enable_tls_streaming off"));
     }
@@ -104,7 +109,7 @@ fn onward(request: &Request<Incoming>, url: &Uri) -> Result<Request<Empty<Bytes>
     Ok(onward)
 }
 
-async fn ask(url: &Uri, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Refusal> {
+async fn ask(url: &Uri, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, HttpRefusal> {
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     // A runtime that listens on all addresses says so in its URL.
     let host = match host {
@@ -132,11 +137,11 @@ async fn ask(url: &Uri, request: Request<Empty<Bytes>>) -> Result<Response<Incom
 }
 
 /// The runtime's own words.
-async fn refused(response: Response<Incoming>) -> Result<Answer, Refusal> {
+async fn refused(response: Response<Incoming>) -> Result<Answer, HttpRefusal> {
     let status = response.status();
     let body = tokio::time::timeout(ANSWER, Limited::new(response.into_body(), REFUSAL).collect()).await;
     let bytes = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-    Err(Refusal::new(status, String::from_utf8_lossy(&bytes).trim_end()))
+    Err(HttpRefusal::new(status, String::from_utf8_lossy(&bytes).trim_end()))
 }
 
 /// Copies both ways until one side ends, or nothing has moved for `idle`.

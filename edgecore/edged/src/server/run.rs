@@ -9,7 +9,7 @@ use super::answer::{self, Answer};
 use super::podlist;
 use super::query::Query;
 use super::router::{self, Metrics, PodName, Route};
-use super::target::Refusal;
+use super::target::HttpRefusal;
 use super::{ServerState, health};
 
 /// How long a command of `/run` may take.
@@ -33,7 +33,7 @@ impl ServerState {
         route: Route,
         query: &Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, HttpRefusal> {
         Ok(match route {
             Route::Health(what) => health::answer(what, request.uri().query(), &self.health),
             Route::Pods => answer::json(&podlist::list(self.pods())),
@@ -51,22 +51,22 @@ impl ServerState {
     }
 
     /// `cmd` is split at spaces, as the kubelet does.
-    async fn run(&self, pod: &PodName, container: &str, query: &Query) -> Result<Answer, Refusal> {
+    async fn run(&self, pod: &PodName, container: &str, query: &Query) -> Result<Answer, HttpRefusal> {
         let command: Vec<String> =
             query.get("cmd").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         if command.is_empty() {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "cmd is missing"));
+            return Err(HttpRefusal::new(StatusCode::BAD_REQUEST, "cmd is missing"));
         }
         let id = self.running(&self.pod(pod)?, container).await?;
         let done = self.base.runtime.exec_sync(&id, command, RUN_LIMIT).await;
-        let done = done.map_err(|error| Refusal::trouble(&error))?;
+        let done = done.map_err(|error| HttpRefusal::trouble(&error))?;
         let mut output = done.stdout;
         output.extend(done.stderr);
         match done.exit_code {
             0 => Ok(answer::plain(output)),
             code => {
                 let text = format!("{}command ended with {code}", String::from_utf8_lossy(&output));
-                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text))
+                Err(HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, text))
             }
         }
     }

@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::proxy;
 use super::query::Query;
 use super::router::PodName;
-use super::target::Refusal;
+use super::target::HttpRefusal;
 
 /// Which streams the client wants; a terminal has no separate stderr.
 struct Streams {
@@ -21,7 +21,7 @@ struct Streams {
 }
 
 impl Streams {
-    fn of(query: &Query) -> Result<Streams, Refusal> {
+    fn of(query: &Query) -> Result<Streams, HttpRefusal> {
         let tty = query.says("tty");
         let streams = Streams {
             stdin: query.says("input"),
@@ -32,7 +32,7 @@ impl Streams {
         if streams.stdin || streams.stdout || streams.stderr {
             return Ok(streams);
         }
-        Err(Refusal::new(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr"))
+        Err(HttpRefusal::new(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr"))
     }
 }
 
@@ -43,16 +43,16 @@ impl ServerState {
         container: &str,
         query: &Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, HttpRefusal> {
         proxy::check(&request)?;
         let Streams { stdin, stdout, stderr, tty } = Streams::of(query)?;
         let cmd: Vec<String> = query.all("command").map(str::to_owned).collect();
         if cmd.is_empty() {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "command is missing"));
+            return Err(HttpRefusal::new(StatusCode::BAD_REQUEST, "command is missing"));
         }
         let container_id = self.running(&self.pod(pod)?, container).await?;
         let wanted = ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
-        let url = self.base.runtime.exec(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url = self.base.runtime.exec(wanted).await.map_err(|error| HttpRefusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 
@@ -62,12 +62,12 @@ impl ServerState {
         container: &str,
         query: &Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, HttpRefusal> {
         proxy::check(&request)?;
         let Streams { stdin, stdout, stderr, tty } = Streams::of(query)?;
         let container_id = self.running(&self.pod(pod)?, container).await?;
         let wanted = AttachRequest { container_id, stdin, tty, stdout, stderr };
-        let url = self.base.runtime.attach(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url = self.base.runtime.attach(wanted).await.map_err(|error| HttpRefusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 
@@ -77,17 +77,18 @@ impl ServerState {
         pod: &PodName,
         query: &Query,
         request: Request<Incoming>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, HttpRefusal> {
         proxy::check(&request)?;
         let ports = query.all("port").chain(query.all("ports")).flat_map(|list| list.split(','));
         let read = |text: &str| match text.parse::<u16>() {
             Ok(port) if port > 0 => Ok(i32::from(port)),
-            _ => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not a port"))),
+            _ => Err(HttpRefusal::new(StatusCode::BAD_REQUEST, format!("{text:?} is not a port"))),
         };
-        let port = ports.map(read).collect::<Result<Vec<i32>, Refusal>>()?;
+        let port = ports.map(read).collect::<Result<Vec<i32>, HttpRefusal>>()?;
         let pod_sandbox_id = self.sandbox(&self.pod(pod)?).await?;
         let wanted = PortForwardRequest { pod_sandbox_id, port };
-        let url = self.base.runtime.port_forward(wanted).await.map_err(|error| Refusal::trouble(&error))?;
+        let url =
+            self.base.runtime.port_forward(wanted).await.map_err(|error| HttpRefusal::trouble(&error))?;
         self.proxy(request, &url).await
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Bound {
 }
 
 /// Which claim a pod names.
-pub(super) struct Wanted<'a> {
+pub(super) struct ClaimRef<'a> {
     pub namespace: &'a str,
     pub claim: &'a str,
     /// The uid of the pod the claim has to belong to.
@@ -42,7 +42,7 @@ const CLAIM: &str = "PersistentVolumeClaim";
 const VOLUME: &str = "PersistentVolume";
 
 /// The bound volume. What is stored and does not fit together is asked for once more.
-pub(super) async fn bound(queries: &Queries, wanted: &Wanted<'_>) -> Result<Bound, ClaimError> {
+pub(super) async fn bound(queries: &Queries, wanted: &ClaimRef<'_>) -> Result<Bound, ClaimError> {
     match look(queries, wanted, false).await {
         Err(ClaimError::NotBound { .. } | ClaimError::NotOwned { .. } | ClaimError::OtherClaim { .. }) => {
             look(queries, wanted, true).await
@@ -51,7 +51,7 @@ pub(super) async fn bound(queries: &Queries, wanted: &Wanted<'_>) -> Result<Boun
     }
 }
 
-async fn look(queries: &Queries, wanted: &Wanted<'_>, anew: bool) -> Result<Bound, ClaimError> {
+async fn look(queries: &Queries, wanted: &ClaimRef<'_>, anew: bool) -> Result<Bound, ClaimError> {
     let claim: PersistentVolumeClaim = {
         let key = ObjectKey::new(Some(wanted.namespace), ObjectKind::PersistentVolumeClaim, wanted.claim);
         read(queries, CLAIM, key, anew).await?
@@ -68,7 +68,7 @@ async fn look(queries: &Queries, wanted: &Wanted<'_>, anew: bool) -> Result<Boun
 }
 
 /// The name of the volume the claim is bound to.
-fn volume_of(claim: &PersistentVolumeClaim, wanted: &Wanted<'_>) -> Result<String, ClaimError> {
+fn volume_of(claim: &PersistentVolumeClaim, wanted: &ClaimRef<'_>) -> Result<String, ClaimError> {
     let owners = claim.metadata.owner_references.iter().flatten();
     let is_owned = wanted
         .owner
@@ -114,7 +114,7 @@ mod tests {
             "spec": {"volumeName": "v"}, "status": {"phase": phase}
         }))
         .unwrap();
-        volume_of(&claim, &Wanted { namespace: "d", claim: "c", owner })
+        volume_of(&claim, &ClaimRef { namespace: "d", claim: "c", owner })
     }
 
     #[test]

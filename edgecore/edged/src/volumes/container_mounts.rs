@@ -32,7 +32,7 @@ pub enum MountError {
 }
 
 /// The folder of one pod and what is known for one of its containers.
-pub struct Wanted<'a> {
+pub struct MountContext<'a> {
     pub root: &'a Path,
     pub uid: &'a str,
     pub container: &'a Container,
@@ -46,7 +46,7 @@ pub struct Wanted<'a> {
 }
 
 /// Writes the files that belong to the container and lists its mounts, in the order of the spec. Blocks on the disk.
-pub fn prepare(wanted: &Wanted<'_>, volumes: &Prepared) -> Result<Vec<Mount>, MountError> {
+pub fn prepare(wanted: &MountContext<'_>, volumes: &Prepared) -> Result<Vec<Mount>, MountError> {
     let mut list = Vec::new();
     for (index, mount) in wanted.container.volume_mounts.iter().flatten().enumerate() {
         list.push(volume(wanted, volumes, mount, index)?);
@@ -107,7 +107,7 @@ fn plain(inside: &str, outside: &Path) -> Mount {
 }
 
 /// The part of the volume that is mounted; empty for all of it.
-fn below(wanted: &Wanted<'_>, mount: &VolumeMount) -> Result<String, MountError> {
+fn below(wanted: &MountContext<'_>, mount: &VolumeMount) -> Result<String, MountError> {
     let Some(text) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(mount.sub_path.clone().unwrap_or_default());
     };
@@ -126,7 +126,7 @@ fn below(wanted: &Wanted<'_>, mount: &VolumeMount) -> Result<String, MountError>
 }
 
 fn volume(
-    wanted: &Wanted<'_>,
+    wanted: &MountContext<'_>,
     volumes: &Prepared,
     mount: &VolumeMount,
     index: usize,
@@ -231,7 +231,7 @@ mod tests {
     fn prepared(mounts: serde_json::Value) -> Result<Vec<Mount>, MountError> {
         let root = tempfile::tempdir().unwrap();
         let container = serde_json::from_value(json!({"name": "c", "volumeMounts": mounts})).unwrap();
-        let wanted = Wanted {
+        let wanted = MountContext {
             root: root.path(),
             uid: "u",
             container: &container,

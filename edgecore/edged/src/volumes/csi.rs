@@ -13,7 +13,7 @@ mod calls;
 mod names;
 mod record;
 pub mod registry;
-mod wanted;
+mod volume;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OwnedMutexGuard;
 
 use super::mounts;
-use calls::{CallError, Driver};
+use calls::{Driver, DriverCallError};
 use record::Record;
-pub use wanted::Wanted;
+pub use volume::CsiVolume;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CsiError {
@@ -34,7 +34,7 @@ pub enum CsiError {
     #[error("CSI driver {driver:?} is still busy with the volume")]
     Busy { driver: String },
     #[error("CSI driver {driver:?}")]
-    Call { driver: String, source: CallError },
+    Call { driver: String, source: DriverCallError },
     #[error("the volume's attachment {name:?}")]
     Attachment { name: String, source: Box<metamanager::QueryError> },
     #[error("the volume is not attached to this node yet (VolumeAttachment {name:?})")]
@@ -99,7 +99,7 @@ impl Csi {
     }
 
     /// Makes the volume visible at the pod's folder; true if it was not before. Called again, it does what is missing.
-    pub(super) async fn publish(&self, wanted: &Wanted) -> Result<(PathBuf, bool), CsiError> {
+    pub(super) async fn publish(&self, wanted: &CsiVolume) -> Result<(PathBuf, bool), CsiError> {
         let folder = wanted.folder.clone();
         let target = folder.join("mount");
         if is_there(&folder, &target).await.map_err(disk(&folder))? {

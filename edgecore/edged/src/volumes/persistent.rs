@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Volume};
 
-use super::claims::{self, Bound, Wanted};
+use super::claims::{self, Bound, ClaimRef};
 use super::{Made, VolumeContext, VolumeError, csi, host_path, mounts, nfs, ownership, volume_dir};
 
 impl VolumeContext<'_> {
@@ -37,7 +37,7 @@ impl VolumeContext<'_> {
     }
 
     async fn claim(&self, volume: &str, claim: &str, owner: Option<&str>) -> Result<Bound, VolumeError> {
-        let wanted = Wanted { namespace: self.namespace(), claim, owner };
+        let wanted = ClaimRef { namespace: self.namespace(), claim, owner };
         let bound = claims::bound(self.queries, &wanted).await;
         bound.map_err(|source| VolumeError::Claim { volume: volume.to_owned(), source })
     }

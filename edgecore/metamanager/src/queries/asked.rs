@@ -61,12 +61,12 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CallError;
+    use crate::CloudCallError;
 
     #[tokio::test]
     async fn a_question_is_put_once_while_it_is_under_way_and_again_after_a_fault() {
         let asked = Asked::default();
-        let nobody = || CallError::Disconnected;
+        let nobody = || CloudCallError::Disconnected;
         let lost = asked.join("d/secret/s", || async { panic!("a fault of a test") });
         let mut joined = asked.join("d/secret/s", || async { unreachable!("it is under way") });
         assert!(joined.wait_for(Option::is_some).await.is_err());

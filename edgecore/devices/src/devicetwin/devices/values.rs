@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::super::payloads;
 use super::super::service;
-use super::super::twin::{Outcome, Refusal, bad_request};
+use super::super::twin::{TwinRefusal, UpdateOutcome, bad_request};
 use super::batch::{AfterCommit, Batch};
 use super::{Devices, Member, declared, id};
 use crate::eventbus;
@@ -31,9 +31,11 @@ impl Devices {
         name: &str,
         event_id: &str,
         request: payloads::TwinRequest,
-    ) -> Result<(), Refusal> {
-        let unknown =
-            || Refusal { code: 404, reason: "update rejected due to the device is not existed".to_owned() };
+    ) -> Result<(), TwinRefusal> {
+        let unknown = || TwinRefusal {
+            code: 404,
+            reason: "update rejected due to the device is not existed".to_owned(),
+        };
         let wanted = request.twin.ok_or_else(|| bad_request("Update twin error, key:twin does not exist"))?;
         let key = id(namespace, name);
         let member = self.members.get_mut(&key).ok_or_else(unknown)?;
@@ -59,7 +61,7 @@ impl Devices {
             (Err(refusal), _) => payloads::refusal(&event_id, now, &refusal),
             (Ok(_), None) => {
                 let reason = format!("Device {namespace}/{name} not found while getting twin");
-                payloads::refusal(&event_id, now, &Refusal { code: 404, reason })
+                payloads::refusal(&event_id, now, &TwinRefusal { code: 404, reason })
             }
             (Ok(_), Some(member)) => payloads::twins(&event_id, now, member.kept.twins.documents()),
         };
@@ -157,7 +159,7 @@ fn publish_document(
     member: &Member,
     event_id: &str,
     now: i64,
-    outcome: &Outcome,
+    outcome: &UpdateOutcome,
 ) {
     let metadata = &member.device.metadata;
     let topic = topics::twin_update_document(&metadata.namespace, &metadata.name);

@@ -1,6 +1,6 @@
 use super::*;
 
-fn update(twins: &mut Twins, text: &str, now: i64) -> Result<Outcome, Refusal> {
+fn update(twins: &mut Twins, text: &str, now: i64) -> Result<UpdateOutcome, TwinRefusal> {
     twins.update(&serde_json::from_str(text).unwrap(), &Declared::new(), now)
 }
 

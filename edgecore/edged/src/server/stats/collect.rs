@@ -21,7 +21,7 @@ use crate::usage::folder::Taken;
 use crate::volumes::{mounts, pod_dir};
 
 /// A pod, and its numbers as the runtime gave them.
-struct Found {
+struct PodReading {
     id: PodId,
     spec: PodSpec,
     started: Timestamp,
@@ -45,7 +45,7 @@ impl ServerState {
             let uid = stats.attributes.as_ref().and_then(|known| known.labels.get(labels::POD_UID)).cloned();
             by_pod.entry(uid.unwrap_or_default()).or_default().push(stats);
         }
-        let found: Vec<Found> =
+        let found: Vec<PodReading> =
             self.pods().into_iter().filter_map(|pod| self.found(pod, &mut by_pod)).collect();
         let mut gathered = self.gather(found, images, is_short, now).await;
         gathered.has_failed |= has_failed;
@@ -69,7 +69,7 @@ impl ServerState {
     }
 
     /// None for pods of which nothing runs.
-    fn found(&self, pod: Pod, stats: &mut HashMap<String, Vec<v1::ContainerStats>>) -> Option<Found> {
+    fn found(&self, pod: Pod, stats: &mut HashMap<String, Vec<v1::ContainerStats>>) -> Option<PodReading> {
         let id = PodId::of(&pod);
         let containers = stats.remove(&id.uid)?;
         let spec = pod.spec?;
@@ -82,12 +82,12 @@ impl ServerState {
         let root = &self.base.settings.cgroup_root;
         let parent = resources::cgroup_parent(driver, root, resources::qos(&spec), &id.uid);
         let cgroup = cgroups::folder(&parent);
-        Some(Found { id, spec, started: started.unwrap_or(self.started), cgroup, containers, starts })
+        Some(PodReading { id, spec, started: started.unwrap_or(self.started), cgroup, containers, starts })
     }
 
     async fn gather(
         &self,
-        pods: Vec<Found>,
+        pods: Vec<PodReading>,
         images: Option<Vec<v1::FilesystemUsage>>,
         is_short: bool,
         now: Timestamp,
@@ -155,7 +155,7 @@ impl Reader {
         Some(RuntimeUsage { image_fs, container_fs: disk::whole(disk, self.now) })
     }
 
-    fn pod(&mut self, found: Found) -> PodUsage {
+    fn pod(&mut self, found: PodReading) -> PodUsage {
         let (host, now) = (self.host.clone(), self.now);
         let cgroups = Cgroups::of(&*host);
         let path = found.cgroup.to_string_lossy();
@@ -183,7 +183,7 @@ impl Reader {
         pod
     }
 
-    fn container(&self, stats: &v1::ContainerStats, pod: &Found) -> ContainerUsage {
+    fn container(&self, stats: &v1::ContainerStats, pod: &PodReading) -> ContainerUsage {
         let name = stats.attributes.as_ref().and_then(|known| known.metadata.as_ref());
         let name = name.map(|known| known.name.clone()).unwrap_or_default();
         let at = |nanos: i64| Timestamp::from_nanosecond(nanos.into()).unwrap_or(self.now);
@@ -221,7 +221,7 @@ impl Reader {
 
     /// Volumes that lie below the pod's folder.
     #[expect(clippy::disallowed_methods, reason = "runs on the threads for files, behind daemon::blocking")]
-    fn volumes(&self, pod: &Found) -> Vec<VolumeUsage> {
+    fn volumes(&self, pod: &PodReading) -> Vec<VolumeUsage> {
         let folder = pod_dir(&self.root, &pod.id.uid).join("volumes");
         let plugins = self.host.names(&folder.to_string_lossy()).unwrap_or_default();
         let find = |name: &str| {
@@ -242,7 +242,7 @@ impl Reader {
     }
 
     /// Writable layers, logs, and emptyDirs on the disk.
-    fn ephemeral(&self, pod: &PodUsage, found: &Found) -> Option<Filesystem> {
+    fn ephemeral(&self, pod: &PodUsage, found: &PodReading) -> Option<Filesystem> {
         let disk = self.host.disk(&self.root).ok()?;
         let layers = pod.containers.iter().flat_map(|one| [one.rootfs, one.logs]).flatten();
         let is_on_disk = |name: &str| {

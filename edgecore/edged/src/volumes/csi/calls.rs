@@ -11,7 +11,7 @@ use plugins::csi::*;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::Wanted;
+use super::CsiVolume;
 
 /// A driver may format a disk, or wait for one.
 pub(super) const DEADLINE: Duration = Duration::from_secs(120);
@@ -19,7 +19,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 /// A call the driver refused or never answered.
 #[derive(Debug, thiserror::Error)]
 #[error("calling {call}")]
-pub struct CallError {
+pub struct DriverCallError {
     pub call: &'static str,
     pub source: tonic::Status,
 }
@@ -52,10 +52,10 @@ impl Driver {
         Driver(NodeClient::new(plugins::channel(socket)))
     }
 
-    pub(super) async fn abilities(&self) -> Result<Abilities, CallError> {
+    pub(super) async fn abilities(&self) -> Result<Abilities, DriverCallError> {
         let call = "NodeGetCapabilities";
         let answer = self.0.clone().node_get_capabilities(request(NodeGetCapabilitiesRequest {})).await;
-        let answer = answer.map_err(|source| CallError { call, source })?.into_inner();
+        let answer = answer.map_err(|source| DriverCallError { call, source })?.into_inner();
         let has = |wanted: rpc::Type| {
             answer.capabilities.iter().any(|known| match &known.r#type {
                 Some(Type::Rpc(known)) => known.r#type() == wanted,
@@ -70,18 +70,18 @@ impl Driver {
     }
 
     /// The node's name in the driver's terms.
-    pub(super) async fn node_id(&self) -> Result<String, CallError> {
+    pub(super) async fn node_id(&self) -> Result<String, DriverCallError> {
         let answer = self.0.clone().node_get_info(request(NodeGetInfoRequest {})).await;
-        let answer = answer.map_err(|source| CallError { call: "NodeGetInfo", source })?;
+        let answer = answer.map_err(|source| DriverCallError { call: "NodeGetInfo", source })?;
         Ok(answer.into_inner().node_id)
     }
 
     pub(super) async fn stage(
         &self,
-        wanted: &Wanted,
+        wanted: &CsiVolume,
         at: &Path,
         abilities: &Abilities,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), DriverCallError> {
         let message = NodeStageVolumeRequest {
             volume_id: wanted.handle.clone(),
             publish_context: wanted.publish_context.clone(),
@@ -91,16 +91,16 @@ impl Driver {
             volume_context: wanted.attributes.clone(),
         };
         let done = self.0.clone().node_stage_volume(request(message)).await;
-        done.map(|_| ()).map_err(|source| CallError { call: "NodeStageVolume", source })
+        done.map(|_| ()).map_err(|source| DriverCallError { call: "NodeStageVolume", source })
     }
 
     pub(super) async fn publish(
         &self,
-        wanted: &Wanted,
+        wanted: &CsiVolume,
         staging: Option<&Path>,
         target: &Path,
         abilities: &Abilities,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), DriverCallError> {
         let message = NodePublishVolumeRequest {
             volume_id: wanted.handle.clone(),
             publish_context: wanted.publish_context.clone(),
@@ -112,18 +112,18 @@ impl Driver {
             volume_context: wanted.attributes.clone(),
         };
         let done = self.0.clone().node_publish_volume(request(message)).await;
-        done.map(|_| ()).map_err(|source| CallError { call: "NodePublishVolume", source })
+        done.map(|_| ()).map_err(|source| DriverCallError { call: "NodePublishVolume", source })
     }
 
     /// Done if the driver does not know the volume.
-    pub(super) async fn unpublish(&self, handle: &str, target: &Path) -> Result<(), CallError> {
+    pub(super) async fn unpublish(&self, handle: &str, target: &Path) -> Result<(), DriverCallError> {
         let message = NodeUnpublishVolumeRequest { volume_id: handle.to_owned(), target_path: text(target) };
         let done = self.0.clone().node_unpublish_volume(request(message)).await;
         gone("NodeUnpublishVolume", done)
     }
 
     /// Done if the driver does not know the volume.
-    pub(super) async fn unstage(&self, handle: &str, at: &Path) -> Result<(), CallError> {
+    pub(super) async fn unstage(&self, handle: &str, at: &Path) -> Result<(), DriverCallError> {
         let message =
             NodeUnstageVolumeRequest { volume_id: handle.to_owned(), staging_target_path: text(at) };
         let done = self.0.clone().node_unstage_volume(request(message)).await;
@@ -131,14 +131,14 @@ impl Driver {
     }
 }
 
-fn gone<T>(call: &'static str, done: Result<T, tonic::Status>) -> Result<(), CallError> {
+fn gone<T>(call: &'static str, done: Result<T, tonic::Status>) -> Result<(), DriverCallError> {
     match done {
-        Err(source) if source.code() != Code::NotFound => Err(CallError { call, source }),
+        Err(source) if source.code() != Code::NotFound => Err(DriverCallError { call, source }),
         _ => Ok(()),
     }
 }
 
-fn capability(wanted: &Wanted, abilities: &Abilities) -> VolumeCapability {
+fn capability(wanted: &CsiVolume, abilities: &Abilities) -> VolumeCapability {
     let group = wanted.group.filter(|_| abilities.sets_group).map(|group| group.to_string());
     let mount = MountVolume {
         fs_type: wanted.fs_type.clone(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Wanted;
+use super::CsiVolume;
 use crate::volumes::mounts;
 
 const NAME: &str = "vol_data.json";
@@ -32,7 +32,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn of_pod(wanted: &Wanted) -> Record {
+    pub(super) fn of_pod(wanted: &CsiVolume) -> Record {
         let mode = if wanted.is_inline { "Ephemeral" } else { "Persistent" };
         Record {
             driver_name: wanted.driver.clone(),
@@ -45,7 +45,7 @@ impl Record {
         }
     }
 
-    pub(super) fn of_stage(wanted: &Wanted) -> Record {
+    pub(super) fn of_stage(wanted: &CsiVolume) -> Record {
         Record {
             driver_name: wanted.driver.clone(),
             volume_handle: wanted.handle.clone(),

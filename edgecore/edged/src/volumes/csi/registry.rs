@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use super::Csi;
-use super::calls::{CallError, Driver};
+use super::calls::{Driver, DriverCallError};
 use crate::changes::{self, Changes};
 use crate::errors::chain;
 use crate::volumes::mounts;
@@ -35,7 +35,7 @@ enum RegisterError {
     #[error("CSI driver {name:?} speaks none of the versions 1.x: {versions:?}")]
     Version { name: String, versions: Vec<String> },
     #[error("asking CSI driver {name:?} for its node")]
-    Node { name: String, source: CallError },
+    Node { name: String, source: DriverCallError },
 }
 
 impl RegisterError {
@@ -156,7 +156,7 @@ async fn check(path: &Path, info: PluginInfo) -> Result<(String, PathBuf), Regis
     };
     let asked = tokio::time::timeout(ANSWER, Driver::at(&socket).node_id()).await;
     let node = asked.unwrap_or_else(|_| {
-        Err(CallError { call: "NodeGetInfo", source: tonic::Status::deadline_exceeded("no answer") })
+        Err(DriverCallError { call: "NodeGetInfo", source: tonic::Status::deadline_exceeded("no answer") })
     });
     let node = node.map_err(|source| RegisterError::Node { name: name.clone(), source })?;
     tracing::debug!(name, node, "CSI driver told its node");

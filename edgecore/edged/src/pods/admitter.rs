@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use message::{Json, ObjectKey, ObjectKind};
 
 use super::context::Context;
-use crate::model::admission::{self, Refusal, make_room};
-use crate::model::board::Entry;
+use crate::model::admission::{self, AdmissionRefusal, make_room};
+use crate::model::board::PodEntry;
 use crate::model::demand::Demand;
 use crate::model::status::phase::Phase;
 use crate::model::stop_decision::{Disposition, StopDecision};
@@ -86,7 +86,7 @@ impl Admitter {
             return Ok(());
         }
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let others: Vec<Entry> = self
+        let others: Vec<PodEntry> = self
             .context
             .base
             .board
@@ -96,16 +96,16 @@ impl Admitter {
             .collect();
         let demands: Vec<Arc<Demand>> = others.iter().map(|entry| entry.demand.clone()).collect();
         match self.check(pod, demand, &demands) {
-            Err(Refusal::Short { missing, decision }) if demand.is_critical() => {
+            Err(AdmissionRefusal::Short { missing, decision }) if demand.is_critical() => {
                 let chosen = make_room(&missing, demand.priority, &demands).ok_or(decision)?;
                 chosen.into_iter().for_each(|index| preempt(&others[index]));
                 Ok(())
             }
-            other => other.map_err(Refusal::decision),
+            other => other.map_err(AdmissionRefusal::decision),
         }
     }
 
-    fn check(&self, pod: &Pod, demand: &Demand, others: &[Arc<Demand>]) -> Result<(), Refusal> {
+    fn check(&self, pod: &Pod, demand: &Demand, others: &[Arc<Demand>]) -> Result<(), AdmissionRefusal> {
         let context = &self.context;
         let facts = context.base.facts.borrow();
         let node = admission::Node {
@@ -123,7 +123,7 @@ impl Admitter {
     }
 }
 
-fn preempt(entry: &Entry) {
+fn preempt(entry: &PodEntry) {
     let decision = StopDecision {
         disposition: Disposition::Fail,
         reason: "Preempting".to_owned(),

@@ -15,7 +15,7 @@ use metamanager::QueryError;
 pub(super) type Texts = HashMap<String, String>;
 
 /// Never printed: it holds secrets.
-pub struct Wanted {
+pub struct CsiVolume {
     /// The pod's folder of this volume.
     pub folder: PathBuf,
     /// Of the PersistentVolume, or of the pod's volume.
@@ -63,7 +63,7 @@ impl VolumeContext<'_> {
         self.publish(volume, wanted, false).await
     }
 
-    async fn publish(&self, volume: &str, wanted: Wanted, gives_group: bool) -> Result<Made, VolumeError> {
+    async fn publish(&self, volume: &str, wanted: CsiVolume, gives_group: bool) -> Result<Made, VolumeError> {
         let is_read_only = wanted.is_read_only;
         let (path, is_new) = self.csi.publish(&wanted).await.map_err(Self::csi_error(volume))?;
         if let Some(group) = wanted.group.filter(|_| is_new && gives_group && !is_read_only) {
@@ -82,7 +82,7 @@ impl VolumeContext<'_> {
         spec: &PersistentVolumeSpec,
         source: &CSIPersistentVolumeSource,
         read_only: bool,
-    ) -> Result<Wanted, CsiError> {
+    ) -> Result<CsiVolume, CsiError> {
         let secret = async |reference: &Option<k8s_openapi::api::core::v1::SecretReference>| match reference {
             None => Ok(Texts::new()),
             Some(reference) => {
@@ -90,7 +90,7 @@ impl VolumeContext<'_> {
                 self.csi_secret(namespace, reference.name.as_deref().unwrap_or_default()).await
             }
         };
-        Ok(Wanted {
+        Ok(CsiVolume {
             folder: self.dir("csi", name),
             name: name.to_owned(),
             driver: source.driver.clone(),
@@ -110,7 +110,7 @@ impl VolumeContext<'_> {
     }
 
     /// Drivers of inline volumes learn which pod they serve.
-    async fn of_pod(&self, volume: &str, source: &CSIVolumeSource) -> Result<Wanted, CsiError> {
+    async fn of_pod(&self, volume: &str, source: &CSIVolumeSource) -> Result<CsiVolume, CsiError> {
         let metadata = &self.pod.metadata;
         let mut attributes: Texts =
             source.volume_attributes.clone().unwrap_or_default().into_iter().collect();
@@ -126,7 +126,7 @@ impl VolumeContext<'_> {
             Some(reference) => self.csi_secret(self.namespace(), &reference.name).await?,
             None => Texts::new(),
         };
-        Ok(Wanted {
+        Ok(CsiVolume {
             folder: self.dir("csi", volume),
             name: volume.to_owned(),
             driver: source.driver.clone(),
