@@ -22,7 +22,7 @@ pub struct Board(Arc<Mutex<BTreeMap<String, PodEntry>>>);
 #[derive(Clone)]
 pub struct PodEntry {
     pub id: PodId,
-    /// The pod object as text: parsed where it is needed, which is seldom.
+    /// The pod object as text: parsed where it is needed, which is seldom (ARCHITECTURE.md says what either costs).
     pub object: Json,
     /// The newest status this node computed; none before the first.
     pub status: Option<Arc<PodStatus>>,
