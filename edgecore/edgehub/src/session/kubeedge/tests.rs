@@ -81,8 +81,6 @@ async fn an_edge_that_waits_for_the_cloud_to_read_goes_on_reading() {
         first: true,
     };
     session(&edge, halves, async {
-        // Not before the edge writes.
-        tokio::time::sleep(Duration::from_millis(100)).await;
         to_edge.send(&put.to_message(1)).await.unwrap();
         soon(|| async { edge.objects.get(&key).await.unwrap() }).await;
     })
@@ -96,6 +94,7 @@ async fn a_message_that_nobody_answers_is_kept_until_it_is_written() {
     edge.outbox.submit(status(LARGE)).await.unwrap();
     edge.outbox.submit(event()).await.unwrap();
     session(&edge, halves, async {
+        // Time in which a session that does not wait for its writes would have removed the event.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let rows = edge.outbox.next(0, 10).await.unwrap();
         assert_eq!(rows.len(), 2, "behind a message that the cloud does not read");
