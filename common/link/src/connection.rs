@@ -99,7 +99,7 @@ impl CloseReason {
 
 /// Bytes given to the WebSocket at once. Its buffer keeps the size of the largest piece for as long as the connection
 /// lasts. Go peers cut at this length as well (docs/protocol/transport.md 2.1).
-const PIECE: usize = 4096;
+const PIECE: usize = 2048;
 
 /// Writes one message of `kind` before the deadline, in pieces.
 pub(crate) async fn write_data(

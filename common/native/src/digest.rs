@@ -1,43 +1,48 @@
 //! Marks and digests: how two ends find what they do not share without sending it.
 
 use message::Json;
-use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::canonical::{Canonical, Fields};
 use crate::frames::KindDigest;
 
 /// Hash of what a node should react to: the object without its version, its bookkeeping and what the node itself says in
 /// its status. Equal marks need no sending. Never 0, which stands for "not known".
+///
+/// Nodes keep the marks of what they hold: a change of what is hashed sends every object of every node anew.
 pub fn mark(object: &Json) -> u64 {
-    let hash = match object.parse::<Value>() {
-        Ok(mut value) => {
-            let foreign = foreign_conditions(&value);
-            if let Some(top) = value.as_object_mut() {
-                top.remove("status");
-                if !foreign.is_empty() {
-                    top.insert("status".to_owned(), foreign.into());
-                }
-                if let Some(metadata) = top.get_mut("metadata").and_then(Value::as_object_mut) {
-                    for field in ["resourceVersion", "managedFields", "generation"] {
-                        metadata.remove(field);
-                    }
-                    forget_notes(metadata);
-                }
-            }
-            // Maps are sorted, so the text is the same whatever order the server chose.
-            xxh3_64(value.to_string().as_bytes())
-        }
-        Err(_) => xxh3_64(object.text().as_bytes()),
-    };
+    let text = serde_json::from_str::<Canonical>(object.text()).and_then(|mut value| {
+        forget_bookkeeping(&mut value);
+        serde_json::to_string(&value)
+    });
+    let hash = xxh3_64(text.as_deref().unwrap_or(object.text()).as_bytes());
     hash.max(1)
+}
+
+fn forget_bookkeeping(object: &mut Canonical) {
+    let foreign = foreign_conditions(object);
+    let Some(top) = object.as_object_mut() else { return };
+    top.remove("status");
+    if !foreign.is_empty() {
+        let foreign = foreign.into_iter().map(|condition| Canonical::String(condition.into())).collect();
+        top.set("status", Canonical::Array(foreign));
+    }
+    if let Some(metadata) = top.get_mut("metadata").and_then(Canonical::as_object_mut) {
+        for field in ["resourceVersion", "managedFields", "generation"] {
+            metadata.remove(field);
+        }
+        forget_notes(metadata);
+    }
 }
 
 /// Annotations in which CloudCore writes things down for its operator.
 const NOTES: &str = "causeway.io/";
 
-fn forget_notes(metadata: &mut serde_json::Map<String, Value>) {
-    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
-    annotations.retain(|name, _| !name.starts_with(NOTES));
+fn forget_notes(metadata: &mut Fields) {
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Canonical::as_object_mut) else {
+        return;
+    };
+    annotations.retain(|name| !name.starts_with(NOTES));
     if annotations.is_empty() {
         metadata.remove("annotations");
     }
@@ -49,15 +54,17 @@ pub const NODES_CONDITIONS: [&str; 5] =
 
 /// What others say in a pod's status: conditions of their own (readiness gates), and that a pod whose containers are
 /// ready is not, which Kubernetes says of the pods of a node it has not heard of (controllerutil `MarkPodsNotReady`).
-fn foreign_conditions(object: &Value) -> Vec<String> {
-    if object.pointer("/spec/containers").is_none() {
+fn foreign_conditions(object: &Canonical) -> Vec<String> {
+    if object.field("spec").and_then(|spec| spec.field("containers")).is_none() {
         return Vec::new();
     }
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+    let conditions = object.field("status").and_then(|status| status.field("conditions"));
+    let conditions = conditions.and_then(Canonical::as_array).unwrap_or_default();
+    let text = |condition: &Canonical, field: &str| {
+        condition.field(field).and_then(Canonical::as_str).unwrap_or_default().to_owned()
+    };
     let told: Vec<(String, String, String)> = conditions
-        .into_iter()
-        .flatten()
+        .iter()
         .map(|condition| (text(condition, "type"), text(condition, "status"), text(condition, "reason")))
         .collect();
     let containers_ready = told.iter().any(|(kind, status, _)| kind == "ContainersReady" && status == "True");
@@ -98,6 +105,8 @@ impl Digest {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn json(text: &str) -> Json {

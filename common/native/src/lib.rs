@@ -6,6 +6,7 @@
 
 #![deny(clippy::missing_errors_doc)]
 
+mod canonical;
 mod codec;
 mod delta;
 mod dictionary;
