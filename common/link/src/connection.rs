@@ -98,7 +98,7 @@ impl CloseReason {
 }
 
 /// Bytes given to the WebSocket at once. Its buffer keeps the size of the largest piece for as long as the connection
-/// lasts. Go peers cut at this length as well (docs/protocol/transport.md 2.1).
+/// lasts; half as long as the pieces of Go peers (docs/protocol/transport.md 2.1), at a cost of 0.6 % more bytes.
 const PIECE: usize = 2048;
 
 /// Writes one message of `kind` before the deadline, in pieces.
