@@ -1,5 +1,5 @@
 //! What this node has to remember of a pod over its own restarts, besides the pod object and the runtime: that it was
-//! admitted, when it started, and how it ended. One row a pod, written when it starts and when it ends.
+//! admitted, when it started, and how it ended. One row a pod, written before anything of it runs and when it ends.
 //!
 //! The cloud does not send a node's own words back, so a pod that failed here would otherwise start again.
 

@@ -50,9 +50,9 @@ impl Worker {
         self.follow_probes(pod, spec, &observed);
         let logged = self.logged(spec, &observed).await;
         let actions = self.plan(spec, &observed, pod, &logged);
-        let needs_network = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
+        let begins = actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
         let network_ready = self.context.base.facts.borrow().network_ready;
-        if needs_network && !network_ready && spec.host_network != Some(true) {
+        if begins && !network_ready && spec.host_network != Some(true) {
             let text = "network is not ready: container runtime network not ready";
             self.context.base.events.record(&self.id, None, Kind::Warning, "NetworkNotReady", text);
             self.report(pod, spec, &observed, false).await;
@@ -76,10 +76,11 @@ impl Worker {
         if let Some(due) = volumes.refresh_at {
             round.not_before(due.max(self.now() + AFTER_ERROR));
         }
-        let after = self.act(pod, spec, observed, actions, &volumes, &mut round).await;
-        if !self.recorded && !after.sandboxes.is_empty() {
+        // Before anything of it runs: that may take as long as pulling its images, and EdgeCore may end meanwhile.
+        if !self.recorded && (begins || !observed.sandboxes.is_empty()) {
             self.keep_record().await;
         }
+        let after = self.act(pod, spec, observed, actions, &volumes, &mut round).await;
         self.follow_probes(pod, spec, &after);
         self.report(pod, spec, &after, false).await;
         self.link_logs(&after).await;
