@@ -33,7 +33,7 @@ async fn a_pod_that_does_not_fit_fails_for_good_and_is_never_started() {
     until("the first pod to go", async || room.fake.sandboxes().is_empty()).await;
     room.stop().await;
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert!(room.fake.sandboxes().is_empty());
     assert_eq!(refused(&room).await, (json!("Failed"), json!("OutOfcpu")));
     room.stop().await;
@@ -52,7 +52,7 @@ async fn a_pod_that_was_admitted_stays_although_it_would_not_be_admitted_again()
     room.put("null/node/edge-1", node).await;
     room.link.send_replace(LinkState::Connected);
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    pass(Duration::from_secs(30)).await;
     assert_eq!(room.ids(), before);
     assert_eq!(room.status().await["status"]["phase"], "Running");
     // A new one is not let in.
@@ -94,7 +94,7 @@ async fn a_taint_that_cannot_be_asked_about_keeps_a_pod_waiting_until_it_is_know
     room.start().await;
     room.put("default/pod/p", pod(json!({}))).await;
     room.put("default/pod/q", named("q", "u-2", pod(json!({})))).await;
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    pass(Duration::from_secs(100)).await;
     assert_eq!((room.status().await, room.fake.sandboxes().len()), (Value::Null, 0));
     room.apply("default/pod/q", Change::Remove { uid: None }).await;
     room.put("null/node/edge-1", node(false)).await;
@@ -105,7 +105,7 @@ async fn a_taint_that_cannot_be_asked_about_keeps_a_pod_waiting_until_it_is_know
     room.answers.set_away(true);
     room.link.send_replace(LinkState::Connected);
     room.put("default/pod/r", named("r", "u-3", pod(json!({})))).await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    pass(Duration::from_secs(20)).await;
     assert_eq!(room.status_of("r").await, Value::Null);
     room.answers.set_away(false);
     until("the refusal", async || room.status_of("r").await["status"]["reason"] == "TaintToleration").await;
@@ -140,17 +140,17 @@ async fn the_deadline_of_a_pod_counts_from_its_first_start_over_restarts() {
     room.start().await;
     room.put("default/pod/p", pod(json!({"activeDeadlineSeconds": 300}))).await;
     until("a run", async || room.fake.running("a").is_some()).await;
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     let began = room.status().await["status"]["startTime"].clone();
     room.stop().await;
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    pass(Duration::from_secs(10)).await;
     assert!(room.fake.running("a").is_some());
     until("the end", async || room.fake.running("a").is_none()).await;
     until("the reason", async || room.status().await["status"]["reason"] == "DeadlineExceeded").await;
     let status = room.status().await;
     assert_eq!((&status["status"]["phase"], &status["status"]["startTime"]), (&json!("Failed"), &began));
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert!(room.fake.running("a").is_none());
     room.stop().await;
 }
@@ -169,7 +169,7 @@ async fn what_was_kept_of_pods_that_went_while_edgecore_was_down_is_forgotten() 
     let kept = async |kind| objects.local_owners(kind).await.unwrap();
     until("only the living pod's record", async || kept("podrecord").await == ["u-1"]).await;
     until("no token", async || kept("serviceaccounttoken").await.is_empty()).await;
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert_eq!(kept("podrecord").await, ["u-1"]);
     room.stop().await;
 }
@@ -193,7 +193,7 @@ async fn a_guest_joins_its_target_once() {
         status["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"].clone()
     };
     until("its end in the status", async || ended(&room).await == json!(3)).await;
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    pass(Duration::from_secs(100)).await;
     assert!(room.fake.running("debugger").is_none());
     assert_eq!(room.status().await["status"]["phase"], "Running");
     room.stop().await;
@@ -223,7 +223,7 @@ async fn under_pressure_without_a_link_a_pod_of_a_controller_waits_and_comes_bac
     room.put("default/pod/q", named("q", "u-2", pod(json!({})))).await;
     until("the refusal", async || room.status_of("q").await["status"]["reason"] == "Evicted").await;
     room.machine.set_memory_left(2048);
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    pass(Duration::from_secs(100)).await;
     assert!(room.fake.running("p").is_none(), "pressure lasts for five minutes");
     until("the next run", async || room.fake.running("p").is_some()).await;
     until("no reason any more", async || room.status_of("p").await["status"]["reason"].is_null()).await;
@@ -250,7 +250,7 @@ async fn under_pressure_with_a_link_a_pod_is_evicted_and_critical_ones_stay() {
         room.answers.take().contains(&"status True memory".to_owned())
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert!(room.fake.running("c").is_some());
     room.stop().await;
 }

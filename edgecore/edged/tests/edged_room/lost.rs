@@ -35,7 +35,7 @@ async fn a_pod_that_has_ended_never_runs_again() {
         let mut room = Room::new();
         room.start().await;
         room.put("default/pod/p", told("Never", phase, [ended("a", code), ended("b", code)])).await;
-        tokio::time::sleep(Duration::from_secs(200)).await;
+        pass(Duration::from_secs(200)).await;
         assert!(room.fake.sandboxes().is_empty() && room.ids().is_empty());
         let status = room.status().await;
         assert!(status.is_null() || status["status"]["phase"] == phase, "{status}");
@@ -43,7 +43,7 @@ async fn a_pod_that_has_ended_never_runs_again() {
         room.stop().await;
         room.start().await;
         room.put("default/pod/p", told("Never", "Pending", [ended("a", code), ended("b", code)])).await;
-        tokio::time::sleep(Duration::from_secs(200)).await;
+        pass(Duration::from_secs(200)).await;
         assert!(room.fake.sandboxes().is_empty());
         room.stop().await;
     }
@@ -58,7 +58,7 @@ async fn a_container_that_was_done_is_not_run_again_beside_those_that_were_not()
         let other = if policy == "Never" { waits("b") } else { runs("b") };
         room.put("default/pod/p", told(policy, "Running", [ended("a", code), other])).await;
         until("the other container", async || room.fake.running("b").is_some()).await;
-        tokio::time::sleep(Duration::from_secs(100)).await;
+        pass(Duration::from_secs(100)).await;
         assert!(!room.fake.containers().iter().any(|run| run.name() == "a"), "{policy} {code}");
         room.fake.exit("b", 0);
         let phase = if code == 0 { "Succeeded" } else { "Failed" };
@@ -91,7 +91,7 @@ async fn pods_that_a_lost_database_does_not_have_run_on_and_are_taken_over_when_
     room.store = metamanager::database::open(&room.folder.path().join("new.db")).unwrap();
     room.in_step.send_replace(false);
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    pass(Duration::from_secs(600)).await;
     assert_eq!(room.ids(), ids, "nobody said that they should go");
     assert!(room.fake.running("a").is_some() && room.fake.running("b").is_some());
     assert!(folders.iter().all(|folder| folder.exists()));
@@ -100,7 +100,7 @@ async fn pods_that_a_lost_database_does_not_have_run_on_and_are_taken_over_when_
     room.in_step.send_replace(true);
     until("what the cloud does not tell is gone", async || room.fake.running("b").is_none()).await;
     until("its folder too", async || !folders[1].exists()).await;
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     let run = room.fake.running("a").unwrap();
     assert!(ids.contains(&run.id), "it was taken over as it ran");
     assert!(folders[0].exists());
@@ -136,12 +136,12 @@ async fn a_pod_whose_row_is_damaged_runs_on_until_the_cloud_has_told_it_again() 
     room.store.write(damage).await.unwrap();
     room.in_step.send_replace(false);
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    pass(Duration::from_secs(600)).await;
     assert!(room.fake.running("a").is_some());
     // Rows that cannot be read are not told of, so the cloud sends the pod.
     room.put("default/pod/p", pod(json!({}))).await;
     room.in_step.send_replace(true);
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     assert_eq!(room.ids(), ids, "taken over as it ran");
     room.stop().await;
 }

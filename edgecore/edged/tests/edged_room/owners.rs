@@ -37,7 +37,7 @@ async fn pods_of_other_node_agents_are_left_alone_and_own_leftovers_go() {
     room.start().await;
     room.put("default/pod/p", pod(json!({}))).await;
     until("a run", async || room.fake.running("a").is_some()).await;
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    pass(Duration::from_secs(200)).await;
     let labels = room.fake.sandboxes().into_iter().map(|sandbox| sandbox.config.labels);
     let left: BTreeSet<String> = labels.map(|labels| labels[cri::labels::POD_UID].clone()).collect();
     assert_eq!(left, BTreeSet::from(["of-a-kubelet", "of-another", "u-1"].map(str::to_owned)));
@@ -58,7 +58,7 @@ async fn beside_another_node_agent_only_images_pulled_here_go_and_none_that_a_co
     until("a run", async || room.fake.running("a").is_some()).await;
     room.apply("default/pod/p", metamanager::Change::Remove { uid: None }).await;
     until("no run", async || room.fake.containers().is_empty()).await;
-    tokio::time::sleep(Duration::from_secs(1200)).await;
+    pass(Duration::from_secs(1200)).await;
     until("the own image to go", async || !images(&room).await.contains("pulled:1")).await;
     assert!(images(&room).await.contains("theirs:1"), "a pod of theirs may need it");
     // Alone, this node agent keeps house for the runtime.
@@ -66,7 +66,7 @@ async fn beside_another_node_agent_only_images_pulled_here_go_and_none_that_a_co
         room.fake.sandboxes().into_iter().find(|sandbox| sandbox.config.labels[MARK] == "/elsewhere/kubelet");
     let runtime = cri::Runtime::new(&room.fake.endpoint()).unwrap();
     runtime.remove_pod_sandbox(&theirs.unwrap().id).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1200)).await;
+    pass(Duration::from_secs(1200)).await;
     until("what nobody uses to go", async || !images(&room).await.contains("theirs:1")).await;
     room.stop().await;
 }

@@ -17,6 +17,7 @@ use metamanager::cloud::Call;
 use metamanager::{Change, Cloud, LinkState, ObjectChange, Objects, Outbox, Queries};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::Machine;
@@ -44,6 +45,7 @@ pub(crate) struct Room {
     pub answers: Answers,
     /// The cloud has told every pod.
     pub in_step: watch::Sender<bool>,
+    _clock: HeldClock,
 }
 
 /// Answers the live requests of Edged as a cloud does, and remembers them.
@@ -217,6 +219,7 @@ impl Room {
             health: Health::default(),
             answers: Answers::default(),
             in_step: watch::channel(true).0,
+            _clock: HeldClock::hold(),
         }
     }
 
@@ -261,6 +264,10 @@ impl Room {
     pub(crate) async fn stop(&mut self) {
         let running = self.running.take().unwrap();
         running.stop.cancel();
+        // Where the end waits for time to pass, it passes.
+        while !running.task.is_finished() {
+            step(STEP, REST).await;
+        }
         running.task.await.unwrap();
     }
 
@@ -327,14 +334,58 @@ impl Room {
     }
 }
 
-pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
-    for _ in 0..2_000 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// Keeps the paused clock from moving on by itself, which it does whenever the tasks wait, also for disk and sockets: what a
+/// test sees would depend on how fast they are. It moves by [`pass`] and [`until`] alone.
+pub(crate) struct HeldClock {
+    _release: std::sync::mpsc::Sender<()>,
+}
+
+impl HeldClock {
+    fn hold() -> HeldClock {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        // While blocking work runs, the clock waits for it.
+        tokio::task::spawn_blocking(move || released.recv());
+        HeldClock { _release: release }
     }
-    panic!("never seen: {what}");
+}
+
+/// Gives disk, sockets and the tasks that wait for them real time, then moves the clock.
+async fn step(by: Duration, rest: Duration) {
+    tokio::task::spawn_blocking(move || std::thread::sleep(rest)).await.unwrap();
+    tokio::time::advance(by).await;
+}
+
+const STEP: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(2);
+
+/// So much time passes.
+pub(crate) async fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        let left = end - Instant::now();
+        step(left.min(if time > 50 * STEP { 10 * STEP } else { STEP }), REST).await;
+    }
+}
+
+pub(crate) async fn until<F: AsyncFnMut() -> bool>(what: &str, check: F) {
+    assert!(is_seen(Duration::from_secs(900), REST, check).await, "never seen: {what}");
+}
+
+/// Sooner than `limit`: however slow the machine is, most of a step is spent on the disk and the sockets.
+pub(crate) async fn until_within<F: AsyncFnMut() -> bool>(limit: Duration, what: &str, check: F) {
+    assert!(is_seen(limit, 10 * REST, check).await, "not seen within {limit:?}: {what}");
+}
+
+async fn is_seen<F: AsyncFnMut() -> bool>(limit: Duration, rest: Duration, mut check: F) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if check().await {
+            return true;
+        }
+        // What takes minutes is not looked at that closely.
+        step(if began.elapsed() > 600 * STEP { 10 * STEP } else { STEP }, rest).await;
+    }
+    false
 }
 
 /// Waits for something that other processes do, which takes real time.
@@ -343,11 +394,7 @@ pub(crate) async fn until_real(what: &str, check: impl Fn() -> bool) {
         if check() {
             return;
         }
-        // The paused clock moves on by itself; this thread must not run ahead of the world.
-        let (rested, rest) = std::sync::mpsc::channel::<()>();
-        let _ = rest.recv_timeout(Duration::from_millis(10));
-        drop(rested);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        step(Duration::from_millis(1), 5 * REST).await;
     }
     panic!("never seen: {what}");
 }

@@ -45,7 +45,7 @@ async fn a_static_pod_runs_without_a_cloud_and_is_mirrored_when_there_is_one() {
     room.stop().await;
     room.link.send_replace(LinkState::Disconnected);
     room.start().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert_eq!(room.ids(), before);
     room.stop().await;
 }
@@ -63,7 +63,7 @@ async fn what_others_do_to_a_mirror_does_not_stop_the_pod() {
     // Said not ready by others: told again.
     let last =
         async |room: &Room| room.sent("/podpatch/").await.last().map(|message| message.header.msg_id.clone());
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    pass(Duration::from_secs(5)).await;
     let said = last(&room).await;
     room.put(KEY, mirror("mirror-0", &hash, "False")).await;
     until("the status told again", async || last(&room).await != said).await;
@@ -76,7 +76,7 @@ async fn what_others_do_to_a_mirror_does_not_stop_the_pod() {
         .await;
     assert_eq!(mirrored(&room), ["delete mirror-0", "make web-edge-1 \"node-uid\""]);
     room.apply(KEY, Change::Remove { uid: Some("mirror-0".into()) }).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert_eq!((room.ids(), mirrored(&room)), (before, Vec::new()));
     room.stop().await;
 }
@@ -121,7 +121,7 @@ async fn a_mirror_that_the_api_refuses_leaves_the_others_and_is_tried_ever_more_
         seen.iter().any(|what| what.starts_with("make web-edge-1"))
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    pass(Duration::from_secs(600)).await;
     seen.extend(room.answers.take());
     let refused = seen.iter().filter(|what| *what == "refuse unwanted-edge-1").count();
     assert!((2..=10).contains(&refused), "{refused} times in ten minutes");
@@ -136,7 +136,7 @@ async fn a_manifest_with_bad_names_makes_nothing_hides_no_other_and_is_told_of()
     named_manifest(&room, "web", "a");
     room.start().await;
     until("a run", async || room.fake.running("a").is_some()).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert_eq!(room.fake.sandboxes().len(), 1);
     assert!(!room.folder.path().join("kubelet/outside").exists());
     let told = room.last_event("InvalidManifest").await["message"].as_str().unwrap_or_default().to_owned();

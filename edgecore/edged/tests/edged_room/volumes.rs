@@ -37,7 +37,7 @@ async fn a_payload_whose_paths_collide_leaves_nothing_and_is_tried_ever_more_rar
     let sources = json!([{"configMap": {"name": "one"}},
         {"configMap": {"name": "two", "items": [{"key": "k", "path": "a/b"}]}}]);
     room.put("default/pod/p", with_volume(json!({"name": "v", "projected": {"sources": sources}}))).await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    pass(Duration::from_secs(600)).await;
     let (attempts, told) = failed_mounts(&room).await;
     assert!((5..=20).contains(&attempts), "{attempts} attempts in ten minutes");
     for part in ["\"a\"", "\"a/b\"", "ConfigMap \"one\"", "ConfigMap \"two\"", "tried again in"] {
@@ -61,7 +61,7 @@ async fn a_relative_host_path_never_reaches_the_runtime_and_the_pod_says_why() {
     room.events = true;
     room.start().await;
     room.put("default/pod/p", with_volume(json!({"name": "v", "hostPath": {"path": "relative/path"}}))).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    pass(Duration::from_secs(60)).await;
     assert!(room.fake.running("a").is_none());
     let (_, told) = failed_mounts(&room).await;
     assert!(told.contains("\"relative/path\"") && told.contains("absolute"), "{told:?}");
