@@ -13,6 +13,7 @@ mod downstream;
 mod index;
 mod inventory;
 mod missing;
+mod outline;
 mod statuses;
 pub mod upstream;
 mod written;

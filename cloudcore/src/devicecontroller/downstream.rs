@@ -81,7 +81,7 @@ impl Devices {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             uid: known.wanted.uid.clone(),
-            properties: known.spec.properties.iter().map(|property| property.name.clone()).collect(),
+            properties: known.properties.clone(),
         })
     }
 

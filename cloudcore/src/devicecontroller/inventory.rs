@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use api::devices::{Device, DeviceSpec};
 use message::{Json, MembershipEntry, ObjectKey, ObjectKind, ResourceVersion};
 
 use super::index::{Index, IndexedDevice};
+use super::outline::Outline;
 use crate::desired::{Change, Wanted};
 use crate::kubernetes::{Meta, identity};
 
@@ -25,33 +25,37 @@ pub(super) enum Notification {
 #[derive(Debug)]
 pub(super) struct KnownDevice {
     pub wanted: Wanted,
-    pub spec: DeviceSpec,
     pub member: MembershipEntry,
+    /// Names of its properties.
+    pub properties: Vec<String>,
+    node: String,
     model: Option<ObjectKey>,
+    /// Hash of its specification.
+    spec: u64,
 }
 
 impl KnownDevice {
     /// One that cannot be read belongs to no node.
     pub(super) fn read(meta: &Meta, object: Json) -> KnownDevice {
-        let Device { metadata, spec, .. } = object.parse().unwrap_or_default();
+        let outline = Outline::read(&object).unwrap_or_default();
         let namespace = meta.namespace.as_deref();
-        let wanted = wanted(ObjectKind::Device, meta, object);
-        let model = spec.device_model_ref.as_ref();
         KnownDevice {
+            wanted: wanted(ObjectKind::Device, meta, object),
             member: MembershipEntry {
                 id: format!("{}/{}", namespace.unwrap_or_default(), meta.name),
                 name: meta.name.clone(),
-                description: metadata.labels.get("description").cloned().unwrap_or_default(),
+                description: outline.description,
             },
-            model: model.map(|model| ObjectKey::new(namespace, ObjectKind::DeviceModel, &model.name)),
-            wanted,
-            spec,
+            properties: outline.properties,
+            node: outline.node,
+            model: outline.model.map(|name| ObjectKey::new(namespace, ObjectKind::DeviceModel, &name)),
+            spec: outline.spec,
         }
     }
 
     /// The node it belongs to; empty if none.
     pub(super) fn node(&self) -> &str {
-        &self.spec.node_name
+        &self.node
     }
 
     fn entry(&self) -> IndexedDevice<'_> {
