@@ -34,7 +34,7 @@ use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
-pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
     let _lock = metamanager::database::lock(&settings.database).await?;
     let seals = seals(settings.secrets_key.as_deref()).context("database.secretsKeyFile")?;

@@ -1,4 +1,12 @@
-//! `edgecore`: the edge program.
+//! EdgeCore: the edge end of Causeway. Checks the configuration, then builds and joins the parts, each a crate beside this one: `metamanager`,
+//! `edgehub`, `edged`, `devices`. See ARCHITECTURE.md for the two streets.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
+
+mod app;
+mod doors;
+mod metrics;
+mod settings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +16,8 @@ use api::config::edgecore::EdgeCoreConfig;
 use api::config::keys;
 use clap::Parser;
 use daemon::exit::{Exit, report};
-use edgecore::settings::{self, BadSettings, Settings};
+
+use settings::{BadSettings, Settings};
 
 /// Runs this node's pods and devices, in step with the cloud when it can be reached and alone when not.
 #[derive(Parser)]
@@ -69,7 +78,7 @@ fn main() -> ExitCode {
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             let stop = daemon::stop::on_signals().context("listening for signals")?;
-            edgecore::app::run(settings, stop).await
+            app::run(settings, stop).await
         }),
         Err(error) => Err(error.into()),
     };

@@ -16,13 +16,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use message::NodeName;
 
 use devices::{devicetwin, eventbus};
-use edged;
 use edgehub::{self, CertificateFiles, Enrollment, Secret};
-pub use switches::warnings;
+pub(crate) use switches::warnings;
 
 /// Everything the program needs, checked.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub database: PathBuf,
     /// The key that seals secrets in it; `None`: they are stored in plain text.
     pub secrets_key: Option<PathBuf>,
@@ -37,14 +36,14 @@ pub struct Settings {
 
 /// The device rooms.
 #[derive(Clone, Debug)]
-pub struct DeviceSettings {
+pub(crate) struct DeviceSettings {
     pub bus: eventbus::Settings,
     pub twin: devicetwin::Settings,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
-pub struct BadSettings(pub Vec<String>);
+pub(crate) struct BadSettings(pub Vec<String>);
 
 /// Collects problems while values are read.
 struct Checker {
@@ -115,7 +114,7 @@ impl Checker {
 
 impl Settings {
     /// `config_file` is where a used join token is blanked.
-    pub fn check(config: &EdgeCoreConfig, config_file: &Path) -> Result<Settings, BadSettings> {
+    pub(crate) fn check(config: &EdgeCoreConfig, config_file: &Path) -> Result<Settings, BadSettings> {
         let mut checker = Checker { problems: Vec::new() };
         let host_name = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let name = match config.modules.edged.hostname_override.as_str() {

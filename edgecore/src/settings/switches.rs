@@ -20,7 +20,7 @@ pub(super) fn check(config: &EdgeCoreConfig, checker: &mut Checker) {
 }
 
 /// Keys that are not taken as KubeEdge takes them, and what happens instead.
-pub fn warnings(config: &EdgeCoreConfig) -> Vec<(String, String)> {
+pub(crate) fn warnings(config: &EdgeCoreConfig) -> Vec<(String, String)> {
     let modules = &config.modules;
     let mut warnings = Vec::new();
     if modules.event_bus.enable && !modules.device_twin.enable {
