@@ -104,7 +104,7 @@ impl Checker {
     /// Bytes or another amount as Kubernetes writes it.
     fn amount(&mut self, key: &str, name: &str, text: &str) -> Option<i64> {
         let quantity = Quantity(text.to_owned());
-        let amount = edged::model::demand::amount(name, &quantity).filter(|amount| *amount >= 0);
+        let amount = podmodel::demand::amount(name, &quantity).filter(|amount| *amount >= 0);
         if amount.is_none() {
             self.problem(key, format!("{text:?} is not an amount such as 100Mi or 250m"));
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::model::board::Board;
 use crate::host::Host;
 use crate::host::interfaces::{NodeAddresses, choose};
+use podmodel::board::Board;
 
 /// How often they are looked at: a few system calls.
 const CHECK: Duration = Duration::from_secs(10);

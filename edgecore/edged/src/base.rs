@@ -5,11 +5,11 @@ use tokio::sync::watch;
 use super::Settings;
 use super::clock::Clock;
 use super::events::Events;
-use super::machine::Machine;
-use super::model::admission::Pressure;
-use super::model::board::Board;
 use super::runtime::RuntimeFacts;
 use metamanager::{LinkState, Objects};
+use podmodel::admission::Pressure;
+use podmodel::board::Board;
+use podmodel::machine::Machine;
 
 /// One per Edged.
 pub struct Base {

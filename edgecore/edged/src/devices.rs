@@ -27,12 +27,12 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use super::errors::chain;
-use super::model::board::Board;
 use super::node::capacity::Capacity;
-use super::volumes::mounts;
 pub use claim::{ClaimError, DeviceAllocation, Need, needs};
 use inventory::Inventory;
+use podmodel::board::Board;
+use podmodel::errors::chain;
+use volumes::mounts;
 
 /// A plugin that is away keeps its resource this long: it may be starting again.
 const GRACE: Duration = Duration::from_secs(300);

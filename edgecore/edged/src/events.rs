@@ -14,8 +14,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::model::spec::PodId;
 use metamanager::Outbox;
+use podmodel::spec::PodId;
 
 /// Events remembered for aggregation; older ones start a new event.
 const REMEMBERED: usize = 256;
@@ -237,7 +237,7 @@ impl Delivery {
 async fn store(outbox: &Outbox, events: Vec<Upstream>) {
     for event in events {
         if let Err(error) = outbox.submit(event).await {
-            tracing::warn!(error = %super::errors::chain(&error), "event not stored");
+            tracing::warn!(error = %podmodel::errors::chain(&error), "event not stored");
         }
     }
 }

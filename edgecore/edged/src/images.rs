@@ -144,7 +144,7 @@ async fn pulled(
         && let Err(error) = ours::pulled(&images.base.objects, &found.id).await
     {
         // It is then never removed beside another node agent, and like any other without one.
-        tracing::warn!(image = %found.id, error = %super::errors::chain(&error), "not noted that an image was pulled");
+        tracing::warn!(image = %found.id, error = %podmodel::errors::chain(&error), "not noted that an image was pulled");
     }
     Ok(EnsuredImage::Pulled(found))
 }

@@ -14,19 +14,15 @@
 
 pub mod addresses;
 mod base;
-mod changes;
 pub mod clock;
 pub mod devices;
-pub mod errors;
 mod events;
 mod eviction;
 pub mod host;
 pub mod images;
 mod logs;
-pub mod machine;
-pub mod model;
+mod machine;
 pub mod node;
-mod opening;
 pub mod owner;
 pub mod pleg;
 pub mod pods;
@@ -37,9 +33,7 @@ pub mod settings;
 pub mod shutdown;
 mod static_pods;
 mod steady;
-mod tree;
 mod usage;
-pub mod volumes;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,10 +47,9 @@ use crate::host::{Host, Linux};
 use base::Base;
 use clock::Clock;
 use events::Events;
-use machine::Machine;
 use metamanager::{Cloud, ObjectChange, Objects, Outbox, Queries};
 use pods::context::Context;
-pub use settings::{CgroupDriver, Settings};
+pub use settings::Settings;
 use steady::essential;
 
 /// The rooms Edged builds on.
@@ -157,9 +150,9 @@ impl Edged {
             objects: deps.objects,
             events,
             clock,
-            machine: Machine::read(&*host, &settings),
-            board: model::board::Board::default(),
-            pressure: watch::channel(model::admission::Pressure::default()).0,
+            machine: machine::read(&*host, &settings),
+            board: podmodel::board::Board::default(),
+            pressure: watch::channel(podmodel::admission::Pressure::default()).0,
             shutdown: watch::channel(false).0,
             link: deps.cloud.link(),
             settings,

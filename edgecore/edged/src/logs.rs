@@ -6,6 +6,8 @@
 mod files;
 pub(crate) mod links;
 mod termination;
+#[cfg(test)]
+mod umask_tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +16,8 @@ use std::time::Duration;
 use cri::v1::ContainerState;
 use tokio_util::sync::CancellationToken;
 
-use super::{base::Base, errors::chain};
+use super::base::Base;
+use podmodel::errors::chain;
 
 const CHECK: Duration = Duration::from_secs(10);
 

@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::addresses::Addresses;
 use super::base::Base;
-use super::errors::chain;
 use super::events::Kind;
 use crate::host::{Host, facts};
 use metamanager::{Cloud, CloudCallError, LinkState};
+use podmodel::errors::chain;
 
 pub struct Node {
     pub base: Arc<Base>,

@@ -13,9 +13,9 @@ use daemon::health::Beat;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::model::spec::PodId;
 use super::owner::{self, Owner};
 use super::steady::steady;
+use podmodel::spec::PodId;
 
 /// Pods whose sandboxes or containers changed state.
 #[derive(Debug)]
@@ -82,11 +82,11 @@ impl Pleg {
                 }
                 // The first failure is news; the rest would fill a disk.
                 Err(error) if failing => {
-                    tracing::debug!(error = %super::errors::chain(&error), "the runtime does not list its pods");
+                    tracing::debug!(error = %podmodel::errors::chain(&error), "the runtime does not list its pods");
                 }
                 Err(error) => {
                     failing = true;
-                    tracing::warn!(error = %super::errors::chain(&error), "the runtime does not list its pods");
+                    tracing::warn!(error = %podmodel::errors::chain(&error), "the runtime does not list its pods");
                 }
             }
             let rest = match (*has_events.borrow(), known.is_empty()) {

@@ -48,15 +48,14 @@ use message::{Json, ObjectKey, ObjectKind};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::model;
-use super::model::board::PodEntry;
-use super::model::demand::Demand;
-use super::model::order::{Order, Wake};
-use super::model::spec::PodId;
-use super::model::stop_decision::StopDecision;
 use super::pleg::{Relisted, RuntimePod};
 use super::static_pods::Snapshot;
-use super::volumes;
+use podmodel::board::PodEntry;
+use podmodel::demand::Demand;
+use podmodel::order::{Order, Wake};
+use podmodel::spec::PodId;
+use podmodel::stop_decision::StopDecision;
+
 use admitter::{Admission, Admitter};
 use alone::Alone;
 use context::Context;
@@ -250,7 +249,7 @@ impl Pods {
     fn place(&mut self, key: ObjectKey, object: Json, is_sure: bool) {
         let pod = match object.parse::<Pod>() {
             Ok(pod) => pod,
-            Err(error) => return self.place_unreadable(key, &object, &super::errors::chain(&error)),
+            Err(error) => return self.place_unreadable(key, &object, &podmodel::errors::chain(&error)),
         };
         self.place_as(key, object, pod, None, is_sure);
     }
@@ -270,7 +269,7 @@ impl Pods {
             tracing::warn!(name = %key, uid = %id.uid, "pod of another node, or without a usable name and uid, ignored");
             return;
         }
-        if model::demand::mirrored(&pod).is_some() {
+        if podmodel::demand::mirrored(&pod).is_some() {
             self.context.mirrors.seen(&pod);
             let named = self.context.base.board.named(&id.namespace, &id.name);
             named.filter(|entry| entry.demand.is_static).into_iter().for_each(|entry| entry.wake.now());
@@ -279,7 +278,7 @@ impl Pods {
         let successors =
             self.workers.iter().filter(|(uid, worker)| **uid != id.uid && worker.key.as_ref() == Some(&key));
         successors.for_each(|(_, worker)| worker.order.send_modify(Order::be_gone));
-        let references = model::spec::references(&pod);
+        let references = podmodel::spec::references(&pod);
         match self.workers.get_mut(&id.uid) {
             Some(worker) if worker.order.borrow().is_gone() => worker.again = Some((key, object)),
             Some(worker) => {
@@ -387,7 +386,7 @@ impl Pods {
                 worker.wake.now();
                 continue;
             }
-            if !model::spec::is_safe_uid(&id.uid) || self.unsure.contains(&id.uid) {
+            if !podmodel::spec::is_safe_uid(&id.uid) || self.unsure.contains(&id.uid) {
                 continue;
             }
             if !is_ours && !self.has_traces(&id.uid).await {
@@ -430,7 +429,7 @@ impl Pods {
             let demands: Vec<_> =
                 context.base.board.entries().into_iter().map(|entry| entry.demand).collect();
             if let Err(error) = cgroups::classes(&context, &demands).await {
-                tracing::debug!(error = %super::errors::chain(&error), "cgroups of the classes not set");
+                tracing::debug!(error = %podmodel::errors::chain(&error), "cgroups of the classes not set");
             }
             housekeeping::remove_leftovers(context, found, known).await;
         });

@@ -17,10 +17,10 @@ use tokio::task::AbortHandle;
 
 use super::clock::Clock;
 use super::events::{Events, Kind as Severity};
-use super::model::observed::Instance;
-use super::model::spec::PodId;
 use super::steady::steady;
 use handler::{ProbeOutcome, Target};
+use podmodel::observed::Instance;
+use podmodel::spec::PodId;
 use tally::Tally;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::errors::chain;
-use super::settings::CgroupDriver;
+use podmodel::cgroups::CgroupDriver;
+use podmodel::errors::chain;
 
 /// What is known of the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]

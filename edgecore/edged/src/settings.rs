@@ -12,13 +12,7 @@ use k8s_openapi::api::core::v1::Taint;
 use message::NodeName;
 
 use logind::Programs;
-
-/// How cgroups are named and made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CgroupDriver {
-    Cgroupfs,
-    Systemd,
-}
+use podmodel::cgroups::{CgroupDriver, Cgroups};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -118,18 +112,6 @@ pub struct Eviction {
     pub max_grace: Duration,
 }
 
-#[derive(Clone, Debug)]
-pub struct Cgroups {
-    /// Cgroups of pods are made with their limits before the runtime needs them.
-    pub per_qos: bool,
-    /// All pods together are held to what is allocatable.
-    pub enforce_allocatable: bool,
-    /// CPU limits become quotas.
-    pub cpu_quota: bool,
-    pub cpu_period: Duration,
-    pub pids_limit: Option<i64>,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub struct Logs {
     pub max_bytes: u64,
@@ -190,13 +172,7 @@ impl Settings {
                 max_grace: Duration::ZERO,
             },
             reserved: BTreeMap::new(),
-            cgroups: Cgroups {
-                per_qos: true,
-                enforce_allocatable: true,
-                cpu_quota: true,
-                cpu_period: Duration::from_millis(100),
-                pids_limit: None,
-            },
+            cgroups: Cgroups::default(),
             logs: Logs { max_bytes: 10 << 20, max_files: 5 },
             allowed_sysctls: Vec::new(),
             seccomp_default: false,

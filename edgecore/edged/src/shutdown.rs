@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::model::board::PodEntry;
-use super::model::stop_decision::{Disposition, StopDecision};
+use super::base::Base;
 pub use super::settings::logind::Programs;
-use super::{base::Base, errors::chain};
+use podmodel::board::PodEntry;
+use podmodel::errors::chain;
+use podmodel::stop_decision::{Disposition, StopDecision};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShutdownError {

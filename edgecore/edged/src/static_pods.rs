@@ -19,9 +19,10 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::base::Base;
 use super::events::Kind;
-use super::{base::Base, errors::chain};
 use folder::Folder;
+use podmodel::errors::chain;
 
 /// Snapshots waiting to be taken over: the next one says it all again.
 pub(crate) const SNAPSHOT_QUEUE: usize = 1;

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Taint;
 use message::NodeName;
 
 use super::Checker;
-use edged::settings::{Cgroups, Eviction, Floor, Images, Logs, Shutdown, Threshold};
-use edged::{self, CgroupDriver};
+use edged::settings::{Eviction, Floor, Images, Logs, Shutdown, Threshold};
+use podmodel::cgroups::{CgroupDriver, Cgroups};
 
 const SIGNALS: [&str; 7] = [
     "memory.available",

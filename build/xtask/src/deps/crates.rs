@@ -25,11 +25,13 @@ const FLOORS: &[(&str, u8)] = &[
     ("mqtt", 1),
     ("link", 1),
     ("metamanager", 2),
+    ("podmodel", 2),
     ("apiserver", 2),
     ("mapper-sdk", 2),
     ("keadm", 2),
     ("cloudcore", 3),
     ("edgehub", 3),
+    ("volumes", 3),
     ("edged", 3),
     ("devices", 3),
     ("edgecore", 4),
@@ -54,6 +56,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("dmi", "listener"),
     ("mqtt", "listener"),
     ("mqtt", "daemon"),
+    ("edged", "volumes"),
 ];
 
 /// Crates that must stay pure: none of these below them.

@@ -11,8 +11,8 @@ use tonic::Request;
 
 use super::inventory::{Allocation, Choice, TooFew};
 use super::{ANSWER, PluginDevices};
-use crate::model::plan::is_sidecar;
-use crate::model::quantity;
+use podmodel::plan::is_sidecar;
+use podmodel::quantity;
 
 /// What a container asks for of an extended resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,8 +201,11 @@ impl DeviceAllocation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     #[test]
     fn needs_come_in_the_order_containers_start() {

@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Sources;
-use crate::model::board::PodEntry;
-use crate::model::quantity;
-use crate::model::stop_decision::StopDecision;
 use crate::usage::folder::walk;
-use crate::volumes::pod_dir;
+use podmodel::board::PodEntry;
+use podmodel::quantity;
+use podmodel::stop_decision::StopDecision;
+use volumes::pod_dir;
 
 /// What a pod may put on disk.
 #[derive(Debug, Default, PartialEq)]
@@ -85,8 +85,11 @@ fn judge(bounds: &Bounds, folder: &Path, logs: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     #[test]
     fn a_volume_or_pod_beyond_its_bound_is_named() {

@@ -4,13 +4,13 @@
 use super::Sources;
 use super::readings::{Readings, floor_of};
 use crate::host::Host;
-use crate::model::board::PodEntry;
-use crate::model::resources;
 use crate::pods::cgroups;
 use crate::settings::Threshold;
 use crate::usage::cgroup::Cgroups;
 use crate::usage::folder::walk;
-use crate::volumes::pod_dir;
+use podmodel::board::PodEntry;
+use podmodel::resources;
+use volumes::pod_dir;
 
 /// What a signal is about. In the order in which they are acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::rank::Resource;
 use super::readings::Readings;
-use crate::model::admission::Pressure;
 use crate::settings::{Eviction, Threshold};
+use podmodel::admission::Pressure;
 
 /// Remembers since when thresholds are crossed, and when each resource was last short.
 pub(super) struct Thresholds {

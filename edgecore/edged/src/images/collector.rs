@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Images;
 use super::{normalize, ours};
-use crate::errors::chain;
 use crate::events::Kind;
 use crate::host::{self, Disk, Host};
-use crate::model::spec::{all_containers, as_container};
 use crate::owner::{self, Owner};
+use podmodel::errors::chain;
+use podmodel::spec::{all_containers, as_container};
 
 /// How often the image file system is looked at.
 const EVERY: Duration = Duration::from_secs(300);

@@ -74,7 +74,7 @@ fn compress(path: &Path) -> io::Result<()> {
     let name = file_name(path);
     let unfinished = path.with_file_name(format!("{name}.tmp"));
     let written = (|| {
-        let mut from = crate::opening::log(path)?;
+        let mut from = podmodel::opening::log(path)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&from.metadata()?.permissions());
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);

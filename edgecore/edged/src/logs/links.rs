@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::spec::PodId;
-use crate::volumes::mounts;
+use podmodel::spec::PodId;
+use volumes::mounts;
 
 /// File names end here on common file systems.
 const LONGEST: usize = 255;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::machine::Machine;
-use crate::model::demand::Amounts;
 use crate::settings::{Floor, Settings};
+use podmodel::demand::Amounts;
+use podmodel::machine::Machine;
 
 /// Handle of what others than the machine itself add: the resources of device plugins.
 #[derive(Default)]

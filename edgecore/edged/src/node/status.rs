@@ -17,10 +17,10 @@ use super::architecture::architecture;
 use super::seen::NodeView;
 use crate::events::Kind;
 use crate::host::facts;
-use crate::model::admission::Pressure;
-use crate::model::demand::Amounts;
-use crate::model::status::whole_seconds;
 use crate::runtime::RuntimeFacts;
+use podmodel::admission::Pressure;
+use podmodel::demand::Amounts;
+use podmodel::status::whole_seconds;
 
 /// The kubelet this node behaves like, and who it is.
 const KUBELET_VERSION: &str = concat!("v1.33.0-causeway-", env!("CARGO_PKG_VERSION"));

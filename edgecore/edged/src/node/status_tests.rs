@@ -1,5 +1,5 @@
 use super::*;
-use crate::settings::CgroupDriver;
+use podmodel::cgroups::CgroupDriver;
 
 fn facts() -> Facts {
     Facts {

@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use message::{Json, ObjectKey, ObjectKind};
 
 use super::context::Context;
-use crate::model::admission::{self, AdmissionRefusal, make_room};
-use crate::model::board::PodEntry;
-use crate::model::demand::Demand;
-use crate::model::status::phase::Phase;
-use crate::model::stop_decision::{Disposition, StopDecision};
 use crate::node::object;
 use crate::node::seen::NodeView;
+use podmodel::admission::{self, AdmissionRefusal, make_room};
+use podmodel::board::PodEntry;
+use podmodel::demand::Demand;
+use podmodel::status::phase::Phase;
+use podmodel::stop_decision::{Disposition, StopDecision};
 
 /// Taints of a node that was not heard of. Who hands it a pod has heard of it: they would refuse the first pods after
 /// every outage, for good.

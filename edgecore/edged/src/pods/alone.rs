@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use message::ObjectKey;
 
 use super::Pods;
-use crate::model::spec::PodId;
+use podmodel::spec::PodId;
 
 #[derive(Default)]
 pub(super) struct Alone {

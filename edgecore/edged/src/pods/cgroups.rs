@@ -17,12 +17,12 @@ use std::sync::atomic::Ordering;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::context::Context;
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::demand::Demand;
-use crate::model::resources::{self, Qos};
-use crate::settings::CgroupDriver;
 pub use limits::Limits;
+use podmodel::cgroups::CgroupDriver;
+use podmodel::demand::Demand;
+use podmodel::errors::chain;
+use podmodel::resources::{self, Qos};
 use tree::Tree;
 pub use tree::folder;
 

@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::{env, network, security};
 use crate::Settings;
 use crate::devices::DeviceAllocation;
-use crate::machine::Machine;
-use crate::model::expand::expand;
-use crate::model::observed::SPEC_IMAGE;
-use crate::model::spec::PodId;
-use crate::model::spec::termination_path;
-use crate::model::{resources, spec};
 use crate::owner;
-use crate::settings::CgroupDriver;
+use podmodel::cgroups::CgroupDriver;
+use podmodel::expand::expand;
+use podmodel::machine::Machine;
+use podmodel::observed::SPEC_IMAGE;
+use podmodel::spec::PodId;
+use podmodel::spec::termination_path;
+use podmodel::{resources, spec};
 
 /// Facts of the node that enter configurations.
 pub struct Node<'a> {

@@ -11,12 +11,12 @@ use crate::addresses::Addresses;
 use crate::base::Base;
 use crate::devices::PluginDevices;
 use crate::images::Images;
-use crate::model::fields::NodeFacts;
 use crate::node::capacity::Capacity;
 use crate::node::seen::NodeView;
 use crate::static_pods::mirrors::Mirrors;
-use crate::volumes::csi::Csi;
 use metamanager::{Outbox, Queries};
+use podmodel::fields::NodeFacts;
+use volumes::csi::Csi;
 
 /// One for all pods.
 pub struct Context {

@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 use super::worker::{AFTER_ERROR, Next, Worker};
 use crate::devices::{self, ClaimError};
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::observed::Observed;
-use crate::model::status::phase::Phase;
-use crate::model::stop_decision::StopDecision;
+use podmodel::errors::chain;
+use podmodel::observed::Observed;
+use podmodel::status::phase::Phase;
+use podmodel::stop_decision::StopDecision;
 
 /// A plugin that registers again does so soon.
 const AWAY: Duration = Duration::from_secs(2);

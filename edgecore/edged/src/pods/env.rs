@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 
-use crate::model::expand::expand;
-use crate::model::fields::{self, FieldError, NodeFacts};
 use metamanager::{Queries, QueryError};
+use podmodel::expand::expand;
+use podmodel::fields::{self, FieldError, NodeFacts};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnvError {

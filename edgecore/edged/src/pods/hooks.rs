@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
 use super::worker::Worker;
 use crate::events::Kind;
-use crate::model::observed::{Instance, Observed};
 use crate::probes::handler::{ProbeOutcome, Target};
+use podmodel::observed::{Instance, Observed};
 
 /// A hook that never ends must not hold its pod's worker for ever.
 const POST_START_LIMIT: Duration = Duration::from_secs(120);

@@ -9,11 +9,10 @@ use super::cgroups;
 use super::context::Context;
 use super::record::Record;
 use super::worker::Worker;
-use crate::errors::chain;
 use crate::logs::links;
-use crate::model::observed::{Instance, Observed, State};
 use crate::owner::{self, Owner};
-use crate::volumes;
+use podmodel::errors::chain;
+use podmodel::observed::{Instance, Observed, State};
 
 /// The newest run and the one before it (the last state) stay.
 const RUNS_KEPT: usize = 2;
@@ -151,7 +150,7 @@ pub(super) async fn remove_leftovers(context: Arc<Context>, found: PodLeftovers,
     let keep: BTreeSet<String> = known.into_iter().chain(held).collect();
     // A pod from a file has the same uid when it comes back: it may be here again by now.
     let stale = |uid: &str| {
-        crate::model::spec::is_safe_uid(uid) && !keep.contains(uid) && context.base.board.get(uid).is_none()
+        podmodel::spec::is_safe_uid(uid) && !keep.contains(uid) && context.base.board.get(uid).is_none()
     };
     for uid in found.folders.iter().filter(|uid| stale(uid)) {
         if let Err(error) = volumes::tear_down(&context.csi, &context.base.settings.root_dir, uid).await {

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Container;
 use super::starting::StartContext;
 use super::worker::Worker;
 use crate::images::PullPolicy;
-use crate::model::status::Failure;
 use crate::runtime::RuntimeFacts;
+use podmodel::status::Failure;
 
 /// Runtimes and the first versions (major, minor) that mount images. Others are believed to be able to.
 const SINCE: [(&str, (u32, u32)); 2] = [("containerd", (2, 1)), ("cri-o", (1, 31))];
@@ -59,7 +59,7 @@ fn lacks(facts: &RuntimeFacts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::CgroupDriver;
+    use podmodel::cgroups::CgroupDriver;
 
     #[test]
     fn old_runtimes_are_known_to_mount_no_images() {

@@ -7,7 +7,7 @@
 use apimachinery::names;
 use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 
-use crate::model::spec::{PodId, all_containers, as_container, is_safe_uid};
+use podmodel::spec::{PodId, all_containers, as_container, is_safe_uid};
 
 /// Whether the pod's own names may be part of a path.
 pub(super) fn is_safe(id: &PodId) -> bool {
@@ -51,8 +51,11 @@ fn leads_out(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::{Value, json};
+
+    fn spec(json: Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     #[test]
     fn names_that_are_paths_are_found_wherever_they_are() {

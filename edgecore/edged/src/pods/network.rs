@@ -132,8 +132,7 @@ fn read_resolv(text: &str) -> v1::DnsConfig {
 
 /// Host ports of all containers.
 pub fn port_mappings(spec: &PodSpec) -> Vec<v1::PortMapping> {
-    let ports =
-        crate::model::spec::all_containers(spec).flat_map(|container| container.ports.iter().flatten());
+    let ports = podmodel::spec::all_containers(spec).flat_map(|container| container.ports.iter().flatten());
     ports
         .filter(|_| spec.host_network != Some(true))
         .filter_map(|port| {

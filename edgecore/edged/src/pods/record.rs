@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 
-use crate::model::stop_decision::StopDecision;
 use metamanager::Objects;
+use podmodel::stop_decision::StopDecision;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -60,7 +60,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::stop_decision::Disposition;
+    use podmodel::stop_decision::Disposition;
 
     #[test]
     fn what_an_earlier_build_kept_of_an_evicted_pod_is_read() {

@@ -9,10 +9,10 @@ use message::{Request, Upstream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::worker::{Worker, summary};
-use crate::errors::chain;
-use crate::model::observed::Observed;
-use crate::model::status::phase::Phase;
-use crate::model::status::{self, View, patch};
+use podmodel::errors::chain;
+use podmodel::observed::Observed;
+use podmodel::status::phase::Phase;
+use podmodel::status::{self, View, patch};
 
 /// How long the first word of a pod waits for a better one.
 const SOON: Duration = Duration::from_millis(500);

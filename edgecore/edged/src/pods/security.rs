@@ -104,7 +104,7 @@ pub fn sandbox(spec: &PodSpec) -> v1::LinuxSandboxSecurityContext {
             .and_then(number),
         supplemental_groups: groups(spec),
         supplemental_groups_policy: groups_policy(spec),
-        privileged: crate::model::spec::all_containers(spec).any(is_privileged),
+        privileged: podmodel::spec::all_containers(spec).any(is_privileged),
         seccomp: Some(v1::SecurityProfile { profile_type: profile.into(), localhost_ref: String::new() }),
         ..Default::default()
     }
@@ -197,8 +197,11 @@ fn profile(kind: &str, localhost_ref: String) -> v1::SecurityProfile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     fn context(
         pod: serde_json::Value,

@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::round::Round;
 use super::worker::{Retry, Worker, ips};
 use super::{configs, env, network, security};
-use crate::errors::chain;
 use crate::events::Kind;
 use crate::images::{self, EnsuredImage, PullPolicy, credentials::Credentials};
-use crate::model::observed::{Observed, Sandbox, State};
-use crate::model::status::Failure;
-use crate::model::{backoff, spec};
-use crate::volumes::{Prepared, container_mounts};
+use podmodel::errors::chain;
+use podmodel::observed::{Observed, Sandbox, State};
+use podmodel::status::Failure;
+use podmodel::{backoff, spec};
+use volumes::{Prepared, container_mounts};
 
 /// Where a container starts.
 pub(super) struct StartContext<'a> {

@@ -10,13 +10,12 @@ use serde_json::json;
 use super::cgroups;
 use super::record::Record;
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::observed::{Instance, Observed, State};
-use crate::model::plan::is_sidecar;
-use crate::model::resources;
-use crate::model::stop_decision::{Disposition, StopDecision};
-use crate::volumes;
+use podmodel::errors::chain;
+use podmodel::observed::{Instance, Observed, State};
+use podmodel::plan::is_sidecar;
+use podmodel::resources;
+use podmodel::stop_decision::{Disposition, StopDecision};
 
 /// What the runtime gives a container at least.
 const LEAST_GRACE: Duration = Duration::from_secs(2);

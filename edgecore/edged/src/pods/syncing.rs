@@ -9,16 +9,16 @@ use super::round::Round;
 use super::starting::StartContext;
 use super::worker::{AFTER_ERROR, Next, Retry, Worker};
 use super::{cgroups, configs, names};
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::observed::{Observed, Sandbox, State, sandbox_of};
-use crate::model::plan::{Action, Situation, Why, plan};
-use crate::model::spec::RestartPolicy;
-use crate::model::status::Failure;
-use crate::model::stop_decision::StopDecision;
-use crate::model::{backoff, spec};
 use crate::probes::Surroundings;
-use crate::volumes::{self, Prepared};
+use podmodel::errors::chain;
+use podmodel::observed::{Observed, Sandbox, State, sandbox_of};
+use podmodel::plan::{Action, Situation, Why, plan};
+use podmodel::spec::RestartPolicy;
+use podmodel::status::Failure;
+use podmodel::stop_decision::StopDecision;
+use podmodel::{backoff, spec};
+use volumes::Prepared;
 
 /// A pod that is as it should be is looked at again after this, plus up to half of it.
 const RESYNC: Duration = Duration::from_secs(60);

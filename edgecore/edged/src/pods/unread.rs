@@ -6,9 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::errors::chain;
-use crate::model::status::phase::Phase;
-use crate::model::status::whole_seconds;
+use podmodel::errors::chain;
+use podmodel::status::phase::Phase;
+use podmodel::status::whole_seconds;
 
 /// How long a runtime may be silent before its pods no longer count as ready.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,8 +9,8 @@ use message::{Json, ObjectKey};
 use serde_json::Value;
 
 use super::Pods;
-use crate::model::spec::PodId;
-use crate::model::stop_decision::StopDecision;
+use podmodel::spec::PodId;
+use podmodel::stop_decision::StopDecision;
 
 const REASON: &str = "InvalidPod";
 

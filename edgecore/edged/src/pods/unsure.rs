@@ -8,8 +8,8 @@ use message::{Json, ObjectKey, ObjectKind};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Pods;
-use crate::errors::chain;
 use metamanager::QueryError;
+use podmodel::errors::chain;
 
 /// After an answer that said nothing. A link that comes back asks at once.
 const AGAIN: Duration = Duration::from_secs(5);

@@ -19,13 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
 use super::record::Record;
-use crate::model::order::{Order, Wake};
-use crate::model::spec::{self, PodId};
-use crate::model::status::Failure;
-use crate::model::status::phase::Phase;
-use crate::model::status::whole_seconds;
-use crate::model::stop_decision::StopDecision;
 use crate::probes::Probes;
+use podmodel::order::{Order, Wake};
+use podmodel::spec::{self, PodId};
+use podmodel::status::Failure;
+use podmodel::status::phase::Phase;
+use podmodel::status::whole_seconds;
+use podmodel::stop_decision::StopDecision;
 
 /// When to look again without being woken.
 pub(super) enum Next {
@@ -322,7 +322,7 @@ async fn sooner(order: &mut watch::Receiver<Order>, grace: Duration) {
 pub(super) fn ips(
     context: &Context,
     spec: &PodSpec,
-    sandbox: Option<&crate::model::observed::Sandbox>,
+    sandbox: Option<&podmodel::observed::Sandbox>,
 ) -> Vec<String> {
     match spec.host_network {
         Some(true) => context.addresses.all(),

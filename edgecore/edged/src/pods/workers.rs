@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use super::record::Record;
 use super::worker::{AFTER_ERROR, Inbox, Worker};
 use super::{Handle, Pods, WorkerInit};
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::backoff;
-use crate::model::board::PodEntry;
-use crate::model::demand::Demand;
-use crate::model::order::{Order, Wake};
-use crate::model::spec::PodId;
+use podmodel::backoff;
+use podmodel::board::PodEntry;
+use podmodel::demand::Demand;
+use podmodel::errors::chain;
+use podmodel::order::{Order, Wake};
+use podmodel::spec::PodId;
 
 /// A worker that went well for so long begins a new series of pauses.
 const FORGIVEN: Duration = Duration::from_secs(600);

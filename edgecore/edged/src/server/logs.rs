@@ -22,13 +22,13 @@ use super::answer::{self, Answer};
 use super::query::Query;
 use super::router::PodName;
 use super::target::HttpRefusal;
-use crate::changes::{self, Changes};
-use crate::model::observed::{Instance, Observed, State};
-use crate::model::spec::{self, RestartPolicy};
 use files::Files;
 use http::StatusCode;
 use lines::Lines;
 use options::Options;
+use podmodel::observed::{Instance, Observed, State};
+use podmodel::spec::{self, RestartPolicy};
+use volumes::changes::{self, Changes};
 
 /// Read at once.
 const PIECE: usize = 32 * 1024;

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::ServerState;
 use super::target::HttpRefusal;
-use crate::model::board::PodEntry;
 use crate::owner::{self, Owner};
+use podmodel::board::PodEntry;
 
 impl ServerState {
     /// The pods of this node, with the newest status each.

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use super::ServerState;
 use super::answer::{self, Answer};
 use super::router::PodName;
-use crate::errors::chain;
-use crate::model::spec;
+use podmodel::errors::chain;
+use podmodel::spec;
 
 /// Why a request is not carried out.
 pub(crate) struct HttpRefusal {

@@ -9,7 +9,7 @@ use pki::{Subject, files};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Allowed, TlsPort};
-use crate::errors::chain;
+use podmodel::errors::chain;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFilesError {

@@ -8,8 +8,8 @@ use message::NodeName;
 use serde_json::{Value, json};
 
 use super::folder::Manifest;
-use crate::model::demand::SOURCE;
-use crate::model::spec;
+use podmodel::demand::SOURCE;
+use podmodel::spec;
 
 pub(super) const HASH: &str = "kubernetes.io/config.hash";
 const SEEN: &str = "kubernetes.io/config.seen";

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::Base;
-use crate::errors::chain;
 use crate::events::Kind;
-use crate::model::demand::{MIRROR, mirrored};
-use crate::model::spec::PodId;
 use crate::node::{self, NodeError};
 use metamanager::{Cloud, LinkState};
+use podmodel::demand::{MIRROR, mirrored};
+use podmodel::errors::chain;
+use podmodel::spec::PodId;
 
 /// Namespace and name.
 type Name = (String, String);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Stat};
 
-use crate::tree::{self, Visit};
+use volumes::tree::{self, Visit};
 
 /// A folder with more entries is not walked to its end: its numbers are too small then, and the node stays calm.
 const ENTRIES: u64 = 50_000;
@@ -84,6 +84,6 @@ mod tests {
         file.sync_all().unwrap();
         let after = walk(root.path());
         assert!(after.bytes >= before.bytes + (1 << 20), "{before:?}, then {after:?}");
-        crate::tree::remove(root.path()).unwrap();
+        volumes::tree::remove(root.path()).unwrap();
     }
 }

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use cri::v1;
 use edged::Settings;
 use edged::devices::DeviceAllocation;
-use edged::machine::Machine;
 use edged::pods::{configs, security};
 use harness::site::{IMAGE, NODE};
 use harness::wait;
 use k8s_openapi::api::core::v1::Pod;
 use message::NodeName;
+use podmodel::machine::Machine;
 
 /// A pod without any mark of a kubelet: EdgeCore leaves it alone.
 pub(crate) struct Raw {

@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::model::demand::{Amounts, Demand};
-use crate::model::resources::{self, Amounts as OwnAmounts, Qos};
-use crate::model::spec::all_containers;
 use crate::settings::Settings;
+use podmodel::demand::{Amounts, Demand};
+use podmodel::resources::{self, Amounts as OwnAmounts, Qos};
+use podmodel::spec::all_containers;
 
 /// None: not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +98,11 @@ pub(super) fn weight(shares: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     fn limits(containers: serde_json::Value) -> Limits {
         let mut settings = Settings::with_defaults(message::NodeName::new("e").unwrap());

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::tree;
-use crate::model::resources::{self, Qos};
-use crate::settings::CgroupDriver;
+use podmodel::cgroups::CgroupDriver;
+use podmodel::resources::{self, Qos};
 
 /// Uids of pods with a process below the cgroup `root`, as the name of a cgroup has them: with the systemd driver `_` is
 /// written for `-`. Blocks.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{CgroupError, Limits};
-use crate::volumes::mounts;
+use volumes::mounts;
 
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// Hierarchies of v1 whose files are written here. In the others the runtime makes what it needs.

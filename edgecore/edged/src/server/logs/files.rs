@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::opening;
+use podmodel::opening;
 
 pub(super) struct Files {
     pub path: PathBuf,

@@ -12,13 +12,13 @@ use super::disk;
 use super::network;
 use super::summary::*;
 use crate::host::{Host, facts};
-use crate::model::resources;
-use crate::model::spec::PodId;
 use crate::pods::cgroups;
 use crate::server::ServerState;
 use crate::usage::cgroup::{Cgroups, MemoryReading};
 use crate::usage::folder::Taken;
-use crate::volumes::{mounts, pod_dir};
+use podmodel::resources;
+use podmodel::spec::PodId;
+use volumes::{mounts, pod_dir};
 
 /// A pod, and its numbers as the runtime gave them.
 struct PodReading {

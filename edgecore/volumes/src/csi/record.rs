@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::CsiVolume;
-use crate::volumes::mounts;
+use crate::mounts;
 
 const NAME: &str = "vol_data.json";
 

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use rustix::fs::Mode;
 
-use super::atomic::{self, File, Files};
-use super::{host_path, mounts};
+use super::links;
+use volumes::atomic::{self, File, Files};
+use volumes::{host_path, mounts};
 
 /// Set in the process that has a umask of its own: other tests of this one must keep theirs.
 const APART: &str = "CAUSEWAY_TEST_UMASK";
@@ -17,7 +18,7 @@ fn modes_of_what_others_read_do_not_depend_on_the_umask() {
     if std::env::var_os(APART).is_some() {
         return with_a_narrow_umask();
     }
-    let own = "volumes::umask_tests::modes_of_what_others_read_do_not_depend_on_the_umask";
+    let own = "logs::umask_tests::modes_of_what_others_read_do_not_depend_on_the_umask";
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", own, "--nocapture"])
         .env(APART, "1")
@@ -45,7 +46,7 @@ fn with_a_narrow_umask() {
     mounts::make_dirs(&root.path().join("logs/d_p_u"), 0o755).unwrap();
     assert_eq!(["logs", "logs/d_p_u"].map(mode), [0o755, 0o755]);
     let log = root.path().join("logs/d_p_u/c/0.log");
-    let pod = crate::model::spec::PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
-    crate::logs::links::make(&root.path().join("logs"), &pod, "c", "id", Path::new(&log)).unwrap();
+    let pod = podmodel::spec::PodId { namespace: "d".into(), name: "p".into(), uid: "u".into() };
+    links::make(&root.path().join("logs"), &pod, "c", "id", Path::new(&log)).unwrap();
     assert_eq!(mode("containers"), 0o755);
 }

@@ -19,7 +19,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY
 ///
 /// # Errors
 /// There is none; a link is in its way, or it is no regular file.
-pub(crate) fn log(path: &Path) -> io::Result<File> {
+pub fn log(path: &Path) -> io::Result<File> {
     let root = path.ancestors().nth(OWN_PARTS).unwrap_or(Path::new("/"));
     let below = path.strip_prefix(root).unwrap_or(path);
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -33,7 +33,7 @@ pub(crate) fn log(path: &Path) -> io::Result<File> {
 }
 
 /// Opens the last words of a container for reading.
-pub(crate) fn last_words(path: &Path) -> io::Result<File> {
+pub fn last_words(path: &Path) -> io::Result<File> {
     regular(rustix::fs::openat(CWD, path, READ | OFlags::NOFOLLOW, Mode::empty()).map(File::from))
 }
 

@@ -1,5 +1,5 @@
 //! Walking folders that programs write to meanwhile. Every step goes by a descriptor and none through a link, so that
-//! a folder that is swapped for a link leads nowhere. Any depth takes [`descent::OPEN`] descriptors and little memory;
+//! a folder that is swapped for a link leads nowhere. Any depth takes `descent::OPEN` descriptors and little memory;
 //! no recursion.
 //!
 //! ```text
@@ -24,13 +24,13 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use descent::Descent;
-pub(crate) use remove::remove;
+pub use remove::remove;
 
 /// Room for the names of one read of a folder, in bytes.
 const NAMES: usize = 8192;
 
 /// What becomes of an entry.
-pub(crate) enum Visit {
+pub enum Visit {
     Next,
     /// Its entries come next. The folder is the one that was visited, opened by [`folder`] or [`folder_of`].
     Enter(OwnedFd),
@@ -42,7 +42,7 @@ pub(crate) enum Visit {
 ///
 /// # Errors
 /// Those of `visit`; a folder that cannot be read; a folder that was moved away while something deep below it was walked.
-pub(crate) fn walk(
+pub fn walk(
     root: OwnedFd,
     mut visit: impl FnMut(BorrowedFd<'_>, &CStr) -> io::Result<Visit>,
 ) -> io::Result<()> {
@@ -97,12 +97,12 @@ fn is_itself(name: &CStr) -> bool {
 }
 
 /// Something at a path, to be looked at and changed but not read. A link at its end is opened itself.
-pub(crate) fn item(path: &Path) -> io::Result<OwnedFd> {
+pub fn item(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, ITEM, Mode::empty())?)
 }
 
 /// Something in a folder, to be looked at and changed but not read; `None` if it has gone meanwhile.
-pub(crate) fn item_in(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
+pub fn item_in(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
     match rustix::fs::openat(here, name, ITEM, Mode::empty()) {
         Err(Errno::NOENT) => Ok(None),
         opened => Ok(Some(opened?)),
@@ -110,12 +110,12 @@ pub(crate) fn item_in(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Ow
 }
 
 /// The folder an item is, to be walked.
-pub(crate) fn folder_of(item: impl AsFd) -> io::Result<OwnedFd> {
+pub fn folder_of(item: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(item, c".", FOLDER, Mode::empty())?)
 }
 
 /// A folder in a folder, to be walked; `None` if it has gone meanwhile or is none any more.
-pub(crate) fn folder(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
+pub fn folder(here: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<OwnedFd>> {
     match rustix::fs::openat(here, name, FOLDER, Mode::empty()) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         opened => Ok(Some(opened?)),

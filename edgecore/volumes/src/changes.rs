@@ -7,14 +7,14 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe::Receiver;
 
 /// The watch is read as a pipe is: bytes come when there are events.
-pub(crate) struct Changes(Receiver);
+pub struct Changes(Receiver);
 
 /// Several events at once say no more than one.
 const EVENTS: usize = 4096;
 
 impl Changes {
     /// None where the kernel gives no watch: who waits looks at times instead.
-    pub(crate) fn of(folder: &Path) -> Option<Changes> {
+    pub fn of(folder: &Path) -> Option<Changes> {
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
         let kinds = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
         inotify::add_watch(&watch, folder, kinds).ok()?;
@@ -41,7 +41,7 @@ impl Changes {
 }
 
 /// Resolves at the next change; never, where there is no watch.
-pub(crate) async fn next(changes: Option<&Changes>) {
+pub async fn next(changes: Option<&Changes>) {
     match changes {
         Some(changes) if changes.wait().await.is_ok() => {}
         _ => std::future::pending().await,

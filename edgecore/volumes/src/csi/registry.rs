@@ -15,8 +15,8 @@ use tonic::Request;
 use super::Csi;
 use super::calls::{Driver, DriverCallError};
 use crate::changes::{self, Changes};
-use crate::errors::chain;
-use crate::volumes::mounts;
+use crate::mounts;
+use podmodel::errors::chain;
 
 /// A look without a reason: the kernel may have given no watch.
 const LOOK: Duration = Duration::from_secs(600);

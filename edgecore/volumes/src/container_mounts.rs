@@ -12,8 +12,8 @@ use cri::v1::{Device, ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
 use super::{Prepared, mounts, pod_dir, subpath};
-use crate::model::expand::expand;
-use crate::model::spec::termination_path;
+use podmodel::expand::expand;
+use podmodel::spec::termination_path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {

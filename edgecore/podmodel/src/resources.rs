@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use super::plan::is_sidecar;
 use super::quantity;
 use super::spec::all_containers;
+use crate::cgroups::{CgroupDriver, Cgroups};
 use crate::machine::Machine;
-use crate::settings::{CgroupDriver, Cgroups};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qos {
@@ -224,14 +224,13 @@ mod tests {
     fn amounts_become_shares_quota_and_oom_score() {
         let limits = json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "32Mi"}});
         let spec = pod(limits);
-        let settings = crate::Settings::with_defaults(message::NodeName::new("e").unwrap());
         let machine = Machine {
             memory: 1 << 30,
             has_cgroup2: true,
             huge_pages: vec![("hugepages-2Mi".to_owned(), 0)],
             ..Machine::default()
         };
-        let linux = linux(&spec, &spec.containers[0], &machine, &settings.cgroups);
+        let linux = linux(&spec, &spec.containers[0], &machine, &Cgroups::default());
         assert_eq!(linux.hugepage_limits, [HugepageLimit { page_size: "2MB".into(), limit: 0 }]);
         assert_eq!(linux.unified["memory.oom.group"], "1");
         assert_eq!((linux.cpu_shares, linux.cpu_quota, linux.cpu_period), (102, 25_000, 100_000));

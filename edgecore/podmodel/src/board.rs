@@ -13,7 +13,7 @@ use super::demand::Demand;
 use super::order::Wake;
 use super::spec::PodId;
 use super::stop_decision::StopDecision;
-use crate::model::status::phase::Phase;
+use crate::status::phase::Phase;
 
 /// Handle of the board.
 #[derive(Clone, Default)]

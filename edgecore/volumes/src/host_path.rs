@@ -34,7 +34,7 @@ pub(super) fn check(path: &Path) -> Result<(), HostPathError> {
     Ok(())
 }
 
-pub(super) fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
+pub fn prepare(path: &Path, kind: &str) -> Result<(), HostPathError> {
     check(path)?;
     let make = |source| HostPathError::Make { path: path.to_owned(), source };
     let meta = fs::metadata(path).ok();

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::{
 
 use super::VolumeContext;
 use super::atomic::{self, File, Files, PathError};
-use crate::model::fields::{self, FieldError};
-use crate::model::spec::all_containers;
 use metamanager::QueryError;
 use metamanager::queries::TokenWanted;
+use podmodel::fields::{self, FieldError};
+use podmodel::spec::all_containers;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {

@@ -8,7 +8,7 @@ use k8s_openapi::api::storage::v1::VolumeAttachment;
 use message::{ObjectKey, ObjectKind};
 
 use super::{CsiError, names};
-use crate::volumes::{Made, VolumeContext, VolumeError, ownership};
+use crate::{Made, VolumeContext, VolumeError, ownership};
 use metamanager::QueryError;
 
 /// Values by name, as the protocol carries them.
@@ -38,7 +38,7 @@ pub struct CsiVolume {
 }
 
 impl VolumeContext<'_> {
-    pub(in crate::volumes) async fn csi_persistent(
+    pub(crate) async fn csi_persistent(
         &self,
         volume: &str,
         name: &str,
@@ -54,7 +54,7 @@ impl VolumeContext<'_> {
         self.publish(volume, wanted, gives_group).await
     }
 
-    pub(in crate::volumes) async fn csi_inline(
+    pub(crate) async fn csi_inline(
         &self,
         volume: &str,
         source: &CSIVolumeSource,

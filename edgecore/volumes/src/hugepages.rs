@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use rustix::mount::MountFlags;
 
 use super::mounts;
-use crate::model::quantity;
-use crate::model::spec::all_containers;
+use podmodel::quantity;
+use podmodel::spec::all_containers;
 
 const RESOURCE: &str = "hugepages-";
 
@@ -47,8 +47,11 @@ pub(super) fn mount(path: &Path, page_size: i64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::tests::spec;
     use serde_json::json;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).unwrap()
+    }
 
     #[test]
     fn the_size_is_named_or_the_only_one() {

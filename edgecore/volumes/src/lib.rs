@@ -1,13 +1,17 @@
 //! Volumes of pods, under `<root>/pods/<uid>/volumes/<plugin>/<name>` (docs/protocol/edge-runtime.md 5.10).
 //!
 //! `prepare` may be called again and again: it makes what is missing and rewrites files whose source changed.
-//! `tear_down` never deletes below something that is still mounted.
+//! `tear_down` never deletes below something that is still mounted. [`tree`] and [`changes`] are for other rooms as well: walking folders that pods write to, and noticing that a folder
+//! changes.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 
 pub mod atomic;
+pub mod changes;
 mod claims;
 pub mod container_mounts;
 pub mod csi;
-mod host_path;
+pub mod host_path;
 mod hugepages;
 pub mod mounts;
 mod nfs;
@@ -15,8 +19,7 @@ mod ownership;
 mod payload;
 mod persistent;
 mod subpath;
-#[cfg(test)]
-mod umask_tests;
+pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,10 +27,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, PodSpec, Volume};
 
-use super::model::fields::NodeFacts;
-use super::model::quantity;
-use super::model::resources;
 use metamanager::Queries;
+use podmodel::fields::NodeFacts;
+use podmodel::quantity;
+use podmodel::resources;
 
 pub use payload::PayloadError;
 

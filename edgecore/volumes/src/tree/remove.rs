@@ -21,7 +21,7 @@ const PASSES: u32 = 8;
 ///
 /// # Errors
 /// Something cannot be removed, or something is mounted below: the rest of it is left.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path of something in a folder"));
     };
