@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
+use crate::rooms::Work;
 
 /// Connections served at once: probes, a scraper and a curious person.
 const CONNECTIONS: usize = 64;
@@ -53,7 +54,11 @@ impl Monitor {
     ///
     /// # Errors
     /// Never: serving goes on until the stop.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub fn run(self, stop: CancellationToken) -> Work<Infallible> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(self, stop: CancellationToken) -> Result<(), Infallible> {
         let Monitor { listener, health, metrics } = self;
         let terms = Terms { what: "the monitor port", places: CONNECTIONS, first_byte: HEAD, drain: DRAIN };
         let serve = move |client: Client<TcpListener>| {

@@ -8,6 +8,7 @@
 //! under its name. The end of an optional room is logged, and `/readyz?verbose` shows it.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::errors::panic_text;
 use crate::health::Health;
+
+/// What a room does until it ends. Rooms give it boxed: so it is compiled with their crate, and not anew with the program.
+pub type Work<E> = Pin<Box<dyn Future<Output = Result<(), E>> + Send>>;
 
 /// Rooms that run. Dropping it aborts them.
 pub struct Rooms {

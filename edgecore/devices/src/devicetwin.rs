@@ -24,6 +24,7 @@ mod twin;
 use std::path::PathBuf;
 
 use daemon::health::Beat;
+use daemon::rooms::Work;
 use dmi::v1beta1::device_manager_service_server::DeviceManagerServiceServer;
 use dmi::{BindError, Socket};
 use message::{NodeName, ObjectKind};
@@ -136,7 +137,11 @@ impl DeviceTwin {
     }
 
     /// Runs until `stop` and the last answer to a mapper.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), JoinError> {
+    pub fn run(self, stop: CancellationToken) -> Work<JoinError> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(mut self, stop: CancellationToken) -> Result<(), JoinError> {
         let service = DeviceManagerServiceServer::new(self.service.clone());
         let service = service.max_decoding_message_size(MAPPER_MESSAGE);
         let serve = self.socket.serve(service, stop);

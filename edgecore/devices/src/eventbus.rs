@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use daemon::health::Beat;
 use daemon::memory::HeapTrimmer;
+use daemon::rooms::Work;
 use mqtt::broker::access::Users;
 use mqtt::broker::{self, BindError, Broker, Limits};
 use mqtt::client::{self, Client};
@@ -138,7 +139,11 @@ impl EventBus {
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
+    pub fn run(self, stop: CancellationToken) -> Work<RunError> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(mut self, stop: CancellationToken) -> Result<(), RunError> {
         let Some(broker) = self.broker.take() else {
             stop.cancelled().await;
             return Ok(());

@@ -40,6 +40,7 @@ use std::sync::atomic::AtomicBool;
 
 use daemon::health::{Health, Unready};
 use daemon::metrics::Metrics;
+use daemon::rooms::Work;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -193,7 +194,11 @@ impl Edged {
     }
 
     /// Runs until `stop`. Containers go on running.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
+    pub fn run(self, stop: CancellationToken) -> Work<RunError> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(self, stop: CancellationToken) -> Result<(), RunError> {
         let Edged { context, facts, delivery, deps, cgroups: _cgroups, unready } = self;
         let base = context.base.clone();
         let mut pods = pods::Pods::new(context.clone(), stop.clone());

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use daemon::health::{Beat, Health, Unready};
+use daemon::rooms::Work;
 use link::{DialError, Offer};
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
@@ -142,7 +143,11 @@ impl EdgeHub {
     }
 
     /// Enrols if need be, then keeps a session to the cloud until stopped.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), RunError> {
+    pub fn run(self, stop: CancellationToken) -> Work<RunError> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(mut self, stop: CancellationToken) -> Result<(), RunError> {
         let enrolled = tokio::select! {
             biased;
             _ = stop.cancelled() => return Ok(()),
