@@ -1,5 +1,5 @@
-//! Podmodel: what a pod asks for, what was found of it, what follows, and what is told of it. No handle, and no I/O but the reading of
-//! [`observed`].
+//! Podmodel: what a pod asks for, what was found of it, what follows, and what is told of it. No handle, and no I/O but the
+//! reading of [`observed`].
 //!
 //! ```text
 //! spec, demand, resources, fields, expand   what the pod object says

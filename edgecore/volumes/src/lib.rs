@@ -1,8 +1,8 @@
 //! Volumes of pods, under `<root>/pods/<uid>/volumes/<plugin>/<name>` (docs/protocol/edge-runtime.md 5.10).
 //!
 //! `prepare` may be called again and again: it makes what is missing and rewrites files whose source changed.
-//! `tear_down` never deletes below something that is still mounted. [`tree`] and [`changes`] are for other rooms as well: walking folders that pods write to, and noticing that a folder
-//! changes.
+//! `tear_down` never deletes below something that is still mounted. [`tree`] and [`changes`] are for other rooms as well:
+//! walking folders that pods write to, and noticing that a folder changes.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 

@@ -11,7 +11,6 @@ mod registration;
 mod session;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::edge::Doors;
@@ -21,12 +20,10 @@ use tokio_rustls::TlsAcceptor;
 use authority::Authority;
 pub use checks::fits_the_catalogue;
 pub use controller::{Controller, plain_error, status};
+pub use harness::wait::PATIENCE;
 pub use lab::{Lab, NODE, is, runtime};
 pub use registration::Asked;
 pub use session::{Session, Upgrade};
-
-/// Longest wait for anything the edge should do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The listening cloud. One connection is taken at a time, when the test asks for it.
 pub struct GoCloud {

@@ -16,10 +16,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as RawFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::peer;
+use harness::wait::PATIENCE;
 
 /// Name of the node in the recorded messages.
 pub const NODE: &str = "edge1";
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for everything that is on its way.
 const QUIET: Duration = Duration::from_millis(1500);
 
@@ -40,7 +40,9 @@ impl Lab {
     pub fn start_with(settings: &[&str]) -> Result<Lab> {
         let programs = Programs::find()?;
         let scratch = tempfile::tempdir()?;
-        let cloud = Cloud::init_with(&programs, &scratch.path().join("cloud"), settings)?;
+        // Its edges say what a test has them say, and nothing while it waits for a command on a busy machine.
+        let settings = [&["modules.cloudHub.keepaliveInterval=600"], settings].concat();
+        let cloud = Cloud::init_with(&programs, &scratch.path().join("cloud"), &settings)?;
         // Joins for its certificate only.
         let edge =
             Edge::join(&programs, &cloud, NODE, &scratch.path().join(NODE), cloud.edge_address(), None)?;

@@ -12,10 +12,10 @@ use harness::programs::Programs;
 use harness::relay::Relay;
 use harness::replica::{ApiServer, Replica};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::json;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const NODE: &str = "edge-1";
 /// Seconds without a sign of life after which CloudCore ends a session here.
 const KEEPALIVE: u64 = 3;

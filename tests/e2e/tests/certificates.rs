@@ -10,10 +10,10 @@ use harness::cloud::Cloud;
 use harness::edge::{Doors, Edge};
 use harness::programs::Programs;
 use harness::wait;
+use harness::wait::PATIENCE;
 use pki::{DAY, Identity, NODES_GROUP, Profile, Usage, edge_common_name};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 

@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::programs::{self, Programs};
 use harness::site::{NODE, Site};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::{Value, json};
 
 const CONFIG_MAPS: usize = 500;
 const ROUNDS: usize = 2;
 /// Each kubectl waits after its first 300 requests, and needs two for an object: so many share a round.
 const KUBECTLS: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 const KUBEEDGE: &[&str] = &["modules.edgeHub.dialect=kubeedge"];
 const NATIVE: &[&str] = &["modules.edgeHub.dialect=auto"];

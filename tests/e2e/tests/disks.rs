@@ -8,8 +8,7 @@ use anyhow::{Context, Result, ensure};
 use harness::programs::{self, Programs};
 use harness::site::{NODE, Site};
 use harness::wait;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use harness::wait::PATIENCE;
 
 /// A small file system in memory; gone when dropped.
 struct Disk(PathBuf);

@@ -2,16 +2,14 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::cloud::Cloud;
 use harness::edge::Edge;
 use harness::programs::{self, Programs};
+use harness::wait::PATIENCE;
 use harness::{ports, wait};
 use rustix::process::{Pid, Signal, kill_process};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A join without containers.
 fn join(programs: &Programs, cloud: &Cloud, address: &str, root: &Path) -> Result<Command> {

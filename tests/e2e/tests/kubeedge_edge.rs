@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::go_edge::{Lab, NODE, message};
 use e2e::{peer, recorded};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `operation resource` of messages that carry objects.
 fn objects(messages: &[Value]) -> Vec<String> {

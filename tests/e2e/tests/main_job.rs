@@ -1,13 +1,10 @@
 //! The demo's steps, asserted: a pod and a device from kubectl to the edge, a cut, and convergence.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use harness::programs::Programs;
 use harness::site::{NODE, Site};
 use harness::wait;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use harness::wait::PATIENCE;
 
 #[test]
 fn a_pod_and_a_device_go_from_kubectl_to_the_edge_and_back_over_a_link_that_fails() -> Result<()> {

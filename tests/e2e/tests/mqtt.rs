@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use harness::programs::Programs;
 use harness::site::{NODE, Site};
+use harness::wait::PATIENCE;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
 const DEVICE: &str = "$hw/events/device/default/thermometer";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn twins_states_and_memberships_have_the_topics_and_payloads_kubeedge_gives() -> Result<()> {

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use harness::programs::Programs;
 use harness::site::{NODE, Site};
 use harness::wait;
+use harness::wait::PATIENCE;
 use rumqttc::{Connect, Packet, Publish, QoS, mqttbytes};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -21,7 +22,6 @@ const PROPERTIES: usize = 5;
 const KILLS: usize = 10;
 /// Messages an app sends before it waits for an acknowledgement.
 const WINDOW: usize = 100;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Messages in all; `CAUSEWAY_MQTT_MESSAGES` raises them.
 fn messages() -> usize {

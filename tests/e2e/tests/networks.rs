@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::containerd::Containerd;
 use harness::programs::{self, Programs};
+use harness::wait::PATIENCE;
 use harness::{ports, wait};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A changed address is looked for every ten seconds.
 const NOTICED: Duration = Duration::from_secs(30);
 

@@ -2,16 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::cloud::Cloud;
 use harness::edge::Edge;
 use harness::programs::Programs;
+use harness::wait::PATIENCE;
 use harness::{ports, wait};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn get(port: u16, path: &str) -> Result<String> {
     let mut tcp = TcpStream::connect(("127.0.0.1", port))?;

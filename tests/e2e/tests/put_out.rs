@@ -9,12 +9,12 @@ use harness::edge::{Doors, Edge};
 use harness::kubectl::Kubectl;
 use harness::programs::Programs;
 use harness::replica::{ApiServer, Replica};
+use harness::wait::PATIENCE;
 use harness::{ports, wait};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const CERTIFICATE: &str = "etc/kubeedge/certs/server.crt";
 const KEY: &str = "etc/kubeedge/certs/server.key";
 const CA: &str = "etc/kubeedge/ca/rootCA.crt";

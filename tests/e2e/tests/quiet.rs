@@ -7,10 +7,10 @@ use harness::cloud::Cloud;
 use harness::edge::Edge;
 use harness::programs::Programs;
 use harness::wait;
+use harness::wait::PATIENCE;
 
 /// Much more than either end waits for a sign of life here.
 const QUIET: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const LINKS: [(&str, &[&str]); 3] = [
     ("websocket", &[]),

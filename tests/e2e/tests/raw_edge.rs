@@ -1,16 +1,13 @@
 //! Edges in raw WebSocket frames: one from before patches, one that is asked for volumes, one that asks for
 //! what is not its own.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use e2e::go_edge::{GoEdge, Lab, NODE, message};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn json_of(lab: &Lab, what: &[&str]) -> Result<Value> {
     let args = [&["get"], what, &["-o", "json", "--ignore-not-found"]].concat();

@@ -11,10 +11,10 @@ use harness::kubectl::Kubectl;
 use harness::programs::Programs;
 use harness::replica::{ApiServer, Replica};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::json;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Two seconds are the aim; machines of tests are slow and busy.
 const TAKEOVER: Duration = Duration::from_secs(20);
 const NODES: [&str; 2] = ["edge-a", "edge-b"];

@@ -1,7 +1,6 @@
 //! Secrets that lie sealed on the edge's disk: pods start from them without a link, and come by them again when the key is lost.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use base64::Engine;
@@ -9,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use harness::programs::Programs;
 use harness::site::Site;
 use harness::wait;
+use harness::wait::PATIENCE;
 use rusqlite::{Connection, OpenFlags};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: &str = "first-word-of-the-badge";
 const SECOND: &str = "second-word-of-the-badge";
 

@@ -12,11 +12,11 @@ use harness::ports;
 use harness::programs::Programs;
 use harness::site::Site;
 use harness::wait;
+use harness::wait::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a stop may take.
 const STOP: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn torment(endpoints: &[Endpoint]) -> Vec<Open> {
     let mut open = Vec::new();

@@ -6,9 +6,8 @@ use anyhow::Result;
 use harness::programs::Programs;
 use harness::site::{IMAGE, NODE, Site};
 use harness::wait;
+use harness::wait::PATIENCE;
 use serde_json::json;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_pod_survives_a_cut_a_kill_of_edgecore_and_the_loss_of_its_containers_while_cut_off() -> Result<()> {

@@ -10,9 +10,8 @@ use rustix::process::Signal;
 
 use crate::process::Process;
 use crate::programs::Programs;
+use crate::wait::PATIENCE;
 use crate::{cloud, ports, process, wait};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The embedded API server as a process of its own.
 pub struct ApiServer {

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -18,6 +17,7 @@ use crate::process::Process;
 use crate::programs::Programs;
 use crate::relay::Relay;
 use crate::wait;
+use crate::wait::PATIENCE;
 
 /// Node of the sample manifests.
 pub const NODE: &str = "edge-1";
@@ -26,9 +26,6 @@ pub const IMAGE: &str = "causeway.local/busybox:1";
 
 const GREETER: &str = include_str!("../../../manifests/samples/greeter.yaml");
 const THERMOMETER: &str = include_str!("../../../manifests/samples/thermometer.yaml");
-
-/// Longest wait for anything that normally takes a second or two: machines are slow and busy.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Parts stop in the order of the fields.
 pub struct Site {

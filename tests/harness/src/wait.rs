@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+/// Longest wait for anything that normally takes seconds. It ends what hangs, and is no measure of speed: tests run beside
+/// one another on slow and busy machines.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 const POLL: Duration = Duration::from_millis(50);
 
 /// Asks `probe` until it gives a value. After `deadline` the error names `what` and the last answer `probe` gave.

@@ -11,9 +11,8 @@ use super::case::{Act, Binding, Case, Step};
 use super::facts::Eyes;
 use super::matching::{mismatches, passed};
 use super::watch::{History, Watch};
+use harness::wait::PATIENCE;
 
-/// How long a step may take. Machines are slow and busy; what holds, holds within seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What all rows share.

@@ -16,11 +16,10 @@ use super::case::Case;
 use super::facts::Eyes;
 use super::row::Ground;
 use super::watch::Watch;
+use harness::wait::PATIENCE;
 
 /// Rows under way at once: most of a row is waiting, but starting and probing so many containers is not.
 const BESIDE: usize = 10;
-/// How long the node has to be empty again.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 const SLEEPS: &[&str] = &["sleep", "2147483647"];
 /// Images of rows beside the one they have without asking: name, user, entrypoint, command.
