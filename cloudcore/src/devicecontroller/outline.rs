@@ -95,7 +95,7 @@ mod tests {
             let outline = read(text).unwrap();
             assert_eq!((outline.node.as_str(), outline.properties.len()), ("", 0), "{text}");
         }
-        for text in ["[]", r#"{"spec":{"nodeName":7}}"#, r#"{"spec":{"properties":{"a":1}}}"#] {
+        for text in ["7", r#"{"spec":{"nodeName":7}}"#, r#"{"spec":{"properties":{"a":1}}}"#] {
             assert_eq!(read(text), None, "{text}");
         }
     }
