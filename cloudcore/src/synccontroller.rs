@@ -10,8 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::reliablesyncs::{NEVER, split_name};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use message::{ObjectKey, ResourceVersion};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::desired::{self, Settled};
@@ -28,9 +31,29 @@ const CONCURRENT_WRITES: usize = 16;
 struct State {
     records: Records,
     /// Newest acknowledgement per node and uid that is not written yet.
-    waiting: HashMap<(String, String), Settled>,
+    waiting: HashMap<(String, String), Waiting>,
+    /// Uids that nodes may not have, whatever is recorded: by node and uid, until the node acknowledges them again or nothing is
+    /// recorded of them.
+    doubted: HashSet<(String, String)>,
     /// Nodes that have started and have not got everything since. Known to this replica only.
     started: HashSet<String>,
+}
+
+/// A record to be written.
+struct Waiting {
+    settled: Settled,
+    /// Who wait for it.
+    told: Vec<oneshot::Sender<bool>>,
+}
+
+impl State {
+    /// The newest counts. Who waits for another one hears that it is not written, unless it is the same.
+    fn wait(&mut self, node: &str, settled: Settled, told: Option<oneshot::Sender<bool>>) {
+        let of = (node.to_owned(), settled.uid.clone());
+        let same = self.waiting.remove(&of).filter(|older| older.settled == settled);
+        let told = same.map(|older| older.told).into_iter().flatten().chain(told).collect();
+        self.waiting.insert(of, Waiting { settled, told });
+    }
 }
 
 /// The room's handle.
@@ -53,9 +76,10 @@ impl Syncs {
     /// Deletes all records of a node that is gone.
     pub async fn forget(&self, cluster: &Cluster, node: &str) {
         desired::Records::has_everything(self, node);
+        self.lock().doubted.retain(|(of, _)| of != node);
         for (key, uid, ..) in desired::Records::known(self, node) {
             let settled = Settled { key, uid, version: None };
-            writer::write(cluster, node.to_owned(), settled).await;
+            writer::write(cluster, node, settled).await;
         }
     }
 
@@ -82,7 +106,12 @@ impl Syncs {
             let mut state = self.lock();
             match event {
                 WatchEvent::Put { meta, object } => state.records.put(&meta, &object),
-                WatchEvent::Gone { meta, .. } => state.records.gone(&meta.name),
+                WatchEvent::Gone { meta, .. } => {
+                    state.records.gone(&meta.name);
+                    if let Some((node, uid)) = split_name(&meta.name) {
+                        state.doubted.remove(&(node.to_owned(), uid.to_owned()));
+                    }
+                }
                 WatchEvent::Synced => {}
             }
         }
@@ -98,12 +127,18 @@ impl Syncs {
                     _ = stop.cancelled() => return,
                 }
             }
-            let writes = batch.into_iter().map(|((node, _), settled)| writer::write(&cluster, node, settled));
+            let writes = batch.into_iter().map(async |((node, _), Waiting { settled, told })| {
+                let is_written = writer::write(&cluster, &node, settled).await;
+                for who in told {
+                    // Its session may have ended.
+                    let _ = who.send(is_written);
+                }
+            });
             futures_util::future::join_all(writes).await;
         }
     }
 
-    fn take_waiting(&self) -> Vec<((String, String), Settled)> {
+    fn take_waiting(&self) -> Vec<((String, String), Waiting)> {
         let mut state = self.lock();
         let keys: Vec<_> = state.waiting.keys().take(CONCURRENT_WRITES).cloned().collect();
         keys.into_iter().filter_map(|key| state.waiting.remove_entry(&key)).collect()
@@ -114,9 +149,10 @@ impl desired::Records for Syncs {
     fn known(&self, node: &str) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let state = self.lock();
         let mut records = state.records.of_node(node);
-        if state.started.contains(node) {
-            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
-        }
+        let has_started = state.started.contains(node);
+        let is_doubted = |uid: &String| state.doubted.contains(&(node.to_owned(), uid.clone()));
+        let doubtful = records.iter_mut().filter(|(_, uid, _)| has_started || is_doubted(uid));
+        doubtful.for_each(|(_, _, version)| *version = ResourceVersion::default());
         records
     }
 
@@ -136,12 +172,67 @@ impl desired::Records for Syncs {
         let mut state = self.lock();
         if settled.version.is_some() {
             for uid in state.records.replaced_by(node, &settled.key, &settled.uid) {
-                let gone = Settled { key: settled.key.clone(), uid: uid.clone(), version: None };
-                state.waiting.insert((node.to_owned(), uid), gone);
+                let gone = Settled { key: settled.key.clone(), uid, version: None };
+                state.wait(node, gone, None);
             }
+            state.doubted.remove(&(node.to_owned(), settled.uid.clone()));
         }
-        state.waiting.insert((node.to_owned(), settled.uid.clone()), settled);
+        state.wait(node, settled, None);
         drop(state);
         self.recorded.notify_one();
+    }
+
+    fn doubt(&self, node: &str, key: ObjectKey, uid: String) -> BoxFuture<'static, bool> {
+        let (told, answer) = oneshot::channel();
+        let mut state = self.lock();
+        state.doubted.insert((node.to_owned(), uid.clone()));
+        let version = Some(ResourceVersion(NEVER.to_owned()));
+        state.wait(node, Settled { key, uid, version }, Some(told));
+        drop(state);
+        self.recorded.notify_one();
+        // Without an answer the program ends.
+        async move { answer.await.unwrap_or(false) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Records as _;
+    use crate::kubernetes::Meta;
+    use message::Json;
+
+    fn settled(version: Option<&str>) -> Settled {
+        let version = version.map(|version| ResourceVersion(version.into()));
+        Settled { key: ObjectKey::parse("d/configmap/c").unwrap(), uid: "u".into(), version }
+    }
+
+    fn known(syncs: &Syncs) -> Vec<String> {
+        syncs.known("e1").into_iter().map(|(_, _, version)| version.0).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_node_may_not_have_is_not_counted_before_it_is_written_nor_before_it_has_it_again() {
+        let syncs = Syncs::default();
+        let meta = Meta { name: "e1.u".into(), namespace: Some("d".into()), ..Meta::default() };
+        let record = serde_json::json!({"spec": {"objectAPIVersion": "v1", "objectKind": "ConfigMap", "objectName": "c"},
+            "status": {"objectResourceVersion": "7"}});
+        syncs.lock().records.put(&meta, &Json::of(&record));
+        assert_eq!(known(&syncs), ["7"]);
+        let doubt = syncs.doubt("e1", settled(None).key, "u".into());
+        assert_eq!(known(&syncs), [""]);
+        let waiting = syncs.take_waiting();
+        assert_eq!(waiting[0].1.settled, settled(Some(NEVER)));
+        waiting
+            .into_iter()
+            .for_each(|(_, waiting)| waiting.told.into_iter().for_each(|who| who.send(true).unwrap()));
+        assert!(doubt.await);
+        syncs.record("e1", settled(Some("7")));
+        assert_eq!(known(&syncs), ["7"]);
+        // Another record takes the place of the one that is waited for: it has to be asked for again.
+        let doubt = syncs.doubt("e1", settled(None).key, "u".into());
+        syncs.record("e1", settled(None));
+        assert!(!doubt.await);
+        assert_eq!(syncs.take_waiting()[0].1.settled, settled(None));
     }
 }

@@ -59,8 +59,10 @@ pub struct Exchange {
     owes_everything: bool,
 }
 
-/// Takes what a node is recorded to have into its set, before the sources fill it, so that they claim it.
+/// Takes what a node is recorded to have into its set, before the sources fill it, so that they claim it. From then on the
+/// records keep up with what is taken from the node.
 pub fn recorded(records: Vec<(ObjectKey, String, ResourceVersion)>, desired: &mut Desired) {
+    desired.announce_removals();
     records.into_iter().for_each(|(key, uid, version)| desired.recorded(key, uid, version));
 }
 

@@ -1,5 +1,6 @@
 //! What nodes have acknowledged, remembered for those of KubeEdge's dialect (docs/protocol/transport.md 3.7).
 
+use futures_util::future::BoxFuture;
 use message::{ObjectKey, ResourceVersion};
 
 use super::Settled;
@@ -11,6 +12,10 @@ pub trait Records: Send + Sync {
 
     /// `node` acknowledged an object or its removal.
     fn record(&self, node: &str, settled: Settled);
+
+    /// `node` may not have an object from now on. The answer is true once that is remembered for good, and false if it could not
+    /// be.
+    fn doubt(&self, node: &str, key: ObjectKey, uid: String) -> BoxFuture<'static, bool>;
 
     /// `node` has started, perhaps with an empty database: what is recorded of it does not count before it has everything, even
     /// if its session ends earlier.

@@ -11,70 +11,15 @@
 //! sent. Memory is bounded by live objects. Nodes and their configuration go before pods.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
+use api::reliablesyncs::NEVER;
 use message::{Downstream, Json, ObjectKey, ObjectKind, Origin, ResourceVersion};
 use native::Digest;
 use native::frames::{Held, KindDigest};
 use tokio::time::Instant;
 
 use super::Text;
-
-/// An object as a controller wants it on a node.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    pub key: ObjectKey,
-    pub uid: String,
-    pub version: ResourceVersion,
-    /// Hash of what the node reacts to ([`native::mark`]).
-    pub mark: u64,
-    pub object: Text,
-}
-
-impl PartialEq for Wanted {
-    fn eq(&self, other: &Wanted) -> bool {
-        self.key == other.key && self.uid == other.uid && self.version == other.version
-    }
-}
-
-/// What the node acknowledged about one uid.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settled {
-    pub key: ObjectKey,
-    pub uid: String,
-    /// `None`: its removal.
-    pub version: Option<ResourceVersion>,
-}
-
-/// Names one sending of this session; ascending.
-pub type Ticket = u64;
-
-/// Something to send.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    pub ticket: Ticket,
-    pub body: Downstream,
-    pub mark: u64,
-    /// What the node acknowledged last, where differences are kept.
-    pub base: Option<Json>,
-}
-
-/// What may wait for its acknowledgement at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    pub messages: usize,
-    pub bytes: usize,
-}
-
-impl Window {
-    /// Go edges work through messages one by one.
-    pub const KUBEEDGE: Window = Window { messages: 32, bytes: 4 * 1024 * 1024 };
-    /// Native edges commit in groups.
-    pub const NATIVE: Window = Window { messages: 1024, bytes: 1024 * 1024 };
-}
-
-/// Time after which an unacknowledged message is sent again (KubeEdge's 5 s).
-pub const RESEND_AFTER: Duration = Duration::from_secs(5);
+use super::sending::{Outgoing, RESEND_AFTER, Settled, Ticket, Wanted, Window};
 
 #[derive(Debug)]
 enum Target {
@@ -99,6 +44,8 @@ struct Entry {
     claimed: bool,
     /// It was to be sent, and its text was not here.
     away: bool,
+    /// Of its removal: it is on record that the node may not have it.
+    announced: bool,
     flight: Option<Ticket>,
     /// Its place in the queue.
     queued: Option<u64>,
@@ -127,6 +74,9 @@ pub struct Desired {
     tickets: Ticket,
     /// What was to be sent and was not here, since it was asked for last.
     away: Vec<ObjectKey>,
+    /// Removals of what may be wanted again wait until they are on record.
+    announces: bool,
+    announcing: Vec<(ObjectKey, String)>,
     /// Keep the text of what is acknowledged.
     keep_base: bool,
     /// Names of what the node is known to have and nobody has asked for, and its uid.
@@ -146,10 +96,19 @@ fn entry(key: ObjectKey, delivered: bool) -> Box<Entry> {
         delivered,
         claimed: false,
         away: false,
+        announced: false,
         flight: None,
         queued: None,
         removed: false,
     })
+}
+
+impl Entry {
+    /// A record may say that the node has it.
+    fn is_to_be_announced(&self) -> bool {
+        let may_return = matches!(self.target, Some(Target::Absent { .. })) && !self.removed;
+        may_return && !self.announced && !matches!(self.version.0.as_str(), "" | NEVER)
+    }
 }
 
 impl Desired {
@@ -162,6 +121,7 @@ impl Desired {
     pub fn forget(&mut self) {
         self.entries.clear();
         self.away.clear();
+        self.announcing.clear();
         self.queue.clear();
         self.flights.clear();
         self.bytes = 0;
@@ -207,6 +167,7 @@ impl Desired {
             entry.version = version;
         }
         entry.away = false;
+        entry.announced = false;
         entry.mark = mark;
         entry.target = Some(Target::Present { object });
         self.enqueue(&uid);
@@ -250,6 +211,10 @@ impl Desired {
             let leftover = self.leftovers.get(&entry.key).filter(|leftover| **leftover != uid);
             if let (Some(leftover), Some(Target::Present { .. })) = (leftover, &entry.target) {
                 self.held_back.insert(leftover.clone(), uid);
+                continue;
+            }
+            if self.announces && entry.is_to_be_announced() {
+                self.announcing.push((entry.key.clone(), uid));
                 continue;
             }
             let Some((body, version)) = body(entry, &uid) else {
@@ -361,6 +326,25 @@ impl Desired {
     /// What is to be sent and is not here; each once. It is sent when it is [put](Desired::put) again.
     pub fn take_away(&mut self) -> Vec<ObjectKey> {
         std::mem::take(&mut self.away)
+    }
+
+    /// The node's acknowledgements are remembered over sessions: what is taken from it and may be wanted again is
+    /// [announced](Desired::take_announcing) before, so that no record says that the node has what it may have lost.
+    pub fn announce_removals(&mut self) {
+        self.announces = true;
+    }
+
+    /// What is to be taken from the node once it is [on record](Desired::announced) that it may not have it; each once.
+    pub fn take_announcing(&mut self) -> Vec<(ObjectKey, String)> {
+        std::mem::take(&mut self.announcing)
+    }
+
+    /// It is on record that the node may not have `uid`.
+    pub fn announced(&mut self, uid: &str) {
+        if let Some(entry) = self.entries.get_mut(uid).filter(|entry| entry.is_to_be_announced()) {
+            entry.announced = true;
+            self.enqueue(uid);
+        }
     }
 
     /// True if the sending waits for its acknowledgement.

@@ -8,11 +8,14 @@ use serde_json::json;
 use crate::desired::Settled;
 use crate::kubernetes::{Cluster, Merge};
 
-pub(super) async fn write(cluster: &Cluster, node: String, settled: Settled) {
+/// True if it is written.
+pub(super) async fn write(cluster: &Cluster, node: &str, settled: Settled) -> bool {
     let key = settled.key.clone();
-    if let Err(status) = try_write(cluster, &node, settled).await {
+    let written = try_write(cluster, node, settled).await;
+    if let Err(status) = &written {
         tracing::warn!(%node, object = %key, error = %status, "could not record an acknowledgement");
     }
+    written.is_ok()
 }
 
 async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<(), Status> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::reliablesyncs::NEVER;
 use cloudcore::desired::Settled;
 use cloudcore::devicecontroller::Stamp;
 use cloudcore::kubernetes::Meta;
@@ -151,6 +152,11 @@ impl Api {
             }
             None => self.records.remove(&(edge, uid)),
         };
+    }
+
+    /// What the node is recorded to have, it may not have.
+    pub(crate) fn doubt(&mut self, edge: usize, key: ObjectKey, uid: &str) {
+        self.records.insert((edge, uid.to_owned()), (key, ResourceVersion(NEVER.to_owned())));
     }
 
     /// What a node is recorded to have.

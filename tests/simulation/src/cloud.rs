@@ -30,6 +30,10 @@ pub(crate) struct Replica {
     pub sessions: BTreeMap<usize, Session>,
     /// Acknowledgements that are not in the API server yet; lost when the replica dies.
     unwritten: Vec<(usize, Settled)>,
+    /// What edges may not have: not in the API server yet, so that they are not told to drop it; lost when the replica dies.
+    announcing: Vec<(usize, ObjectKey, String)>,
+    /// What edges may not have, whatever is recorded.
+    doubted: BTreeSet<(usize, String)>,
     /// Edges that have not got everything since they started.
     started: BTreeSet<usize>,
     epochs: u64,
@@ -77,10 +81,21 @@ impl Replica {
 
     /// Writes what nodes have acknowledged.
     pub(crate) fn record(&mut self, api: &mut Api) -> bool {
-        if api.refuses || self.unwritten.is_empty() {
+        if api.refuses || self.unwritten.is_empty() && self.announcing.is_empty() {
             return false;
         }
-        self.unwritten.drain(..).for_each(|(edge, settled)| api.record(edge, settled));
+        for (edge, settled) in self.unwritten.drain(..) {
+            if settled.version.is_none() {
+                self.doubted.remove(&(edge, settled.uid.clone()));
+            }
+            api.record(edge, settled);
+        }
+        for (edge, key, uid) in self.announcing.drain(..) {
+            api.doubt(edge, key, &uid);
+            if let Some(session) = self.sessions.get(&edge) {
+                session.set.with(|desired| desired.announced(&uid));
+            }
+        }
         true
     }
 
@@ -126,9 +141,10 @@ impl Replica {
 
     fn recorded(&self, edge: usize, api: &Api) -> Vec<(ObjectKey, String, ResourceVersion)> {
         let mut records = api.recorded(edge);
-        if self.started.contains(&edge) {
-            records.iter_mut().for_each(|(_, _, version)| *version = ResourceVersion::default());
-        }
+        let has_started = self.started.contains(&edge);
+        let is_doubted = |uid: &String| self.doubted.contains(&(edge, uid.clone()));
+        let doubtful = records.iter_mut().filter(|(_, uid, _)| has_started || is_doubted(uid));
+        doubtful.for_each(|(_, _, version)| *version = ResourceVersion::default());
         records
     }
 
@@ -141,8 +157,12 @@ impl Replica {
     pub(crate) fn send(&mut self, edge: usize, connection: &mut Connection, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&edge) else { return false };
         let frames = session.half.send(&session.set, !session.compared, now);
-        let away = session.set.with(|desired| desired.take_away());
-        let busy = !frames.is_empty() || !away.is_empty();
+        let (away, announcing) = session.set.with(|desired| (desired.take_away(), desired.take_announcing()));
+        let busy = !frames.is_empty() || !away.is_empty() || !announcing.is_empty();
+        for (key, uid) in announcing {
+            self.doubted.insert((edge, uid.clone()));
+            self.announcing.push((edge, key, uid));
+        }
         connection.send_down(frames);
         for key in away {
             let changes = self.placement.want(&edge_name(edge), &key);
@@ -158,7 +178,12 @@ impl Replica {
         let wants = session.half.receive(&frame, &session.set)?;
         connection.send_down(wants.frames);
         session.compared |= wants.compared || wants.start_over;
-        self.unwritten.extend(wants.settled.into_iter().map(|settled| (edge, settled)));
+        for settled in wants.settled {
+            if settled.version.is_some() {
+                self.doubted.remove(&(edge, settled.uid.clone()));
+            }
+            self.unwritten.push((edge, settled));
+        }
         let set = session.set.clone();
         if wants.has_everything {
             self.started.remove(&edge);

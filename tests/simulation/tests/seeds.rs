@@ -45,6 +45,12 @@ fn seeds_500_to_999_keep_every_promise_in_kubeedges_dialect() {
     run(500..1000, Dialect::KubeEdge);
 }
 
+/// The acknowledgement of a removal was lost, and what was removed was wanted again: a record said that the node had it.
+#[test]
+fn a_seed_that_broke_a_promise_keeps_it() {
+    run(802_836_798..802_836_799, Dialect::KubeEdge);
+}
+
 /// Where fresh seeds begin: far from those above, and a number that is easily typed.
 const FRESH: Range<u64> = 1_000_000..1_000_000_000;
 

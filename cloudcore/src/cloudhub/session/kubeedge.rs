@@ -11,13 +11,20 @@ use super::pump::{self, Half, Shell};
 use super::{End, HOLD, Session};
 use crate::desired::{NodeSet, Sources};
 
-/// A request under way that ended.
-struct Ended {
-    seq: u64,
-    /// Of the request.
-    id: MessageId,
-    bytes: usize,
-    answer: Option<Box<Message>>,
+/// Pause after a record could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Something under way that ended.
+enum Ended {
+    Request {
+        seq: u64,
+        /// Of the request.
+        id: MessageId,
+        bytes: usize,
+        answer: Option<Box<Message>>,
+    },
+    /// It is on record that the node may not have this uid.
+    Announced(String),
 }
 
 /// The half of KubeEdge's dialect.
@@ -54,7 +61,7 @@ impl Half for KubeEdge {
                     let answer = rooms.upstreams.answer(&node, &message, &upstream).await;
                     answer.map(|answer| not_empty(&rooms.sources, &node, &message, &upstream, answer))
                 };
-                Ended { seq, id: message.header.msg_id, bytes, answer }
+                Ended::Request { seq, id: message.header.msg_id, bytes, answer }
             });
         }
     }
@@ -69,10 +76,20 @@ impl Half for KubeEdge {
         if let Some(message) = shell.outgoing.pop_front() {
             return Some(message);
         }
-        let (message, away) = shell
-            .set
-            .without_wake(|desired| (self.exchange.next(desired, Instant::now(), now), desired.take_away()));
+        let (message, away, announcing) = shell.set.without_wake(|desired| {
+            let message = self.exchange.next(desired, Instant::now(), now);
+            (message, desired.take_away(), desired.take_announcing())
+        });
         shell.session.want(&away);
+        for (key, uid) in announcing {
+            let (records, node) = (shell.session.rooms.records.clone(), shell.session.handle.node.clone());
+            shell.run(async move {
+                while !records.doubt(node.as_str(), key.clone(), uid.clone()).await {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Ended::Announced(uid)
+            });
+        }
         message
     }
 
@@ -106,8 +123,13 @@ impl Half for KubeEdge {
     }
 
     fn on_ended(&mut self, ended: Ended, shell: &mut Shell<'_, Self>) {
-        self.exchange.finished(ended.seq, &ended.id, ended.bytes);
-        shell.outgoing.extend(ended.answer.map(|answer| *answer));
+        match ended {
+            Ended::Request { seq, id, bytes, answer } => {
+                self.exchange.finished(seq, &id, bytes);
+                shell.outgoing.extend(answer.map(|answer| *answer));
+            }
+            Ended::Announced(uid) => shell.set.without_wake(|desired| desired.announced(&uid)),
+        }
     }
 
     fn has_room(&self) -> bool {

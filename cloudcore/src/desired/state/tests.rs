@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::desired::text::RecentTexts;
 
@@ -304,4 +306,48 @@ fn what_was_taken_away_before_the_comparison_comes_back_after_it() {
     assert_eq!(next(&mut desired).1, "nothing");
     desired.put(wanted("d/secret/s", "s", "4"));
     assert_eq!(next(&mut desired).1, "insert d/secret/s@4");
+}
+
+#[test]
+fn what_may_be_wanted_again_is_taken_away_once_it_is_on_record_that_the_node_may_not_have_it() {
+    let mut desired = Desired::default();
+    desired.announce_removals();
+    let key = ObjectKey::parse("d/configmap/c").unwrap();
+    let on_record = |version: &str| (key.clone(), "c".to_owned(), ResourceVersion(version.into()));
+    let known = |desired: &mut Desired, (key, uid, version)| desired.recorded(key, uid, version);
+    known(&mut desired, on_record("7"));
+    desired.remove(&key, "c", Json::null(), true);
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(desired.take_announcing(), [(key.clone(), "c".to_owned())]);
+    assert!(desired.take_announcing().is_empty() && !desired.is_settled());
+    desired.announced("c");
+    let (ticket, what) = next(&mut desired);
+    assert_eq!(what, "delete d/configmap/c");
+    // The node drops it and the acknowledgement is lost: in its next session it is wanted again.
+    let mut later = Desired::default();
+    known(&mut later, on_record(NEVER));
+    later.put(wanted("d/configmap/c", "c", "7"));
+    assert_eq!(next(&mut later).1, "update d/configmap/c@7");
+    // Acknowledged, and wanted and taken away again.
+    assert_eq!(version(desired.acked(ticket)), None);
+    desired.put(wanted("d/configmap/c", "c", "7"));
+    let (ticket, _) = next(&mut desired);
+    desired.acked(ticket);
+    desired.remove(&key, "c", Json::null(), true);
+    assert_eq!(next(&mut desired).1, "nothing");
+    assert_eq!(desired.take_announcing().len(), 1);
+    // Wanted once more before it is on record: nothing is taken away.
+    desired.put(wanted("d/configmap/c", "c", "7"));
+    desired.announced("c");
+    assert_eq!(next(&mut desired).1, "update d/configmap/c@7");
+}
+
+#[test]
+fn what_is_gone_for_good_is_taken_away_at_once() {
+    let mut desired = Desired::default();
+    desired.announce_removals();
+    let key = ObjectKey::parse("d/configmap/c").unwrap();
+    desired.recorded(key.clone(), "c".into(), ResourceVersion("7".into()));
+    desired.remove(&key, "c", Json::null(), false);
+    assert_eq!(next(&mut desired).1, "delete d/configmap/c");
 }
