@@ -174,10 +174,12 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
         "edgecontroller",
         built.downstream.run(pods, deleted.clone(), trimmer.clone(), stop.clone()),
     );
-    let registry = built.hub.registry();
-    let end_sessions =
-        move |list: &RefusedNodes| registry.end_where(|node, holder| list.check(node, holder).err());
-    rooms.essential("refused nodes", built.refused.run(end_sessions, refused, stop.clone()));
+    let (registry, hears) = (built.hub.registry(), deleted.clone());
+    let changed = move |list: &RefusedNodes| {
+        registry.end_where(|node, holder| list.check(node, holder).err());
+        hears.iter().for_each(|deleted| list.show(deleted));
+    };
+    rooms.essential("refused nodes", built.refused.run(changed, refused, stop.clone()));
     if let Some(deleted) = deleted {
         let written =
             refused::record_deleted(cluster.clone(), deleted, settings.terms.in_force(), stop.clone());

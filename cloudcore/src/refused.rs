@@ -78,6 +78,11 @@ impl RefusedNodes {
         self.read(|list| list.begins_after(node.as_str()))
     }
 
+    /// Tells which deletions are written down.
+    pub fn show(&self, deleted: &Deleted) {
+        self.read(|list| deleted.seen(list));
+    }
+
     /// Takes in what the watch sees, until stopped. `changed` hears of each new list, to end the sessions of who is on it.
     pub async fn run(
         self,

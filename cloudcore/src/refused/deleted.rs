@@ -1,8 +1,8 @@
 //! Writes down that node objects were deleted: their certificates are refused from then on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::refused::{NAME, NAMESPACE, Refused, RefusedNode};
@@ -16,31 +16,66 @@ use crate::kubernetes::Cluster;
 
 /// Wait before a write that failed is tried again; others that get through shorten it.
 const AGAIN: Duration = Duration::from_secs(2);
+/// The same, where another replica wrote meanwhile.
+const MEANWHILE: Duration = Duration::from_millis(50);
 const REASON: &str = "its node object was deleted";
 
 /// Node objects that were deleted and are not written down: at most as many as there were. Clones share it.
 #[derive(Clone, Default)]
 pub struct Deleted {
-    /// Uids by name.
-    waiting: Arc<Mutex<BTreeMap<String, String>>>,
+    nodes: Arc<Mutex<Nodes>>,
     added: Arc<Notify>,
 }
 
+#[derive(Default)]
+struct Nodes {
+    /// Uids by name.
+    waiting: BTreeMap<String, String>,
+    /// Uids that the list named lately, the newest last.
+    listed: VecDeque<String>,
+}
+
+/// So many uids are remembered after they were on the list.
+const LISTED: usize = 1024;
+
 impl Deleted {
+    fn lock(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn add(&self, node: &str, uid: &str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(node.to_owned(), uid.to_owned());
-        drop(waiting);
+        let mut nodes = self.lock();
+        if nodes.listed.iter().any(|listed| listed == uid) {
+            return;
+        }
+        nodes.waiting.insert(node.to_owned(), uid.to_owned());
+        drop(nodes);
         self.added.notify_one();
     }
 
     fn snapshot(&self) -> BTreeMap<String, String> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().waiting.clone()
+    }
+
+    /// What is on the list is written down, by whichever replica: once an operator has taken it off again, it stays off.
+    pub fn seen(&self, list: &Refused) {
+        let mut nodes = self.lock();
+        for (node, entry) in list.entries() {
+            let Some(uid) = &entry.uid else { continue };
+            if nodes.waiting.get(node) == Some(uid) {
+                nodes.waiting.remove(node);
+            }
+            if !nodes.listed.contains(uid) {
+                if nodes.listed.len() == LISTED {
+                    nodes.listed.pop_front();
+                }
+                nodes.listed.push_back(uid.clone());
+            }
+        }
     }
 
     fn written(&self, nodes: &BTreeMap<String, String>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|node, uid| nodes.get(node) != Some(uid));
+        self.lock().waiting.retain(|node, uid| nodes.get(node) != Some(uid));
     }
 }
 
@@ -61,7 +96,8 @@ pub async fn record_deleted(
             }
             match write(&cluster, &nodes, lifetime).await {
                 Ok(()) => deleted.written(&nodes),
-                Err(status) if status.is_retryable() || status.is_conflict() => {
+                Err(status) if status.is_conflict() => tokio::time::sleep(MEANWHILE).await,
+                Err(status) if status.is_retryable() => {
                     tracing::debug!(error = %status, "deleted nodes not written down, trying again");
                     let _ = tokio::time::timeout(AGAIN, recovery.after(Duration::ZERO)).await;
                 }
@@ -143,6 +179,21 @@ fn changes(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_replica_wrote_down_is_not_written_again_after_it_was_taken_off() {
+        let deleted = Deleted::default();
+        deleted.add("here", "u1");
+        deleted.add("again", "u2");
+        let list = [
+            ("here", r#"{"beginsUntil": 90, "uid": "u1"}"#),
+            ("again", r#"{"beginsUntil": 90, "uid": "u1"}"#),
+        ];
+        deleted.seen(&Refused::read(&list.map(|(key, text)| (key.to_owned(), text.to_owned())).into()));
+        // This replica's watch of nodes may be the later one.
+        deleted.add("here", "u1");
+        assert_eq!(deleted.snapshot(), BTreeMap::from([("again".to_owned(), "u2".to_owned())]));
+    }
 
     #[test]
     fn a_deletion_is_written_once_and_takes_no_block_away() {
