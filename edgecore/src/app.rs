@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::doors::Doors;
 use crate::metrics;
-use crate::settings::Settings;
 use devices::devicetwin::{self, DeviceTwin};
 use devices::eventbus::EventBus;
 use edged::{self, Edged};
 use edgehub::{self, EdgeHub};
+use edgesettings::Settings;
 use metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use metamanager::reseal;
 use metamanager::sealed::key::KeyError;

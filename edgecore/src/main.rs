@@ -6,18 +6,13 @@
 mod app;
 mod doors;
 mod metrics;
-mod settings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::config::edgecore::EdgeCoreConfig;
-use api::config::keys;
 use clap::Parser;
 use daemon::exit::{Exit, report};
-
-use settings::{BadSettings, Settings};
 
 /// Runs this node's pods and devices, in step with the cloud when it can be reached and alone when not.
 #[derive(Parser)]
@@ -61,7 +56,7 @@ fn main() -> ExitCode {
     if flags.defaultconfig || flags.minconfig {
         return report(print_config(flags.minconfig), Exit::Failed);
     }
-    let settings = match checked(&flags) {
+    let settings = match edgesettings::load(&flags.config) {
         Ok(settings) => settings,
         Err(error) => return report(Err(error), Exit::BadConfiguration),
     };
@@ -87,42 +82,6 @@ fn main() -> ExitCode {
 
 fn print_config(minimal: bool) -> anyhow::Result<()> {
     use std::io::Write;
-    let config = EdgeCoreConfig::default();
-    let text = if minimal {
-        daemon::config::to_yaml(&serde_json::json!({
-            "apiVersion": config.api_version,
-            "kind": config.kind,
-            "database": {"dataSource": config.database.data_source},
-            "modules": {
-                "edged": {"hostnameOverride": "edge-1", "tailoredKubeletConfig": {
-                    "containerRuntimeEndpoint": config.modules.edged.tailored_kubelet_config.container_runtime_endpoint,
-                }},
-                "edgeHub": {
-                    "httpServer": config.modules.edge_hub.http_server,
-                    "websocket": config.modules.edge_hub.websocket,
-                    "token": "",
-                },
-            },
-        }))
-    } else {
-        daemon::config::to_yaml(&config)
-    };
-    std::io::stdout()
-        .write_all(text.map_err(anyhow::Error::msg)?.as_bytes())
-        .context("writing to standard output")
-}
-
-fn checked(flags: &Flags) -> anyhow::Result<Settings> {
-    let (config, unused): (EdgeCoreConfig, _) = daemon::config::load_kind(&flags.config)?;
-    let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
-    let review = keys::review(keys::EDGECORE, unused);
-    daemon::config::tell(&flags.config, &review.warnings, &review.harmless);
-    daemon::config::tell(&flags.config, &settings::warnings(&config), &[]);
-    let checked = Settings::check(&config, &flags.config);
-    let problems = checked.as_ref().err().map(|bad| bad.0.clone()).unwrap_or_default();
-    let checked = match review.problems.is_empty() {
-        true => checked,
-        false => Err(BadSettings([review.problems, problems].concat())),
-    };
-    checked.with_context(|| format!("configuration file {}", flags.config.display()))
+    let text = edgesettings::example(minimal)?;
+    std::io::stdout().write_all(text.as_bytes()).context("writing to standard output")
 }

@@ -47,7 +47,7 @@ fn edgecore() -> Vec<Key> {
     let structs = Structs::parse(&[&files[0], &files[1]]);
     let defaults = serde_json::to_value(EdgeCoreConfig::default()).unwrap();
     let theirs = ["1.23", "1.13"]
-        .map(|version| kubeedge(&format!("edgecore/src/settings/fixtures/kubeedge-{version}.yaml")));
+        .map(|version| kubeedge(&format!("edgecore/edgesettings/src/fixtures/kubeedge-{version}.yaml")));
     keys::all(&structs, "EdgeCoreConfig", &defaults, &theirs)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -12,6 +13,9 @@ use crate::CallError;
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::*;
+
+/// A call under way. Boxed, so that what it is made of is compiled here and not wherever it is awaited.
+pub type Call<'a, T> = BoxFuture<'a, Result<T, CallError>>;
 
 /// Handle of a container runtime. Clones share one connection.
 #[derive(Clone)]
@@ -82,8 +86,10 @@ impl Runtime {
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn version(&self) -> Result<VersionResponse, CallError> {
-        call!(self.runtime.version, "Version", NODE, READ, VersionRequest { version: "0.1.0".to_owned() })
+    pub fn version(&self) -> Call<'_, VersionResponse> {
+        Box::pin(async move {
+            call!(self.runtime.version, "Version", NODE, READ, VersionRequest { version: "0.1.0".to_owned() })
+        })
     }
 
     /// The conditions RuntimeReady and NetworkReady; handlers and features where the runtime tells them. `verbose`
@@ -91,8 +97,8 @@ impl Runtime {
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn status(&self, verbose: bool) -> Result<StatusResponse, CallError> {
-        call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose })
+    pub fn status(&self, verbose: bool) -> Call<'_, StatusResponse> {
+        Box::pin(async move { call!(self.runtime.status, "Status", NODE, READ, StatusRequest { verbose }) })
     }
 
     /// The cgroup driver the runtime uses; unimplemented before containerd 2.0.
@@ -100,25 +106,25 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call. An older runtime
     /// answers that it is unimplemented.
-    pub async fn cgroup_driver(&self) -> Result<Option<CgroupDriver>, CallError> {
-        let answer: RuntimeConfigResponse =
-            call!(self.runtime.runtime_config, "RuntimeConfig", NODE, READ, RuntimeConfigRequest {})?;
-        Ok(answer.linux.map(|linux| linux.cgroup_driver()))
+    pub fn cgroup_driver(&self) -> Call<'_, Option<CgroupDriver>> {
+        Box::pin(async move {
+            let answer: RuntimeConfigResponse =
+                call!(self.runtime.runtime_config, "RuntimeConfig", NODE, READ, RuntimeConfigRequest {})?;
+            Ok(answer.linux.map(|linux| linux.cgroup_driver()))
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn run_pod_sandbox(
-        &self,
-        config: PodSandboxConfig,
-        handler: &str,
-    ) -> Result<String, CallError> {
-        let name =
-            config.metadata.as_ref().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default();
-        let message = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
-        let answer: RunPodSandboxResponse =
-            call!(self.runtime.run_pod_sandbox, "RunPodSandbox", &name, SANDBOX, message)?;
-        Ok(answer.pod_sandbox_id)
+    pub fn run_pod_sandbox<'a>(&'a self, config: PodSandboxConfig, handler: &'a str) -> Call<'a, String> {
+        Box::pin(async move {
+            let name =
+                config.metadata.as_ref().map(|m| format!("{}/{}", m.namespace, m.name)).unwrap_or_default();
+            let message = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+            let answer: RunPodSandboxResponse =
+                call!(self.runtime.run_pod_sandbox, "RunPodSandbox", &name, SANDBOX, message)?;
+            Ok(answer.pod_sandbox_id)
+        })
     }
 
     /// Stops a sandbox and what runs in it; done if there is none.
@@ -126,9 +132,11 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
     /// than that there is none.
-    pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
-        let message = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone(call!(self.runtime.stop_pod_sandbox, "StopPodSandbox", id, CHANGE, message))
+    pub fn stop_pod_sandbox<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+            gone(call!(self.runtime.stop_pod_sandbox, "StopPodSandbox", id, CHANGE, message))
+        })
     }
 
     /// Removes a stopped sandbox with its containers; done if there is none.
@@ -136,63 +144,70 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
     /// than that there is none.
-    pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CallError> {
-        let message = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone(call!(self.runtime.remove_pod_sandbox, "RemovePodSandbox", id, CHANGE, message))
+    pub fn remove_pod_sandbox<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+            gone(call!(self.runtime.remove_pod_sandbox, "RemovePodSandbox", id, CHANGE, message))
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus, CallError> {
-        let message = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        let answer: PodSandboxStatusResponse =
-            call!(self.runtime.pod_sandbox_status, "PodSandboxStatus", id, READ, message)?;
-        Ok(answer.status.unwrap_or_default())
+    pub fn pod_sandbox_status<'a>(&'a self, id: &'a str) -> Call<'a, PodSandboxStatus> {
+        Box::pin(async move {
+            let message = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+            let answer: PodSandboxStatusResponse =
+                call!(self.runtime.pod_sandbox_status, "PodSandboxStatus", id, READ, message)?;
+            Ok(answer.status.unwrap_or_default())
+        })
     }
 
     /// All sandboxes, or those that carry `label`.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn list_pod_sandboxes(
-        &self,
-        label: Option<(&str, &str)>,
-    ) -> Result<Vec<PodSandbox>, CallError> {
-        let filter = label.map(|(key, value)| PodSandboxFilter {
-            label_selector: [(key.to_owned(), value.to_owned())].into(),
-            ..Default::default()
-        });
-        let message = ListPodSandboxRequest { filter };
-        let answer: ListPodSandboxResponse =
-            call!(self.runtime.list_pod_sandbox, "ListPodSandbox", NODE, READ, message)?;
-        Ok(answer.items)
+    pub fn list_pod_sandboxes<'a>(&'a self, label: Option<(&'a str, &'a str)>) -> Call<'a, Vec<PodSandbox>> {
+        Box::pin(async move {
+            let filter = label.map(|(key, value)| PodSandboxFilter {
+                label_selector: [(key.to_owned(), value.to_owned())].into(),
+                ..Default::default()
+            });
+            let message = ListPodSandboxRequest { filter };
+            let answer: ListPodSandboxResponse =
+                call!(self.runtime.list_pod_sandbox, "ListPodSandbox", NODE, READ, message)?;
+            Ok(answer.items)
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn create_container(
-        &self,
-        sandbox: &str,
+    pub fn create_container<'a>(
+        &'a self,
+        sandbox: &'a str,
         config: ContainerConfig,
         sandbox_config: PodSandboxConfig,
-    ) -> Result<String, CallError> {
-        let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
-        let message = CreateContainerRequest {
-            pod_sandbox_id: sandbox.to_owned(),
-            config: Some(config),
-            sandbox_config: Some(sandbox_config),
-        };
-        let answer: CreateContainerResponse =
-            call!(self.runtime.create_container, "CreateContainer", &name, CHANGE, message)?;
-        Ok(answer.container_id)
+    ) -> Call<'a, String> {
+        Box::pin(async move {
+            let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
+            let message = CreateContainerRequest {
+                pod_sandbox_id: sandbox.to_owned(),
+                config: Some(config),
+                sandbox_config: Some(sandbox_config),
+            };
+            let answer: CreateContainerResponse =
+                call!(self.runtime.create_container, "CreateContainer", &name, CHANGE, message)?;
+            Ok(answer.container_id)
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn start_container(&self, id: &str) -> Result<(), CallError> {
-        let message = StartContainerRequest { container_id: id.to_owned() };
-        call!(self.runtime.start_container, "StartContainer", id, CHANGE, message)
-            .map(|_: StartContainerResponse| ())
+    pub fn start_container<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = StartContainerRequest { container_id: id.to_owned() };
+            call!(self.runtime.start_container, "StartContainer", id, CHANGE, message)
+                .map(|_: StartContainerResponse| ())
+        })
     }
 
     /// Asks a container to stop and kills it after `grace`; done if there is none.
@@ -200,10 +215,12 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
     /// than that there is none.
-    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CallError> {
-        let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        let message = StopContainerRequest { container_id: id.to_owned(), timeout };
-        gone(call!(self.runtime.stop_container, "StopContainer", id, grace + CHANGE, message))
+    pub fn stop_container<'a>(&'a self, id: &'a str, grace: Duration) -> Call<'a, ()> {
+        Box::pin(async move {
+            let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+            let message = StopContainerRequest { container_id: id.to_owned(), timeout };
+            gone(call!(self.runtime.stop_container, "StopContainer", id, grace + CHANGE, message))
+        })
     }
 
     /// Removes a container; done if there is none.
@@ -211,111 +228,131 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
     /// than that there is none.
-    pub async fn remove_container(&self, id: &str) -> Result<(), CallError> {
-        let message = RemoveContainerRequest { container_id: id.to_owned() };
-        gone(call!(self.runtime.remove_container, "RemoveContainer", id, CHANGE, message))
+    pub fn remove_container<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = RemoveContainerRequest { container_id: id.to_owned() };
+            gone(call!(self.runtime.remove_container, "RemoveContainer", id, CHANGE, message))
+        })
     }
 
     /// All containers, or those that carry `label`.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn list_containers(&self, label: Option<(&str, &str)>) -> Result<Vec<Container>, CallError> {
-        let filter = label.map(|(key, value)| ContainerFilter {
-            label_selector: [(key.to_owned(), value.to_owned())].into(),
-            ..Default::default()
-        });
-        let message = ListContainersRequest { filter };
-        let answer: ListContainersResponse =
-            call!(self.runtime.list_containers, "ListContainers", NODE, READ, message)?;
-        Ok(answer.containers)
+    pub fn list_containers<'a>(&'a self, label: Option<(&'a str, &'a str)>) -> Call<'a, Vec<Container>> {
+        Box::pin(async move {
+            let filter = label.map(|(key, value)| ContainerFilter {
+                label_selector: [(key.to_owned(), value.to_owned())].into(),
+                ..Default::default()
+            });
+            let message = ListContainersRequest { filter };
+            let answer: ListContainersResponse =
+                call!(self.runtime.list_containers, "ListContainers", NODE, READ, message)?;
+            Ok(answer.containers)
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn container_status(&self, id: &str) -> Result<ContainerStatus, CallError> {
-        let message = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let answer: ContainerStatusResponse =
-            call!(self.runtime.container_status, "ContainerStatus", id, READ, message)?;
-        Ok(answer.status.unwrap_or_default())
+    pub fn container_status<'a>(&'a self, id: &'a str) -> Call<'a, ContainerStatus> {
+        Box::pin(async move {
+            let message = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+            let answer: ContainerStatusResponse =
+                call!(self.runtime.container_status, "ContainerStatus", id, READ, message)?;
+            Ok(answer.status.unwrap_or_default())
+        })
     }
 
     /// Makes the runtime open a container's log file anew, after rotation.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn reopen_container_log(&self, id: &str) -> Result<(), CallError> {
-        let message = ReopenContainerLogRequest { container_id: id.to_owned() };
-        call!(self.runtime.reopen_container_log, "ReopenContainerLog", id, READ, message)
-            .map(|_: ReopenContainerLogResponse| ())
+    pub fn reopen_container_log<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = ReopenContainerLogRequest { container_id: id.to_owned() };
+            call!(self.runtime.reopen_container_log, "ReopenContainerLog", id, READ, message)
+                .map(|_: ReopenContainerLogResponse| ())
+        })
     }
 
     /// Runs a command in a container and waits for its end, at most `limit` (whole seconds, at least one).
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn exec_sync(
-        &self,
-        id: &str,
+    pub fn exec_sync<'a>(
+        &'a self,
+        id: &'a str,
         command: Vec<String>,
         limit: Duration,
-    ) -> Result<ExecSyncResponse, CallError> {
-        let timeout = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
-        let message = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
-        call!(self.runtime.exec_sync, "ExecSync", id, limit + READ, message)
+    ) -> Call<'a, ExecSyncResponse> {
+        Box::pin(async move {
+            let timeout = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
+            let message = ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout };
+            call!(self.runtime.exec_sync, "ExecSync", id, limit + READ, message)
+        })
     }
 
     /// The one-use URL of a prepared exec session.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn exec(&self, request: ExecRequest) -> Result<String, CallError> {
-        let id = request.container_id.clone();
-        let answer: ExecResponse = call!(self.runtime.exec, "Exec", &id, READ, request)?;
-        Ok(answer.url)
+    pub fn exec(&self, request: ExecRequest) -> Call<'_, String> {
+        Box::pin(async move {
+            let id = request.container_id.clone();
+            let answer: ExecResponse = call!(self.runtime.exec, "Exec", &id, READ, request)?;
+            Ok(answer.url)
+        })
     }
 
     /// The one-use URL of a prepared attach session.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn attach(&self, request: AttachRequest) -> Result<String, CallError> {
-        let id = request.container_id.clone();
-        let answer: AttachResponse = call!(self.runtime.attach, "Attach", &id, READ, request)?;
-        Ok(answer.url)
+    pub fn attach(&self, request: AttachRequest) -> Call<'_, String> {
+        Box::pin(async move {
+            let id = request.container_id.clone();
+            let answer: AttachResponse = call!(self.runtime.attach, "Attach", &id, READ, request)?;
+            Ok(answer.url)
+        })
     }
 
     /// The one-use URL of a prepared port-forward session.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn port_forward(&self, request: PortForwardRequest) -> Result<String, CallError> {
-        let id = request.pod_sandbox_id.clone();
-        let answer: PortForwardResponse =
-            call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
-        Ok(answer.url)
+    pub fn port_forward(&self, request: PortForwardRequest) -> Call<'_, String> {
+        Box::pin(async move {
+            let id = request.pod_sandbox_id.clone();
+            let answer: PortForwardResponse =
+                call!(self.runtime.port_forward, "PortForward", &id, READ, request)?;
+            Ok(answer.url)
+        })
     }
 
     /// What one container uses.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn container_stats(&self, id: &str) -> Result<ContainerStats, CallError> {
-        let message = ContainerStatsRequest { container_id: id.to_owned() };
-        let answer: ContainerStatsResponse =
-            call!(self.runtime.container_stats, "ContainerStats", id, READ, message)?;
-        Ok(answer.stats.unwrap_or_default())
+    pub fn container_stats<'a>(&'a self, id: &'a str) -> Call<'a, ContainerStats> {
+        Box::pin(async move {
+            let message = ContainerStatsRequest { container_id: id.to_owned() };
+            let answer: ContainerStatsResponse =
+                call!(self.runtime.container_stats, "ContainerStats", id, READ, message)?;
+            Ok(answer.stats.unwrap_or_default())
+        })
     }
 
     /// What all running containers use.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn list_container_stats(&self) -> Result<Vec<ContainerStats>, CallError> {
-        let message = ListContainerStatsRequest { filter: None };
-        let answer: ListContainerStatsResponse =
-            call!(self.runtime.list_container_stats, "ListContainerStats", NODE, READ, message)?;
-        Ok(answer.stats)
+    pub fn list_container_stats(&self) -> Call<'_, Vec<ContainerStats>> {
+        Box::pin(async move {
+            let message = ListContainerStatsRequest { filter: None };
+            let answer: ListContainerStatsResponse =
+                call!(self.runtime.list_container_stats, "ListContainerStats", NODE, READ, message)?;
+            Ok(answer.stats)
+        })
     }
 
     /// The stream of container events; unimplemented before containerd 1.7. It has no deadline: it ends with the
@@ -324,49 +361,57 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call. An older runtime
     /// answers that it is unimplemented.
-    pub async fn container_events(&self) -> Result<Streaming<ContainerEventResponse>, CallError> {
-        match self.runtime.clone().get_container_events(GetEventsRequest {}).await {
-            Ok(stream) => Ok(stream.into_inner()),
-            Err(source) => Err(CallError { call: "GetContainerEvents", object: NODE.to_owned(), source }),
-        }
+    pub fn container_events(&self) -> Call<'_, Streaming<ContainerEventResponse>> {
+        Box::pin(async move {
+            match self.runtime.clone().get_container_events(GetEventsRequest {}).await {
+                Ok(stream) => Ok(stream.into_inner()),
+                Err(source) => Err(CallError { call: "GetContainerEvents", object: NODE.to_owned(), source }),
+            }
+        })
     }
 
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn list_images(&self) -> Result<Vec<Image>, CallError> {
-        let answer: ListImagesResponse =
-            call!(self.images.list_images, "ListImages", NODE, READ, ListImagesRequest { filter: None })?;
-        Ok(answer.images)
+    pub fn list_images(&self) -> Call<'_, Vec<Image>> {
+        Box::pin(async move {
+            let answer: ListImagesResponse =
+                call!(self.images.list_images, "ListImages", NODE, READ, ListImagesRequest { filter: None })?;
+            Ok(answer.images)
+        })
     }
 
     /// The image, if it is present.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn image_status(&self, image: &str) -> Result<Option<Image>, CallError> {
-        let message = ImageStatusRequest { image: Some(spec(image)), verbose: false };
-        let answer: Result<ImageStatusResponse, CallError> =
-            call!(self.images.image_status, "ImageStatus", image, READ, message);
-        match answer {
-            Ok(answer) => Ok(answer.image),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub fn image_status<'a>(&'a self, image: &'a str) -> Call<'a, Option<Image>> {
+        Box::pin(async move {
+            let message = ImageStatusRequest { image: Some(spec(image)), verbose: false };
+            let answer: Result<ImageStatusResponse, CallError> =
+                call!(self.images.image_status, "ImageStatus", image, READ, message);
+            match answer {
+                Ok(answer) => Ok(answer.image),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// Pulls an image and returns its reference.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, or could not pull the image; its text says why.
-    pub async fn pull_image(
-        &self,
-        image: &str,
+    pub fn pull_image<'a>(
+        &'a self,
+        image: &'a str,
         auth: Option<AuthConfig>,
         sandbox: Option<PodSandboxConfig>,
-    ) -> Result<String, CallError> {
-        let message = PullImageRequest { image: Some(spec(image)), auth, sandbox_config: sandbox };
-        let answer: PullImageResponse = call!(self.images.pull_image, "PullImage", image, PULL, message)?;
-        Ok(answer.image_ref)
+    ) -> Call<'a, String> {
+        Box::pin(async move {
+            let message = PullImageRequest { image: Some(spec(image)), auth, sandbox_config: sandbox };
+            let answer: PullImageResponse = call!(self.images.pull_image, "PullImage", image, PULL, message)?;
+            Ok(answer.image_ref)
+        })
     }
 
     /// Removes an image; done if there is none.
@@ -374,19 +419,23 @@ impl Runtime {
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call for another reason
     /// than that there is none.
-    pub async fn remove_image(&self, image: &str) -> Result<(), CallError> {
-        let message = RemoveImageRequest { image: Some(spec(image)) };
-        gone(call!(self.images.remove_image, "RemoveImage", image, CHANGE, message))
+    pub fn remove_image<'a>(&'a self, image: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let message = RemoveImageRequest { image: Some(spec(image)) };
+            gone(call!(self.images.remove_image, "RemoveImage", image, CHANGE, message))
+        })
     }
 
     /// Where images are kept and what they use.
     ///
     /// # Errors
     /// [`CallError`]: the runtime cannot be reached, did not answer in time, or refused the call.
-    pub async fn image_filesystems(&self) -> Result<Vec<FilesystemUsage>, CallError> {
-        let answer: ImageFsInfoResponse =
-            call!(self.images.image_fs_info, "ImageFsInfo", NODE, READ, ImageFsInfoRequest {})?;
-        Ok(answer.image_filesystems)
+    pub fn image_filesystems(&self) -> Call<'_, Vec<FilesystemUsage>> {
+        Box::pin(async move {
+            let answer: ImageFsInfoResponse =
+                call!(self.images.image_fs_info, "ImageFsInfo", NODE, READ, ImageFsInfoRequest {})?;
+            Ok(answer.image_filesystems)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ mod error;
 pub mod fake;
 mod tasks;
 
-pub use client::{EndpointError, Runtime};
+pub use client::{Call, EndpointError, Runtime};
 pub use error::CallError;
 pub use tonic::Code;
 

@@ -8,7 +8,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 
-use crate::{CallError, Runtime};
+use crate::{Call, CallError, Runtime};
 
 /// The namespace of containerd that its CRI lives in.
 const NAMESPACE: &str = "k8s.io";
@@ -46,25 +46,28 @@ impl Runtime {
     ///
     /// # Errors
     /// [`CallError`]: the runtime is not containerd (unimplemented), cannot be reached, or refused.
-    pub async fn drop_task(&self, id: &str) -> Result<(), CallError> {
-        let container_id = id.to_owned();
-        let kill = KillRequest { container_id: container_id.clone(), signal: SIGKILL, all: true };
-        match self.task("Kill", id, kill).await {
-            // It has ended already.
-            Err(error) if error.is_not_found() => {}
-            other => other?,
-        }
-        let mut attempts = 0;
-        loop {
-            match self.task("Delete", id, DeleteTaskRequest { container_id: container_id.clone() }).await {
-                Err(error) if error.is_not_found() => return Ok(()),
-                Err(error) if error.source.code() == Code::FailedPrecondition && attempts < ATTEMPTS => {
-                    attempts += 1;
-                    tokio::time::sleep(ENDING).await;
-                }
-                other => return other,
+    pub fn drop_task<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
+        Box::pin(async move {
+            let container_id = id.to_owned();
+            let kill = KillRequest { container_id: container_id.clone(), signal: SIGKILL, all: true };
+            match self.task("Kill", id, kill).await {
+                // It has ended already.
+                Err(error) if error.is_not_found() => {}
+                other => other?,
             }
-        }
+            let mut attempts = 0;
+            loop {
+                match self.task("Delete", id, DeleteTaskRequest { container_id: container_id.clone() }).await
+                {
+                    Err(error) if error.is_not_found() => return Ok(()),
+                    Err(error) if error.source.code() == Code::FailedPrecondition && attempts < ATTEMPTS => {
+                        attempts += 1;
+                        tokio::time::sleep(ENDING).await;
+                    }
+                    other => return other,
+                }
+            }
+        })
     }
 
     async fn task<M>(&self, call: &'static str, id: &str, message: M) -> Result<(), CallError>

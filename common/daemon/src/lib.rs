@@ -21,6 +21,8 @@ pub mod process;
 pub mod rate;
 pub mod rooms;
 pub mod stop;
+mod tasks;
 
 pub use blocking::blocking;
 pub use rooms::Rooms;
+pub use tasks::spawn;

@@ -64,12 +64,14 @@ impl Rooms {
         self.spawn(Room { name, essential: false }, room);
     }
 
+    /// Boxed, so that what tokio makes of a task is compiled once and not for each room.
     fn spawn<E: Into<anyhow::Error>>(
         &mut self,
         room: Room,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let handle = self.tasks.spawn(async move { task.await.map_err(Into::into) });
+        let task: Work<anyhow::Error> = Box::pin(async move { task.await.map_err(Into::into) });
+        let handle = self.tasks.spawn(task);
         self.rooms.insert(handle.id(), room);
     }
 

@@ -27,6 +27,7 @@ mod space;
 mod state;
 mod subscriptions;
 
+use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -184,17 +185,19 @@ pub struct Broker {
 impl Broker {
     /// # Errors
     /// [`BindError`]: the address cannot be bound.
-    pub async fn bind(settings: Settings) -> Result<Broker, BindError> {
-        let bind_error = |source| BindError::Bind { listen: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
-        let address = listener.local_addr().map_err(bind_error)?;
-        if !address.ip().is_loopback() && settings.users.is_none() {
-            tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it; modules.eventBus.access.passwordFile would ask for a name");
-        }
-        let (space, large) = (Space::new(), Arc::new(Semaphore::new(packets::LARGE)));
-        let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
-        let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
-        Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space, large }) })
+    pub fn bind(settings: Settings) -> BoxFuture<'static, Result<Broker, BindError>> {
+        Box::pin(async move {
+            let bind_error = |source| BindError::Bind { listen: settings.listen, source };
+            let listener = TcpListener::bind(settings.listen).await.map_err(bind_error)?;
+            let address = listener.local_addr().map_err(bind_error)?;
+            if !address.ip().is_loopback() && settings.users.is_none() {
+                tracing::warn!(peer = %address, "the MQTT broker admits anyone who reaches it; modules.eventBus.access.passwordFile would ask for a name");
+            }
+            let (space, large) = (Space::new(), Arc::new(Semaphore::new(packets::LARGE)));
+            let state = Mutex::new(State::new(settings.limits.clone(), space.clone()));
+            let pace = Pace::new(settings.limits.bytes_per_second, settings.limits.bytes_per_second / 8);
+            Ok(Broker { listener, address, shared: Arc::new(Shared { settings, state, pace, space, large }) })
+        })
     }
 
     pub fn local_addr(&self) -> SocketAddr {

@@ -21,6 +21,7 @@ mod service;
 mod table;
 mod twin;
 
+use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 
 use daemon::health::Beat;
@@ -105,34 +106,36 @@ pub struct DeviceTwin {
 
 impl DeviceTwin {
     /// Reads the devices and binds the DMI socket.
-    pub async fn build(
+    pub fn build(
         settings: Settings,
         deps: Deps,
         doors: &runtime::Handle,
         stop: CancellationToken,
-    ) -> Result<DeviceTwin, BuildError> {
-        let (room, requests) = mpsc::channel(MAPPER_QUEUE);
-        let kept = deps.store.read(table::load).await.map_err(BuildError::Load)?;
-        let models = deps.objects.list(&ObjectKind::DeviceModel).await.map_err(BuildError::Load)?;
-        let devices = deps.objects.list(&ObjectKind::Device).await.map_err(BuildError::Load)?;
-        let registrations =
-            Registrations::new(deps.objects, deps.store.clone(), settings.accept_any_reporter);
-        let mappers = Mappers::new(stop);
-        let mut state =
-            Devices::new(settings.node, deps.store, deps.outbox, deps.bus, registrations, mappers);
-        state.load(kept, models, devices).await.map_err(BuildError::Load)?;
-        let socket = {
-            let _bound_there = doors.enter();
-            Socket::bind(&settings.dmi_socket).map_err(BuildError::Socket)?
-        };
-        Ok(DeviceTwin {
-            devices: state,
-            changes: deps.changes,
-            inbox: Inbox { requests, incoming: deps.incoming },
-            service: Service { room },
-            socket,
-            doors: doors.clone(),
-            beat: deps.beat,
+    ) -> BoxFuture<'_, Result<DeviceTwin, BuildError>> {
+        Box::pin(async move {
+            let (room, requests) = mpsc::channel(MAPPER_QUEUE);
+            let kept = deps.store.read(table::load).await.map_err(BuildError::Load)?;
+            let models = deps.objects.list(&ObjectKind::DeviceModel).await.map_err(BuildError::Load)?;
+            let devices = deps.objects.list(&ObjectKind::Device).await.map_err(BuildError::Load)?;
+            let registrations =
+                Registrations::new(deps.objects, deps.store.clone(), settings.accept_any_reporter);
+            let mappers = Mappers::new(stop);
+            let mut state =
+                Devices::new(settings.node, deps.store, deps.outbox, deps.bus, registrations, mappers);
+            state.load(kept, models, devices).await.map_err(BuildError::Load)?;
+            let socket = {
+                let _bound_there = doors.enter();
+                Socket::bind(&settings.dmi_socket).map_err(BuildError::Socket)?
+            };
+            Ok(DeviceTwin {
+                devices: state,
+                changes: deps.changes,
+                inbox: Inbox { requests, incoming: deps.incoming },
+                service: Service { room },
+                socket,
+                doors: doors.clone(),
+                beat: deps.beat,
+            })
         })
     }
 

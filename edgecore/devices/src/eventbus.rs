@@ -14,6 +14,7 @@
 mod handle;
 mod messages;
 
+use futures_util::future::BoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,32 +101,36 @@ impl Wave {
 
 impl EventBus {
     /// Binds the embedded broker and starts connecting to the external one. `doors` is where the broker runs.
-    pub async fn build(
+    pub fn build(
         settings: Settings,
         doors: &runtime::Handle,
-    ) -> Result<(EventBus, Handle, Messages), BuildError> {
-        let broker = match settings.internal {
-            None => None,
-            Some(listen) => {
-                let settings = broker::Settings { listen, users: settings.users, limits: settings.limits };
-                let bound = doors.spawn(Broker::bind(settings)).await;
-                Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
-            }
-        };
-        let address = broker.as_ref().map(Broker::local_addr);
-        let internal = broker.as_ref().map(Broker::handle);
-        let from_internal = internal.as_ref().map(|handle| handle.subscribe(topics::SUBSCRIPTIONS));
-        let subscriptions = topics::SUBSCRIPTIONS.iter().map(|filter| (*filter).to_owned()).collect();
-        let (external, from_external) = match settings.external {
-            None => (None, None),
-            Some(settings) => {
-                let (client, receiver) = Client::start(settings, subscriptions);
-                (Some(client), Some(receiver))
-            }
-        };
-        let bus = EventBus { broker, doors: doors.clone(), beat: None, spare: None, wave: Wave::default() };
-        let messages = Messages::new(from_internal, from_external);
-        Ok((bus, Handle { internal, external, address }, messages))
+    ) -> BoxFuture<'_, Result<(EventBus, Handle, Messages), BuildError>> {
+        Box::pin(async move {
+            let broker = match settings.internal {
+                None => None,
+                Some(listen) => {
+                    let settings =
+                        broker::Settings { listen, users: settings.users, limits: settings.limits };
+                    let bound = doors.spawn(Broker::bind(settings)).await;
+                    Some(bound.map_err(BuildError::Doors)?.map_err(BuildError::Broker)?)
+                }
+            };
+            let address = broker.as_ref().map(Broker::local_addr);
+            let internal = broker.as_ref().map(Broker::handle);
+            let from_internal = internal.as_ref().map(|handle| handle.subscribe(topics::SUBSCRIPTIONS));
+            let subscriptions = topics::SUBSCRIPTIONS.iter().map(|filter| (*filter).to_owned()).collect();
+            let (external, from_external) = match settings.external {
+                None => (None, None),
+                Some(settings) => {
+                    let (client, receiver) = Client::start(settings, subscriptions);
+                    (Some(client), Some(receiver))
+                }
+            };
+            let bus =
+                EventBus { broker, doors: doors.clone(), beat: None, spare: None, wave: Wave::default() };
+            let messages = Messages::new(from_internal, from_external);
+            Ok((bus, Handle { internal, external, address }, messages))
+        })
     }
 
     /// Shows that the bus moves.

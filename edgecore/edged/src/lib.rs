@@ -12,29 +12,15 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 
-pub mod addresses;
-mod base;
-pub mod clock;
-pub mod devices;
-mod events;
+mod essential;
 mod eviction;
-pub mod host;
-pub mod images;
 mod logs;
-mod machine;
-pub mod node;
-pub mod owner;
 pub mod pleg;
 pub mod pods;
-pub mod probes;
-mod runtime;
-pub mod server;
-pub mod settings;
-pub mod shutdown;
+mod shutdown;
 mod static_pods;
-mod steady;
-mod usage;
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -44,14 +30,15 @@ use daemon::rooms::Work;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::host::{Host, Linux};
-use base::Base;
-use clock::Clock;
-use events::Events;
+use essential::essential;
 use metamanager::{Cloud, ObjectChange, Objects, Outbox, Queries};
+pub use nodebase::Settings;
+use nodebase::base::Base;
+use nodebase::clock::Clock;
+use nodebase::events::{self, Events};
+use nodebase::host::{Host, Linux};
+use nodebase::{addresses, machine, owner, runtime};
 use pods::context::Context;
-pub use settings::Settings;
-use steady::essential;
 
 /// The rooms Edged builds on.
 pub struct Deps {
@@ -73,7 +60,7 @@ pub enum BuildError {
     #[error("container runtime endpoint")]
     Endpoint(#[source] cri::EndpointError),
     #[error("the Node API")]
-    Server(#[source] server::BuildError),
+    Server(#[source] nodeapi::BuildError),
     #[error("making the folder {path}")]
     Folder { path: std::path::PathBuf, source: std::io::Error },
 }
@@ -110,86 +97,88 @@ struct Parts {
     changes: mpsc::Receiver<ObjectChange>,
     in_step: watch::Receiver<bool>,
     host: Arc<dyn Host>,
-    server: Option<server::Server>,
+    server: Option<nodeapi::Server>,
     health: Health,
     metrics: Metrics,
 }
 
 impl Edged {
     /// Prepares folders and clients. The runtime may be absent: it is asked again and again, and the node says so.
-    pub async fn build(settings: Settings, deps: Deps) -> Result<Edged, BuildError> {
-        Edged::build_on(settings, deps, Arc::new(Linux), Clock::wall()).await
+    pub fn build(settings: Settings, deps: Deps) -> BoxFuture<'static, Result<Edged, BuildError>> {
+        Box::pin(async move { Edged::build_on(settings, deps, Arc::new(Linux), Clock::wall()).await })
     }
 
     /// The same on another host and clock.
-    pub async fn build_on(
+    pub fn build_on(
         settings: Settings,
         deps: Deps,
         host: Arc<dyn Host>,
         clock: Clock,
-    ) -> Result<Edged, BuildError> {
-        let pods = settings.root_dir.join("pods");
-        for path in [&pods, &settings.pod_logs_dir] {
-            let folder = |source| BuildError::Folder { path: path.clone(), source };
-            tokio::fs::create_dir_all(path).await.map_err(folder)?;
-        }
-        let server = match &settings.server {
-            Some(settings) => Some(server::Server::build(settings).await.map_err(BuildError::Server)?),
-            None => None,
-        };
-        let cgroups = settings
-            .cgroups
-            .per_qos
-            .then(|| owner::claim_cgroups(&settings.locks_dir, &settings.cgroup_root))
-            .flatten();
-        let (facts, known) = watch::channel(runtime::RuntimeFacts::unknown(settings.cgroup_driver));
-        let outbox = settings.report_events.then(|| deps.outbox.clone());
-        let (events, delivery) = Events::new(outbox, settings.node.as_str());
-        let base = Arc::new(Base {
-            runtime: cri::Runtime::new(&settings.runtime_endpoint).map_err(BuildError::Endpoint)?,
-            facts: known,
-            objects: deps.objects,
-            events,
-            clock,
-            machine: machine::read(&*host, &settings),
-            board: podmodel::board::Board::default(),
-            pressure: watch::channel(podmodel::admission::Pressure::default()).0,
-            shutdown: watch::channel(false).0,
-            link: deps.cloud.link(),
-            settings,
-        });
-        let settings = &base.settings;
-        let context = Arc::new(Context {
-            queries: deps.queries,
-            outbox: deps.outbox,
-            addresses: Arc::new(addresses::Addresses::find(settings.node_ips.clone(), &*host)),
-            name_servers: pods::resolv::NameServers::default(),
-            images: Arc::new(images::Images::new(base.clone())),
-            capacity: Arc::default(),
-            mirrors: static_pods::mirrors::Mirrors::default(),
-            node_seen: watch::channel(node::seen::NodeView::default()).0,
-            devices: Arc::new(devices::PluginDevices::new(&settings.root_dir)),
-            csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
-            cgroups_shared: AtomicBool::new(false),
-            beat: deps.health.beat("edged"),
-            activity: Arc::new(Notify::new()),
-            base,
-        });
-        Ok(Edged {
-            unready: deps.health.wait_for("edged"),
-            context,
-            facts,
-            delivery,
-            cgroups,
-            deps: Parts {
-                cloud: deps.cloud,
-                changes: deps.changes,
-                in_step: deps.in_step,
-                host,
-                server,
-                health: deps.health,
-                metrics: deps.metrics,
-            },
+    ) -> BoxFuture<'static, Result<Edged, BuildError>> {
+        Box::pin(async move {
+            let pods = settings.root_dir.join("pods");
+            for path in [&pods, &settings.pod_logs_dir] {
+                let folder = |source| BuildError::Folder { path: path.clone(), source };
+                tokio::fs::create_dir_all(path).await.map_err(folder)?;
+            }
+            let server = match &settings.server {
+                Some(settings) => Some(nodeapi::Server::build(settings).await.map_err(BuildError::Server)?),
+                None => None,
+            };
+            let cgroups = settings
+                .cgroups
+                .per_qos
+                .then(|| owner::claim_cgroups(&settings.locks_dir, &settings.cgroup_root))
+                .flatten();
+            let (facts, known) = watch::channel(runtime::RuntimeFacts::unknown(settings.cgroup_driver));
+            let outbox = settings.report_events.then(|| deps.outbox.clone());
+            let (events, delivery) = Events::new(outbox, settings.node.as_str());
+            let base = Arc::new(Base {
+                runtime: cri::Runtime::new(&settings.runtime_endpoint).map_err(BuildError::Endpoint)?,
+                facts: known,
+                objects: deps.objects,
+                events,
+                clock,
+                machine: machine::read(&*host, &settings),
+                board: podmodel::board::Board::default(),
+                pressure: watch::channel(podmodel::admission::Pressure::default()).0,
+                shutdown: watch::channel(false).0,
+                link: deps.cloud.link(),
+                settings,
+            });
+            let settings = &base.settings;
+            let context = Arc::new(Context {
+                queries: deps.queries,
+                outbox: deps.outbox,
+                addresses: Arc::new(addresses::Addresses::find(settings.node_ips.clone(), &*host)),
+                name_servers: pods::resolv::NameServers::default(),
+                images: Arc::new(images::Images::new(base.clone())),
+                capacity: Arc::default(),
+                mirrors: static_pods::mirrors::Mirrors::default(),
+                node_seen: watch::channel(nodestatus::seen::NodeView::default()).0,
+                devices: Arc::new(deviceplugins::PluginDevices::new(&settings.root_dir)),
+                csi: Arc::new(volumes::csi::Csi::new(&settings.root_dir)),
+                cgroups_shared: AtomicBool::new(false),
+                beat: deps.health.beat("edged"),
+                activity: Arc::new(Notify::new()),
+                base,
+            });
+            Ok(Edged {
+                unready: deps.health.wait_for("edged"),
+                context,
+                facts,
+                delivery,
+                cgroups,
+                deps: Parts {
+                    cloud: deps.cloud,
+                    changes: deps.changes,
+                    in_step: deps.in_step,
+                    host,
+                    server,
+                    health: deps.health,
+                    metrics: deps.metrics,
+                },
+            })
         })
     }
 
@@ -206,7 +195,7 @@ impl Edged {
         pods.load().await.map_err(RunError::Load)?;
         unready.ready();
         let all_told = CancellationToken::new();
-        let mut delivering = tokio::spawn(delivery.run(all_told.clone()));
+        let mut delivering = daemon::spawn(delivery.run(all_told.clone()));
         let (relisted, inbox) = mpsc::channel(pleg::RELIST_QUEUE);
         let (healthy, health) = watch::channel(None);
         let pleg = pleg::Pleg {
@@ -231,7 +220,7 @@ impl Edged {
             mirrors: context.mirrors.clone(),
             node_uid: node_uid.subscribe(),
         };
-        let node = node::Node {
+        let node = nodestatus::Node {
             base: base.clone(),
             addresses: context.addresses.clone(),
             capacity: context.capacity.clone(),
@@ -241,12 +230,12 @@ impl Edged {
             host: host.clone(),
             pleg: health,
         };
-        let plugins = devices::Deps {
+        let plugins = deviceplugins::Deps {
             devices: context.devices.clone(),
             capacity: context.capacity.clone(),
             board: base.board.clone(),
         };
-        let told = server::Deps {
+        let told = nodeapi::Deps {
             base: base.clone(),
             health: deps.health,
             metrics: deps.metrics,
@@ -259,7 +248,7 @@ impl Edged {
             addresses::follow(context.addresses.clone(), base.board.clone(), host.clone(), stop.clone());
         let collector = images::collector::run(context.images.clone(), host.clone(), stop.clone());
         let eviction = eviction::run(base.clone(), context.images.clone(), host, stop.clone());
-        let drivers = volumes::csi::registry::follow(context.csi.clone(), waiting, stop.clone());
+        let drivers = volumes::csi::registry::follow(context.csi.clone(), Box::new(waiting), stop.clone());
         let watched = runtime::watch(base.runtime.clone(), facts, stop.clone());
         // These hold nothing that has to be finished: when the pods have drained, they may be dropped in any wait.
         let aides = async {
@@ -268,7 +257,7 @@ impl Edged {
                 essential("relisting", pleg.run(stop.clone()), &stop),
                 essential("telling of the node", node.run(stop.clone()), &stop),
                 essential("finding CSI drivers", drivers, &stop),
-                essential("serving device plugins", devices::run(plugins, stop.clone()), &stop),
+                essential("serving device plugins", deviceplugins::run(plugins, stop.clone()), &stop),
                 essential("the Node API", serve(deps.server, told, stop.clone()), &stop),
                 essential("rotating logs", logs::rotate(base.clone(), stop.clone()), &stop),
                 essential("following addresses", addresses, &stop),
@@ -304,7 +293,7 @@ impl Edged {
     }
 }
 
-async fn serve(server: Option<server::Server>, deps: server::Deps, stop: CancellationToken) {
+async fn serve(server: Option<nodeapi::Server>, deps: nodeapi::Deps, stop: CancellationToken) {
     match server {
         Some(server) => server.run(deps, stop).await,
         None => stop.cancelled().await,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use cri::v1::ContainerState;
 use tokio_util::sync::CancellationToken;
 
-use super::base::Base;
+use nodebase::base::Base;
 use podmodel::errors::chain;
 
 const CHECK: Duration = Duration::from_secs(10);

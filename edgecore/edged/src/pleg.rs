@@ -13,8 +13,8 @@ use daemon::health::Beat;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::owner::{self, Owner};
-use super::steady::steady;
+use nodebase::owner::{self, Owner};
+use nodebase::steady::steady;
 use podmodel::spec::PodId;
 
 /// Pods whose sandboxes or containers changed state.
@@ -58,7 +58,7 @@ impl Pleg {
     pub async fn run(self, stop: CancellationToken) {
         let (streaming, has_events) = watch::channel(false);
         let (runtime, poke) = (self.runtime.clone(), self.poke.clone());
-        let events = tokio::spawn(steady("following the runtime's events", move || {
+        let events = daemon::spawn(steady("following the runtime's events", move || {
             follow_events(runtime.clone(), poke.clone(), streaming.clone())
         }));
         let mut known = Snapshot::new();

@@ -425,7 +425,7 @@ impl Pods {
             found.uids().filter(|uid| self.may_be_missing(uid)).map(str::to_owned).collect();
         known.extend(missing);
         let context = self.context.clone();
-        tokio::spawn(async move {
+        daemon::spawn(async move {
             let demands: Vec<_> =
                 context.base.board.entries().into_iter().map(|entry| entry.demand).collect();
             if let Err(error) = cgroups::classes(&context, &demands).await {

@@ -20,14 +20,14 @@ use tokio::time::Instant;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::base::Base;
-pub use super::settings::logind::Programs;
+use nodebase::base::Base;
+use nodebase::settings::logind::Programs;
 use podmodel::board::PodEntry;
 use podmodel::errors::chain;
 use podmodel::stop_decision::{Disposition, StopDecision};
 
 #[derive(Debug, thiserror::Error)]
-pub enum ShutdownError {
+pub(crate) enum ShutdownError {
     #[error("starting {program}")]
     Start { program: PathBuf, source: std::io::Error },
     #[error("{program} ended, so shutdowns are not noticed")]
@@ -42,7 +42,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for shutdowns until `stop`.
-pub async fn run(base: Arc<Base>, programs: Programs, stop: CancellationToken) {
+pub(crate) async fn run(base: Arc<Base>, programs: Programs, stop: CancellationToken) {
     if base.settings.shutdown.grace.is_zero() {
         return stop.cancelled().await;
     }

@@ -19,9 +19,9 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::base::Base;
-use super::events::Kind;
 use folder::Folder;
+use nodebase::base::Base;
+use nodebase::events::Kind;
 use podmodel::errors::chain;
 
 /// Snapshots waiting to be taken over: the next one says it all again.

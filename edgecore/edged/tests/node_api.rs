@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::fake::Fake;
-use edged::clock::Clock;
-use edged::host::Recorded;
-use edged::server::{self, Allowed, TlsPort};
 use edged::{Deps, Edged, Settings};
 use message::NodeName;
 use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
+use nodeapi::{Allowed, TlsPort};
+use nodebase::clock::Clock;
+use nodebase::host::Recorded;
 use pki::{Authority, Identity, Profile, Usage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
@@ -52,7 +52,7 @@ async fn start(folder: &Path, ca: &Ca, port: u16) -> (Fake, CancellationToken, t
         client_ca,
         allowed: Allowed { clients: Vec::new(), groups: vec!["system:masters".to_owned()] },
     };
-    let api = server::Settings {
+    let api = nodeapi::Settings {
         socket: folder.join("edged.sock"),
         tls: Some(tls),
         loopback: None,

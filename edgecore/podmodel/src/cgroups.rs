@@ -1,5 +1,6 @@
 //! What the configuration says about cgroups.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How cgroups are named and made.
@@ -31,5 +32,34 @@ impl Default for Cgroups {
             cpu_period: Duration::from_millis(100),
             pids_limit: None,
         }
+    }
+}
+
+/// The folder of a path or of a slice: `a-b.slice` is `a.slice/a-b.slice`.
+pub fn folder(parent: &str) -> PathBuf {
+    let Some(name) = parent.strip_suffix(".slice") else {
+        return PathBuf::from(parent.trim_start_matches('/'));
+    };
+    let mut path = PathBuf::new();
+    for (at, _) in name.match_indices('-') {
+        path.push(format!("{}.slice", &name[..at]));
+    }
+    path.join(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_slice_lies_below_the_slices_its_name_names() {
+        let path = folder("kubepods-burstable-poda_b.slice");
+        assert_eq!(
+            path,
+            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice")
+        );
+        assert_eq!(folder("/kubepods/podu"), Path::new("kubepods/podu"));
     }
 }

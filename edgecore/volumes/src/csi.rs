@@ -15,6 +15,7 @@ mod record;
 pub mod registry;
 mod volume;
 
+use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,14 +127,17 @@ impl Csi {
     }
 
     /// Takes back all volumes of a pod; done if it has none.
-    pub async fn unpublish_all(&self, pod_dir: &Path) -> Result<(), CsiError> {
-        let volumes = pod_dir.join("volumes/kubernetes.io~csi");
-        let folders = volumes.clone();
-        let folders = daemon::blocking(move || record::folders(&folders)).await.map_err(disk(&volumes))?;
-        for folder in folders {
-            self.unpublish(&folder).await?;
-        }
-        Ok(())
+    pub fn unpublish_all<'a>(&'a self, pod_dir: &'a Path) -> BoxFuture<'a, Result<(), CsiError>> {
+        Box::pin(async move {
+            let volumes = pod_dir.join("volumes/kubernetes.io~csi");
+            let folders = volumes.clone();
+            let folders =
+                daemon::blocking(move || record::folders(&folders)).await.map_err(disk(&volumes))?;
+            for folder in folders {
+                self.unpublish(&folder).await?;
+            }
+            Ok(())
+        })
     }
 
     async fn unpublish(&self, folder: &Path) -> Result<(), CsiError> {

@@ -21,6 +21,7 @@ mod persistent;
 mod subpath;
 pub mod tree;
 
+use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -111,22 +112,24 @@ const UNKNOWN_MEMORY: u64 = 64 << 20;
 
 impl VolumeContext<'_> {
     /// Makes or refreshes all volumes of the pod.
-    pub async fn prepare(&self) -> Result<Prepared, VolumeError> {
-        let mut prepared = Prepared::default();
-        // Images are pulled and mounted with the containers that name them.
-        let files = self.spec.volumes.iter().flatten().filter(|volume| volume.image.is_none());
-        for volume in files {
-            let made = match self.persistent(volume).await? {
-                Some(made) => made,
-                None => self.one(volume, &mut prepared.refresh_at).await?,
-            };
-            if made.is_read_only || is_filled(volume) {
-                prepared.read_only.insert(volume.name.clone());
+    pub fn prepare(&self) -> BoxFuture<'_, Result<Prepared, VolumeError>> {
+        Box::pin(async move {
+            let mut prepared = Prepared::default();
+            // Images are pulled and mounted with the containers that name them.
+            let files = self.spec.volumes.iter().flatten().filter(|volume| volume.image.is_none());
+            for volume in files {
+                let made = match self.persistent(volume).await? {
+                    Some(made) => made,
+                    None => self.one(volume, &mut prepared.refresh_at).await?,
+                };
+                if made.is_read_only || is_filled(volume) {
+                    prepared.read_only.insert(volume.name.clone());
+                }
+                let list = if made.is_device { &mut prepared.devices } else { &mut prepared.paths };
+                list.insert(volume.name.clone(), made.path);
             }
-            let list = if made.is_device { &mut prepared.devices } else { &mut prepared.paths };
-            list.insert(volume.name.clone(), made.path);
-        }
-        Ok(prepared)
+            Ok(prepared)
+        })
     }
 
     fn uid(&self) -> &str {
@@ -237,8 +240,10 @@ fn is_filled(volume: &Volume) -> bool {
 }
 
 /// Gives volumes back to their drivers, then unmounts and removes the pod's folder.
-pub async fn tear_down(csi: &csi::Csi, root: &Path, uid: &str) -> std::io::Result<()> {
-    let dir = pod_dir(root, uid);
-    csi.unpublish_all(&dir).await.map_err(std::io::Error::other)?;
-    daemon::blocking(move || mounts::unmount_and_remove(&dir)).await
+pub fn tear_down<'a>(csi: &'a csi::Csi, root: &'a Path, uid: &'a str) -> BoxFuture<'a, std::io::Result<()>> {
+    Box::pin(async move {
+        let dir = pod_dir(root, uid);
+        csi.unpublish_all(&dir).await.map_err(std::io::Error::other)?;
+        daemon::blocking(move || mounts::unmount_and_remove(&dir)).await
+    })
 }

@@ -11,9 +11,9 @@ use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
 use devices::devicetwin::{self, DeviceTwin};
-use edged::clock::Clock;
-use edged::host::Recorded;
-use edged::server;
+use nodebase::clock::Clock;
+use nodebase::host::Recorded;
+
 use edged::{self, Edged};
 use harness::noise::Endpoint;
 use message::NodeName;
@@ -112,7 +112,7 @@ async fn the_socket_of_mappers() {
 
 async fn edged(folder: &Path, loopback: SocketAddr) -> (cri::fake::Fake, CancellationToken, JoinHandle<()>) {
     let fake = cri::fake::Fake::start(folder, Arc::new(|| 0)).unwrap();
-    let api = server::Settings {
+    let api = nodeapi::Settings {
         socket: folder.join("edged.sock"),
         tls: None,
         loopback: Some(loopback),

@@ -32,17 +32,24 @@ const FLOORS: &[(&str, u8)] = &[
     ("cloudcore", 3),
     ("edgehub", 3),
     ("volumes", 3),
-    ("edged", 3),
+    ("nodebase", 3),
     ("devices", 3),
-    ("edgecore", 4),
+    ("images", 4),
+    ("nodestatus", 4),
+    ("deviceplugins", 4),
+    ("probes", 4),
+    ("nodeapi", 4),
+    ("edgesettings", 5),
+    ("edged", 5),
+    ("edgecore", 6),
     ("mapper-virtual", 3),
     ("harness", 3),
     ("interop", 3),
-    ("simulation", 4),
-    ("load", 4),
-    ("noise", 4),
-    ("e2e", 4),
-    ("xtask", 4),
+    ("simulation", 6),
+    ("load", 6),
+    ("noise", 6),
+    ("e2e", 6),
+    ("xtask", 6),
 ];
 
 /// Imports within a floor.
@@ -56,7 +63,8 @@ const BESIDE: &[(&str, &str)] = &[
     ("dmi", "listener"),
     ("mqtt", "listener"),
     ("mqtt", "daemon"),
-    ("edged", "volumes"),
+    ("nodebase", "volumes"),
+    ("deviceplugins", "nodestatus"),
 ];
 
 /// Crates that must stay pure: none of these below them.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Sources;
-use crate::usage::folder::walk;
+use nodebase::usage::folder::walk;
 use podmodel::board::PodEntry;
 use podmodel::quantity;
 use podmodel::stop_decision::StopDecision;

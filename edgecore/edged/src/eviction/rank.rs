@@ -3,12 +3,12 @@
 
 use super::Sources;
 use super::readings::{Readings, floor_of};
-use crate::host::Host;
-use crate::pods::cgroups;
-use crate::settings::Threshold;
-use crate::usage::cgroup::Cgroups;
-use crate::usage::folder::walk;
+use nodebase::host::Host;
+use nodebase::settings::Threshold;
+use nodebase::usage::cgroup::Cgroups;
+use nodebase::usage::folder::walk;
 use podmodel::board::PodEntry;
+use podmodel::cgroups;
 use podmodel::resources;
 use volumes::pod_dir;
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Sources;
-use crate::host::{self, Disk, Host, facts};
-use crate::node::capacity::floor;
-use crate::settings::{Eviction, Threshold};
+use nodebase::host::{self, Disk, Host, facts};
+use nodebase::settings::{Eviction, Threshold};
+use nodestatus::capacity::floor;
 
 /// Left and all, in bytes, inodes or processes.
 pub(super) type Reading = (u64, u64);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::rank::Resource;
 use super::readings::Readings;
-use crate::settings::{Eviction, Threshold};
+use nodebase::settings::{Eviction, Threshold};
 use podmodel::admission::Pressure;
 
 /// Remembers since when thresholds are crossed, and when each resource was last short.
@@ -65,7 +65,7 @@ impl Thresholds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Floor;
+    use nodebase::settings::Floor;
     use std::time::Duration;
 
     fn threshold(signal: &str, floor: Floor, grace: u64) -> Threshold {

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use message::{Json, ObjectKey, ObjectKind};
 
 use super::context::Context;
-use crate::node::object;
-use crate::node::seen::NodeView;
+use nodestatus::object;
+use nodestatus::seen::NodeView;
 use podmodel::admission::{self, AdmissionRefusal, make_room};
 use podmodel::board::PodEntry;
 use podmodel::demand::Demand;

@@ -17,14 +17,13 @@ use std::sync::atomic::Ordering;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::context::Context;
-use crate::events::Kind;
 pub use limits::Limits;
+use nodebase::events::Kind;
 use podmodel::cgroups::CgroupDriver;
 use podmodel::demand::Demand;
 use podmodel::errors::chain;
 use podmodel::resources::{self, Qos};
 use tree::Tree;
-pub use tree::folder;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {

@@ -6,9 +6,9 @@ use cri::{labels, v1};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::{env, network, security};
-use crate::Settings;
-use crate::devices::DeviceAllocation;
-use crate::owner;
+use deviceplugins::DeviceAllocation;
+use nodebase::Settings;
+use nodebase::owner;
 use podmodel::cgroups::CgroupDriver;
 use podmodel::expand::expand;
 use podmodel::machine::Machine;

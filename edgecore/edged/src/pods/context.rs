@@ -7,14 +7,14 @@ use daemon::health::Beat;
 use tokio::sync::{Notify, watch};
 
 use super::resolv::NameServers;
-use crate::addresses::Addresses;
-use crate::base::Base;
-use crate::devices::PluginDevices;
-use crate::images::Images;
-use crate::node::capacity::Capacity;
-use crate::node::seen::NodeView;
 use crate::static_pods::mirrors::Mirrors;
+use deviceplugins::PluginDevices;
+use images::Images;
 use metamanager::{Outbox, Queries};
+use nodebase::addresses::Addresses;
+use nodebase::base::Base;
+use nodestatus::capacity::Capacity;
+use nodestatus::seen::NodeView;
 use podmodel::fields::NodeFacts;
 use volumes::csi::Csi;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::devices::{self, ClaimError};
-use crate::events::Kind;
+use deviceplugins::{self, ClaimError};
+use nodebase::events::Kind;
 use podmodel::errors::chain;
 use podmodel::observed::Observed;
 use podmodel::status::phase::Phase;
@@ -19,7 +19,7 @@ impl Worker {
     /// What to do instead of starting the pod, if its devices cannot be had. A pod that runs already keeps what it
     /// has.
     pub(super) async fn claim_devices(&self, spec: &PodSpec, observed: &Observed) -> Option<Next> {
-        let needs = devices::needs(spec);
+        let needs = deviceplugins::needs(spec);
         if needs.is_empty() || observed.is_running() {
             return None;
         }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::resolv::complaints;
 use super::worker::Worker;
-use crate::events::Kind;
+use nodebase::events::Kind;
 
 impl Worker {
     pub(super) async fn resolv(&self) -> String {

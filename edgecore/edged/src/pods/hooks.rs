@@ -5,9 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 
 use super::worker::Worker;
-use crate::events::Kind;
-use crate::probes::handler::{ProbeOutcome, Target};
+use nodebase::events::Kind;
 use podmodel::observed::{Instance, Observed};
+use probes::handler::{ProbeOutcome, Target};
 
 /// A hook that never ends must not hold its pod's worker for ever.
 const POST_START_LIMIT: Duration = Duration::from_secs(120);

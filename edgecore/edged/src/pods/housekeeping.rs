@@ -10,7 +10,7 @@ use super::context::Context;
 use super::record::Record;
 use super::worker::Worker;
 use crate::logs::links;
-use crate::owner::{self, Owner};
+use nodebase::owner::{self, Owner};
 use podmodel::errors::chain;
 use podmodel::observed::{Instance, Observed, State};
 

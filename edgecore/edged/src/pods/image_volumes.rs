@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::starting::StartContext;
 use super::worker::Worker;
-use crate::images::PullPolicy;
-use crate::runtime::RuntimeFacts;
+use images::PullPolicy;
+use nodebase::runtime::RuntimeFacts;
 use podmodel::status::Failure;
 
 /// Runtimes and the first versions (major, minor) that mount images. Others are believed to be able to.

@@ -3,7 +3,7 @@
 use cri::v1;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use crate::Settings;
+use nodebase::Settings;
 
 /// The pod's host name: `spec.hostname`, or its name cut to 63 characters.
 pub fn hostname(pod: &Pod, spec: &PodSpec) -> String {

@@ -106,7 +106,7 @@ impl Worker {
         self.soon = None;
         if let Some(wait) = wait {
             let (context, id) = (self.context.clone(), self.id.clone());
-            self.soon = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            self.soon = Some(AbortOnDropHandle::new(daemon::spawn(async move {
                 tokio::time::sleep(wait).await;
                 // Until it is stored, or a newer status takes its place.
                 while let Err(error) = context.outbox.submit(request.clone()).await {

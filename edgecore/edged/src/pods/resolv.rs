@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::network;
-use crate::Settings;
+use nodebase::Settings;
 
 /// Where systemd-resolved's own server listens: an address of the node's network only.
 const STUBS: [&str; 2] = ["127.0.0.53", "127.0.0.54"];

@@ -3,7 +3,7 @@
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SeccompProfile};
 
-use crate::Settings;
+use nodebase::Settings;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {

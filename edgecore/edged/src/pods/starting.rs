@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::round::Round;
 use super::worker::{Retry, Worker, ips};
 use super::{configs, env, network, security};
-use crate::events::Kind;
-use crate::images::{self, EnsuredImage, PullPolicy, credentials::Credentials};
+use images::{self, EnsuredImage, PullPolicy, credentials::Credentials};
+use nodebase::events::Kind;
 use podmodel::errors::chain;
 use podmodel::observed::{Observed, Sandbox, State};
 use podmodel::status::Failure;
@@ -154,7 +154,7 @@ impl Worker {
         let credentials = Credentials::of(&self.context.queries, &self.id.namespace, site.spec).await;
         let named = Some(container.name.as_str());
         let pulling = self.while_pulling(&container.name, image);
-        match images::ensure(&self.context.images, image, policy, &credentials, pulling).await {
+        match images::ensure(&self.context.images, image, policy, &credentials, Box::pin(pulling)).await {
             Ok(EnsuredImage::Present(found)) => {
                 let text = format!("Container image {image:?} already present on machine");
                 self.context.base.events.record(&self.id, named, Kind::Normal, "Pulled", &text);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::cgroups;
 use super::record::Record;
 use super::worker::{AFTER_ERROR, Next, Worker};
-use crate::events::Kind;
+use nodebase::events::Kind;
 use podmodel::errors::chain;
 use podmodel::observed::{Instance, Observed, State};
 use podmodel::plan::is_sidecar;

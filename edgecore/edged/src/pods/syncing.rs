@@ -9,8 +9,7 @@ use super::round::Round;
 use super::starting::StartContext;
 use super::worker::{AFTER_ERROR, Next, Retry, Worker};
 use super::{cgroups, configs, names};
-use crate::events::Kind;
-use crate::probes::Surroundings;
+use nodebase::events::Kind;
 use podmodel::errors::chain;
 use podmodel::observed::{Observed, Sandbox, State, sandbox_of};
 use podmodel::plan::{Action, Situation, Why, plan};
@@ -18,6 +17,7 @@ use podmodel::spec::RestartPolicy;
 use podmodel::status::Failure;
 use podmodel::stop_decision::StopDecision;
 use podmodel::{backoff, spec};
+use probes::Surroundings;
 use volumes::Prepared;
 
 /// A pod that is as it should be is looked at again after this, plus up to half of it.

@@ -60,10 +60,11 @@ impl Pods {
         self.unsure.pods.values_mut().for_each(|waiting| waiting.is_asked = true);
         let queries = self.context.queries.clone();
         let key = ObjectKey::new(None, ObjectKind::Node, self.context.base.settings.node.as_str());
-        self.unsure.question.spawn(async move {
+        let question = async move {
             tokio::time::sleep(pause).await;
             queries.fresh(key).await
-        });
+        };
+        self.unsure.question.spawn(question);
     }
 
     /// The node object is another: who was held back asks again.

@@ -19,13 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::context::Context;
 use super::record::Record;
-use crate::probes::Probes;
 use podmodel::order::{Order, Wake};
 use podmodel::spec::{self, PodId};
 use podmodel::status::Failure;
 use podmodel::status::phase::Phase;
 use podmodel::status::whole_seconds;
 use podmodel::stop_decision::StopDecision;
+use probes::Probes;
 
 /// When to look again without being woken.
 pub(super) enum Next {

@@ -1,5 +1,6 @@
 //! The workers' tasks: begun, begun again when one fails, ended.
 
+use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::record::Record;
 use super::worker::{AFTER_ERROR, Inbox, Worker};
 use super::{Handle, Pods, WorkerInit};
-use crate::events::Kind;
+use nodebase::events::Kind;
 use podmodel::backoff;
 use podmodel::board::PodEntry;
 use podmodel::demand::Demand;
@@ -35,7 +36,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    fn begin(&mut self, id: PodId, work: impl Future<Output = PodId> + Send + 'static) {
+    fn begin(&mut self, id: PodId, work: BoxFuture<'static, PodId>) {
         let task = self.running.spawn(work).id();
         self.pods.insert(task, id);
     }
@@ -79,7 +80,7 @@ impl Pods {
         let (order, orders) = watch::channel(order);
         let inbox = Inbox { order: orders, decision, wake: wake.clone(), is_static };
         let worker = Worker::new(id.clone(), self.context.clone(), inbox, record);
-        self.tasks.begin(id.clone(), worker.run(self.stop.clone()));
+        self.tasks.begin(id.clone(), Box::pin(worker.run(self.stop.clone())));
         self.workers.insert(id.uid, Handle { key, references, is_static, order, wake, again: None });
     }
 
@@ -121,7 +122,7 @@ impl Pods {
         let (order, wake) = (handle.order.subscribe(), handle.wake.clone());
         let inbox = Inbox { order, decision, wake, is_static: handle.is_static };
         let (context, stop, pod) = (self.context.clone(), self.stop.clone(), id.clone());
-        self.tasks.begin(id, async move {
+        let rest = async move {
             let prepared = async {
                 tokio::time::sleep(pause).await;
                 // Without its record, a pod that failed here would start again.
@@ -141,6 +142,7 @@ impl Pods {
                 record = prepared => record,
             };
             Worker::new(pod, context, inbox, record).run(stop).await
-        });
+        };
+        self.tasks.begin(id, Box::pin(rest));
     }
 }

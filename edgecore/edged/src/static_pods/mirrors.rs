@@ -15,10 +15,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::Base;
-use crate::events::Kind;
-use crate::node::{self, NodeError};
 use metamanager::{Cloud, LinkState};
+use nodebase::base::Base;
+use nodebase::events::Kind;
+use nodestatus::{self, NodeError};
 use podmodel::demand::{MIRROR, mirrored};
 use podmodel::errors::chain;
 use podmodel::spec::PodId;
@@ -252,7 +252,7 @@ async fn delete(keeper: &Keeper, cloud: &Cloud, about: &Name, uid: &str) -> Resu
     let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
     let options = Json::of(&options);
     let request = Request::DeletePod { namespace: namespace.clone(), name: name.clone(), options };
-    match node::ask(cloud, what, request).await {
+    match nodestatus::ask(cloud, what, request).await {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
@@ -268,7 +268,7 @@ async fn make(keeper: &Keeper, cloud: &Cloud, pod: Pod) -> Result<(), NodeError>
     let mirror = mirror_of(pod, keeper.base.settings.node.as_str(), owner);
     let object = Json::encode(&mirror).map_err(|source| NodeError::Encode { what, source })?;
     let request = Request::CreatePod { namespace: id.namespace.clone(), name: id.name.clone(), object };
-    match node::ask(cloud, what, request).await {
+    match nodestatus::ask(cloud, what, request).await {
         Ok(Some(object)) => {
             if let Ok(pod) = object.parse::<Pod>() {
                 keeper.mirrors.seen(&pod);

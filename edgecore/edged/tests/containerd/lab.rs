@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
-use edged::{Deps, Edged, Settings, server};
+use edged::{Deps, Edged, Settings};
 use harness::containerd::{Containerd, missing, unmount_below};
 use harness::images;
 use http_body_util::{BodyExt, Empty};
@@ -84,7 +84,7 @@ impl Lab {
         let (_, link) = watch::channel(LinkState::Disconnected);
         let (cloud, _) = Cloud::channel(link);
         let (changes, inbox) = mpsc::channel(16);
-        let api = server::Settings {
+        let api = nodeapi::Settings {
             socket: self.path("edged.sock"),
             tls: None,
             loopback: None,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use edged::shutdown::Programs;
 use metamanager::{Change, LinkState, Objects};
+use nodebase::settings::logind::Programs;
 use serde_json::{Value, json};
 
 use crate::room::*;

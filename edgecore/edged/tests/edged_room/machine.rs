@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use edged::host::interfaces::InterfaceAddress;
-use edged::host::{Disk, Host, Recorded};
+use nodebase::host::interfaces::InterfaceAddress;
+use nodebase::host::{Disk, Host, Recorded};
 
 /// A host whose texts a test may change while it is read.
 #[derive(Clone, Default)]

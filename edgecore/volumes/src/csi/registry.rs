@@ -1,6 +1,7 @@
 //! Finds drivers: each puts a socket into `<root>/plugins_registry`, is asked what it is, and is told that it is known.
 //! A driver whose socket goes is forgotten; one that came again is asked again.
 
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,15 @@ struct Known {
 }
 
 /// Follows the folder until `stop`. `registered` is called for each driver that came.
-pub async fn follow(csi: Arc<Csi>, registered: impl Fn() + Send + Sync, stop: CancellationToken) {
+pub fn follow(
+    csi: Arc<Csi>,
+    registered: Box<dyn Fn() + Send + Sync>,
+    stop: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(follow_on(csi, registered, stop))
+}
+
+async fn follow_on(csi: Arc<Csi>, registered: Box<dyn Fn() + Send + Sync>, stop: CancellationToken) {
     let folder = csi.root.join("plugins_registry");
     let at = folder.clone();
     if let Err(error) = daemon::blocking(move || mounts::make_dir(&at, 0o750)).await {

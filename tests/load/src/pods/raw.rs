@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use cri::v1;
+use deviceplugins::DeviceAllocation;
 use edged::Settings;
-use edged::devices::DeviceAllocation;
 use edged::pods::{configs, security};
 use harness::site::{IMAGE, NODE};
 use harness::wait;

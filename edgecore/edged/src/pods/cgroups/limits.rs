@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use crate::settings::Settings;
+use nodebase::settings::Settings;
 use podmodel::demand::{Amounts, Demand};
 use podmodel::resources::{self, Amounts as OwnAmounts, Qos};
 use podmodel::spec::all_containers;

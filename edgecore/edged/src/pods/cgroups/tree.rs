@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{CgroupError, Limits};
+use podmodel::cgroups::folder;
 use volumes::mounts;
 
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
@@ -129,18 +130,6 @@ pub(super) fn paths(root: &Path, parent: &str) -> Vec<PathBuf> {
     all.map(|hierarchy| hierarchy.join(&below)).filter(|path| path.is_dir()).collect()
 }
 
-/// The folder of a path or of a slice: `a-b.slice` is `a.slice/a-b.slice`.
-pub fn folder(parent: &str) -> PathBuf {
-    let Some(name) = parent.strip_suffix(".slice") else {
-        return PathBuf::from(parent.trim_start_matches('/'));
-    };
-    let mut path = PathBuf::new();
-    for (at, _) in name.match_indices('-') {
-        path.push(format!("{}.slice", &name[..at]));
-    }
-    path.join(parent)
-}
-
 /// Folders of cgroups go one by one, deepest first.
 fn remove_empty(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -157,16 +146,6 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { cpu_shares: Some(1024), memory: Some(1 << 20), ..Limits::default() }
-    }
-
-    #[test]
-    fn a_slice_lies_below_the_slices_its_name_names() {
-        let path = folder("kubepods-burstable-poda_b.slice");
-        assert_eq!(
-            path,
-            Path::new("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-poda_b.slice")
-        );
-        assert_eq!(folder("/kubepods/podu"), Path::new("kubepods/podu"));
     }
 
     #[test]

@@ -1,0 +1,351 @@
+//! `edgecore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
+
+mod bus;
+mod file;
+mod kubelet;
+mod node_api;
+mod runtime;
+mod secrets;
+mod switches;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::config::edgecore::EdgeCoreConfig;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use message::NodeName;
+
+use devices::{devicetwin, eventbus};
+pub use file::{example, load};
+
+use edgehub::{self, CertificateFiles, Enrollment, Secret};
+
+/// Everything the program needs, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub database: PathBuf,
+    /// The key that seals secrets in it; `None`: they are stored in plain text.
+    pub secrets_key: Option<PathBuf>,
+    /// Where probes and Prometheus are answered beside the Node API; `None`: nowhere.
+    pub monitor: Option<SocketAddr>,
+    pub hub: edgehub::Settings,
+    /// `None`: the module is off.
+    pub edged: Option<nodebase::Settings>,
+    /// `None`: the modules are off.
+    pub devices: Option<DeviceSettings>,
+}
+
+/// The device rooms.
+#[derive(Clone, Debug)]
+pub struct DeviceSettings {
+    pub bus: eventbus::Settings,
+    pub twin: devicetwin::Settings,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BadSettings(pub Vec<String>);
+
+/// Collects problems while values are read.
+struct Checker {
+    problems: Vec<String>,
+}
+
+impl Checker {
+    fn problem(&mut self, key: &str, text: impl std::fmt::Display) {
+        self.problems.push(format!("{key}: {text}"));
+    }
+
+    /// An address that may be absent.
+    fn address(&mut self, key: &str, text: &str) -> Option<std::net::IpAddr> {
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = text.parse();
+        if parsed.is_err() {
+            self.problem(key, format!("{text:?} is not an IP address"));
+        }
+        parsed.ok()
+    }
+
+    /// None, one address, or one of each family, separated by a comma (the kubelet's `--node-ip`).
+    fn addresses(&mut self, key: &str, text: &str) -> Vec<std::net::IpAddr> {
+        if text.is_empty() {
+            return Vec::new();
+        }
+        let parsed: Result<Vec<std::net::IpAddr>, _> = text.split(',').map(|ip| ip.trim().parse()).collect();
+        match parsed.as_deref() {
+            Err(_) => self.problem(key, format!("{text:?} is not an IP address, or one of each family")),
+            Ok([_]) => {}
+            Ok([one, other]) if one.is_ipv4() != other.is_ipv4() => {}
+            Ok(_) => self.problem(key, format!("{text:?}: at most one address of each family")),
+        }
+        parsed.unwrap_or_default()
+    }
+
+    /// A duration as Go writes it.
+    fn duration(&mut self, key: &str, text: &str) -> Duration {
+        match go_duration(text) {
+            Some(duration) if !duration.is_zero() => duration,
+            _ => {
+                self.problem(key, format!("{text:?} is not a duration such as 10s or 1m30s"));
+                Duration::from_secs(1)
+            }
+        }
+    }
+
+    /// The same, where zero turns something off.
+    fn duration_or_off(&mut self, key: &str, text: &str) -> Duration {
+        match text {
+            "0" | "0s" => Duration::ZERO,
+            text => self.duration(key, text),
+        }
+    }
+
+    /// Bytes or another amount as Kubernetes writes it.
+    fn amount(&mut self, key: &str, name: &str, text: &str) -> Option<i64> {
+        let quantity = Quantity(text.to_owned());
+        let amount = podmodel::demand::amount(name, &quantity).filter(|amount| *amount >= 0);
+        if amount.is_none() {
+            self.problem(key, format!("{text:?} is not an amount such as 100Mi or 250m"));
+        }
+        amount
+    }
+}
+
+impl Settings {
+    /// `config_file` is where a used join token is blanked.
+    pub fn check(config: &EdgeCoreConfig, config_file: &Path) -> Result<Settings, BadSettings> {
+        let mut checker = Checker { problems: Vec::new() };
+        let host_name = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        let name = match config.modules.edged.hostname_override.as_str() {
+            "" => host_name(),
+            name => name.to_owned(),
+        };
+        let node = NodeName::new(&name).map_err(|error| {
+            checker.problem("modules.edged.hostnameOverride", &error);
+            BadSettings(checker.problems.clone())
+        })?;
+        let hub = hub(config, &node, config_file, &mut checker);
+        let edged = config.modules.edged.enable.then(|| {
+            let mut settings = kubelet::edged(&config.modules.edged, &node, &mut checker);
+            let api = node_api::settings(&config.modules.edged, &config.database.data_source, &mut checker);
+            settings.kubelet_port =
+                api.tls.as_ref().map_or(settings.kubelet_port, |port| port.address.port());
+            settings.server = Some(api);
+            settings
+        });
+        let devices = config.modules.device_twin.enable.then(|| DeviceSettings {
+            bus: bus::settings(&config.modules.event_bus, &node, &mut checker),
+            twin: devicetwin::Settings {
+                node: node.clone(),
+                dmi_socket: dmi_socket(&config.modules.device_twin.dmi_sock_path),
+                accept_any_reporter: config.modules.device_twin.accept_any_reporter,
+            },
+        });
+        switches::check(config, &mut checker);
+        let secrets_key = secrets::key(&config.database.secrets_key_file, &mut checker);
+        let monitor = monitor(&config.common_config.monitor_server.bind_address, &mut checker);
+        if !checker.problems.is_empty() {
+            return Err(BadSettings(checker.problems));
+        }
+        let database = PathBuf::from(&config.database.data_source);
+        Ok(Settings { database, secrets_key, monitor, hub, edged, devices })
+    }
+}
+
+/// Whoever reaches the port is answered, so it is for programs of this machine.
+fn monitor(text: &str, checker: &mut Checker) -> Option<SocketAddr> {
+    let key = "commonConfig.monitorServer.bindAddress";
+    match text.parse::<SocketAddr>() {
+        _ if text.is_empty() => None,
+        Ok(address) if address.ip().is_loopback() => Some(address),
+        Ok(_) => {
+            let why = "is not of this machine alone: write 127.0.0.1:PORT or [::1]:PORT; from elsewhere the Node API's \
+                       TLS port answers /healthz and /metrics";
+            checker.problem(key, format!("{text:?} {why}"));
+            None
+        }
+        Err(_) => {
+            checker.problem(key, format!("{text:?} is not address:port"));
+            None
+        }
+    }
+}
+
+fn hub(
+    config: &EdgeCoreConfig,
+    node: &NodeName,
+    config_file: &Path,
+    checker: &mut Checker,
+) -> edgehub::Settings {
+    let hub = &config.modules.edge_hub;
+    for (key, value) in [
+        ("heartbeat", hub.heartbeat),
+        ("websocket.handshakeTimeout", hub.websocket.handshake_timeout),
+        ("caRefreshSeconds", hub.ca_refresh_seconds),
+    ] {
+        if value == 0 {
+            checker.problem(&format!("modules.edgeHub.{key}"), "must be greater than 0");
+        }
+    }
+    let servers = servers(hub, checker);
+    if !hub.http_server.starts_with("https://") {
+        checker.problem("modules.edgeHub.httpServer", format!("{:?} is not an https URL", hub.http_server));
+    }
+    edgehub::Settings {
+        node: node.clone(),
+        project_id: hub.project_id.clone(),
+        servers,
+        handshake_timeout: Duration::from_secs(hub.websocket.handshake_timeout.into()),
+        heartbeat: Duration::from_secs(hub.heartbeat.max(1).into()),
+        enrollment: Enrollment {
+            server: hub.http_server.clone(),
+            files: CertificateFiles {
+                ca: PathBuf::from(&hub.tls_ca_file),
+                certificate: PathBuf::from(&hub.tls_cert_file),
+                key: PathBuf::from(&hub.tls_private_key_file),
+            },
+            token: (!hub.token.is_empty()).then(|| Secret(hub.token.clone())),
+            token_file: PathBuf::from(&hub.token_file),
+            take_over: hub.take_over,
+            config_file: Some(config_file.to_owned()),
+        },
+        renewal: edgehub::Renewal {
+            rotate: hub.rotate_certificates,
+            trust_refresh: Duration::from_secs(hub.ca_refresh_seconds.max(1).into()),
+        },
+    }
+}
+
+fn servers(hub: &api::config::edgecore::EdgeHub, checker: &mut Checker) -> edgehub::Servers {
+    if !hub.websocket.enable && !hub.quic.enable {
+        checker.problem("modules.edgeHub", "enable websocket or quic: the cloud cannot be reached otherwise");
+    }
+    let mut server = |key: &str, enabled: bool, server: &String| {
+        let (host, port) = server.rsplit_once(':').unwrap_or_default();
+        if enabled && (host.is_empty() || port.parse::<u16>().is_err()) {
+            checker.problem(&format!("modules.edgeHub.{key}.server"), format!("{server:?} is not host:port"));
+        }
+        enabled.then(|| server.clone())
+    };
+    let websocket = server("websocket", hub.websocket.enable, &hub.websocket.server);
+    let quic = server("quic", hub.quic.enable, &hub.quic.server);
+    let offer = match hub.dialect.as_str() {
+        "auto" => link::Offer::Auto,
+        "kubeedge" => link::Offer::KubeEdge,
+        other => {
+            let text = format!("{other:?} is not a dialect: auto or kubeedge");
+            checker.problem("modules.edgeHub.dialect", text);
+            link::Offer::Auto
+        }
+    };
+    edgehub::Servers { websocket, quic, offer }
+}
+
+/// KubeEdge's key names a folder; a value that ends with `.sock` is reduced to its folder.
+fn dmi_socket(path: &str) -> PathBuf {
+    let path = Path::new(path);
+    let folder = if path.extension().is_some_and(|end| end == "sock") { path.parent() } else { Some(path) };
+    folder.unwrap_or(path).join("dmi.sock")
+}
+
+/// A duration in Go's form: numbers with units h, m, s, ms.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let (unit, length) = match rest {
+            _ if rest.starts_with("ms") => (0.001, 2),
+            _ if rest.starts_with('s') => (1.0, 1),
+            _ if rest.starts_with('m') => (60.0, 1),
+            _ if rest.starts_with('h') => (3600.0, 1),
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number * unit).ok()?;
+        rest = &rest[length..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_durations_read_as_go_reads_them() {
+        for (text, seconds) in
+            [("10s", 10.0), ("1m30s", 90.0), ("1h0m0s", 3600.0), ("500ms", 0.5), ("1.5s", 1.5)]
+        {
+            assert_eq!(go_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        assert_eq!(go_duration("10"), None);
+        assert_eq!(go_duration("ten s"), None);
+    }
+
+    #[test]
+    fn a_node_has_at_most_one_address_of_each_family() {
+        let check = |text: &str| {
+            let mut config = EdgeCoreConfig::default();
+            config.modules.edged.hostname_override = "edge-1".into();
+            config.modules.edged.node_ip = text.into();
+            Settings::check(&config, Path::new("x"))
+        };
+        let pair = check("10.0.0.5, fd00::5").unwrap().edged.unwrap().node_ips;
+        assert_eq!(pair, ["10.0.0.5", "fd00::5"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
+        for wrong in ["10.0.0.5,10.0.0.6", "10.0.0.5,", "10.0.0.5,fd00::5,fd00::6"] {
+            let problems = check(wrong).unwrap_err().0;
+            assert!(problems[0].contains("modules.edged.nodeIP"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        assert!(Settings::check(&config, Path::new("x")).is_ok());
+        config.modules.edge_hub.websocket.server = "nowhere".into();
+        config.modules.edge_hub.heartbeat = 0;
+        config.modules.edged.node_ip = "here".into();
+        config.modules.edged.tailored_kubelet_config.cgroup_driver = "none".into();
+        config.modules.event_bus.limits.clients = 0;
+        let problems = Settings::check(&config, Path::new("x")).unwrap_err().0;
+        assert_eq!(problems.len(), 5, "{problems:?}");
+    }
+
+    #[test]
+    fn probes_and_metrics_are_for_this_machine_unless_the_node_api_tells_who_asks() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        let mut check = |address: &str| {
+            config.common_config.monitor_server.bind_address = address.into();
+            Settings::check(&config, Path::new("x")).map(|settings| settings.monitor)
+        };
+        assert_eq!(check("").unwrap(), None);
+        assert_eq!(check("[::1]:9092").unwrap().unwrap().port(), 9092);
+        for wrong in ["0.0.0.0:9092", "10.0.0.5:9092", "9092"] {
+            let problems = check(wrong).unwrap_err().0;
+            assert!(problems[0].starts_with("commonConfig.monitorServer.bindAddress: "), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn the_broker_grants_what_the_configuration_says() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        let granted = |config: &EdgeCoreConfig| {
+            let limits = Settings::check(config, Path::new("x")).unwrap().devices.unwrap().bus.limits;
+            (limits.clients, limits.filters)
+        };
+        assert_eq!(granted(&config), (1024, 4096));
+        config.modules.event_bus.limits.clients = 2000;
+        config.modules.event_bus.limits.subscriptions_per_client = 9000;
+        assert_eq!(granted(&config), (2000, 9000));
+    }
+}

@@ -1,0 +1,123 @@
+//! The Node API: what the kubelet serves over HTTP. Pods, logs, exec, attach, port-forward, health, usage.
+//!
+//! ```text
+//! unix socket (0600) --\
+//! TLS, certificates  ---+--> listen --> router --> podlist | logs | streams --> runtime's streaming server
+//! loopback, if asked --/                           stats (read when asked; nothing polls) --> summary | metrics
+//! ```
+//!
+//! Owns the socket file and the last CPU readings. Promises: nobody is served over the network without a certificate
+//! of the configured CA and a name that is allowed; connections, sessions, heads and waits are bounded; an idle server
+//! does nothing. Source: docs/protocol/edge-runtime.md 6.5 to 6.7 and 7.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
+
+mod answer;
+pub mod health;
+mod listen;
+mod logs;
+mod metrics;
+mod podlist;
+mod proxy;
+mod query;
+mod router;
+mod run;
+mod stats;
+mod streams;
+mod target;
+mod tls;
+
+use futures_util::future::BoxFuture;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::health::Health;
+use daemon::metrics::Metrics;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use nodebase::base::Base;
+use nodebase::host::Host;
+pub use nodebase::settings::node_api::{Allowed, Settings, TlsPort};
+pub use tls::TlsFilesError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("binding the Node API's socket {path}")]
+    Socket { path: PathBuf, source: std::io::Error },
+    #[error("binding the Node API's port {address}")]
+    Port { address: SocketAddr, source: std::io::Error },
+    #[error("preparing TLS for the Node API's port {address}")]
+    Tls { address: SocketAddr, source: TlsFilesError },
+}
+
+/// Sessions that stream (exec, attach, port-forward, followed logs) at once: more than people need, less than hurts.
+const SESSIONS: usize = 64;
+
+/// What requests are answered from.
+struct ServerState {
+    pub base: Arc<Base>,
+    /// Of all rooms of the program, and what it counts.
+    pub health: Health,
+    pub metrics: Metrics,
+    pub host: Arc<dyn Host>,
+    pub sessions: Arc<Semaphore>,
+    pub rates: stats::Rates,
+    /// When EdgeCore started.
+    pub started: Timestamp,
+    pub streaming_idle: Duration,
+    /// Ends the sessions that outlive their connection's task.
+    pub stop: CancellationToken,
+}
+
+/// What the server tells of.
+pub struct Deps {
+    pub base: Arc<Base>,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub host: Arc<dyn Host>,
+}
+
+/// The server: bound, not serving.
+pub struct Server {
+    doors: Vec<listen::Door>,
+    streaming_idle: Duration,
+}
+
+impl Server {
+    /// Binds the socket and the ports that are asked for.
+    pub async fn build(settings: &Settings) -> Result<Server, BuildError> {
+        let socket = |source| BuildError::Socket { path: settings.socket.clone(), source };
+        let mut doors = vec![listen::unix(&settings.socket).map_err(socket)?];
+        if let Some(port) = &settings.tls {
+            doors.push(listen::authenticated(port).await?);
+        }
+        if let Some(address) = settings.loopback {
+            doors.push(listen::loopback(address).await?);
+        }
+        Ok(Server { doors, streaming_idle: settings.streaming_idle })
+    }
+
+    /// Serves until `stop`.
+    pub fn run(self, deps: Deps, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let Deps { base, health, metrics, host } = deps;
+            let site = Arc::new(ServerState {
+                started: base.clock.now(),
+                base,
+                health,
+                metrics,
+                host,
+                sessions: Arc::new(Semaphore::new(SESSIONS)),
+                rates: stats::Rates::default(),
+                streaming_idle: self.streaming_idle,
+                stop: stop.clone(),
+            });
+            let doors = self.doors.into_iter().map(|door| door.serve(site.clone(), stop.clone()));
+            futures_util::future::join_all(doors).await;
+        })
+    }
+}
