@@ -47,6 +47,14 @@ struct Waiting {
 }
 
 impl State {
+    /// Nothing is recorded of this uid: there is nothing to doubt, unless it was doubted since.
+    fn is_unrecorded(&mut self, node: String, uid: String) {
+        let one = (node, uid);
+        if !self.waiting.contains_key(&one) {
+            self.doubted.remove(&one);
+        }
+    }
+
     /// The newest counts. Who waits for another one hears that it is not written, unless it is the same.
     fn wait(&mut self, node: &str, settled: Settled, told: Option<oneshot::Sender<bool>>) {
         let of = (node.to_owned(), settled.uid.clone());
@@ -79,7 +87,7 @@ impl Syncs {
         self.lock().doubted.retain(|(of, _)| of != node);
         for (key, uid, ..) in desired::Records::known(self, node) {
             let settled = Settled { key, uid, version: None };
-            writer::write(cluster, node, settled).await;
+            writer::write(cluster, node, settled, false).await;
         }
     }
 
@@ -127,8 +135,12 @@ impl Syncs {
                     _ = stop.cancelled() => return,
                 }
             }
-            let writes = batch.into_iter().map(async |((node, _), Waiting { settled, told })| {
-                let is_written = writer::write(&cluster, &node, settled).await;
+            let writes = batch.into_iter().map(async |((node, uid), Waiting { settled, told })| {
+                let is_removal = settled.version.is_none();
+                let is_written = writer::write(&cluster, &node, settled, !told.is_empty()).await;
+                if is_removal && is_written {
+                    self.lock().is_unrecorded(node, uid);
+                }
                 for who in told {
                     // Its session may have ended.
                     let _ = who.send(is_written);
@@ -234,5 +246,12 @@ mod tests {
         syncs.record("e1", settled(None));
         assert!(!doubt.await);
         assert_eq!(syncs.take_waiting()[0].1.settled, settled(None));
+        // What is not recorded any more is not doubted any more, also where no record ever came.
+        let _again = syncs.doubt("e1", settled(None).key, "u".into());
+        syncs.lock().is_unrecorded("e1".into(), "u".into());
+        assert_eq!(syncs.lock().doubted.len(), 1, "it was doubted since");
+        syncs.take_waiting();
+        syncs.lock().is_unrecorded("e1".into(), "u".into());
+        assert!(syncs.lock().doubted.is_empty());
     }
 }

@@ -8,14 +8,20 @@ use serde_json::json;
 use crate::desired::Settled;
 use crate::kubernetes::{Cluster, Merge};
 
-/// True if it is written.
-pub(super) async fn write(cluster: &Cluster, node: &str, settled: Settled) -> bool {
+/// True if it is written. Who `waits` for it tells of a failure, which may come again and again.
+pub(super) async fn write(cluster: &Cluster, node: &str, settled: Settled, waits: bool) -> bool {
     let key = settled.key.clone();
-    let written = try_write(cluster, node, settled).await;
-    if let Err(status) = &written {
-        tracing::warn!(%node, object = %key, error = %status, "could not record an acknowledgement");
+    match try_write(cluster, node, settled).await {
+        Ok(()) => true,
+        Err(status) if waits => {
+            tracing::debug!(%node, object = %key, error = %status, "a record that is waited for was not written");
+            false
+        }
+        Err(status) => {
+            tracing::warn!(%node, object = %key, error = %status, "could not record an acknowledgement");
+            false
+        }
     }
-    written.is_ok()
 }
 
 async fn try_write(cluster: &Cluster, node: &str, settled: Settled) -> Result<(), Status> {

@@ -11,8 +11,8 @@ use super::pump::{self, Half, Shell};
 use super::{End, HOLD, Session};
 use crate::desired::{NodeSet, Sources};
 
-/// Pause after a record could not be written.
-const AGAIN: Duration = Duration::from_secs(1);
+/// First and longest pause after a record could not be written.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Something under way that ended.
 enum Ended {
@@ -84,8 +84,13 @@ impl Half for KubeEdge {
         for (key, uid) in announcing {
             let (records, node) = (shell.session.rooms.records.clone(), shell.session.handle.node.clone());
             shell.run(async move {
+                let mut failures = 0;
                 while !records.doubt(node.as_str(), key.clone(), uid.clone()).await {
-                    tokio::time::sleep(AGAIN).await;
+                    if failures == 0 {
+                        tracing::warn!(%node, object = %key, "a removal waits: it could not be recorded, which is tried again");
+                    }
+                    tokio::time::sleep(daemon::backoff::doubled(AGAIN.0, AGAIN.1, failures)).await;
+                    failures = failures.saturating_add(1);
                 }
                 Ended::Announced(uid)
             });
