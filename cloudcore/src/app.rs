@@ -27,8 +27,9 @@ use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 use crate::upstream::{Budgets, UpstreamRoom};
 
-/// Sights a room may have waiting; a watch that is faster waits.
-const WATCH_QUEUE: usize = 256;
+/// Events a room may have waiting, two pages of a list: the next page is asked for while the last one is worked on. A watch that is
+/// faster waits.
+const WATCH_QUEUE: usize = 1024;
 
 /// A token lives for two refreshes, so that the one an operator copied just before a refresh still works.
 const TOKEN_LIVES: u32 = 2;
