@@ -30,15 +30,17 @@ const ZSTD_1: u8 = 1;
 /// Shorter frames do not get smaller.
 const COMPRESS_FROM: usize = 96;
 
-/// One frame as bytes, compressed when that makes it smaller.
+/// One frame as bytes, compressed when that makes it smaller. Frames of streams never are: each stream packs its own data, where
+/// that pays.
 pub fn encode(body: Body) -> Vec<u8> {
+    let is_packed = matches!(body, Body::Stream(_));
     let frame = Frame { body: Some(body) };
     let size = frame.encoded_len();
     let mut plain = Vec::with_capacity(size + 1);
     plain.push(PLAIN);
     // A vector grows as needed: encoding into it cannot fail.
     let _ = frame.encode(&mut plain);
-    if size < COMPRESS_FROM {
+    if is_packed || size < COMPRESS_FROM {
         return plain;
     }
     let Ok(packed) = dictionary::compress(&plain[1..]) else { return plain };
@@ -129,6 +131,15 @@ mod tests {
         let short = encode(Body::Call(Envelope { json: vec![1], delta: None }));
         assert_eq!(short[0], PLAIN);
         assert_eq!(unpacked_size(&short), short.len());
+    }
+
+    #[test]
+    fn frames_of_streams_are_sent_as_they_are() {
+        let what = Some(crate::frames::stream_frame::What::Data(vec![b'x'; 4096]));
+        let body = Body::Stream(crate::frames::StreamFrame { id: 1, what });
+        let bytes = encode(body.clone());
+        assert_eq!(bytes[0], PLAIN);
+        assert_eq!(decode(&bytes).unwrap(), body);
     }
 
     #[test]
