@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{Request, header};
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error as WebSocketError;
 use tokio_tungstenite::tungstenite::error::{ProtocolError, SubProtocolError};
@@ -14,6 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::client::{Response, generate_key};
 
 use crate::accept::RETRY_AFTER_MS;
 use crate::connection::{Stream, limits, split};
+use crate::way::Way;
 use crate::{DialError, Link, USE_MESSAGES, frames};
 
 /// Where and as whom to connect.
@@ -26,6 +26,8 @@ pub struct Target {
     /// Time for connecting and all handshakes.
     pub timeout: Duration,
     pub offer: Offer,
+    /// How the server is reached; QUIC is reached straight only.
+    pub way: Way,
 }
 
 /// Which dialects the edge offers.
@@ -85,7 +87,9 @@ impl Dialer {
         let host = host_of(&target.address);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| DialError::BadHost { host: host.to_owned() })?;
-        let tcp = TcpStream::connect(&target.address)
+        let tcp = target
+            .way
+            .connect(&target.address)
             .await
             .map_err(|source| DialError::Connect { address: address(), source })?;
         let _ = tcp.set_nodelay(true);

@@ -12,6 +12,7 @@
 #![deny(clippy::missing_errors_doc)]
 
 mod accept;
+pub mod alpn;
 mod budget;
 mod connection;
 mod dial;
@@ -22,6 +23,7 @@ mod large;
 pub mod memory;
 mod outlet;
 pub mod quic;
+mod way;
 
 pub use accept::{Accepted, Acceptor, Hello, Refusal};
 pub use budget::Budget;
@@ -31,6 +33,7 @@ pub use error::{AcceptError, DialError, ReceiveError, SendError};
 pub use frames::{FrameReceiver, FrameSender, IncomingFrame};
 pub use halves::{ReceiveHalf, SendHalf};
 pub use outlet::Outlet;
+pub use way::{NotAProxy, Way};
 
 use std::time::Duration;
 

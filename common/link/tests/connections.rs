@@ -49,6 +49,7 @@ fn target(address: SocketAddr, offer: Offer) -> Target {
         node: "e1".into(),
         timeout: Duration::from_secs(10),
         offer,
+        way: link::Way::Straight,
     }
 }
 

@@ -12,6 +12,7 @@
 
 #![deny(clippy::missing_errors_doc)]
 
+mod handed;
 pub mod http2;
 mod next;
 mod places;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use handed::{Hand, Handed, handed};
 pub use next::{Listen, Stream, next};
 use places::EvictingSlots;
 pub use places::Place;
