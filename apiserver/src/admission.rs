@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::registry::{self, Served};
 use crate::target::Target;
+use crate::user::User;
 
 /// True if `metadata.generation` follows the spec of this resource.
 pub(crate) fn counts_generations(served: &Served) -> bool {
@@ -17,6 +18,30 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
     resource.custom
         || served.is_definition()
         || matches!(resource.group.as_str(), "apps" | "batch" | "networking.k8s.io" | "policy")
+}
+
+/// A signing request says who made it, whatever its maker wrote there: approvers go by it.
+pub(crate) fn sign_for(served: &Served, user: &User, value: &mut Value) {
+    if !is_signing_request(served) || !value["spec"].is_object() {
+        return;
+    }
+    for (field, said) in [
+        ("username", json!(user.name)),
+        ("uid", json!(user.uid)),
+        ("groups", json!(user.groups)),
+        ("extra", json!(user.extra)),
+    ] {
+        match said.as_str() == Some("") || said.as_object().is_some_and(|map| map.is_empty()) {
+            true => drop(object::as_map(&mut value["spec"]).remove(field)),
+            false => value["spec"][field] = said,
+        }
+    }
+}
+
+fn is_signing_request(served: &Served) -> bool {
+    let resource = &served.resource;
+    (resource.group.as_str(), resource.plural.as_str())
+        == ("certificates.k8s.io", "certificatesigningrequests")
 }
 
 /// Completes a new object.
@@ -57,6 +82,9 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
                 new["spec"][field] = value.clone();
             }
         }
+    }
+    if is_signing_request(&target.served) {
+        new["spec"] = old["spec"].clone();
     }
     complete(&target.served, new);
     Ok(())

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daemon::memory::HeapTrimmer;
 use tokio_util::sync::CancellationToken;
 
+use crate::nodes::WayToNodes;
 use crate::registry::Registry;
 use crate::signer::Signer;
 use crate::storage::Storage;
@@ -19,6 +20,7 @@ pub(crate) struct Context {
     /// Ends watches.
     pub stop: CancellationToken,
     pub traffic: Traffic,
+    pub nodes: WayToNodes,
 }
 
 /// Bytes asked and answered: large work leaves memory that is to go back to the kernel.

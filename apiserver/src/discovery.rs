@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::registry::builtin::REVIEWS;
-use crate::registry::{Registry, Resource, Version};
+use crate::registry::{Resource, Version};
 use crate::respond::{self, Answer};
+use crate::verbs::usage;
 
 const AGGREGATED: [(&str, &str); 2] = [
     ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
@@ -30,7 +31,7 @@ type ResourceLists = (Vec<Value>, Value);
 /// Versions of a group, preferred first.
 type Versions = Vec<(String, Vec<ResourceLists>)>;
 
-fn all(registry: &Registry) -> BTreeMap<String, Versions> {
+fn all(context: &Context) -> BTreeMap<String, Versions> {
     let mut groups: BTreeMap<String, Versions> = BTreeMap::new();
     let mut add = |group: &str, version: &str, entry: ResourceLists| {
         let versions = groups.entry(group.to_owned()).or_default();
@@ -39,7 +40,7 @@ fn all(registry: &Registry) -> BTreeMap<String, Versions> {
             None => versions.push((version.to_owned(), vec![entry])),
         }
     };
-    for resource in registry.resources() {
+    for resource in context.registry.resources() {
         for version in &resource.versions {
             add(&resource.group, &version.name, describe(&resource, version));
         }
@@ -53,6 +54,17 @@ fn all(registry: &Registry) -> BTreeMap<String, Versions> {
             "responseKind": { "group": group, "version": version, "kind": kind },
         });
         add(group, version, (vec![classic], aggregated));
+    }
+    if context.nodes.reaches() {
+        for (plural, kind, namespaced) in usage::RESOURCES {
+            let classic = json!({ "name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"] });
+            let aggregated = json!({
+                "resource": plural, "singularResource": "", "verbs": ["get", "list"],
+                "scope": if namespaced { "Namespaced" } else { "Cluster" },
+                "responseKind": { "group": usage::GROUP, "version": usage::VERSION, "kind": kind },
+            });
+            add(usage::GROUP, usage::VERSION, (vec![classic], aggregated));
+        }
     }
     groups
 }
@@ -138,7 +150,7 @@ fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Optio
 
 /// `/api`
 pub(crate) fn core(context: &Context, headers: &HeaderMap) -> Answer {
-    let mut groups = all(&context.registry);
+    let mut groups = all(context);
     groups.retain(|group, _| group.is_empty());
     aggregated(headers, &groups).unwrap_or_else(|| {
         let versions = json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
@@ -156,7 +168,7 @@ fn group_json(name: &str, versions: &Versions) -> Value {
 
 /// `/apis`
 pub(crate) fn groups(context: &Context, headers: &HeaderMap) -> Answer {
-    let mut groups = all(&context.registry);
+    let mut groups = all(context);
     groups.remove("");
     aggregated(headers, &groups).unwrap_or_else(|| {
         let list: Vec<Value> = groups.iter().map(|(name, versions)| group_json(name, versions)).collect();
@@ -166,7 +178,7 @@ pub(crate) fn groups(context: &Context, headers: &HeaderMap) -> Answer {
 
 /// `/apis/<group>`
 pub(crate) fn group(context: &Context, name: &str) -> Result<Answer, Status> {
-    let groups = all(&context.registry);
+    let groups = all(context);
     let versions = groups.get(name).filter(|_| !name.is_empty()).ok_or_else(Status::no_such_path)?;
     let mut answer = group_json(name, versions);
     answer["kind"] = json!("APIGroup");
@@ -176,7 +188,7 @@ pub(crate) fn group(context: &Context, name: &str) -> Result<Answer, Status> {
 
 /// `/api/v1`, `/apis/<group>/<version>`
 pub(crate) fn resources(context: &Context, group: &str, version: &str) -> Result<Answer, Status> {
-    let groups = all(&context.registry);
+    let groups = all(context);
     let versions = groups.get(group).ok_or_else(Status::no_such_path)?;
     let (_, entries) = versions.iter().find(|(name, _)| name == version).ok_or_else(Status::no_such_path)?;
     let resources: Vec<&Value> = entries.iter().flat_map(|(classic, _)| classic).collect();

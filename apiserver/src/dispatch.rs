@@ -81,6 +81,9 @@ async fn resource(
     if let Some(kind) = verbs::review::kind(&path) {
         return verbs::review::answer(context, kind, &user, &parts, body).await;
     }
+    if verbs::usage::is_one(&path) {
+        return verbs::usage::answer(context, &path, &query, &parts.method).await;
+    }
     let served =
         context.registry.find(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)?;
     let misplaced = !served.resource.namespaced && !path.namespace.is_empty();
@@ -89,7 +92,13 @@ async fn resource(
         return Err(Status::no_such_path());
     }
     let target = Target { served, namespace: path.namespace, name: path.name, subresource: path.subresource };
-    let call = verbs::Call { context, target, query, parts };
+    let call = verbs::Call { context, target, query, user, parts };
+    if verbs::streams::is_one(&call) {
+        return verbs::streams::answer(call, &path.rest, body).await;
+    }
+    if verbs::backends::is_one(&call) {
+        return verbs::backends::answer(call, &path.rest, body).await;
+    }
     match (call.parts.method.clone(), call.target.name.is_empty(), call.target.subresource.is_empty()) {
         (Method::GET, true, _) => verbs::read::list(call).await,
         (Method::GET, false, true) => verbs::read::get(call).await,

@@ -29,6 +29,8 @@ pub(crate) struct Keys {
     pub ca: Vec<u8>,
     pub serving: Identity,
     pub token_secret: Vec<u8>,
+    /// What kubelets are shown.
+    pub kubelet_client: Identity,
     admin: Identity,
 }
 
@@ -62,8 +64,12 @@ impl Keys {
         let admin = authority
             .issue(&profile("kubernetes-admin", Some("system:masters"), vec![], Usage::Client), now)?;
         files::write_identity(&folder.join("admin.crt"), &folder.join("admin.key"), &admin)?;
+        let kubelet_client = authority.issue(
+            &profile("kube-apiserver-kubelet-client", Some("system:masters"), vec![], Usage::Client),
+            now,
+        )?;
         let token_secret = secret(&folder.join("sa.key"))?;
-        Ok(Keys { ca: authority.certificate().to_vec(), serving, token_secret, admin })
+        Ok(Keys { ca: authority.certificate().to_vec(), serving, token_secret, kubelet_client, admin })
     }
 
     pub(crate) fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> Result<(), KeysError> {

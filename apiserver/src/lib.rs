@@ -16,6 +16,7 @@ mod discovery;
 mod dispatch;
 mod events;
 mod keys;
+mod nodes;
 mod openapi;
 mod protobuf;
 mod registry;
@@ -43,6 +44,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use keys::KeysError;
+pub use nodes::{Connection, Nodes, Reach};
 pub use settings::Settings;
 pub use tls::TlsError;
 
@@ -102,6 +104,7 @@ impl ApiServer {
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),
+            nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfig(&settings.admin_kubeconfig, address)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use apiserver::{ApiServer, Settings};
+use apiserver::{ApiServer, Reach, Settings};
 use clap::Parser;
 use daemon::exit::{Exit, report};
 
@@ -25,6 +25,10 @@ struct Arguments {
     /// A further name or address in the serving certificate (repeatable).
     #[arg(long = "name")]
     names: Vec<String>,
+    /// CA of the kubelets' certificates (PEM): logs, exec, attach, port-forward and the nodes' proxy are served by reaching each
+    /// node at its address.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -40,11 +44,13 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let stop = daemon::stop::on_signals().context("installing signal handlers")?;
+    let nodes = arguments.kubelet_certificate_authority.map_or(Reach::Nobody, |ca| Reach::Kubelets { ca });
     let server = ApiServer::build(Settings {
         data_dir: arguments.data_dir,
         listen: arguments.listen,
         names: arguments.names,
         admin_kubeconfig: arguments.admin_kubeconfig,
+        nodes,
     })
     .await
     .context("building the API server")?;

@@ -28,6 +28,11 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    /// Every value of a name that may come several times.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.0.iter().any(|(key, value)| key == name && matches!(value.as_str(), "" | "1" | "true" | "True"))
     }

@@ -1,16 +1,16 @@
 //! Building responses and reading what the client accepts.
 
-use std::convert::Infallible;
-
 use apimachinery::Status;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use serde_json::Value;
 
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// A body that breaks off breaks its connection off: what is cut short must not look complete.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub(crate) type Answer = Response<Body>;
 
 /// The shape of the objects a client wants.
@@ -45,10 +45,16 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
 }
 
 pub(crate) fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    let body = Full::new(body.into()).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// No body at all, as behind the head of an upgrade.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 pub(crate) fn json(code: u16, value: &Value) -> Answer {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::nodes::Reach;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Holds `apiserver.db` and `pki/`, everything private to the owner.
@@ -13,4 +15,6 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Written at build, mode 0600.
     pub admin_kubeconfig: PathBuf,
+    /// Who reaches nodes for logs, exec, attach, port-forward and `nodes/NAME/proxy`.
+    pub nodes: Reach,
 }

@@ -1,12 +1,15 @@
 //! The verbs of the API on resources.
 
+pub(crate) mod backends;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod review;
+pub(crate) mod streams;
 pub(crate) mod subresources;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 use std::sync::Arc;
 
@@ -19,12 +22,14 @@ use crate::request::Query;
 use crate::respond::{self, Answer};
 use crate::storage::Stored;
 use crate::target::Target;
+use crate::user::User;
 
 /// One request for a resource.
 pub(crate) struct Call<'a> {
     pub context: &'a Arc<Context>,
     pub target: Target,
     pub query: Query,
+    pub user: User,
     pub parts: http::request::Parts,
 }
 

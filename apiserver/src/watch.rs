@@ -7,7 +7,6 @@
 //! It is a stream polled by the connection, so a slow client is slowed by its own socket and holds a bounded queue.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::render::Renderer;
-use crate::respond::Body;
+use crate::respond::{Body, BodyError};
 use crate::storage::{Event, EventKind, ListQuery, Replay, Stored};
 
 /// How a watch begins.
@@ -106,7 +105,7 @@ impl Watch {
     pub(crate) fn into_body(self) -> Body {
         let chunks = stream::unfold(self, |mut watch| async move {
             let chunk = watch.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(chunk)), watch))
+            Some((Ok::<_, BodyError>(Frame::data(chunk)), watch))
         });
         StreamBody::new(chunks).boxed_unsync()
     }

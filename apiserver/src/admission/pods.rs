@@ -78,8 +78,8 @@ pub(super) fn keep(old: &Value, new: &mut Value) {
 /// The spec is immutable but for images, tolerations (added to), activeDeadlineSeconds and a shorter grace period.
 pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let kept = list(old, "/spec/tolerations").iter().all(|one| list(new, "/spec/tolerations").contains(one));
-    if !kept {
+    let after: Vec<Value> = list(new, "/spec/tolerations").iter().map(without_seconds).collect();
+    if !list(old, "/spec/tolerations").iter().all(|one| after.contains(&without_seconds(one))) {
         causes.push(Cause::forbidden(
             "spec.tolerations",
             "existing toleration can not be modified except its tolerationSeconds",
@@ -94,6 +94,15 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
         ));
     }
     causes
+}
+
+/// How long a taint is tolerated may change.
+fn without_seconds(toleration: &Value) -> Value {
+    let mut toleration = toleration.clone();
+    if let Some(fields) = toleration.as_object_mut() {
+        fields.remove("tolerationSeconds");
+    }
+    toleration
 }
 
 fn mutable_removed(spec: &Value) -> Value {
@@ -132,5 +141,27 @@ mod tests {
         let pod = |image: &str, host: bool| json!({"spec": {"hostNetwork": host, "containers": [{"name": "a", "image": image}]}});
         assert!(changes(&pod("1", false), &pod("2", false)).is_empty());
         assert_eq!(changes(&pod("1", false), &pod("1", true)).len(), 1);
+    }
+
+    #[test]
+    fn tolerations_are_added_to_and_their_seconds_change() {
+        let pod = |tolerations: Value| json!({"spec": {"tolerations": tolerations}});
+        let with = |key: &str, seconds: Value| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let before = pod(json!([with("a", json!(300))]));
+        let for_ever = json!({"key": "a", "operator": "Exists", "effect": "NoExecute"});
+        for allowed in [
+            json!([with("a", json!(1))]),
+            json!([for_ever]),
+            json!([with("b", json!(1)), with("a", json!(300))]),
+        ] {
+            assert!(changes(&before, &pod(allowed.clone())).is_empty(), "{allowed}");
+        }
+        for refused in [
+            json!([]),
+            json!([with("b", json!(300))]),
+            json!([{"key": "a", "operator": "Exists", "tolerationSeconds": 300}]),
+        ] {
+            assert_eq!(changes(&before, &pod(refused.clone())).len(), 1, "{refused}");
+        }
     }
 }

@@ -13,7 +13,8 @@ use crate::storage::{Change, Key, Stored, WriteError};
 use crate::target::Target;
 
 pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let value = call.body(body).await?;
+    let mut value = call.body(body).await?;
+    admission::sign_for(&call.target.served, &call.user, &mut value);
     let dry_run = call.query.dry_run()?;
     call.renderer()?;
     let strict = call.query.get("fieldValidation") == "Strict";

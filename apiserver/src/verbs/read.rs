@@ -28,11 +28,6 @@ pub(crate) async fn subresource(call: Call<'_>) -> Result<Answer, Status> {
         "ephemeralcontainers" | "resize" if call.target.served.is_core("pods") => get(call).await,
         "approval" if call.target.served.resource.plural == "certificatesigningrequests" => get(call).await,
         "scale" => Err(Status::no_such_path()),
-        "log" | "exec" | "attach" | "portforward" | "proxy" if call.target.served.is_core("pods") => {
-            call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
-            let message = format!("this API server does not serve pods/{}", call.target.subresource);
-            Err(Status::new(501, "NotImplemented", message))
-        }
         _ => Err(Status::no_such_path()),
     }
 }

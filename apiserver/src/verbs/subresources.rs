@@ -16,7 +16,6 @@ pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<
         "token" if served.is_core("serviceaccounts") => token(call, body).await,
         "binding" if served.is_core("pods") => bind(call, body).await,
         "eviction" if served.is_core("pods") => evict(call, body).await,
-        "exec" | "attach" | "portforward" if served.is_core("pods") => super::read::subresource(call).await,
         _ => Err(Status::no_such_path()),
     }
 }

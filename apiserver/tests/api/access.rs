@@ -132,3 +132,20 @@ async fn impersonation_is_complete_or_refused() {
     assert_eq!((code, &review["status"]["userInfo"]), (201, &wanted));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_signing_request_says_who_made_it_and_keeps_saying_it() {
+    let server = Server::start().await;
+    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let forged = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": {"name": "r"}, "spec": {"signerName": "example.com/x", "request": "eA==", "usages": ["client auth"],
+        "username": "system:node:other", "groups": ["system:nodes"]}});
+    let made = server.create(requests, forged.clone()).await;
+    assert_ne!(made["spec"]["username"], "system:node:other");
+    assert!(made["spec"]["groups"].as_array().unwrap().contains(&json!("system:masters")), "{made}");
+    let path = format!("{requests}/r");
+    let change = json!({"spec": forged["spec"]});
+    let (code, changed) = server.patch(&path, "merge-patch+json", &change).await;
+    assert_eq!((code, &changed["spec"]), (200, &made["spec"]));
+    server.stop().await;
+}

@@ -1,6 +1,8 @@
 //! Certificate signing requests: made by an edge, read by the cloud.
 
-use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair, PublicKey};
+use std::net::IpAddr;
+
+use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair, PublicKey, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -66,6 +68,20 @@ impl SigningRequest {
     /// True if the request asks for names of its own, which an edge has no use for.
     pub fn asks_for_names(&self) -> bool {
         !self.params.params.subject_alt_names.is_empty()
+    }
+
+    /// The hosts and addresses it asks for.
+    pub fn hosts(&self) -> (Vec<String>, Vec<IpAddr>) {
+        let (mut names, mut addresses) = (Vec::new(), Vec::new());
+        for name in &self.params.params.subject_alt_names {
+            match name {
+                SanType::DnsName(name) => names.push(name.to_string()),
+                SanType::IpAddress(address) => addresses.push(*address),
+                // Told of by `asks_for_other_than_hosts`.
+                _ => {}
+            }
+        }
+        (names, addresses)
     }
 
     pub(crate) fn public_key(&self) -> &PublicKey {
