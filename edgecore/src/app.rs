@@ -116,6 +116,9 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         rooms.essential("eventbus", bus.run(stop.clone()));
         rooms.essential("devicetwin", twin.run(stop.clone()));
     }
+    if let Some(streams) = settings.streams {
+        rooms.essential("edgestream", edgestream::run(streams, stop.clone()));
+    }
     // Held to the end: a room whose inbox closes would end before the room that closed it has told its error.
     let _open = outlets.clone();
     let intake = Intake::new(objects, outlets).returning(spare.clone());

@@ -14,6 +14,7 @@
 
 mod essential;
 mod eviction;
+mod fencing;
 mod logs;
 pub mod pleg;
 pub mod pods;
@@ -263,6 +264,7 @@ impl Edged {
                 essential("following addresses", addresses, &stop),
                 essential("collecting images", collector, &stop),
                 essential("eviction", eviction, &stop),
+                essential("fencing", fencing::run(base.clone(), stop.clone()), &stop),
                 essential("awaiting shutdown", shutdown::run(base.clone(), programs, stop.clone()), &stop),
                 essential(
                     "reading static pods",

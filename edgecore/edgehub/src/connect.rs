@@ -1,44 +1,62 @@
 //! Dials the cloud: over QUIC where it is configured, over WebSocket where it is not or does not answer.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use link::{DialError, Dialer, Link, Target, quic};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use link::{DialError, Dialer, Link, Target, Way, quic};
 
 use super::backoff::Failure;
-use super::{Settings, describe};
+use super::{Order, Settings, describe};
 
 /// UDP says nothing when a peer dies: a packet this often finds out. It is as small as a packet gets.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// QUIC connections that see nothing for this many of them end.
 const IDLE_BEATS: u32 = 3;
+/// A server that has not answered by then is no longer waited for alone: the next one is dialled as well, and the first that
+/// answers counts.
+const NEXT: Duration = Duration::from_secs(2);
 
 /// Opens connections with one TLS identity.
 pub(super) struct Connector {
-    websocket: Option<(Dialer, Target)>,
+    websocket: Vec<(Dialer, Target)>,
+    order: Order,
+    /// The server that is tried first the next time.
+    first: AtomicUsize,
     quic: Option<(quic::Dialer, Target)>,
 }
 
 impl Connector {
     pub(crate) fn build(settings: &Settings, tls: Arc<rustls::ClientConfig>) -> Result<Connector, DialError> {
         let servers = &settings.servers;
-        let target = |address: &String| Target {
+        let target = |address: &String, way: Way| Target {
             address: address.clone(),
             project_id: settings.project_id.clone(),
             node: settings.node.to_string(),
             timeout: settings.handshake_timeout,
             offer: servers.offer,
+            way,
         };
         let quic = match &servers.quic {
             None => None,
             Some(address) => {
                 let keep_alive = settings.heartbeat.min(KEEP_ALIVE);
                 let dialer = quic::Dialer::bind(tls.clone(), keep_alive, keep_alive * IDLE_BEATS)?;
-                Some((dialer, target(address)))
+                Some((dialer, target(address, Way::Straight)))
             }
         };
-        let websocket = servers.websocket.as_ref().map(|address| (Dialer::new(tls), target(address)));
-        Ok(Connector { websocket, quic })
+        let websocket = servers.websocket.iter();
+        let websocket =
+            websocket.map(|address| (Dialer::new(tls.clone()), target(address, servers.way.clone())));
+        Ok(Connector {
+            websocket: websocket.collect(),
+            order: servers.order,
+            first: AtomicUsize::new(0),
+            quic,
+        })
     }
 
     /// A connection and the address it goes to.
@@ -50,16 +68,54 @@ impl Connector {
                 Err(error) => Some(error),
             },
         };
-        match (&self.websocket, error) {
-            (Some((dialer, target)), error) => {
+        match (self.websocket.is_empty(), error) {
+            (false, error) => {
                 if let Some(error) = error {
-                    let (peer, error) = (&target.address, describe(&error));
-                    tracing::debug!(peer, error, "QUIC did not connect, dialling WebSocket");
+                    tracing::debug!(error = describe(&error), "QUIC did not connect, dialling WebSocket");
                 }
-                dialer.dial(target).await.map(|link| (link, target.address.as_str()))
+                self.any().await
             }
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(DialError::BadHost { host: String::new() }),
+            (true, Some(error)) => Err(error),
+            (true, None) => Err(DialError::BadHost { host: String::new() }),
+        }
+    }
+
+    /// The servers in their order, the next one as soon as the one before has failed or takes long. If all fail, the first
+    /// one's error is told: it says what the operator has to look at.
+    async fn any(&self) -> Result<(Link, &str), DialError> {
+        let count = self.websocket.len();
+        let first = match self.order {
+            Order::Priority => 0,
+            Order::RoundRobin => self.first.fetch_add(1, Ordering::Relaxed) % count,
+        };
+        let (before, from) = self.websocket.split_at(first);
+        let mut left: VecDeque<_> = from.iter().chain(before).collect();
+        let mut dialling = FuturesUnordered::new();
+        let mut told: Option<DialError> = None;
+        loop {
+            if let Some((dialer, target)) = left.pop_front() {
+                dialling.push(async move { (target, dialer.dial(target).await) });
+            }
+            let is_last = left.is_empty();
+            let ended = tokio::select! {
+                ended = dialling.next() => ended,
+                () = tokio::time::sleep(NEXT), if !is_last => continue,
+            };
+            match ended {
+                Some((target, Ok(link))) => return Ok((link, target.address.as_str())),
+                Some((target, Err(error))) => {
+                    if count > 1 {
+                        let (peer, error) = (&target.address, describe(&error));
+                        tracing::info!(peer, error, "this CloudCore does not answer, another one is tried");
+                    }
+                    let asked = told.as_ref().is_some_and(|told| told.retry_after().is_some());
+                    if told.is_none() || (error.retry_after().is_some() && !asked) {
+                        told = Some(error);
+                    }
+                }
+                // All have failed.
+                None => return Err(told.unwrap_or(DialError::BadHost { host: String::new() })),
+            }
         }
     }
 }

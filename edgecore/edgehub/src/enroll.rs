@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use link::Way;
 use message::NodeName;
 use pki::files::FileError;
 use pki::tls::{LiveClient, TlsError};
@@ -24,6 +25,8 @@ use super::https::{self, HttpsError};
 pub struct Enrollment {
     /// `https://host:port` of the registration server.
     pub server: String,
+    /// How it is reached.
+    pub way: Way,
     pub files: CertificateFiles,
     /// From the configuration file.
     pub token: Option<Secret>,
@@ -288,7 +291,7 @@ async fn ask(
     headers: &[(&str, String)],
     body: Vec<u8>,
 ) -> Result<Vec<u8>, EnrollError> {
-    let answer = https::get(tls, &enrollment.server, path, headers, body).await;
+    let answer = https::get(tls, &enrollment.way, &enrollment.server, path, headers, body).await;
     let (status, body) = answer.map_err(|source| match source.is_about_the_clock() {
         true => EnrollError::Clock { server: enrollment.server.clone(), now: now(), source },
         false => EnrollError::Https(source),
@@ -331,6 +334,7 @@ mod tests {
         let file = |name: &str| folder.path().join(name);
         let enrollment = Enrollment {
             server: "https://127.0.0.1:1".into(),
+            way: Way::Straight,
             files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
             token: None,
             token_file: file("token"),
@@ -371,6 +375,7 @@ mod tests {
         });
         let enrollment = Enrollment {
             server,
+            way: Way::Straight,
             files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
             token: None,
             token_file: file("token"),
@@ -411,6 +416,7 @@ mod tests {
         std::fs::write(file("token"), "abc.def").unwrap();
         blank_token(&Enrollment {
             server: String::new(),
+            way: Way::Straight,
             files: CertificateFiles { ca: file("ca"), certificate: file("crt"), key: file("key") },
             token: Some(Secret("abc.def".into())),
             token_file: file("token"),

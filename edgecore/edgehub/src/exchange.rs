@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use message::{Downstream, Json, Message, ObjectKey, Received, ResourceVersion};
 use native::Envelopes;
 use native::frames::frame::Body;
-use native::frames::{Change, Done, Failed, Held, Hello, Inventory, KindDigest, Row, Stored, Submit, change};
+use native::frames::{
+    Change, Done, Failed, Held, Hello, Inventory, KindDigest, Row, Stored, StreamFrame, Submit, change,
+};
 
 use metamanager::objects::{Arrival, Body as ArrivalBody};
 use metamanager::outbox::{Cursors, Room, Waiting};
@@ -55,6 +57,8 @@ pub enum Effect {
     Deliver(Box<Received>),
     /// Everything this node should have is committed.
     InStep,
+    /// A part of a stream.
+    Stream(StreamFrame),
 }
 
 /// A change and what the cloud calls its sending.
@@ -86,9 +90,9 @@ pub struct Exchange {
     pub cursors: Cursors,
 }
 
-/// The first frame.
-pub fn hello(store: String, heartbeat_seconds: u32, digests: Vec<KindDigest>) -> Body {
-    Body::Hello(Hello { store, heartbeat_seconds, digests, wants_in_step: true })
+/// The first frame. `takes_streams`: this edge connects streams.
+pub fn hello(store: String, heartbeat_seconds: u32, digests: Vec<KindDigest>, takes_streams: bool) -> Body {
+    Body::Hello(Hello { store, heartbeat_seconds, digests, wants_in_step: true, takes_streams })
 }
 
 /// The frames that tell what is held.
@@ -175,6 +179,7 @@ impl Exchange {
                 deliver(text.as_bytes())
             }
             Body::Notice(envelope) => deliver(&envelope.json),
+            Body::Stream(frame) => Ok(Effect::Stream(frame)),
             _ => Err(Violation::WrongWay),
         }
     }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use link::Way;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,6 +48,7 @@ impl HttpsError {
 /// Sends a GET with a body, as KubeEdge's registration expects.
 pub(super) async fn get(
     tls: Arc<ClientConfig>,
+    way: &Way,
     base: &str,
     path: &str,
     headers: &[(&str, String)],
@@ -65,13 +66,14 @@ pub(super) async fn get(
         request = request.header(*name, value);
     }
     let request = request.body(Full::new(Bytes::from(body))).map_err(|_| bad_url())?;
-    let exchange = exchange(tls, &host, &address, request);
+    let exchange = exchange(tls, way, &host, &address, request);
     let timed_out = |_| HttpsError::TimedOut { address: address.clone() };
     tokio::time::timeout(DEADLINE, exchange).await.map_err(timed_out)?
 }
 
 async fn exchange(
     tls: Arc<ClientConfig>,
+    way: &Way,
     host: &str,
     address: &str,
     request: Request<Full<Bytes>>,
@@ -80,8 +82,11 @@ async fn exchange(
     let http_error = |source| HttpsError::Http { address: address.to_owned(), source };
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| HttpsError::BadUrl { url: address.to_owned() })?;
-    let tcp = TcpStream::connect(address).await.map_err(connect_error)?;
-    let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(connect_error)?;
+    let tcp = way.connect(address).await.map_err(connect_error)?;
+    let stream = TlsConnector::from(link::alpn::offering(&tls, link::alpn::REGISTER))
+        .connect(name, tcp)
+        .await
+        .map_err(connect_error)?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http_error)?;
     let connection = tokio::spawn(connection);

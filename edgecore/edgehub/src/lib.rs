@@ -35,7 +35,7 @@ use std::time::Duration;
 use daemon::errors::describe;
 use daemon::health::{Beat, Health, Unready};
 use daemon::rooms::Work;
-use link::{DialError, Offer};
+use link::{DialError, Offer, Way};
 use message::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -63,17 +63,33 @@ pub struct Settings {
     pub heartbeat: Duration,
     pub enrollment: Enrollment,
     pub renewal: Renewal,
+    /// The socket of the Node API, to which the cloud's streams lead; `None`: this node takes none.
+    pub node_api: Option<PathBuf>,
 }
 
 /// Where the cloud listens. QUIC is tried first where both are given.
 #[derive(Clone, Debug, Default)]
 pub struct Servers {
-    /// `host:port` of the WebSocket server.
-    pub websocket: Option<String>,
+    /// `host:port` of each WebSocket server; none: WebSocket is not used.
+    pub websocket: Vec<String>,
+    /// Which of them is tried first.
+    pub order: Order,
     /// `host:port` of the QUIC server.
     pub quic: Option<String>,
     /// Which dialects to offer over WebSocket.
     pub offer: Offer,
+    /// How WebSocket and registration servers are reached.
+    pub way: Way,
+}
+
+/// Which of several servers is tried first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The first of the list, always.
+    #[default]
+    Priority,
+    /// Another one at each connection, so that nodes spread over all.
+    RoundRobin,
 }
 
 /// The rooms the hub feeds and serves.
@@ -220,6 +236,7 @@ impl EdgeHub {
             intake: &self.deps.intake,
             outbox: &self.deps.outbox,
             calls: &mut self.deps.calls,
+            node_api: self.settings.node_api.as_deref(),
             stop: stop.clone(),
             metrics: self.metrics.clone(),
             signs: self.signs.clone(),

@@ -4,6 +4,7 @@ mod kubeedge;
 mod native;
 mod pump;
 
+use std::path::Path;
 use std::time::Duration;
 
 use link::{Link, ReceiveError, SendError};
@@ -40,6 +41,8 @@ pub(super) enum End {
     TaskEnded,
     #[error(transparent)]
     Violation(#[from] Violation),
+    #[error("streams")]
+    Streams(#[from] streams::Violation),
     #[error(transparent)]
     Receive(#[from] ReceiveError),
     #[error(transparent)]
@@ -67,6 +70,8 @@ pub(super) struct Session<'a> {
     pub intake: &'a Intake,
     pub outbox: &'a Outbox,
     pub calls: &'a mut mpsc::Receiver<Call>,
+    /// Where streams lead.
+    pub node_api: Option<&'a Path>,
     pub stop: CancellationToken,
     pub metrics: Metrics,
     pub signs: Signs,

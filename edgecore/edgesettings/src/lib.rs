@@ -34,6 +34,8 @@ pub struct Settings {
     pub hub: edgehub::Settings,
     /// `None`: the module is off.
     pub edged: Option<nodebase::Settings>,
+    /// `None`: the module is off.
+    pub streams: Option<edgestream::Settings>,
     /// `None`: the modules are off.
     pub devices: Option<DeviceSettings>,
 }
@@ -129,15 +131,17 @@ impl Settings {
             checker.problem("modules.edged.hostnameOverride", &error);
             BadSettings(checker.problems.clone())
         })?;
-        let hub = hub(config, &node, config_file, &mut checker);
+        let mut hub = hub(config, &node, config_file, &mut checker);
         let edged = config.modules.edged.enable.then(|| {
             let mut settings = kubelet::edged(&config.modules.edged, &node, &mut checker);
             let api = node_api::settings(&config.modules.edged, &config.database.data_source, &mut checker);
             settings.kubelet_port =
                 api.tls.as_ref().map_or(settings.kubelet_port, |port| port.address.port());
+            hub.node_api = Some(api.socket.clone());
             settings.server = Some(api);
             settings
         });
+        let streams = edge_stream(config, &node, hub.node_api.as_deref(), &mut checker);
         let devices = config.modules.device_twin.enable.then(|| DeviceSettings {
             bus: bus::settings(&config.modules.event_bus, &node, &mut checker),
             twin: devicetwin::Settings {
@@ -153,7 +157,7 @@ impl Settings {
             return Err(BadSettings(checker.problems));
         }
         let database = PathBuf::from(&config.database.data_source);
-        Ok(Settings { database, secrets_key, monitor, hub, edged, devices })
+        Ok(Settings { database, secrets_key, monitor, hub, edged, streams, devices })
     }
 }
 
@@ -174,6 +178,42 @@ fn monitor(text: &str, checker: &mut Checker) -> Option<SocketAddr> {
             None
         }
     }
+}
+
+/// `node_api` is the socket of the Node API.
+fn edge_stream(
+    config: &EdgeCoreConfig,
+    node: &NodeName,
+    node_api: Option<&Path>,
+    checker: &mut Checker,
+) -> Option<edgestream::Settings> {
+    let module = &config.modules.edge_stream;
+    if !module.enable {
+        return None;
+    }
+    let Some(node_api) = node_api else {
+        checker.problem("modules.edgeStream.enable", "there is nothing to reach without modules.edged");
+        return None;
+    };
+    let port =
+        module.server.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    if port.is_none_or(|(host, port)| host.is_empty() || port == 0) {
+        checker.problem("modules.edgeStream.server", format!("{:?} is not host:port", module.server));
+    }
+    if module.handshake_timeout == 0 {
+        checker.problem("modules.edgeStream.handshakeTimeout", "must be greater than 0");
+    }
+    let address = config.modules.edged.node_ip.split(',').next().unwrap_or_default();
+    Some(edgestream::Settings {
+        node: node.clone(),
+        address: address.trim().to_owned(),
+        server: module.server.clone(),
+        ca: PathBuf::from(&module.tls_tunnel_ca_file),
+        certificate: PathBuf::from(&module.tls_tunnel_cert_file),
+        key: PathBuf::from(&module.tls_tunnel_private_key_file),
+        timeout: Duration::from_secs(module.handshake_timeout.into()),
+        node_api: node_api.to_owned(),
+    })
 }
 
 fn hub(
@@ -199,11 +239,12 @@ fn hub(
     edgehub::Settings {
         node: node.clone(),
         project_id: hub.project_id.clone(),
-        servers,
+        servers: servers.clone(),
         handshake_timeout: Duration::from_secs(hub.websocket.handshake_timeout.into()),
         heartbeat: Duration::from_secs(hub.heartbeat.max(1).into()),
         enrollment: Enrollment {
             server: hub.http_server.clone(),
+            way: servers.way.clone(),
             files: CertificateFiles {
                 ca: PathBuf::from(&hub.tls_ca_file),
                 certificate: PathBuf::from(&hub.tls_cert_file),
@@ -218,6 +259,7 @@ fn hub(
             rotate: hub.rotate_certificates,
             trust_refresh: Duration::from_secs(hub.ca_refresh_seconds.max(1).into()),
         },
+        node_api: None,
     }
 }
 
@@ -232,7 +274,10 @@ fn servers(hub: &api::config::edgecore::EdgeHub, checker: &mut Checker) -> edgeh
         }
         enabled.then(|| server.clone())
     };
-    let websocket = server("websocket", hub.websocket.enable, &hub.websocket.server);
+    let first = server("websocket", hub.websocket.enable, &hub.websocket.server);
+    let others = hub.websocket.other_servers.iter();
+    let others = others.filter_map(|other| server("websocket", hub.websocket.enable, other));
+    let websocket = first.into_iter().chain(others.collect::<Vec<_>>()).collect();
     let quic = server("quic", hub.quic.enable, &hub.quic.server);
     let offer = match hub.dialect.as_str() {
         "auto" => link::Offer::Auto,
@@ -243,7 +288,27 @@ fn servers(hub: &api::config::edgecore::EdgeHub, checker: &mut Checker) -> edgeh
             link::Offer::Auto
         }
     };
-    edgehub::Servers { websocket, quic, offer }
+    let way = link::Way::parse(&hub.proxy).unwrap_or_else(|error| {
+        // Not the text: there may be a password in it.
+        checker.problem("modules.edgeHub.proxy", error);
+        link::Way::Straight
+    });
+    if !matches!(way, link::Way::Straight) && hub.quic.enable {
+        checker.problem(
+            "modules.edgeHub.proxy",
+            "QUIC does not go through a proxy: disable modules.edgeHub.quic",
+        );
+    }
+    let order = match hub.websocket.order.as_str() {
+        "priority" => edgehub::Order::Priority,
+        "roundRobin" => edgehub::Order::RoundRobin,
+        other => {
+            let text = format!("{other:?} is not an order: priority or roundRobin");
+            checker.problem("modules.edgeHub.websocket.order", text);
+            edgehub::Order::Priority
+        }
+    };
+    edgehub::Servers { websocket, order, quic, offer, way }
 }
 
 /// KubeEdge's key names a folder; a value that ends with `.sock` is reduced to its folder.
@@ -255,39 +320,13 @@ fn dmi_socket(path: &str) -> PathBuf {
 
 /// A duration in Go's form: numbers with units h, m, s, ms.
 fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let (unit, length) = match rest {
-            _ if rest.starts_with("ms") => (0.001, 2),
-            _ if rest.starts_with('s') => (1.0, 1),
-            _ if rest.starts_with('m') => (60.0, 1),
-            _ if rest.starts_with('h') => (3600.0, 1),
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
-        rest = &rest[length..];
-    }
-    Some(total)
+    let seconds = apimachinery::duration::go_seconds(text.trim())?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn go_durations_read_as_go_reads_them() {
-        for (text, seconds) in
-            [("10s", 10.0), ("1m30s", 90.0), ("1h0m0s", 3600.0), ("500ms", 0.5), ("1.5s", 1.5)]
-        {
-            assert_eq!(go_duration(text), Some(Duration::from_secs_f64(seconds)), "{text}");
-        }
-        assert_eq!(go_duration("10"), None);
-        assert_eq!(go_duration("ten s"), None);
-    }
 
     #[test]
     fn a_node_has_at_most_one_address_of_each_family() {

@@ -89,10 +89,10 @@ mod tests {
     fn what_would_break_a_promise_is_refused_and_a_missing_module_told() {
         let (_, review) = read(
             "modules:\n  edged: {customInterfaceName: eth0, tailoredKubeletConfig: {cpuManagerPolicy: static}}\n  \
-             eventBus: {eventBusTLS: {enable: true}}\n  edgeStream: {enable: true}\n  edgeHub: {hartbeat: 3}\n",
+             eventBus: {eventBusTLS: {enable: true}}\n  serviceBus: {enable: true}\n  edgeHub: {hartbeat: 3}\n",
         );
         assert_eq!(review.problems.len(), 3, "{review:?}");
         let told: Vec<&str> = review.warnings.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(told, ["modules.edgeHub.hartbeat", "modules.edgeStream.enable"]);
+        assert_eq!(told, ["modules.edgeHub.hartbeat", "modules.serviceBus.enable"]);
     }
 }

@@ -25,6 +25,7 @@ mod run;
 mod stats;
 mod streams;
 mod target;
+mod tcp;
 mod tls;
 
 use futures_util::future::BoxFuture;

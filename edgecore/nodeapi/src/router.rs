@@ -37,6 +37,7 @@ pub(super) enum Route {
     Exec { pod: PodName, container: String },
     Attach { pod: PodName, container: String },
     PortForward { pod: PodName },
+    Tcp { pod: PodName, port: u16 },
     Run { pod: PodName, container: String },
     Summary,
     Metrics(Metrics),
@@ -77,6 +78,10 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["metrics", "cadvisor"] => Route::Metrics(Metrics::Cadvisor),
         ["portForward", namespace, name] => Route::PortForward { pod: pod(namespace, name, None) },
         ["portForward", namespace, name, uid] => Route::PortForward { pod: pod(namespace, name, Some(uid)) },
+        ["podTcp", namespace, name, port] => {
+            let port = port.parse().ok().filter(|port| *port > 0)?;
+            Route::Tcp { pod: pod(namespace, name, None), port }
+        }
         [verb, namespace, name, container] => {
             in_container(verb, pod(namespace, name, None), (*container).to_owned())?
         }
@@ -118,6 +123,7 @@ mod tests {
             ("/exec/d/web/u/c", Route::Exec { pod: web(Some("u")), container: "c".into() }),
             ("/attach/d/web/u/c", Route::Attach { pod: web(Some("u")), container: "c".into() }),
             ("/portForward/d/web/u", Route::PortForward { pod: web(Some("u")) }),
+            ("/podTcp/d/web/8080", Route::Tcp { pod: web(None), port: 8080 }),
             ("/metrics/resource", Route::Metrics(Metrics::Resource)),
         ];
         for (path, expected) in table {
@@ -127,9 +133,15 @@ mod tests {
 
     #[test]
     fn other_paths_and_methods_are_refused() {
-        for path in
-            ["/", "/exec", "/exec/d/web", "/containerLogs/d//c", "/containerLogs/d/web/c/x", "/configz"]
-        {
+        for path in [
+            "/",
+            "/exec",
+            "/exec/d/web",
+            "/containerLogs/d//c",
+            "/containerLogs/d/web/c/x",
+            "/configz",
+            "/podTcp/d/web/0",
+        ] {
             assert_eq!(route(&Method::GET, path), Err(StatusCode::NOT_FOUND), "{path}");
         }
         assert_eq!(route(&Method::GET, "/run/d/web/c"), Err(StatusCode::METHOD_NOT_ALLOWED));

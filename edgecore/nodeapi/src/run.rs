@@ -42,6 +42,7 @@ impl ServerState {
             Route::Exec { pod, container } => self.exec(&pod, &container, query, request).await?,
             Route::Attach { pod, container } => self.attach(&pod, &container, query, request).await?,
             Route::PortForward { pod } => self.port_forward(&pod, query, request).await?,
+            Route::Tcp { pod, port } => self.tcp(&pod, port, request).await?,
             Route::Run { pod, container } => self.run(&pod, &container, query).await?,
             Route::Summary => answer::json(&self.summary(query.says("only_cpu_and_memory")).await),
             Route::Metrics(Metrics::Process) => answer::metrics(self.process_metrics().await),

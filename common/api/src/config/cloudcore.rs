@@ -1,6 +1,6 @@
 //! `cloudcore.yaml` (docs/protocol/transport.md 7.1).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -70,8 +70,50 @@ pub struct Modules {
     pub device_controller: Switch,
     /// Records of what edges in KubeEdge's dialect have acknowledged. Cannot be off.
     pub sync_controller: Switch,
+    /// Logs, exec, attach and port-forward for API servers.
+    pub cloud_stream: CloudStream,
     /// Ours: the embedded API server (`keadm init --standalone`).
     pub standalone: Standalone,
+}
+
+/// What API servers take for the kubelets of nodes. The embedded API server does without.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CloudStream {
+    /// False: `kubectl logs`, `exec` and the like do not reach edges through a cluster's API server.
+    pub enable: bool,
+    /// Port of the stream server, where API servers and metrics clients ask for nodes.
+    pub stream_port: u16,
+    /// Ours: IP address of the stream server as API servers reach it (of CloudCore or its Service), written as the address of every
+    /// node; empty: nodes keep their own, and whoever routes to these must route to the stream server.
+    pub node_address: String,
+    /// Ours: IP address at which other CloudCores reach this one, to pass streams on; empty: that of the pod (`$POD_IP`), or this
+    /// machine only.
+    pub own_address: String,
+    /// Port where edges that speak KubeEdge's tunnel connect.
+    pub tunnel_port: u16,
+    /// CAs of the client certificates of API servers, PEM; where the file does not exist, the cluster's own CA.
+    #[serde(rename = "tlsStreamCAFile")]
+    pub tls_stream_ca_file: String,
+    /// Certificate of the stream server, PEM; where the file does not exist, CloudCore's CA signs one.
+    pub tls_stream_cert_file: String,
+    /// Key of that certificate, PEM.
+    pub tls_stream_private_key_file: String,
+}
+
+impl Default for CloudStream {
+    fn default() -> Self {
+        CloudStream {
+            enable: false,
+            stream_port: 10003,
+            node_address: String::new(),
+            own_address: String::new(),
+            tunnel_port: 10004,
+            tls_stream_ca_file: "/etc/kubeedge/ca/streamCA.crt".to_owned(),
+            tls_stream_cert_file: "/etc/kubeedge/certs/stream.crt".to_owned(),
+            tls_stream_private_key_file: "/etc/kubeedge/certs/stream.key".to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +148,9 @@ pub struct CloudHub {
     pub tls_cert_file: String,
     /// Not used, as `tlsCertFile`.
     pub tls_private_key_file: String,
+    /// Ours: one port for everything edges need (443, say), beside the others; which of them is meant is told by TLS. 0: none. Edges
+    /// name it in `websocket.server`, `httpServer` and `edgeStream.server`.
+    pub common_port: u16,
     /// Addresses by which edges reach this CloudCore; they become names of the server certificate.
     pub advertise_address: Vec<String>,
     /// DNS names by which edges reach it; the same.
@@ -125,10 +170,13 @@ pub struct CloudHub {
     pub certificate_check_seconds: u32,
     /// The port of edges, WebSocket over TLS; cannot be off. An address of 0.0.0.0 is all of IPv4; where
     /// `advertiseAddress` has an IPv6 address, it is all of IPv6 and IPv4.
+    #[serde(deserialize_with = "websocket")]
     pub websocket: Listener,
     /// The port of edges for the native dialect over QUIC. KubeEdge's QUIC is another protocol.
+    #[serde(deserialize_with = "quic")]
     pub quic: Listener,
     /// The port at which nodes register: CA, certificates. It is open whatever `enable` says, as in KubeEdge.
+    #[serde(deserialize_with = "https")]
     pub https: Listener,
     /// For the CSI driver in the cloud; off unless asked for, unlike KubeEdge.
     pub unixsocket: UnixSocket,
@@ -148,6 +196,7 @@ impl Default for CloudHub {
             tls_ca_key_file: "/etc/kubeedge/ca/rootCA.key".to_owned(),
             tls_cert_file: "/etc/kubeedge/certs/server.crt".to_owned(),
             tls_private_key_file: "/etc/kubeedge/certs/server.key".to_owned(),
+            common_port: 0,
             advertise_address: Vec::new(),
             dns_names: Vec::new(),
             edge_cert_signing_duration: 365,
@@ -217,6 +266,34 @@ pub struct Listener {
     pub port: u16,
 }
 
+fn websocket<'de, D: Deserializer<'de>>(given: D) -> Result<Listener, D::Error> {
+    listener(given, CloudHub::default().websocket)
+}
+
+fn quic<'de, D: Deserializer<'de>>(given: D) -> Result<Listener, D::Error> {
+    listener(given, CloudHub::default().quic)
+}
+
+fn https<'de, D: Deserializer<'de>>(given: D) -> Result<Listener, D::Error> {
+    listener(given, CloudHub::default().https)
+}
+
+/// Each listener has defaults of its own: keys that are left out are those, as KubeEdge decodes over them.
+fn listener<'de, D: Deserializer<'de>>(given: D, default: Listener) -> Result<Listener, D::Error> {
+    #[derive(Deserialize)]
+    struct Given {
+        enable: Option<bool>,
+        address: Option<String>,
+        port: Option<u16>,
+    }
+    let given = Given::deserialize(given)?;
+    Ok(Listener {
+        enable: given.enable.unwrap_or(default.enable),
+        address: given.address.unwrap_or(default.address),
+        port: given.port.unwrap_or(default.port),
+    })
+}
+
 /// Every message is authorised by the node's certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -255,5 +332,21 @@ impl Default for Standalone {
             listen: "127.0.0.1:6443".to_owned(),
             admin_kubeconfig: "/etc/kubeedge/admin.kubeconfig".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_which_one_key_is_given_keeps_its_own_defaults() {
+        let text = r#"{"websocket": {"port": 10443}, "quic": {"enable": true}, "https": {}}"#;
+        let hub: CloudHub = serde_json::from_str(text).unwrap();
+        let told = |listener: &Listener| (listener.enable, listener.address.clone(), listener.port);
+        assert_eq!(told(&hub.websocket), (true, "0.0.0.0".to_owned(), 10443));
+        assert_eq!(told(&hub.quic), (true, "0.0.0.0".to_owned(), 10001));
+        assert_eq!(told(&hub.https), (true, "0.0.0.0".to_owned(), 10002));
+        assert!(serde_json::from_str::<CloudHub>(r#"{"quic": {"port": "often"}}"#).is_err());
     }
 }

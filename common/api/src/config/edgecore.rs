@@ -75,6 +75,8 @@ pub struct Modules {
     pub edged: Edged,
     /// The connection to the cloud, and this node's certificate.
     pub edge_hub: EdgeHub,
+    /// KubeEdge's tunnel for logs and exec, to clouds that have no other way.
+    pub edge_stream: EdgeStream,
     /// MQTT.
     pub event_bus: EventBus,
     /// Devices and their mappers.
@@ -178,6 +180,38 @@ pub struct Taint {
     pub effect: String,
 }
 
+/// Not needed with our CloudCore, which reaches the Node API through the session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EdgeStream {
+    /// Whether the tunnel is kept up.
+    pub enable: bool,
+    /// `host:port` of the cloud's tunnel server.
+    pub server: String,
+    /// Seconds for connecting and all handshakes.
+    pub handshake_timeout: u32,
+    /// CA certificates by which the cloud is verified, PEM.
+    #[serde(rename = "tlsTunnelCAFile")]
+    pub tls_tunnel_ca_file: String,
+    /// The certificate that is shown, PEM.
+    pub tls_tunnel_cert_file: String,
+    /// Its key, PEM.
+    pub tls_tunnel_private_key_file: String,
+}
+
+impl Default for EdgeStream {
+    fn default() -> Self {
+        EdgeStream {
+            enable: false,
+            server: "127.0.0.1:10004".to_owned(),
+            handshake_timeout: 30,
+            tls_tunnel_ca_file: "/etc/kubeedge/ca/rootCA.crt".to_owned(),
+            tls_tunnel_cert_file: "/etc/kubeedge/certs/server.crt".to_owned(),
+            tls_tunnel_private_key_file: "/etc/kubeedge/certs/server.key".to_owned(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EdgeHub {
@@ -200,6 +234,9 @@ pub struct EdgeHub {
     pub quic: Quic,
     /// Ours. `auto`: the native dialect where the cloud knows it; `kubeedge`: KubeEdge's only.
     pub dialect: String,
+    /// Ours: proxy to the cloud, `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if it asks for them; empty:
+    /// none. For registration as well; QUIC must be off.
+    pub proxy: String,
     /// URL of the cloud's registration port.
     pub http_server: String,
     /// Join token; blanked in the file once the certificate is there.
@@ -226,6 +263,7 @@ impl Default for EdgeHub {
             websocket: WebSocket::default(),
             quic: Quic::default(),
             dialect: "auto".to_owned(),
+            proxy: String::new(),
             http_server: "https://127.0.0.1:10002".to_owned(),
             token: String::new(),
             take_over: false,
@@ -245,11 +283,21 @@ pub struct WebSocket {
     pub handshake_timeout: u32,
     /// `host:port` of the cloud.
     pub server: String,
+    /// Ours: `host:port` of further CloudCores, or of other ways to the same one. One that fails or takes long is passed over.
+    pub other_servers: Vec<String>,
+    /// Ours. `priority`: `server` is tried first, then the others in their order; `roundRobin`: each connection begins with another.
+    pub order: String,
 }
 
 impl Default for WebSocket {
     fn default() -> Self {
-        WebSocket { enable: true, handshake_timeout: 30, server: "127.0.0.1:10000".to_owned() }
+        WebSocket {
+            enable: true,
+            handshake_timeout: 30,
+            server: "127.0.0.1:10000".to_owned(),
+            other_servers: Vec::new(),
+            order: "priority".to_owned(),
+        }
     }
 }
 

@@ -231,6 +231,40 @@ async fn under_pressure_without_a_link_a_pod_of_a_controller_waits_and_comes_bac
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_may_not_run_alone_for_long_is_held_without_a_link_and_goes_on_with_one() {
+    let mut room = Room::new();
+    room.start().await;
+    room.link.send_replace(LinkState::Connected);
+    let mut fenced = pod(json!({}));
+    fenced["metadata"]["annotations"] = json!({"causeway.io/longest-offline": "10m"});
+    room.put("default/pod/p", fenced).await;
+    room.put(
+        "default/pod/q",
+        named("q", "u-2", pod(json!({"containers": [{"name": "other", "image": IMAGE}]}))),
+    )
+    .await;
+    until("both run", async || room.fake.running("a").is_some() && room.fake.running("other").is_some())
+        .await;
+    room.link.send_replace(LinkState::Disconnected);
+    pass(Duration::from_secs(300)).await;
+    // The time does not begin anew with EdgeCore.
+    room.stop().await;
+    room.start().await;
+    pass(Duration::from_secs(240)).await;
+    assert!(room.fake.running("a").is_some());
+    until_within(Duration::from_secs(120), "the end of the run", async || room.fake.running("a").is_none())
+        .await;
+    until("the reason", async || room.status().await["status"]["reason"] == "NodeOffline").await;
+    assert_ne!(room.status().await["status"]["phase"], "Failed");
+    assert!(room.fake.running("other").is_some());
+    room.link.send_replace(LinkState::Connected);
+    pass(Duration::from_secs(5)).await;
+    assert!(room.fake.running("a").is_none(), "the cloud may have taken it away");
+    until("the next run", async || room.fake.running("a").is_some()).await;
+    room.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn under_pressure_with_a_link_a_pod_is_evicted_and_critical_ones_stay() {
     let mut room = Room::new();
     room.machine.set_memory_left(2048);

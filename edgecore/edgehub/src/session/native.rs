@@ -1,10 +1,16 @@
 //! The native dialect's half of a session: the shell around [`Exchange`].
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use daemon::health::Beat;
 use link::{FrameReceiver, FrameSender, IncomingFrame};
 use message::{Downstream, Message, MessageId, Received};
 use native::frames::Failed;
 use native::frames::frame::Body;
+use streams::Mux;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,6 +23,8 @@ use metamanager::intake::Intake;
 
 /// Batches that may wait for the disk. The cloud sends no more than its window before acknowledgements.
 const BATCHES: usize = 16;
+/// The Node API is on this machine.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Batches committed in one transaction.
 const GROUP: usize = 8;
 
@@ -31,6 +39,7 @@ struct Native {
     exchange: Exchange,
     /// Number of the last live request: its id.
     calls: u64,
+    streams: Mux,
 }
 
 pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: Session<'_>) -> End {
@@ -56,7 +65,12 @@ impl Half for Native {
         let store = objects.store_id().await.map_err(End::Store)?;
         let digests = objects.digests().await.map_err(End::Store)?;
         let heartbeat = u32::try_from(shell.session.heartbeat.as_secs().max(1)).unwrap_or(u32::MAX);
-        shell.outgoing.push_back(exchange::hello(store, heartbeat, digests));
+        shell.outgoing.push_back(exchange::hello(
+            store,
+            heartbeat,
+            digests,
+            shell.session.node_api.is_some(),
+        ));
         Ok(())
     }
 
@@ -113,6 +127,11 @@ impl Half for Native {
                 shell.rows = true;
             }
             Effect::Deliver(received) => deliver(*received, shell),
+            Effect::Stream(frame) => {
+                let socket = shell.session.node_api.map(Path::to_owned);
+                let answer = self.streams.take_in_and_connect(frame, || connect(socket))?;
+                shell.outgoing.extend(answer.map(Body::Stream));
+            }
             // The cloud said so after it heard of every commit.
             Effect::InStep => shell.session.intake.in_step(),
         }
@@ -129,6 +148,19 @@ impl Half for Native {
 
     async fn on_time(&mut self, _: &mut Shell<'_, Self>) -> Result<(), End> {
         Ok(())
+    }
+
+    async fn spare(&mut self) -> Body {
+        Body::Stream(self.streams.next().await)
+    }
+}
+
+/// Connects a stream to this node's Node API.
+async fn connect(socket: Option<PathBuf>) -> io::Result<UnixStream> {
+    let socket = socket.ok_or_else(|| io::Error::other("this node serves no Node API"))?;
+    match tokio::time::timeout(CONNECT, UnixStream::connect(&socket)).await {
+        Ok(connected) => connected,
+        Err(elapsed) => Err(elapsed.into()),
     }
 }
 

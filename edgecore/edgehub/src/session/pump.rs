@@ -64,6 +64,11 @@ pub(super) trait Half: Send + Sized {
     fn time(&self) -> Option<Instant>;
 
     fn on_time(&mut self, shell: &mut Shell<'_, Self>) -> impl Future<Output = Result<(), End>> + Send;
+
+    /// What is written when there is nothing else to write; waits until there is something. Cancel safe.
+    fn spare(&mut self) -> impl Future<Output = Written<Self>> + Send {
+        std::future::pending()
+    }
 }
 
 /// What a dialect writes at once.
@@ -143,9 +148,9 @@ pub(super) async fn run<H: Half>(
     tasks.leave();
     let reason = match &end {
         End::Receive(ReceiveError::TooLarge { .. }) => CloseReason::TooLarge,
-        End::Receive(ReceiveError::NotAFrame(_) | ReceiveError::NotAMessage(_)) | End::Violation(_) => {
-            CloseReason::NotAMessage
-        }
+        End::Receive(ReceiveError::NotAFrame(_) | ReceiveError::NotAMessage(_))
+        | End::Violation(_)
+        | End::Streams(_) => CloseReason::NotAMessage,
         _ => CloseReason::Done,
     };
     outlet.close(reason).await;
@@ -174,6 +179,7 @@ async fn pump<H: Half>(
             write(&mut half, &mut shell, outlet).await?;
         }
         let is_quiet = shell.outgoing.len() < OUTGOING;
+        let (time, has_nothing) = (half.time(), outlet.is_idle() && shell.outgoing.is_empty());
         let may_read = is_quiet && half.may_read(shell.pending.len()) && !hold.is_full();
         tokio::select! {
             biased;
@@ -202,10 +208,11 @@ async fn pump<H: Half>(
             _ = tokio::time::sleep_until(heard + patience), if must_speak => return Err(End::Silent(patience)),
             Some(call) = shell.session.calls.recv(), if is_quiet => shell.start_call(&mut half, call),
             _ = outbox.added() => shell.rows = true,
-            _ = sleep_until(half.time()) => {
+            _ = sleep_until(time) => {
                 let _busy = beat.begin();
                 half.on_time(&mut shell).await?;
             }
+            item = half.spare(), if has_nothing => shell.outgoing.push_back(item),
         }
     }
 }

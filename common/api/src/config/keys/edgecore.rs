@@ -45,12 +45,8 @@ pub const EDGECORE: &[Rule] = &[
         "ServiceBus is not there: HTTP calls from the cloud end unanswered",
     ),
     harmless("modules.serviceBus.*", "the module is not there"),
-    warn(
-        "modules.edgeStream.enable",
-        OFF,
-        "kubectl logs and exec do not come through the cloud; on the node, edged.sock serves them",
-    ),
-    harmless("modules.edgeStream.*", "the module is not there"),
+    harmless("modules.edgeStream.readDeadline", "a tunnel of which nothing is heard for 30 s is over"),
+    harmless("modules.edgeStream.writeDeadline", "a message that is not taken within 15 s ends the tunnel"),
     warn(
         "modules.taskManager.enable",
         OFF,

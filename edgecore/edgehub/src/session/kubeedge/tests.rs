@@ -33,6 +33,7 @@ async fn session<T>(edge: &Edge, halves: (Sender, Receiver), with: impl Future<O
         intake: &intake,
         outbox: &edge.outbox,
         calls: &mut calls,
+        node_api: None,
         stop: CancellationToken::new(),
         metrics: Metrics::default(),
         signs: Signs::to(&daemon::health::Health::default()),
