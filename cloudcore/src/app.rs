@@ -1,6 +1,7 @@
 //! Builds every room, then runs them, then drains. Reads as the start order of CloudCore.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,20 +12,27 @@ use daemon::metrics::Metrics;
 use daemon::monitor::Monitor;
 use daemon::notify;
 use futures_util::FutureExt;
+use message::NodeName;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::approver;
 use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::{self, Register};
 use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
+use crate::cloudstream::StreamServer;
 use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
+use crate::front::{Front, Hands};
 use crate::housekeeping;
 use crate::kubernetes::{self, Cluster, Follower, FromWatch, Resource};
+use crate::nodestreams::NodeStreams;
+use crate::peers::Peers;
 use crate::refused::{self, RefusedNodes};
 use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
+use crate::tunnels::{TunnelServer, Tunnels};
 use crate::upstream::{Budgets, UpstreamRoom};
 
 /// Events a room may have waiting, two pages of a list: the next page is asked for while the last one is worked on. A watch that is
@@ -34,11 +42,19 @@ const WATCH_QUEUE: usize = 1024;
 /// A token lives for two refreshes, so that the one an operator copied just before a refresh still works.
 const TOKEN_LIVES: u32 = 2;
 
+/// Connections of the common port that wait for who serves them.
+const HANDED: usize = 1024;
+
 /// Time rooms get to finish when the process stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Runs CloudCore against a cluster until stopped.
-pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs CloudCore against a cluster until stopped. `streams` reach nodes while it runs.
+pub async fn run(
+    settings: Settings,
+    cluster: Cluster,
+    streams: NodeStreams,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let (health, metrics) = (Health::default(), Metrics::new("cloudcore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
     rooms.optional("service manager", notify::serve(health.clone(), Vec::new(), stop.clone()));
@@ -52,8 +68,10 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     let built = tokio::select! {
         biased;
         _ = stop.cancelled() => return Ok(()),
-        built = kubernetes::when_served(async || build(&settings, &cluster).await) => built?,
+        built = kubernetes::when_served(async || build(&settings, &cluster, &streams).await) => built?,
     };
+    let peers = built.streams.as_ref().map(|streams| streams.peers.clone());
+    streams.through(built.hub.registry(), built.tunnels.clone(), peers);
     metrics.register(|registry| {
         cluster.metrics().register(registry);
         built.hub.metrics().register(registry);
@@ -70,6 +88,13 @@ pub async fn run(settings: Settings, cluster: Cluster, stop: CancellationToken) 
     rooms.run(DRAIN).await
 }
 
+/// What brings streams to nodes.
+struct Streams {
+    server: StreamServer,
+    tunnels: TunnelServer,
+    peers: Peers,
+}
+
 /// All rooms, built and not running.
 struct Built {
     downstream: Downstream,
@@ -82,9 +107,12 @@ struct Built {
     volumes: Volumes,
     socket: Option<VolumeSocket>,
     refused: RefusedNodes,
+    front: Option<Front>,
+    streams: Option<Streams>,
+    tunnels: Tunnels,
 }
 
-async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> {
+async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> anyhow::Result<Built> {
     kubernetes::install_crds(cluster).await?;
     let (material, keeper) = material::obtain(cluster, &settings.material).await?;
     let (downstream, devices, syncs) = (Downstream::default(), Devices::default(), Syncs::default());
@@ -98,6 +126,10 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         rate_accounts: cloudhub::RateAccounts::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
+        kubelets: settings.streams.as_ref().and_then(|streams| {
+            let port = streams.listen.port();
+            streams.node_address.map(|ip| edgecontroller::KubeletAddress { ip, port })
+        }),
     };
     let (metrics, accounts) = (upstream.metrics.clone(), upstream.rate_accounts.clone());
     let volumes = Volumes::default();
@@ -130,6 +162,29 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
     )
     .await?;
     let socket = settings.volume_socket.as_deref().map(VolumeSocket::bind).transpose()?;
+    let front = match settings.common_port {
+        Some(address) => Some(Front::build(address).await?),
+        None => None,
+    };
+    let tunnels = Tunnels::default();
+    let streams = match &settings.streams {
+        Some(settings) => {
+            let (trust, tunnels, refused) = (material.trust.clone(), tunnels.clone(), refused.clone());
+            let server = StreamServer::build(settings, cluster.clone(), nodes.clone(), trust).await?;
+            let nodes = nodes.clone();
+            let here = Arc::new(move |node: NodeName| {
+                let nodes = nodes.clone();
+                async move { nodes.open_here(&node).await.ok() }.boxed()
+            });
+            let tunnels =
+                TunnelServer::build(settings.tunnels, &material.server, tunnels, refused, here).await?;
+            let name = settings.names.first().map_or("localhost", String::as_str);
+            let address = SocketAddr::new(settings.own_address, settings.tunnels.port());
+            let peers = Peers::new(cluster.clone(), address, name, &material.trust.borrow())?;
+            Some(Streams { server, tunnels, peers })
+        }
+        None => None,
+    };
     Ok(Built {
         downstream,
         devices,
@@ -141,6 +196,9 @@ async fn build(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Built> 
         volumes,
         socket,
         refused,
+        front,
+        streams,
+        tunnels,
     })
 }
 
@@ -169,15 +227,17 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     let recorded = syncs.complete();
     let filled = vec![pods.complete(), devices.complete(), syncs.complete(), refused.complete()];
     let deleted = settings.refuse_deleted.then(refused::Deleted::default);
+    let observers = edgecontroller::Observers::default();
     let bodies = edgecontroller::fetch_missing(built.downstream.clone(), cluster.clone(), stop.clone());
     rooms.essential("config maps and secrets", bodies);
     rooms.essential(
         "edgecontroller",
-        built.downstream.run(pods, deleted.clone(), trimmer.clone(), stop.clone()),
+        built.downstream.run(pods, deleted.clone(), observers.clone(), trimmer.clone(), stop.clone()),
     );
-    let (registry, hears) = (built.hub.registry(), deleted.clone());
+    let (registry, tunnels, hears) = (built.hub.registry(), built.tunnels.clone(), deleted.clone());
     let changed = move |list: &RefusedNodes| {
         registry.end_where(|node, holder| list.check(node, holder).err());
+        tunnels.end_where(|node, holder| list.check(node, holder).is_err());
         hears.iter().for_each(|deleted| list.show(deleted));
     };
     rooms.essential("refused nodes", built.refused.run(changed, refused, stop.clone()));
@@ -191,21 +251,46 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     rooms.essential("devicecontroller", built.devices.run(devices, stop.clone()));
     rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
+    rooms.essential("autonomy", observers.autonomy.run(cluster.clone(), stop.clone()));
+    let registry = built.hub.registry();
+    let links = observers.links.run(move || registry.nodes(), cluster.clone(), stop.clone());
+    rooms.essential("links of nodes", links);
     rooms.essential("certificates", built.keeper.run(settings.certificate_check, stop.clone()));
     rooms.optional("signers", built.hub.signers().run(cluster.clone(), stop.clone()));
+    let trust = built.trust.clone();
     let refreshed = refresh_tokens(cluster.clone(), built.trust, settings.token_refresh, stop.clone());
     rooms.essential("join token", refreshed);
     let collected = housekeeping::collect_garbage(cluster.clone(), built.syncs, recorded, stop.clone());
     rooms.essential("garbage collection", collected);
+    let approved = approver::approve_serving(cluster.clone(), stop.clone());
+    rooms.essential("approver of serving certificates", approved);
     let trimmed = trimmer.clone().give_back(stop.clone()).map(Ok::<_, Infallible>);
     rooms.optional("memory", trimmed);
 
+    let (hub_hand, for_hub) = listener::handed(HANDED);
+    let (register_hand, for_register) = listener::handed(HANDED);
+    let (tunnels_hand, for_tunnels) = listener::handed(HANDED);
+    if let Some(front) = built.front {
+        let hands = Hands { hub: hub_hand, register: register_hand, tunnels: tunnels_hand };
+        let open = opened(filled.clone(), stop.clone());
+        let until = stop.clone();
+        rooms.essential("common port", open.then(|()| front.run(hands, until)));
+    }
     let (register, unready, until) = (built.register, health.wait_for("register"), stop.clone());
     let open = opened(filled.clone(), stop.clone());
-    rooms.essential("register", open.then(|()| register.run(unready, until)));
+    rooms.essential("register", open.then(|()| register.run(for_register, unready, until)));
     let (hub, unready, until) = (built.hub, health.wait_for("cloudhub"), stop.clone());
     let open = opened(filled.clone(), stop.clone());
-    rooms.essential("cloudhub", open.then(|()| hub.run(unready, until)));
+    rooms.essential("cloudhub", open.then(|()| hub.run(for_hub, unready, until)));
+    if let Some(streams) = built.streams {
+        let Streams { server, tunnels, peers } = streams;
+        rooms.essential("stream server", server.run(stop.clone()));
+        let met = peers.run(trust, stop.clone());
+        rooms.optional("other replicas", met.map(Ok::<_, Infallible>));
+        let open = opened(filled.clone(), stop.clone());
+        let until = stop.clone();
+        rooms.essential("tunnel server", open.then(|()| tunnels.run(for_tunnels, until)));
+    }
     if let Some(socket) = built.socket {
         let open = opened(filled, stop.clone());
         rooms.essential("volumes", open.then(|()| socket.run(built.volumes, stop)));

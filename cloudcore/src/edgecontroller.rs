@@ -5,11 +5,13 @@
 mod bodies;
 mod downstream;
 pub mod events;
+mod kubelet_address;
 mod own;
 mod reports;
 mod rights;
 pub mod upstream;
 
 pub use bodies::fetch_missing;
-pub use downstream::{Downstream, WATCHED, comes_after};
-pub use rights::{Rights, is_for_own_name};
+pub use downstream::{Downstream, Observers, WATCHED, comes_after};
+pub use kubelet_address::KubeletAddress;
+pub use rights::{Rights, SERVING, is_for_own_name};

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use api::config::cloudcore::CloudCoreConfig;
 use api::config::keys;
 use clap::Parser;
 use cloudcore::kubernetes::Cluster;
+use cloudcore::nodestreams::NodeStreams;
 use cloudcore::settings::{self, BadSettings, Settings, Standalone};
 use daemon::exit::{Exit, report};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +117,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     match settings.standalone.clone() {
         None => {
             let cluster = Cluster::connect(settings.kubeconfig.clone(), &settings.master).await?;
-            cloudcore::app::run(settings, cluster, stop).await
+            cloudcore::app::run(settings, cluster, NodeStreams::default(), stop).await
         }
         Some(standalone) => with_embedded(settings, standalone, stop).await,
     }
@@ -127,24 +129,30 @@ async fn with_embedded(
     standalone: Standalone,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let names = settings.material.names.clone();
+    let (names, streams) = (settings.material.names.clone(), NodeStreams::default());
     let server = apiserver::ApiServer::build(apiserver::Settings {
         data_dir: standalone.data_dir,
         listen: standalone.listen,
         names,
         admin_kubeconfig: standalone.admin_kubeconfig.clone(),
+        nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
     })
     .await?;
     tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");
     let stop_server = CancellationToken::new();
     let serving = tokio::spawn(server.run(stop_server.clone()));
-    let outcome = run_against(settings, &standalone.admin_kubeconfig, stop).await;
+    let outcome = run_against(settings, &standalone.admin_kubeconfig, streams, stop).await;
     stop_server.cancel();
     serving.await.context("embedded API server")??;
     outcome
 }
 
-async fn run_against(settings: Settings, kubeconfig: &Path, stop: CancellationToken) -> anyhow::Result<()> {
+async fn run_against(
+    settings: Settings,
+    kubeconfig: &Path,
+    streams: NodeStreams,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let cluster = Cluster::connect(Some(kubeconfig.to_owned()), "").await?;
-    cloudcore::app::run(settings, cluster, stop).await
+    cloudcore::app::run(settings, cluster, streams, stop).await
 }

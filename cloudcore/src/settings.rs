@@ -10,6 +10,7 @@ use api::config::cloudcore::CloudCoreConfig;
 
 use crate::cloudhub;
 use crate::cloudhub::{material, register};
+use crate::cloudstream;
 pub use switches::warnings;
 
 /// Everything the program needs, checked.
@@ -29,6 +30,10 @@ pub struct Settings {
     pub certificate_check: Duration,
     pub token_refresh: Duration,
     pub health: Option<SocketAddr>,
+    /// One port for everything edges need.
+    pub common_port: Option<SocketAddr>,
+    /// `None`: no API server but the embedded one reaches nodes.
+    pub streams: Option<cloudstream::Settings>,
     /// Where a CSI driver in the cloud asks for volumes on nodes, if it may.
     pub volume_socket: Option<PathBuf>,
 }
@@ -112,11 +117,50 @@ impl Settings {
                 PathBuf::new()
             }
         });
+        let names =
+            hub.advertise_address.iter().chain(&hub.dns_names).filter(|name| !name.is_empty()).cloned();
+        let names: Vec<String> = names.collect();
+        let cloud_stream = &config.modules.cloud_stream;
+        let everywhere = switches::family(IpAddr::from([0, 0, 0, 0]), &hub.advertise_address);
+        let node_address = match cloud_stream.node_address.as_str() {
+            "" => None,
+            text => match text.parse::<IpAddr>() {
+                Ok(ip) if !ip.is_unspecified() => Some(ip),
+                _ => {
+                    problems.push(format!("modules.cloudStream.nodeAddress: {text:?} is not an IP address"));
+                    None
+                }
+            },
+        };
+        let own_address = match cloud_stream.own_address.as_str() {
+            "" => std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok()),
+            text => text.parse::<IpAddr>().ok(),
+        };
+        let own_address = match own_address {
+            Some(ip) => ip,
+            None if cloud_stream.own_address.is_empty() => IpAddr::from([127, 0, 0, 1]),
+            None => {
+                problems.push(format!(
+                    "modules.cloudStream.ownAddress: {:?} is not an IP address",
+                    cloud_stream.own_address
+                ));
+                IpAddr::from([127, 0, 0, 1])
+            }
+        };
+        let common_port = (hub.common_port > 0).then(|| SocketAddr::new(everywhere, hub.common_port));
+        let streams = cloud_stream.enable.then(|| cloudstream::Settings {
+            listen: SocketAddr::new(everywhere, cloud_stream.stream_port),
+            tunnels: SocketAddr::new(everywhere, cloud_stream.tunnel_port),
+            client_ca: PathBuf::from(&cloud_stream.tls_stream_ca_file),
+            certificate: PathBuf::from(&cloud_stream.tls_stream_cert_file),
+            key: PathBuf::from(&cloud_stream.tls_stream_private_key_file),
+            names: names.clone(),
+            node_address,
+            own_address,
+        });
         if !problems.is_empty() {
             return Err(BadSettings(problems));
         }
-        let names =
-            hub.advertise_address.iter().chain(&hub.dns_names).filter(|name| !name.is_empty()).cloned();
         let kubeconfig = &config.kube_api_config.kube_config;
         Ok(Settings {
             kubeconfig: (!kubeconfig.is_empty()).then(|| PathBuf::from(kubeconfig)),
@@ -134,7 +178,7 @@ impl Settings {
             },
             register: register_at,
             material: material::MaterialSettings {
-                names: names.collect(),
+                names,
                 ca_file: PathBuf::from(&hub.tls_ca_file),
                 ca_key_file: PathBuf::from(&hub.tls_ca_key_file),
             },
@@ -147,6 +191,8 @@ impl Settings {
             certificate_check: Duration::from_secs(hub.certificate_check_seconds.into()),
             token_refresh: Duration::from_secs(u64::from(hub.token_refresh_duration) * 3600),
             health,
+            common_port,
+            streams,
             volume_socket,
         })
     }

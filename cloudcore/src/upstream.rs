@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::cloudhub::{Charge, Loss, Metrics, RateAccounts, Row, Upstreams};
 use crate::devicecontroller::{self, Devices, Stamp};
-use crate::edgecontroller::{self, Downstream, Rights};
+use crate::edgecontroller::{self, Downstream, KubeletAddress, Rights};
 use crate::kubernetes::Cluster;
 pub use budgets::Budgets;
 use budgets::{MIRRORS, Made};
@@ -44,6 +44,8 @@ pub struct UpstreamRoom {
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
     pub metrics: Metrics,
+    /// Where API servers reach nodes, if not at their own addresses.
+    pub kubelets: Option<KubeletAddress>,
 }
 
 /// How a message was carried out.
@@ -134,8 +136,14 @@ impl UpstreamRoom {
                 let makes =
                     matches!(request, Request::CreatePod { .. } | Request::CreateSigningRequest { .. });
                 let _turn = if makes { self.budgets.turn().await } else { None };
-                let reply =
-                    edgecontroller::upstream::answer(&self.cluster, &self.downstream, node, request).await;
+                let reply = edgecontroller::upstream::answer(
+                    &self.cluster,
+                    &self.downstream,
+                    self.kubelets,
+                    node,
+                    request,
+                )
+                .await;
                 let answer = Some(Box::new(request.answer(asked, &reply, daemon::clock::unix_ms())));
                 match &reply {
                     Reply::Refused(status) if status.is_retryable() => {
@@ -327,6 +335,7 @@ mod tests {
                 rate_accounts: RateAccounts::default(),
                 enforce: true,
                 metrics,
+                kubelets: None,
             },
             asked,
         )

@@ -9,6 +9,7 @@ use daemon::health::Unready;
 use daemon::memory::HeapTrimmer;
 use futures_util::future::BoxFuture;
 use link::{AcceptError, Accepted, Acceptor, Budget, Hello, Refusal, quic};
+use listener::{Handed, Listen};
 use message::NodeName;
 use pki::EdgeSubject;
 use pki::tls::{ClientCertificate, TlsError};
@@ -165,17 +166,23 @@ impl CloudHub {
         self.metrics.clone()
     }
 
-    /// Serves edges until stopped, then closes every session. `unready` is ready once it listens.
+    /// Serves edges until stopped, at its port and those `handed` over, then closes every session. `unready` is ready once it listens.
     ///
     /// # Errors
     /// A port cannot be listened on, or its listener ended.
-    pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), HubError> {
+    pub async fn run(
+        self,
+        handed: Handed,
+        unready: Unready,
+        stop: CancellationToken,
+    ) -> Result<(), HubError> {
         let sessions = TaskTracker::new();
         let listener = self.listen()?;
         unready.ready();
         let hub = Arc::new(self);
         tokio::try_join!(
             hub.clone().accept_tcp(listener, &sessions, &stop),
+            hub.clone().accept_tcp(handed, &sessions, &stop),
             hub.clone().accept_quic(&sessions, &stop)
         )?;
         sessions.close();
@@ -200,7 +207,7 @@ impl CloudHub {
 
     async fn accept_tcp(
         self: Arc<Self>,
-        listener: TcpListener,
+        listener: impl Listen<Stream = TcpStream, Peer = SocketAddr>,
         sessions: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<(), HubError> {

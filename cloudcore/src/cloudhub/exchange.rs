@@ -80,6 +80,8 @@ pub struct Exchange {
     answers: Envelopes,
     /// The node waits to hear that it has everything.
     owes_in_step: bool,
+    /// The node connects streams.
+    pub takes_streams: bool,
 }
 
 impl Exchange {
@@ -94,6 +96,7 @@ impl Exchange {
             calls: Envelopes::default(),
             answers: Envelopes::default(),
             owes_in_step: false,
+            takes_streams: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl Exchange {
         self.store = hello.store.chars().take(64).collect();
         self.heartbeat = hello.heartbeat_seconds;
         self.owes_in_step = hello.wants_in_step;
+        self.takes_streams = hello.takes_streams;
         let kinds = desired.compare(&hello.digests);
         let mut effects = vec![Effect::Send(Body::Welcome(Welcome { epoch: self.epoch }))];
         if kinds.is_empty() {

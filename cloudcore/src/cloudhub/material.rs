@@ -117,10 +117,15 @@ pub async fn obtain(
     Ok((Material { authority, server, trust }, keeper))
 }
 
+/// Looks first: where it was made beforehand, the right to see it is enough.
 async fn ensure_namespace(cluster: &Cluster) -> Result<(), MaterialError> {
+    match cluster.get(&lines::Namespace.path(None, NAMESPACE)).await {
+        Ok(_) => return Ok(()),
+        Err(status) if status.is_not_found() => {}
+        Err(source) => return Err(MaterialError::Cluster { what: "looking for namespace kubeedge", source }),
+    }
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    let body = Json::of(&namespace);
-    match cluster.create(&lines::Namespace.path(None, ""), &body).await {
+    match cluster.create(&lines::Namespace.path(None, ""), &Json::of(&namespace)).await {
         Err(source) if !source.is_conflict() => {
             Err(MaterialError::Cluster { what: "creating namespace kubeedge", source })
         }
@@ -194,4 +199,28 @@ pub async fn publish_token(
         }
     }
     Err(MaterialError::Contended { secret: TOKEN_SECRET })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    use http::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+
+    #[tokio::test]
+    async fn a_namespace_that_is_there_is_not_made() {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let status = match *request.method() {
+                Method::GET => StatusCode::OK,
+                _ => StatusCode::FORBIDDEN,
+            };
+            let mut response = Response::new(Body::from(b"{}".to_vec()));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        });
+        let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+        ensure_namespace(&cluster).await.unwrap();
+    }
 }

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::Handed;
 use message::NodeName;
 use pki::tls::ClientCertificate;
 use pki::{DAY, NODES_GROUP, Profile, SigningRequest, Usage, edge_common_name};
@@ -115,8 +116,13 @@ impl Register {
         Ok(Register { listener, tls: TlsAcceptor::from(tls), handshakes, office })
     }
 
-    /// Serves until stopped; `unready` is ready once it does.
-    pub async fn run(self, unready: Unready, stop: CancellationToken) -> Result<(), Infallible> {
+    /// Serves until stopped, at its port and those `handed` over; `unready` is ready once it does.
+    pub async fn run(
+        self,
+        handed: Handed,
+        unready: Unready,
+        stop: CancellationToken,
+    ) -> Result<(), Infallible> {
         unready.ready();
         let places = HandshakeSlots::new(CONNECTIONS);
         loop {
@@ -124,6 +130,7 @@ impl Register {
                 biased;
                 _ = stop.cancelled() => return Ok(()),
                 accepted = listener::next(&self.listener, "the registration port") => accepted,
+                accepted = listener::next(&handed, "the common port") => accepted,
             };
             let (tls, handshakes) = (self.tls.clone(), self.handshakes.clone());
             let (office, places) = (self.office.clone(), places.clone());

@@ -1,6 +1,6 @@
 //! Which session a node has now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use message::NodeName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::streams::StreamDoor;
 use crate::refused::Holder;
 
 /// The place of one session. Cancelled when a newer connection of the node takes over or its node is deleted.
@@ -21,6 +22,8 @@ pub struct SessionHandle {
     /// Why its node was put out, before it is told to end.
     pub put_out: Arc<OnceLock<String>>,
     pub ended: CancellationToken,
+    /// Where streams to the node are asked for.
+    pub streams: StreamDoor,
 }
 
 /// What this replica knows of a node's connection.
@@ -68,6 +71,7 @@ impl Registry {
             holder: Arc::new(holder),
             put_out: Arc::default(),
             ended: parent.child_token(),
+            streams: StreamDoor::default(),
         };
         if let Some(older) = sessions.insert(node.clone(), handle.clone()) {
             older.ended.cancel();
@@ -108,8 +112,18 @@ impl Registry {
         }
     }
 
+    /// Where streams to a node that is connected here are asked for.
+    pub fn streams(&self, node: &NodeName) -> Option<StreamDoor> {
+        self.lock().get(node).map(|handle| handle.streams.clone())
+    }
+
     pub fn is_current(&self, handle: &SessionHandle) -> bool {
         self.lock().get(&handle.node).is_some_and(|current| current.epoch == handle.epoch)
+    }
+
+    /// Who is connected.
+    pub fn nodes(&self) -> HashSet<NodeName> {
+        self.lock().keys().cloned().collect()
     }
 
     pub fn connected(&self) -> usize {

@@ -51,6 +51,8 @@ pub(super) enum End {
     Send(#[from] SendError),
     #[error(transparent)]
     Violation(#[from] Violation),
+    #[error("streams")]
+    Streams(#[from] streams::Violation),
 }
 
 impl End {
@@ -77,7 +79,7 @@ impl End {
     pub(super) fn is_nodes_fault(&self) -> bool {
         match self {
             End::Receive(error) => error.is_peers_fault(),
-            End::Violation(_) => true,
+            End::Violation(_) | End::Streams(_) => true,
             _ => false,
         }
     }
@@ -147,9 +149,9 @@ impl Session {
     fn close_reason(&self, end: &End) -> CloseReason {
         match end {
             End::Receive(ReceiveError::TooLarge { .. }) => CloseReason::TooLarge,
-            End::Receive(ReceiveError::NotAMessage(_) | ReceiveError::NotAFrame(_)) | End::Violation(_) => {
-                CloseReason::NotAMessage
-            }
+            End::Receive(ReceiveError::NotAMessage(_) | ReceiveError::NotAFrame(_))
+            | End::Violation(_)
+            | End::Streams(_) => CloseReason::NotAMessage,
             End::Receive(ReceiveError::OverBudget) => CloseReason::Busy(REFUSED_PAUSE),
             End::NodeDeleted => CloseReason::NodeDeleted,
             End::Told if let Some(why) = self.handle.put_out.get() => CloseReason::PutOut(why.clone()),

@@ -5,13 +5,34 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use daemon::memory::HeapTrimmer;
-use message::{ObjectKey, ObjectKind, Origin};
+use message::{Json, ObjectKey, ObjectKind, Origin};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::autonomy::Autonomy;
 use crate::desired::{Arrived, Change, NodeSet, Placement, Sets, Source};
-use crate::kubernetes::{Follower, Resource, WatchEvent, identity};
+use crate::edgelink::EdgeLinks;
+use crate::kubernetes::{Follower, Meta, Resource, WatchEvent, identity};
 use crate::refused::Deleted;
+
+/// Rooms that hear of nodes and pods, so that these are watched once.
+#[derive(Clone, Default)]
+pub struct Observers {
+    pub autonomy: Autonomy,
+    pub links: EdgeLinks,
+}
+
+impl Observers {
+    fn saw_node(&self, meta: &Meta, object: &Json) {
+        self.autonomy.saw_node(meta, object);
+        self.links.saw_node(meta, object);
+    }
+
+    fn node_gone(&self, meta: &Meta) {
+        self.autonomy.node_gone(meta);
+        self.links.node_gone(meta);
+    }
+}
 
 /// What this room watches. Config maps and secrets come after the pods that refer to them, so that the texts that nodes have a
 /// use for are kept as they come.
@@ -69,12 +90,13 @@ impl Downstream {
     }
 
     /// Takes in what the watches of [`WATCHED`] see, until stopped. `deleted` hears of nodes that were deleted; a node that
-    /// is only missing in a list may be in a state of the API server that was restored. `trimmer` hears of texts that may have
+    /// is only missing in a list may be in a state of the API server that was restored. `observers` hear of nodes and pods, `trimmer` hears of texts that may have
     /// left memory.
     pub async fn run(
         self,
         mut follower: Follower,
         deleted: Option<Deleted>,
+        observers: Observers,
         trimmer: HeapTrimmer,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
@@ -85,6 +107,15 @@ impl Downstream {
                 (&kind, &event, &deleted)
             {
                 deleted.add(&meta.name, &meta.uid);
+            }
+            match (&kind, &event) {
+                (ObjectKind::Node, WatchEvent::Put { meta, object }) => observers.saw_node(meta, object),
+                (ObjectKind::Node, WatchEvent::Gone { meta, .. }) => observers.node_gone(meta),
+                (ObjectKind::Pod, WatchEvent::Put { meta, object }) => {
+                    observers.autonomy.saw_pod(meta, object)
+                }
+                (ObjectKind::Pod, WatchEvent::Gone { meta, .. }) => observers.autonomy.pod_gone(meta),
+                _ => {}
             }
             match event {
                 WatchEvent::Put { meta, object } => {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use message::{Json, NodeName, NodeReport, ObjectKey, ObjectKind, PodReport, Status};
 use serde_json::{Value, json};
 
-use super::own;
+use super::{KubeletAddress, own};
 use crate::kubernetes::Cluster;
 
 /// How often a status is written again that another writer overtook.
@@ -55,8 +55,15 @@ pub(super) async fn report_pod(
 }
 
 /// Creates the node unless it is there.
-pub(super) async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Json) -> Result<(), Status> {
-    let object = own::named(own::own_labels(object, node)?, node.as_str())?;
+pub(super) async fn ensure_node(
+    cluster: &Cluster,
+    kubelets: Option<KubeletAddress>,
+    node: &NodeName,
+    object: &Json,
+) -> Result<(), Status> {
+    let mut object = own::own_labels(object, node)?;
+    kubelets.iter().for_each(|address| address.put(&mut object));
+    let object = own::named(object, node.as_str())?;
     match cluster.create(&lines::Node.path(None, ""), &object).await {
         Err(status) if !status.is_conflict() => Err(status),
         _ => Ok(()),
@@ -66,6 +73,7 @@ pub(super) async fn ensure_node(cluster: &Cluster, node: &NodeName, object: &Jso
 /// Writes the node's status.
 pub(super) async fn report_node(
     cluster: &Cluster,
+    kubelets: Option<KubeletAddress>,
     node: &NodeName,
     report: &NodeReport,
 ) -> Result<(), Status> {
@@ -79,6 +87,7 @@ pub(super) async fn report_node(
             object["metadata"]["annotations"][name.as_str()] = resources.text().into();
         }
         object["status"] = merged(&object["status"], status.clone(), daemon::clock::now());
+        kubelets.iter().for_each(|address| address.put(&mut object));
         tried += 1;
         match cluster.replace(&format!("{path}/status"), &Json::of(&object)).await {
             Ok(_) => return Ok(()),
@@ -115,6 +124,13 @@ fn merged(old: &Value, mut new: Value, now: Timestamp) -> Value {
         let attached =
             old.get("volumesAttached").map(|attached| ("volumesAttached".to_owned(), attached.clone()));
         fields.extend(attached);
+    }
+    // What CloudCore says of the node's link is not the node's to say.
+    let told = old["conditions"].as_array().into_iter().flatten();
+    let links: Vec<Value> = told.filter(|condition| condition["type"] == "EdgeLink").cloned().collect();
+    if let Some(conditions) = new.get_mut("conditions").and_then(Value::as_array_mut) {
+        conditions.retain(|condition| condition["type"] != "EdgeLink");
+        conditions.extend(links);
     }
     let port = &old["daemonEndpoints"]["kubeletEndpoint"]["Port"];
     if port.as_i64().is_some_and(|port| port != 0) {

@@ -14,7 +14,7 @@ use crate::devicecontroller::Devices;
 use crate::kubernetes::Cluster;
 
 /// Signer of certificates that nodes serve with.
-const SERVING: &str = "kubernetes.io/kubelet-serving";
+pub const SERVING: &str = "kubernetes.io/kubelet-serving";
 
 /// True for a CertificateSigningRequest by which `node` asks for a certificate to serve with, under its own name. It is
 /// made with CloudCore's rights, and may be approved by nobody's eye.

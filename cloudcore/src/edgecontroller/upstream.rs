@@ -3,14 +3,21 @@
 
 use apimachinery::kinds::{NODE_LEASES, lines};
 use message::{NodeName, ObjectKey, ObjectKind, PodReport, Reply, Request, Status, Verb};
+use serde_json::Value;
 
 use super::own::{bad_request, json_of, labels_and_annotations, named, own_labels, status_only};
-use super::{Downstream, reports};
+use super::{Downstream, KubeletAddress, reports};
 use crate::kubernetes::{Cluster, Merge};
 
-/// Carries out one request of `node`.
-pub async fn answer(cluster: &Cluster, room: &Downstream, node: &NodeName, request: &Request) -> Reply {
-    carry_out(cluster, room, node, request).await.unwrap_or_else(Reply::Refused)
+/// Carries out one request of `node`. `kubelets` is where API servers reach nodes, if not at their own addresses.
+pub async fn answer(
+    cluster: &Cluster,
+    room: &Downstream,
+    kubelets: Option<KubeletAddress>,
+    node: &NodeName,
+    request: &Request,
+) -> Reply {
+    carry_out(cluster, room, kubelets, node, request).await.unwrap_or_else(Reply::Refused)
 }
 
 /// Each report for itself; the answer is that of the first that failed. A pod that is gone is taken from the node.
@@ -35,13 +42,18 @@ async fn report_pods(
 async fn carry_out(
     cluster: &Cluster,
     room: &Downstream,
+    kubelets: Option<KubeletAddress>,
     node: &NodeName,
     request: &Request,
 ) -> Result<Reply, Status> {
+    let told = |mut object: Value| {
+        kubelets.iter().for_each(|address| address.put(&mut object));
+        object
+    };
     let object = match request {
         Request::Get { key } => cluster.get(&path(key)?).await?,
         Request::CreateNode { node, object } => {
-            let object = named(own_labels(object, node)?, node.as_str())?;
+            let object = named(told(own_labels(object, node)?), node.as_str())?;
             cluster.create(&lines::Node.path(None, ""), &object).await?
         }
         Request::UpdateNode { node, object } => {
@@ -50,7 +62,7 @@ async fn carry_out(
             return Ok(Reply::Done);
         }
         Request::PatchNodeStatus { node, patch } => {
-            let patch = own_labels(&json_of(patch)?, node)?.to_string();
+            let patch = told(own_labels(&json_of(patch)?, node)?).to_string();
             cluster
                 .patch(&format!("{}/status", lines::Node.path(None, node.as_str())), Merge::Strategic, patch)
                 .await?
@@ -91,10 +103,10 @@ async fn carry_out(
         }
         Request::ClusterCa => return Ok(Reply::Text(cluster.ca().to_owned())),
         Request::EnsureNode { node, object } => {
-            return reports::ensure_node(cluster, node, object).await.map(|()| Reply::Done);
+            return reports::ensure_node(cluster, kubelets, node, object).await.map(|()| Reply::Done);
         }
         Request::ReportNode { node, report } => {
-            return reports::report_node(cluster, node, report).await.map(|()| Reply::Done);
+            return reports::report_node(cluster, kubelets, node, report).await.map(|()| Reply::Done);
         }
         Request::ReportPods { namespace, reports } => {
             return report_pods(cluster, room, node, namespace, reports).await;

@@ -19,6 +19,8 @@ pub enum Resource {
     ClusterObjectSyncs,
     /// The one config map that lists them.
     RefusedNodes,
+    /// Signing requests of nodes for certificates to serve with.
+    ServingRequests,
 }
 
 impl Resource {
@@ -32,6 +34,7 @@ impl Resource {
             Resource::DeviceModels => &lines::DeviceModel,
             Resource::ObjectSyncs => &lines::ObjectSync,
             Resource::ClusterObjectSyncs => &lines::ClusterObjectSync,
+            Resource::ServingRequests => &lines::CertificateSigningRequest,
         }
     }
 
@@ -51,18 +54,24 @@ impl Resource {
             Resource::ObjectSyncs => "watch of objectsyncs",
             Resource::ClusterObjectSyncs => "watch of clusterobjectsyncs",
             Resource::RefusedNodes => "watch of refused nodes",
+            Resource::ServingRequests => "watch of signing requests",
         }
     }
 
     /// Which objects of the resource are watched; `None`: all.
     pub(super) fn fields(self) -> Option<String> {
         let one = |namespace, name| format!("metadata.namespace={namespace},metadata.name={name}");
-        (self == Resource::RefusedNodes).then(|| one(refused::NAMESPACE, refused::NAME))
+        match self {
+            Resource::RefusedNodes => Some(one(refused::NAMESPACE, refused::NAME)),
+            Resource::ServingRequests => Some("spec.signerName=kubernetes.io/kubelet-serving".to_owned()),
+            _ => None,
+        }
     }
 
     /// The kind of its objects as edges have them; `None` for the bookkeeping resources, which never cross the link.
     pub fn kind(self) -> Option<ObjectKind> {
-        (self != Resource::RefusedNodes && self.info().synced.is_some()).then(|| self.info().object_kind())
+        let is_bookkeeping = matches!(self, Resource::RefusedNodes | Resource::ServingRequests);
+        (!is_bookkeeping && self.info().synced.is_some()).then(|| self.info().object_kind())
     }
 
     pub(super) fn plural(self) -> &'static str {

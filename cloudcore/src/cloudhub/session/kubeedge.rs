@@ -7,6 +7,7 @@ use message::{Message, MessageId, NodeName, ObjectKind, Reply, Request, Upstream
 use tokio::time::Instant;
 
 use super::super::kubeedge::{self, Asked, Effect, Exchange};
+use super::super::streams::NoStream;
 use super::pump::{self, Half, Shell};
 use super::{End, HOLD, Session};
 use crate::desired::{NodeSet, Sources};
@@ -96,6 +97,16 @@ impl Half for KubeEdge {
             });
         }
         message
+    }
+
+    async fn spare(&mut self, session: &Session) -> Message {
+        loop {
+            session.handle.streams.next().await.answer(Err(NoStream::Unable));
+        }
+    }
+
+    fn is_charged(_: &Incoming) -> bool {
+        true
     }
 
     fn take_in(&mut self, incoming: Incoming, bytes: usize, shell: &mut Shell<'_, Self>) -> Result<(), End> {

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use link::{FrameReceiver, FrameSender, IncomingFrame};
 use message::{Downstream, Message, NodeName, Upstream};
+use native::frames::StreamFrame;
 use native::frames::frame::Body;
+use streams::Mux;
 use tokio::time::Instant;
 
 use super::super::exchange::{self, Effect, Exchange, Submitted};
+use super::super::streams::{Asked, NoStream};
 use super::super::upstreams::{Row, Upstreams};
 use super::pump::{self, Half, Shell};
 use super::{CALLS, End, HOLD, REFUSED_PAUSE, Session};
@@ -34,13 +37,20 @@ struct Native {
     held: usize,
     /// No objects are sent before.
     paused: Option<Instant>,
+    streams: Mux,
 }
 
 pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: FrameReceiver) -> End {
     let set = NodeSet::default();
     set.without_wake(|desired| desired.keep_texts());
     session.subscribe(&set);
-    let half = Native { exchange: Exchange::new(session.handle.epoch), calls: 0, held: 0, paused: None };
+    let half = Native {
+        exchange: Exchange::new(session.handle.epoch),
+        calls: 0,
+        held: 0,
+        paused: None,
+        streams: Mux::default(),
+    };
     pump::run(&session, &set, half, sender, receiver).await
 }
 
@@ -104,10 +114,33 @@ impl Half for Native {
         }
     }
 
+    async fn spare(&mut self, session: &Session) -> Body {
+        loop {
+            tokio::select! {
+                asked = session.handle.streams.next() => {
+                    if let Some(frame) = self.open(asked) {
+                        return Body::Stream(frame);
+                    }
+                }
+                frame = self.streams.next() => return Body::Stream(frame),
+            }
+        }
+    }
+
+    fn is_charged(incoming: &IncomingFrame) -> bool {
+        !matches!(incoming, IncomingFrame::Frame(body) if matches!(**body, Body::Stream(_)))
+    }
+
     fn take_in(&mut self, incoming: IncomingFrame, _: usize, shell: &mut Shell<'_, Self>) -> Result<(), End> {
         shell.silence.spoke(self.patience(shell.session.keepalive));
-        let IncomingFrame::Frame(body) = incoming else { return Ok(()) };
-        let effects = shell.set.without_wake(|desired| self.exchange.on_frame(*body, desired))?;
+        let body = match incoming {
+            IncomingFrame::Life => return Ok(()),
+            IncomingFrame::Frame(body) => *body,
+        };
+        if let Body::Stream(frame) = body {
+            return Ok(self.streams.take_in(frame)?);
+        }
+        let effects = shell.set.without_wake(|desired| self.exchange.on_frame(body, desired))?;
         for effect in effects {
             match effect {
                 Effect::Send(body) => shell.outgoing.push_back(body),
@@ -153,6 +186,23 @@ impl Half for Native {
 }
 
 impl Native {
+    fn open(&mut self, asked: Asked) -> Option<StreamFrame> {
+        if !self.exchange.takes_streams {
+            asked.answer(Err(NoStream::Unable));
+            return None;
+        }
+        match self.streams.open() {
+            Some((pipe, frame)) => {
+                asked.answer(Ok(pipe));
+                Some(frame)
+            }
+            None => {
+                asked.answer(Err(NoStream::TooMany));
+                None
+            }
+        }
+    }
+
     fn start_call(&mut self, asked: Box<Message>, bytes: usize, shell: &Shell<'_, Self>) {
         self.calls += 1;
         self.held += bytes;

@@ -54,6 +54,12 @@ pub(super) trait Half: Send + Sized {
     fn time(&self, set: &NodeSet) -> Option<Instant>;
 
     fn on_time(&mut self, shell: &mut Shell<'_, Self>);
+
+    /// What is written when there is nothing else to write; waits until there is something. Cancel safe.
+    fn spare(&mut self, session: &Session) -> impl Future<Output = Outgoing<Self>> + Send;
+
+    /// True if what the node sent counts as its own: streams were asked for, and have credit of their own.
+    fn is_charged(incoming: &<Self::Receiver as ReceiveHalf>::Item) -> bool;
 }
 
 /// What a dialect writes at once.
@@ -104,6 +110,7 @@ pub(super) async fn run<H: Half>(
     let mut outlet = Outlet::new(sender);
     let end = pump(session, set, half, &mut outlet, receiver).await;
     session.unsubscribe();
+    session.handle.streams.close();
     outlet.close(session.close_reason(&end)).await;
     end
 }
@@ -141,7 +148,7 @@ async fn pump<H: Half>(
         let patience = half.patience(session.keepalive);
         let may_read = shell.outgoing.len() < OUTGOING && waits.is_none() && half.has_room();
         shell.silence.reading(may_read, patience);
-        let time = half.time(set);
+        let (time, has_nothing) = (half.time(set), outlet.is_idle() && shell.outgoing.is_empty());
         tokio::select! {
             biased;
             _ = ended.cancelled() => return End::Told,
@@ -150,7 +157,9 @@ async fn pump<H: Half>(
             () = settled(&mut shell.leftovers) => shell.leftovers = None,
             incoming = receiver.next_item(), if may_read => {
                 let bytes = receiver.held_bytes();
-                waits = session.note_sent(bytes);
+                if incoming.as_ref().map_or(true, H::is_charged) {
+                    waits = session.note_sent(bytes);
+                }
                 let taken = match incoming {
                     Err(error) => Err(error.into()),
                     Ok(incoming) => half.take_in(incoming, bytes, &mut shell),
@@ -163,6 +172,7 @@ async fn pump<H: Half>(
             _ = sleep_until(waits), if waits.is_some() => waits = None,
             _ = sleep_until(time) => half.on_time(&mut shell),
             _ = sleep_until(shell.silence.ends()), if must_speak => return End::Silent(patience),
+            item = half.spare(session), if has_nothing => shell.outgoing.push_back(item),
         }
     }
 }

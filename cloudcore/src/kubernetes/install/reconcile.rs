@@ -5,11 +5,13 @@ use serde_json::Value;
 
 /// Annotation with the number of the schema that a CloudCore wrote.
 pub(super) const SCHEMA: &str = "causeway.io/schema";
-/// Raised with each change of `manifests/crds`.
+/// That of `manifests/crds`, whose files have it; raised with each change of them.
 pub(super) const OURS: u64 = 1;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
+    /// It is as it should be.
+    Keep,
     /// A newer CloudCore, or a newer KubeEdge, wrote it.
     Leave,
     Replace(Value),
@@ -47,7 +49,28 @@ pub(super) fn reconcile(existing: &Value, ours: &Value) -> Result<Action, Incomp
     if let Some(versions) = merged["spec"]["versions"].as_array_mut() {
         versions.extend(older);
     }
-    Ok(Action::Replace(merged))
+    Ok(if holds(existing, &merged) { Action::Keep } else { Action::Replace(merged) })
+}
+
+/// True if objects of every version of `ours` can be asked for.
+pub(super) fn serves(existing: &Value, ours: &Value) -> bool {
+    let is_served = |wanted: &str| {
+        versions(existing).any(|version| name_of(version) == wanted && version["served"] == true)
+    };
+    names(ours).into_iter().all(is_served)
+}
+
+/// True if a merge with `wanted` would change nothing but what the API server fills in.
+fn holds(existing: &Value, wanted: &Value) -> bool {
+    match (existing, wanted) {
+        (Value::Object(has), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| has.get(key).is_some_and(|has| holds(has, wanted)))
+        }
+        (Value::Array(has), Value::Array(wanted)) => {
+            has.len() == wanted.len() && has.iter().zip(wanted).all(|(has, wanted)| holds(has, wanted))
+        }
+        (has, wanted) => has == wanted,
+    }
 }
 
 fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
@@ -75,6 +98,28 @@ mod tests {
             definition["metadata"]["annotations"][SCHEMA] = schema.to_string().into();
         }
         definition
+    }
+
+    #[test]
+    fn the_definitions_carry_the_number_of_their_schema() {
+        for (name, yaml) in api::crds::ALL {
+            let definition: Value = serde_saphyr::from_str(yaml).unwrap();
+            assert_eq!(definition["metadata"]["annotations"][SCHEMA], OURS.to_string(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_kept_and_a_field_that_is_another_is_not() {
+        let ours = definition(Some(OURS), &[("v1beta1", true)]);
+        let mut filled = ours.clone();
+        filled["spec"]["versions"][0]["deprecated"] = false.into();
+        filled["status"]["storedVersions"] = json!(["v1beta1"]);
+        assert_eq!(reconcile(&filled, &ours), Ok(Action::Keep));
+        filled["spec"]["versions"][0]["storage"] = false.into();
+        assert_eq!(reconcile(&filled, &ours), Ok(Action::Replace(ours.clone())));
+        assert!(!serves(&filled, &ours));
+        filled["spec"]["versions"][0]["served"] = true.into();
+        assert!(serves(&filled, &ours));
     }
 
     #[test]

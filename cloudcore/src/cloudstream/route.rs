@@ -1,0 +1,109 @@
+//! What a request is about, by its path, as the kubelet serves it.
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Uri};
+
+/// What the caller must be allowed to do with `nodes`, as the kubelet asks (`pkg/kubelet/server/auth.go`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Access {
+    pub verb: &'static str,
+    pub subresource: &'static str,
+}
+
+pub(super) fn access(method: &Method, path: &str) -> Access {
+    let verb = match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    };
+    let subresource = match path.split('/').nth(1).unwrap_or_default() {
+        "stats" => "stats",
+        "metrics" => "metrics",
+        "logs" => "log",
+        "checkpoint" => "checkpoint",
+        _ => "proxy",
+    };
+    Access { verb, subresource }
+}
+
+/// Namespace and name of the pod a path is about.
+pub(super) fn pod(path: &str) -> Option<(&str, &str)> {
+    let mut parts = path.split('/').skip(1);
+    match parts.next()? {
+        "containerLogs" | "exec" | "attach" | "portForward" | "run" | "podTcp" => {}
+        _ => return None,
+    }
+    let (namespace, name) = (parts.next()?, parts.next()?);
+    (!namespace.is_empty() && !name.is_empty()).then_some((namespace, name))
+}
+
+/// The node a request names: API servers say which one they proxy for, others ask under the node's own name.
+pub(super) fn node(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let forwarded = headers.get("x-forwarded-uri").and_then(|value| value.to_str().ok());
+    let proxied = forwarded.and_then(|path| path.strip_prefix("/api/v1/nodes/"));
+    if let Some(name) = proxied.and_then(|rest| rest.split('/').next()) {
+        // `NAME:PORT` and `SCHEME:NAME:PORT` are names of nodes too.
+        let name = match name.split(':').collect::<Vec<_>>()[..] {
+            [name] | [name, _] | [_, name, _] => name,
+            _ => return None,
+        };
+        return Some(name.to_owned()).filter(|name| !name.is_empty());
+    }
+    let host = uri.host().or_else(|| headers.get(HOST)?.to_str().ok()).unwrap_or_default();
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    let name = host.split('.').next().unwrap_or_default();
+    (!is_address && !name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn rights_are_those_the_kubelet_asks_for() {
+        for (method, path, verb, subresource) in [
+            (Method::GET, "/metrics/resource", "get", "metrics"),
+            (Method::GET, "/stats/summary", "get", "stats"),
+            (Method::GET, "/logs/", "get", "log"),
+            (Method::POST, "/exec/d/p/c", "create", "proxy"),
+            (Method::GET, "/containerLogs/d/p/c", "get", "proxy"),
+            (Method::GET, "/metricsx", "get", "proxy"),
+            (Method::GET, "//metrics", "get", "proxy"),
+        ] {
+            assert_eq!(access(&method, path), Access { verb, subresource }, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn pods_are_named_by_the_path() {
+        assert_eq!(pod("/exec/d/p/c"), Some(("d", "p")));
+        assert_eq!(pod("/portForward/d/p"), Some(("d", "p")));
+        assert_eq!(pod("/containerLogs/d//c"), None);
+        assert_eq!(pod("/exec/d"), None);
+        assert_eq!(pod("/stats/d/p/c"), None);
+    }
+
+    #[test]
+    fn nodes_are_named_by_the_api_server_or_by_the_host() {
+        let named = |forwarded: &str, host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+            if !forwarded.is_empty() {
+                headers.insert("x-forwarded-uri", HeaderValue::from_str(forwarded).unwrap());
+            }
+            node(&Uri::from_static("/stats/summary"), &headers)
+        };
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(named("/api/v1/nodes/edge-1/proxy/stats/summary", "10.0.0.1:10003"), name("edge-1"));
+        assert_eq!(named("/api/v1/nodes/https:edge-1:10250/proxy/", "10.0.0.1"), name("edge-1"));
+        assert_eq!(named("", "edge-2.edges.kubeedge.svc:10003"), name("edge-2"));
+        assert_eq!(named("", "edge-2"), name("edge-2"));
+        for host in ["10.0.0.1:10003", "10.0.0.1", "[fd00::1]:10003", ":10003"] {
+            assert_eq!(named("", host), None, "{host}");
+        }
+    }
+}
