@@ -4,6 +4,7 @@ pub(crate) mod ca;
 pub(crate) mod gettoken;
 pub(crate) mod init;
 pub(crate) mod join;
+pub(crate) mod manifest;
 pub(crate) mod node;
 pub(crate) mod reset;
 mod secrets;

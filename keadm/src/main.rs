@@ -33,6 +33,8 @@ enum Command {
     Init(commands::init::Flags),
     /// Replace the CA without any node joining again.
     Ca(commands::ca::Flags),
+    /// Print the manifests of a CloudCore in a cluster.
+    Manifest(Box<commands::manifest::Flags>),
     /// Put nodes out and let them in again.
     Node(commands::node::Flags),
     /// Print the token nodes join with.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             match flags.command {
                 Command::Init(flags) => commands::init::run(flags).await,
                 Command::Ca(flags) => commands::ca::run(flags).await,
+                Command::Manifest(flags) => commands::manifest::run(&flags),
                 Command::Node(flags) => commands::node::run(flags).await,
                 Command::Gettoken(flags) => commands::gettoken::run(flags).await,
                 Command::Join(flags) => commands::join::run(*flags).await,
@@ -88,6 +91,9 @@ mod tests {
             ("init --dry-run", Some("--no-start")),
             (&format!("{join} --image-repository r"), Some("mirrors are a setting")),
             (&format!("{join} --tarballpath=/tmp"), Some("nothing is downloaded")),
+            ("manifest generate --advertise-address a --kubeedge-version v1 --skip-crds", None),
+            ("manifest generate --external-helm-root /charts", Some("helm install")),
+            ("manifest generate --kube-config x", Some("nothing is asked of a cluster")),
             ("reset --kube-config /root/.kube/config", Some("kubectl delete namespace kubeedge")),
             ("reset edge --force --remote-runtime-endpoint unix:///x --pre-run a --post-run b", None),
             ("reset --no-such-flag", Some("unexpected argument")),

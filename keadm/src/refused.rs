@@ -12,7 +12,7 @@ const FLAGS: &[(&str, &str, &str)] = &[
     (
         "init",
         "--external-helm-root",
-        "CloudCore is started as a process, without a chart: --set changes cloudcore.yaml",
+        "CloudCore is started as a process: --set changes cloudcore.yaml; keadm manifest generate has it as pods of a cluster",
     ),
     ("init", "--profile", "there is one profile: --set changes cloudcore.yaml"),
     ("init", "--image-repository", PROGRAMS),
@@ -23,6 +23,15 @@ const FLAGS: &[(&str, &str, &str)] = &[
         "--tarballpath",
         "nothing is downloaded: put keadm and edgecore of a release into one folder, for a machine without a network as well",
     ),
+    ("manifest", "--kube-config", "nothing is asked of a cluster: kubectl apply -f - takes what is printed"),
+    (
+        "manifest",
+        "--external-helm-root",
+        "there is one chart, manifests/charts/cloudcore: helm install takes it",
+    ),
+    ("manifest", "--profile", "there is one profile: --set changes values of the chart"),
+    ("manifest", "--files", MORE),
+    ("manifest", "-f", MORE),
     (
         "reset",
         "--kube-config",
@@ -32,8 +41,9 @@ const FLAGS: &[(&str, &str, &str)] = &[
 
 const MANIFESTS: &str =
     "only CloudCore is set up, the resource definitions it needs it makes itself: apply others with kubectl";
-const PROGRAMS: &str = "CloudCore and EdgeCore are programs, no images: they are taken from keadm's folder. Images of pods come from \
-                        the registries they name; mirrors are a setting of the container runtime";
+const MORE: &str = "only CloudCore's own objects are printed: apply others beside them";
+const PROGRAMS: &str = "CloudCore and EdgeCore are started as programs of keadm's folder; keadm manifest generate has CloudCore as pods of a \
+                        cluster. Images of pods come from the registries they name; mirrors are a setting of the container runtime";
 
 /// The error as the parser tells it, or with what to do instead if KubeEdge has the flag. `command` is the word after
 /// `keadm`.

@@ -48,6 +48,8 @@ enum Name {
     Memory(Link),
     /// Power-on without a link: all pods run again, and how long that takes.
     Poweron(Link),
+    /// Logs, commands and files through the link, against the Node API itself.
+    Streams(Link),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(Link),
     /// CloudCore beside config maps and secrets that hardly any edge uses: what it holds.
@@ -85,6 +87,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Name::Pods(link) => pods("pods", link),
         Name::Memory(link) => pods("memory", link),
         Name::Poweron(link) => pods("poweron", link),
+        Name::Streams(link) => pods("streams", link),
         Name::Attack(link) => load("attack", link),
         Name::Unused(link) => load("unused", link),
         Name::Fleet(link) => load("fleet", link),

@@ -3,9 +3,11 @@
 
 mod bench;
 mod build;
+mod chart;
 mod demo;
 mod deps;
 mod docs;
+mod images;
 mod install;
 mod msrv;
 mod packages;
@@ -41,6 +43,10 @@ enum Command {
     Deps(deps::Flags),
     /// Check that citations and links lead somewhere; with --write, make the generated pages anew.
     Docs(docs::Flags),
+    /// Check that manifests/cloudcore and the Helm chart are what common/manifests makes; with --write, make them anew.
+    Chart(chart::Flags),
+    /// Make container images of the programs, as files.
+    Images(images::Flags),
     /// Build the programs as release builds and install them.
     Install(install::Flags),
     /// Install the Debian packages that demo and test need.
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Command::Install(flags) => install::run(&flags),
         Command::Deps(flags) => deps::run(&flags),
         Command::Docs(flags) => docs::run(&flags),
+        Command::Chart(flags) => chart::run(&flags),
+        Command::Images(flags) => images::run(&flags),
         Command::Setup => packages::ensure(),
     };
     match result {

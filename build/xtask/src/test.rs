@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use harness::wait;
 
-use crate::{build, deps, docs, msrv, packages, tools};
+use crate::{build, chart, deps, docs, msrv, packages, tools};
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -48,6 +48,7 @@ fn checks(must_msrv: bool) -> Vec<Step> {
         ("format", Box::new(|| build::cargo(&["fmt", "--all", "--check"]))),
         ("imports", Box::new(|| deps::run(&deps::Flags::default()))),
         ("references", Box::new(docs::check)),
+        ("chart", Box::new(chart::check)),
         ("spelling", Box::new(tools::typos)),
         ("unused dependencies", Box::new(tools::machete)),
         ("lints", Box::new(lints)),

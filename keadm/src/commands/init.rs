@@ -210,6 +210,14 @@ fn config(flags: &Flags, layout: &Layout) -> anyhow::Result<CloudCoreConfig> {
             None => layout.text(file),
         };
     }
+    let streams = &mut config.modules.cloud_stream;
+    for file in [
+        &mut streams.tls_stream_ca_file,
+        &mut streams.tls_stream_cert_file,
+        &mut streams.tls_stream_private_key_file,
+    ] {
+        *file = layout.text(file);
+    }
     let standalone = &mut config.modules.standalone;
     standalone.enable = flags.standalone;
     standalone.data_dir = layout.text(&standalone.data_dir);

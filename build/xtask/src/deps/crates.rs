@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("native", 0),
     ("api", 0),
     ("apimachinery", 0),
+    ("manifests", 0),
     ("pki", 1),
     ("store", 1),
     ("daemon", 1),
@@ -24,6 +25,9 @@ const FLOORS: &[(&str, u8)] = &[
     ("plugins", 1),
     ("mqtt", 1),
     ("link", 1),
+    ("httpproxy", 1),
+    ("streams", 1),
+    ("tunnel", 1),
     ("metamanager", 2),
     ("podmodel", 2),
     ("apiserver", 2),
@@ -31,6 +35,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("keadm", 2),
     ("cloudcore", 3),
     ("edgehub", 3),
+    ("edgestream", 3),
     ("volumes", 3),
     ("nodebase", 3),
     ("devices", 3),
@@ -55,6 +60,7 @@ const FLOORS: &[(&str, u8)] = &[
 /// Imports within a floor.
 const BESIDE: &[(&str, &str)] = &[
     ("apimachinery", "api"),
+    ("manifests", "api"),
     ("message", "apimachinery"),
     ("native", "message"),
     ("link", "pki"),
@@ -63,6 +69,9 @@ const BESIDE: &[(&str, &str)] = &[
     ("dmi", "listener"),
     ("mqtt", "listener"),
     ("mqtt", "daemon"),
+    ("httpproxy", "daemon"),
+    ("tunnel", "daemon"),
+    ("tunnel", "httpproxy"),
     ("nodebase", "volumes"),
     ("deviceplugins", "nodestatus"),
 ];

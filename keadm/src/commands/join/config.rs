@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use api::config::edgecore::EdgeCoreConfig;
+use api::config::edgecore::{EdgeCoreConfig, EdgeStream};
 use api::config::keys;
 use message::NodeName;
 
 use super::Flags;
 use crate::layout::Layout;
 use crate::{address, labels, render};
+
+/// Where a cloud serves KubeEdge's tunnel.
+const TUNNEL_PORT: u16 = 10004;
 
 /// The file that is there already, of KubeEdge or written by hand. What it asks for and this program does not do is
 /// told or refused before the file is written anew without it.
@@ -48,6 +51,10 @@ pub(super) fn with_flags(
         hub.quic.server = format!("{host}:{port}");
     }
     hub.take_over |= flags.take_over;
+    let tunnel = &mut config.modules.edge_stream;
+    if tunnel.server == EdgeStream::default().server {
+        tunnel.server = format!("{host}:{TUNNEL_PORT}");
+    }
     let edged = &mut config.modules.edged;
     if !flags.edgenode_name.is_empty() || edged.hostname_override.is_empty() {
         edged.hostname_override = node_name(&flags.edgenode_name)?;
@@ -78,6 +85,10 @@ fn below_root(config: &mut EdgeCoreConfig, layout: &Layout) {
     place(&mut hub.tls_cert_file, &usual.tls_cert_file);
     place(&mut hub.tls_private_key_file, &usual.tls_private_key_file);
     place(&mut hub.token_file, &usual.token_file);
+    let (stream, usual) = (&mut config.modules.edge_stream, &default.modules.edge_stream);
+    place(&mut stream.tls_tunnel_ca_file, &usual.tls_tunnel_ca_file);
+    place(&mut stream.tls_tunnel_cert_file, &usual.tls_tunnel_cert_file);
+    place(&mut stream.tls_tunnel_private_key_file, &usual.tls_tunnel_private_key_file);
     let (twin, usual) = (&mut config.modules.device_twin, &default.modules.device_twin);
     place(&mut twin.dmi_sock_path, &usual.dmi_sock_path);
     let (edged, usual) = (&mut config.modules.edged, &default.modules.edged);
@@ -132,6 +143,22 @@ mod tests {
         let hub = config("-e [fd00::1]:10000").modules.edge_hub;
         assert_eq!(hub.http_server, "https://[fd00::1]:10002");
         assert_eq!(hub.websocket.server, "[fd00::1]:10000");
+    }
+
+    #[test]
+    fn the_tunnel_leads_to_the_same_cloud_with_the_nodes_certificate() {
+        let stream = config("-e [fd00::1]:10000").modules.edge_stream;
+        assert_eq!(stream.server, "[fd00::1]:10004");
+        assert!(!stream.enable);
+        for file in
+            [&stream.tls_tunnel_ca_file, &stream.tls_tunnel_cert_file, &stream.tls_tunnel_private_key_file]
+        {
+            assert!(file.starts_with("/srv/r/etc/kubeedge/"), "{file}");
+        }
+        let mut base = EdgeCoreConfig::default();
+        base.modules.edge_stream.server = "tunnels:7".to_owned();
+        let kept = with_flags(Some(base), &flags("-e cloud:10000"), &Layout::new(None).unwrap()).unwrap();
+        assert_eq!(kept.modules.edge_stream.server, "tunnels:7");
     }
 
     #[test]
