@@ -3,6 +3,8 @@
 pub mod ca;
 pub mod go_cloud;
 pub mod go_edge;
+pub mod judge;
+pub mod life_cycle;
 pub mod peer;
 pub mod pods;
 pub mod recorded;

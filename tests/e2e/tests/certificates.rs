@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use e2e::{ca, peer};
 use harness::cloud::Cloud;
 use harness::edge::{Doors, Edge};
@@ -12,6 +14,7 @@ use harness::programs::Programs;
 use harness::wait;
 use harness::wait::PATIENCE;
 use pki::{DAY, Identity, NODES_GROUP, Profile, Usage, edge_common_name};
+use serde_json::json;
 use tempfile::TempDir;
 
 const MINUTE: i64 = 60;
@@ -253,5 +256,41 @@ fn a_token_may_be_good_once_and_for_some_nodes_only() -> Result<()> {
 
     let error = make(&["--nodes", "Store_*"]).err().context("a pattern that is no name")?;
     assert!(format!("{error:#}").contains("--nodes"), "{error:#}");
+    Ok(())
+}
+
+/// Kubernetes approves requests for serving certificates of nobody by itself.
+#[test]
+fn a_serving_certificate_is_approved_for_the_node_itself_alone() -> Result<()> {
+    let lab = Lab::start(&[])?;
+    let kubectl = lab.cloud.kubectl();
+    let _edge = lab.joined("edge-1", &[])?;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}});
+    kubectl.create(&node.to_string())?;
+    let ask = |name: &str, host: &str| -> Result<()> {
+        let mut params = rcgen::CertificateParams::new(vec![host.to_owned()])?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:edge-1");
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+        let request = params.serialize_request(&rcgen::KeyPair::generate()?)?;
+        let pem = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            STANDARD.encode(request.der())
+        );
+        let object = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "metadata": {"name": name}, "spec": {"signerName": "kubernetes.io/kubelet-serving",
+            "usages": ["digital signature", "server auth"], "request": STANDARD.encode(pem)}});
+        kubectl.create(&object.to_string()).map(drop)
+    };
+    ask("another", "kubernetes.default")?;
+    ask("own", "edge-1")?;
+    let approved = |name: &str| -> Result<bool> {
+        Ok(kubectl.field("csr", name, ".status.conditions[?(@.type==\"Approved\")].status")? == "True")
+    };
+    wait::for_true("the node's own is approved", PATIENCE, || approved("own"))?;
+    wait::for_true("CloudCore says why the other one waits", PATIENCE, || {
+        Ok(std::fs::read_to_string(lab.cloud.log())?.contains("is no name of node"))
+    })?;
+    ensure!(!approved("another")?);
     Ok(())
 }

@@ -169,6 +169,7 @@ async fn dial_quic(tls: std::sync::Arc<rustls::ClientConfig>, port: u16, node: &
         node: node.to_owned(),
         timeout: Duration::from_secs(10),
         offer: link::Offer::Auto,
+        way: link::Way::Straight,
     };
     // With the reasons below: whom the peer does not trust is one.
     dialer.dial(&target).await.map(|_| ()).map_err(|error| format!("{:#}", anyhow::Error::from(error)))

@@ -10,8 +10,9 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Programs every test image has as links to busybox.
 const APPLETS: &[&str] = &[
     "sh", "sleep", "cat", "echo", "ls", "id", "env", "true", "false", "hostname", "wget", "nc", "httpd",
-    "ip", "mkdir", "touch", "stat", "grep", "tr", "date", "awk", "base64", "cut", "dd", "head", "kill", "ln",
-    "mknod", "mount", "ps", "pwd", "readlink", "rm", "sed", "sort", "tail", "test", "umount", "wc",
+    "tar", "ip", "mkdir", "touch", "stat", "grep", "tr", "date", "awk", "base64", "cut", "dd", "head",
+    "kill", "ln", "mknod", "mount", "ps", "pwd", "readlink", "rm", "sed", "sort", "tail", "test", "umount",
+    "wc",
 ];
 
 /// An image to be imported.

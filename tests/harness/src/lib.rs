@@ -5,6 +5,7 @@
 pub mod balancer;
 pub mod cgroups;
 pub mod cloud;
+pub mod connect_proxy;
 pub mod containerd;
 pub mod edge;
 pub mod images;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -19,6 +19,8 @@ struct State {
     up: AtomicBool,
     ended: AtomicBool,
     live: Mutex<Vec<TcpStream>>,
+    /// Bytes both ways.
+    carried: AtomicU64,
 }
 
 impl Relay {
@@ -30,6 +32,7 @@ impl Relay {
             up: AtomicBool::new(true),
             ended: AtomicBool::new(false),
             live: Mutex::new(Vec::new()),
+            carried: AtomicU64::new(0),
         });
         let shared = state.clone();
         thread::spawn(move || {
@@ -58,6 +61,11 @@ impl Relay {
         }
     }
 
+    /// Bytes that went through so far, both ways.
+    pub fn carried(&self) -> u64 {
+        self.state.carried.load(Ordering::Relaxed)
+    }
+
     pub fn heal(&self) {
         self.state.up.store(true, Ordering::SeqCst);
     }
@@ -83,17 +91,23 @@ impl State {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.extend([near.try_clone(), far.try_clone()].into_iter().flatten());
         drop(live);
-        thread::spawn(move || pump(near, far));
-        thread::spawn(move || pump(far_copy, near_copy));
+        let (up, down) = (self.clone(), self.clone());
+        thread::spawn(move || counted(near, far, &up.carried));
+        thread::spawn(move || counted(far_copy, near_copy, &down.carried));
     }
 }
 
 /// Copies until either end closes, then closes both.
-pub(crate) fn pump(mut from: TcpStream, mut to: TcpStream) {
+pub(crate) fn pump(from: TcpStream, to: TcpStream) {
+    counted(from, to, &AtomicU64::new(0));
+}
+
+fn counted(mut from: TcpStream, mut to: TcpStream, carried: &AtomicU64) {
     // Small pieces pass at once, as on a cable: waiting for acknowledgements is for the ends.
     let _ = to.set_nodelay(true);
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        carried.fetch_add(count as u64, Ordering::Relaxed);
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -21,12 +21,18 @@ pub struct ApiServer {
 
 impl ApiServer {
     pub fn start(programs: &Programs, root: &Path) -> Result<ApiServer> {
+        ApiServer::start_with(programs, root, &[])
+    }
+
+    /// Like [`ApiServer::start`], with more arguments.
+    pub fn start_with(programs: &Programs, root: &Path, arguments: &[&str]) -> Result<ApiServer> {
         std::fs::create_dir_all(root)?;
         let kubeconfig = root.join("admin.kubeconfig");
         let mut command = Command::new(programs.path("apiserver"));
         command.arg("--data-dir").arg(root.join("data"));
         command.arg("--listen").arg(format!("127.0.0.1:{}", ports::free()?));
         command.arg("--admin-kubeconfig").arg(&kubeconfig);
+        command.args(arguments);
         let mut started = Process::start(command, "apiserver", &root.join("apiserver.log"))?;
         wait::for_true("the API server's kubeconfig", PATIENCE, || {
             started.check()?;

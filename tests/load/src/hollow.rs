@@ -67,6 +67,7 @@ pub(crate) fn start(
         heartbeat,
         enrollment: Enrollment {
             server: "https://127.0.0.1:1".to_owned(),
+            way: link::Way::Straight,
             files: files(folder),
             token: None,
             token_file: folder.join("none"),
@@ -74,6 +75,7 @@ pub(crate) fn start(
             config_file: None,
         },
         renewal: no_renewal(),
+        node_api: None,
     };
     let deps = edgehub::Deps {
         intake: Intake::new(Objects::new(store.clone()), outlets),

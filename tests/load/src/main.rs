@@ -28,6 +28,7 @@ mod reporter;
 mod result;
 mod soak;
 mod start;
+mod streams;
 mod throttle;
 mod unused;
 mod way;
@@ -96,6 +97,8 @@ enum Name {
     Churn(churn::Flags),
     /// A pod from its making to running, against the runtime's own calls; fifty at once.
     Pods(start::Flags),
+    /// Logs, commands and files through the link, against the Node API itself; their bytes, and what they do to objects.
+    Streams(streams::Flags),
     /// What EdgeCore holds with so many pods, and uses while idle.
     Memory(memory::Flags),
     /// CloudCore beside config maps and secrets that hardly any edge uses.
@@ -131,6 +134,7 @@ fn main() -> Result<()> {
         Name::Damage(flags) => return damage::run(flags),
         Name::Pods(flags) => return start::run(flags),
         Name::Memory(flags) => return memory::run(flags),
+        Name::Streams(flags) => return streams::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
         Name::Dictionary(flags) => return dictionary::run(flags),
         _ => {}
@@ -160,6 +164,7 @@ fn main() -> Result<()> {
             | Name::Pods(_)
             | Name::Memory(_)
             | Name::Poweron(_)
+            | Name::Streams(_)
             | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Devices(flags) => devices::run(&flags).await,

@@ -105,6 +105,15 @@ impl Api {
         Ok(())
     }
 
+    /// Gives a config map another number.
+    pub(crate) async fn put_config_map(&self, name: &str, number: usize) -> Result<()> {
+        let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+            "data": {"number": number.to_string()}});
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+        self.cluster.replace(&path, &Json::encode(&config_map)?).await?;
+        Ok(())
+    }
+
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         self.cluster.delete(&format!("{PODS}/{name}"), &Json::encode(&json!({}))?).await?;
         Ok(())

@@ -61,6 +61,7 @@ pub(crate) async fn run(flags: Flags) -> Result<()> {
         heartbeat: Duration::from_secs(1),
         enrollment: Enrollment {
             server: "https://127.0.0.1:1".to_owned(),
+            way: link::Way::Straight,
             files: CertificateFiles {
                 ca: file("ca.crt"),
                 certificate: file("edge.crt"),
@@ -72,6 +73,7 @@ pub(crate) async fn run(flags: Flags) -> Result<()> {
             config_file: None,
         },
         renewal: hollow::no_renewal(),
+        node_api: None,
     };
     let intake = Intake::new(Objects::new(store.clone()), Outlets::default());
     let deps = edgehub::Deps { intake, outbox: outbox.clone(), calls, link: state };

@@ -65,7 +65,8 @@ pub(crate) fn node_name(number: usize) -> String {
 /// Where an edge dials.
 pub(crate) fn servers(server: &str, quic: bool, dialect: &str) -> Servers {
     let offer = if dialect == "kubeedge" { link::Offer::KubeEdge } else { link::Offer::Auto };
-    Servers { websocket: (!quic).then(|| server.to_owned()), quic: quic.then(|| server.to_owned()), offer }
+    let websocket = (!quic).then(|| server.to_owned()).into_iter().collect();
+    Servers { websocket, quic: quic.then(|| server.to_owned()), offer, ..Servers::default() }
 }
 
 pub(crate) async fn run(flags: Flags) -> Result<()> {

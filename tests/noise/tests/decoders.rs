@@ -55,7 +55,13 @@ fn frame() -> impl Strategy<Value = Body> {
         (vec(("\\PC{0,9}", any::<u32>(), any::<u64>()), 0..9), "\\PC{0,90}").prop_map(|(digests, store)| {
             let digest = |(kind, count, sum)| KindDigest { kind, count, sum };
             let digests = digests.into_iter().map(digest).collect();
-            Body::Hello(Hello { store, heartbeat_seconds: u32::MAX, digests, wants_in_step: true })
+            Body::Hello(Hello {
+                store,
+                heartbeat_seconds: u32::MAX,
+                digests,
+                wants_in_step: true,
+                takes_streams: true,
+            })
         }),
         (vec(held(), 0..9), any::<bool>()).prop_map(|(held, last)| Body::Inventory(Inventory { held, last })),
         (any::<u64>(), any::<u64>()).prop_map(|(through, ticket)| {

@@ -105,7 +105,7 @@ impl Edge {
     /// With its first frame.
     pub(crate) fn connect(db: &Database, seals: &Seals) -> Result<(Edge, Vec<Vec<u8>>)> {
         let store = db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
-        let hello = exchange::hello(store, 15, objects::digests(db, seals)?);
+        let hello = exchange::hello(store, 15, objects::digests(db, seals)?, false);
         let edge = Edge {
             exchange: Exchange::default(),
             seals: seals.clone(),
@@ -131,7 +131,9 @@ impl EdgeHalf for Edge {
             }
             exchange::Effect::Finished(seqs) => Effect::Finished(seqs),
             exchange::Effect::InStep => Effect::InStep,
-            exchange::Effect::Welcomed { .. } | exchange::Effect::Deliver(_) => Effect::Nothing,
+            exchange::Effect::Welcomed { .. }
+            | exchange::Effect::Deliver(_)
+            | exchange::Effect::Stream(_) => Effect::Nothing,
         })
     }
 
