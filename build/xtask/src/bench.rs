@@ -50,6 +50,8 @@ enum Name {
     Poweron(Link),
     /// Logs, commands and files through the link, against the Node API itself.
     Streams(Link),
+    /// Commands, logs and files of a node, a thousand times from each of two CloudCores.
+    Replicas(Link),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(Link),
     /// CloudCore beside config maps and secrets that hardly any edge uses: what it holds.
@@ -88,6 +90,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Name::Memory(link) => pods("memory", link),
         Name::Poweron(link) => pods("poweron", link),
         Name::Streams(link) => pods("streams", link),
+        Name::Replicas(link) => pods("replicas", link),
         Name::Attack(link) => load("attack", link),
         Name::Unused(link) => load("unused", link),
         Name::Fleet(link) => load("fleet", link),

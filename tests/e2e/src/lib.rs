@@ -9,3 +9,4 @@ pub mod peer;
 pub mod pods;
 pub mod recorded;
 pub mod skip;
+pub mod terminal;

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use e2e::terminal::Terminal;
 use harness::programs::Programs;
 use harness::site::{IMAGE, NODE, Site};
 use harness::wait;
@@ -75,6 +76,7 @@ fn logs_commands_files_and_ports_of_a_pod_are_reached_through_the_link() -> Resu
     logs(&site)?;
     commands(&site)?;
     attached(&site)?;
+    terminal(&site)?;
     files(&site)?;
     ports(&site)?;
     node_api(&site)?;
@@ -133,6 +135,30 @@ fn attached(site: &Site) -> Result<()> {
     stdout.read_line(&mut line)?;
     ensure!(line == "said to it\n", "{line:?}");
     Ok(())
+}
+
+/// A shell at a terminal knows how large it is, and hears of it when that changes.
+fn terminal(site: &Site) -> Result<()> {
+    let command = site.kubectl().command(&["exec", "-it", "shell", "--", "sh"]);
+    let mut terminal = Terminal::run(&command, [33, 101])?;
+    // kubectl tells the size right after the shell has begun.
+    asks_size(&mut terminal, "33 101")?;
+    terminal.resize([51, 133])?;
+    asks_size(&mut terminal, "51 133")?;
+    terminal.type_line("exit 7")?;
+    let status = terminal.end()?;
+    ensure!(status.code() == Some(7), "{status}: {:?}", terminal.shown());
+    Ok(())
+}
+
+/// Asks the shell for its size until it is this.
+fn asks_size(terminal: &mut Terminal, size: &str) -> Result<()> {
+    wait::for_true(&format!("a terminal of {size}"), PATIENCE, || {
+        let before = terminal.shown().len();
+        terminal.type_line("stty size; echo asked-$?")?;
+        wait::for_true("an answer", PATIENCE, || Ok(terminal.shown()[before..].contains("asked-0")))?;
+        Ok(terminal.shown().contains(size))
+    })
 }
 
 fn files(site: &Site) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod kubectl;
 pub mod listening;
 pub mod memory;
 pub mod noise;
+pub mod pair;
 pub mod ports;
 pub mod process;
 pub mod programs;

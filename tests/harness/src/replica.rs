@@ -65,6 +65,10 @@ impl Installed {
         self.root.join(format!("var/lib/kubeedge/{}.pid", self.name))
     }
 
+    pub fn pid(&self) -> Result<i32> {
+        process::running(&self.pid_file(), self.name).with_context(|| format!("{} is not running", self.name))
+    }
+
     pub fn kill9(&self) -> Result<()> {
         process::signal(&self.pid_file(), self.name, Signal::KILL)
     }

@@ -99,6 +99,8 @@ enum Name {
     Pods(start::Flags),
     /// Logs, commands and files through the link, against the Node API itself; their bytes, and what they do to objects.
     Streams(streams::Flags),
+    /// Commands, logs and files of a node, asked of each of two CloudCores.
+    Replicas(streams::replicas::Flags),
     /// What EdgeCore holds with so many pods, and uses while idle.
     Memory(memory::Flags),
     /// CloudCore beside config maps and secrets that hardly any edge uses.
@@ -135,6 +137,7 @@ fn main() -> Result<()> {
         Name::Pods(flags) => return start::run(flags),
         Name::Memory(flags) => return memory::run(flags),
         Name::Streams(flags) => return streams::run(flags),
+        Name::Replicas(flags) => return streams::replicas::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
         Name::Dictionary(flags) => return dictionary::run(flags),
         _ => {}
@@ -165,6 +168,7 @@ fn main() -> Result<()> {
             | Name::Memory(_)
             | Name::Poweron(_)
             | Name::Streams(_)
+            | Name::Replicas(_)
             | Name::Dictionary(_) => Ok(()),
             Name::Cuts(flags) => cuts::run(&flags).await,
             Name::Devices(flags) => devices::run(&flags).await,

@@ -1,6 +1,7 @@
 //! Logs, commands and files of a pod through the link, against the node's own Node API; what they cost on the wire, and what a
 //! saturated stream does to the objects beside it.
 
+pub(crate) mod replicas;
 mod sessions;
 
 use std::path::PathBuf;
@@ -58,18 +59,29 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
 
 /// A way to the pods of the node.
 enum Way {
-    Api { address: String, tls: TlsConnector },
-    Node { socket: PathBuf },
+    Api {
+        address: String,
+        tls: TlsConnector,
+    },
+    Node {
+        socket: PathBuf,
+    },
+    /// The stream server of a CloudCore, which is asked as a kubelet is.
+    Server {
+        address: String,
+        tls: TlsConnector,
+    },
 }
 
 impl Way {
     async fn connect(&self) -> Result<Box<dyn Pipe>> {
         match self {
             Way::Node { socket } => Ok(Box::new(UnixStream::connect(socket).await?)),
-            Way::Api { address, tls } => {
+            Way::Api { address, tls } | Way::Server { address, tls } => {
                 let tcp = TcpStream::connect(address).await?;
                 tcp.set_nodelay(true)?;
-                let name = ServerName::try_from("localhost")?;
+                let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host).to_owned();
+                let name = ServerName::try_from(host)?;
                 Ok(Box::new(tls.connect(name, tcp).await?))
             }
         }
@@ -78,7 +90,7 @@ impl Way {
     fn log(&self, pod: &str, query: &str) -> String {
         match self {
             Way::Api { .. } => format!("/api/v1/namespaces/default/pods/{pod}/log{query}"),
-            Way::Node { .. } => format!("/containerLogs/default/{pod}/c{query}"),
+            Way::Node { .. } | Way::Server { .. } => format!("/containerLogs/default/{pod}/c{query}"),
         }
     }
 
@@ -88,7 +100,7 @@ impl Way {
             Way::Api { .. } => {
                 format!("/api/v1/namespaces/default/pods/{pod}/exec?container=c&stdout=1{words}")
             }
-            Way::Node { .. } => format!("/exec/default/{pod}/c?output=1{words}"),
+            Way::Node { .. } | Way::Server { .. } => format!("/exec/default/{pod}/c?output=1{words}"),
         }
     }
 
@@ -96,45 +108,75 @@ impl Way {
     fn input(&self) -> &'static str {
         match self {
             Way::Api { .. } => "stdin",
-            Way::Node { .. } => "input",
+            Way::Node { .. } | Way::Server { .. } => "input",
         }
     }
 
-    /// Asks and counts the bytes of the answer.
-    async fn get(&self, path: &str) -> Result<u64> {
+    /// Asks for an answer, and gives each part of it to `take`.
+    async fn ask(&self, path: &str, mut take: impl FnMut(&[u8])) -> Result<()> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await?)).await?;
         let driver = tokio::spawn(connection);
         let request = hyper::Request::get(path).header("Host", "localhost").body(Empty::<Bytes>::new())?;
         let answer = sender.send_request(request).await?;
         ensure!(answer.status().is_success(), "{path}: {}", answer.status());
-        let (mut body, mut count) = (answer.into_body(), 0);
+        let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
-            count += frame?.data_ref().map_or(0, |data| data.len() as u64);
+            if let Some(data) = frame?.data_ref() {
+                take(data);
+            }
         }
         driver.abort();
+        Ok(())
+    }
+
+    /// Asks and counts the bytes of the answer.
+    async fn count(&self, path: &str) -> Result<u64> {
+        let mut count = 0;
+        self.ask(path, |data| count += data.len() as u64).await?;
         Ok(count)
     }
 
-    /// Runs a command to its end and counts its output.
-    async fn run(&self, pod: &str, command: &[&str]) -> Result<u64> {
+    /// Asks for an answer.
+    async fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        self.ask(path, |data| all.extend_from_slice(data)).await?;
+        Ok(all)
+    }
+
+    /// Runs a command to its end, and gives each part of its output to `take`.
+    async fn command(&self, pod: &str, command: &[&str], mut take: impl FnMut(&[u8])) -> Result<()> {
         let mut request = format!("ws://localhost{}", self.exec(pod, command)).into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", "v4.channel.k8s.io".parse()?);
         let config = WebSocketConfig::default();
         let (mut socket, _) =
             tokio_tungstenite::client_async_with_config(request, self.connect().await?, Some(config)).await?;
-        let (mut count, mut status) = (0, None);
+        let mut status = None;
         while let Some(Ok(message)) = socket.next().await {
             let Message::Binary(bytes) = message else { continue };
             match bytes.split_first() {
-                Some((1, rest)) => count += rest.len() as u64,
+                Some((1, rest)) => take(rest),
                 Some((3, rest)) => status = Some(serde_json::from_slice::<Value>(rest)?),
                 _ => {}
             }
         }
         let status = status.context("the command's status never came")?;
         ensure!(status["status"] == "Success", "{status}");
+        Ok(())
+    }
+
+    /// Runs a command to its end and counts its output.
+    async fn run_and_count(&self, pod: &str, command: &[&str]) -> Result<u64> {
+        let mut count = 0;
+        self.command(pod, command, |data| count += data.len() as u64).await?;
         Ok(count)
+    }
+
+    /// Runs a command to its end: its output.
+    async fn run(&self, pod: &str, command: &[&str]) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        self.command(pod, command, |data| all.extend_from_slice(data)).await?;
+        Ok(all)
     }
 }
 
@@ -227,14 +269,14 @@ async fn measure(
     sessions::measure(flags.sessions, place, &api, results).await?;
 
     // Once for the caches.
-    ensure!(api.get(&api.log("journal", "")).await? > JOURNAL / 2, "the journal is short");
-    let through = rate(|| async { api.get(&api.log("journal", "")).await }).await?;
-    let direct = rate(|| async { node.get(&node.log("journal", "")).await }).await?;
+    ensure!(api.count(&api.log("journal", "")).await? > JOURNAL / 2, "the journal is short");
+    let through = rate(|| async { api.count(&api.log("journal", "")).await }).await?;
+    let direct = rate(|| async { node.count(&node.log("journal", "")).await }).await?;
     results.add("logs_mb_s", "log through the link (MB/s)", rounded(through));
     results.add("logs_direct_mb_s", "the same at the Node API", rounded(direct));
     results.add("logs_ratio", "ratio", rounded(through / direct));
-    let through = rate(|| async { api.run("bench", &["cat", "/big"]).await }).await?;
-    let direct = rate(|| async { node.run("bench", &["cat", "/big"]).await }).await?;
+    let through = rate(|| async { api.run_and_count("bench", &["cat", "/big"]).await }).await?;
+    let direct = rate(|| async { node.run_and_count("bench", &["cat", "/big"]).await }).await?;
     results.add("cp_mb_s", "file out of a pod through the link (MB/s)", rounded(through));
     results.add("cp_direct_mb_s", "the same at the Node API", rounded(direct));
     results.add("cp_ratio", "ratio", rounded(through / direct));
@@ -244,7 +286,7 @@ async fn measure(
         ("bytes_ratio_short", "bytes on the link for each of a short log", "short"),
     ] {
         let before = place.site.relay.carried();
-        let bytes = api.get(&api.log(pod, "")).await?;
+        let bytes = api.count(&api.log(pod, "")).await?;
         let carried = place.site.relay.carried() - before;
         results.add(key, what, rounded(carried as f64 / bytes as f64));
     }
@@ -255,7 +297,7 @@ async fn measure(
     let saturated = {
         let follower = api.clone();
         let following =
-            tokio::spawn(async move { follower.get(&follower.log("forever", "?follow=true")).await });
+            tokio::spawn(async move { follower.count(&follower.log("forever", "?follow=true")).await });
         tokio::time::sleep(Duration::from_secs(2)).await;
         let busy = sync_p99(flags, place, 1 + flags.updates).await?;
         if following.is_finished() {
@@ -275,7 +317,7 @@ async fn rtt(way: &Way, execs: usize) -> Result<f64> {
     let mut samples = Vec::with_capacity(execs);
     for _ in 0..execs {
         let began = wait::now();
-        way.run("bench", &["true"]).await?;
+        way.run_and_count("bench", &["true"]).await?;
         samples.push(began.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(percentile(&mut samples, 50.0))

@@ -1,5 +1,5 @@
 //! Many sessions one after the other and beside each other: each gives back what went in, and ends with its own exit code; nothing is
-//! left of them afterwards.
+//! left of them afterwards. Where a log is known, every fourth reads that, and every fourth a file with the same lines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::result::{Results, rounded};
 const AT_ONCE: usize = 8;
 /// Bytes that go into each, and come back.
 const BYTES: usize = 4096;
+/// The same, of every fourth.
+const MANY: usize = 256 * 1024;
 /// Before memory is read.
-const REST: Duration = Duration::from_secs(20);
+pub(super) const REST: Duration = Duration::from_secs(20);
 /// What programs hold once everything was used, before the count begins.
-const WARM_UP: usize = 50;
+pub(super) const WARM_UP: usize = 50;
 
 pub(super) async fn measure(
     count: usize,
@@ -30,9 +32,10 @@ pub(super) async fn measure(
     api: &Arc<Way>,
     results: &mut Results,
 ) -> Result<()> {
-    all(WARM_UP, api).await?;
+    let expected = Expected::default();
+    all(WARM_UP, api, &expected).await?;
     let before = resident(place).await?;
-    let wrong = all(count, api).await?;
+    let wrong = all(count, api, &expected).await?;
     let after = resident(place).await?;
     results.add("sessions", "sessions, each with its own input and exit code", count);
     results.add("sessions_wrong", "of them with other bytes or another exit code", wrong);
@@ -48,11 +51,25 @@ async fn resident(place: &Place) -> Result<[u64; 2]> {
     Ok([memory::median_kb(pids[0])?, memory::median_kb(pids[1])?])
 }
 
+/// What the pod `bench` says.
+#[derive(Clone, Default)]
+pub(super) struct Expected {
+    /// Its log and its file `/file`.
+    pub lines: Option<Arc<String>>,
+}
+
 /// How many went wrong.
-async fn all(count: usize, api: &Arc<Way>) -> Result<usize> {
+pub(super) async fn all(count: usize, api: &Arc<Way>, expected: &Expected) -> Result<usize> {
     let sessions = (0..count).map(|number| {
-        let api = api.clone();
-        async move { session(&api, number).await }
+        let (api, expected) = (api.clone(), expected.clone());
+        async move {
+            match (number % 4, expected.lines) {
+                (1, Some(lines)) => Ok(api.get(&api.log("bench", "")).await? == lines.as_bytes()),
+                (2, Some(lines)) => Ok(api.run("bench", &["cat", "/file"]).await? == lines.as_bytes()),
+                (3, _) => session(&api, number, MANY).await,
+                _ => session(&api, number, BYTES).await,
+            }
+        }
     });
     let right = stream::iter(sessions).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     let mut wrong = 0;
@@ -69,9 +86,9 @@ async fn all(count: usize, api: &Arc<Way>) -> Result<usize> {
     Ok(wrong)
 }
 
-async fn session(api: &Way, number: usize) -> Result<bool> {
-    let (code, input) = (1 + number % 200, vec![(number % 251) as u8; BYTES]);
-    let command = format!("head%20-c%20{BYTES}%3B%20exit%20{code}");
+async fn session(api: &Way, number: usize, count: usize) -> Result<bool> {
+    let (code, input) = (1 + number % 200, vec![(number % 251) as u8; count]);
+    let command = format!("head%20-c%20{count}%3B%20exit%20{code}");
     let path = format!("{}&{}=1", api.exec("bench", &["sh", "-c", &command]), api.input());
     let mut request = format!("ws://localhost{path}").into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", "v4.channel.k8s.io".parse()?);
