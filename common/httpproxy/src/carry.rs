@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::pings::{Framing, Pings};
 
-const BUFFER: usize = 16 * 1024;
+/// Bytes that are read at once: few where somebody types, many where files are copied.
+const BUFFER: (usize, usize) = (4 * 1024, 32 * 1024);
 /// When one side has said all, the other may still say this long what is under way.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -110,13 +111,13 @@ impl Moved {
 
 /// From the server to the client.
 async fn back(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, moved: &Moved) {
-    let (mut buffer, mut writer) = (vec![0; BUFFER], Writer::default());
+    let (mut buffer, mut writer) = (Buffer::new(), Writer::default());
     loop {
         moved.wait();
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { break };
+        let Ok(count @ 1..) = from.read(&mut buffer.0).await else { break };
         moved.heard();
-        let Some(bytes) = buffer.get(..count) else { break };
-        writer.write(&mut to, bytes).await;
+        writer.write(&mut to, buffer.read(count)).await;
+        buffer.fit(count);
         moved.note();
     }
     // The other side may be gone already.
@@ -130,12 +131,14 @@ async fn forth(
     moved: &Moved,
     framing: Framing,
 ) {
-    let (mut buffer, mut writer, mut pings) = (vec![0; BUFFER], Writer::default(), Pings::new(framing));
+    let (mut buffer, mut writer, mut pings) = (Buffer::new(), Writer::default(), Pings::new(framing));
     loop {
         let onward = tokio::select! {
-            read = from.read(&mut buffer) => {
+            read = from.read(&mut buffer.0) => {
                 let Ok(count @ 1..) = read else { break };
-                pings.feed(buffer.get(..count).unwrap_or_default())
+                let onward = pings.feed(buffer.read(count));
+                buffer.fit(count);
+                onward
             }
             () = moved.quiet(), if pings.may_go() => pings.take().unwrap_or_default(),
         };
@@ -146,6 +149,27 @@ async fn forth(
         }
     }
     let _ = to.shutdown().await;
+}
+
+/// Grows with what is read at once.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn new() -> Buffer {
+        Buffer(vec![0; BUFFER.0])
+    }
+
+    /// What was read.
+    fn read(&self, count: usize) -> &[u8] {
+        self.0.get(..count).unwrap_or_default()
+    }
+
+    /// So much was read: where it was as much as there was room for, there is more to come.
+    fn fit(&mut self, count: usize) {
+        if count == self.0.len() && count < BUFFER.1 {
+            self.0 = vec![0; count * 2];
+        }
+    }
 }
 
 /// Writes as long as anybody takes it.

@@ -43,7 +43,7 @@ impl Framing {
                 };
                 Some((length.saturating_add(2 + more + mask), head[0] & 0x0f == 0x09))
             }
-            Framing::Unknown => Some((bytes.len() as u64, false)),
+            Framing::Unknown => None,
         }
     }
 }
@@ -70,6 +70,9 @@ impl Pings {
 
     /// What of these bytes goes on at once, in their order.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+        if self.framing == Framing::Unknown {
+            return bytes.to_vec();
+        }
         let mut onward = Vec::with_capacity(bytes.len());
         while !bytes.is_empty() {
             if self.rest > 0 {

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 use crate::budget::Meter;
-use crate::connection::{Socket, end, write, write_data};
+use crate::connection::{PIECE, Socket, end, write, write_data};
 use crate::large::Large;
 use crate::{CloseReason, ReceiveError, SendError, Transport, WRITE_TIMEOUT};
 
@@ -82,9 +82,11 @@ impl FrameSender {
     /// # Errors
     /// [`SendError`]: the peer did not take the frame in time, or the connection is gone.
     pub async fn send(&mut self, body: Body) -> Result<(), SendError> {
+        let longest = if matches!(body, Body::Stream(_)) { usize::MAX } else { PIECE };
         let bytes = native::encode(body);
         match &mut self.writer {
-            Writer::WebSocket(sink) => write_data(sink, Data::Binary, bytes.into()).await,
+            // What streams carry is written whole: connections that have streams are few, and theirs carry much.
+            Writer::WebSocket(sink) => write_data(sink, Data::Binary, bytes.into(), longest).await,
             Writer::Quic { stream, .. } => write_quic(stream, bytes).await,
         }
     }
