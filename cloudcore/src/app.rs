@@ -71,7 +71,7 @@ pub async fn run(
         built = kubernetes::when_served(async || build(&settings, &cluster, &streams).await) => built?,
     };
     let peers = built.streams.as_ref().map(|streams| streams.peers.clone());
-    streams.through(built.hub.registry(), built.tunnels.clone(), peers);
+    streams.through(built.hub.registry(), built.tunnels.clone(), peers, built.hub.spare());
     metrics.register(|registry| {
         cluster.metrics().register(registry);
         built.hub.metrics().register(registry);

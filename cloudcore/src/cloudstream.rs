@@ -189,10 +189,8 @@ impl Server {
         let keep: OwnedSemaphorePermit = self.requests.clone().try_acquire_owned().map_err(busy)?;
         let stream = self.nodes.open(&node).await;
         let stream = stream.map_err(|why| {
-            Refusal(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("node {:?} cannot be asked: {why}", node.as_str()),
-            )
+            // Of a 503 kube-apiserver hands on the status alone, of a 502 the text.
+            Refusal(StatusCode::BAD_GATEWAY, format!("node {:?} cannot be asked: {why}", node.as_str()))
         })?;
         let client = hyper::upgrade::on(&mut request);
         let terms = Terms { patience: ANSWER, idle: IDLE, framing: Framing::Unknown, stop };

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use apiserver::{Connection, Nodes};
+use daemon::memory::HeapTrimmer;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use message::NodeName;
@@ -20,14 +21,15 @@ struct Ways {
     sessions: Registry,
     tunnels: Tunnels,
     peers: Option<Peers>,
+    trimmer: HeapTrimmer,
 }
 
 impl NodeStreams {
     /// From now on nodes are reached through these sessions, through tunnels where a session takes no streams, and through other
-    /// replicas.
-    pub fn through(&self, sessions: Registry, tunnels: Tunnels, peers: Option<Peers>) {
+    /// replicas. `trimmer` is told of each: they use much memory for a short time.
+    pub fn through(&self, sessions: Registry, tunnels: Tunnels, peers: Option<Peers>, trimmer: HeapTrimmer) {
         // Bound once, by the program.
-        let _ = self.0.set(Ways { sessions, tunnels, peers });
+        let _ = self.0.set(Ways { sessions, tunnels, peers, trimmer });
     }
 
     /// A stream to the Node API of a node, wherever it is connected.
@@ -57,6 +59,7 @@ impl NodeStreams {
     /// [`NoStream`], as [`crate::cloudhub::StreamDoor::open`]'s.
     pub async fn open_here(&self, node: &NodeName) -> Result<DuplexStream, NoStream> {
         let ways = self.0.get().ok_or(NoStream::Away)?;
+        ways.trimmer.note();
         let in_session = match ways.sessions.streams(node) {
             Some(door) => door.open().await,
             None => Err(NoStream::Away),

@@ -63,6 +63,11 @@ impl Intake {
         self.outlets.in_step.send_replace(true);
     }
 
+    /// Something else of the session used memory that is free again.
+    pub fn note_freed(&self) {
+        self.spare.note();
+    }
+
     /// Commits use memory; `spare` is told of them.
     pub fn returning(self, spare: HeapTrimmer) -> Intake {
         Intake { spare, ..self }

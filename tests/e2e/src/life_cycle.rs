@@ -18,38 +18,61 @@ use serde_json::{Value, json};
 /// What 50 s of kube-controller-manager and more are here: a node renews its lease each 10 s, at any scale.
 const GRACE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
+const NEIGHBOUR: &str = "neighbour";
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
-/// Runs until it is dropped.
-pub struct LifeCycle {
+/// Something that is done again and again until it is dropped.
+pub struct Repeated {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl LifeCycle {
-    /// For one node. Tolerations last `faster` times shorter.
-    pub fn start(kubectl: Kubectl, node: &str, faster: u32) -> LifeCycle {
+impl Repeated {
+    /// What failed is done at the next time, as by a controller.
+    fn start(mut work: impl FnMut() -> Result<()> + Send + 'static) -> Repeated {
         let stop = Arc::new(AtomicBool::new(false));
-        let (ends, node) = (stop.clone(), node.to_owned());
+        let ends = stop.clone();
         let thread = std::thread::spawn(move || {
-            let mut controller = Controller { kubectl, node, faster, renewed: None, tainted: None };
             while !ends.load(Ordering::Relaxed) {
-                // What failed is done at the next look, as by a controller.
-                let _ = controller.look();
+                let _ = work();
                 wait::pause(LOOK);
             }
         });
-        LifeCycle { stop, thread: Some(thread) }
+        Repeated { stop, thread: Some(thread) }
     }
 }
 
-impl Drop for LifeCycle {
+impl Drop for Repeated {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
+}
+
+/// The controllers of one node. Tolerations last `faster` times shorter.
+pub fn controllers(kubectl: Kubectl, node: &str, faster: u32) -> Repeated {
+    let mut controller = Controller { kubectl, node: node.to_owned(), faster, renewed: None, tainted: None };
+    Repeated::start(move || controller.look())
+}
+
+/// A node that is always heard of: kube-controller-manager evicts nothing while it hears of no node at all.
+pub fn neighbour(kubectl: Kubectl) -> Result<Repeated> {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NEIGHBOUR}});
+    let lease = || {
+        let now = daemon::clock::rfc3339_micro(daemon::clock::now());
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": NEIGHBOUR, "namespace": "kube-node-lease"},
+            "spec": {"holderIdentity": NEIGHBOUR, "leaseDurationSeconds": 40, "renewTime": now}})
+    };
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    kubectl.apply(&node.to_string())?;
+    Ok(Repeated::start(move || {
+        kubectl.apply(&lease().to_string())?;
+        let (ready, status) = (ready.to_string(), ["--subresource=status", "--type=strategic", "-p"]);
+        kubectl.run(&[&["patch", "node", NEIGHBOUR], &status[..], &[&ready]].concat()).map(drop)
+    }))
 }
 
 struct Controller {

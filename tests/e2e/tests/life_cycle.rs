@@ -1,9 +1,13 @@
 //! The four cases of nodes that are not heard of, under the rules by which Kubernetes evicts their pods, thirty times faster.
+//!
+//! Under kube-controller-manager itself: `harness::given`, with kube-apiserver's `--default-not-ready-toleration-seconds=10` and
+//! `--default-unreachable-toleration-seconds=10`, and `--node-monitor-grace-period=20s`.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::life_cycle::{LifeCycle, UNREACHABLE, containers};
+use e2e::life_cycle::{self, Repeated, UNREACHABLE, containers};
+use harness::given;
 use harness::kubectl::Kubectl;
 use harness::programs::Programs;
 use harness::site::{IMAGE, NODE, Site};
@@ -14,7 +18,8 @@ use serde_json::{Value, json};
 const FASTER: u32 = 30;
 /// 15 minutes.
 const CUT: Duration = Duration::from_secs(15 * 60 / FASTER as u64);
-/// A pod of Kubernetes' usual patience, five minutes, is gone within it.
+/// Kubernetes' usual patience, in seconds: pods that have it are gone within the cut.
+const USUAL: i64 = 300;
 const AUTONOMY: &str = "node.openyurt.io/autonomy-duration";
 
 fn pod(name: &str, labels: Value) -> String {
@@ -27,7 +32,9 @@ fn pod(name: &str, labels: Value) -> String {
 struct Lab {
     site: Site,
     kubectl: Kubectl,
-    _life_cycle: LifeCycle,
+    /// By so much what is written is shorter than it says: by nothing where the controller's clock runs faster.
+    shorter: u32,
+    _controllers: Repeated,
 }
 
 impl Lab {
@@ -35,8 +42,16 @@ impl Lab {
         let site = Site::start(&Programs::find()?, true, |_| {})?;
         site.node_ready()?;
         let kubectl = site.kubectl();
-        let life_cycle = LifeCycle::start(kubectl.clone(), NODE, FASTER);
-        Ok(Lab { site, kubectl, _life_cycle: life_cycle })
+        let (shorter, controllers) = match given::kubeconfig() {
+            Some(_) => (FASTER, life_cycle::neighbour(kubectl.clone())?),
+            None => (1, life_cycle::controllers(kubectl.clone(), NODE, FASTER)),
+        };
+        Ok(Lab { site, kubectl, shorter, _controllers: controllers })
+    }
+
+    /// So many seconds, as pods and policies say them.
+    fn seconds(&self, seconds: i64) -> i64 {
+        seconds / i64::from(self.shorter)
     }
 
     /// Makes pods and waits until they are ready.
@@ -56,8 +71,9 @@ impl Lab {
         Ok(self.kubectl.field("pod", name, ready)? == "True")
     }
 
-    fn policy(&self, duration: &str) -> Result<()> {
-        self.kubectl.run(&["annotate", "--overwrite", "node", NODE, &format!("{AUTONOMY}={duration}")])?;
+    fn policy(&self, seconds: i64) -> Result<()> {
+        let duration = format!("{AUTONOMY}={}s", self.seconds(seconds));
+        self.kubectl.run(&["annotate", "--overwrite", "node", NODE, &duration])?;
         Ok(())
     }
 
@@ -67,7 +83,7 @@ impl Lab {
             let pod = self.kubectl.get("pod", name)?;
             let tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
             let one = tolerations.iter().find(|one| one["key"] == UNREACHABLE).context("no toleration")?;
-            Ok(one["tolerationSeconds"].as_i64() == seconds)
+            Ok(one["tolerationSeconds"].as_i64() == seconds.map(|seconds| self.seconds(seconds)))
         })
     }
 
@@ -100,7 +116,7 @@ fn a_healthy_node_keeps_its_pods_and_endpoints_through_a_cut_and_a_node_without_
     }
     let lab = Lab::start()?;
     lab.pods(&["kept", "own"])?;
-    lab.policy("2h")?;
+    lab.policy(7200)?;
     lab.tolerates("kept", Some(7200))?;
     let before = lab.kubectl.get("pod", "kept")?;
     lab.site.relay.cut();
@@ -124,8 +140,8 @@ fn a_healthy_node_keeps_its_pods_and_endpoints_through_a_cut_and_a_node_without_
 
     // Without a policy the same cut takes the pods away: it is the policy that keeps them.
     lab.kubectl.run(&["annotate", "node", NODE, &format!("{AUTONOMY}-")])?;
-    lab.tolerates("kept", Some(300))?;
-    lab.tolerates("own", Some(300))?;
+    lab.tolerates("kept", Some(USUAL))?;
+    lab.tolerates("own", Some(USUAL))?;
     lab.ready("kept")?;
     lab.site.relay.cut();
     lab.given_up()?;
@@ -144,13 +160,13 @@ fn pods_of_a_dead_node_are_evicted_after_the_chosen_time_and_those_of_a_policy_t
     lab.kubectl.apply(&pod("labelled", json!({"app-offline.kubeedge.io": "autonomy"})))?;
     lab.ready("labelled")?;
     // Ten minutes, where Kubernetes' own are five.
-    lab.policy("10m")?;
+    lab.policy(600)?;
     lab.tolerates("chosen", Some(600))?;
     lab.site.edge.kill9()?;
     lab.given_up()?;
     let began = wait::now();
     lab.evicted("chosen")?;
-    let least = Duration::from_secs(300 / u64::from(FASTER));
+    let least = Duration::from_secs(USUAL as u64 / u64::from(FASTER));
     ensure!(began.elapsed() > least, "evicted after {:?}", began.elapsed());
     ensure!(!lab.is_evicted("labelled")?, "KubeEdge's label keeps a pod on any node");
 
@@ -167,12 +183,12 @@ fn pods_of_a_dead_node_are_evicted_after_the_chosen_time_and_those_of_a_policy_t
     })?;
 
     // The policy is removed while the node is away: its pods get what is usual, and go.
-    lab.policy("0")?;
+    lab.policy(0)?;
     lab.pods(&["later"])?;
     lab.tolerates("later", None)?;
     lab.site.relay.cut();
     lab.given_up()?;
-    wait::pause(Duration::from_secs(2 * 300 / u64::from(FASTER)));
+    wait::pause(Duration::from_secs(2 * USUAL as u64 / u64::from(FASTER)));
     ensure!(!lab.is_evicted("later")?);
     lab.kubectl.run(&["annotate", "node", NODE, &format!("{AUTONOMY}-")])?;
     lab.evicted("later")?;

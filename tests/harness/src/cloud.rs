@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::kubectl::Kubectl;
 use crate::programs::Programs;
-use crate::{ports, process, wait};
+use crate::{given, ports, process, wait};
 
 /// CloudCore, with its embedded API server or on a cluster, under its own root.
 pub struct Cloud {
@@ -33,6 +33,15 @@ impl Cloud {
     /// Like [`Cloud::init`], with more settings (`key.path=value`).
     pub fn init_with(programs: &Programs, root: &Path, settings: &[&str]) -> Result<Cloud> {
         Cloud::init_on(None, programs, root, settings)
+    }
+
+    /// Like [`Cloud::init`], on the [given cluster](given::kubeconfig) if there is one.
+    pub fn init_on_given(programs: &Programs, root: &Path) -> Result<Cloud> {
+        let Some(given) = given::kubeconfig() else { return Cloud::init(programs, root) };
+        // Its API server reaches nodes through the stream server.
+        let settings = given::stream_server(ports::free()?, ports::free()?);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        Cloud::init_on(Some(&given), programs, root, &settings)
     }
 
     /// Like [`Cloud::init_with`], on the cluster of `kubeconfig` if one is given.

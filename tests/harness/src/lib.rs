@@ -8,6 +8,7 @@ pub mod cloud;
 pub mod connect_proxy;
 pub mod containerd;
 pub mod edge;
+pub mod given;
 pub mod images;
 pub mod kubectl;
 pub mod listening;

@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use base64::Engine as _;
 
 use crate::balancer::Balancer;
 use crate::containerd::Containerd;
@@ -14,7 +15,7 @@ use crate::programs::Programs;
 use crate::replica::{ApiServer, Replica};
 use crate::site::{IMAGE, NODE};
 use crate::wait::PATIENCE;
-use crate::{images, ports, wait};
+use crate::{given, images, ports, wait};
 
 const CA: &str = "edges-ca.crt";
 
@@ -43,17 +44,12 @@ impl Pair {
         let ca = folder(CA);
         let kubelet_ca = ca.to_string_lossy().into_owned();
         let trusting = ["--kubelet-certificate-authority", kubelet_ca.as_str()];
-        let api = ApiServer::start_with(programs, &folder("api"), &trusting)?;
+        given::forget(NODE)?;
+        let api = ApiServer::given_or_start(programs, &folder("api"), &trusting)?;
         let (mut replicas, mut ports, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
         for name in ["a", "b"] {
             let (stream, tunnel) = (ports::free()?, ports::free()?);
-            let settings = [
-                "modules.cloudStream.enable=true".to_owned(),
-                format!("modules.cloudStream.streamPort={stream}"),
-                format!("modules.cloudStream.tunnelPort={tunnel}"),
-                "modules.cloudStream.nodeAddress=127.0.0.1".to_owned(),
-                "modules.cloudStream.ownAddress=127.0.0.1".to_owned(),
-            ];
+            let settings = given::stream_server(stream, tunnel);
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
             replicas.push(Replica::prepare_with(programs, &folder(name), &api.kubeconfig, &settings)?);
             ports.push(stream);
@@ -104,10 +100,16 @@ impl Pair {
         self.scratch.path()
     }
 
-    /// Certificate and key of the cluster's administrator, as files.
+    /// Certificate and key of the cluster's administrator, PEM, as the kubeconfig has them.
     pub fn administrator(&self) -> Result<[PathBuf; 2]> {
-        let pki = self.api.kubeconfig.parent().context("a folder")?.join("data/pki");
-        Ok([pki.join("admin.crt"), pki.join("admin.key")])
+        let fields = ["client-certificate-data", "client-key-data"];
+        let paths = fields.map(|field| self.scratch.path().join(field));
+        for (field, path) in fields.iter().zip(&paths) {
+            let data = format!("jsonpath={{.users[0].user.{field}}}");
+            let text = self.kubectl.run(&["config", "view", "--raw", "-o", &data])?;
+            std::fs::write(path, base64::engine::general_purpose::STANDARD.decode(text.trim())?)?;
+        }
+        Ok(paths)
     }
 }
 

@@ -11,12 +11,13 @@ use rustix::process::Signal;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::wait::PATIENCE;
-use crate::{cloud, ports, process, wait};
+use crate::{cloud, given, ports, process, wait};
 
-/// The embedded API server as a process of its own.
+/// The embedded API server as a process of its own, or that of the [given cluster](given::kubeconfig).
 pub struct ApiServer {
     pub kubeconfig: PathBuf,
-    _process: Process,
+    /// Where there is none, the cluster's is used.
+    _process: Option<Process>,
 }
 
 impl ApiServer {
@@ -38,7 +39,15 @@ impl ApiServer {
             started.check()?;
             Ok(kubeconfig.exists())
         })?;
-        Ok(ApiServer { kubeconfig, _process: started })
+        Ok(ApiServer { kubeconfig, _process: Some(started) })
+    }
+
+    /// The given cluster's if there is one, which has its own arguments.
+    pub fn given_or_start(programs: &Programs, root: &Path, arguments: &[&str]) -> Result<ApiServer> {
+        match given::kubeconfig() {
+            Some(kubeconfig) => Ok(ApiServer { kubeconfig, _process: None }),
+            None => ApiServer::start_with(programs, root, arguments),
+        }
     }
 }
 

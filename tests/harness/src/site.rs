@@ -16,8 +16,8 @@ use crate::kubectl::Kubectl;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::relay::Relay;
-use crate::wait;
 use crate::wait::PATIENCE;
+use crate::{given, wait};
 
 /// Node of the sample manifests.
 pub const NODE: &str = "edge-1";
@@ -71,8 +71,14 @@ impl Site {
             runtime.block_on(started.import(&images::busybox(IMAGE)))?;
             containerd = Some(started);
         }
-        say("keadm init --standalone: CloudCore with its embedded API server");
-        let cloud = Cloud::init(programs, &scratch.path().join("cloud"))?;
+        match given::kubeconfig() {
+            Some(kubeconfig) => {
+                say(&format!("keadm init: CloudCore beside the cluster of {}", kubeconfig.display()))
+            }
+            None => say("keadm init --standalone: CloudCore with its embedded API server"),
+        }
+        given::forget(NODE)?;
+        let cloud = Cloud::init_on_given(programs, &scratch.path().join("cloud"))?;
         let relay = Relay::start(cloud.edge_address())?;
         say(&format!("keadm join: EdgeCore as node {NODE}"));
         let endpoint = containerd.as_ref().map(|containerd| containerd.socket());

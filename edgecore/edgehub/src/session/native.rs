@@ -9,6 +9,7 @@ use link::{FrameReceiver, FrameSender, IncomingFrame};
 use message::{Downstream, Message, MessageId, Received};
 use native::frames::Failed;
 use native::frames::frame::Body;
+use native::frames::stream_frame::What;
 use streams::Mux;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -129,6 +130,9 @@ impl Half for Native {
             Effect::Deliver(received) => deliver(*received, shell),
             Effect::Stream(frame) => {
                 let socket = shell.session.node_api.map(Path::to_owned);
+                if matches!(frame.what, Some(What::Open(_) | What::End(_) | What::Reset(_))) {
+                    shell.session.intake.note_freed();
+                }
                 let answer = self.streams.take_in_and_connect(frame, || connect(socket))?;
                 shell.outgoing.extend(answer.map(Body::Stream));
             }
