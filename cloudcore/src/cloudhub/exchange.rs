@@ -82,6 +82,8 @@ pub struct Exchange {
     owes_in_step: bool,
     /// The node connects streams.
     pub takes_streams: bool,
+    /// The edge accepts streams beside the frames.
+    pub takes_side_streams: bool,
 }
 
 impl Exchange {
@@ -97,6 +99,7 @@ impl Exchange {
             answers: Envelopes::default(),
             owes_in_step: false,
             takes_streams: false,
+            takes_side_streams: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Exchange {
         self.heartbeat = hello.heartbeat_seconds;
         self.owes_in_step = hello.wants_in_step;
         self.takes_streams = hello.takes_streams;
+        self.takes_side_streams = hello.takes_side_streams;
         let kinds = desired.compare(&hello.digests);
         let mut effects = vec![Effect::Send(Body::Welcome(Welcome { epoch: self.epoch }))];
         if kinds.is_empty() {

@@ -8,7 +8,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::{Notify, oneshot};
 
 /// How long a session may take to open a stream: it is written when the session has nothing else to write.
-const OPENS: Duration = Duration::from_secs(10);
+pub(super) const OPENS: Duration = Duration::from_secs(10);
 
 /// Why a node's session opens no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 use crate::budget::Meter;
 use crate::connection::{PIECE, Socket, end, write, write_data};
 use crate::large::Large;
-use crate::{CloseReason, ReceiveError, SendError, Transport, WRITE_TIMEOUT};
+use crate::{CloseReason, ReceiveError, SendError, SideStreams, Transport, WRITE_TIMEOUT};
 
 /// What the other end sent.
 #[derive(Debug)]
@@ -76,6 +76,14 @@ impl FrameSender {
         match self.writer {
             Writer::WebSocket(_) => Transport::WebSocket,
             Writer::Quic { .. } => Transport::Quic,
+        }
+    }
+
+    /// Streams beside the frames; only QUIC has them.
+    pub fn side_streams(&self) -> Option<SideStreams> {
+        match &self.writer {
+            Writer::WebSocket(_) => None,
+            Writer::Quic { connection, .. } => Some(SideStreams::of(connection.clone())),
         }
     }
 

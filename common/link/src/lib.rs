@@ -23,6 +23,7 @@ mod large;
 pub mod memory;
 mod outlet;
 pub mod quic;
+mod side;
 mod way;
 
 pub use accept::{Accepted, Acceptor, Hello, Refusal};
@@ -33,6 +34,7 @@ pub use error::{AcceptError, DialError, ReceiveError, SendError};
 pub use frames::{FrameReceiver, FrameSender, IncomingFrame};
 pub use halves::{ReceiveHalf, SendHalf};
 pub use outlet::Outlet;
+pub use side::{Place, SideStream, SideStreams};
 pub use way::{NotAProxy, Way};
 
 use std::time::Duration;

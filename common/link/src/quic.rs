@@ -1,5 +1,5 @@
-//! The native dialect over QUIC: mutual TLS 1.3, one bidirectional stream, connections that survive a change of the
-//! edge's address. 0-RTT is off: nothing that changes state may be replayed.
+//! The native dialect over QUIC: mutual TLS 1.3, one bidirectional stream of frames and others beside it ([`crate::SideStreams`]),
+//! connections that survive a change of the edge's address. 0-RTT is off: nothing that changes state may be replayed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::budget::Meter;
 use crate::frames::CODE_CLOSED;
+use crate::side::SIDE_STREAMS;
 use crate::{
     AcceptError, Accepted, Budget, DialError, FrameReceiver, FrameSender, HANDSHAKE_TIMEOUT, Hello,
     IncomingFrame, Link, Refusal, Target, frames, host_of,
@@ -24,8 +25,8 @@ const CODE_FORBIDDEN: VarInt = VarInt::from_u32(403);
 /// Come back later; the reason holds the milliseconds.
 const CODE_BUSY: VarInt = VarInt::from_u32(503);
 
-/// Bytes a peer may send ahead of the reader.
-const WINDOW: u32 = 512 * 1024;
+/// Bytes a peer may send ahead of the reader, in each stream.
+pub(crate) const WINDOW: u32 = 512 * 1024;
 /// The same while it has not greeted: thousands may be waiting for their turn.
 const STRANGERS_WINDOW: u32 = 4 * 1024;
 /// Largest greeting, in bytes.
@@ -49,11 +50,16 @@ pub enum BindError {
     Bind { address: SocketAddr, source: std::io::Error },
 }
 
-/// `window`: bytes a peer may send ahead of the reader at first.
-fn transport(idle: Duration, keep_alive: Option<Duration>, window: u32) -> Arc<TransportConfig> {
+/// `window`: bytes a peer may send ahead of the reader at first; `streams`: how many it may open.
+fn transport(
+    idle: Duration,
+    keep_alive: Option<Duration>,
+    window: u32,
+    streams: u32,
+) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(WINDOW))
         .receive_window(VarInt::from_u32(window))
@@ -95,7 +101,7 @@ impl Listener {
         config.alpn_protocols = vec![native::NAME.into()];
         let crypto = QuicServerConfig::try_from(Arc::new(config))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        server.transport_config(transport(idle.max(LEAST_IDLE), None, STRANGERS_WINDOW)).migration(true);
+        server.transport_config(transport(idle.max(LEAST_IDLE), None, STRANGERS_WINDOW, 1)).migration(true);
         let endpoint =
             endpoint(address, server, secret).map_err(|source| BindError::Bind { address, source })?;
         Ok(Listener { endpoint, budget })
@@ -263,7 +269,7 @@ impl Dialer {
         config.alpn_protocols = vec![native::NAME.into()];
         let crypto = QuicClientConfig::try_from(Arc::new(config))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport(idle, Some(heartbeat), WINDOW));
+        config.transport_config(transport(idle, Some(heartbeat), WINDOW, SIDE_STREAMS));
         Ok(Dialer { endpoint, config })
     }
 

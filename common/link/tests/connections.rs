@@ -269,3 +269,71 @@ async fn a_peer_that_has_not_greeted_may_send_little_ahead() {
     let written = tokio::time::timeout(Duration::from_millis(300), send.write_all(&[0; 64 * 1024])).await;
     assert!(written.is_err(), "nobody reads, and all of it was taken");
 }
+
+#[tokio::test]
+async fn streams_beside_the_frames_that_nobody_reads_hold_up_neither_frames_nor_each_other() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let target = target(listener.address().unwrap(), Offer::Auto);
+    let dialer = quic_dialer(&trust.client);
+    let (accepted, dialled) = tokio::join!(welcome(&listener, anyone), dialer.dial(&target));
+    let (Link::Native(mut down, _up), Link::Native(edge_up, mut edge_down)) =
+        (accepted.unwrap().link, dialled.unwrap())
+    else {
+        panic!()
+    };
+    let (cloud, edge) = (down.side_streams().unwrap(), edge_up.side_streams().unwrap());
+    let (mut senders, mut readers) = (Vec::new(), Vec::new());
+    while let Some(place) = cloud.place() {
+        let stream = cloud.open(place).await.unwrap();
+        // More than the edge takes ahead of its reader.
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        senders.push(tokio::spawn(async move {
+            let mut stream = stream;
+            stream.send.write_all(&[1; 64]).await.unwrap();
+            begun.send(()).unwrap();
+            stream.send.write_all(&vec![7; 1024 * 1024]).await.unwrap();
+            stream.send.finish().unwrap();
+            // Read to its end before it goes.
+            let _ = stream.send.stopped().await;
+        }));
+        readers.push(edge.accept().await.unwrap());
+        has_begun.await.unwrap();
+    }
+    assert_eq!(readers.len(), 32);
+    let body = Body::Welcome(Welcome { epoch: 9 });
+    down.send(body.clone()).await.unwrap();
+    match edge_down.next().await.unwrap() {
+        IncomingFrame::Frame(got) => assert_eq!(*got, body),
+        other => panic!("{other:?}"),
+    }
+    // The last one first, to its end; the others are still full.
+    for mut stream in readers.into_iter().rev() {
+        let all = stream.receive.read_to_end(2 * 1024 * 1024).await.unwrap();
+        assert_eq!(all.len(), 64 + 1024 * 1024);
+    }
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert!(cloud.place().is_some(), "streams that ended left their places");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_told_from_one_that_ends() {
+    let trust = trust();
+    let listener = quic_listener(&trust);
+    let target = target(listener.address().unwrap(), Offer::Auto);
+    let dialer = quic_dialer(&trust.client);
+    let (accepted, dialled) = tokio::join!(welcome(&listener, anyone), dialer.dial(&target));
+    let (Link::Native(down, _up), Link::Native(edge_up, _edge_down)) =
+        (accepted.unwrap().link, dialled.unwrap())
+    else {
+        panic!()
+    };
+    let (cloud, edge) = (down.side_streams().unwrap(), edge_up.side_streams().unwrap());
+    let mut stream = cloud.open(cloud.place().unwrap()).await.unwrap();
+    stream.send.write_all(b"half").await.unwrap();
+    let mut there = edge.accept().await.unwrap();
+    stream.abort();
+    assert!(there.receive.read_to_end(100).await.is_err());
+}

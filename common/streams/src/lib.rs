@@ -8,7 +8,7 @@
 //!
 //! Each stream has a task that reads only as much as the other end gave it credit for, so that a stream nobody reads holds
 //! up neither the others nor the session, and costs each end at most [`WINDOW`] bytes. Frames leave one by one, in turn, when
-//! the session has nothing else to write. `proto/native.proto` has the frames.
+//! the session has nothing else to write. `proto/native.proto` has the frames. Over QUIC streams go beside the frames ([`carry`]).
 
 #![deny(clippy::missing_errors_doc)]
 
@@ -16,8 +16,10 @@ mod credit;
 mod mux;
 mod pack;
 mod relay;
+mod side;
 
 pub use mux::{Mux, Violation};
+pub use side::carry;
 
 /// What an end takes of a stream before it gives more credit, in bytes.
 pub const WINDOW: usize = 256 * 1024;

@@ -91,8 +91,26 @@ pub struct Exchange {
 }
 
 /// The first frame. `takes_streams`: this edge connects streams.
-pub fn hello(store: String, heartbeat_seconds: u32, digests: Vec<KindDigest>, takes_streams: bool) -> Body {
-    Body::Hello(Hello { store, heartbeat_seconds, digests, wants_in_step: true, takes_streams })
+pub fn hello(store: String, heartbeat_seconds: u32, digests: Vec<KindDigest>, streams: TakesStreams) -> Body {
+    Body::Hello(Hello {
+        store,
+        heartbeat_seconds,
+        digests,
+        wants_in_step: true,
+        takes_streams: streams != TakesStreams::None,
+        takes_side_streams: streams == TakesStreams::Beside,
+    })
+}
+
+/// Where the cloud may open streams to the Node API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakesStreams {
+    /// There is no Node API.
+    None,
+    /// Among the frames.
+    Frames,
+    /// Beside them as well.
+    Beside,
 }
 
 /// The frames that tell what is held.

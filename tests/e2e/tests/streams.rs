@@ -58,10 +58,19 @@ impl Drop for Ending {
 
 #[test]
 fn logs_commands_files_and_ports_of_a_pod_are_reached_through_the_link() -> Result<()> {
+    reached(&[])
+}
+
+#[test]
+fn and_over_quic_through_streams_beside_the_frames() -> Result<()> {
+    reached(&["modules.edgeHub.quic.enable=true", "modules.edgeHub.websocket.enable=false"])
+}
+
+fn reached(edge: &[&str]) -> Result<()> {
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let site = Site::start(&Programs::find()?, true, |_| {})?;
+    let site = Site::start_with(&Programs::find()?, true, edge, |_| {})?;
     site.node_ready()?;
     let kubectl = site.kubectl();
     kubectl.apply(&pod(
@@ -82,6 +91,10 @@ fn logs_commands_files_and_ports_of_a_pod_are_reached_through_the_link() -> Resu
     node_api(&site)?;
     proxies(&site)?;
 
+    // The relay carries TCP.
+    if !edge.is_empty() {
+        return Ok(());
+    }
     // Without a link the answer is an error, at once, and says what to do.
     site.relay.cut();
     wait::for_true("the node's session is over", PATIENCE, || {

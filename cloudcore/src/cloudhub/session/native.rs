@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use link::{FrameReceiver, FrameSender, IncomingFrame};
+use link::{FrameReceiver, FrameSender, IncomingFrame, Place, SideStreams};
 use message::{Downstream, Message, NodeName, Upstream};
 use native::frames::StreamFrame;
 use native::frames::frame::Body;
@@ -10,11 +10,14 @@ use streams::Mux;
 use tokio::time::Instant;
 
 use super::super::exchange::{self, Effect, Exchange, Submitted};
-use super::super::streams::{Asked, NoStream};
+use super::super::streams::{Asked, NoStream, OPENS};
 use super::super::upstreams::{Row, Upstreams};
 use super::pump::{self, Half, Shell};
 use super::{CALLS, End, HOLD, REFUSED_PAUSE, Session};
 use crate::desired::NodeSet;
+
+/// Bytes between who asked for a stream and what carries it.
+const PIPE: usize = 32 * 1024;
 
 /// Something under way that ended.
 enum Ended {
@@ -38,6 +41,7 @@ struct Native {
     /// No objects are sent before.
     paused: Option<Instant>,
     streams: Mux,
+    side: Option<SideStreams>,
 }
 
 pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: FrameReceiver) -> End {
@@ -50,6 +54,7 @@ pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: Fr
         held: 0,
         paused: None,
         streams: Mux::default(),
+        side: sender.side_streams(),
     };
     pump::run(&session, &set, half, sender, receiver).await
 }
@@ -191,6 +196,13 @@ impl Native {
             asked.answer(Err(NoStream::Unable));
             return None;
         }
+        if self.exchange.takes_side_streams
+            && let Some(side) = &self.side
+            && let Some(place) = side.place()
+        {
+            tokio::spawn(beside(side.clone(), place, asked));
+            return None;
+        }
         match self.streams.open() {
             Some((pipe, frame)) => {
                 asked.answer(Ok(pipe));
@@ -210,6 +222,17 @@ impl Native {
         shell.run(
             async move { Ended::Call { answer: answer(&*rooms.upstreams, &node, &asked).await, bytes } },
         );
+    }
+}
+
+/// A stream beside the frames. It ends with its connection.
+async fn beside(side: SideStreams, place: Place, asked: Asked) {
+    let opened = tokio::time::timeout(OPENS, side.open(place)).await;
+    let Ok(Ok(mut stream)) = opened else { return asked.answer(Err(NoStream::Away)) };
+    let (near, far) = tokio::io::duplex(PIPE);
+    asked.answer(Ok(near));
+    if streams::carry(far, &mut stream.receive, &mut stream.send).await.is_err() {
+        stream.abort();
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::health::Beat;
-use link::{FrameReceiver, FrameSender, IncomingFrame};
+use link::{FrameReceiver, FrameSender, IncomingFrame, SideStreams};
 use message::{Downstream, Message, MessageId, Received};
 use native::frames::Failed;
 use native::frames::frame::Body;
@@ -13,10 +13,12 @@ use native::frames::stream_frame::What;
 use streams::Mux;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::describe;
-use super::super::exchange::{self, Effect, Exchange, Ticketed};
+use super::super::exchange::{self, Effect, Exchange, TakesStreams, Ticketed};
 use super::super::hold::Held;
 use super::pump::{self, Commits, Half, Shell};
 use super::{End, Session, SessionTasks};
@@ -41,6 +43,8 @@ struct Native {
     /// Number of the last live request: its id.
     calls: u64,
     streams: Mux,
+    /// Takes streams beside the frames, for as long as the session lasts.
+    beside: Option<AbortOnDropHandle<()>>,
 }
 
 pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: Session<'_>) -> End {
@@ -48,7 +52,18 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
     let (outbox, answers) = mpsc::channel(BATCHES);
     let mut tasks = SessionTasks::default();
     tasks.spawn(commit(session.intake.clone(), session.signs.commits.clone(), inbox, outbox));
-    pump::run(Native::default(), (sender, receiver), session, tasks, Commits { queue, answers }).await
+    let beside = session.node_api.zip(sender.side_streams()).map(|(socket, side)| {
+        let accept = accept(side, socket.to_owned(), session.intake.clone());
+        AbortOnDropHandle::new(tokio::spawn(accept))
+    });
+    pump::run(
+        Native { beside, ..Native::default() },
+        (sender, receiver),
+        session,
+        tasks,
+        Commits { queue, answers },
+    )
+    .await
 }
 
 impl Half for Native {
@@ -66,12 +81,12 @@ impl Half for Native {
         let store = objects.store_id().await.map_err(End::Store)?;
         let digests = objects.digests().await.map_err(End::Store)?;
         let heartbeat = u32::try_from(shell.session.heartbeat.as_secs().max(1)).unwrap_or(u32::MAX);
-        shell.outgoing.push_back(exchange::hello(
-            store,
-            heartbeat,
-            digests,
-            shell.session.node_api.is_some(),
-        ));
+        let streams = match (&self.beside, shell.session.node_api) {
+            (Some(_), _) => TakesStreams::Beside,
+            (None, Some(_)) => TakesStreams::Frames,
+            (None, None) => TakesStreams::None,
+        };
+        shell.outgoing.push_back(exchange::hello(store, heartbeat, digests, streams));
         Ok(())
     }
 
@@ -157,6 +172,29 @@ impl Half for Native {
     async fn spare(&mut self) -> Body {
         Body::Stream(self.streams.next().await)
     }
+}
+
+/// Connects streams that the cloud opens beside the frames, until the connection is gone.
+async fn accept(side: SideStreams, socket: PathBuf, intake: Intake) {
+    let mut carried = JoinSet::new();
+    while let Ok(mut stream) = side.accept().await {
+        // Those that ended.
+        while carried.try_join_next().is_some() {}
+        let (socket, intake) = (socket.clone(), intake.clone());
+        carried.spawn(async move {
+            let ended = match connect(Some(socket)).await {
+                Ok(near) => streams::carry(near, &mut stream.receive, &mut stream.send).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error = describe(&error), "a stream broke off");
+                stream.abort();
+            }
+            intake.note_freed();
+        });
+    }
+    // They end with the connection, of which the session hears by itself.
+    while carried.join_next().await.is_some() {}
 }
 
 /// Connects a stream to this node's Node API.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use cloudcore::cloudhub::exchange as cloud;
 use cloudcore::desired::NodeSet;
 use cloudcore::devicecontroller::Stamp;
-use edgehub::exchange::{self, Exchange, Ticketed};
+use edgehub::exchange::{self, Exchange, TakesStreams, Ticketed};
 use message::Upstream;
 use metamanager::objects::{self, Arrival};
 use metamanager::outbox;
@@ -105,7 +105,7 @@ impl Edge {
     /// With its first frame.
     pub(crate) fn connect(db: &Database, seals: &Seals) -> Result<(Edge, Vec<Vec<u8>>)> {
         let store = db.query_row("SELECT value FROM facts WHERE name = 'store'", [], |row| row.get(0))?;
-        let hello = exchange::hello(store, 15, objects::digests(db, seals)?, false);
+        let hello = exchange::hello(store, 15, objects::digests(db, seals)?, TakesStreams::None);
         let edge = Edge {
             exchange: Exchange::default(),
             seals: seals.clone(),
