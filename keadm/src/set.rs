@@ -21,6 +21,23 @@ pub(crate) fn apply<T: Serialize + DeserializeOwned>(config: &T, flags: &[String
     serde_json::from_value(value).context("--set gives a value of the wrong type")
 }
 
+/// The same for values of the chart: keys of cloudcore.yaml may be written as they are there, or below `cloudCore`.
+pub(crate) fn apply_values<T: Serialize + DeserializeOwned>(
+    config: &T,
+    flags: &[String],
+) -> anyhow::Result<T> {
+    let mut value = serde_json::to_value(config).context("reading the configuration")?;
+    for flag in flags {
+        for mut assignment in words::assignments(flag)? {
+            if assignment.path.first() == Some(&Step::Key("modules".to_owned())) {
+                assignment.path.insert(0, Step::Key("cloudCore".to_owned()));
+            }
+            value = assign::<T>(value, &assignment)?;
+        }
+    }
+    serde_json::from_value(value).context("--set gives a value of the wrong type")
+}
+
 /// The first reading of the value that the type takes.
 fn assign<T: Serialize + DeserializeOwned>(before: Value, assignment: &Assignment) -> anyhow::Result<Value> {
     let mut refused = None;

@@ -210,7 +210,7 @@ pub(crate) fn random_bytes() -> [u8; 16] {
     bytes
 }
 
-fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
+pub(crate) fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }

@@ -64,7 +64,7 @@ impl Cloud {
         ];
         let given = cloud.kubeconfig.to_string_lossy().into_owned();
         let mut arguments = match kubeconfig {
-            Some(_) => vec!["init", "--kube-config", &given],
+            Some(_) => vec!["init", "--process", "--kube-config", &given],
             None => vec!["init", "--standalone"],
         };
         let all = ports.iter().map(String::as_str).chain(settings.iter().copied());
