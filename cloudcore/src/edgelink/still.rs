@@ -87,8 +87,16 @@ impl EdgeLinks {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::time::Instant;
+
     use super::*;
-    use serde_json::json;
+    use crate::edgelink::Sessions;
 
     fn lease(name: &str, version: &str) -> Meta {
         Meta { name: name.to_owned(), resource_version: version.to_owned(), ..Meta::default() }
@@ -105,11 +113,55 @@ mod tests {
         assert_eq!(still.iter().map(NodeName::as_str).collect::<Vec<_>>(), ["still", "without"]);
     }
 
+    /// An API server with two edge nodes, of which one renews its lease; notes which nodes are patched.
+    fn cluster(patched: Arc<Mutex<Vec<String>>>) -> Cluster {
+        let began = Instant::now();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (path, now) = (request.uri().path().to_owned(), began.elapsed().as_secs());
+            let version = |name: &str| if name == "renews" { now.to_string() } else { "1".to_owned() };
+            let answer = if request.method() == Method::PATCH {
+                patched.lock().unwrap().push(path);
+                json!({})
+            } else if path.ends_with("/leases") {
+                let items = ["renews", "still"]
+                    .map(|name| json!({"metadata": {"name": name, "resourceVersion": version(name)}}));
+                json!({"metadata": {}, "items": items})
+            } else {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                json!({"metadata": {"name": name, "resourceVersion": "7"}, "spec": {"renewTime": version(name)}})
+            };
+            async move { Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes()))) }
+        });
+        Cluster::with_client(kube::Client::new(service, "default"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_was_lost_while_nobody_looked_is_told_and_those_that_live_are_not() {
+        let (links, patched) = (EdgeLinks::default(), Arc::<Mutex<Vec<String>>>::default());
+        for name in ["renews", "still", "master"] {
+            let labels = if name == "master" { json!({}) } else { json!({EDGE: ""}) };
+            let node = Json::of(&json!({"metadata": {"name": name, "labels": labels}}));
+            links.saw_node(&lease(name, "1"), &node);
+        }
+        let (cluster, stop) = (cluster(patched.clone()), CancellationToken::new());
+        let looks = links.look_while_leading(cluster.clone(), stop.clone());
+        let told = links.clone().run(|_| Sessions::default(), cluster, stop.clone());
+        let time = tokio::time::sleep(3 * EVERY);
+        tokio::select! {
+            () = looks => {}
+            _ = told => {}
+            () = time => {}
+        }
+        let patched: Vec<String> = patched.lock().unwrap().clone();
+        let of = |name: &str| patched.iter().filter(|path| path.contains(&format!("/nodes/{name}"))).count();
+        assert!(of("still") >= 2, "its condition and its taint: {patched:?}");
+        assert_eq!((of("renews"), of("master")), (0, 0), "{patched:?}");
+    }
+
     #[test]
     fn an_edge_is_told_by_its_label() {
-        let node = |labels: serde_json::Value| {
-            Json::of(&json!({"metadata": {"labels": labels, "annotations": {"x": EDGE}}}))
-        };
+        let node =
+            |labels: Value| Json::of(&json!({"metadata": {"labels": labels, "annotations": {"x": EDGE}}}));
         assert!(is_edge(&node(json!({EDGE: ""}))));
         assert!(!is_edge(&node(json!({"a": "b"}))));
     }

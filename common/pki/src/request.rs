@@ -11,9 +11,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as PublicKeyInfo;
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::authority::alternative_name;
 use crate::pem::pem;
-use crate::subject::distinguished_name;
+use crate::subject::{alternative_name, distinguished_name};
 use crate::{AuthorityError, NODES_GROUP, edge_common_name};
 
 /// A request whose self-signature was checked.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use rcgen::{DistinguishedName, DnType};
+use rcgen::{DistinguishedName, DnType, SanType};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::NODES_GROUP;
+use crate::{AuthorityError, NODES_GROUP};
 
 const NODE_PREFIX: &str = "system:node:";
 
@@ -111,4 +111,16 @@ pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) ->
     }
     name.push(DnType::CommonName, common_name);
     name
+}
+
+/// A host as it is in certificates and requests: an IP address or a DNS name.
+pub(crate) fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let bad = || AuthorityError::BadName { name: name.to_owned() };
+    if name.is_empty() {
+        return Err(bad());
+    }
+    name.try_into().map(SanType::DnsName).map_err(|_| bad())
 }

@@ -17,8 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use super::serving::Shown;
-use super::tls::Guard;
+use super::tls::{Guard, Shown};
 use super::{BuildError, ServerState, TlsPort, answer};
 
 /// 128 connections open at once through each door. What is under way at the stop is given up soon: sessions hear of it

@@ -1,4 +1,4 @@
-//! The certificate of the TLS port, where the node asks the cluster for it (`serverTLSBootstrap`; docs/protocol/edge-runtime.md 6.8).
+//! The certificate of the TLS port, where the node asks the cluster for it (`serverTLSBootstrap`; docs/protocol/edge-runtime.md 7.2).
 //!
 //! ```text
 //! none | other addresses | 0.7 .. 0.9 of its life --> request: a signing request, by way of the cloud --> approved, signed
@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::TlsPort;
-use super::tls;
+use super::tls::{self, Shown};
 use kept::Held;
 use metamanager::{Cloud, LinkState};
 use nodebase::addresses::Addresses;
@@ -37,11 +37,11 @@ use nodebase::clock::Clock;
 use plan::Retry;
 use podmodel::errors::chain;
 
-/// What connections are accepted with; `None` until there is a certificate, and CAs for clients.
-pub(super) type Shown = watch::Receiver<Option<TlsAcceptor>>;
-
 /// Waits are cut into pieces: the clock of a node without a battery jumps when the time is set, and files are replaced.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Seconds after which a certificate is asked for again that is not for all addresses of the node, because its object had others
+/// (`modules.cloudStream.nodeAddress` of CloudCore).
+const PARTIAL: i64 = 24 * 3600;
 /// How often the cloud is asked for the cluster's CAs, which are replaced once in years.
 const CAS: Duration = Duration::from_secs(24 * 3600);
 
@@ -160,7 +160,11 @@ impl Keeper {
     }
 
     fn hold(&mut self, held: Option<Held>) {
-        self.renewal = held.as_ref().map_or(0, |held| plan::renewal(held.validity, rand::rng().random()));
+        self.renewal = held.as_ref().map_or(0, |held| {
+            let renewal = plan::renewal(held.validity, rand::rng().random());
+            // The node's object may name more by then.
+            if held.is_partial() { renewal.min(self.now() + PARTIAL) } else { renewal }
+        });
         self.held = held;
     }
 
@@ -242,15 +246,9 @@ impl Keeper {
         if !self.is_due() || self.request_due > Instant::now() {
             return;
         }
-        let hosts = self.hosts();
-        let obtained = request::obtain(&self.deps.cloud, self.deps.node.as_str(), &hosts).await;
-        let kept = match obtained {
-            Ok(identity) => self.certificate.files.write(identity).await.map_err(request::AskError::Keep),
-            Err(error) => Err(error),
-        };
-        match kept {
+        match self.obtain().await {
             Ok(held) => {
-                tracing::info!(hosts = ?hosts, until = held.validity.1, "the Node API has a new certificate");
+                tracing::info!(until = held.validity.1, "the Node API has a new certificate");
                 self.request_trouble.over();
                 // Should the signer give less than was asked for, it is not asked all the time.
                 self.request_due = Instant::now() + LONGEST_WAIT;
@@ -268,6 +266,13 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    async fn obtain(&self) -> Result<Held, request::AskError> {
+        let (cloud, node, hosts) = (&self.deps.cloud, self.deps.node.as_str(), self.hosts());
+        let known = request::known(cloud, node, &hosts).await?;
+        let identity = request::obtain(cloud, node, &known).await?;
+        self.certificate.files.write(identity, hosts).await.map_err(request::AskError::Keep)
     }
 
     /// Shows what there is, from the next handshake on.

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use pki::tls::{ClientCertificate, LiveServer};
 use pki::{Subject, files};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::serving::Shown;
 use super::{Allowed, TlsPort};
 use podmodel::errors::chain;
 
@@ -23,6 +23,9 @@ pub enum TlsFilesError {
     #[error("using the certificate and the CAs")]
     Use(#[source] pki::tls::TlsError),
 }
+
+/// What connections are accepted with, kept by somebody else; `None` until there is a certificate, and CAs for clients.
+pub(super) type Shown = watch::Receiver<Option<TlsAcceptor>>;
 
 /// The acceptor, and whom it lets in.
 #[derive(Clone)]

@@ -23,8 +23,8 @@ struct Lab {
     site: Site,
     authority: Authority,
     administrator: Identity,
-    /// The node's address, as its object has it.
-    address: String,
+    /// The node's name and addresses, as its object has them.
+    hosts: Vec<String>,
     port: u16,
     runtime: tokio::runtime::Runtime,
 }
@@ -40,7 +40,9 @@ impl Lab {
         site.node_ready()?;
         let path = ".status.addresses[?(@.type==\"InternalIP\")].address";
         let addresses = site.kubectl().field("node", NODE, path)?;
-        let address = addresses.split_whitespace().next().context("an address")?.to_owned();
+        let hosts: Vec<String> =
+            [NODE].into_iter().chain(addresses.split_whitespace()).map(str::to_owned).collect();
+        ensure!(hosts.len() > 1, "the node has no address");
         let pki = site.cloud.root.join("var/lib/causeway/apiserver/pki");
         let read = |name: &str| {
             files::read_identity(&pki.join(format!("{name}.crt")), &pki.join(format!("{name}.key")))
@@ -48,7 +50,7 @@ impl Lab {
         let (ca, administrator) = (read("ca")?, read("admin")?);
         let authority = Authority::from_der(ca.certificate(), &ca.key_sec1().context("a key")?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Lab { site, authority, administrator, address, port, runtime })
+        Ok(Lab { site, authority, administrator, hosts, port, runtime })
     }
 
     /// What the port answers to the cluster's administrator, and the certificate it shows. The name that is checked is `host`.
@@ -84,7 +86,7 @@ impl Lab {
         let profile = Profile {
             common_name: format!("system:node:{NODE}"),
             organizations: vec![NODES_GROUP.to_owned()],
-            names: vec![NODE.to_owned(), self.address.clone()],
+            names: self.hosts.clone(),
             usage: Usage::Server,
             lifetime: 30 * pki::DAY,
         };
@@ -117,14 +119,14 @@ fn the_node_serves_logs_with_a_certificate_of_the_cluster_that_it_asked_for_and_
     serves.with_context(|| std::fs::read_to_string(lab.site.edge.log()).unwrap_or_default())?;
     let (first, healthy) = lab.ask(NODE, "/healthz")?;
     ensure!(healthy == "ok", "{healthy}");
-    ensure!(hosts_of(&first)? == [NODE.to_owned(), lab.address.clone()], "{:?}", hosts_of(&first)?);
+    ensure!(hosts_of(&first)? == lab.hosts, "{:?}", hosts_of(&first)?);
     ensure!(pki::Subject::of(&first)?.common_name == format!("system:node:{NODE}"));
     ensure!(mode(&lab.files()[1])? == 0o600);
     wait::for_true("the pod runs", PATIENCE, || {
         Ok(kubectl.field("pod", "says", ".status.phase")? == "Running")
     })?;
     wait::for_true("its log is served under the node's address", PATIENCE, || {
-        Ok(lab.ask(&lab.address, "/containerLogs/default/says/c")?.1 == "started\n")
+        Ok(lab.ask(&lab.hosts[1], "/containerLogs/default/says/c")?.1 == "started\n")
     })?;
 
     // Near its end, it is shown until the next one is there.

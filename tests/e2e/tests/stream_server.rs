@@ -35,7 +35,7 @@ struct Lab {
 
 impl Lab {
     /// Two CloudCores beside an API server that knows of them what its node objects say.
-    fn start(edge: &[&str], with_tunnel: bool) -> Result<Lab> {
+    fn start(edge: &[&str], with_tunnel: bool, node_address: &str) -> Result<Lab> {
         let (programs, scratch) = (Programs::find()?, tempfile::tempdir()?);
         let folder = |name: &str| scratch.path().join(name);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -55,7 +55,7 @@ impl Lab {
                 "modules.cloudStream.enable=true".to_owned(),
                 format!("modules.cloudStream.streamPort={stream}"),
                 format!("modules.cloudStream.tunnelPort={tunnels}"),
-                "modules.cloudStream.nodeAddress=127.0.0.1".to_owned(),
+                format!("modules.cloudStream.nodeAddress={node_address}"),
                 "modules.cloudStream.ownAddress=127.0.0.1".to_owned(),
             ];
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
@@ -144,7 +144,7 @@ fn a_clusters_api_server_reaches_nodes_through_the_stream_server_of_any_replica(
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let lab = Lab::start(&[], false)?;
+    let lab = Lab::start(&[], false, "127.0.0.1")?;
     lab.pod()?;
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
@@ -196,7 +196,7 @@ fn an_edge_in_kubeedges_dialect_is_reached_through_its_tunnel() -> Result<()> {
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"], true)?;
+    let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"], true, "127.0.0.1")?;
     lab.pod()?;
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
@@ -206,5 +206,22 @@ fn an_edge_in_kubeedges_dialect_is_reached_through_its_tunnel() -> Result<()> {
     let metrics =
         lab.kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/metrics/resource")])?;
     ensure!(metrics.contains("node_cpu_usage_seconds_total"), "{metrics}");
+    Ok(())
+}
+
+#[test]
+fn api_servers_reach_nodes_by_a_name_of_the_stream_server_as_well() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    let lab = Lab::start(&[], false, "localhost")?;
+    lab.pod()?;
+    let addresses = lab.kubectl.field("node", NODE, ".status.addresses[*].address")?;
+    ensure!(addresses == "localhost localhost", "{addresses}");
+    wait::for_true("logs", PATIENCE, || {
+        Ok(lab.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
+    })?;
+    let summary = lab.kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/stats/summary")])?;
+    ensure!(summary.contains(NODE), "{summary}");
     Ok(())
 }

@@ -30,16 +30,24 @@ pub(super) struct Files {
 #[derive(Debug)]
 pub(super) struct Held {
     pub identity: Identity,
+    /// What it is for.
     hosts: Vec<String>,
+    /// What it should be for: all names and addresses of the node when it was asked for, if that is known.
+    wanted: Vec<String>,
     /// Unix seconds.
     pub validity: (i64, i64),
 }
 
 impl Held {
-    /// True if it names all of `hosts` and no other.
+    /// True if it was asked for when the node was called like this.
     pub(super) fn is_for(&self, hosts: &[String]) -> bool {
-        hosts.iter().all(|host| self.hosts.contains(host))
-            && self.hosts.iter().all(|host| hosts.contains(host))
+        let are_in = |these: &[String], those: &[String]| these.iter().all(|host| those.contains(host));
+        are_in(hosts, &self.wanted) && are_in(&self.wanted, hosts)
+    }
+
+    /// True if the node has addresses that it is not for.
+    pub(super) fn is_partial(&self) -> bool {
+        self.hosts.len() < self.wanted.len()
     }
 }
 
@@ -57,11 +65,12 @@ impl Files {
         .await
     }
 
-    pub(super) async fn write(&self, identity: Identity) -> Result<Held, KeptError> {
+    /// `wanted` are all names and addresses of the node.
+    pub(super) async fn write(&self, identity: Identity, wanted: Vec<String>) -> Result<Held, KeptError> {
         let files = self.clone();
         blocking(move || {
             files::write_identity(&files.certificate, &files.key, &identity).map_err(KeptError::File)?;
-            files.held(identity)
+            Ok(Held { wanted, ..files.held(identity)? })
         })
         .await
     }
@@ -70,7 +79,8 @@ impl Files {
         let unreadable = |source| KeptError::Certificate { path: self.certificate.clone(), source };
         let hosts = pki::hosts_of(identity.certificate()).map_err(unreadable)?;
         let subject = Subject::of(identity.certificate()).map_err(unreadable)?;
-        Ok(Held { identity, hosts, validity: (subject.not_before, subject.not_after) })
+        let wanted = hosts.clone();
+        Ok(Held { identity, hosts, wanted, validity: (subject.not_before, subject.not_after) })
     }
 
     fn cas(&self) -> PathBuf {

@@ -15,6 +15,8 @@ use super::kept::KeptError;
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 /// First and longest wait between two looks at a request; between them it doubles.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Looks at the node's object until it names all addresses of the node: half a minute.
+const NODE_LOOKS: u32 = 5;
 /// Looks at a request before another is made: about 15 minutes, the kubelet's patience.
 const LOOKS: u32 = 34;
 
@@ -40,6 +42,33 @@ pub(super) enum AskError {
     Keep(#[source] KeptError),
     #[error("the cluster's CAs")]
     Cas(#[source] BundleError),
+}
+
+/// Of `hosts`, those that the node's object names, for which alone a certificate is approved. The first is the node's own name. An
+/// object that is still to be told something is waited for.
+pub(super) async fn known(cloud: &Cloud, node: &str, hosts: &[String]) -> Result<Vec<String>, AskError> {
+    let key = || ObjectKey::new(None, ObjectKind::Node, node);
+    let mut looks = 0;
+    loop {
+        let known = match call(cloud, "read the node", Request::Get { key: key() }).await {
+            Ok(Reply::Object(object)) => addresses(&object.parse().unwrap_or_default()),
+            Ok(_) => Vec::new(),
+            Err(AskError::Refused { source, .. }) if source.is_not_found() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let is_known = |host: &&String| *host == node || known.contains(*host);
+        let found: Vec<String> = hosts.iter().filter(is_known).cloned().collect();
+        if found.len() == hosts.len() || looks >= NODE_LOOKS {
+            return Ok(found);
+        }
+        tokio::time::sleep(daemon::backoff::doubled(LOOK.0, LOOK.1, looks)).await;
+        looks += 1;
+    }
+}
+
+fn addresses(node: &Value) -> Vec<String> {
+    let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+    addresses.filter_map(|address| address["address"].as_str()).map(str::to_owned).collect()
 }
 
 /// Makes a signing request for `hosts` and waits until it is approved and signed. While the link is down it waits for that as well.

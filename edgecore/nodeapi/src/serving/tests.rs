@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use message::{Json, Reply, Request, Status};
+use message::{Json, ObjectKind, Reply, Request, Status};
 use metamanager::cloud::Call;
 use nodebase::host::interfaces::InterfaceAddress;
 use nodebase::host::{Disk, Host};
@@ -53,6 +53,8 @@ impl Host for Machine {
 struct Cluster {
     ca: Arc<Authority>,
     requests: Arc<Mutex<Vec<Value>>>,
+    /// Of the node's object.
+    addresses: Arc<Mutex<Vec<String>>>,
     /// Whether requests are approved and signed.
     approves: Arc<Mutex<bool>>,
     clock: Clock,
@@ -66,6 +68,12 @@ impl Cluster {
                 let object: Value = object.parse().unwrap();
                 self.requests.lock().unwrap().push(object.clone());
                 Reply::Object(Json::of(&object))
+            }
+            Request::Get { key } if key.kind == ObjectKind::Node => {
+                let addresses = self.addresses.lock().unwrap();
+                let addresses: Vec<Value> =
+                    addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
+                Reply::Object(Json::of(&json!({"status": {"addresses": addresses}})))
             }
             Request::Get { key } => {
                 let requests = self.requests.lock().unwrap();
@@ -133,6 +141,7 @@ impl Lab {
         let cluster = Cluster {
             ca: Arc::new(ca),
             requests: Arc::default(),
+            addresses: Arc::new(Mutex::new(["192.168.0.2", "192.168.0.7"].map(str::to_owned).to_vec())),
             approves: Arc::default(),
             clock: clock.clone(),
         };
@@ -237,5 +246,18 @@ async fn a_request_that_nobody_approves_is_made_again_a_few_times_an_hour() {
     tokio::time::sleep(Duration::from_secs(6 * 3600)).await;
     let asked = lab.cluster.asked();
     assert!((10..=24).contains(&asked), "{asked} in six hours");
+    lab.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_object_has_other_addresses_serves_under_its_name_and_asks_once_a_day() {
+    let lab = Lab::start(LinkState::Connected);
+    *lab.cluster.addresses.lock().unwrap() = vec!["10.0.0.9".to_owned()];
+    lab.cluster.approve(true);
+    lab.until("a certificate", |lab| lab.shown.borrow().is_some()).await;
+    assert_eq!(hosts(&lab.cluster.last()), ["edge-1"]);
+    tokio::time::sleep(Duration::from_secs(20 * 3600)).await;
+    assert_eq!(lab.cluster.asked(), 1);
+    lab.until("another request", |lab| lab.cluster.asked() == 2).await;
     lab.stop.cancel();
 }

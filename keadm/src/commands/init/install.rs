@@ -22,6 +22,8 @@ use crate::{address, render};
 
 /// Between two looks at the Deployment.
 const POLL: Duration = Duration::from_secs(1);
+/// The Service for API servers.
+const INTERNAL: &str = "cloudcore-internal";
 /// Of the pods: they are replaced when their configuration is another.
 const CHECKSUM: &str = "checksum/config";
 
@@ -264,8 +266,25 @@ async fn tell(objects: &Objects, installation: &Installation, flags: &Flags) -> 
     if service.as_ref().is_some_and(|service| owner(service) != Owner::Keadm) {
         render::done("Service cloudcore is not as it was applied: another program changes it");
     }
+    if let Some(command) = streams_command(objects, installation).await? {
+        render::done(&format!(
+            "for kubectl logs and exec of edge nodes give {command} as well, in another init"
+        ));
+    }
     render::next(&join_command(&host, hub, https, &flags.kube_config));
     Ok(())
+}
+
+/// How API servers reach nodes: at the Service inside of the cluster, whose address is known only now.
+async fn streams_command(objects: &Objects, installation: &Installation) -> anyhow::Result<Option<String>> {
+    let streams = &installation.cloud_core.modules.cloud_stream;
+    if !streams.enable || !streams.node_address.is_empty() {
+        return Ok(None);
+    }
+    let path = Kind::find("v1", "Service")?.path(Some(NAMESPACE), INTERNAL);
+    let service = objects.get(&path).await?.unwrap_or_default();
+    let address = service["spec"]["clusterIP"].as_str().filter(|ip| !ip.is_empty() && *ip != "None");
+    Ok(address.map(|ip| format!("--set modules.cloudStream.nodeAddress={ip}")))
 }
 
 fn join_command(host: &str, hub: u16, https: u16, kubeconfig: &Path) -> String {
