@@ -140,9 +140,8 @@ impl Server {
             });
             let doors = self.doors.into_iter().map(|door| door.serve(site.clone(), stop.clone()));
             let kept = async {
-                match kept {
-                    Some(kept) => kept.await,
-                    None => {}
+                if let Some(kept) = kept {
+                    kept.await;
                 }
             };
             tokio::join!(futures_util::future::join_all(doors), kept);

@@ -3,6 +3,7 @@
 mod install;
 mod process;
 mod rollout;
+mod steps;
 
 use std::path::PathBuf;
 
