@@ -6,4 +6,4 @@ mod owner;
 
 pub(crate) use kind::Kind;
 pub(crate) use objects::Objects;
-pub(crate) use owner::{Owner, SELECTOR, is_ours, owner, title};
+pub(crate) use owner::{SELECTOR, is_ours, title};

@@ -4,9 +4,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Command, flag, and why and what instead.
 const FLAGS: &[(&str, &str, &str)] = &[
-    ("init", "--manifests", MANIFESTS),
-    ("init", "--files", MANIFESTS),
-    ("init", "-f", MANIFESTS),
     ("init", "--external-helm-root", CHART),
     ("init", "--skip-preflight-checks", "ports that are taken are found in any case: --set chooses others"),
     ("join", "--image-repository", PROGRAMS),
@@ -22,8 +19,6 @@ const FLAGS: &[(&str, &str, &str)] = &[
     ("manifest", "-f", MORE),
 ];
 
-const MANIFESTS: &str =
-    "only CloudCore and the resource definitions it needs are set up: apply others with kubectl";
 const CHART: &str = "there is one chart, manifests/charts/cloudcore: helm install takes it";
 const MORE: &str = "only CloudCore's own objects are printed: apply others beside them";
 const PROGRAMS: &str = "EdgeCore is started as a program of keadm's folder. Images of pods come from the registries they name; mirrors are a setting of the container runtime";

@@ -2,36 +2,18 @@
 
 use serde_json::Value;
 
-/// Who made an object of CloudCore's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// `keadm init`, or `kubectl` of what `keadm manifest generate` printed.
-    Keadm,
-    /// Helm, of the chart.
-    Helm,
-    Other,
-}
-
 /// What keadm makes has these labels.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "causeway");
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "causeway");
 
 /// The same as a selector, written for a URL.
 pub(crate) const SELECTOR: &str =
     "app.kubernetes.io%2Fpart-of%3Dcauseway%2Capp.kubernetes.io%2Fmanaged-by%3Dcauseway";
 
-pub(crate) fn owner(object: &Value) -> Owner {
-    let labels = &object["metadata"]["labels"];
-    match labels[MANAGED_BY].as_str() {
-        _ if labels[PART_OF.0] != PART_OF.1 => Owner::Other,
-        Some("causeway") => Owner::Keadm,
-        Some("Helm") => Owner::Helm,
-        _ => Owner::Other,
-    }
-}
-
+/// True if `keadm init` made it, or `kubectl` of what `keadm manifest generate` printed; false of what Helm made.
 pub(crate) fn is_ours(object: &Value) -> bool {
-    owner(object) == Owner::Keadm
+    let labels = &object["metadata"]["labels"];
+    [PART_OF, MANAGED_BY].iter().all(|(label, value)| labels[label] == *value)
 }
 
 /// `Kind namespace/name`, for people.
@@ -51,13 +33,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_an_installation_is_made_of_is_keadms_and_a_charts_is_helms() {
+    fn what_an_installation_is_made_of_is_keadms_and_what_helm_made_is_not() {
         for object in manifests::objects(&Installation::default()) {
             assert!(is_ours(&object), "{}", title(&object));
         }
-        let labels = |by: &str| json!({"metadata": {"labels": {PART_OF.0: PART_OF.1, MANAGED_BY: by}}});
-        assert_eq!(owner(&labels("Helm")), Owner::Helm);
-        assert_eq!(owner(&json!({"metadata": {"labels": {MANAGED_BY: "causeway"}}})), Owner::Other);
-        assert_eq!(owner(&json!({})), Owner::Other);
+        let labels =
+            |part: &str, by: &str| json!({"metadata": {"labels": {PART_OF.0: part, MANAGED_BY.0: by}}});
+        assert!(is_ours(&labels("causeway", "causeway")));
+        assert!(!is_ours(&labels("causeway", "Helm")) && !is_ours(&labels("other", "causeway")));
+        assert!(!is_ours(&json!({})));
     }
 }

@@ -1,5 +1,6 @@
 //! `keadm init`: installs CloudCore into a cluster, or sets it up on this machine.
 
+mod extra;
 mod install;
 mod process;
 mod rollout;
@@ -44,6 +45,9 @@ pub(crate) struct Flags {
     /// Registry and folder of the image, which is called cloudcore there.
     #[arg(long, value_name = "REGISTRY/FOLDER")]
     image_repository: Option<String>,
+    /// Files and folders with objects that are applied after CloudCore's, separated by commas; keadm reset leaves them.
+    #[arg(long, short = 'f', alias = "files", value_name = "FILE,FOLDER", value_delimiter = ',')]
+    manifests: Vec<PathBuf>,
     /// Say what would be done to the cluster, and do nothing.
     #[arg(long, short = 'd')]
     dry_run: bool,
@@ -88,6 +92,7 @@ pub(crate) async fn run(flags: &Flags) -> anyhow::Result<()> {
             ("--dry-run", flags.dry_run),
             ("--print-final-values", flags.print_final_values),
             ("--image-repository", flags.image_repository.is_some()),
+            ("--manifests", !flags.manifests.is_empty()),
         ];
         if let Some((flag, _)) = of_clusters.iter().find(|(_, is_given)| *is_given) {
             bail!("{flag} is about CloudCore in a cluster: leave it out, or --standalone and --process");

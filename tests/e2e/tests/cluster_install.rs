@@ -18,6 +18,23 @@ use tempfile::TempDir;
 
 const NODE: &str = "edge-1";
 
+/// Objects of somebody's, of a kind that is defined beside them.
+const EXTRA: &str = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: things.example.com}
+spec:
+  group: example.com
+  names: {kind: Thing, plural: things}
+  scope: Namespaced
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+---
+apiVersion: example.com/v1
+kind: Thing
+metadata: {name: one}
+";
+
 /// Parts stop in the order of the fields.
 struct Lab {
     cloudcore: Option<Process>,
@@ -178,12 +195,13 @@ fn init_installs_cloudcore_into_a_cluster_edges_join_as_told_and_reset_leaves_th
 {
     let mut lab = Lab::start()?;
     let before = lab.objects()?;
-    let dry = lab.init(&["--dry-run"])?;
-    ensure!(
-        dry.status.success() && said(&dry).contains("create Deployment kubeedge/cloudcore"),
-        "{}",
-        said(&dry)
-    );
+    let extra = lab.scratch.path().join("extra.yaml");
+    std::fs::write(&extra, EXTRA)?;
+    let extra = format!("--manifests={}", extra.display());
+    let dry = lab.init(&["--dry-run", &extra])?;
+    let told = said(&dry);
+    ensure!(dry.status.success() && told.contains("create Deployment kubeedge/cloudcore"), "{told}");
+    ensure!(told.contains("apply Thing default/one"), "{told}");
     ensure!(lab.objects()? == before, "a dry run changed something");
 
     // The pods are not there in time; what was applied is named.
@@ -193,8 +211,9 @@ fn init_installs_cloudcore_into_a_cluster_edges_join_as_told_and_reset_leaves_th
     ensure!(told.contains("keadm reset cloud") && told.contains("not been looked at"), "{told}");
     lab.run_pods()?;
     lab.say_available()?;
-    let done = lab.init(&[])?;
+    let done = lab.init(&[&extra])?;
     ensure!(done.status.success(), "{}", said(&done));
+    ensure!(lab.objects()?.contains("Thing default/one"), "what the file has is not there");
     let told = said(&done);
     ensure!(told.contains("update Deployment kubeedge/cloudcore"), "{told}");
     let edge = join(&lab, &told)?;
@@ -231,7 +250,7 @@ fn init_installs_cloudcore_into_a_cluster_edges_join_as_told_and_reset_leaves_th
     ensure!(reset.status.success() && said(&reset).contains("delete crd"), "{}", said(&reset));
     let left: Vec<String> = lab.objects()?.difference(&before).cloned().collect();
     let is_left = |object: &String| {
-        ["CustomResourceDefinition ", "Node ", "Event ", "ObjectSync ", "ClusterObjectSync "]
+        ["CustomResourceDefinition ", "Thing ", "Node ", "Event ", "ObjectSync ", "ClusterObjectSync "]
             .iter()
             .any(|kind| object.starts_with(kind))
             || object.starts_with("Lease kube-node-lease/")

@@ -12,9 +12,9 @@ use anyhow::{Context, bail};
 use manifests::{Installation, NAME, NAMESPACE};
 use serde_json::Value;
 
-use super::steps::{carry_out, plan, refuse};
-use super::{Flags, rollout};
-use crate::cluster::{Kind, Objects, Owner, owner};
+use super::steps::{Step, carry_out, plan, refuse};
+use super::{Flags, extra, rollout};
+use crate::cluster::{Kind, Objects, title};
 use crate::commands::manifest::{self, Wanted};
 use crate::commands::secrets;
 use crate::{address, render};
@@ -40,21 +40,25 @@ pub(super) async fn run(flags: &Flags) -> anyhow::Result<()> {
             flags.kube_config.display()
         );
     }
-    let client = secrets::client(&flags.kube_config).await?;
-    let objects = Objects::new(client);
+    let others = extra::read(&flags.manifests)?;
+    let objects = Objects::new(secrets::client(&flags.kube_config).await?);
     let steps = plan(&objects, &installation).await.context("looking at what the cluster has")?;
     if flags.dry_run {
-        steps.iter().for_each(|step| render::result(&step.told()));
+        let others = others.iter().map(|object| format!("apply {}", title(object)));
+        steps.iter().map(Step::told).chain(others).for_each(|line| render::result(&line));
         render::done("nothing was changed");
         return Ok(());
     }
     refuse(&steps, flags.force)?;
     let stop = daemon::stop::on_signals().context("listening for signals")?;
     let mut applied = Vec::new();
-    let left =
-        format!("keadm init again goes on, keadm reset cloud{} removes it", cluster(&flags.kube_config));
+    let left = format!(
+        "keadm init again goes on, keadm reset cloud{} removes CloudCore",
+        cluster(&flags.kube_config)
+    );
     let done = async {
         carry_out(&objects, steps, &mut applied).await?;
+        extra::apply(&objects, &others, &mut applied).await?;
         render::done(&format!("CloudCore is installed in namespace {NAMESPACE}"));
         match flags.wait {
             true => wait(&objects, Duration::from_secs(u64::try_from(flags.timeout).unwrap_or(0))).await,
@@ -139,9 +143,6 @@ async fn tell(objects: &Objects, installation: &Installation, flags: &Flags) -> 
         "nodes connect to {}:{hub}, and get their certificates at port {https}",
         address::in_url(&host)
     ));
-    if service.as_ref().is_some_and(|service| owner(service) != Owner::Keadm) {
-        render::done("Service cloudcore is not as it was applied: another program changes it");
-    }
     if let Some(command) = streams_command(objects, installation).await? {
         render::done(&format!(
             "for kubectl logs and exec of edge nodes give {command} as well, in another init"
