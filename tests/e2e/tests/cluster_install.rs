@@ -201,7 +201,7 @@ fn init_installs_cloudcore_into_a_cluster_edges_join_as_told_and_reset_leaves_th
     let dry = lab.init(&["--dry-run", &extra])?;
     let told = said(&dry);
     ensure!(dry.status.success() && told.contains("create Deployment kubeedge/cloudcore"), "{told}");
-    ensure!(told.contains("apply Thing default/one"), "{told}");
+    ensure!(told.contains("apply Thing one"), "{told}");
     ensure!(lab.objects()? == before, "a dry run changed something");
 
     // The pods are not there in time; what was applied is named.

@@ -30,12 +30,12 @@ struct Lab {
 }
 
 impl Lab {
-    fn start() -> Result<Lab> {
+    fn start(more: &[&str]) -> Result<Lab> {
         let port = ports::free()?;
         let kubelet = "modules.edged.tailoredKubeletConfig";
         let (bootstrap, port_setting) =
             (format!("{kubelet}.serverTLSBootstrap=true"), format!("{kubelet}.port={port}"));
-        let settings = [bootstrap.as_str(), port_setting.as_str()];
+        let settings = [&[bootstrap.as_str(), port_setting.as_str()], more].concat();
         let site = Site::start_with(&Programs::find()?, true, &settings, |_| {})?;
         site.node_ready()?;
         let path = ".status.addresses[?(@.type==\"InternalIP\")].address";
@@ -108,7 +108,7 @@ fn the_node_serves_logs_with_a_certificate_of_the_cluster_that_it_asked_for_and_
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let lab = Lab::start()?;
+    let lab = Lab::start(&[])?;
     let kubectl = lab.site.kubectl();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "says"},
         "spec": {"nodeName": NODE, "terminationGracePeriodSeconds": 0, "containers": [
@@ -142,5 +142,19 @@ fn the_node_serves_logs_with_a_certificate_of_the_cluster_that_it_asked_for_and_
     ensure!(requests.split_whitespace().count() == 2, "{requests}");
     let log = std::fs::read_to_string(lab.site.edge.log())?;
     ensure!(!log.contains("panicked"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_node_in_kubeedges_dialect_gets_its_certificate_by_kubeedges_messages() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"])?;
+    let serves =
+        wait::for_true("the port shows a certificate", PATIENCE, || Ok(lab.ask(NODE, "/healthz").is_ok()));
+    serves.with_context(|| std::fs::read_to_string(lab.site.edge.log()).unwrap_or_default())?;
+    let (shown, healthy) = lab.ask(&lab.hosts[1], "/healthz")?;
+    ensure!(healthy == "ok" && hosts_of(&shown)? == lab.hosts, "{healthy} {:?}", hosts_of(&shown)?);
     Ok(())
 }
