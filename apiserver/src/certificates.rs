@@ -1,5 +1,5 @@
-//! Signs the certificates that nodes serve with (`kubernetes.io/kubelet-serving`), once they are approved. No other signer is here:
-//! requests to others wait.
+//! Signs the certificates that nodes serve with (`kubernetes.io/kubelet-serving`), once they are approved. No other signer is
+//! here: requests to others wait.
 //!
 //! The rules are those of kube-controller-manager (`pkg/apis/certificates/helpers.go`, `ValidateKubeletServingCSR`).
 
@@ -16,7 +16,8 @@ const NEEDED: usize = 2;
 /// Seconds of the longest and of the shortest certificate (`--cluster-signing-duration`; the API takes no shorter one).
 const LIFETIMES: (i64, i64) = (365 * DAY, 600);
 
-/// Signs `object`, if it is a request that was approved and has no certificate yet. What cannot be signed gets the condition `Failed`.
+/// Signs `object`, if it is a request that was approved and has no certificate yet. What cannot be signed gets the condition
+/// `Failed`.
 pub(crate) fn sign(authority: &Authority, object: &mut Value, now: i64) {
     if object["spec"]["signerName"] != SERVING || object["status"]["certificate"].is_string() {
         return;

@@ -2,9 +2,9 @@
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
-//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects), convert between versions of custom resources,
-//! or keep field ownership: server-side apply creates or merges. Later pages of a list show the state at the time
-//! they are read.
+//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects),
+//! convert between versions of custom resources, or keep field ownership: server-side apply creates or merges. Later pages of a
+//! list show the state at the time they are read.
 
 mod admission;
 mod auth;

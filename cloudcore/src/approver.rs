@@ -6,8 +6,8 @@
 //!              '--- waiting <-------' its node, or what the node is called, is not known yet; the API server failed
 //! ```
 //!
-//! One replica does it for all, several requests at once. What waits holds no turn, so that it holds up nobody. What does not pass
-//! is left as it is, and another approver may think otherwise.
+//! One replica does it for all, several requests at once. What waits holds no turn, so that it holds up nobody. What does not
+//! pass is left as it is, and another approver may think otherwise.
 
 mod check;
 #[cfg(test)]

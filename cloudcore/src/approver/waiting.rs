@@ -9,7 +9,8 @@ use tokio::time::Instant;
 pub(super) const TRIES: u32 = 12;
 /// Wait before an approval that failed is tried again.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
-/// First and longest wait before a request is looked at again that its node's object says nothing of; each is twice the one before.
+/// First and longest wait before a request is looked at again that its node's object says nothing of; each is twice the one
+/// before.
 const LOOK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(160));
 /// Nodes with a request that waits. A cluster has fewer nodes.
 const NODES: usize = 16 * 1024;

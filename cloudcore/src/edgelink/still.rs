@@ -39,8 +39,8 @@ pub(super) fn is_edge(node: &Json) -> bool {
 struct Before(Option<HashMap<String, String>>);
 
 impl Before {
-    /// Of `edges`, those whose lease has not changed since the look before. One without a lease tells nothing: another replica may
-    /// have it.
+    /// Of `edges`, those whose lease has not changed since the look before. One without a lease tells nothing: another replica
+    /// may have it.
     fn still<'a>(&mut self, leases: Vec<Meta>, edges: impl Iterator<Item = &'a String>) -> Vec<NodeName> {
         let now: HashMap<String, String> =
             leases.into_iter().map(|lease| (lease.name, lease.resource_version)).collect();

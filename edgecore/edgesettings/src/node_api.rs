@@ -30,8 +30,8 @@ pub(super) fn settings(config: &Edged, database: &str, checker: &mut Checker) ->
     }
 }
 
-/// Open when all three files are named, none of them without the others; or when the node asks for its certificate. Files that are
-/// named win.
+/// Open when all three files are named, none of them without the others; or when the node asks for its certificate. Files that
+/// are named win.
 fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
     let kubelet = &config.tailored_kubelet_config;
     let key = |name: &str| format!("modules.edged.tailoredKubeletConfig.{name}");

@@ -1,4 +1,5 @@
-//! The certificate of the TLS port, where the node asks the cluster for it (`serverTLSBootstrap`; docs/protocol/edge-runtime.md 7.2).
+//! The certificate of the TLS port, where the node asks the cluster for it (`serverTLSBootstrap`). Source:
+//! docs/protocol/edge-runtime.md 7.2.
 //!
 //! ```text
 //! none | other addresses | 0.7 .. 0.9 of its life --> request: a signing request, by way of the cloud --> approved, signed
@@ -6,8 +7,9 @@
 //! TLS port <-- shown: certificate and CAs of clients <-- files of the node <----------------------------------'
 //! ```
 //!
-//! Owns the two files of the certificate, and that of the cluster's CAs. Promises: what is there is shown until there is a newer one,
-//! expired or not; nobody is served before there are CAs for clients; without a link nothing is asked, and nothing is lost.
+//! Owns the two files of the certificate, and that of the cluster's CAs. Promises: what is there is shown until there is a
+//! newer one, expired or not; nobody is served before there are CAs for clients; without a link nothing is asked, and nothing
+//! is lost.
 
 mod kept;
 mod plan;

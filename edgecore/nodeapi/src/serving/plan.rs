@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// First and longest wait after a failure; between them it doubles. Clouds take one request of a node in ten minutes, on the average.
+/// First and longest wait after a failure; between them it doubles. Clouds take one request of a node in ten minutes, on the
+/// average.
 const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
-/// A moment (Unix seconds) between 0.7 and 0.9 of the life of a certificate (`pkg/kubelet` and its certificate manager); `random` is
-/// in 0..1.
+/// A moment (Unix seconds) between 0.7 and 0.9 of the life of a certificate (`pkg/kubelet` and its certificate manager);
+/// `random` is in 0..1.
 pub(super) fn renewal((begin, end): (i64, i64), random: f64) -> i64 {
     let lifetime = end.saturating_sub(begin).max(0);
     begin + (lifetime as f64 * (0.7 + 0.2 * random)).round() as i64

@@ -44,8 +44,8 @@ pub(super) enum AskError {
     Cas(#[source] BundleError),
 }
 
-/// Of `hosts`, those that the node's object names, for which alone a certificate is approved. The first is the node's own name. An
-/// object that is still to be told something is waited for.
+/// Of `hosts`, those that the node's object names, for which alone a certificate is approved. The first is the node's own name.
+/// An object that is still to be told something is waited for.
 pub(super) async fn known(cloud: &Cloud, node: &str, hosts: &[String]) -> Result<Vec<String>, AskError> {
     let key = || ObjectKey::new(None, ObjectKind::Node, node);
     let mut looks = 0;
@@ -71,7 +71,8 @@ fn addresses(node: &Value) -> Vec<String> {
     addresses.filter_map(|address| address["address"].as_str()).map(str::to_owned).collect()
 }
 
-/// Makes a signing request for `hosts` and waits until it is approved and signed. While the link is down it waits for that as well.
+/// Makes a signing request for `hosts` and waits until it is approved and signed. While the link is down it waits for that as
+/// well.
 pub(super) async fn obtain(cloud: &Cloud, node: &str, hosts: &[String]) -> Result<Identity, AskError> {
     let (key, pem) = pki::serving_request(node, hosts).map_err(AskError::Make)?;
     let name = format!("csr-{:016x}", rand::rng().random::<u64>());
