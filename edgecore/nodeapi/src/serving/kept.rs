@@ -8,6 +8,8 @@ use pki::{Bundle, Identity, Subject, SubjectError};
 
 /// Beside the certificate.
 const CAS: &str = "cluster-ca.crt";
+/// The same: certificates between it and the cluster's CA, if there are some.
+const INTERMEDIATES: &str = "kubelet-server-intermediates.crt";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeptError {
@@ -60,7 +62,12 @@ impl Files {
                 return Ok(None);
             }
             let identity = files::load_identity(&files.certificate, &files.key).map_err(KeptError::File)?;
-            files.held(identity).map(Some)
+            let path = files.certificate.with_file_name(INTERMEDIATES);
+            let intermediates = match files::is_written(&path) {
+                true => files::read_bundle(&path).map_err(KeptError::File)?.certificates().to_vec(),
+                false => Vec::new(),
+            };
+            files.held(identity.with_intermediates(intermediates)).map(Some)
         })
         .await
     }
@@ -69,10 +76,28 @@ impl Files {
     pub(super) async fn write(&self, identity: Identity, wanted: Vec<String>) -> Result<Held, KeptError> {
         let files = self.clone();
         blocking(move || {
+            files.write_intermediates(&identity)?;
             files::write_identity(&files.certificate, &files.key, &identity).map_err(KeptError::File)?;
             Ok(Held { wanted, ..files.held(identity)? })
         })
         .await
+    }
+
+    /// Before the certificate: one that needs none is shown with those of the one before at worst, which clients pass over.
+    #[expect(clippy::disallowed_methods, reason = "runs on the threads for files, behind daemon::blocking")]
+    fn write_intermediates(&self, identity: &Identity) -> Result<(), KeptError> {
+        let path = self.certificate.with_file_name(INTERMEDIATES);
+        let all = identity.intermediates();
+        match all.split_first() {
+            Some((first, rest)) => {
+                let bundle = rest.iter().fold(Bundle::of(first), |bundle, next| bundle.with(next));
+                files::write_bundle(&path, &bundle).map_err(KeptError::File)
+            }
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KeptError::Thread(error)),
+                _ => Ok(()),
+            },
+        }
     }
 
     fn held(&self, identity: Identity) -> Result<Held, KeptError> {

@@ -99,7 +99,10 @@ pub(super) async fn obtain(cloud: &Cloud, node: &str, hosts: &[String]) -> Resul
             Ok(Some(certificate)) => {
                 let read = Bundle::from_pem(&certificate);
                 let read = read.map_err(|source| AskError::Certificate { name, source })?;
-                return Ok(Identity::new(read.certificates()[0].clone(), key));
+                let (certificate, intermediates) =
+                    read.certificates().split_first().ok_or(AskError::Answer { what: "sign" })?;
+                let identity = Identity::new(certificate.clone(), key);
+                return Ok(identity.with_intermediates(intermediates.to_vec()));
             }
             Err(AskError::Call { .. }) => {
                 let mut link = cloud.link();

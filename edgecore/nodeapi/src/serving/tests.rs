@@ -102,7 +102,9 @@ impl Cluster {
             lifetime: 10 * DAY,
         };
         let certificate = self.ca.sign_request(&request, &profile, self.clock.now().as_second(), None);
-        pki::files::certificate_pem(&certificate.unwrap())
+        // As of a signer whose own certificate is another's.
+        let between = pki::files::certificate_pem(self.ca.certificate());
+        pki::files::certificate_pem(&certificate.unwrap()) + &between
     }
 
     fn asked(&self) -> usize {
@@ -203,6 +205,16 @@ async fn a_certificate_is_waited_for_then_shown_kept_privately_and_renewed_with_
     lab.cluster.approve(true);
     lab.until("a certificate", |lab| lab.shown.borrow().is_some()).await;
     let first = lab.kept();
+    let files = kept::Files {
+        certificate: lab.folder.path().join("pki/kubelet-server.crt"),
+        key: lab.folder.path().join("pki/kubelet-server.key"),
+    };
+    let loaded = files.load().await.unwrap().unwrap();
+    assert_eq!(
+        loaded.identity.intermediates(),
+        [lab.cluster.ca.certificate().clone()],
+        "a start shows them too"
+    );
     let key = lab.folder.path().join("pki/kubelet-server.key");
     assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(lab.cluster.asked(), 1);
