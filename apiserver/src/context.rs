@@ -15,6 +15,8 @@ pub(crate) struct Context {
     pub storage: Storage,
     pub registry: Arc<Registry>,
     pub signer: Signer,
+    /// Signs certificates that nodes serve with.
+    pub authority: Arc<pki::Authority>,
     /// CA certificate as PEM, for `kube-root-ca.crt`.
     pub ca_pem: String,
     /// Ends watches.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,6 +28,8 @@ pub enum KeysError {
 
 pub(crate) struct Keys {
     pub ca: Vec<u8>,
+    /// The same with its key.
+    pub authority: Arc<Authority>,
     pub serving: Identity,
     pub token_secret: Vec<u8>,
     /// What kubelets are shown.
@@ -69,7 +72,14 @@ impl Keys {
             now,
         )?;
         let token_secret = secret(&folder.join("sa.key"))?;
-        Ok(Keys { ca: authority.certificate().to_vec(), serving, token_secret, kubelet_client, admin })
+        Ok(Keys {
+            ca: authority.certificate().to_vec(),
+            authority: Arc::new(authority),
+            serving,
+            token_secret,
+            kubelet_client,
+            admin,
+        })
     }
 
     pub(crate) fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> Result<(), KeysError> {

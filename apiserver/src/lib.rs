@@ -2,13 +2,14 @@
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
-//! clean-up, evaluate RBAC rules (only `system:masters` reach objects), convert between versions of custom resources,
-//! or keep field ownership: server-side apply creates or merges. Later pages of a list show the state at the time
-//! they are read.
+//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects),
+//! convert between versions of custom resources, or keep field ownership: server-side apply creates or merges. Later pages of a
+//! list show the state at the time they are read.
 
 mod admission;
 mod auth;
 mod bootstrap;
+mod certificates;
 mod collector;
 mod context;
 mod dependents;
@@ -101,6 +102,7 @@ impl ApiServer {
             storage,
             registry,
             signer: signer::Signer::new(&keys.token_secret),
+            authority: keys.authority.clone(),
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),

@@ -24,6 +24,7 @@ use crate::cloudstream::StreamServer;
 use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
 use crate::edgecontroller::{self, Downstream, Rights};
+use crate::edgelink;
 use crate::front::{Front, Hands};
 use crate::housekeeping;
 use crate::kubernetes::{self, Cluster, Follower, FromWatch, Resource};
@@ -128,7 +129,8 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         metrics: cloudhub::Metrics::default(),
         kubelets: settings.streams.as_ref().and_then(|streams| {
             let port = streams.listen.port();
-            streams.node_address.map(|ip| edgecontroller::KubeletAddress { ip, port })
+            let host = streams.node_address.clone();
+            host.map(|host| edgecontroller::KubeletAddress { host, port })
         }),
     };
     let (metrics, accounts) = (upstream.metrics.clone(), upstream.rate_accounts.clone());
@@ -253,8 +255,11 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
 
     rooms.essential("autonomy", observers.autonomy.run(cluster.clone(), stop.clone()));
     let registry = built.hub.registry();
-    let links = observers.links.run(move || registry.nodes(), cluster.clone(), stop.clone());
-    rooms.essential("links of nodes", links);
+    let still = observers.links.clone().look_at_leases(cluster.clone(), stop.clone());
+    rooms.essential("leases of nodes", still);
+    let sessions =
+        move |since| edgelink::Sessions { connected: registry.nodes(), left: registry.left_after(since) };
+    rooms.essential("links of nodes", observers.links.run(sessions, cluster.clone(), stop.clone()));
     rooms.essential("certificates", built.keeper.run(settings.certificate_check, stop.clone()));
     rooms.optional("signers", built.hub.signers().run(cluster.clone(), stop.clone()));
     let trust = built.trust.clone();

@@ -35,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloudhub::material::Trust;
+use crate::edgecontroller::KubeletHost;
 use crate::kubernetes::Cluster;
 use crate::nodestreams::NodeStreams;
 use caller::{Caller, Callers};
@@ -79,7 +80,7 @@ pub struct Settings {
     pub own_address: IpAddr,
     /// Written as the address of every node, with this server's port: API servers reach all of them here. `None`: nodes keep
     /// their own.
-    pub node_address: Option<IpAddr>,
+    pub node_address: Option<KubeletHost>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,8 @@ pub struct StreamServer {
 }
 
 struct Server {
+    /// The name by which API servers reach this server, if nodes are told one.
+    own_name: Option<Arc<str>>,
     cluster: Cluster,
     callers: Callers,
     nodes: NodeStreams,
@@ -119,7 +122,12 @@ impl StreamServer {
         let address = settings.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| StreamServerError::Listen { address, source })?;
+        let own_name = match &settings.node_address {
+            Some(KubeletHost::Name(name)) => Some(name.clone()),
+            _ => None,
+        };
         let server = Arc::new(Server {
+            own_name,
             callers: Callers::new(cluster.clone()),
             cluster,
             nodes,
@@ -215,7 +223,7 @@ impl Server {
         };
         let name = match route::pod(uri.path()) {
             Some((namespace, name)) => self.node_of_pod(namespace, name).await?,
-            None => route::node(uri, headers).ok_or_else(unknown)?,
+            None => route::node(uri, headers, self.own_name.as_deref()).ok_or_else(unknown)?,
         };
         NodeName::new(&name).map_err(|error| Refusal(StatusCode::NOT_FOUND, error.to_string()))
     }

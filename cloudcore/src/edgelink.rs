@@ -3,11 +3,14 @@
 //!
 //! ```text
 //! cloudhub's sessions --each look--> who has left? --lease, twice: is it renewed through another replica?--> condition, taint
+//!                                      ^
+//! leader: leases of edge nodes that nobody renews --'   (links that were lost with a CloudCore)
 //! ```
 //!
 //! A node that never lost its link carries no such condition: nothing is written for thousands that connect.
 
 mod mark;
+mod still;
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -52,6 +55,14 @@ struct Away {
     renewed: Option<Renewed>,
 }
 
+/// The sessions of this replica at a look.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    pub connected: HashSet<NodeName>,
+    /// Whose sessions ended since the look before, however short they were.
+    pub left: HashSet<NodeName>,
+}
+
 /// What is known of the links of this replica.
 #[derive(Default)]
 struct Links {
@@ -61,8 +72,9 @@ struct Links {
 
 impl Links {
     /// What follows from who is connected now. `lost` are nodes of which it was told that their link is lost.
-    fn step(&mut self, now_connected: HashSet<NodeName>, lost: &Lost, now: Instant) -> Vec<Step> {
-        for node in self.connected.difference(&now_connected) {
+    fn step(&mut self, sessions: Sessions, lost: &Lost, now: Instant) -> Vec<Step> {
+        let Sessions { connected: now_connected, left } = sessions;
+        for node in self.connected.difference(&now_connected).chain(&left) {
             self.left.insert(node.clone(), Away { since: now, renewed: None });
         }
         self.left
@@ -80,6 +92,13 @@ impl Links {
         }));
         self.connected = now_connected;
         steps
+    }
+
+    /// Nodes whose leases nobody has renewed for a while: they are looked at as if they had left.
+    fn suspect(&mut self, nodes: impl IntoIterator<Item = NodeName>, now: Instant) {
+        for node in nodes.into_iter().filter(|node| !self.connected.contains(node)) {
+            self.left.entry(node).or_insert(Away { since: now, renewed: None });
+        }
     }
 
     /// The answer to [`Step::Ask`].
@@ -114,12 +133,22 @@ enum Told {
     All,
 }
 
+/// What node objects say.
+#[derive(Default)]
+struct Seen {
+    lost: Lost,
+    /// Edge nodes there are.
+    edges: HashSet<String>,
+    /// Those of them whose leases are still, for the next look.
+    still: Vec<NodeName>,
+}
+
 /// The room's handle. Clones share it.
 #[derive(Clone, Default)]
-pub struct EdgeLinks(Arc<Mutex<Lost>>);
+pub struct EdgeLinks(Arc<Mutex<Seen>>);
 
 impl EdgeLinks {
-    fn lost(&self) -> MutexGuard<'_, Lost> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,31 +156,47 @@ impl EdgeLinks {
     pub fn saw_node(&self, meta: &Meta, object: &Json) {
         let says_something = mark::WORDS.iter().any(|word| object.text().contains(word));
         let told = says_something.then(|| told(&object.parse().unwrap_or_default())).flatten();
+        let is_known = self.seen().edges.contains(&meta.name);
+        let is_edge = !is_known && still::is_edge(object);
+        let mut seen = self.seen();
+        if is_edge {
+            seen.edges.insert(meta.name.clone());
+        }
         match told {
-            Some(told) => self.lost().insert(meta.name.clone(), told),
-            None => self.lost().remove(&meta.name),
+            Some(told) => seen.lost.insert(meta.name.clone(), told),
+            None => seen.lost.remove(&meta.name),
         };
     }
 
     pub fn node_gone(&self, meta: &Meta) {
-        self.lost().remove(&meta.name);
+        let mut seen = self.seen();
+        seen.lost.remove(&meta.name);
+        seen.edges.remove(&meta.name);
     }
 
-    /// Follows the sessions of this replica, which `connected` names, until stopped.
+    /// Follows the sessions of this replica until stopped. `sessions` names them, and those that ended after a moment.
     pub async fn run(
         self,
-        connected: impl Fn() -> HashSet<NodeName> + Send,
+        sessions: impl Fn(Instant) -> Sessions + Send,
         cluster: Cluster,
         stop: CancellationToken,
     ) -> Result<(), Infallible> {
         let mut links = Links::default();
+        let mut looked = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let mut steps = links.step(connected(), &self.lost(), Instant::now());
+            let now = Instant::now();
+            let sessions = sessions(std::mem::replace(&mut looked, now));
+            let mut steps = {
+                let mut seen = self.seen();
+                let steps = links.step(sessions, &seen.lost, now);
+                links.suspect(std::mem::take(&mut seen.still), now);
+                steps
+            };
             while !steps.is_empty() {
                 let rest = steps.split_off(steps.len().min(AT_ONCE));
                 let done = steps.iter().map(|step| carry_out(&cluster, step));
@@ -221,8 +266,20 @@ mod tests {
         NodeName::new(node).unwrap()
     }
 
-    fn set(nodes: &[&str]) -> HashSet<NodeName> {
-        nodes.iter().map(|node| name(node)).collect()
+    fn set(nodes: &[&str]) -> Sessions {
+        Sessions { connected: nodes.iter().map(|node| name(node)).collect(), left: HashSet::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_ends_between_two_looks_and_a_lease_that_is_still_are_looked_at_too() {
+        let (mut links, nobody) = (Links::default(), Lost::new());
+        let short = Sessions { left: [name("a"), name("b")].into(), ..set(&["b"]) };
+        assert_eq!(links.step(short, &nobody, Instant::now()), []);
+        links.suspect([name("b"), name("c")], Instant::now());
+        tokio::time::advance(GRACE).await;
+        let mut asked = links.step(set(&["b"]), &nobody, Instant::now());
+        asked.sort_by_key(|step| format!("{step:?}"));
+        assert_eq!(asked, [Step::Ask(name("a")), Step::Ask(name("c"))]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use api::config::cloudcore::CloudCoreConfig;
 use crate::cloudhub;
 use crate::cloudhub::{material, register};
 use crate::cloudstream;
+use crate::edgecontroller::KubeletHost;
 pub use switches::warnings;
 
 /// Everything the program needs, checked.
@@ -124,14 +125,21 @@ impl Settings {
         let everywhere = switches::family(IpAddr::from([0, 0, 0, 0]), &hub.advertise_address);
         let node_address = match cloud_stream.node_address.as_str() {
             "" => None,
-            text => match text.parse::<IpAddr>() {
-                Ok(ip) if !ip.is_unspecified() => Some(ip),
-                _ => {
-                    problems.push(format!("modules.cloudStream.nodeAddress: {text:?} is not an IP address"));
-                    None
+            text => {
+                let host = KubeletHost::parse(text);
+                if host.is_none() {
+                    problems.push(format!(
+                        "modules.cloudStream.nodeAddress: {text:?} is neither an IP address nor a DNS name"
+                    ));
                 }
-            },
+                host
+            }
         };
+        // API servers check the name they ask under.
+        let mut stream_names = names.clone();
+        if node_address.is_some() && !stream_names.contains(&cloud_stream.node_address) {
+            stream_names.push(cloud_stream.node_address.clone());
+        }
         let own_address = match cloud_stream.own_address.as_str() {
             "" => std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok()),
             text => text.parse::<IpAddr>().ok(),
@@ -154,7 +162,7 @@ impl Settings {
             client_ca: PathBuf::from(&cloud_stream.tls_stream_ca_file),
             certificate: PathBuf::from(&cloud_stream.tls_stream_cert_file),
             key: PathBuf::from(&cloud_stream.tls_stream_private_key_file),
-            names: names.clone(),
+            names: stream_names,
             node_address,
             own_address,
         });
@@ -213,5 +221,11 @@ mod tests {
         config.modules.cloud_hub.advertise_address = vec!["10.0.0.5".into()];
         config.modules.cloud_hub.dns_names = vec![String::new()];
         assert_eq!(Settings::check(&config).unwrap().material.names, ["10.0.0.5"]);
+        config.modules.cloud_stream.enable = true;
+        config.modules.cloud_stream.node_address = "cloud.example.com".into();
+        let streams = Settings::check(&config).unwrap().streams.unwrap();
+        assert_eq!(streams.names, ["10.0.0.5", "cloud.example.com"], "the certificate names it");
+        config.modules.cloud_stream.node_address = "10.0.0.256".into();
+        assert!(Settings::check(&config).unwrap_err().0[0].contains("nor a DNS name"));
     }
 }

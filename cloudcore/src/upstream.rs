@@ -139,7 +139,7 @@ impl UpstreamRoom {
                 let reply = edgecontroller::upstream::answer(
                     &self.cluster,
                     &self.downstream,
-                    self.kubelets,
+                    self.kubelets.as_ref(),
                     node,
                     request,
                 )

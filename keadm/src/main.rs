@@ -2,6 +2,7 @@
 
 mod address;
 mod cgroups;
+mod cluster;
 mod commands;
 mod labels;
 mod layout;
@@ -29,8 +30,8 @@ struct Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Set up CloudCore on this machine.
-    Init(commands::init::Flags),
+    /// Install CloudCore into a cluster, or set it up on this machine.
+    Init(Box<commands::init::Flags>),
     /// Replace the CA without any node joining again.
     Ca(commands::ca::Flags),
     /// Print the manifests of a CloudCore in a cluster.
@@ -41,7 +42,7 @@ enum Command {
     Gettoken(commands::gettoken::Flags),
     /// Join this machine to the cloud side as an edge node.
     Join(Box<commands::join::Flags>),
-    /// Stop what init or join started and remove its files.
+    /// Take back what init or join did: programs and files of this machine, or CloudCore of a cluster.
     Reset(commands::reset::Flags),
     /// Print the version.
     Version(commands::version::Flags),
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
         Ok(runtime) => runtime.block_on(async {
             match flags.command {
-                Command::Init(flags) => commands::init::run(flags).await,
+                Command::Init(flags) => commands::init::run(&flags).await,
                 Command::Ca(flags) => commands::ca::run(flags).await,
                 Command::Manifest(flags) => commands::manifest::run(&flags),
                 Command::Node(flags) => commands::node::run(flags).await,
@@ -85,16 +86,21 @@ mod tests {
         let join = "join -e a:1 -t x";
         for (words, expected) in [
             ("init --kubeedge-version=v1.20.0 --advertise-address 10.0.0.5", None),
-            ("init --profile version=v1.20.0", Some("--set changes cloudcore.yaml")),
-            ("init --manifests a.yaml", Some("kubectl")),
-            ("init -f a.yaml", Some("kubectl")),
-            ("init --dry-run", Some("--no-start")),
+            (
+                "init --profile version=v1.20.0 --kube-config=/k --image-repository r --print-final-values -d --force",
+                None,
+            ),
+            ("init --set cloudCore.replicaCount=1 --wait=false --timeout 2m", None),
+            ("init --manifests a.yaml,folder", None),
+            ("init -f a.yaml --files b.yaml", None),
+            ("init --external-helm-root /charts", Some("helm install")),
+            ("init --standalone --process", Some("cannot be used with")),
             (&format!("{join} --image-repository r"), Some("mirrors are a setting")),
             (&format!("{join} --tarballpath=/tmp"), Some("nothing is downloaded")),
             ("manifest generate --advertise-address a --kubeedge-version v1 --skip-crds", None),
             ("manifest generate --external-helm-root /charts", Some("helm install")),
             ("manifest generate --kube-config x", Some("nothing is asked of a cluster")),
-            ("reset --kube-config /root/.kube/config", Some("kubectl delete namespace kubeedge")),
+            ("reset cloud --kube-config /root/.kube/config --force --keep-ca", None),
             ("reset edge --force --remote-runtime-endpoint unix:///x --pre-run a --post-run b", None),
             ("reset --no-such-flag", Some("unexpected argument")),
         ] {

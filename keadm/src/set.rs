@@ -12,9 +12,30 @@ use words::{Assignment, SetValue, Step};
 /// Applies every assignment of every flag to `config`. A key must be one that the configuration keeps; a value is read
 /// as the type of its key wants it, so that digits are text where text is wanted.
 pub(crate) fn apply<T: Serialize + DeserializeOwned>(config: &T, flags: &[String]) -> anyhow::Result<T> {
+    apply_at(config, flags, |_| {})
+}
+
+/// The same for values of the chart: keys of cloudcore.yaml may be written as they are there, or below `cloudCore`.
+pub(crate) fn apply_values<T: Serialize + DeserializeOwned>(
+    config: &T,
+    flags: &[String],
+) -> anyhow::Result<T> {
+    apply_at(config, flags, |path| {
+        if path.first() == Some(&Step::Key("modules".to_owned())) {
+            path.insert(0, Step::Key("cloudCore".to_owned()));
+        }
+    })
+}
+
+fn apply_at<T: Serialize + DeserializeOwned>(
+    config: &T,
+    flags: &[String],
+    place: impl Fn(&mut Vec<Step>),
+) -> anyhow::Result<T> {
     let mut value = serde_json::to_value(config).context("reading the configuration")?;
     for flag in flags {
-        for assignment in words::assignments(flag)? {
+        for mut assignment in words::assignments(flag)? {
+            place(&mut assignment.path);
             value = assign::<T>(value, &assignment)?;
         }
     }

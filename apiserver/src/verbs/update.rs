@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Call, create, prepare, unstored};
 use crate::admission;
+use crate::certificates;
 use crate::context::Context;
 use crate::request;
 use crate::respond::Answer;
@@ -171,6 +172,7 @@ fn merge_parts(
                 (Part::Approval, status) => {
                     let conditions = status.as_ref().and_then(|status| status.get("conditions"));
                     new["status"]["conditions"] = conditions.cloned().unwrap_or(json!([]));
+                    certificates::sign(&context.authority, new, daemon::clock::unix_seconds());
                 }
                 (_, Some(status)) => new["status"] = status,
                 (_, None) => {

@@ -59,18 +59,33 @@ pub(super) fn read(request: &Value) -> Result<Asked, String> {
     Ok(Asked { node: node.to_owned(), names, addresses })
 }
 
+/// Why a request is not approved.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It never will be.
+    Final(String),
+    /// It will be, once its node's object says what the request says.
+    NotYet(String),
+}
+
 /// # Errors
-/// Why the node may not have it. `own` is the user that CloudCore is: nodes' requests are made by it.
-pub(super) fn passes(asked: &Asked, request: &Value, node: &Value, own: &str) -> Result<(), String> {
+/// Somebody else made it. `own` is the user that CloudCore is: nodes' requests are made by it.
+pub(super) fn is_made_for_its_node(asked: &Asked, request: &Value, own: &str) -> Result<(), Refusal> {
     let by = request["spec"]["username"].as_str().unwrap_or_default();
     if by != format!("{NODE}{}", asked.node) && (own.is_empty() || by != own) {
-        return Err(format!("{by:?} made it, not node {:?}", asked.node));
+        return Err(Refusal::Final(format!("{by:?} made it, not node {:?}", asked.node)));
     }
+    Ok(())
+}
+
+/// # Errors
+/// It names what the node's object does not.
+pub(super) fn names_its_node(asked: &Asked, node: &Value) -> Result<(), Refusal> {
     let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
     let known: Vec<&str> = addresses.filter_map(|address| address["address"].as_str()).collect();
     let is_own_name = |name: &String| *name == asked.node || known.contains(&name.as_str());
     if let Some(name) = asked.names.iter().find(|name| !is_own_name(name)) {
-        return Err(format!("{name:?} is no name of node {:?}", asked.node));
+        return Err(Refusal::NotYet(format!("{name:?} is no name of node {:?}", asked.node)));
     }
     // MetaServer's addresses are reached on the node alone.
     let is_local = |ip: &IpAddr| match ip {
@@ -79,20 +94,20 @@ pub(super) fn passes(asked: &Asked, request: &Value, node: &Value, own: &str) ->
     };
     let is_own = |ip: &IpAddr| is_local(ip) || known.iter().any(|text| text.parse() == Ok(*ip));
     match asked.addresses.iter().find(|ip| !is_own(ip)) {
-        Some(ip) => Err(format!("{ip} is no address of node {:?}", asked.node)),
+        Some(ip) => Err(Refusal::NotYet(format!("{ip} is no address of node {:?}", asked.node))),
         None => Ok(()),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use rcgen::{CertificateParams, DnType, KeyPair};
     use serde_json::json;
 
-    const OWN: &str = "system:serviceaccount:kubeedge:cloudcore";
+    pub(in super::super) const OWN: &str = "system:serviceaccount:kubeedge:cloudcore";
 
-    fn request(name: &str, group: &str, hosts: &[&str]) -> Value {
+    pub(in super::super) fn request(name: &str, group: &str, hosts: &[&str]) -> Value {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -103,10 +118,12 @@ mod tests {
             "usages": ["digital signature", "key encipherment", "server auth"]}})
     }
 
-    fn decide(request: &Value) -> Result<(), String> {
+    fn decide(request: &Value) -> Result<(), Refusal> {
         let node = json!({"status": {"addresses": [
             {"type": "InternalIP", "address": "192.168.0.2"}, {"type": "Hostname", "address": "edge-1.plant"}]}});
-        passes(&read(request)?, request, &node, OWN)
+        let asked = read(request).map_err(Refusal::Final)?;
+        is_made_for_its_node(&asked, request, OWN)?;
+        names_its_node(&asked, &node)
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Registry {
         }
     }
 
+    /// Nodes whose sessions ended after `moment`, which is not longer ago than a minute. Some of them may be back.
+    pub fn left_after(&self, moment: Instant) -> HashSet<NodeName> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = left.iter().rev().take_while(|(since, _)| *since > moment);
+        ended.map(|(_, node)| node.clone()).collect()
+    }
+
     pub fn presence(&self, node: &NodeName) -> Presence {
         if self.lock().contains_key(node) {
             return Presence::Connected;
@@ -160,7 +167,11 @@ mod tests {
         assert_eq!(registry.presence(&node), Presence::Unknown);
         let handle = enter(&registry, &node, &stop).unwrap();
         assert_eq!(registry.presence(&node), Presence::Connected);
+        let before = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
         registry.leave(&handle);
+        assert_eq!(registry.left_after(before), HashSet::from([node.clone()]), "however short it was");
+        assert!(registry.left_after(Instant::now()).is_empty());
         assert_eq!(registry.presence(&node), Presence::LeftLately);
         tokio::time::advance(LATELY + Duration::from_secs(1)).await;
         assert_eq!(registry.presence(&node), Presence::Unknown);

@@ -39,8 +39,9 @@ pub(super) fn pod(path: &str) -> Option<(&str, &str)> {
     (!namespace.is_empty() && !name.is_empty()).then_some((namespace, name))
 }
 
-/// The node a request names: API servers say which one they proxy for, others ask under the node's own name.
-pub(super) fn node(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+/// The node a request names: API servers say which one they proxy for, others ask under the node's own name. `own` is this
+/// server's, which is no node's.
+pub(super) fn node(uri: &Uri, headers: &HeaderMap, own: Option<&str>) -> Option<String> {
     let forwarded = headers.get("x-forwarded-uri").and_then(|value| value.to_str().ok());
     let proxied = forwarded.and_then(|path| path.strip_prefix("/api/v1/nodes/"));
     if let Some(name) = proxied.and_then(|rest| rest.split('/').next()) {
@@ -53,6 +54,9 @@ pub(super) fn node(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     }
     let host = uri.host().or_else(|| headers.get(HOST)?.to_str().ok()).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    if own == Some(host) {
+        return None;
+    }
     let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
     let name = host.split('.').next().unwrap_or_default();
     (!is_address && !name.is_empty()).then(|| name.to_owned())
@@ -95,14 +99,14 @@ mod tests {
             if !forwarded.is_empty() {
                 headers.insert("x-forwarded-uri", HeaderValue::from_str(forwarded).unwrap());
             }
-            node(&Uri::from_static("/stats/summary"), &headers)
+            node(&Uri::from_static("/stats/summary"), &headers, Some("cloud.example.com"))
         };
         let name = |name: &str| Some(name.to_owned());
         assert_eq!(named("/api/v1/nodes/edge-1/proxy/stats/summary", "10.0.0.1:10003"), name("edge-1"));
         assert_eq!(named("/api/v1/nodes/https:edge-1:10250/proxy/", "10.0.0.1"), name("edge-1"));
         assert_eq!(named("", "edge-2.edges.kubeedge.svc:10003"), name("edge-2"));
         assert_eq!(named("", "edge-2"), name("edge-2"));
-        for host in ["10.0.0.1:10003", "10.0.0.1", "[fd00::1]:10003", ":10003"] {
+        for host in ["cloud.example.com:10003", "10.0.0.1:10003", "10.0.0.1", "[fd00::1]:10003", ":10003"] {
             assert_eq!(named("", host), None, "{host}");
         }
     }

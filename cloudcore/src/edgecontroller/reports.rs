@@ -57,7 +57,7 @@ pub(super) async fn report_pod(
 /// Creates the node unless it is there.
 pub(super) async fn ensure_node(
     cluster: &Cluster,
-    kubelets: Option<KubeletAddress>,
+    kubelets: Option<&KubeletAddress>,
     node: &NodeName,
     object: &Json,
 ) -> Result<(), Status> {
@@ -73,7 +73,7 @@ pub(super) async fn ensure_node(
 /// Writes the node's status.
 pub(super) async fn report_node(
     cluster: &Cluster,
-    kubelets: Option<KubeletAddress>,
+    kubelets: Option<&KubeletAddress>,
     node: &NodeName,
     report: &NodeReport,
 ) -> Result<(), Status> {

@@ -13,7 +13,7 @@ use crate::kubernetes::{Cluster, Merge};
 pub async fn answer(
     cluster: &Cluster,
     room: &Downstream,
-    kubelets: Option<KubeletAddress>,
+    kubelets: Option<&KubeletAddress>,
     node: &NodeName,
     request: &Request,
 ) -> Reply {
@@ -42,7 +42,7 @@ async fn report_pods(
 async fn carry_out(
     cluster: &Cluster,
     room: &Downstream,
-    kubelets: Option<KubeletAddress>,
+    kubelets: Option<&KubeletAddress>,
     node: &NodeName,
     request: &Request,
 ) -> Result<Reply, Status> {

@@ -188,8 +188,12 @@ pub const OWN: &[Rule] = &[
 ];
 
 /// In the namespace of the leases of nodes.
-pub const LEASES: &[Rule] =
-    &[rule("Signs of life of edge nodes.", COORDINATION, &["leases"], &["create", "get", "update"])];
+pub const LEASES: &[Rule] = &[rule(
+    "Signs of life of edge nodes; which of them nobody renews.",
+    COORDINATION,
+    &["leases"],
+    &["create", "get", "list", "update"],
+)];
 
 const NODE_LEASES: &str = "kube-node-lease";
 

@@ -98,7 +98,7 @@ fn the_roles_name_these_verbs_and_no_other() {
         ]
     );
     assert_eq!(roles[1]["metadata"]["namespace"], "kube-node-lease");
-    assert_eq!(told(roles[1]), ["coordination.k8s.io/leases: create get update"]);
+    assert_eq!(told(roles[1]), ["coordination.k8s.io/leases: create get list update"]);
 }
 
 #[test]

@@ -1,17 +1,15 @@
 //! The certificate authority of a cluster's edge.
 
-use std::net::IpAddr;
-
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber,
+    PublicKeyData, SerialNumber,
 };
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use crate::subject::distinguished_name;
+use crate::subject::{alternative_name, distinguished_name};
 use crate::{AuthorityError, BACKDATE, DAY, Identity, SigningRequest, Subject, der};
 
 /// A CA certificate with its key: ECDSA P-256, KubeEdge's form.
@@ -208,17 +206,6 @@ pub(crate) fn random_bytes() -> [u8; 16] {
     let _ = SystemRandom::new().fill(&mut bytes);
     bytes[0] &= 0x7f;
     bytes
-}
-
-fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(SanType::IpAddress(address));
-    }
-    let bad = || AuthorityError::BadName { name: name.to_owned() };
-    if name.is_empty() {
-        return Err(bad());
-    }
-    name.try_into().map(SanType::DnsName).map_err(|_| bad())
 }
 
 fn date(seconds: i64) -> Result<OffsetDateTime, AuthorityError> {

@@ -61,6 +61,11 @@ impl Identity {
         self
     }
 
+    /// Certificates that are presented after the certificate.
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.intermediates
+    }
+
     /// The certificate and its intermediates, as they go on the wire.
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         std::iter::once(&self.certificate).chain(&self.intermediates).cloned().collect()

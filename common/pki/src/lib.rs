@@ -24,9 +24,9 @@ pub use authority::{Authority, Profile, Usage, fingerprint};
 pub use bundle::{Bundle, BundleError};
 pub use error::AuthorityError;
 pub use identity::{Identity, IdentityError};
-pub use request::{SigningRequest, node_request};
+pub use request::{SigningRequest, node_request, serving_request};
 pub use rotation::{CaSecret, RotationError};
-pub use subject::{EdgeSubject, Subject, SubjectError, edge_common_name, node_of};
+pub use subject::{EdgeSubject, Subject, SubjectError, edge_common_name, hosts_of, node_of};
 
 /// Seconds in a day, the unit of certificate lifetimes in configuration files.
 pub const DAY: i64 = 86_400;

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair, PublicKey, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as PublicKeyInfo;
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::subject::distinguished_name;
+use crate::pem::pem;
+use crate::subject::{alternative_name, distinguished_name};
 use crate::{AuthorityError, NODES_GROUP, edge_common_name};
 
 /// A request whose self-signature was checked.
@@ -48,6 +50,18 @@ impl SigningRequest {
         let asks_for_more =
             names.flatten().any(|name| !matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)));
         Ok(SigningRequest { params, common_names, organizations, asks_for_more })
+    }
+
+    /// Reads PEM, the form of Kubernetes' CertificateSigningRequests.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]: there is no request in the text, or as [`SigningRequest::from_der`]'s.
+    pub fn from_pem(text: &[u8]) -> Result<SigningRequest, AuthorityError> {
+        let der = CertificateSigningRequestDer::from_pem_slice(text).ok();
+        let der = der
+            .filter(|der| der.len() <= SigningRequest::MAX_BYTES)
+            .ok_or(AuthorityError::BadRequest { source: rcgen::Error::CouldNotParseCertificationRequest })?;
+        SigningRequest::from_der(&der)
     }
 
     /// The common name; `None` if there is none or more than one.
@@ -121,4 +135,19 @@ pub fn node_request(name: &str) -> Result<(Vec<u8>, Vec<u8>), AuthorityError> {
     params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()]);
     let request = params.serialize_request(&key).map_err(AuthorityError::Generate)?;
     Ok((key.serialized_der().to_vec(), request.der().to_vec()))
+}
+
+/// Makes a key and a request for a certificate that node `name` serves with: (PKCS#8 key, request as PEM). `hosts` are IP
+/// addresses and DNS names, as text. Subject as the kubelet's (`pkg/kubelet/certificate/kubelet.go`).
+///
+/// # Errors
+/// [`AuthorityError`]: no key could be generated, or one of `hosts` cannot be in a certificate.
+pub fn serving_request(name: &str, hosts: &[String]) -> Result<(Vec<u8>, String), AuthorityError> {
+    let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()]);
+    params.subject_alt_names =
+        hosts.iter().map(|host| alternative_name(host)).collect::<Result<Vec<_>, _>>()?;
+    let request = params.serialize_request(&key).map_err(AuthorityError::Generate)?;
+    Ok((key.serialized_der().to_vec(), pem("CERTIFICATE REQUEST", request.der())))
 }

@@ -1,9 +1,12 @@
 //! Who a certificate says its holder is.
 
-use rcgen::{DistinguishedName, DnType};
+use std::net::IpAddr;
+
+use rcgen::{DistinguishedName, DnType, SanType};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::NODES_GROUP;
+use crate::{AuthorityError, NODES_GROUP};
 
 const NODE_PREFIX: &str = "system:node:";
 
@@ -42,6 +45,25 @@ pub fn edge_common_name(name: &str) -> String {
 /// The node name in a common name.
 pub fn node_of(common_name: &str) -> Option<&str> {
     common_name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty())
+}
+
+/// The hosts a certificate is for: DNS names and IP addresses, as text.
+///
+/// # Errors
+/// [`SubjectError`]: the certificate is no X.509.
+pub fn hosts_of(certificate: &[u8]) -> Result<Vec<String>, SubjectError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SubjectError::Unreadable)?;
+    let names = parsed.subject_alternative_name().map_err(|_| SubjectError::Unreadable)?;
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|ip| ip.to_string())
+        }
+        _ => None,
+    };
+    Ok(names.filter_map(host).collect())
 }
 
 impl Subject {
@@ -89,4 +111,16 @@ pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) ->
     }
     name.push(DnType::CommonName, common_name);
     name
+}
+
+/// A host as it is in certificates and requests: an IP address or a DNS name.
+pub(crate) fn alternative_name(name: &str) -> Result<SanType, AuthorityError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let bad = || AuthorityError::BadName { name: name.to_owned() };
+    if name.is_empty() {
+        return Err(bad());
+    }
+    name.try_into().map(SanType::DnsName).map_err(|_| bad())
 }

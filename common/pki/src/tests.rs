@@ -247,3 +247,25 @@ fn a_request_with_a_weak_key_is_told_what_is_wrong_with_it() {
     let error = SigningRequest::from_der(b"nonsense").err().unwrap().to_string();
     assert!(error.contains("signing request") && !error.contains("CA"), "{error}");
 }
+
+#[test]
+fn a_serving_certificate_is_for_the_hosts_that_were_asked_for() {
+    let hosts = ["edge-1", "192.168.0.2", "fd00::2"].map(str::to_owned);
+    let (key, pem) = serving_request("edge-1", &hosts).unwrap();
+    let request = SigningRequest::from_pem(pem.as_bytes()).unwrap();
+    assert_eq!(request.common_name(), Some("system:node:edge-1"));
+    assert_eq!(request.organization(), Some(NODES_GROUP));
+    let ca = Authority::generate(None, 1_800_000_000).unwrap();
+    let profile = Profile {
+        common_name: "system:node:edge-1".to_owned(),
+        organizations: vec![NODES_GROUP.to_owned()],
+        names: hosts.to_vec(),
+        usage: Usage::Server,
+        lifetime: DAY,
+    };
+    let certificate = ca.sign_request(&request, &profile, 1_800_000_000, None).unwrap();
+    assert_eq!(hosts_of(&certificate).unwrap(), hosts);
+    let identity = Identity::new(certificate, key);
+    assert!(tls::LiveServer::new(&identity, &Bundle::of(ca.certificate())).is_ok(), "it is a pair");
+    assert!(SigningRequest::from_pem(b"nonsense").is_err());
+}

@@ -238,6 +238,8 @@ impl Edged {
         };
         let told = nodeapi::Deps {
             base: base.clone(),
+            cloud: deps.cloud.clone(),
+            addresses: context.addresses.clone(),
             health: deps.health,
             metrics: deps.metrics,
             host: host.clone(),

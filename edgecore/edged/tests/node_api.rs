@@ -12,7 +12,7 @@ use cri::fake::Fake;
 use edged::{Deps, Edged, Settings};
 use message::NodeName;
 use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
-use nodeapi::{Allowed, TlsPort};
+use nodeapi::{Allowed, Source, TlsPort};
 use nodebase::clock::Clock;
 use nodebase::host::Recorded;
 use pki::{Authority, Identity, Profile, Usage};
@@ -49,7 +49,8 @@ async fn start(folder: &Path, ca: &Ca, port: u16) -> (Fake, CancellationToken, t
         address: ([127, 0, 0, 1], port).into(),
         certificate,
         key,
-        client_ca,
+        source: Source::Files,
+        client_ca: Some(client_ca),
         allowed: Allowed { clients: Vec::new(), groups: vec!["system:masters".to_owned()] },
     };
     let api = nodeapi::Settings {

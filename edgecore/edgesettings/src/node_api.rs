@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use api::config::edgecore::Edged;
 
 use super::Checker;
-use nodeapi::{Allowed, Settings, TlsPort};
+use nodeapi::{Allowed, Settings, Source, TlsPort};
 
 /// KubeEdge's port without authentication.
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10350);
@@ -30,7 +30,8 @@ pub(super) fn settings(config: &Edged, database: &str, checker: &mut Checker) ->
     }
 }
 
-/// Open when all three files are named; none of them without the others.
+/// Open when all three files are named, none of them without the others; or when the node asks for its certificate. Files that
+/// are named win.
 fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
     let kubelet = &config.tailored_kubelet_config;
     let key = |name: &str| format!("modules.edged.tailoredKubeletConfig.{name}");
@@ -39,10 +40,11 @@ fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
         ("tlsPrivateKeyFile", &kubelet.tls_private_key_file),
         ("authentication.x509.clientCAFile", &kubelet.authentication.x509.client_ca_file),
     ];
-    if files.iter().all(|(_, path)| path.is_empty()) {
+    let is_asked = kubelet.server_tls_bootstrap && files[..2].iter().all(|(_, path)| path.is_empty());
+    if !is_asked && files.iter().all(|(_, path)| path.is_empty()) {
         return None;
     }
-    for (name, _) in files.iter().filter(|(_, path)| path.is_empty()) {
+    for (name, _) in files.iter().filter(|(_, path)| path.is_empty() && !is_asked) {
         let text =
             "is missing: the Node API's TLS port needs a certificate, its key and the CA of its clients";
         checker.problem(&key(name), text);
@@ -57,11 +59,22 @@ fn tls(config: &Edged, checker: &mut Checker) -> Option<TlsPort> {
         checker.problem("modules.edged.nodeAPI.allowedClients", text);
     }
     let ip = checker.address(&key("address"), &kubelet.address)?;
+    let own = |name: &str| Path::new(&config.root_directory).join("pki").join(name);
+    let (certificate, key, source) = match is_asked {
+        true => (own("kubelet-server.crt"), own("kubelet-server.key"), Source::Asked),
+        false => (
+            PathBuf::from(&kubelet.tls_cert_file),
+            PathBuf::from(&kubelet.tls_private_key_file),
+            Source::Files,
+        ),
+    };
+    let client_ca = &kubelet.authentication.x509.client_ca_file;
     Some(TlsPort {
         address: SocketAddr::new(ip, kubelet.port),
-        certificate: PathBuf::from(&kubelet.tls_cert_file),
-        key: PathBuf::from(&kubelet.tls_private_key_file),
-        client_ca: PathBuf::from(&kubelet.authentication.x509.client_ca_file),
+        certificate,
+        key,
+        source,
+        client_ca: (!client_ca.is_empty()).then(|| PathBuf::from(client_ca)),
         allowed: Allowed { clients: clients.clone(), groups: groups.clone() },
     })
 }
@@ -97,6 +110,16 @@ mod tests {
         let (settings, problems) = check(&config);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.tls.unwrap().address.to_string(), "0.0.0.0:10250");
+        let bootstrap = |config: &mut Edged| config.tailored_kubelet_config.server_tls_bootstrap = true;
+        bootstrap(&mut config);
+        assert_eq!(check(&config).0.tls.unwrap().source, Source::Files, "named files win");
+        let mut asking = Edged::default();
+        bootstrap(&mut asking);
+        let (settings, problems) = check(&asking);
+        assert_eq!(problems, Vec::<String>::new());
+        let port = settings.tls.unwrap();
+        assert_eq!((port.source, port.client_ca), (Source::Asked, None));
+        assert_eq!(port.key, Path::new("/var/lib/kubelet/pki/kubelet-server.key"));
         config.node_api.allowed_clients.push("system:masters".into());
         assert!(check(&config).1[0].contains("allowedGroups"), "a group among the users");
     }

@@ -22,6 +22,7 @@ mod proxy;
 mod query;
 mod router;
 mod run;
+mod serving;
 mod stats;
 mod streams;
 mod target;
@@ -40,9 +41,11 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use metamanager::Cloud;
+use nodebase::addresses::Addresses;
 use nodebase::base::Base;
 use nodebase::host::Host;
-pub use nodebase::settings::node_api::{Allowed, Settings, TlsPort};
+pub use nodebase::settings::node_api::{Allowed, Settings, Source, TlsPort};
 pub use tls::TlsFilesError;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,9 @@ struct ServerState {
 /// What the server tells of.
 pub struct Deps {
     pub base: Arc<Base>,
+    /// Whom the node asks for a certificate, and for which addresses.
+    pub cloud: Cloud,
+    pub addresses: Arc<Addresses>,
     pub health: Health,
     pub metrics: Metrics,
     pub host: Arc<dyn Host>,
@@ -85,6 +91,8 @@ pub struct Deps {
 /// The server: bound, not serving.
 pub struct Server {
     doors: Vec<listen::Door>,
+    /// The certificate of the TLS port, where the node asks for it.
+    asked: Option<serving::Certificate>,
     streaming_idle: Duration,
 }
 
@@ -93,19 +101,32 @@ impl Server {
     pub async fn build(settings: &Settings) -> Result<Server, BuildError> {
         let socket = |source| BuildError::Socket { path: settings.socket.clone(), source };
         let mut doors = vec![listen::unix(&settings.socket).map_err(socket)?];
-        if let Some(port) = &settings.tls {
-            doors.push(listen::authenticated(port).await?);
+        let mut asked = None;
+        match &settings.tls {
+            Some(port) if port.source == Source::Asked => {
+                let (certificate, shown) = serving::Certificate::of(port);
+                doors.push(listen::awaiting(port, shown).await?);
+                asked = Some(certificate);
+            }
+            Some(port) => doors.push(listen::authenticated(port).await?),
+            None => {}
         }
         if let Some(address) = settings.loopback {
             doors.push(listen::loopback(address).await?);
         }
-        Ok(Server { doors, streaming_idle: settings.streaming_idle })
+        Ok(Server { doors, asked, streaming_idle: settings.streaming_idle })
     }
 
     /// Serves until `stop`.
     pub fn run(self, deps: Deps, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Deps { base, health, metrics, host } = deps;
+            let Deps { base, cloud, addresses, health, metrics, host } = deps;
+            let (node, clock) = (base.settings.node.clone(), base.clock.clone());
+            let until = stop.clone();
+            let kept = self.asked.map(|certificate| {
+                let deps = serving::Deps { node, clock, cloud, addresses };
+                certificate.keep(deps, until)
+            });
             let site = Arc::new(ServerState {
                 started: base.clock.now(),
                 base,
@@ -118,7 +139,12 @@ impl Server {
                 stop: stop.clone(),
             });
             let doors = self.doors.into_iter().map(|door| door.serve(site.clone(), stop.clone()));
-            futures_util::future::join_all(doors).await;
+            let kept = async {
+                if let Some(kept) = kept {
+                    kept.await;
+                }
+            };
+            tokio::join!(futures_util::future::join_all(doors), kept);
         })
     }
 }

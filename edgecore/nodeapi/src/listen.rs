@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use super::tls::Guard;
+use super::tls::{Guard, Shown};
 use super::{BuildError, ServerState, TlsPort, answer};
 
 /// 128 connections open at once through each door. What is under way at the stop is given up soon: sessions hear of it
@@ -65,6 +65,11 @@ pub(super) async fn authenticated(port: &TlsPort) -> Result<Door, BuildError> {
     Ok(Door::Tls { listener: bind(port.address).await?, guard: Box::new(guard) })
 }
 
+/// Serves nobody until there is a certificate to show.
+pub(super) async fn awaiting(port: &TlsPort, shown: Shown) -> Result<Door, BuildError> {
+    Ok(Door::Tls { listener: bind(port.address).await?, guard: Box::new(Guard::awaiting(port, shown)) })
+}
+
 pub(super) async fn loopback(address: SocketAddr) -> Result<Door, BuildError> {
     tracing::warn!(peer = %address, "the Node API is open to every program of this machine");
     Ok(Door::Plain { listener: bind(address).await? })
@@ -102,7 +107,10 @@ async fn authenticated_client(client: Client<TcpListener>, guard: Guard, site: A
         Ok(())
     })
     .await;
-    let shaken = tokio::time::timeout(PATIENCE, guard.acceptor.accept(client.stream)).await;
+    let Some(acceptor) = guard.acceptor() else {
+        return tracing::debug!(peer = %client.peer, "the Node API has no certificate to show yet");
+    };
+    let shaken = tokio::time::timeout(PATIENCE, acceptor.accept(client.stream)).await;
     // Who has no certificate of the CA gets no further than the handshake.
     let Ok(Ok(stream)) = shaken else { return };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

@@ -1,299 +1,110 @@
-//! `keadm init`: writes cloudcore.yaml and starts CloudCore.
+//! `keadm init`: installs CloudCore into a cluster, or sets it up on this machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod extra;
+mod install;
+mod process;
+mod rollout;
+mod steps;
 
-use anyhow::{Context, bail};
-use api::config::cloudcore::CloudCoreConfig;
+use std::path::PathBuf;
+
+use anyhow::bail;
 use clap::Args;
 
-use super::{gettoken, write_config};
-use crate::layout::Layout;
-use crate::ports::{self, Needed};
-use crate::program::Program;
-use crate::program::log::{self, Log};
-use crate::undo::Undo;
-use crate::{address, render, set};
+use crate::address;
 
 #[derive(Args)]
 pub(crate) struct Flags {
-    /// Serve Kubernetes from an embedded API server: one machine, nothing else needed.
-    #[arg(long)]
+    /// Serve Kubernetes from an embedded API server, with CloudCore in the same process: one machine, nothing else needed.
+    #[arg(long, conflicts_with = "process")]
     standalone: bool,
-    /// Addresses edges reach this machine by, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1", value_parser = address::host)]
+    /// Run CloudCore as a process of this machine, next to the cluster of --kube-config, instead of as pods in it.
+    #[arg(long)]
+    process: bool,
+    /// Addresses edges reach CloudCore by, separated by commas: of nodes of the cluster or of the balancer; of this machine
+    /// with --standalone and --process.
+    #[arg(long, value_delimiter = ',', value_parser = address::host)]
     advertise_address: Vec<String>,
     /// Kubeconfig of the cluster, without --standalone.
     #[arg(long, default_value = "/root/.kube/config")]
     kube_config: PathBuf,
-    /// Change keys of cloudcore.yaml: key.path=value[,...], repeatable.
+    /// Change values of the chart: cloudCore.key.path=value[,...], repeatable; keys of cloudcore.yaml are modules.key.path, with
+    /// --standalone and --process those only.
     #[arg(long)]
     set: Vec<String>,
-    /// Put everything under this folder instead of /etc, /var.
-    #[arg(long)]
-    root: Option<PathBuf>,
-    /// Write the files and start nothing.
-    #[arg(long)]
-    no_start: bool,
-    /// Overwrite an existing configuration.
+    /// Take over objects of CloudCore that somebody else made; with --standalone and --process: overwrite an existing
+    /// configuration.
     #[arg(long)]
     force: bool,
-    /// Accepted for KubeEdge's sake, with or without a value; the binary beside keadm is used.
-    #[arg(long = "kubeedge-version", hide = true, num_args = 0..=1)]
-    _kubeedge_version: Option<Option<String>>,
+    /// Tag of the image; default: this version. With --standalone and --process the binary beside keadm is used.
+    #[arg(long, num_args = 0..=1, value_name = "TAG")]
+    kubeedge_version: Option<Option<String>>,
+    /// The same, as version=TAG.
+    #[arg(long, value_name = "version=TAG", value_parser = profile)]
+    profile: Option<String>,
+    /// Registry and folder of the image, which is called cloudcore there.
+    #[arg(long, value_name = "REGISTRY/FOLDER")]
+    image_repository: Option<String>,
+    /// Files and folders with objects that are applied after CloudCore's, separated by commas; keadm reset leaves them.
+    #[arg(long, short = 'f', alias = "files", value_name = "FILE,FOLDER", value_delimiter = ',')]
+    manifests: Vec<PathBuf>,
+    /// Say what would be done to the cluster, and do nothing.
+    #[arg(long, short = 'd')]
+    dry_run: bool,
+    /// Print all values of the installation.
+    #[arg(long)]
+    print_final_values: bool,
+    /// Whether to wait until the pods of CloudCore are available.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    wait: bool,
+    /// How long to wait for them (90s, 5m, 1h).
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = super::duration)]
+    timeout: i64,
+    /// Put everything under this folder instead of /etc, /var; for --standalone and --process.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Write the files and start nothing; for --standalone and --process.
+    #[arg(long)]
+    no_start: bool,
 }
 
-/// Time CloudCore gets to publish its token.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(200);
-
-pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
-    let layout = Layout::new(flags.root.as_deref())?;
-    let path = layout.cloudcore_config();
-    if path.exists() && !flags.force {
-        bail!("{} exists; keadm reset removes it, --force overwrites it", path.display());
-    }
-    let config = set::apply(&config(&flags, &layout)?, &flags.set)?;
-    for address in config.modules.cloud_hub.advertise_address.iter().filter(|address| !address.is_empty()) {
-        address::host(address).map_err(|error| anyhow::anyhow!("--advertise-address: {error}"))?;
-    }
-    let program = Program { name: "cloudcore", layout: &layout };
-    let kubeconfig = kubeconfig(&config);
-    if !flags.no_start {
-        if let Some(pid) = program.running() {
-            bail!("CloudCore is running already (pid {pid}); keadm reset{} stops it", layout.flag());
+fn profile(text: &str) -> Result<String, String> {
+    match text.strip_prefix("version=") {
+        Some(tag) if !tag.is_empty() => Ok(tag.to_owned()),
+        _ => {
+            Err("there is one profile, whose image may be chosen: version=TAG; --set changes the rest"
+                .to_owned())
         }
-        if !config.modules.standalone.enable && !kubeconfig.exists() {
+    }
+}
+
+pub(crate) async fn run(flags: &Flags) -> anyhow::Result<()> {
+    if flags.standalone || flags.process {
+        let of_clusters = [
+            ("--dry-run", flags.dry_run),
+            ("--print-final-values", flags.print_final_values),
+            ("--image-repository", flags.image_repository.is_some()),
+            ("--manifests", !flags.manifests.is_empty()),
+        ];
+        if let Some((flag, _)) = of_clusters.iter().find(|(_, is_given)| *is_given) {
+            bail!("{flag} is about CloudCore in a cluster: leave it out, or --standalone and --process");
+        }
+        return process::run(flags).await;
+    }
+    for (flag, is_given) in [("--no-start", flags.no_start), ("--root", flags.root.is_some())] {
+        if is_given {
             bail!(
-                "--kube-config {}: there is no such file; --standalone needs no cluster",
-                kubeconfig.display()
+                "{flag} is about CloudCore on this machine: give --process (next to the cluster of --kube-config) or --standalone as well"
             );
         }
-        ports::check(&needed(&config))?;
     }
-    let undo = remember(&layout, &config)?;
-    let stop = daemon::stop::on_signals().context("listening for signals")?;
-    let started = tokio::select! {
-        biased;
-        _ = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
-        started = start(&flags, &config, &program, &kubeconfig) => started,
-    };
-    if let Err(error) = started {
-        program.stop().await.context("stopping CloudCore after an init that failed")?;
-        undo.restore()?;
-        return Err(error.context("CloudCore is not set up, and what was written is taken back"));
-    }
-    if !flags.no_start {
-        tell(&config, &kubeconfig, &layout);
-    }
-    Ok(())
-}
-
-/// What an init writes, and what CloudCore makes before it is ready.
-fn remember(layout: &Layout, config: &CloudCoreConfig) -> anyhow::Result<Undo> {
-    let (hub, standalone) = (&config.modules.cloud_hub, &config.modules.standalone);
-    let mut made = vec![
-        layout.pid_file("cloudcore"),
-        PathBuf::from(&hub.tls_ca_file),
-        PathBuf::from(&hub.tls_ca_key_file),
-        PathBuf::from(&hub.tls_cert_file),
-        PathBuf::from(&hub.tls_private_key_file),
-    ];
-    if standalone.enable {
-        made.extend([&standalone.data_dir, &standalone.admin_kubeconfig].map(PathBuf::from));
-    }
-    Undo::remember(vec![layout.cloudcore_config()], made)
-}
-
-/// Writes the configuration and, unless it is to be started by hand, brings CloudCore up.
-async fn start(
-    flags: &Flags,
-    config: &CloudCoreConfig,
-    program: &Program<'_>,
-    kubeconfig: &Path,
-) -> anyhow::Result<()> {
-    let path = program.layout.cloudcore_config();
-    write_config(&path, config)?;
-    render::done(&format!("wrote {}", path.display()));
-    if flags.no_start {
-        let (binary, path) = (program.binary()?, path.to_string_lossy());
-        render::next(&format!(
-            "{} --config {}",
-            render::word(&binary.to_string_lossy()),
-            render::word(&path)
-        ));
-        return Ok(());
-    }
-    let log = program.log();
-    program.start(&path)?;
-    wait_for_token(program, &log, kubeconfig, certificates(config)).await
-}
-
-/// What is there now, and what to type next.
-fn tell(config: &CloudCoreConfig, kubeconfig: &Path, layout: &Layout) {
-    let hub = &config.modules.cloud_hub;
-    render::done(&format!("CloudCore serves edges on port {}", hub.websocket.port));
-    if config.modules.standalone.enable {
-        let kubeconfig = render::word(&kubeconfig.to_string_lossy());
-        render::done(&format!("kubectl --kubeconfig {kubeconfig} get nodes"));
-    }
-    render::next(&join_command(config, layout));
-}
-
-fn join_command(config: &CloudCoreConfig, layout: &Layout) -> String {
-    let hub = &config.modules.cloud_hub;
-    let host = hub.advertise_address.first().map_or_else(String::new, |host| address::in_url(host));
-    let address = render::word(&format!("{host}:{}", hub.websocket.port));
-    let certport = match hub.https.port {
-        10002 => String::new(),
-        port => format!(" --certport {port}"),
-    };
-    format!(
-        "keadm join --cloudcore-ipport {address}{certport} --token \"$(keadm gettoken{})\"",
-        layout.flag()
-    )
-}
-
-fn kubeconfig(config: &CloudCoreConfig) -> PathBuf {
-    PathBuf::from(match config.modules.standalone.enable {
-        true => &config.modules.standalone.admin_kubeconfig,
-        false => &config.kube_api_config.kube_config,
-    })
-}
-
-/// The ports of this configuration. An address that cannot be read is CloudCore's to tell.
-fn needed(config: &CloudCoreConfig) -> Vec<Needed> {
-    let hub = &config.modules.cloud_hub;
-    let mut needed = Vec::new();
-    let listeners = [
-        ("edges", "websocket", &hub.websocket, false),
-        ("certificates", "https", &hub.https, false),
-        ("edges over QUIC", "quic", &hub.quic, true),
-    ];
-    for (what, key, listener, udp) in listeners {
-        let address = listener.address.parse().map(|ip| SocketAddr::new(ip, listener.port));
-        if let Ok(address) = address
-            && (!udp || listener.enable)
-        {
-            let change = format!("--set modules.cloudHub.{key}.port=PORT");
-            needed.push(Needed { what, address, udp, change });
-        }
-    }
-    if let Ok(address) = config.common_config.monitor_server.bind_address.parse() {
-        let change = "--set commonConfig.monitorServer.bindAddress=127.0.0.1:PORT".to_owned();
-        needed.push(Needed { what: "health checks", address, udp: false, change });
-    }
-    let standalone = &config.modules.standalone;
-    if let Ok(address) = standalone.listen.parse()
-        && standalone.enable
-    {
-        let change = "--set modules.standalone.listen=127.0.0.1:PORT".to_owned();
-        needed.push(Needed { what: "the Kubernetes API", address, udp: false, change });
-    }
-    needed
-}
-
-fn config(flags: &Flags, layout: &Layout) -> anyhow::Result<CloudCoreConfig> {
-    let mut config = CloudCoreConfig::default();
-    let hub = &mut config.modules.cloud_hub;
-    hub.advertise_address = flags.advertise_address.clone();
-    for file in [
-        &mut hub.tls_ca_file,
-        &mut hub.tls_ca_key_file,
-        &mut hub.tls_cert_file,
-        &mut hub.tls_private_key_file,
-        &mut hub.unixsocket.address,
-    ] {
-        *file = match file.strip_prefix("unix://") {
-            Some(path) => format!("unix://{}", layout.text(path)),
-            None => layout.text(file),
-        };
-    }
-    let streams = &mut config.modules.cloud_stream;
-    for file in [
-        &mut streams.tls_stream_ca_file,
-        &mut streams.tls_stream_cert_file,
-        &mut streams.tls_stream_private_key_file,
-    ] {
-        *file = layout.text(file);
-    }
-    let standalone = &mut config.modules.standalone;
-    standalone.enable = flags.standalone;
-    standalone.data_dir = layout.text(&standalone.data_dir);
-    standalone.admin_kubeconfig = layout.text(&standalone.admin_kubeconfig);
-    if !flags.standalone {
-        // CloudCore may be started in another folder than this one.
-        let absolute = std::path::absolute(&flags.kube_config).context("--kube-config")?;
-        config.kube_api_config.kube_config = absolute.to_string_lossy().into_owned();
-    }
-    Ok(config)
-}
-
-/// Where this machine reaches the port for certificates: a machine may have one family only.
-fn certificates(config: &CloudCoreConfig) -> Vec<SocketAddr> {
-    let https = &config.modules.cloud_hub.https;
-    let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let ip = https.address.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
-    let ips = ip.map_or(loopbacks.to_vec(), |ip| vec![ip]);
-    ips.into_iter().map(|ip| SocketAddr::new(ip, https.port)).collect()
-}
-
-async fn wait_for_token(
-    program: &Program<'_>,
-    log: &Log,
-    kubeconfig: &Path,
-    certificates: Vec<SocketAddr>,
-) -> anyhow::Result<()> {
-    let said = || log.last(log::trouble).unwrap_or_else(|| "it said nothing".to_owned());
-    let ready = async {
-        let mut told = None;
-        loop {
-            if program.has_ended() {
-                bail!("CloudCore ended: {}\n(log: {})", said(), log.shown());
-            }
-            // A cluster may hold a token of an earlier CloudCore; this one opens its ports once it is ready.
-            let listens = tokio::net::TcpStream::connect(&certificates[..]).await.is_ok();
-            if listens && kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
-                return Ok(());
-            }
-            let trouble = log.last(log::trouble);
-            if trouble.is_some() && trouble != told {
-                render::done(&format!("not yet: {}", trouble.as_deref().unwrap_or_default()));
-                told = trouble;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    let timed_out =
-        || format!("CloudCore is not ready after {START_TIMEOUT:?}: {}\n(log: {})", said(), log.shown());
-    tokio::time::timeout(START_TIMEOUT, ready).await.with_context(timed_out)?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_next_command_can_be_typed_as_it_is() {
-        let mut config = CloudCoreConfig::default();
-        config.modules.cloud_hub.advertise_address = vec!["fd00::1".into()];
-        config.modules.cloud_hub.https.port = 21002;
-        let layout = Layout::new(Some(Path::new("/srv/site 1"))).unwrap();
-        let words = shlex::split(&join_command(&config, &layout)).unwrap();
-        assert_eq!(words[3], "[fd00::1]:10000");
-        assert_eq!(words[4..6], ["--certport", "21002"]);
-        assert!(
-            join_command(&config, &layout).ends_with("--token \"$(keadm gettoken --root '/srv/site 1')\"")
-        );
-    }
-
-    #[test]
-    fn every_listener_that_is_on_is_looked_at() {
-        let mut config = CloudCoreConfig::default();
-        assert_eq!(needed(&config).len(), 3);
-        config.modules.cloud_hub.quic.enable = true;
-        config.modules.standalone.enable = true;
-        assert_eq!(needed(&config).len(), 5);
-    }
+    install::run(flags).await
 }

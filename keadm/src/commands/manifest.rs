@@ -29,8 +29,8 @@ struct Generate {
     /// Registry and folder of the image, which is called cloudcore there.
     #[arg(long, value_name = "REGISTRY/FOLDER")]
     image_repository: Option<String>,
-    /// Change values of the chart: cloudCore.key.path=value[,...], repeatable; keys of cloudcore.yaml are below
-    /// cloudCore.modules.
+    /// Change values of the chart: cloudCore.key.path=value[,...], repeatable; keys of cloudcore.yaml are modules.key.path
+    /// or cloudCore.modules.key.path.
     #[arg(long)]
     set: Vec<String>,
     /// Leave the custom resource definitions out.
@@ -45,16 +45,36 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn generate(flags: &Generate) -> anyhow::Result<String> {
+    let installation = installation(&Wanted {
+        advertise_address: &flags.advertise_address,
+        tag: flags.kubeedge_version.as_deref(),
+        image_repository: flags.image_repository.as_deref(),
+        set: &flags.set,
+    })?;
+    Ok(manifests::plain(&installation, !flags.skip_crds))
+}
+
+/// What flags say of an installation in a cluster.
+pub(super) struct Wanted<'a> {
+    pub advertise_address: &'a [String],
+    pub tag: Option<&'a str>,
+    pub image_repository: Option<&'a str>,
+    pub set: &'a [String],
+}
+
+/// # Errors
+/// A value has no place, or what is wanted cannot work.
+pub(super) fn installation(wanted: &Wanted<'_>) -> anyhow::Result<Installation> {
     let mut installation = Installation::default();
     let core = &mut installation.cloud_core;
-    core.modules.cloud_hub.advertise_address = flags.advertise_address.clone();
-    if let Some(tag) = &flags.kubeedge_version {
-        core.image.tag = tag.clone();
+    core.modules.cloud_hub.advertise_address = wanted.advertise_address.to_vec();
+    if let Some(tag) = wanted.tag {
+        core.image.tag = tag.to_owned();
     }
-    if let Some(folder) = &flags.image_repository {
+    if let Some(folder) = wanted.image_repository {
         core.image.repository = format!("{}/{}", folder.trim_end_matches('/'), manifests::NAME);
     }
-    let installation = set::apply(&installation, &flags.set)?;
+    let installation = set::apply_values(&installation, wanted.set)?;
     for name in &installation.cloud_core.modules.cloud_hub.advertise_address {
         address::host(name).map_err(|error| anyhow::anyhow!("--advertise-address: {error}"))?;
     }
@@ -62,7 +82,7 @@ fn generate(flags: &Generate) -> anyhow::Result<String> {
     if !problems.is_empty() {
         bail!("--advertise-address and --set give what cannot work:\n  {}", problems.join("\n  "));
     }
-    Ok(manifests::plain(&installation, !flags.skip_crds))
+    Ok(installation)
 }
 
 #[cfg(test)]
@@ -92,7 +112,7 @@ mod tests {
             "--set",
             "cloudCore.replicaCount=3,cloudCore.service.type=LoadBalancer",
             "--set",
-            "cloudCore.modules.cloudHub.nodeLimit=77,cloudCore.resources.limits.memory=2Gi",
+            "modules.cloudHub.nodeLimit=77,cloudCore.resources.limits.memory=2Gi",
         ])
         .unwrap();
         for part in [

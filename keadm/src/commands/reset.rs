@@ -1,8 +1,10 @@
-//! `keadm reset`: stops what init or join started and removes its files.
+//! `keadm reset`: stops what init or join started and removes its files; or removes CloudCore from a cluster.
+
+mod cluster;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use crate::layout::Layout;
@@ -17,6 +19,13 @@ pub(crate) struct Flags {
     /// Do not ask.
     #[arg(long)]
     force: bool,
+    /// Remove what keadm init made in the cluster of this kubeconfig. Without it, reset cloud takes /root/.kube/config
+    /// if CloudCore is not set up on this machine.
+    #[arg(long)]
+    kube_config: Option<PathBuf>,
+    /// Leave the CA of the edges in the cluster, so that they need not join again, and the list of refused nodes.
+    #[arg(long)]
+    keep_ca: bool,
     /// Endpoint of the container runtime; default: that of edgecore.yaml.
     #[arg(long)]
     remote_runtime_endpoint: Option<String>,
@@ -42,8 +51,18 @@ const SHARED: &[&str] = &["/etc/kubeedge", "/var/lib/kubeedge", "/var/log/kubeed
 const CLOUD: &[&str] = &["/var/lib/causeway"];
 const EDGE: &[&str] = &["/var/lib/kubelet"];
 
+/// Of KubeEdge's users.
+const KUBECONFIG: &str = "/root/.kube/config";
+
 pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = Layout::new(flags.root.as_deref())?;
+    if let Some(kubeconfig) = of_cluster(&flags, &layout)? {
+        let wanted = cluster::Wanted { kubeconfig: &kubeconfig, force: flags.force, keep_ca: flags.keep_ca };
+        return cluster::run(&wanted).await;
+    }
+    if flags.keep_ca {
+        bail!("--keep-ca is about CloudCore in a cluster: give --kube-config as well, or leave it out");
+    }
     let cloud = layout.cloudcore_config().exists() && flags.side != Some(Side::Edge);
     let edge = layout.edgecore_config().exists() && flags.side != Some(Side::Cloud);
     if !cloud && !edge {
@@ -80,6 +99,19 @@ pub(crate) async fn run(flags: Flags) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The kubeconfig, if it is a cluster that is meant.
+fn of_cluster(flags: &Flags, layout: &Layout) -> anyhow::Result<Option<PathBuf>> {
+    let default = PathBuf::from(KUBECONFIG);
+    match (&flags.kube_config, flags.side) {
+        (Some(_), Some(Side::Edge)) => bail!("--kube-config is about the cloud: keadm reset edge needs none"),
+        (Some(kubeconfig), _) => Ok(Some(kubeconfig.clone())),
+        (None, Some(Side::Cloud)) if layout.is_system() && !layout.cloudcore_config().exists() => {
+            Ok(default.exists().then_some(default))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn confirm(cloud: bool, edge: bool) -> anyhow::Result<()> {

@@ -1,7 +1,5 @@
 //! Policies of nodes that may be out of reach: their pods are not evicted before the chosen time, and get their own terms back.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use harness::kubectl::Kubectl;
 use harness::programs::Programs;
@@ -90,8 +88,9 @@ fn a_lost_link_is_told_apart_from_a_dead_node_and_keeps_new_pods_away() -> Resul
     let taints = || -> Result<Value> { Ok(kubectl.get("node", NODE)?["spec"]["taints"].clone()) };
     kubectl.run(&["taint", "node", NODE, "mine=1:NoExecute"])?;
     ensure!(says("")?, "a node that never lost its link says nothing");
-    // CloudCore looks at its sessions every five seconds; one that it never saw is not missed.
-    wait::pause(Duration::from_secs(6));
+    wait::for_true("the node is connected", PATIENCE, || {
+        Ok(std::fs::read_to_string(site.cloud.log())?.contains("node connected"))
+    })?;
     site.relay.cut();
     wait::for_true("the link is told to be lost", PATIENCE, || says("False"))?;
     wait::for_true("the taint is there", PATIENCE, || {

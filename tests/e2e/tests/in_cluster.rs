@@ -48,7 +48,7 @@ exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --inh-cap
 
 /// Rights of the roles for which there is no occasion here: edges of KubeEdge's (their whole statuses, their requests for
 /// certificates), volumes, events that repeat, what a replica sees that lags behind or that starts beside many devices, other
-/// replicas, tokens that have ended. That of the signer is asked for by the API server itself.
+/// replicas, tokens that have ended, leases that nobody renews. That of the signer is asked for by the API server itself.
 const ELSEWHERE: &[&str] = &[
     " /pods/status update",
     " /nodes/status update",
@@ -69,6 +69,7 @@ const ELSEWHERE: &[&str] = &[
     "kubeedge /configmaps delete",
     "kubeedge coordination.k8s.io/leases delete",
     "kubeedge coordination.k8s.io/leases list",
+    "kube-node-lease coordination.k8s.io/leases list",
 ];
 
 /// Parts stop in the order of the fields.

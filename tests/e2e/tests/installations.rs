@@ -161,7 +161,7 @@ fn a_relative_kubeconfig_and_the_root_are_enough_for_the_next_commands() -> Resu
     std::fs::copy(cloud.kubeconfig(), scratch.path().join("kc"))?;
     let mut command = Command::new(programs.path("keadm"));
     command.current_dir(scratch.path());
-    command.args(["init", "--no-start", "--kube-config", "kc", "--root", "other"]);
+    command.args(["init", "--process", "--no-start", "--kube-config", "kc", "--root", "other"]);
     let output = programs::output(&mut command)?;
     ensure!(output.status.success(), "{}", said(&output));
     let root = scratch.path().join("other").to_string_lossy().into_owned();

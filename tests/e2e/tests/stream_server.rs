@@ -5,15 +5,15 @@ use e2e::peer;
 use harness::pair::Pair;
 use harness::programs::Programs;
 use harness::site::{IMAGE, NODE};
-use harness::wait;
 use harness::wait::PATIENCE;
+use harness::{given, wait};
 use serde_json::json;
 
 struct Lab(Pair);
 
 impl Lab {
-    fn start(edge: &[&str], with_tunnel: bool) -> Result<Lab> {
-        Ok(Lab(Pair::start(&Programs::find()?, edge, with_tunnel)?))
+    fn start(edge: &[&str], with_tunnel: bool, node_address: &str) -> Result<Lab> {
+        Ok(Lab(Pair::start_at(&Programs::find()?, edge, with_tunnel, node_address)?))
     }
 
     /// A pod that says a line and goes on.
@@ -42,7 +42,7 @@ fn a_clusters_api_server_reaches_nodes_through_the_stream_server_of_any_replica(
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let lab = Lab::start(&[], false)?;
+    let lab = Lab::start(&[], false, &given::address().to_string())?;
     lab.pod()?;
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.0.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
@@ -95,7 +95,7 @@ fn an_edge_in_kubeedges_dialect_is_reached_through_its_tunnel() -> Result<()> {
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"], true)?;
+    let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"], true, &given::address().to_string())?;
     lab.pod()?;
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.0.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
@@ -105,5 +105,23 @@ fn an_edge_in_kubeedges_dialect_is_reached_through_its_tunnel() -> Result<()> {
     let metrics =
         lab.0.kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/metrics/resource")])?;
     ensure!(metrics.contains("node_cpu_usage_seconds_total"), "{metrics}");
+    Ok(())
+}
+
+#[test]
+fn api_servers_reach_nodes_by_a_name_of_the_stream_server_as_well() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    let lab = Lab::start(&[], false, "localhost")?;
+    lab.pod()?;
+    let addresses = lab.0.kubectl.field("node", NODE, ".status.addresses[*].address")?;
+    ensure!(addresses == "localhost localhost", "{addresses}");
+    wait::for_true("logs", PATIENCE, || {
+        Ok(lab.0.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
+    })?;
+    let summary =
+        lab.0.kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/stats/summary")])?;
+    ensure!(summary.contains(NODE), "{summary}");
     Ok(())
 }

@@ -39,7 +39,7 @@ impl Cloud {
     pub fn init_on_given(programs: &Programs, root: &Path) -> Result<Cloud> {
         let Some(given) = given::kubeconfig() else { return Cloud::init(programs, root) };
         // Its API server reaches nodes through the stream server.
-        let settings = given::stream_server(ports::free()?, ports::free()?);
+        let settings = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         Cloud::init_on(Some(&given), programs, root, &settings)
     }
@@ -73,7 +73,7 @@ impl Cloud {
         ];
         let given = cloud.kubeconfig.to_string_lossy().into_owned();
         let mut arguments = match kubeconfig {
-            Some(_) => vec!["init", "--kube-config", &given],
+            Some(_) => vec!["init", "--process", "--kube-config", &given],
             None => vec!["init", "--standalone"],
         };
         let all = ports.iter().map(String::as_str).chain(settings.iter().copied());

@@ -29,8 +29,7 @@ pub fn address() -> IpAddr {
 }
 
 /// Settings of a CloudCore whose stream server API servers take for the kubelet of each node.
-pub fn stream_server(stream: u16, tunnel: u16) -> Vec<String> {
-    let address = address();
+pub fn stream_server(stream: u16, tunnel: u16, address: &str) -> Vec<String> {
     vec![
         "modules.cloudStream.enable=true".to_owned(),
         format!("modules.cloudStream.streamPort={stream}"),

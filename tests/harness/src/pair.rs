@@ -36,6 +36,16 @@ pub struct Pair {
 impl Pair {
     /// `edge` are settings of the node. Not for use inside of a runtime.
     pub fn start(programs: &Programs, edge: &[&str], with_tunnel: bool) -> Result<Pair> {
+        Pair::start_at(programs, edge, with_tunnel, &given::address().to_string())
+    }
+
+    /// Like [`Pair::start`], with the address that is written into node objects.
+    pub fn start_at(
+        programs: &Programs,
+        edge: &[&str],
+        with_tunnel: bool,
+        node_address: &str,
+    ) -> Result<Pair> {
         let scratch = tempfile::tempdir()?;
         let folder = |name: &str| scratch.path().join(name);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -49,7 +59,7 @@ impl Pair {
         let (mut replicas, mut ports, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
         for name in ["a", "b"] {
             let (stream, tunnel) = (ports::free()?, ports::free()?);
-            let settings = given::stream_server(stream, tunnel);
+            let settings = given::stream_server(stream, tunnel, node_address);
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
             replicas.push(Replica::prepare_with(programs, &folder(name), &api.kubeconfig, &settings)?);
             ports.push(stream);

@@ -124,7 +124,8 @@ impl Replica {
             format!("modules.cloudHub.https.port={}", certificates.port()),
             format!("commonConfig.monitorServer.bindAddress={health}"),
         ];
-        let mut arguments = vec!["init", "--no-start", "--root", &root_text, "--kube-config", &kubeconfig];
+        let mut arguments =
+            vec!["init", "--process", "--no-start", "--root", &root_text, "--kube-config", &kubeconfig];
         let all = ports.iter().map(String::as_str).chain(settings.iter().copied());
         arguments.extend(all.flat_map(|setting| ["--set", setting]));
         programs.keadm(&arguments)?;

@@ -84,8 +84,10 @@ pub struct CloudStream {
     pub enable: bool,
     /// Port of the stream server, where API servers and metrics clients ask for nodes.
     pub stream_port: u16,
-    /// Ours: IP address of the stream server as API servers reach it (of CloudCore or its Service), written as the address of every
-    /// node; empty: nodes keep their own, and whoever routes to these must route to the stream server.
+    /// Ours: IP address or DNS name of the stream server as API servers reach it (of CloudCore or its Service), written as the
+    /// address of every node; empty: nodes keep their own, and whoever routes to these must route to the stream server. An IP
+    /// address is found where `--kubelet-preferred-address-types` has `InternalIP` before `Hostname`, as kubeadm writes it; a
+    /// name in any order.
     pub node_address: String,
     /// Ours: IP address at which other CloudCores reach this one, to pass streams on; empty: that of the pod (`$POD_IP`), or this
     /// machine only.
@@ -148,8 +150,8 @@ pub struct CloudHub {
     pub tls_cert_file: String,
     /// Not used, as `tlsCertFile`.
     pub tls_private_key_file: String,
-    /// Ours: one port for everything edges need (443, say), beside the others; which of them is meant is told by TLS. 0: none. Edges
-    /// name it in `websocket.server`, `httpServer` and `edgeStream.server`.
+    /// Ours: one port for everything edges need (443, say), beside the others; which of them is meant is told by TLS. 0: none.
+    /// Edges name it in `websocket.server`, `httpServer` and `edgeStream.server`.
     pub common_port: u16,
     /// Addresses by which edges reach this CloudCore; they become names of the server certificate.
     pub advertise_address: Vec<String>,

@@ -158,7 +158,11 @@ fn merge_lists<'a>(
 ) -> Result<Vec<Value>, StrategicError> {
     let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_owned);
     let replaces = patch.iter().any(|item| directive(item).as_deref() == Some("replace"));
-    let mut out = if replaces { Vec::new() } else { old.to_vec() };
+    if replaces {
+        // As they are: a node has several addresses of one type (`mergeSliceWithSpecialElements` upstream).
+        return Ok(patch.iter().filter(|item| item.get(PATCH).is_none()).cloned().collect());
+    }
+    let mut out = old.to_vec();
     for item in patch {
         let directive = directive(item);
         let fields = item.as_object().filter(|fields| fields.contains_key(key));
@@ -253,6 +257,12 @@ mod tests {
             json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
             json!({"spec": {"containers": [{"name": "c"}, {"$patch": "replace"}]}}),
             json!({"spec": {"containers": [{"name": "c"}]}}),
+        );
+        let address = |ip: &str| json!({"type": "InternalIP", "address": ip});
+        check(
+            json!({"status": {"addresses": [address("10.0.0.1")]}}),
+            json!({"status": {"addresses": [{"$patch": "replace"}, address("10.0.0.2"), address("fd00::2")]}}),
+            json!({"status": {"addresses": [address("10.0.0.2"), address("fd00::2")]}}),
         );
     }
 

@@ -23,9 +23,21 @@ pub struct TlsPort {
     pub address: SocketAddr,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// CAs whose certificates clients may show.
-    pub client_ca: PathBuf,
+    /// Where certificate and key come from.
+    pub source: Source,
+    /// CAs whose certificates clients may show. `None`: those of the cluster, which the cloud tells and which are kept beside the
+    /// certificate; only where that is asked for as well.
+    pub client_ca: Option<PathBuf>,
     pub allowed: Allowed,
+}
+
+/// Where a certificate and its key come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Somebody else writes the files, and replaces them.
+    Files,
+    /// This node asks for it by a signing request, and writes the files (`serverTLSBootstrap`).
+    Asked,
 }
 
 /// Who is served: users by the common names of their certificates, groups by organisations. A user may be called like a

@@ -42,7 +42,7 @@ pub struct KubeletConfig {
     /// How often the node's status is sent though nothing changed.
     pub node_status_report_frequency: String,
     /// Address of the Node API's TLS port, which is open when `tlsCertFile`, `tlsPrivateKeyFile` and
-    /// `authentication.x509.clientCAFile` are named. KubeEdge's default is 127.0.0.1.
+    /// `authentication.x509.clientCAFile` are named, or with `serverTLSBootstrap`. KubeEdge's default is 127.0.0.1.
     pub address: String,
     /// Port of the Node API's TLS port.
     pub port: u16,
@@ -50,6 +50,10 @@ pub struct KubeletConfig {
     pub tls_cert_file: String,
     /// Key of that certificate, PEM.
     pub tls_private_key_file: String,
+    /// Whether the node asks the cluster for that certificate (signer `kubernetes.io/kubelet-serving`) and renews it, where
+    /// `tlsCertFile` and `tlsPrivateKeyFile` are empty.
+    #[serde(rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: bool,
     /// Who may use that port; `modules.edged.nodeAPI` says which of their names.
     pub authentication: Authentication,
     /// Time without data after which an exec, attach or port-forward is ended.
@@ -152,7 +156,8 @@ pub struct Authentication {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct X509 {
-    /// CA of the clients' certificates, PEM; the TLS port is open only with it.
+    /// CA of the clients' certificates, PEM. Empty: the TLS port is not open; with `serverTLSBootstrap`, the CA by which
+    /// CloudCore trusts the API server counts.
     #[serde(rename = "clientCAFile")]
     pub client_ca_file: String,
 }
@@ -179,6 +184,7 @@ impl Default for KubeletConfig {
             port: 10250,
             tls_cert_file: String::new(),
             tls_private_key_file: String::new(),
+            server_tls_bootstrap: false,
             authentication: Authentication::default(),
             streaming_connection_idle_timeout: "4h".to_owned(),
             node_status_max_images: 0,
