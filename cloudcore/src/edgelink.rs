@@ -133,6 +133,11 @@ impl EdgeLinks {
         };
     }
 
+    /// True for a node whose object says, in part at least, that its link is lost.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.lost().contains_key(node)
+    }
+
     pub fn node_gone(&self, meta: &Meta) {
         self.lost().remove(&meta.name);
     }
