@@ -23,7 +23,7 @@ use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
 use crate::cloudstream::StreamServer;
 use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
-use crate::edgecontroller::{self, Downstream, Rights};
+use crate::edgecontroller::{self, Downstream, Observers, Rights};
 use crate::front::{Front, Hands};
 use crate::housekeeping;
 use crate::kubernetes::{self, Cluster, Follower, FromWatch, Resource};
@@ -34,6 +34,7 @@ use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 use crate::tunnels::{TunnelServer, Tunnels};
 use crate::upstream::{Budgets, UpstreamRoom};
+use crate::webhooks::{self, Webhooks};
 
 /// Events a room may have waiting, two pages of a list: the next page is asked for while the last one is worked on. A watch that is
 /// faster waits.
@@ -110,6 +111,7 @@ struct Built {
     front: Option<Front>,
     streams: Option<Streams>,
     tunnels: Tunnels,
+    webhooks: Option<Webhooks>,
 }
 
 async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> anyhow::Result<Built> {
@@ -185,6 +187,10 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         }
         None => None,
     };
+    let webhooks = match &settings.webhooks {
+        Some(settings) => Some(Webhooks::build(settings, material.trust.clone()).await?),
+        None => None,
+    };
     Ok(Built {
         downstream,
         devices,
@@ -199,6 +205,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         front,
         streams,
         tunnels,
+        webhooks,
     })
 }
 
@@ -227,7 +234,7 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     let recorded = syncs.complete();
     let filled = vec![pods.complete(), devices.complete(), syncs.complete(), refused.complete()];
     let deleted = settings.refuse_deleted.then(refused::Deleted::default);
-    let observers = edgecontroller::Observers::default();
+    let observers = Observers::default();
     let bodies = edgecontroller::fetch_missing(built.downstream.clone(), cluster.clone(), stop.clone());
     rooms.essential("config maps and secrets", bodies);
     rooms.essential(
@@ -251,6 +258,14 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     rooms.essential("devicecontroller", built.devices.run(devices, stop.clone()));
     rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
+    if let (Some(webhooks), Some(settings)) = (built.webhooks, &settings.webhooks) {
+        let (Observers { autonomy, links }, trust) = (observers.clone(), built.trust.clone());
+        let served = webhooks.run(autonomy, links, cluster.clone(), stop.clone());
+        let open = opened(filled.clone(), stop.clone());
+        rooms.optional("admission webhooks", open.then(|()| served));
+        let kept = webhooks::keep_configurations(settings.clone(), cluster.clone(), trust, stop.clone());
+        rooms.optional("configurations of webhooks", kept);
+    }
     rooms.essential("autonomy", observers.autonomy.run(cluster.clone(), stop.clone()));
     let registry = built.hub.registry();
     let links = observers.links.run(move || registry.nodes(), cluster.clone(), stop.clone());
