@@ -54,6 +54,10 @@ impl Registered {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all(Phase::Mutating).is_empty() && self.all(Phase::Validating).is_empty()
+    }
+
     /// All of a phase, in order.
     pub(crate) fn all(&self, phase: Phase) -> Arc<[Arc<Hook>]> {
         self.hooks(phase).read().unwrap_or_else(PoisonError::into_inner).all.clone()

@@ -50,8 +50,11 @@ impl Call<'_> {
     }
 
     /// Who asks, for webhooks. `options` is the kind of the request's options.
-    pub(crate) fn caller(&self, options: &str) -> Result<Caller, Status> {
+    pub(crate) fn caller(&self, options: &str) -> Result<Caller<'_>, Status> {
         let dry_run = self.query.dry_run()?;
+        if self.context.webhooks.is_empty() {
+            return Ok(Caller::new(&self.user, &self.warnings, dry_run, Value::Null));
+        }
         let mut said = json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
         if dry_run {
             said["dryRun"] = json!(["All"]);
@@ -62,7 +65,7 @@ impl Call<'_> {
                 said[field] = json!(value);
             }
         }
-        Ok(Caller::new(self.user.clone(), self.warnings.clone(), dry_run, said))
+        Ok(Caller::new(&self.user, &self.warnings, dry_run, said))
     }
 
     fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::registered::{self, Hook};
+use crate::registered::Hook;
 use crate::storage::Key;
 use crate::target::Target;
 use crate::user::User;
@@ -34,18 +34,17 @@ use forms::{Form, Forms};
 const REQUEST: Duration = Duration::from_secs(34);
 
 /// Who makes a request, and what webhooks are told of it.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    pub user: User,
-    pub warnings: Warnings,
+pub(crate) struct Caller<'a> {
+    user: &'a User,
+    warnings: &'a Warnings,
     pub dry_run: bool,
     /// CreateOptions, UpdateOptions or DeleteOptions; null when a node is connected to.
     pub options: Value,
     deadline: Instant,
 }
 
-impl Caller {
-    pub(crate) fn new(user: User, warnings: Warnings, dry_run: bool, options: Value) -> Caller {
+impl<'a> Caller<'a> {
+    pub(crate) fn new(user: &'a User, warnings: &'a Warnings, dry_run: bool, options: Value) -> Caller<'a> {
         Caller { user, warnings, dry_run, options, deadline: Instant::now() + REQUEST }
     }
 
@@ -67,38 +66,47 @@ pub(crate) struct Objects<'a> {
 /// Something that webhooks are asked about.
 pub(crate) struct Change<'a> {
     context: &'a Context,
-    caller: &'a Caller,
+    caller: &'a Caller<'a>,
     target: &'a Target,
     operation: Operation,
-    forms: Forms,
+    /// What is posted to a subresource, of a kind of its own.
+    posted: Option<&'a Value>,
 }
 
 impl<'a> Change<'a> {
     /// Of an object of the resource, or its status.
     pub(crate) fn of(
         context: &'a Context,
-        caller: &'a Caller,
+        caller: &'a Caller<'a>,
         target: &'a Target,
         operation: Operation,
     ) -> Change<'a> {
-        Change { context, caller, target, operation, forms: Forms::of(&context.registry, target) }
+        Change { context, caller, target, operation, posted: None }
     }
 
     /// Of a subresource that takes objects of a kind of its own, as `posted` is.
     pub(crate) fn posted(
         context: &'a Context,
-        caller: &'a Caller,
+        caller: &'a Caller<'a>,
         target: &'a Target,
         operation: Operation,
-        posted: &Value,
+        posted: &'a Value,
     ) -> Change<'a> {
-        Change { context, caller, target, operation, forms: Forms::posted(target, posted) }
+        Change { context, caller, target, operation, posted: Some(posted) }
     }
 
-    /// Those that may be asked.
-    fn hooks(&self, phase: Phase) -> Arc<[Arc<Hook>]> {
-        let is_configuration = registered::phase(&self.target.served.resource.key()).is_some();
-        if is_configuration { Arc::default() } else { self.context.webhooks.all(phase) }
+    /// Those that may be asked, if there are any.
+    fn hooks(&self, phase: Phase) -> Option<Arc<[Arc<Hook>]>> {
+        let hooks = Some(self.context.webhooks.all(phase)).filter(|hooks| !hooks.is_empty())?;
+        let resource = &self.target.served.resource;
+        Phase::of_resource(&resource.group, &resource.plural).is_none().then_some(hooks)
+    }
+
+    fn forms(&self) -> Forms {
+        match self.posted {
+            Some(posted) => Forms::posted(self.target, posted),
+            None => Forms::of(&self.context.registry, self.target),
+        }
     }
 
     /// Asks the mutating webhooks. The result is the object with its kind, in the version of the request, if they changed it.
@@ -106,17 +114,15 @@ impl<'a> Change<'a> {
     /// # Errors
     /// A refusal, or a webhook that failed, in kube-apiserver's words.
     pub(crate) async fn mutate(&self, objects: Objects<'_>) -> Result<Option<Value>, Status> {
-        let hooks = self.hooks(Phase::Mutating);
-        if hooks.is_empty() {
-            return Ok(None);
-        }
+        let Some(hooks) = self.hooks(Phase::Mutating) else { return Ok(None) };
+        let forms = self.forms();
         let namespace = self.namespace(&hooks, objects).await?;
         let mut current = objects.new.cloned();
         let (mut asked, mut again, mut is_changed) = (Vec::new(), BTreeSet::new(), false);
         for (at, hook) in hooks.iter().enumerate() {
             let now = Objects { new: current.as_ref(), ..objects };
-            let Some(form) = self.form(hook, now, &namespace) else { continue };
-            if let Some(changed) = self.changed(hook, form, now).await? {
+            let Some(form) = self.form(&forms, hook, now, &namespace) else { continue };
+            if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
                 current = Some(changed);
                 is_changed = true;
                 again.extend(asked.iter().copied());
@@ -127,12 +133,12 @@ impl<'a> Change<'a> {
         }
         for hook in again.into_iter().filter_map(|at: usize| hooks.get(at)) {
             let now = Objects { new: current.as_ref(), ..objects };
-            let Some(form) = self.form(hook, now, &namespace) else { continue };
-            if let Some(changed) = self.changed(hook, form, now).await? {
+            let Some(form) = self.form(&forms, hook, now, &namespace) else { continue };
+            if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
                 current = Some(changed);
             }
         }
-        Ok(current.filter(|_| is_changed).map(|object| self.forms.requested.out(&object)))
+        Ok(current.filter(|_| is_changed).map(|object| forms.requested.out(&object)))
     }
 
     /// Asks the validating webhooks.
@@ -140,14 +146,12 @@ impl<'a> Change<'a> {
     /// # Errors
     /// The first refusal or failure, in the order of the webhooks.
     pub(crate) async fn validate(&self, objects: Objects<'_>) -> Result<(), Status> {
-        let hooks = self.hooks(Phase::Validating);
-        if hooks.is_empty() {
-            return Ok(());
-        }
+        let Some(hooks) = self.hooks(Phase::Validating) else { return Ok(()) };
+        let forms = self.forms();
         let namespace = self.namespace(&hooks, objects).await?;
         let asked = hooks.iter().filter_map(|hook| {
-            let form = self.form(hook, objects, &namespace)?;
-            Some(ask::ask(self, hook, form, objects, Phase::Validating))
+            let form = self.form(&forms, hook, objects, &namespace)?;
+            Some(ask::ask(self, hook, (&forms, form), objects, Phase::Validating))
         });
         for answer in futures_util::future::join_all(asked).await {
             answer?;
@@ -156,8 +160,13 @@ impl<'a> Change<'a> {
     }
 
     /// What a webhook made of the object, if that is another.
-    async fn changed(&self, hook: &Hook, form: &Form, objects: Objects<'_>) -> Result<Option<Value>, Status> {
-        let Some(patch) = ask::ask(self, hook, form, objects, Phase::Mutating).await? else {
+    async fn changed(
+        &self,
+        hook: &Hook,
+        (forms, form): (&Forms, &Form),
+        objects: Objects<'_>,
+    ) -> Result<Option<Value>, Status> {
+        let Some(patch) = ask::ask(self, hook, (forms, form), objects, Phase::Mutating).await? else {
             return Ok(None);
         };
         if patch.as_array().is_some_and(Vec::is_empty) {
@@ -176,7 +185,13 @@ impl<'a> Change<'a> {
     }
 
     /// In which form a webhook wants to hear of it; `None`: it does not.
-    fn form(&self, hook: &Hook, objects: Objects<'_>, namespace: &Value) -> Option<&Form> {
+    fn form<'f>(
+        &self,
+        forms: &'f Forms,
+        hook: &Hook,
+        objects: Objects<'_>,
+        namespace: &Value,
+    ) -> Option<&'f Form> {
         let webhook = &hook.webhook;
         let namespaced = self.target.served.resource.namespaced;
         let matches = |form: &&Form| {
@@ -190,8 +205,8 @@ impl<'a> Change<'a> {
                 namespaced,
             })
         };
-        let equivalent = || self.forms.equivalents.iter().filter(|_| webhook.equivalent).find(matches);
-        let form = Some(&self.forms.requested).filter(matches).or_else(equivalent)?;
+        let equivalent = || forms.equivalents.iter().filter(|_| webhook.equivalent).find(matches);
+        let form = Some(&forms.requested).filter(matches).or_else(equivalent)?;
         let is_in_one = namespaced || self.target.served.is_core("namespaces");
         if is_in_one && !webhook.namespaces.matches_object(namespace) {
             return None;

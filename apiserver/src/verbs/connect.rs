@@ -9,8 +9,11 @@ use crate::webhooks::{Caller, Change, Objects};
 
 /// `rest` is what follows the subresource in the path.
 pub(super) async fn admit(call: &Call<'_>, rest: &str) -> Result<(), Status> {
+    if call.context.webhooks.is_empty() {
+        return Ok(());
+    }
     let Some(options) = options(call, rest) else { return Ok(()) };
-    let caller = Caller::new(call.user.clone(), call.warnings.clone(), false, Value::Null);
+    let caller = Caller::new(&call.user, &call.warnings, false, Value::Null);
     let change = Change::posted(call.context, &caller, &call.target, Operation::Connect, &options);
     let objects = Objects { new: Some(&options), old: None };
     // Options that a webhook changes would have to be put back into the query; kube-apiserver does not do that either.

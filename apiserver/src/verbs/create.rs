@@ -34,7 +34,7 @@ pub(crate) async fn insert(
     target: &Target,
     mut value: Value,
     strict: bool,
-    caller: Option<&Caller>,
+    caller: Option<&Caller<'_>>,
 ) -> Result<Stored, Status> {
     let served = &target.served;
     if served.resource.namespaced && target.namespace.is_empty() {

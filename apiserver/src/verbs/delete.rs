@@ -26,7 +26,10 @@ pub(crate) struct Options {
 }
 
 /// The options, and who asks with them.
-async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<(Options, Caller), Status> {
+async fn options<'a>(
+    call: &'a Call<'_>,
+    body: hyper::body::Incoming,
+) -> Result<(Options, Caller<'a>), Status> {
     let bytes = crate::request::body(&call.parts.headers, body).await?;
     let given = match bytes.is_empty() {
         true => Value::Null,
@@ -41,11 +44,10 @@ async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<(Option
         given => given,
     };
     let mut caller = call.caller("DeleteOptions")?;
-    if let Some(said) = given.as_object() {
-        object::as_map(&mut caller.options).extend(said.clone());
+    if let (Some(options), Some(said)) = (caller.options.as_object_mut(), given.as_object()) {
+        let is_kind = |field: &str| matches!(field, "kind" | "apiVersion");
+        options.extend(said.clone().into_iter().filter(|(field, _)| !is_kind(field)));
     }
-    caller.options["kind"] = json!("DeleteOptions");
-    caller.options["apiVersion"] = json!("meta.k8s.io/v1");
     caller.dry_run |= given["dryRun"] == json!(["All"]);
     let options = Options {
         grace: grace.map(|seconds| seconds.max(0)),
@@ -122,7 +124,7 @@ pub(crate) async fn remove(
     context: &Context,
     target: &Target,
     options: &Options,
-    caller: Option<&Caller>,
+    caller: Option<&Caller<'_>>,
 ) -> Result<Removal, Status> {
     let resource = &target.served.resource;
     if target.served.is_core("namespaces") && matches!(target.name.as_str(), "default" | "kube-system") {

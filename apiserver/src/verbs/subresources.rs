@@ -35,11 +35,9 @@ async fn posted(
     object::set_default(fields, "kind", kind);
     let caller = call.caller("CreateOptions")?;
     let asked = Asked::posted(call.context, &caller, &call.target, Operation::Create, &object);
-    if let Some(changed) = asked.mutate(Objects { new: Some(&object), old: None }).await? {
-        object = changed;
-    }
-    asked.validate(Objects { new: Some(&object), old: None }).await?;
-    Ok(object)
+    let changed = asked.mutate(Objects { new: Some(&object), old: None }).await?;
+    asked.validate(Objects { new: Some(changed.as_ref().unwrap_or(&object)), old: None }).await?;
+    Ok(changed.unwrap_or(object))
 }
 
 async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::forms::Form;
+use super::forms::{Form, Forms};
 use super::reach::{self, Place};
 use super::{Change, Objects};
 use crate::registered::Hook;
@@ -61,7 +61,7 @@ enum AskError {
 pub(super) async fn ask(
     change: &Change<'_>,
     hook: &Hook,
-    form: &Form,
+    (forms, form): (&Forms, &Form),
     objects: Objects<'_>,
     phase: Phase,
 ) -> Result<Option<Value>, Status> {
@@ -70,7 +70,7 @@ pub(super) async fn ask(
     let question = Question {
         uid: &uid,
         about: form.named(),
-        requested: change.forms.requested.named(),
+        requested: forms.requested.named(),
         subresource: &change.target.subresource,
         name: &change.target.name,
         namespace: namespace(change),
