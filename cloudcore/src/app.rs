@@ -81,6 +81,7 @@ pub async fn run(
         edges = %settings.hub.listen,
         registration = %settings.register,
         quic = settings.hub.quic.map(|address| address.to_string()),
+        webhooks = settings.webhooks.as_ref().map(|webhooks| webhooks.listen.to_string()),
         monitor = settings.health.map(|address| address.to_string()),
         "built"
     );
@@ -188,7 +189,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         None => None,
     };
     let webhooks = match &settings.webhooks {
-        Some(settings) => Some(Webhooks::build(settings, material.trust.clone()).await?),
+        Some(settings) => Some(Webhooks::build(settings, material.trust.clone())?),
         None => None,
     };
     Ok(Built {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use apimachinery::webhooks::{Answer, Url, Verdict};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -59,11 +59,15 @@ pub enum WebhooksError {
     Identity(#[source] IdentityError),
 }
 
-/// Bound, and not serving.
+/// Bound, and not listening: API servers are refused until there is something to judge by, which costs them less than waiting.
 pub struct Webhooks {
-    listener: TcpListener,
+    address: SocketAddr,
+    socket: TcpSocket,
     shown: Shown,
 }
+
+/// Connections the kernel accepts ahead.
+const BACKLOG: u32 = 128;
 
 /// What decisions are made from.
 struct Judge {
@@ -75,28 +79,35 @@ struct Judge {
 }
 
 impl Webhooks {
-    pub async fn build(
-        settings: &Settings,
-        trust: watch::Receiver<Arc<Trust>>,
-    ) -> Result<Webhooks, WebhooksError> {
+    pub fn build(settings: &Settings, trust: watch::Receiver<Arc<Trust>>) -> Result<Webhooks, WebhooksError> {
         let shown = Shown::build(&settings.reached, trust).map_err(WebhooksError::Identity)?;
         let address = settings.listen;
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| WebhooksError::Listen { address, source })?;
-        Ok(Webhooks { listener, shown })
+        let socket = bind(address).map_err(|source| WebhooksError::Listen { address, source })?;
+        Ok(Webhooks { address, socket, shown })
     }
 
-    /// Serves until `stop`. What `autonomy` and `links` have not seen yet does not count.
+    /// Listens, and serves until `stop`. What `autonomy` and `links` have not seen yet does not count.
     pub async fn run(
         self,
         autonomy: Autonomy,
         links: EdgeLinks,
         cluster: Cluster,
         stop: CancellationToken,
-    ) -> Result<(), std::convert::Infallible> {
+    ) -> Result<(), WebhooksError> {
+        let address = self.address;
+        let listener = self.socket.listen(BACKLOG);
+        let listener = listener.map_err(|source| WebhooksError::Listen { address, source })?;
         let judge = Judge { autonomy, links, cluster, turns: Semaphore::new(server::AT_ONCE) };
-        server::run(self.listener, self.shown, judge, stop).await
+        server::run(listener, self.shown, judge, stop).await;
+        Ok(())
     }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Keeps the configurations of these webhooks in the cluster while this replica leads, until stopped.

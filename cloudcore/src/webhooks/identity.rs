@@ -103,3 +103,29 @@ fn issue(trust: &Trust, names: &[String]) -> Result<(Identity, i64), IdentityErr
     let due = subject.not_after - (subject.not_after - now) / 3;
     Ok((identity.with_intermediates(trust.intermediates.clone()), due))
 }
+
+#[cfg(test)]
+mod tests {
+    use pki::{Authority, Bundle};
+
+    use super::*;
+
+    fn trust(authority: Authority, bundle: Bundle) -> Arc<Trust> {
+        Arc::new(Trust { authority: Arc::new(authority), bundle, intermediates: Vec::new() })
+    }
+
+    fn authority() -> Authority {
+        pki::install_provider();
+        Authority::generate(None, daemon::clock::unix_seconds()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_names_the_service_and_is_due_with_a_third_of_its_life_left() {
+        let authority = authority();
+        let bundle = Bundle::of(authority.certificate());
+        let (identity, due) = issue(&trust(authority, bundle), &[NAME.to_owned()]).unwrap();
+        let subject = Subject::of(identity.certificate()).unwrap();
+        let now = daemon::clock::unix_seconds();
+        assert!(due < subject.not_after - DAYS * DAY / 4 && due > now + DAYS * DAY / 2);
+    }
+}

@@ -41,17 +41,12 @@ const HEAD: usize = 16 * 1024;
 /// Questions parsed and answered at once.
 pub(super) const AT_ONCE: usize = 8;
 
-pub(super) async fn run(
-    listener: TcpListener,
-    shown: Shown,
-    judge: Judge,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
+pub(super) async fn run(listener: TcpListener, shown: Shown, judge: Judge, stop: CancellationToken) {
     let (tls, judge) = (shown.acceptor(), Arc::new(judge));
     let serve = move |client: Client<TcpListener>| talk(client, tls.clone(), judge.clone());
     tokio::select! {
         never = shown.follow() => match never {},
-        () = listener::serve(listener, TERMS, stop, serve) => Ok(()),
+        () = listener::serve(listener, TERMS, stop, serve) => {}
     }
 }
 

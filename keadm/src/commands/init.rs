@@ -184,6 +184,13 @@ fn needed(config: &CloudCoreConfig) -> Vec<Needed> {
         let change = "--set commonConfig.monitorServer.bindAddress=127.0.0.1:PORT".to_owned();
         needed.push(Needed { what: "health checks", address, udp: false, change });
     }
+    let webhooks = &config.modules.webhooks;
+    if webhooks.enable {
+        let ip = webhooks.address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let change = "--set modules.webhooks.port=PORT".to_owned();
+        let address = SocketAddr::new(ip, webhooks.port);
+        needed.push(Needed { what: "admission webhooks", address, udp: false, change });
+    }
     let standalone = &config.modules.standalone;
     if let Ok(address) = standalone.listen.parse()
         && standalone.enable
