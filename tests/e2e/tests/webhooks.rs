@@ -78,14 +78,29 @@ impl Lab {
         self.kubectl().run(&arguments).map(drop)
     }
 
-    /// Makes pods until CloudCore is asked about them and knows the node.
-    fn wait_until_pods_are_patched(&self, prefix: &str, seconds: &Value) -> Result<()> {
+    /// Makes objects, each with a name of its own, until one is as wanted: an answer may come too late, which holds nothing up.
+    fn until_made(
+        &self,
+        what: &str,
+        make: impl Fn(&str) -> Value,
+        is_wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let mut count = 0;
-        wait::for_true("a pod is made with the tolerations of its node's policy", PATIENCE, || {
+        wait::until(what, PATIENCE, || {
             count += 1;
-            let made = self.made(&pod(&format!("{prefix}-{count}"), "default", "x"))?;
-            Ok(tolerated(&made) == [seconds, seconds])
+            Ok(Some(self.made(&make(&format!("made-{count}")))?).filter(&is_wanted))
         })
+    }
+
+    /// CloudCore is asked about pods, and knows the node.
+    fn pods_are_patched(&self, prefix: &str, seconds: &Value) -> Result<()> {
+        let what = "a pod is made with the tolerations of its node's policy";
+        self.until_made(
+            what,
+            |made| pod(&format!("{prefix}-{made}"), "default", "x"),
+            |made| tolerated(made) == [seconds, seconds],
+        )
+        .map(drop)
     }
 }
 
@@ -123,12 +138,17 @@ fn ready_condition(status: &str) -> Value {
 fn a_pod_is_made_with_the_tolerations_of_its_nodes_policy() -> Result<()> {
     let lab = Lab::standalone()?;
     lab.make_node(json!({"node.openyurt.io/autonomy-duration": "2h"}))?;
-    lab.wait_until_pods_are_patched("a", &json!(7200))?;
+    lab.pods_are_patched("first", &json!(7200))?;
     // KubeEdge's label counts before a scheduler has chosen a node.
-    let mut labelled = pod("labelled", "default", "x");
-    labelled["metadata"]["labels"] = json!({"app-offline.kubeedge.io": "autonomy"});
-    labelled["spec"]["nodeName"].take();
-    ensure!(tolerated(&lab.made(&labelled)?) == [&Value::Null; 2]);
+    let labelled = |name: &str| {
+        let mut labelled = pod(&format!("labelled-{name}"), "default", "x");
+        labelled["metadata"]["labels"] = json!({"app-offline.kubeedge.io": "autonomy"});
+        labelled["spec"]["nodeName"].take();
+        labelled
+    };
+    lab.until_made("a pod that says itself that it stays", labelled, |made| {
+        tolerated(made) == [&Value::Null; 2]
+    })?;
     let mut elsewhere = pod("elsewhere", "default", "x");
     elsewhere["spec"]["nodeName"] = json!("edge-2");
     ensure!(tolerated(&lab.made(&elsewhere)?) == [&json!(300); 2]);
@@ -168,31 +188,35 @@ fn endpoints_of_a_node_that_is_not_heard_of_stay_ready_if_their_pod_was() -> Res
     };
     let conditions = |slice: &Value, at: usize| slice["endpoints"][at]["conditions"].clone();
     let up = json!({"ready": true, "serving": true, "terminating": false});
-    let mut count = 0;
-    wait::for_true("the endpoint of a pod that was ready is put back", PATIENCE, || {
-        count += 1;
-        let made = lab.made(&slice(&format!("web-{count}")))?;
-        ensure!(conditions(&made, 1)["ready"] == false, "{made}");
-        Ok(conditions(&made, 0) == up)
+    let made = lab.until_made("the endpoint of a pod that was ready is put back", slice, |made| {
+        conditions(made, 0) == up && conditions(made, 1)["ready"] == false
     })?;
-    // An update of the controller changes nothing of that.
-    let mut again = slice(&format!("web-{count}"));
-    again["metadata"]["labels"]["updated"] = json!("yes");
-    kubectl.apply(&again.to_string())?;
-    let stored = kubectl.get("endpointslice", &format!("web-{count}"))?;
-    ensure!(stored["metadata"]["labels"]["updated"] == "yes" && conditions(&stored, 0) == up, "{stored}");
-    ensure!(conditions(&stored, 1)["ready"] == false);
+    // What the controller writes again changes nothing of that.
+    let name = made["metadata"]["name"].as_str().context("a name")?;
+    let mut count = 0;
+    wait::for_true("an update leaves the endpoint ready", PATIENCE, || {
+        count += 1;
+        let mut again = slice(name);
+        again["metadata"]["labels"]["updated"] = json!(count.to_string());
+        kubectl.apply(&again.to_string())?;
+        let stored = kubectl.get("endpointslice", name)?;
+        ensure!(stored["metadata"]["labels"]["updated"] == count.to_string(), "{stored}");
+        Ok(conditions(&stored, 0) == up && conditions(&stored, 1)["ready"] == false)
+    })?;
 
-    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}, "subsets": [{
-        "notReadyAddresses": [target("runs", "10.0.0.1"), target("crashes", "10.0.0.2")], "ports": [{"port": 80}]}]});
-    let made = lab.made(&endpoints)?;
-    let addresses = |list: &str| -> Vec<Value> {
+    let endpoints = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name}, "subsets": [{
+            "notReadyAddresses": [target("runs", "10.0.0.1"), target("crashes", "10.0.0.2")], "ports": [{"port": 80}]}]})
+    };
+    let addresses = |made: &Value, list: &str| -> Vec<Value> {
         let list = made["subsets"][0][list].as_array().into_iter().flatten();
         list.map(|address| address["ip"].clone()).collect()
     };
-    ensure!(addresses("addresses") == [json!("10.0.0.1")], "{made}");
-    ensure!(addresses("notReadyAddresses") == [json!("10.0.0.2")], "{made}");
-    Ok(())
+    lab.until_made("the address of a pod that was ready is put back", endpoints, |made| {
+        addresses(made, "addresses") == [json!("10.0.0.1")]
+            && addresses(made, "notReadyAddresses") == [json!("10.0.0.2")]
+    })
+    .map(drop)
 }
 
 #[test]
@@ -226,33 +250,49 @@ fn a_change_that_a_node_does_not_hear_of_is_warned_of_or_denied_by_namespace() -
         Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
     };
     let told = "node edge-1 has lost its link to the cloud";
-    wait::for_true("a change is denied", PATIENCE, || Ok(!change("denied")?.0))?;
-    let (is_made, said) = change("denied")?;
+    let mut until = |namespace: &str, what: &str, is_wanted: &dyn Fn(bool, &str) -> bool| -> Result<String> {
+        wait::until(what, PATIENCE, || {
+            let (is_made, said) = change(namespace)?;
+            Ok(Some(said).filter(|said| is_wanted(is_made, said)))
+        })
+    };
+    let said = until("denied", "a change is denied", &|is_made, _| !is_made)?;
     let by = "admission webhook \"offline-deny.webhooks.causeway.io\" denied the request: ";
-    ensure!(!is_made && said.contains(&format!("{by}{told}")), "{said}");
+    ensure!(said.contains(&format!("{by}{told}")), "{said}");
     ensure!(said.contains("label namespace denied causeway.io/offline-changes=ignore"), "{said}");
-    let (is_made, said) = change("warned")?;
-    ensure!(is_made && said.contains(&format!("Warning: {told}")), "{said}");
-    let (is_made, said) = change("free")?;
-    ensure!(is_made && said.is_empty(), "{said}");
-    let deleted = kubectl.run(&["delete", "pod", "p", "-n", "denied", "--wait=false"]);
-    let said = format!("{:#}", deleted.err().context("a pod was deleted")?);
-    ensure!(said.contains("run twice"), "{said}");
+    let warning = format!("Warning: {told}");
+    until("warned", "a change is warned of", &|is_made, said| is_made && said.contains(&warning))?;
+    let said = until("free", "a change is made", &|is_made, _| is_made)?;
+    ensure!(said.is_empty(), "{said}");
     // The status is the node's own.
     lab.patch_status("pod", "p", "denied", &json!({"phase": "Running"}))?;
-    kubectl.run(&["label", "namespace", "denied", "--overwrite", "causeway.io/offline-changes=ignore"])?;
-    ensure!(change("denied")?.0);
-    kubectl.run(&["label", "namespace", "denied", "--overwrite", "causeway.io/offline-changes=deny"])?;
-    ensure!(!change("denied")?.0);
+    let label = |mode: &str| {
+        kubectl.run(&[
+            "label",
+            "namespace",
+            "denied",
+            "--overwrite",
+            &format!("causeway.io/offline-changes={mode}"),
+        ])
+    };
+    label("ignore")?;
+    ensure!(until("denied", "a change is made", &|is_made, _| is_made)?.is_empty());
+    label("deny")?;
+    until("denied", "a change is denied", &|is_made, _| !is_made)?;
+    let deletes = ["delete", "pod", "p", "-n", "denied", "--wait=false", "--dry-run=server"];
+    wait::for_true("a deletion is denied", PATIENCE, || {
+        let said = kubectl.run(&deletes).err().map(|error| format!("{error:#}"));
+        Ok(said.is_some_and(|said| said.contains("run twice")))
+    })?;
     link("True")?;
-    wait::for_true("the link is up", PATIENCE, || Ok(change("denied")?.0))
+    until("denied", "the link is up", &|is_made, _| is_made).map(drop)
 }
 
 #[test]
 fn nothing_waits_for_a_cloudcore_that_is_down() -> Result<()> {
     let lab = Lab::beside_an_api_server(&["modules.webhooks.offlineChanges=deny"])?;
     lab.make_node(json!({"node.openyurt.io/autonomy-duration": "2h"}))?;
-    lab.wait_until_pods_are_patched("before", &json!(7200))?;
+    lab.pods_are_patched("before", &json!(7200))?;
     lab.cloud.kill9()?;
     let made = lab.made(&pod("meanwhile", "default", "x"))?;
     ensure!(tolerated(&made) == [&json!(300); 2], "{made}");
@@ -262,7 +302,7 @@ fn nothing_waits_for_a_cloudcore_that_is_down() -> Result<()> {
     lab.kubectl().run(&["set", "image", "pod/meanwhile", "c=y"])?;
     lab.kubectl().run(&["delete", "pod", "meanwhile", "--wait=false"])?;
     lab.cloud.start()?;
-    lab.wait_until_pods_are_patched("after", &json!(7200))
+    lab.pods_are_patched("after", &json!(7200))
 }
 
 #[test]
@@ -270,7 +310,7 @@ fn a_new_ca_and_a_configuration_that_was_deleted_leave_the_webhooks_working() ->
     let lab = Lab::beside_an_api_server(&[])?;
     let kubectl = lab.kubectl();
     lab.make_node(json!({"node.openyurt.io/autonomy-duration": "2h"}))?;
-    lab.wait_until_pods_are_patched("before", &json!(7200))?;
+    lab.pods_are_patched("before", &json!(7200))?;
     let bundle = |kind: &str| -> Result<pki::Bundle> {
         let path = ".webhooks[0].clientConfig.caBundle";
         let text = kubectl.field(kind, "cloudcore-webhooks", path)?;
@@ -292,7 +332,7 @@ fn a_new_ca_and_a_configuration_that_was_deleted_leave_the_webhooks_working() ->
             Ok(bundle(kind).is_ok_and(|bundle| bundle.certificates().len() == 2))
         })?;
     }
-    lab.wait_until_pods_are_patched("both", &json!(7200))?;
+    lab.pods_are_patched("both", &json!(7200))?;
     let signs =
         || -> Result<bool> { Ok(bundle(CONFIGURATIONS[0])?.certificates()[0] != old.certificates()[0]) };
     wait::for_true("the new CA signs", PATIENCE, signs)?;
@@ -301,6 +341,6 @@ fn a_new_ca_and_a_configuration_that_was_deleted_leave_the_webhooks_working() ->
         let now = bundle(CONFIGURATIONS[0])?;
         Ok(now.certificates().len() == 1 && now.certificates()[0] != old.certificates()[0])
     })?;
-    lab.wait_until_pods_are_patched("new", &json!(7200))?;
+    lab.pods_are_patched("new", &json!(7200))?;
     Ok(())
 }
