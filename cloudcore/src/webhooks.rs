@@ -16,6 +16,8 @@ mod identity;
 mod offline;
 mod pods;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

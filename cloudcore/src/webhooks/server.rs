@@ -33,7 +33,7 @@ const TERMS: listener::Terms = listener::Terms {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For the head of a request, which is also how long a connection is kept that is not used.
 const HEADERS: Duration = Duration::from_secs(90);
-/// For an answer; less than configurations grant, so that whoever asked is answered.
+/// For an answer: less than configurations grant a question about endpoints, the only one that waits for something.
 const ANSWER: Duration = Duration::from_millis(2500);
 /// Pods have some KiB. A longer question is not answered, and its object stored as it is.
 const BODY: usize = 1024 * 1024;
