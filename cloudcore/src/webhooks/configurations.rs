@@ -59,7 +59,9 @@ async fn follow(settings: &Settings, cluster: &Cluster, mut trust: watch::Receiv
                     "a configuration of admission webhooks is not as it should be, trying again; it is part of the chart and of \
                      keadm manifest generate"
                 );
-                wait = AGAIN;
+                if status.is_retryable() || status.is_conflict() {
+                    wait = AGAIN;
+                }
             }
         }
         if let Ok(Err(_)) = tokio::time::timeout(wait, trust.changed()).await {

@@ -196,11 +196,11 @@ fn endpoints_of_a_node_that_is_not_heard_of_stay_ready_if_their_pod_was() -> Res
     let mut count = 0;
     wait::for_true("an update leaves the endpoint ready", PATIENCE, || {
         count += 1;
-        let mut again = slice(name);
-        again["metadata"]["labels"]["updated"] = json!(count.to_string());
+        let (mut again, label) = (slice(name), json!(count.to_string()));
+        again["metadata"]["labels"]["updated"] = label.clone();
         kubectl.apply(&again.to_string())?;
         let stored = kubectl.get("endpointslice", name)?;
-        ensure!(stored["metadata"]["labels"]["updated"] == count.to_string(), "{stored}");
+        ensure!(stored["metadata"]["labels"]["updated"] == label, "{stored}");
         Ok(conditions(&stored, 0) == up && conditions(&stored, 1)["ready"] == false)
     })?;
 
