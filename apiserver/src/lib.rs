@@ -96,7 +96,7 @@ impl ApiServer {
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = tls::configure(&keys.serving, &keys.ca)?;
         let registry = Arc::new(registry::Registry::new());
-        let webhooks = Arc::new(registered::Registered::new());
+        let webhooks = Arc::new(registered::Registered::default());
         let database = data_dir.join("apiserver.db");
         let storage = storage::Storage::open(&database, registry.clone(), webhooks.clone())?;
         storage.load_definitions().await.map_err(BuildError::Defaults)?;

@@ -13,8 +13,8 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-/// Webhooks asked at once; further ones wait, which is part of their time.
-const ASKED: usize = 256;
+/// Questions to one webhook at once; further ones wait, which is part of their time. One that is slow holds up no other.
+const AT_ONCE: usize = 64;
 
 /// A webhook, and the TLS by which it is asked.
 #[derive(Debug)]
@@ -22,6 +22,13 @@ pub(crate) struct Hook {
     pub webhook: Webhook,
     /// Or why there is none.
     pub tls: Result<Arc<ClientConfig>, String>,
+    pub turns: Semaphore,
+}
+
+impl Hook {
+    fn new(webhook: Webhook) -> Hook {
+        Hook { tls: tls(&webhook.ca), webhook, turns: Semaphore::new(AT_ONCE) }
+    }
 }
 
 #[derive(Default)]
@@ -32,21 +39,13 @@ struct Hooks {
     all: Arc<[Arc<Hook>]>,
 }
 
+#[derive(Default)]
 pub(crate) struct Registered {
     mutating: RwLock<Hooks>,
     validating: RwLock<Hooks>,
-    pub asked: Semaphore,
 }
 
 impl Registered {
-    pub(crate) fn new() -> Registered {
-        Registered {
-            mutating: RwLock::default(),
-            validating: RwLock::default(),
-            asked: Semaphore::new(ASKED),
-        }
-    }
-
     fn hooks(&self, phase: Phase) -> &RwLock<Hooks> {
         match phase {
             Phase::Mutating => &self.mutating,
@@ -70,7 +69,7 @@ impl Registered {
             None => drop(hooks.configured.remove(name)),
             Some(configuration) => {
                 let read = webhooks::read(configuration).into_iter();
-                let read = read.map(|webhook| Arc::new(Hook { tls: tls(&webhook.ca), webhook }));
+                let read = read.map(|webhook| Arc::new(Hook::new(webhook)));
                 hooks.configured.insert(name.to_owned(), read.collect());
             }
         }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 async fn storage(folder: &tempfile::TempDir) -> Storage {
-    Storage::open(&folder.path().join("test.db"), Arc::new(Registry::new()), Arc::new(Registered::new()))
+    Storage::open(&folder.path().join("test.db"), Arc::new(Registry::new()), Arc::new(Registered::default()))
         .unwrap()
 }
 

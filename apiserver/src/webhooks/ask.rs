@@ -30,28 +30,28 @@ const REFUSAL: usize = 1024;
 enum AskError {
     #[error("{0}")]
     Tls(String),
-    #[error("{0}")]
-    Place(Status),
+    #[error("looking for its address")]
+    Place(#[source] Status),
     #[error("{0:?} is not the name of a server")]
     Name(String),
-    #[error("connecting to {to}: {source}")]
+    #[error("connecting to {to}")]
     Connect { to: String, source: std::io::Error },
-    #[error("TLS with {name:?}: {source}")]
+    #[error("TLS with {name:?}")]
     Handshake { name: String, source: std::io::Error },
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[error("the request: {0}")]
-    Request(http::Error),
-    #[error("{0}")]
-    Http(hyper::Error),
+    #[error("making the request")]
+    Request(#[source] http::Error),
+    #[error("sending the question")]
+    Http(#[source] hyper::Error),
     #[error("the webhook answered {0}: {1}")]
     Refused(StatusCode, String),
     #[error("the answer is longer than {MAX_BODY} bytes")]
     TooLong,
-    #[error("reading the answer: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer is not JSON: {0}")]
-    Json(serde_json::Error),
+    #[error("reading the answer")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is not JSON")]
+    Json(#[source] serde_json::Error),
 }
 
 /// The patch of a webhook that allows it with one. A webhook that cannot be asked is passed over if it is to fail open.
@@ -83,7 +83,7 @@ pub(super) async fn ask(
     };
     let name = &hook.webhook.name;
     let answer = match post(change, hook, question.to_json().to_string()).await {
-        Err(error) => Err(format!("failed to call webhook: {error}")),
+        Err(error) => Err(format!("failed to call webhook: {}", daemon::errors::describe(&error))),
         Ok(review) => Answer::read(&review, &uid, phase)
             .map_err(|error| format!("received invalid webhook response: {error}")),
     };
@@ -120,7 +120,7 @@ async fn post(change: &Change<'_>, hook: &Hook, question: String) -> Result<Valu
     let time = hook.webhook.timeout.min(left);
     let asked = async {
         // It is never closed.
-        let _turn = change.context.webhooks.asked.acquire().await;
+        let _turn = hook.turns.acquire().await;
         let place = reach::place(&change.context.storage, &hook.webhook.client).await;
         let place = place.map_err(AskError::Place)?;
         exchange(hook, &place, question).await
