@@ -283,7 +283,18 @@ impl Lab {
             let made: Value = serde_json::from_str(&self.kubectl.run(&create)?)?;
             self.kubectl.run(&["delete", "pod", &format!("made-{count}"), "--wait=false"])?;
             Ok(made["spec"]["tolerations"][0]["tolerationSeconds"] == 7200)
-        })
+        })?;
+        // An upgrade applies the empty configurations once more.
+        let webhooks = || {
+            let path = ".webhooks[*].name";
+            self.kubectl.field("mutatingwebhookconfiguration", "cloudcore-webhooks", path)
+        };
+        let before = webhooks()?;
+        for text in installed().iter().filter(|text| text.contains("WebhookConfiguration\"")) {
+            self.kubectl.apply(text)?;
+        }
+        ensure!(!before.is_empty() && webhooks()? == before, "{before}");
+        Ok(())
     }
 
     /// Logs and commands, through the stream server.
