@@ -367,24 +367,62 @@ async fn a_configuration_that_cannot_work_is_refused() {
 }
 
 #[tokio::test]
-async fn another_version_of_a_resource_is_told_in_the_version_the_rules_name() {
-    let (server, hook) = (Server::start().await, Hook::lenient().await);
+async fn another_version_of_a_resource_is_told_and_changed_in_the_version_the_rules_name() {
+    let server = Server::start().await;
+    let hook = Hook::start(|_, request| {
+        let field = if request["kind"]["kind"] == "Event" { "/message" } else { "/spec/m" };
+        patched(&json!([{"op": "add", "path": field, "value": "from the hook"}]))
+    })
+    .await;
     server
         .create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crate::objects::definition())
         .await;
-    let rules = json!([{"operations": ["CREATE"], "apiGroups": ["demo.io"], "apiVersions": ["v1"], "resources": ["things"]}]);
-    let exact = json!({"rules": rules, "matchPolicy": "Exact"});
-    let hooks = [hook.at("any", "/any", json!({"rules": rules})), hook.at("exact", "/exact", exact)];
+    let rule = |group: &str, resource: &str| json!([{"operations": ["CREATE", "UPDATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [resource]}]);
+    let things = json!({"rules": rule("demo.io", "things")});
+    let mut exact = things.clone();
+    exact["matchPolicy"] = json!("Exact");
+    let events = json!({"rules": rule("", "events")});
+    let hooks =
+        [hook.at("any", "/any", things), hook.at("exact", "/exact", exact), hook.at("events", "/e", events)];
     configure(&server, MUTATING, "a", &hooks).await;
     let thing = json!({"apiVersion": "demo.io/v1beta1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"n": 1}});
-    let made = server.create("/apis/demo.io/v1beta1/namespaces/default/things", thing).await;
-    assert_eq!(made["apiVersion"], "demo.io/v1beta1");
+    let path = "/apis/demo.io/v1beta1/namespaces/default/things";
+    let made = server.create(path, thing).await;
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]["m"]),
+        (&json!("demo.io/v1beta1"), &json!("from the hook"))
+    );
     let asked = hook.asked();
-    assert_eq!(asked.len(), 1);
+    assert_eq!(asked.len(), 1, "the exact one is about another version");
     let request = &asked[0].1;
     assert_eq!(
         (&request["kind"]["version"], &request["requestKind"]["version"], &request["object"]["apiVersion"]),
         (&json!("v1"), &json!("v1beta1"), &json!("demo.io/v1"))
     );
+    let changed = json!({"spec": {"m": "mine"}});
+    let (code, updated) = server.patch(&format!("{path}/t"), "merge-patch+json", &changed).await;
+    assert_eq!((code, &updated["spec"]["m"]), (200, &json!("from the hook")));
+    hook.asked();
+
+    let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "note": "mine",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let made = server.create("/apis/events.k8s.io/v1/namespaces/default/events", event).await;
+    assert_eq!(made["note"], "from the hook");
+    assert_eq!(hook.asked()[0].1["object"]["involvedObject"]["name"], "p");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn each_object_of_a_collection_that_is_deleted_is_asked_about() {
+    let (server, hook) = (Server::start().await, Hook::lenient().await);
+    for name in ["a", "b"] {
+        let mut map = config_map(name);
+        map["metadata"]["labels"] = json!({"of": "two"});
+        server.create(MAPS, map).await;
+    }
+    configure(&server, VALIDATING, "all", &[hook.at("all", "/", json!({}))]).await;
+    let (code, _) = server.delete(&format!("{MAPS}?labelSelector=of%3Dtwo"), &Value::Null).await;
+    assert_eq!(code, 200);
+    assert_eq!(at(&hook.asked(), "name"), ["a", "b"]);
     server.stop().await;
 }
