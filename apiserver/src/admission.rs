@@ -4,6 +4,7 @@ mod configs;
 mod pods;
 mod service_accounts;
 
+use apimachinery::webhooks::{self, Phase};
 use apimachinery::{Cause, Status, object, pod, schema};
 use serde_json::{Value, json};
 
@@ -17,7 +18,10 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
     let resource = &served.resource;
     resource.custom
         || served.is_definition()
-        || matches!(resource.group.as_str(), "apps" | "batch" | "networking.k8s.io" | "policy")
+        || matches!(
+            resource.group.as_str(),
+            "admissionregistration.k8s.io" | "apps" | "batch" | "networking.k8s.io" | "policy"
+        )
 }
 
 /// A signing request says who made it, whatever its maker wrote there: approvers go by it.
@@ -104,7 +108,11 @@ fn complete(served: &Served, value: &mut Value) {
             object::map_in(object::as_map(value), "spec");
         }
         ("apps" | "batch", _) => pod::defaults::template(value),
-        _ => {}
+        (group, resource) => {
+            if let Some(phase) = Phase::of_resource(group, resource) {
+                webhooks::complete(phase, value);
+            }
+        }
     }
 }
 
@@ -120,8 +128,26 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),
-        _ => vec![],
+        (group, resource) => {
+            Phase::of_resource(group, resource).map(|phase| hooks(phase, value)).unwrap_or_default()
+        }
     }
+}
+
+/// What is wrong with a configuration of webhooks, the CAs included.
+fn hooks(phase: Phase, value: &Value) -> Vec<Cause> {
+    let mut causes = webhooks::problems(phase, value);
+    for (at, hook) in webhooks::read(value).iter().enumerate().filter(|_| causes.is_empty()) {
+        if !hook.ca.is_empty()
+            && let Err(error) = pki::Bundle::from_pem(&hook.ca)
+        {
+            let field = format!("webhooks[{at}].clientConfig.caBundle");
+            let detail = format!("unable to load root certificates: {error}");
+            causes.push(Cause::invalid(field, &json!("<omitted>"), &detail));
+            break;
+        }
+    }
+    causes
 }
 
 /// What an update must not have changed.

@@ -156,7 +156,7 @@ async fn remove(context: &Context, key: &Key) -> Result<(), Status> {
         name: key.name.clone(),
         subresource: String::new(),
     };
-    match delete::remove(context, &target, &delete::Options::default()).await {
+    match delete::remove(context, &target, &delete::Options::default(), None).await {
         Err(status) if status.code == 404 => Ok(()),
         other => other.map(|_| ()),
     }

@@ -7,6 +7,7 @@ use daemon::memory::HeapTrimmer;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::WayToNodes;
+use crate::registered::Registered;
 use crate::registry::Registry;
 use crate::signer::Signer;
 use crate::storage::Storage;
@@ -14,6 +15,8 @@ use crate::storage::Storage;
 pub(crate) struct Context {
     pub storage: Storage,
     pub registry: Arc<Registry>,
+    /// Whom to ask before a change.
+    pub webhooks: Arc<Registered>,
     pub signer: Signer,
     /// Signs certificates that nodes serve with.
     pub authority: Arc<pki::Authority>,

@@ -13,18 +13,26 @@ use crate::request::Query;
 use crate::respond::{self, Answer};
 use crate::target::Target;
 use crate::user::User;
+use crate::warnings::Warnings;
 use crate::{discovery, openapi, verbs};
 
 /// Answers a request; every failure is a Status.
 pub(crate) async fn respond(context: &Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Answer {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = route(context, peer, request).await;
-    let answer = answer.unwrap_or_else(|status| respond::failure(&status));
+    let warnings = Warnings::default();
+    let answer = route(context, peer, request, &warnings).await;
+    let mut answer = answer.unwrap_or_else(|status| respond::failure(&status));
+    warnings.tell(answer.headers_mut());
     tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
     answer
 }
 
-async fn route(context: &Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Result<Answer, Status> {
+async fn route(
+    context: &Arc<Context>,
+    peer: &Peer,
+    request: Request<Incoming>,
+    warnings: &Warnings,
+) -> Result<Answer, Status> {
     let raw = request.uri().path().to_owned();
     let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
     let query = Query::parse(request.uri().query());
@@ -35,7 +43,7 @@ async fn route(context: &Arc<Context>, peer: &Peer, request: Request<Incoming>) 
     let user = user.ok_or_else(Status::unauthorized)?;
     auth::authorise(&user, verb(request.method(), &path, &query), &path, &raw)?;
     match path {
-        RequestPath::Resource(path) => resource(context, path, query, user, request).await,
+        RequestPath::Resource(path) => resource(context, path, query, user, request, warnings).await,
         _ if request.method() != Method::GET => Err(Status::method_not_allowed(request.method().as_str())),
         RequestPath::CoreVersions => Ok(discovery::core(context, request.headers())),
         RequestPath::Groups => Ok(discovery::groups(context, request.headers())),
@@ -76,6 +84,7 @@ async fn resource(
     query: Query,
     user: User,
     request: Request<Incoming>,
+    warnings: &Warnings,
 ) -> Result<Answer, Status> {
     let (parts, body) = request.into_parts();
     if let Some(kind) = verbs::review::kind(&path) {
@@ -92,7 +101,7 @@ async fn resource(
         return Err(Status::no_such_path());
     }
     let target = Target { served, namespace: path.namespace, name: path.name, subresource: path.subresource };
-    let call = verbs::Call { context, target, query, user, parts };
+    let call = verbs::Call { context, target, query, user, parts, warnings: warnings.clone() };
     if verbs::streams::is_one(&call) {
         return verbs::streams::answer(call, &path.rest, body).await;
     }

@@ -2,9 +2,9 @@
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
-//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects),
-//! convert between versions of custom resources, or keep field ownership: server-side apply creates or merges. Later pages of a
-//! list show the state at the time they are read.
+//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects) or
+//! CEL (no policies, no `matchConditions` of webhooks), convert between versions of custom resources, or keep field ownership:
+//! server-side apply creates or merges. Later pages of a list show the state at the time they are read.
 
 mod admission;
 mod auth;
@@ -20,6 +20,7 @@ mod keys;
 mod nodes;
 mod openapi;
 mod protobuf;
+mod registered;
 mod registry;
 mod render;
 mod request;
@@ -35,7 +36,9 @@ mod tls;
 mod tokens;
 mod user;
 mod verbs;
+mod warnings;
 mod watch;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,14 +96,18 @@ impl ApiServer {
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = tls::configure(&keys.serving, &keys.ca)?;
         let registry = Arc::new(registry::Registry::new());
-        let storage = storage::Storage::open(&data_dir.join("apiserver.db"), registry.clone())?;
+        let webhooks = Arc::new(registered::Registered::default());
+        let database = data_dir.join("apiserver.db");
+        let storage = storage::Storage::open(&database, registry.clone(), webhooks.clone())?;
         storage.load_definitions().await.map_err(BuildError::Defaults)?;
+        storage.load_webhooks().await.map_err(BuildError::Defaults)?;
         let listen_error = |source| BuildError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let context = Arc::new(context::Context {
             storage,
             registry,
+            webhooks,
             signer: signer::Signer::new(&keys.token_secret),
             authority: keys.authority.clone(),
             ca_pem: pki::files::certificate_pem(&keys.ca),

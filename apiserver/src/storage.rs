@@ -22,6 +22,7 @@ pub(crate) use hub::{Event, EventKind};
 pub(crate) use read::{ListQuery, Page, Replay};
 pub(crate) use traits::{Traits, supports_field};
 
+use crate::registered::Registered;
 use crate::registry::Registry;
 
 /// Changes kept for watches to resume from.
@@ -66,8 +67,12 @@ pub(crate) struct Storage {
 const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql")];
 
 impl Storage {
-    /// Opens the database and loads the CRDs into the registry. Blocks.
-    pub(crate) fn open(path: &Path, registry: Arc<Registry>) -> Result<Storage, OpenError> {
+    /// Opens the database; `registry` and `webhooks` hear of every change of what they are of. Blocks.
+    pub(crate) fn open(
+        path: &Path,
+        registry: Arc<Registry>,
+        webhooks: Arc<Registered>,
+    ) -> Result<Storage, OpenError> {
         let options = Options {
             migrations: MIGRATIONS,
             cache_kib: 4096,
@@ -76,7 +81,7 @@ impl Storage {
             recovery: store::Recovery::Refuse,
         };
         let store = Store::open(path, &options)?;
-        Ok(Storage { store, hub: Arc::new(hub::Hub::new(registry)) })
+        Ok(Storage { store, hub: Arc::new(hub::Hub::new(registry, webhooks)) })
     }
 
     /// Events of one resource, or of all.

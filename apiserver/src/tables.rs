@@ -60,6 +60,7 @@ impl Printer {
             ("apiextensions.k8s.io", _) => {
                 (vec![Column::name(), Column::text("Created At")], cluster::definition)
             }
+            ("admissionregistration.k8s.io", _) => (cluster::columns(&["Webhooks"]), cluster::webhooks),
             ("apps", "deployments") => {
                 (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)
             }

@@ -1,6 +1,7 @@
 //! The verbs of the API on resources.
 
 pub(crate) mod backends;
+mod connect;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod prepare;
@@ -14,7 +15,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 
 use apimachinery::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::render::{Include, Renderer};
@@ -23,6 +24,8 @@ use crate::respond::{self, Answer};
 use crate::storage::Stored;
 use crate::target::Target;
 use crate::user::User;
+use crate::warnings::Warnings;
+use crate::webhooks::Caller;
 
 /// One request for a resource.
 pub(crate) struct Call<'a> {
@@ -31,6 +34,7 @@ pub(crate) struct Call<'a> {
     pub query: Query,
     pub user: User,
     pub parts: http::request::Parts,
+    pub warnings: Warnings,
 }
 
 impl Call<'_> {
@@ -43,6 +47,25 @@ impl Call<'_> {
     pub(crate) async fn body(&self, body: hyper::body::Incoming) -> Result<Value, Status> {
         let content_type = crate::request::content_type(&self.parts.headers);
         crate::request::parse(content_type, &crate::request::body(&self.parts.headers, body).await?)
+    }
+
+    /// Who asks, for webhooks. `options` is the kind of the request's options.
+    pub(crate) fn caller(&self, options: &str) -> Result<Caller<'_>, Status> {
+        let dry_run = self.query.dry_run()?;
+        if self.context.webhooks.is_empty() {
+            return Ok(Caller::new(&self.user, &self.warnings, dry_run, Value::Null));
+        }
+        let mut said = json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
+        if dry_run {
+            said["dryRun"] = json!(["All"]);
+        }
+        for field in ["fieldManager", "fieldValidation"] {
+            let value = self.query.get(field);
+            if !value.is_empty() && options != "DeleteOptions" {
+                said[field] = json!(value);
+            }
+        }
+        Ok(Caller::new(&self.user, &self.warnings, dry_run, said))
     }
 
     fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {

@@ -23,7 +23,7 @@ use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
 use crate::cloudstream::StreamServer;
 use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
-use crate::edgecontroller::{self, Downstream, Rights};
+use crate::edgecontroller::{self, Downstream, Observers, Rights};
 use crate::edgelink;
 use crate::front::{Front, Hands};
 use crate::housekeeping;
@@ -35,6 +35,7 @@ use crate::settings::Settings;
 use crate::synccontroller::{self, Syncs};
 use crate::tunnels::{TunnelServer, Tunnels};
 use crate::upstream::{Budgets, UpstreamRoom};
+use crate::webhooks::{self, Webhooks};
 
 /// Events a room may have waiting, two pages of a list: the next page is asked for while the last one is worked on. A watch that is
 /// faster waits.
@@ -81,6 +82,7 @@ pub async fn run(
         edges = %settings.hub.listen,
         registration = %settings.register,
         quic = settings.hub.quic.map(|address| address.to_string()),
+        webhooks = settings.webhooks.as_ref().map(|webhooks| webhooks.listen.to_string()),
         monitor = settings.health.map(|address| address.to_string()),
         "built"
     );
@@ -111,6 +113,7 @@ struct Built {
     front: Option<Front>,
     streams: Option<Streams>,
     tunnels: Tunnels,
+    webhooks: Option<Webhooks>,
 }
 
 async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> anyhow::Result<Built> {
@@ -187,6 +190,10 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         }
         None => None,
     };
+    let webhooks = match &settings.webhooks {
+        Some(settings) => Some(Webhooks::build(settings, material.trust.clone())?),
+        None => None,
+    };
     Ok(Built {
         downstream,
         devices,
@@ -201,6 +208,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         front,
         streams,
         tunnels,
+        webhooks,
     })
 }
 
@@ -229,7 +237,7 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     let recorded = syncs.complete();
     let filled = vec![pods.complete(), devices.complete(), syncs.complete(), refused.complete()];
     let deleted = settings.refuse_deleted.then(refused::Deleted::default);
-    let observers = edgecontroller::Observers::default();
+    let observers = Observers::default();
     let bodies = edgecontroller::fetch_missing(built.downstream.clone(), cluster.clone(), stop.clone());
     rooms.essential("config maps and secrets", bodies);
     rooms.essential(
@@ -253,6 +261,14 @@ fn spawn(rooms: &mut Rooms, built: Built, settings: &Settings, cluster: &Cluster
     rooms.essential("devicecontroller", built.devices.run(devices, stop.clone()));
     rooms.essential("synccontroller", built.syncs.clone().run(cluster.clone(), syncs, stop.clone()));
 
+    if let (Some(webhooks), Some(settings)) = (built.webhooks, &settings.webhooks) {
+        let (Observers { autonomy, links }, trust) = (observers.clone(), built.trust.clone());
+        let served = webhooks.run(autonomy, links, cluster.clone(), stop.clone());
+        let open = opened(filled.clone(), stop.clone());
+        rooms.optional("admission webhooks", open.then(|()| served));
+        let kept = webhooks::keep_configurations(settings.clone(), cluster.clone(), trust, stop.clone());
+        rooms.optional("configurations of webhooks", kept);
+    }
     rooms.essential("autonomy", observers.autonomy.run(cluster.clone(), stop.clone()));
     let registry = built.hub.registry();
     let still = observers.links.clone().look_at_leases(cluster.clone(), stop.clone());

@@ -7,8 +7,9 @@
 //!
 //! While a node with a policy is not heard of, pods that were ready stay endpoints of their services.
 //!
-//! A pod keeps its own tolerations in annotations and gets them back when the policy ends. What a webhook would do at creation is
-//! done within a moment after it; a pod is evicted at the earliest minutes later.
+//! A pod keeps its own tolerations in annotations and gets them back when the policy ends. Room `webhooks` gives
+//! pods theirs at creation where it is asked; this one mends the rest, such as pods that a scheduler placed, a moment later. A pod
+//! is evicted at the earliest after minutes.
 
 mod policy;
 mod ready;
@@ -73,14 +74,26 @@ impl State {
         if pod["metadata"]["deletionTimestamp"].is_string() {
             return None;
         }
-        let patience = self.nodes.get(node).copied().unwrap_or(Patience::Usual);
-        if let Some(patch) = tolerations::patch(pod, policy::of_pod(pod, patience)) {
+        if let Some(patch) = self.tolerations(pod, node) {
             return Some(Changes::Tolerations(patch));
         }
         let now = daemon::clock::rfc3339(daemon::clock::now());
         let is_lost = self.lost.contains(node);
         is_lost.then(|| ready::patch(pod, &now)).flatten().map(Changes::Ready)
     }
+}
+
+impl State {
+    /// The merge patch that gives a pod the patience of its node. `None`: it has it.
+    fn tolerations(&self, pod: &Value, node: &str) -> Option<Value> {
+        let patience = self.nodes.get(node).copied().unwrap_or(Patience::Usual);
+        tolerations::patch(pod, policy::of_pod(pod, patience))
+    }
+}
+
+/// True for a pod that was ready when it was last heard of, and does not end.
+pub fn was_ready(pod: &Value) -> bool {
+    ready::was_ready(pod)
 }
 
 /// The room's handle. Clones share it.
@@ -93,6 +106,20 @@ pub struct Autonomy {
 impl Autonomy {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The merge patch of a pod that is being made, if it is for a node with a policy (its own, or the one it selects by name) or
+    /// says itself that it stays.
+    pub fn at_creation(&self, pod: &Value) -> Option<Value> {
+        let spec = &pod["spec"];
+        let selected = spec["nodeSelector"]["kubernetes.io/hostname"].as_str();
+        let node = spec["nodeName"].as_str().filter(|node| !node.is_empty()).or(selected);
+        self.lock().tolerations(pod, node.unwrap_or_default())
+    }
+
+    /// True for a node with a policy that Kubernetes has given up waiting for.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.lock().lost.contains(node)
     }
 
     /// A node as the watch shows it.

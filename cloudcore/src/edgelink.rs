@@ -168,6 +168,11 @@ impl EdgeLinks {
         };
     }
 
+    /// True for a node whose object says, in part at least, that its link is lost.
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.seen().lost.contains_key(node)
+    }
+
     pub fn node_gone(&self, meta: &Meta) {
         let mut seen = self.seen();
         seen.lost.remove(&meta.name);

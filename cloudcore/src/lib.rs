@@ -19,3 +19,4 @@ pub mod settings;
 pub mod synccontroller;
 pub mod tunnels;
 pub mod upstream;
+pub mod webhooks;

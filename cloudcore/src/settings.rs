@@ -1,6 +1,7 @@
 //! `cloudcore.yaml` -> checked settings. All problems are gathered before failing; nothing is bound here.
 
 mod switches;
+mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub common_port: Option<SocketAddr>,
     /// `None`: no API server but the embedded one reaches nodes.
     pub streams: Option<cloudstream::Settings>,
+    /// `None`: no API server asks.
+    pub webhooks: Option<crate::webhooks::Settings>,
     /// Where a CSI driver in the cloud asks for volumes on nodes, if it may.
     pub volume_socket: Option<PathBuf>,
 }
@@ -166,6 +169,7 @@ impl Settings {
             node_address,
             own_address,
         });
+        let webhooks = webhooks::check(config, &mut problems);
         if !problems.is_empty() {
             return Err(BadSettings(problems));
         }
@@ -201,6 +205,7 @@ impl Settings {
             health,
             common_port,
             streams,
+            webhooks,
             volume_socket,
         })
     }

@@ -1,7 +1,7 @@
 //! Giving a pod its service account and the volume with its token.
 
 use apimachinery::Status;
-use apimachinery::object::{self, maps_in, set_default, text};
+use apimachinery::object::{self, list, maps_in, set_default, text};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -10,6 +10,7 @@ use crate::suffix;
 use crate::target::Target;
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME: &str = "kube-api-access-";
 /// What the real server asks for, so that kubelets can tell its volume by it.
 const TOKEN_SECONDS: i64 = 3607;
 /// Mirror pods of static pods get nothing.
@@ -48,7 +49,13 @@ pub(super) async fn attach(context: &Context, target: &Target, pod: &mut Value) 
 }
 
 fn mount(spec: &mut serde_json::Map<String, Value>) {
-    let volume = format!("kube-api-access-{}", suffix::draw());
+    // A container that a webhook adds gets what the others have.
+    let given = list(spec.get("volumes").unwrap_or(&Value::Null), "").iter();
+    let given = given.map(|volume| text(volume, "/name")).find(|name| name.starts_with(VOLUME));
+    let (volume, is_there) = match given {
+        Some(given) => (given.to_owned(), true),
+        None => (format!("{VOLUME}{}", suffix::draw()), false),
+    };
     let mut mounted = false;
     for list in ["containers", "initContainers"] {
         for container in maps_in(spec, list) {
@@ -61,7 +68,7 @@ fn mount(spec: &mut serde_json::Map<String, Value>) {
             }
         }
     }
-    if !mounted {
+    if !mounted || is_there {
         return;
     }
     if let Value::Array(volumes) = spec.entry("volumes").or_insert_with(|| json!([])) {

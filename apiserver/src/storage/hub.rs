@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
 use super::{Stored, Traits};
+use crate::registered::{self, Registered};
 use crate::registry::{DEFINITIONS, Registry};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ const BEHIND: usize = 512;
 
 pub(super) struct Hub {
     registry: Arc<Registry>,
+    webhooks: Arc<Registered>,
     all: broadcast::Sender<Arc<Event>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<Event>>>>,
     /// Every change up to this revision is in the channels.
@@ -57,9 +59,10 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(registry: Arc<Registry>) -> Hub {
+    pub(super) fn new(registry: Arc<Registry>, webhooks: Arc<Registered>) -> Hub {
         Hub {
             registry,
+            webhooks,
             all: broadcast::Sender::new(BEHIND),
             channels: Mutex::default(),
             announced: AtomicI64::new(0),
@@ -68,6 +71,10 @@ impl Hub {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(super) fn webhooks(&self) -> &Registered {
+        &self.webhooks
     }
 
     pub(super) fn subscribe(&self, resource: Option<&str>) -> broadcast::Receiver<Arc<Event>> {
@@ -87,6 +94,10 @@ impl Hub {
                 (EventKind::Deleted, _) | (_, Err(_)) => self.registry.forget(&key.name),
                 (_, Ok(definition)) => self.registry.define(&key.name, &definition),
             }
+        }
+        if let Some(phase) = registered::phase(&key.resource) {
+            let value = event.stored.value().ok().filter(|_| event.kind != EventKind::Deleted);
+            self.webhooks.set(phase, &key.name, value.as_ref());
         }
         let channel =
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&key.resource).cloned();

@@ -193,6 +193,17 @@ impl Storage {
         }
         Ok(())
     }
+
+    /// Asks the webhooks of the configurations that are stored. Call once, after opening.
+    pub(crate) async fn load_webhooks(&self) -> Result<(), Status> {
+        for (resource, phase) in crate::registered::CONFIGURATIONS {
+            let query = ListQuery { resource: resource.to_owned(), ..ListQuery::default() };
+            for configuration in self.list(query).await?.items {
+                self.hub.webhooks().set(phase, &configuration.key.name, Some(&configuration.value()?));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn key(row: &Row<'_>) -> rusqlite::Result<Key> {

@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 
 async fn storage(folder: &tempfile::TempDir) -> Storage {
-    Storage::open(&folder.path().join("test.db"), Arc::new(Registry::new())).unwrap()
+    Storage::open(&folder.path().join("test.db"), Arc::new(Registry::new()), Arc::new(Registered::default()))
+        .unwrap()
 }
 
 fn object(uid: &str) -> Value {

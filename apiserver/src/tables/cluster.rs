@@ -42,6 +42,10 @@ pub(super) fn lease(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/spec/holderIdentity")), age(object, now)]
 }
 
+pub(super) fn webhooks(object: &Value, now: i64) -> Vec<Value> {
+    vec![own_name(object), json!(list(object, "/webhooks").len()), age(object, now)]
+}
+
 pub(super) fn definition(object: &Value, _: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/metadata/creationTimestamp"))]
 }

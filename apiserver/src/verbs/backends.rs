@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, connect};
 use crate::nodes::Connection;
 use crate::respond::{self, Answer, BodyError};
 use crate::storage::{Key, ListQuery};
@@ -61,6 +61,7 @@ pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result
         return Err(Status::new(501, "NotImplemented", message));
     }
     let object = object(&call, named.name).await?;
+    connect::admit(&call, rest).await?;
     let is_service = call.target.served.is_core("services");
     let (pod, port) = match is_service {
         true => backend(&call, &object, &named).await?,

@@ -2,6 +2,7 @@
 
 pub(crate) mod namespace;
 
+use apimachinery::webhooks::Operation;
 use apimachinery::{Status, object};
 use serde_json::Value;
 
@@ -11,27 +12,29 @@ use crate::context::Context;
 use crate::respond::Answer;
 use crate::storage::{Change, Key, Stored, WriteError};
 use crate::target::Target;
+use crate::webhooks::{self, Caller, Objects};
 
 pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let mut value = call.body(body).await?;
     admission::sign_for(&call.target.served, &call.user, &mut value);
-    let dry_run = call.query.dry_run()?;
+    let caller = call.caller("CreateOptions")?;
     call.renderer()?;
     let strict = call.query.get("fieldValidation") == "Strict";
-    let stored = insert(call.context, &call.target, value, strict, dry_run).await?;
+    let stored = insert(call.context, &call.target, value, strict, Some(&caller)).await?;
     call.answer(201, &stored)
 }
 
 /// Attempts to find a free generated name.
 const NAMES: u32 = 4;
 
-/// Checks and stores a new object; `target` may lack the name.
+/// Checks and stores a new object; `target` may lack the name. Webhooks are asked on behalf of `caller`; without one, the server
+/// makes it itself.
 pub(crate) async fn insert(
     context: &Context,
     target: &Target,
     mut value: Value,
     strict: bool,
-    dry_run: bool,
+    caller: Option<&Caller<'_>>,
 ) -> Result<Stored, Status> {
     let served = &target.served;
     if served.resource.namespaced && target.namespace.is_empty() {
@@ -45,11 +48,23 @@ pub(crate) async fn insert(
         let target = Target { name: object::name(&value).to_owned(), ..target.clone() };
         in_live_namespace(context, &target).await?;
         admission::create(context, &target, &mut value).await?;
+        let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
+        if let Some(change) = &change
+            && let Some(mut changed) = change.mutate(Objects { new: Some(&value), old: None }).await?
+        {
+            prepare::envelope(&target, &mut changed)?;
+            prepare::keep(&value, &mut changed);
+            value = changed;
+            admission::create(context, &target, &mut value).await?;
+        }
         let mut causes = prepare::problems(&target, &value);
         causes.extend(admission::problems(served, &value));
         admission::refuse(served, &target.name, causes)?;
         admission::custom(served, &mut value, &target.name, strict)?;
-        if dry_run {
+        if let Some(change) = &change {
+            change.validate(Objects { new: Some(&value), old: None }).await?;
+        }
+        if caller.is_some_and(|caller| caller.dry_run) {
             if context.storage.get(&target.key()).await?.is_some() {
                 return Err(WriteError::Exists.into_status(&served.resource, &target.name));
             }

@@ -1,6 +1,7 @@
 //! delete and deletecollection.
 
 use apimachinery::object::{self, integer, text};
+use apimachinery::webhooks::Operation;
 use apimachinery::{Status, status};
 use daemon::clock;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::render::{Include, Renderer};
 use crate::respond::{self, Answer, Form};
 use crate::storage::{Change, ListQuery, Stored, Traits, WriteError};
 use crate::target::Target;
+use crate::webhooks::{self, Caller, Objects};
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +25,11 @@ pub(crate) struct Options {
     pub dry_run: bool,
 }
 
-async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<Options, Status> {
+/// The options, and who asks with them.
+async fn options<'a>(
+    call: &'a Call<'_>,
+    body: hyper::body::Incoming,
+) -> Result<(Options, Caller<'a>), Status> {
     let bytes = crate::request::body(&call.parts.headers, body).await?;
     let given = match bytes.is_empty() {
         true => Value::Null,
@@ -37,21 +43,28 @@ async fn options(call: &Call<'_>, body: hyper::body::Incoming) -> Result<Options
         None => call.query.number("gracePeriodSeconds")?,
         given => given,
     };
-    Ok(Options {
+    let mut caller = call.caller("DeleteOptions")?;
+    if let (Some(options), Some(said)) = (caller.options.as_object_mut(), given.as_object()) {
+        let is_kind = |field: &str| matches!(field, "kind" | "apiVersion");
+        options.extend(said.clone().into_iter().filter(|(field, _)| !is_kind(field)));
+    }
+    caller.dry_run |= given["dryRun"] == json!(["All"]);
+    let options = Options {
         grace: grace.map(|seconds| seconds.max(0)),
         uid: text(&given, "/preconditions/uid").to_owned(),
         resource_version: text(&given, "/preconditions/resourceVersion").to_owned(),
         orphan: policy == "Orphan"
             || given["orphanDependents"] == true
             || call.query.flag("orphanDependents"),
-        dry_run: call.query.dry_run()? || given["dryRun"] == json!(["All"]),
-    })
+        dry_run: caller.dry_run,
+    };
+    Ok((options, caller))
 }
 
 pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let options = options(&call, body).await?;
+    let (options, caller) = options(&call, body).await?;
     let resource = &call.target.served.resource;
-    match remove(call.context, &call.target, &options).await? {
+    match remove(call.context, &call.target, &options, Some(&caller)).await? {
         Removal::Pending(stored) => call.answer(200, &stored),
         Removal::Gone(stored) => {
             let uid = stored.value()?;
@@ -63,7 +76,7 @@ pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<A
 }
 
 pub(crate) async fn collection(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let options = options(&call, body).await?;
+    let (options, caller) = options(&call, body).await?;
     let (labels, fields) = call.query.selectors(&call.target.served)?;
     let scope = ListQuery {
         resource: call.target.served.resource.key(),
@@ -79,7 +92,7 @@ pub(crate) async fn collection(call: Call<'_>, body: hyper::body::Incoming) -> R
             name: item.key.name.clone(),
             ..call.target.clone()
         };
-        match remove(call.context, &target, &options).await {
+        match remove(call.context, &target, &options, Some(&caller)).await {
             Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
@@ -105,8 +118,14 @@ enum Step {
 
 const ATTEMPTS: u32 = 16;
 
-/// Deletes an object as far as it can be deleted now.
-pub(crate) async fn remove(context: &Context, target: &Target, options: &Options) -> Result<Removal, Status> {
+/// Deletes an object as far as it can be deleted now. Webhooks are asked on behalf of `caller`; without one, the server deletes it
+/// itself.
+pub(crate) async fn remove(
+    context: &Context,
+    target: &Target,
+    options: &Options,
+    caller: Option<&Caller<'_>>,
+) -> Result<Removal, Status> {
     let resource = &target.served.resource;
     if target.served.is_core("namespaces") && matches!(target.name.as_str(), "default" | "kube-system") {
         let why = "this namespace may not be deleted";
@@ -116,10 +135,16 @@ pub(crate) async fn remove(context: &Context, target: &Target, options: &Options
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let value = stored.value()?;
         check_preconditions(target, options, &value)?;
+        let step = step(target, options, &value);
+        if let (Some(caller), false) = (caller, matches!(step, Step::Nothing)) {
+            let change = webhooks::Change::of(context, caller, target, Operation::Delete);
+            let objects = Objects { old: Some(&value), new: None };
+            change.mutate(objects).await?;
+            change.validate(objects).await?;
+        }
         if options.orphan && !options.dry_run {
             crate::dependents::release_all(context, object::uid(&value)).await?;
         }
-        let step = step(target, options, &value);
         let previous = Traits::of(&stored.key.resource, &value);
         let expected = stored.revision;
         let (change, gone) = match step {

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, connect};
 use crate::respond::{self, Answer, BodyError};
 use crate::storage::Key;
 
@@ -53,6 +53,7 @@ pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result
     if !takes_method {
         return Err(Status::method_not_allowed(method.as_str()));
     }
+    connect::admit(&call, rest).await?;
     let (node, path) = match call.target.subresource.as_str() {
         "proxy" => (call.target.name.clone(), format!("/{rest}{}", raw_query(&call))),
         _ => in_pod(&call, &object)?,

@@ -1,6 +1,7 @@
 //! Subresources that are posted to: binding, eviction, token.
 
 use apimachinery::object::{self, list, text};
+use apimachinery::webhooks::Operation;
 use apimachinery::{Status, status};
 use daemon::clock;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::{Call, delete};
 use crate::respond::{self, Answer};
 use crate::storage::{Change, Traits};
 use crate::tokens;
+use crate::webhooks::{Change as Asked, Objects};
 
 pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let served = &call.target.served;
@@ -20,8 +22,26 @@ pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<
     }
 }
 
+/// What is posted, after webhooks were asked about it. Typed clients leave its kind out.
+async fn posted(
+    call: &Call<'_>,
+    body: hyper::body::Incoming,
+    api_version: &str,
+    kind: &str,
+) -> Result<Value, Status> {
+    let mut object = call.body(body).await?;
+    let fields = object::as_map(&mut object);
+    object::set_default(fields, "apiVersion", api_version);
+    object::set_default(fields, "kind", kind);
+    let caller = call.caller("CreateOptions")?;
+    let asked = Asked::posted(call.context, &caller, &call.target, Operation::Create, &object);
+    let changed = asked.mutate(Objects { new: Some(&object), old: None }).await?;
+    asked.validate(Objects { new: Some(changed.as_ref().unwrap_or(&object)), old: None }).await?;
+    Ok(changed.unwrap_or(object))
+}
+
 async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let request = call.body(body).await?;
+    let request = posted(&call, body, "authentication.k8s.io/v1", "TokenRequest").await?;
     let account = call
         .context
         .storage
@@ -34,7 +54,7 @@ async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, St
 }
 
 async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let binding = call.body(body).await?;
+    let binding = posted(&call, body, "v1", "Binding").await?;
     let node = text(&binding, "/target/name");
     let stored =
         call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
@@ -69,14 +89,14 @@ async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Sta
 }
 
 async fn evict(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let eviction = call.body(body).await?;
+    let eviction = posted(&call, body, "policy/v1", "Eviction").await?;
     let options = delete::Options {
         grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
         uid: text(&eviction, "/deleteOptions/preconditions/uid").to_owned(),
         dry_run: call.query.dry_run()?,
         ..delete::Options::default()
     };
-    delete::remove(call.context, &call.target, &options).await?;
+    delete::remove(call.context, &call.target, &options, None).await?;
     Ok(respond::json(201, &success()))
 }
 

@@ -2,6 +2,7 @@
 
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
+use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status};
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::request;
 use crate::respond::Answer;
 use crate::storage::{Change, Stored, Traits, WriteError};
 use crate::target::Target;
+use crate::webhooks::{self, Objects};
 
 /// Which part of the object a request may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +69,8 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
             let strict = call.query.get("fieldValidation") == "Strict";
             let mut value = value.clone();
             object::metadata(&mut value).insert("name".to_owned(), json!(call.target.name));
-            let stored =
-                create::insert(call.context, &call.target, value, strict, call.query.dry_run()?).await?;
+            let caller = call.caller("CreateOptions")?;
+            let stored = create::insert(call.context, &call.target, value, strict, Some(&caller)).await?;
             return call.answer(201, &stored);
         }
     }
@@ -92,7 +94,7 @@ const ATTEMPTS: u32 = 16;
 async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status>) -> Result<Stored, Status> {
     let (context, target) = (call.context, &call.target);
     let part = part(target)?;
-    let dry_run = call.query.dry_run()?;
+    let caller = call.caller("UpdateOptions")?;
     call.renderer()?;
     let resource = &target.served.resource;
     let stale = || Status::stale(&resource.group, &resource.plural, &target.name);
@@ -113,12 +115,18 @@ async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status
             return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
         let strict = call.query.get("fieldValidation") == "Strict";
-        merge_parts(context, target, part, &old, &mut new, strict)?;
-        object::metadata(&mut new).insert("resourceVersion".to_owned(), json!(stored.revision.to_string()));
+        take_part(context, target, part, &old, &mut new)?;
+        let change = webhooks::Change::of(context, &caller, target, Operation::Update);
+        if let Some(changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
+            new = changed;
+            take_part(context, target, part, &old, &mut new)?;
+        }
+        check(target, part, &old, &mut new, strict)?;
+        change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old {
             return Ok(stored);
         }
-        if dry_run {
+        if caller.dry_run {
             return Ok(unstored(target, stored.revision, &new));
         }
         let previous = Traits::of(&stored.key.resource, &old);
@@ -145,14 +153,13 @@ fn finished(object: &Value) -> bool {
         && integer(object, "/metadata/deletionGracePeriodSeconds").unwrap_or(0) == 0
 }
 
-/// Takes from `new` the part that the request may change, the rest from `old`, then checks the whole.
-fn merge_parts(
+/// Takes from `new` the part that the request may change, the rest from `old`, and completes the whole.
+fn take_part(
     context: &Context,
     target: &Target,
     part: Part,
     old: &Value,
     new: &mut Value,
-    strict: bool,
 ) -> Result<(), Status> {
     let served = &target.served;
     prepare::envelope(target, new)?;
@@ -184,6 +191,14 @@ fn merge_parts(
     if part == Part::Main {
         admission::update(context, target, old, new)?;
     }
+    let version = object::resource_version(old).to_owned();
+    object::metadata(new).insert("resourceVersion".to_owned(), json!(version));
+    Ok(())
+}
+
+/// Counts and checks what is to be stored.
+fn check(target: &Target, part: Part, old: &Value, new: &mut Value, strict: bool) -> Result<(), Status> {
+    let served = &target.served;
     if counted(target, old, new) {
         let generation = integer(old, "/metadata/generation").unwrap_or(0) + 1;
         object::metadata(new).insert("generation".to_owned(), json!(generation));

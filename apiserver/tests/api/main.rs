@@ -3,8 +3,10 @@
 
 mod access;
 mod client;
+mod hook;
 mod kubectl;
 mod limits;
 mod objects;
 mod pods;
 mod watches;
+mod webhooks;

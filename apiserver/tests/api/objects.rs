@@ -54,7 +54,7 @@ async fn objects_survive_a_restart_and_definitions_are_served_again() {
     server.stop().await;
 }
 
-fn definition() -> Value {
+pub(crate) fn definition() -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
         "spec": {"type": "object", "required": ["n"], "properties": {
             "n": {"type": "integer", "format": "int64"}, "m": {"type": "string", "default": "d"}}},

@@ -7,21 +7,26 @@ pub(super) fn is_lost(node: &Value) -> bool {
     condition(node, "Ready").is_some_and(|ready| ready["status"] == "Unknown")
 }
 
-/// The patch of the status of a pod that is called unready although all its containers were ready when they were last heard of.
-/// `now` is RFC 3339. `None`: it is ready, or not for Kubernetes' reason.
-pub(super) fn patch(pod: &Value, now: &str) -> Option<Value> {
+/// True for a pod that was ready when it was last heard of, and does not end.
+pub(super) fn was_ready(pod: &Value) -> bool {
     let status = &pod["status"];
-    let told = condition(pod, "Ready")?;
-    let containers = status["containerStatuses"].as_array().filter(|containers| !containers.is_empty())?;
+    let containers = status["containerStatuses"].as_array().filter(|containers| !containers.is_empty());
     let gates = pod["spec"]["readinessGates"].as_array().into_iter().flatten();
     let is_open = |gate: &Value| {
         let kind = gate["conditionType"].as_str().unwrap_or_default();
         condition(pod, kind).is_some_and(|condition| condition["status"] == "True")
     };
-    let was_ready = status["phase"] == "Running"
-        && containers.iter().all(|container| container["ready"] == true)
-        && gates.into_iter().all(is_open);
-    if told["status"] == "True" || !was_ready || pod["metadata"]["deletionTimestamp"].is_string() {
+    status["phase"] == "Running"
+        && containers.is_some_and(|all| all.iter().all(|container| container["ready"] == true))
+        && gates.into_iter().all(is_open)
+        && !pod["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The patch of the status of a pod that is called unready although all its containers were ready when they were last heard of.
+/// `now` is RFC 3339. `None`: it is ready, or not for Kubernetes' reason.
+pub(super) fn patch(pod: &Value, now: &str) -> Option<Value> {
+    let told = condition(pod, "Ready")?;
+    if told["status"] == "True" || !was_ready(pod) {
         return None;
     }
     Some(json!({"status": {"conditions": [{

@@ -3,7 +3,8 @@
 //! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
-//! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have.
+//! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
+//! about what, the questions and the answers.
 
 #![deny(clippy::missing_errors_doc)]
 
@@ -19,6 +20,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod webhooks;
 pub mod yaml;
 
 pub use path::RequestPath;

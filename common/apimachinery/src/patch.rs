@@ -111,6 +111,12 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> R
     }
 }
 
+/// The JSON patch (RFC 6902) that makes `after` of `before`.
+pub fn difference(before: &Value, after: &Value) -> Value {
+    // Operations are texts and values, which can be encoded.
+    serde_json::to_value(json_patch::diff(before, after)).unwrap_or_default()
+}
+
 fn require_map(patch: &Value) -> Result<(), Status> {
     match patch {
         Value::Object(_) => Ok(()),
@@ -132,6 +138,16 @@ mod tests {
         // Each operation doubles what is there.
         let many: Value = (0..16).map(|at| copy("/data", &format!("/data/c{at}"))).collect();
         assert_eq!(apply(PatchKind::Json, &object, &many, true).unwrap_err().code, 413);
+    }
+
+    #[test]
+    fn a_difference_leads_from_one_object_to_the_other() {
+        let before = json!({"metadata": {"name": "a"}, "spec": {"list": [1, 2, 3], "x": 1}});
+        let after =
+            json!({"metadata": {"name": "a", "annotations": {"b.io/c": "d"}}, "spec": {"list": [1, 4]}});
+        let patch = difference(&before, &after);
+        assert_eq!(apply(PatchKind::Json, &before, &patch, true).unwrap(), after);
+        assert_eq!(difference(&after, &after), json!([]));
     }
 
     #[test]

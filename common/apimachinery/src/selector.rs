@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
+use crate::object::{list, text};
+use crate::{Cause, names};
+
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("unable to parse requirement: {0}")]
 pub struct SelectorError(String);
@@ -38,8 +43,42 @@ impl LabelSelector {
         split_outside_parentheses(text).map(requirement).collect::<Result<_, _>>().map(LabelSelector)
     }
 
+    /// Reads a `metav1.LabelSelector`, as objects have it; null selects everything. `path` is the field's, for the causes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, field by field.
+    pub fn of_object(selector: &Value, path: &str) -> Result<LabelSelector, Vec<Cause>> {
+        let (mut requirements, mut causes) = (Vec::new(), Vec::new());
+        for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+            let wanted = value.as_str().unwrap_or_default();
+            let field = format!("{path}.matchLabels");
+            let key_fault =
+                names::qualified(key).map(|why| Cause::invalid(&field, &key.as_str().into(), &why));
+            causes.extend(key_fault);
+            causes.extend(names::label_value(wanted).map(|why| Cause::invalid(field, value, &why)));
+            requirements.push((key.clone(), Test::In(vec![wanted.to_owned()])));
+        }
+        for (at, expression) in list(selector, "/matchExpressions").iter().enumerate() {
+            match expressed(expression, &format!("{path}.matchExpressions[{at}]")) {
+                Ok(requirement) => requirements.push(requirement),
+                Err(found) => causes.extend(found),
+            }
+        }
+        if causes.is_empty() { Ok(LabelSelector(requirements)) } else { Err(causes) }
+    }
+
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// [`LabelSelector::matches`] of the labels of an object.
+    pub fn matches_object(&self, object: &Value) -> bool {
+        if self.is_everything() {
+            return true;
+        }
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.matches(&labels.map(|(key, value)| (key.clone(), text(value))).collect())
     }
 
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
@@ -57,6 +96,41 @@ impl LabelSelector {
             }
         })
     }
+}
+
+/// An entry of `matchExpressions`.
+fn expressed(expression: &Value, path: &str) -> Result<(String, Test), Vec<Cause>> {
+    const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+    let (key, operator) = (text(expression, "/key"), text(expression, "/operator"));
+    let values: Vec<String> =
+        list(expression, "/values").iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut causes = Vec::new();
+    let key_fault = names::qualified(key);
+    causes.extend(key_fault.map(|why| Cause::invalid(format!("{path}.key"), &key.into(), &why)));
+    for value in &values {
+        let fault = names::label_value(value);
+        causes
+            .extend(fault.map(|why| Cause::invalid(format!("{path}.values"), &value.as_str().into(), &why)));
+    }
+    let takes_values = matches!(operator, "In" | "NotIn");
+    if takes_values && values.is_empty() {
+        let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+        causes.push(Cause::required(format!("{path}.values"), detail));
+    } else if !takes_values && !values.is_empty() {
+        let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+        causes.push(Cause::forbidden(format!("{path}.values"), detail));
+    }
+    let test = match operator {
+        "In" => Test::In(values),
+        "NotIn" => Test::NotIn(values),
+        "Exists" => Test::Exists,
+        "DoesNotExist" => Test::Absent,
+        _ => {
+            causes.push(Cause::unsupported(format!("{path}.operator"), &operator.into(), &OPERATORS));
+            return Err(causes);
+        }
+    };
+    if causes.is_empty() { Ok((key.to_owned(), test)) } else { Err(causes) }
 }
 
 fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
@@ -199,6 +273,47 @@ mod tests {
         for bad in ["a in b", "a in (b", "=x", "a=-", "a>x", "!", "a b"] {
             assert!(LabelSelector::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn selectors_of_objects_select() {
+        let object = serde_json::json!({"metadata": {"labels": {"app": "web", "tier": "1"}}});
+        for (selector, wanted) in [
+            (serde_json::json!(null), true),
+            (serde_json::json!({}), true),
+            (serde_json::json!({"matchLabels": {"app": "web"}}), true),
+            (serde_json::json!({"matchLabels": {"app": "api"}}), false),
+            (
+                serde_json::json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web"]}]}),
+                true,
+            ),
+            (
+                serde_json::json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+                false,
+            ),
+            (
+                serde_json::json!({"matchExpressions": [{"key": "gone", "operator": "NotIn", "values": ["x"]}]}),
+                true,
+            ),
+            (serde_json::json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}), true),
+            (serde_json::json!({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}), false),
+        ] {
+            let read = LabelSelector::of_object(&selector, "s").unwrap();
+            assert_eq!(read.matches_object(&object), wanted, "{selector}");
+        }
+        let wrong = serde_json::json!({"matchLabels": {"a b": "-"}, "matchExpressions": [
+            {"key": "a", "operator": "In"}, {"key": "a", "operator": "Exists", "values": ["b"]},
+            {"key": "a", "operator": "Is"}]});
+        let causes = LabelSelector::of_object(&wrong, "s").unwrap_err();
+        let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+        let expected = [
+            "s.matchLabels",
+            "s.matchLabels",
+            "s.matchExpressions[0].values",
+            "s.matchExpressions[1].values",
+            "s.matchExpressions[2].operator",
+        ];
+        assert_eq!(fields, expected);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::budget::Meter;
 use crate::frames::CODE_CLOSED;
-use crate::side::SIDE_STREAMS;
+use crate::side::{SIDE_STREAMS, WINDOW};
 use crate::{
     AcceptError, Accepted, Budget, DialError, FrameReceiver, FrameSender, HANDSHAKE_TIMEOUT, Hello,
     IncomingFrame, Link, Refusal, Target, frames, host_of,
@@ -25,8 +25,6 @@ const CODE_FORBIDDEN: VarInt = VarInt::from_u32(403);
 /// Come back later; the reason holds the milliseconds.
 const CODE_BUSY: VarInt = VarInt::from_u32(503);
 
-/// Bytes a peer may send ahead of the reader, in each stream.
-pub(crate) const WINDOW: u32 = 512 * 1024;
 /// The same while it has not greeted: thousands may be waiting for their turn.
 const STRANGERS_WINDOW: u32 = 4 * 1024;
 /// Largest greeting, in bytes.

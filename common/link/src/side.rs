@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quinn::VarInt;
 
-use crate::quic::WINDOW;
-
+/// Bytes a peer may send ahead of the reader, in each stream.
+pub(crate) const WINDOW: u32 = 512 * 1024;
 /// So many at once: each end may hold [`WINDOW`] bytes of each. More go as frames.
 pub(crate) const SIDE_STREAMS: u32 = 32;
 /// Frames go first.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::document::{Document, explained};
-use crate::{NAME, NAMESPACE, Switch, Values};
+use crate::{NAME, NAMESPACE, Switch, Values, webhooks};
 
 /// One rule of a role.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,19 @@ pub struct Rule {
     pub names: &'static [&'static str],
     /// What may be done to them.
     pub verbs: &'static [&'static str],
-    /// Only with `modules.cloudStream`.
-    pub streams: bool,
+    /// The part of CloudCore that needs it.
+    pub part: Part,
+}
+
+/// What a rule is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of CloudCore.
+    All,
+    /// `modules.cloudStream`.
+    Streams,
+    /// `modules.webhooks`.
+    Webhooks,
 }
 
 const fn rule(
@@ -28,7 +39,7 @@ const fn rule(
     resources: &'static [&'static str],
     verbs: &'static [&'static str],
 ) -> Rule {
-    Rule { why, group, resources, names: &[], verbs, streams: false }
+    Rule { why, group, resources, names: &[], verbs, part: Part::All }
 }
 
 const fn about(names: &'static [&'static str], rule: Rule) -> Rule {
@@ -36,7 +47,11 @@ const fn about(names: &'static [&'static str], rule: Rule) -> Rule {
 }
 
 const fn for_streams(rule: Rule) -> Rule {
-    Rule { streams: true, ..rule }
+    Rule { part: Part::Streams, ..rule }
+}
+
+const fn for_webhooks(rule: Rule) -> Rule {
+    Rule { part: Part::Webhooks, ..rule }
 }
 
 const DEVICES: &str = "devices.kubeedge.io";
@@ -154,6 +169,15 @@ pub const CLUSTER: &[Rule] = &[
             &["get"],
         ),
     ),
+    for_webhooks(about(
+        &[webhooks::NAME],
+        rule(
+            "The configurations of its own admission webhooks carry the CA of today; who installs CloudCore makes them, empty.",
+            webhooks::GROUP,
+            &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            &["get", "update"],
+        ),
+    )),
     about(&[NAMESPACE], rule("Whether its own namespace is there.", "", &["namespaces"], &["get"])),
 ];
 
@@ -214,8 +238,12 @@ fn role(values: &Values, kind: &str, namespace: Option<&str>, rules: &[Rule]) ->
         if !rule.names.is_empty() {
             told["resourceNames"] = json!(rule.names);
         }
-        let always = Switch::On;
-        explained(rule.why, if rule.streams { &values.streams } else { &always }, told)
+        let when = match rule.part {
+            Part::All => &Switch::On,
+            Part::Streams => &values.streams,
+            Part::Webhooks => &values.webhooks,
+        };
+        explained(rule.why, when, told)
     });
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -53,6 +53,7 @@ impl Default for CloudCore {
     fn default() -> CloudCore {
         let mut modules = Modules::default();
         modules.cloud_stream.enable = true;
+        modules.webhooks.enable = true;
         modules.cloud_hub.node_limit = 1000;
         CloudCore {
             replica_count: 2,

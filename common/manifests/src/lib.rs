@@ -20,13 +20,14 @@ mod network;
 mod schema;
 mod switch;
 mod values;
+mod webhooks;
 mod words;
 mod workload;
 mod yaml;
 
 use serde_json::Value;
 
-pub use access::{CLUSTER, LEASES, OWN, Rule};
+pub use access::{CLUSTER, LEASES, OWN, Part, Rule};
 pub use chart::{File, chart, files, plain};
 pub use document::Document;
 pub use installation::{
@@ -47,6 +48,7 @@ pub fn documents(values: &Values) -> Vec<Document> {
         identity::documents(values),
         access::documents(values),
         network::documents(values),
+        webhooks::documents(values),
         workload::documents(values),
     ]
     .concat()

@@ -12,16 +12,26 @@ pub(crate) const INTERNAL: &str = "cloudcore-internal";
 pub(crate) const MONITOR: u16 = 9091;
 
 /// A port of the pods.
+#[derive(Clone, Copy)]
 pub(crate) struct Port<'a> {
     pub(crate) name: &'static str,
     pub(crate) protocol: &'static str,
     pub(crate) when: &'a Switch,
     pub(crate) number: &'a Value,
-    node: Option<&'a Value>,
+    of: Of<'a>,
     service: &'a Value,
 }
 
-/// All ports but that of health and metrics. Those with a port of the nodes are for edges.
+/// Which Service has a port.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    /// That for edges, at this port of the cluster's nodes.
+    Edges(&'a Value),
+    Internal,
+    Webhooks,
+}
+
+/// All ports but that of health and metrics.
 pub(crate) fn ports(values: &Values) -> Vec<Port<'_>> {
     let ports = &values.ports;
     vec![
@@ -35,8 +45,16 @@ pub(crate) fn ports(values: &Values) -> Vec<Port<'_>> {
             protocol: "TCP",
             when: &values.streams,
             number: &ports.stream,
-            node: None,
+            of: Of::Internal,
             service: &ports.stream,
+        },
+        Port {
+            name: "webhooks",
+            protocol: "TCP",
+            when: &values.webhooks,
+            number: &ports.webhooks,
+            of: Of::Webhooks,
+            service: &ports.webhooks,
         },
     ]
 }
@@ -48,14 +66,14 @@ impl<'a> Port<'a> {
         when: &'a Switch,
         [number, node]: &'a [Value; 2],
     ) -> Port<'a> {
-        Port { name, protocol, when, number, node: Some(node), service: number }
+        Port { name, protocol, when, number, of: Of::Edges(node), service: number }
     }
 
     fn of_service(&self, values: &Values) -> Option<Value> {
         let mut port = json!({
             "name": self.name, "port": self.service, "protocol": self.protocol, "targetPort": self.name,
         });
-        if let Some(node) = self.node {
+        if let Of::Edges(node) = self.of {
             put(&mut port, "nodePort", &values.node_ports, node.clone());
         }
         part(self.when, port)
@@ -67,6 +85,7 @@ pub(crate) fn documents(values: &Values) -> Vec<Document> {
     vec![
         Document::new("service", edges(values)),
         Document::new("service-internal", internal(values)),
+        Document::new("service-webhooks", webhooks(values)).when(&values.webhooks),
         Document::new("networkpolicy", network_policy(values)).when(policy),
         Document::new("servicemonitor", service_monitor(values, labels, interval)).when(monitor),
     ]
@@ -76,7 +95,7 @@ fn edges(values: &Values) -> Value {
     let mut metadata = values.metadata(NAME, Some(NAMESPACE));
     metadata["annotations"] = values.service_annotations.clone();
     let ports = ports(values);
-    let ports = ports.iter().filter(|port| port.node.is_some());
+    let ports = ports.iter().filter(|port| matches!(port.of, Of::Edges(_)));
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -94,8 +113,24 @@ fn internal(values: &Values) -> Value {
     metadata["labels"][COMPONENT] = json!("internal");
     let monitor = json!({"name": "monitor", "port": MONITOR, "protocol": "TCP", "targetPort": "monitor"});
     let ports = ports(values);
-    let streams = ports.iter().filter(|port| port.node.is_none());
+    let streams = ports.iter().filter(|port| matches!(port.of, Of::Internal));
     let ports = streams.filter_map(|port| port.of_service(values)).chain([monitor]);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"type": "ClusterIP", "selector": selector(), "ports": ports.collect::<Value>()},
+    })
+}
+
+/// API servers call it by this name, which is that of the certificate.
+fn webhooks(values: &Values) -> Value {
+    let mut metadata = values.metadata(crate::webhooks::NAME, Some(NAMESPACE));
+    metadata["labels"][COMPONENT] = json!("webhooks");
+    let ports = ports(values);
+    let ports = ports.iter().filter(|port| matches!(port.of, Of::Webhooks));
+    // The whole Service depends on the switch.
+    let ports = ports.filter_map(|port| Port { when: &Switch::On, ..*port }.of_service(values));
     json!({
         "apiVersion": "v1",
         "kind": "Service",

@@ -55,6 +55,17 @@ const KEYS: &[(&str, &str, &str)] = &[
     ),
     ("modules.cloudStream.streamPort", "", PORT),
     ("modules.cloudStream.tunnelPort", "", PORT),
+    (
+        "modules.webhooks",
+        "Admission webhooks: tolerations and endpoints of nodes with an autonomy policy, changes of pods on nodes whose link is lost. One that is not reached holds up nothing.",
+        "",
+    ),
+    ("modules.webhooks.port", "", PORT),
+    (
+        "modules.webhooks.offlineChanges",
+        "Changes of pods on nodes whose link is lost, where the namespace has no label causeway.io/offline-changes.",
+        r#"{"enum": ["ignore", "warn", "deny"]}"#,
+    ),
     ("log", "What is logged: debug, or warn,cloudcore=debug for a part.", ""),
     (
         "monitorAddress",

@@ -82,6 +82,8 @@ fn the_roles_name_these_verbs_and_no_other() {
             "apiextensions.k8s.io/customresourcedefinitions [clusterobjectsyncs.reliablesyncs.kubeedge.io,\
              devicemodels.devices.kubeedge.io,devices.devices.kubeedge.io,devicestatuses.devices.kubeedge.io,\
              objectsyncs.reliablesyncs.kubeedge.io]: get",
+            "admissionregistration.k8s.io/mutatingwebhookconfigurations [cloudcore-webhooks]: get update",
+            "admissionregistration.k8s.io/validatingwebhookconfigurations [cloudcore-webhooks]: get update",
             "namespaces [kubeedge]: get",
         ]
     );
@@ -116,8 +118,13 @@ fn no_rule_is_about_everything_and_each_says_why() {
     assert!(definitions.iter().all(|name| known.names.contains(name)));
     let mut without = installation();
     without.cloud_core.modules.cloud_stream.enable = false;
-    let rules = told(of_kind(&objects(&without), "ClusterRole"));
-    assert!(!rules.iter().any(|rule| rule.contains("tokenreviews") || rule.contains("subjectaccess")));
+    without.cloud_core.modules.webhooks.enable = false;
+    let objects = objects(&without);
+    let rules = told(of_kind(&objects, "ClusterRole"));
+    let words = ["tokenreviews", "subjectaccess", "webhookconfigurations"];
+    assert!(!rules.iter().any(|rule| words.iter().any(|word| rule.contains(word))));
+    let names = objects.iter().map(|object| &object["metadata"]["name"]);
+    assert!(names.into_iter().all(|name| *name != "cloudcore-webhooks"));
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn every_port_of_a_service_is_one_of_the_pod_and_is_let_in() {
         assert!(port["name"].as_str().unwrap().len() <= 15, "{port}");
         seen += 1;
     }
-    assert_eq!((seen, ports.len()), (7, 7));
+    assert_eq!((seen, ports.len()), (8, 8));
     assert!(!open.contains(&9091));
 }
 
@@ -227,7 +234,7 @@ fn filled(value: &Value) -> Value {
 
 #[test]
 fn every_field_is_one_that_kubernetes_has() {
-    use k8s_openapi::api::{apps, core, networking, policy, rbac};
+    use k8s_openapi::api::{admissionregistration, apps, core, networking, policy, rbac};
     for object in objects(&full()) {
         let known = match object["kind"].as_str().unwrap() {
             "Namespace" => typed::<core::v1::Namespace>(&object),
@@ -241,6 +248,12 @@ fn every_field_is_one_that_kubernetes_has() {
             "RoleBinding" => typed::<rbac::v1::RoleBinding>(&object),
             "ClusterRole" => typed::<rbac::v1::ClusterRole>(&object),
             "ClusterRoleBinding" => typed::<rbac::v1::ClusterRoleBinding>(&object),
+            "MutatingWebhookConfiguration" => {
+                typed::<admissionregistration::v1::MutatingWebhookConfiguration>(&object)
+            }
+            "ValidatingWebhookConfiguration" => {
+                typed::<admissionregistration::v1::ValidatingWebhookConfiguration>(&object)
+            }
             // Of Prometheus' operator.
             "ServiceMonitor" => continue,
             other => panic!("{other}"),

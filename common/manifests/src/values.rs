@@ -48,6 +48,8 @@ pub struct Values {
     pub common: Switch,
     /// The stream server and the tunnel server.
     pub streams: Switch,
+    /// The admission webhooks.
+    pub webhooks: Switch,
     /// The PodDisruptionBudget.
     pub budget: Switch,
     /// The NetworkPolicy.
@@ -75,6 +77,8 @@ pub struct Ports {
     pub common_service: Value,
     /// Streams, for API servers; no node has it.
     pub stream: Value,
+    /// Admission webhooks, for API servers; the same.
+    pub webhooks: Value,
 }
 
 impl Values {
@@ -114,10 +118,12 @@ impl Values {
                 common: [json!(hub.common_port), json!(service.common_node_port)],
                 common_service: json!(service.common_port),
                 stream: json!(streams.stream_port),
+                webhooks: json!(core.modules.webhooks.port),
             },
             quic: Switch::of(hub.quic.enable),
             common: Switch::of(hub.common_port > 0),
             streams: Switch::of(streams.enable),
+            webhooks: Switch::of(core.modules.webhooks.enable),
             budget: Switch::of(core.pod_disruption_budget.enable),
             policy: Switch::of(core.network_policy.enable),
             monitor_from: core.network_policy.monitor_from.clone(),
@@ -170,10 +176,12 @@ impl Values {
                 common: pair("modules.cloudHub.commonPort", "commonNodePort"),
                 common_service: of("service.commonPort"),
                 stream: of("modules.cloudStream.streamPort"),
+                webhooks: of("modules.webhooks.port"),
             },
             quic: Switch::When(".Values.cloudCore.modules.cloudHub.quic.enable"),
             common: Switch::When(".Values.cloudCore.modules.cloudHub.commonPort"),
             streams: Switch::When(".Values.cloudCore.modules.cloudStream.enable"),
+            webhooks: Switch::When(".Values.cloudCore.modules.webhooks.enable"),
             budget: Switch::When(".Values.cloudCore.podDisruptionBudget.enable"),
             policy: Switch::When(".Values.cloudCore.networkPolicy.enable"),
             monitor_from: of("networkPolicy.monitorFrom"),

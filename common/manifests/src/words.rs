@@ -28,6 +28,9 @@ pub(crate) const SHOWN: &[&str] = &[
     "cloudStream.nodeAddress",
     "cloudStream.streamPort",
     "cloudStream.tunnelPort",
+    "webhooks.enable",
+    "webhooks.port",
+    "webhooks.offlineChanges",
 ];
 
 /// cloudcore.yaml of an installation. Without a kubeconfig CloudCore uses the service account of its pod.

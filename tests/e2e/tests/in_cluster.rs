@@ -105,7 +105,19 @@ impl Lab {
         }
         let judge = Judge::start(&api.kubeconfig, &folder("account"))?;
         let config = folder("cloudcore.yaml");
-        let [link, certificates, streams] = configuration(&config)?;
+        let [link, certificates, streams, webhooks] = configuration(&config)?;
+        kubectl.apply(&endpoints_of_webhooks(webhooks))?;
+        let port = json!([{"op": "replace", "path": "/spec/ports/0/port", "value": webhooks}]).to_string();
+        kubectl.run(&[
+            "patch",
+            "service",
+            "cloudcore-webhooks",
+            "-n",
+            "kubeedge",
+            "--type=json",
+            "-p",
+            &port,
+        ])?;
         let log = folder("cloudcore.log");
         let mut cloudcore = Process::start(as_a_pod(&judge, &config, &programs), "cloudcore", &log)?;
         let serves = wait::for_true("CloudCore serves edges", PATIENCE, || {
@@ -142,16 +154,26 @@ impl Lab {
     }
 }
 
-/// What who installs CloudCore applies before: of the embedded API server's kinds, the namespace and the definitions.
+/// What who installs CloudCore applies before: the namespace, the definitions, what is there for admission webhooks.
 fn installed() -> Vec<String> {
+    let is_wanted =
+        |object: &&Value| object["kind"] == "Namespace" || object["metadata"]["name"] == "cloudcore-webhooks";
     let all = manifests::objects(&Installation::default());
-    let namespace = all.iter().find(|object| object["kind"] == "Namespace").map(Value::to_string);
     let definitions = manifests::chart().into_iter().filter(|file| file.path.starts_with("crds/"));
-    namespace.into_iter().chain(definitions.map(|file| file.text)).collect()
+    let objects = all.iter().filter(is_wanted).map(Value::to_string);
+    objects.chain(definitions.map(|file| file.text)).collect()
 }
 
-/// The file in the chart's config map, with ports that are free, of which those of sessions, registration and streams are given.
-fn configuration(file: &Path) -> Result<[u16; 3]> {
+/// What the controllers of a cluster make of the Service of the webhooks, whose port is that of the configuration.
+fn endpoints_of_webhooks(port: u16) -> String {
+    json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "cloudcore-webhooks", "namespace": "kubeedge"},
+        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "webhooks", "port": port}]}]})
+    .to_string()
+}
+
+/// The file in the chart's config map, with ports that are free, of which those of sessions, registration, streams and webhooks are
+/// given.
+fn configuration(file: &Path) -> Result<[u16; 4]> {
     let mut installation = Installation::default();
     let core = &mut installation.cloud_core;
     core.monitor_address = format!("127.0.0.1:{}", ports::free()?);
@@ -160,7 +182,9 @@ fn configuration(file: &Path) -> Result<[u16; 3]> {
     (hub.websocket.port, hub.https.port) = (ports::free()?, ports::free()?);
     (streams.stream_port, streams.tunnel_port) = (ports::free()?, ports::free()?);
     streams.node_address = "127.0.0.1".to_owned();
-    let given = [hub.websocket.port, hub.https.port, streams.stream_port];
+    core.modules.webhooks.port = ports::free()?;
+    let (hub, streams) = (&core.modules.cloud_hub, &core.modules.cloud_stream);
+    let given = [hub.websocket.port, hub.https.port, streams.stream_port, core.modules.webhooks.port];
     let objects = manifests::objects(&installation);
     let map = objects.iter().find(|object| object["kind"] == "ConfigMap").context("a config map")?;
     let text = map["data"]["cloudcore.yaml"].as_str().context("a text")?;
@@ -248,7 +272,30 @@ impl Lab {
         // A node's policy changes its pods.
         self.kubectl.run(&["annotate", "node", NODE, "node.openyurt.io/autonomy-duration=2h"])?;
         let tolerations = ".spec.tolerations[*].tolerationSeconds";
-        self.waits("the policy counts", "pod", "asks", tolerations, |value| value.contains("7200"))
+        self.waits("the policy counts", "pod", "asks", tolerations, |value| value.contains("7200"))?;
+        let mut count = 0;
+        wait::for_true("a pod is made with the policy, by the webhook", PATIENCE, || {
+            count += 1;
+            let mut pod = asking();
+            pod["metadata"]["name"] = json!(format!("made-{count}"));
+            let file = self.scratch.path().join("made.json");
+            std::fs::write(&file, pod.to_string())?;
+            let create = ["create", "--validate=false", "-o", "json", "-f", &file.to_string_lossy()];
+            let made: Value = serde_json::from_str(&self.kubectl.run(&create)?)?;
+            self.kubectl.run(&["delete", "pod", &format!("made-{count}"), "--wait=false"])?;
+            Ok(made["spec"]["tolerations"][0]["tolerationSeconds"] == 7200)
+        })?;
+        // An upgrade applies the empty configurations once more.
+        let webhooks = || {
+            let path = ".webhooks[*].name";
+            self.kubectl.field("mutatingwebhookconfiguration", "cloudcore-webhooks", path)
+        };
+        let before = webhooks()?;
+        for text in installed().iter().filter(|text| text.contains("WebhookConfiguration\"")) {
+            self.kubectl.apply(text)?;
+        }
+        ensure!(!before.is_empty() && webhooks()? == before, "{before}");
+        Ok(())
     }
 
     /// Logs and commands, through the stream server.

@@ -61,6 +61,7 @@ fn frame() -> impl Strategy<Value = Body> {
                 digests,
                 wants_in_step: true,
                 takes_streams: true,
+                takes_side_streams: true,
             })
         }),
         (vec(held(), 0..9), any::<bool>()).prop_map(|(held, last)| Body::Inventory(Inventory { held, last })),

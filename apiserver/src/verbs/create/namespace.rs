@@ -34,7 +34,7 @@ pub(crate) async fn ensure(
         return Ok(());
     }
     value["metadata"]["name"] = json!(name);
-    match Box::pin(super::insert(context, &target, value, false, false)).await {
+    match Box::pin(super::insert(context, &target, value, false, None)).await {
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }

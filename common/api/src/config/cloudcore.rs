@@ -72,8 +72,40 @@ pub struct Modules {
     pub sync_controller: Switch,
     /// Logs, exec, attach and port-forward for API servers.
     pub cloud_stream: CloudStream,
+    /// Ours: admission webhooks, which API servers ask.
+    pub webhooks: Webhooks,
     /// Ours: the embedded API server (`keadm init --standalone`).
     pub standalone: Standalone,
+}
+
+/// What API servers ask before they store pods and endpoints. A webhook that is not reached holds up nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Webhooks {
+    /// Whether CloudCore serves webhooks and keeps their configurations `cloudcore-webhooks` in the cluster.
+    pub enable: bool,
+    /// IP address to listen on; empty: this machine only with the embedded API server, all addresses otherwise.
+    pub address: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Where API servers reach a CloudCore outside of the cluster: `https://HOST:PORT`, without a path. Empty: this machine with the
+    /// embedded API server, Service `kubeedge/cloudcore-webhooks` otherwise.
+    pub url: String,
+    /// Changes and deletions of pods on nodes whose link is lost: `ignore`, `warn` or `deny`. Label `causeway.io/offline-changes` of a
+    /// namespace says it for that one.
+    pub offline_changes: String,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Webhooks {
+            enable: false,
+            address: String::new(),
+            port: 10005,
+            url: String::new(),
+            offline_changes: "ignore".to_owned(),
+        }
+    }
 }
 
 /// What API servers take for the kubelets of nodes. The embedded API server does without.

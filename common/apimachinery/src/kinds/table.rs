@@ -109,6 +109,10 @@ kinds! {
     ClusterRole: "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole" "clusterrole" Cluster BuiltIn [] [] NO;
     ClusterRoleBinding: "rbac.authorization.k8s.io" "v1" "clusterrolebindings" "ClusterRoleBinding"
         "clusterrolebinding" Cluster BuiltIn [] [] NO;
+    MutatingWebhookConfiguration: "admissionregistration.k8s.io" "v1" "mutatingwebhookconfigurations"
+        "MutatingWebhookConfiguration" "mutatingwebhookconfiguration" Cluster BuiltIn [] [] NO;
+    ValidatingWebhookConfiguration: "admissionregistration.k8s.io" "v1" "validatingwebhookconfigurations"
+        "ValidatingWebhookConfiguration" "validatingwebhookconfiguration" Cluster BuiltIn [] [] NO;
     CustomResourceDefinition: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition"
         "customresourcedefinition" Cluster BuiltIn ["status"] ["crd" "crds"] NO;
     Device: "devices.kubeedge.io" "v1beta1" "devices" "Device" "device" Namespaced Custom [] [] Some(2);

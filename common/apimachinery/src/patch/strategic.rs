@@ -28,6 +28,8 @@ fn list_rule(parents: &[&str], field: &str) -> ListRule {
     let key = match (parent, field) {
         (_, "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes") => "name",
         (_, "imagePullSecrets" | "secrets" | "resourceClaims") => "name",
+        // Of configurations of admission webhooks.
+        ("", "webhooks") => "name",
         ("containers" | "initContainers" | "ephemeralContainers", "ports") => "containerPort",
         ("spec", "ports") => "port",
         (_, "volumeMounts") => "mountPath",

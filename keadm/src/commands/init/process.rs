@@ -136,6 +136,10 @@ fn kubeconfig(config: &CloudCoreConfig) -> PathBuf {
     })
 }
 
+fn any() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+}
+
 /// The ports of this configuration. An address that cannot be read is CloudCore's to tell.
 fn needed(config: &CloudCoreConfig) -> Vec<Needed> {
     let hub = &config.modules.cloud_hub;
@@ -157,6 +161,19 @@ fn needed(config: &CloudCoreConfig) -> Vec<Needed> {
     if let Ok(address) = config.common_config.monitor_server.bind_address.parse() {
         let change = "--set commonConfig.monitorServer.bindAddress=127.0.0.1:PORT".to_owned();
         needed.push(Needed { what: "health checks", address, udp: false, change });
+    }
+    let streams = &config.modules.cloud_stream;
+    let (streams_at, webhooks) = (any(), &config.modules.webhooks);
+    let webhooks_at = webhooks.address.parse().unwrap_or(any());
+    for (is_on, what, key, ip, port) in [
+        (webhooks.enable, "admission webhooks", "webhooks.port", webhooks_at, webhooks.port),
+        (streams.enable, "the stream server", "cloudStream.streamPort", streams_at, streams.stream_port),
+        (streams.enable, "tunnels of edges", "cloudStream.tunnelPort", streams_at, streams.tunnel_port),
+    ] {
+        if is_on {
+            let (address, change) = (SocketAddr::new(ip, port), format!("--set modules.{key}=PORT"));
+            needed.push(Needed { what, address, udp: false, change });
+        }
     }
     let standalone = &config.modules.standalone;
     if let Ok(address) = standalone.listen.parse()

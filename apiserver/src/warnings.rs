@@ -1,0 +1,65 @@
+//! What a client is told beside the answer: `Warning` headers (RFC 7234 5.5, code 299).
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::HeaderMap;
+use http::header::{HeaderValue, WARNING};
+
+/// Characters of all warnings of one answer; what is beyond is left out.
+const ALL: usize = 4096;
+
+/// The warnings of one request. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Adds a warning, unless the same was given.
+    pub(crate) fn add(&self, text: String) {
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let length: usize = texts.iter().map(String::len).sum();
+        if length + text.len() <= ALL && !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        let texts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for text in texts {
+            if let Ok(value) = HeaderValue::from_bytes(header(&text).as_bytes()) {
+                headers.append(WARNING, value);
+            }
+        }
+    }
+}
+
+/// `299 - "text"`, without control characters.
+fn header(text: &str) -> String {
+    let mut header = "299 - \"".to_owned();
+    for letter in text.chars().filter(|letter| !letter.is_control()) {
+        if matches!(letter, '"' | '\\') {
+            header.push('\\');
+        }
+        let _ = header.write_char(letter);
+    }
+    header.push('"');
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_once_and_as_one_header() {
+        let warnings = Warnings::default();
+        for text in ["say \"no\"\r\nX-Other: 1", "b", "b"] {
+            warnings.add(text.to_owned());
+        }
+        warnings.add("x".repeat(ALL));
+        let mut headers = HeaderMap::new();
+        warnings.tell(&mut headers);
+        let told: Vec<&str> = headers.get_all(WARNING).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(told, ["299 - \"say \\\"no\\\"X-Other: 1\"", "299 - \"b\""]);
+    }
+}

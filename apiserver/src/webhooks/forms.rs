@@ -1,0 +1,99 @@
+//! The forms an object can be told in: as it was requested, and in equivalent versions for webhooks whose rules name those.
+
+use apimachinery::kinds::split_api_version;
+use apimachinery::object::{self, text};
+use apimachinery::webhooks::Named;
+use apimachinery::{Status, kinds};
+use serde_json::Value;
+
+use crate::registry::{Registry, Served};
+use crate::render::{Include, Renderer};
+use crate::respond::Form as Shape;
+use crate::target::Target;
+
+/// One form.
+pub(super) struct Form {
+    kind: (String, String, String),
+    resource: (String, String, String),
+    /// How stored objects become this; `None`: they are it.
+    renderer: Option<Renderer>,
+}
+
+pub(super) struct Forms {
+    pub(super) requested: Form,
+    pub(super) equivalents: Vec<Form>,
+}
+
+impl Forms {
+    /// Of objects of the resource.
+    pub(super) fn of(registry: &Registry, target: &Target) -> Forms {
+        let served = &target.served;
+        let versions = (0..served.resource.versions.len()).filter(|version| *version != served.version);
+        let versions = versions.map(|version| Served { resource: served.resource.clone(), version });
+        // Events are the only built-in objects with two groups.
+        let other = match (served.resource.group.as_str(), served.resource.plural.as_str()) {
+            ("", "events") => registry.find(crate::events::GROUP, "v1", "events"),
+            (crate::events::GROUP, "events") => registry.find("", "v1", "events"),
+            _ => None,
+        };
+        let equivalents = versions.chain(other).map(|served| Form::of(&served)).collect();
+        Forms { requested: Form::of(served), equivalents }
+    }
+
+    /// Of what is posted to a subresource.
+    pub(super) fn posted(target: &Target, posted: &Value) -> Forms {
+        let (group, version) = split_api_version(text(posted, "/apiVersion"));
+        let kind = (group.to_owned(), version.to_owned(), text(posted, "/kind").to_owned());
+        let requested = Form { kind, renderer: None, ..Form::of(&target.served) };
+        Forms { requested, equivalents: Vec::new() }
+    }
+}
+
+impl Form {
+    fn of(served: &Served) -> Form {
+        let resource = &served.resource;
+        let of = |last: &str| (resource.group.clone(), served.version().name.clone(), last.to_owned());
+        Form {
+            kind: of(&resource.kind),
+            resource: of(&resource.plural),
+            renderer: Some(Renderer::new(served, Shape::Object, Include::None)),
+        }
+    }
+
+    pub(super) fn named(&self) -> Named<'_> {
+        let (group, version, resource) = &self.resource;
+        Named {
+            group: &self.kind.0,
+            version: &self.kind.1,
+            kind: &self.kind.2,
+            resource: (group, version, resource),
+        }
+    }
+
+    /// The object in this form.
+    pub(super) fn out(&self, stored: &Value) -> Value {
+        match &self.renderer {
+            Some(renderer) => renderer.typed(stored.clone()),
+            None => stored.clone(),
+        }
+    }
+
+    /// The object of this form as it is stored.
+    pub(super) fn back(&self, mut object: Value) -> Result<Value, Status> {
+        let (group, version, kind) = &self.kind;
+        let is_same = text(&object, "/kind") == kind
+            && text(&object, "/apiVersion") == kinds::api_version(group, version);
+        if !is_same {
+            return Err(Status::bad_request("kind and apiVersion of an object cannot be changed"));
+        }
+        if self.renderer.is_some() {
+            let fields = object::as_map(&mut object);
+            fields.remove("kind");
+            fields.remove("apiVersion");
+            if group == crate::events::GROUP {
+                crate::events::to_stored(&mut object);
+            }
+        }
+        Ok(object)
+    }
+}

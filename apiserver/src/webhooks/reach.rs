@@ -1,0 +1,108 @@
+//! Where a webhook is: at its URL, or at an endpoint of its Service.
+//!
+//! This server may stand beside a network of pods or in none. So an Endpoints object of the Service's name comes first, whose
+//! addresses need nobody to translate them; then the Service's own address.
+
+use apimachinery::Status;
+use apimachinery::object::{integer, list, text};
+use apimachinery::webhooks::{Client, Url};
+use serde_json::Value;
+
+use crate::storage::{Key, Storage};
+
+/// Where to connect to, and whom to expect there.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What the server's certificate must name.
+    pub(super) name: String,
+    pub(super) path: String,
+}
+
+impl Place {
+    /// `Host` of requests.
+    pub(super) fn authority(&self) -> String {
+        match self.name.contains(':') {
+            true => format!("[{}]:{}", self.name, self.port),
+            false => format!("{}:{}", self.name, self.port),
+        }
+    }
+}
+
+pub(super) async fn place(storage: &Storage, client: &Client) -> Result<Place, Status> {
+    match client {
+        Client::Url(Url { host, port, path }) => {
+            Ok(Place { host: host.clone(), port: *port, name: host.clone(), path: path.clone() })
+        }
+        Client::Service { namespace, name, port, path } => {
+            let object =
+                async |resource: &str| match storage.get(&Key::new(resource, namespace, name)).await? {
+                    Some(stored) => stored.value().map(Some),
+                    None => Ok(None),
+                };
+            let service = object("services").await?;
+            let service = service.ok_or_else(|| Status::not_found("", "services", name))?;
+            let (host, port) = address(&service, object("endpoints").await?.as_ref(), *port)?;
+            Ok(Place { host, port, name: format!("{name}.{namespace}.svc"), path: path.clone() })
+        }
+    }
+}
+
+/// An address of a Service's port.
+fn address(service: &Value, endpoints: Option<&Value>, port: u16) -> Result<(String, u16), Status> {
+    let (namespace, name) = (text(service, "/metadata/namespace"), text(service, "/metadata/name"));
+    if text(service, "/spec/type") == "ExternalName" {
+        return Ok((text(service, "/spec/externalName").to_owned(), port));
+    }
+    let mut ports = list(service, "/spec/ports").iter();
+    let named = ports.find(|one| integer(one, "/port") == Some(port.into()));
+    let named = named.ok_or_else(|| {
+        Status::unavailable(format!("no service port {port} found for service {namespace}/{name}"))
+    })?;
+    let found = endpoints.and_then(|endpoints| endpoint(endpoints, text(named, "/name")));
+    let own = text(service, "/spec/clusterIP");
+    match (found, own) {
+        (Some(found), _) => Ok(found),
+        (None, "" | "None") => Err(Status::unavailable(format!(
+            "service {namespace}/{name} has no address: make an Endpoints object of its name, or give the webhook \
+             clientConfig.url"
+        ))),
+        (None, own) => Ok((own.to_owned(), port)),
+    }
+}
+
+fn endpoint(endpoints: &Value, port: &str) -> Option<(String, u16)> {
+    list(endpoints, "/subsets").iter().find_map(|subset| {
+        let address = text(list(subset, "/addresses").first()?, "/ip");
+        let mut ports = list(subset, "/ports").iter();
+        let number = integer(ports.find(|one| text(one, "/name") == port)?, "/port")?;
+        Some((address.to_owned(), u16::try_from(number).ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_service_is_reached_at_an_endpoint_or_at_its_own_address() {
+        let service = |ip: &str| {
+            json!({"metadata": {"namespace": "n", "name": "s"},
+                "spec": {"clusterIP": ip, "ports": [{"name": "a", "port": 443}, {"name": "b", "port": 8443}]}})
+        };
+        let endpoints = json!({"subsets": [{"notReadyAddresses": [{"ip": "10.0.0.1"}], "ports": [{"name": "b", "port": 1}]},
+            {"addresses": [{"ip": "10.0.0.2"}], "ports": [{"name": "a", "port": 9443}, {"name": "b", "port": 9444}]}]});
+        let at = |ip: &str, endpoints: Option<&Value>, port| address(&service(ip), endpoints, port);
+        assert_eq!(at("10.96.0.9", Some(&endpoints), 8443).unwrap(), ("10.0.0.2".to_owned(), 9444));
+        assert_eq!(at("10.96.0.9", None, 443).unwrap(), ("10.96.0.9".to_owned(), 443));
+        assert_eq!(at("10.96.0.9", Some(&json!({})), 443).unwrap(), ("10.96.0.9".to_owned(), 443));
+        for (ip, port, told) in [("None", 443, "has no address"), ("10.96.0.9", 1, "no service port 1")] {
+            let status = at(ip, None, port).unwrap_err();
+            assert!(status.message.contains(told), "{status}");
+        }
+        let external = json!({"spec": {"type": "ExternalName", "externalName": "hooks.example"}});
+        assert_eq!(address(&external, None, 443).unwrap(), ("hooks.example".to_owned(), 443));
+    }
+}
