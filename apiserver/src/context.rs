@@ -11,6 +11,7 @@ use crate::registered::Registered;
 use crate::registry::Registry;
 use crate::signer::Signer;
 use crate::storage::Storage;
+use crate::usage::Recent;
 
 pub(crate) struct Context {
     pub storage: Storage,
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     /// Ends watches.
     pub stop: CancellationToken,
     pub traffic: Traffic,
+    pub usage: Recent,
     pub nodes: WayToNodes,
 }
 

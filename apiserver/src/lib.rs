@@ -34,6 +34,7 @@ mod tables;
 mod target;
 mod tls;
 mod tokens;
+mod usage;
 mod user;
 mod verbs;
 mod warnings;
@@ -113,6 +114,7 @@ impl ApiServer {
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),
+            usage: usage::Recent::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;

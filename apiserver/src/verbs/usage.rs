@@ -1,7 +1,8 @@
 //! `metrics.k8s.io/v1beta1`: what nodes and pods use, for `kubectl top` and autoscalers. Nothing is stored: each node that is asked
-//! about is asked, as metrics-server does it.
+//! about is asked, as metrics-server does it, and as often.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::object::text;
@@ -13,13 +14,13 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::header::{HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::request::Query;
 use crate::respond::{self, Answer};
 use crate::storage::{Key, ListQuery};
+use crate::usage::{PodRef, PodUsage, Summary};
 
 pub(crate) const GROUP: &str = "metrics.k8s.io";
 pub(crate) const VERSION: &str = "v1beta1";
@@ -39,65 +40,6 @@ const WINDOW: &str = "10s";
 /// True for paths below the group.
 pub(crate) fn is_one(path: &ResourcePath) -> bool {
     path.group == GROUP && path.version == VERSION
-}
-
-/// What is read of a node's `/stats/summary`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Summary {
-    node: Usage,
-    pods: Vec<PodUsage>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Usage {
-    cpu: Cpu,
-    memory: Memory,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Cpu {
-    time: String,
-    usage_nano_cores: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Memory {
-    working_set_bytes: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PodUsage {
-    pod_ref: PodRef,
-    containers: Vec<ContainerUsage>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodRef {
-    name: String,
-    namespace: String,
-    uid: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ContainerUsage {
-    name: String,
-    #[serde(flatten)]
-    usage: Usage,
-}
-
-impl Usage {
-    /// `None`: the node has not measured it yet.
-    fn amounts(&self) -> Option<Value> {
-        let (cpu, memory) = (self.cpu.usage_nano_cores?, self.memory.working_set_bytes?);
-        Some(json!({"cpu": format!("{cpu}n"), "memory": format!("{}Ki", memory / 1024)}))
-    }
 }
 
 pub(crate) async fn answer(
@@ -155,7 +97,7 @@ async fn objects(
 async fn of_nodes(context: &Context, nodes: &[Value]) -> Vec<Value> {
     let told = all(context, nodes.iter()).await;
     let told = told.into_iter().filter_map(|(node, summary)| {
-        let usage = summary.node;
+        let usage = &summary.node;
         Some(item("NodeMetrics", node, &usage.cpu.time, ("usage", usage.amounts()?)))
     });
     told.collect()
@@ -172,21 +114,24 @@ async fn of_pods(context: &Context, pods: &[Value]) -> Result<Vec<Value>, Status
     }
     let told = all(context, nodes.values().flatten()).await;
     let mut used = HashMap::new();
-    for (node, summary) in told {
+    for (node, summary) in &told {
         // A node tells of its own pods.
         let node = text(node, "/metadata/name");
-        used.extend(summary.pods.into_iter().map(|pod| ((node, pod.pod_ref.uid.clone()), pod)));
+        used.extend(summary.pods.iter().map(|pod| ((node, pod.pod_ref.uid.as_str()), pod)));
     }
     let items = pods.iter().filter_map(|pod| {
-        let place = (text(pod, "/spec/nodeName"), text(pod, "/metadata/uid").to_owned());
+        let place = (text(pod, "/spec/nodeName"), text(pod, "/metadata/uid"));
         pod_item(pod, used.get(&place)?)
     });
     Ok(items.collect())
 }
 
 /// What those nodes tell that can be asked now, in their order.
-async fn all<'a>(context: &'a Context, nodes: impl Iterator<Item = &'a Value>) -> Vec<(&'a Value, Summary)> {
-    let ask = |node: &'a Value| -> BoxFuture<'a, Option<(&'a Value, Summary)>> {
+async fn all<'a>(
+    context: &'a Context,
+    nodes: impl Iterator<Item = &'a Value>,
+) -> Vec<(&'a Value, Arc<Summary>)> {
+    let ask = |node: &'a Value| -> BoxFuture<'a, Option<(&'a Value, Arc<Summary>)>> {
         async move { Some((node, summary(context, node).await?)) }.boxed()
     };
     let asked: Vec<_> = nodes.map(ask).collect();
@@ -223,10 +168,17 @@ fn item(kind: &str, object: &Value, time: &str, (field, value): (&str, Value)) -
 }
 
 /// `None`: the node cannot be asked now.
-async fn summary(context: &Context, node: &Value) -> Option<Summary> {
+async fn summary(context: &Context, node: &Value) -> Option<Arc<Summary>> {
     let name = text(node, "/metadata/name");
+    if let Some(summary) = context.usage.of(name) {
+        return Some(summary);
+    }
     match tokio::time::timeout(ANSWER, ask(context, node)).await {
-        Ok(Ok(summary)) => return Some(summary),
+        Ok(Ok(summary)) => {
+            let summary = Arc::new(summary);
+            context.usage.keep(name, &summary);
+            return Some(summary);
+        }
         Ok(Err(why)) => tracing::debug!(node = name, why, "usage not known"),
         Err(_) => tracing::debug!(node = name, "usage not known: no answer within {ANSWER:?}"),
     }
@@ -256,6 +208,7 @@ async fn ask(context: &Context, node: &Value) -> Result<Summary, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::Usage;
 
     #[test]
     fn usage_is_told_once_it_is_measured() {

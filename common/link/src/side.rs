@@ -61,7 +61,7 @@ impl SideStreams {
         Ok(SideStream { send, receive, _place: place })
     }
 
-    /// The edge takes the next stream that the cloud opens; the transport lets no more than [`SIDE_STREAMS`] be open. Cancel safe.
+    /// The edge takes the next stream that the cloud opens; the transport lets only so many be open. Cancel safe.
     ///
     /// # Errors
     /// The connection is gone.
