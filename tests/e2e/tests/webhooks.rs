@@ -11,7 +11,7 @@ use harness::kubectl::Kubectl;
 use harness::programs::{self, Programs};
 use harness::replica::ApiServer;
 use harness::wait::PATIENCE;
-use harness::{ports, wait};
+use harness::{given, ports, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,7 +31,8 @@ impl Lab {
     /// An API server that outlives CloudCore.
     fn beside_an_api_server(settings: &[&str]) -> Result<Lab> {
         let (programs, scratch) = (Programs::find()?, tempfile::tempdir()?);
-        let api = ApiServer::start(&programs, &scratch.path().join("api"))?;
+        given::forget(NODE)?;
+        let api = ApiServer::given_or_start(&programs, &scratch.path().join("api"), &[])?;
         let port = ports::free()?;
         let url = format!("modules.webhooks.url=https://127.0.0.1:{port}");
         let cloud = init(&programs, &scratch, Some(&api), port, &[settings, &[&url]].concat())?;
@@ -177,7 +178,8 @@ fn endpoints_of_a_node_that_is_not_heard_of_stay_ready_if_their_pod_was() -> Res
     let target = |name: &str, address: &str| json!({"nodeName": NODE, "ip": address, "targetRef": {"kind": "Pod", "namespace": "default", "name": name}});
     let endpoint = |name: &str, address: &str| {
         let mut endpoint = target(name, address);
-        endpoint["addresses"] = json!([endpoint["ip"].take()]);
+        endpoint["addresses"] = json!([address]);
+        endpoint.as_object_mut().and_then(|fields| fields.remove("ip"));
         endpoint["conditions"] = json!({"ready": false, "serving": false, "terminating": false});
         endpoint
     };

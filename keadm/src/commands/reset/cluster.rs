@@ -34,7 +34,11 @@ const SECRETS: [&str; 3] = ["casecret", "cloudcoresecret", "tokensecret"];
 /// Who may not come back, and which tokens were used: of no use without the CA, and needed with it.
 const WITH_CA: [&str; 2] = ["refused-nodes", "used-token-"];
 /// What a namespace has of itself, or what does not count as somebody's.
-const ITS_OWN: [(&str, &str); 2] = [("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")];
+const ITS_OWN: [(&str, &str); 3] = [
+    ("ConfigMap", "kube-root-ca.crt"),
+    ("ConfigMap", "openshift-service-ca.crt"),
+    ("ServiceAccount", "default"),
+];
 /// What others may have in the namespace.
 const OTHERS: [(&str, &str); 12] = [
     ("v1", "Pod"),
