@@ -46,8 +46,8 @@ exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --inh-cap
     /run/cloudcore --config /run/cloudcore.yaml
 "#;
 
-/// Rights of the roles for which there is no occasion here: edges of KubeEdge's (their whole statuses, their requests for
-/// certificates), volumes, events that repeat, what a replica sees that lags behind or that starts beside many devices, other
+/// Rights of the roles for which there is no occasion here: edges of KubeEdge's (their whole statuses), volumes of CSI drivers, events
+/// that repeat, what a replica sees that lags behind or that starts beside many devices, other
 /// replicas, tokens that have ended, leases that nobody renews. That of the signer is asked for by the API server itself.
 const ELSEWHERE: &[&str] = &[
     " /pods/status update",
@@ -55,12 +55,7 @@ const ELSEWHERE: &[&str] = &[
     " /events get",
     " /events patch",
     " /events update",
-    " /persistentvolumeclaims get",
-    " /persistentvolumes get",
     " storage.k8s.io/volumeattachments get",
-    " node.k8s.io/runtimeclasses get",
-    " certificates.k8s.io/certificatesigningrequests create",
-    " certificates.k8s.io/certificatesigningrequests get",
     " certificates.k8s.io/signers approve",
     " devices.kubeedge.io/devicemodels get",
     " devices.kubeedge.io/devices get",
@@ -132,7 +127,12 @@ impl Lab {
         let doors = Doors { link, cert_port: certificates, quic_port: 0, token };
         let socket = containerd.socket();
         let socket = Path::new(socket.trim_start_matches("unix://"));
-        let edge = Edge::join_at(&programs, &doors, NODE, &folder(NODE), Some(socket), &[])?;
+        // It asks for the certificate that it serves with.
+        let kubelet = "modules.edged.tailoredKubeletConfig";
+        let serving =
+            [format!("{kubelet}.serverTLSBootstrap=true"), format!("{kubelet}.port={}", ports::free()?)];
+        let serving = serving.each_ref().map(String::as_str);
+        let edge = Edge::join_at(&programs, &doors, NODE, &folder(NODE), Some(socket), &serving)?;
         let cgroups = Cgroups(edge.cgroup());
         let kubeedge = ["modules.edgeHub.dialect=kubeedge"];
         let plain = Edge::join_at(&programs, &doors, PLAIN, &folder(PLAIN), None, &kubeedge)?;
@@ -298,6 +298,43 @@ impl Lab {
         Ok(())
     }
 
+    /// A claim, a class of the runtime, and the node's own certificate: what CloudCore reads for a node that asks.
+    fn asked_for(&self) -> Result<()> {
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "kept"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "hostPath": {"path": self.scratch.path().join("kept"), "type": "DirectoryOrCreate"}}});
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "kept"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": "kept",
+            "resources": {"requests": {"storage": "1Gi"}}}});
+        let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "plain"},
+            "handler": "runc"});
+        let mut pod = asking();
+        pod["metadata"]["name"] = json!("keeps");
+        pod["spec"]["runtimeClassName"] = json!("plain");
+        pod["spec"]["volumes"] = json!([{"name": "t", "persistentVolumeClaim": {"claimName": "kept"}}]);
+        pod["spec"]["containers"][0]["command"] = json!(["sh", "-c", "echo here > /t/file; sleep 1000000"]);
+        for object in [volume, claim, class, pod] {
+            self.kubectl.apply(&object.to_string())?;
+        }
+        let uid = self.kubectl.field("pvc", "kept", ".metadata.uid")?;
+        let reference =
+            json!({"kind": "PersistentVolumeClaim", "namespace": "default", "name": "kept", "uid": uid});
+        let to_claim = json!({"spec": {"claimRef": reference}}).to_string();
+        let bound = json!({"status": {"phase": "Bound"}}).to_string();
+        let merge = ["kept", "--type=merge", "-p"];
+        self.kubectl.run(&[&["patch", "pv"], &merge[..], &[&to_claim]].concat())?;
+        for kind in ["pv", "pvc"] {
+            self.kubectl.run(&[&["patch", kind, "--subresource=status"], &merge[..], &[&bound]].concat())?;
+        }
+        self.waits("a pod with a claim runs", "pod", "keeps", ".status.phase", |value| value == "Running")?;
+        wait::for_true("the node has its certificate", PATIENCE, || {
+            Ok(!self
+                .kubectl
+                .run(&["get", "csr", "-o", "jsonpath={.items[*].status.certificate}"])?
+                .is_empty())
+        })
+    }
+
     /// Logs and commands, through the stream server.
     fn streams(&self) -> Result<()> {
         wait::for_true("logs", PATIENCE, || {
@@ -407,6 +444,7 @@ impl Lab {
 
     fn work(&mut self) -> Result<()> {
         self.pods()?;
+        self.asked_for()?;
         self.streams()?;
         self.devices()?;
         self.records()?;

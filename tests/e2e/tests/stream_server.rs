@@ -120,6 +120,10 @@ fn api_servers_reach_nodes_by_a_name_of_the_stream_server_as_well() -> Result<()
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.0.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
     })?;
+    // kube-apiserver proxies to no name of a loopback address.
+    if given::kubeconfig().is_some() {
+        return Ok(());
+    }
     let summary =
         lab.0.kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{NODE}/proxy/stats/summary")])?;
     ensure!(summary.contains(NODE), "{summary}");

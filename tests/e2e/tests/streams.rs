@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Bytes that are carried each way.
 const BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a file that is copied each way.
+const FILE: usize = 104 * 1024 * 1024;
 /// Lines a container writes.
 const LINES: usize = 20_000;
 /// Connections of one port-forward at once.
@@ -176,11 +178,12 @@ fn asks_size(terminal: &mut Terminal, size: &str) -> Result<()> {
 
 fn files(site: &Site) -> Result<()> {
     let (there, back) = (site.folder().join("there"), site.folder().join("back"));
-    std::fs::write(&there, bytes())?;
+    let file = bytes().repeat(FILE / BYTES);
+    std::fs::write(&there, &file)?;
     let (from, to) = (there.display().to_string(), back.display().to_string());
     site.kubectl().run(&["cp", &from, "shell:/copied"])?;
     site.kubectl().run(&["cp", "shell:/copied", &to])?;
-    ensure!(std::fs::read(back)? == bytes(), "what came back is what went");
+    ensure!(std::fs::read(back)? == file, "what came back is what went");
     Ok(())
 }
 

@@ -39,7 +39,9 @@ impl Cloud {
     pub fn init_on_given(programs: &Programs, root: &Path) -> Result<Cloud> {
         let Some(given) = given::kubeconfig() else { return Cloud::init(programs, root) };
         // Its API server reaches nodes through the stream server.
-        let settings = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
+        let mut settings =
+            given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
+        settings.extend(given::rights_of_cloudcore());
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         Cloud::init_on(Some(&given), programs, root, &settings)
     }
