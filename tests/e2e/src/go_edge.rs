@@ -1,6 +1,6 @@
 //! An edge as KubeEdge's own behaves, scripted in raw WebSocket frames: no link code of ours is between it and CloudCore.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -159,4 +159,51 @@ impl GoEdge {
             }
         }
     }
+}
+
+/// What KubeEdge's edges of before 1.12 say, at `port` of CloudCore as the node whose certificate is below `root`: the whole status of
+/// the node and of a pod (name and uid), and an event that is made, written again and patched until it `has_come`: nobody is told.
+///
+/// # Errors
+/// CloudCore refuses it, or does not answer.
+pub fn whole_reports(
+    root: &Path,
+    port: u16,
+    node: &str,
+    [name, uid]: [&str; 2],
+    has_come: impl Fn() -> Result<bool>,
+) -> Result<()> {
+    let tls = peer::tls(root, true)?;
+    let talk = async {
+        let socket = peer::connect(tls, port, node).await?;
+        let mut socket = socket.map_err(|(status, text)| anyhow::anyhow!("{status}: {text}"))?;
+        let conditions = json!([{"type": "Ready", "status": "True"}]);
+        let of_node =
+            json!({"UID": node, "Status": {"nodeInfo": {"architecture": "arm64"}, "conditions": conditions}});
+        let of_pod =
+            json!({"UID": uid, "Name": name, "Status": {"phase": "Running", "conditions": conditions}});
+        for (resource, report) in
+            [(format!("default/nodestatus/{node}"), of_node), (format!("default/podstatus/{name}"), of_pod)]
+        {
+            peer::send(&mut socket, &message(&resource, "meta", "update", &resource, report).to_string())
+                .await?;
+            let answer = peer::answer(&mut socket, &resource).await?;
+            anyhow::ensure!(answer["content"] == "OK", "{answer}");
+        }
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "told", "namespace": "default"},
+            "involvedObject": {"kind": "Node", "name": node}, "count": 1});
+        let patch = json!({"event": event, "patchData": "{\"count\":3}"});
+        for (operation, content) in [("insert", event.clone()), ("update", event), ("patch", patch)] {
+            let told = message(operation, "resource", operation, "default/event/told", content);
+            peer::send(&mut socket, &told.to_string()).await?;
+        }
+        // What is under way ends with the session.
+        while !has_come()? {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, talk).await.context("CloudCore does not answer")? })
 }

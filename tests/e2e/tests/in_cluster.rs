@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use e2e::go_edge;
 use e2e::judge::Judge;
 use harness::cgroups::Cgroups;
 use harness::containerd::Containerd;
@@ -46,15 +47,10 @@ exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --inh-cap
     /run/cloudcore --config /run/cloudcore.yaml
 "#;
 
-/// Rights of the roles for which there is no occasion here: edges of KubeEdge's (their whole statuses), volumes of CSI drivers, events
-/// that repeat, what a replica sees that lags behind or that starts beside many devices, other
-/// replicas, tokens that have ended, leases that nobody renews. That of the signer is asked for by the API server itself.
+/// Rights of the roles for which there is no occasion here: volumes of CSI drivers, what a replica sees that lags behind or that starts
+/// beside many devices, other replicas, tokens that have ended, leases that nobody renews. That of the signer is asked for by the API
+/// server itself.
 const ELSEWHERE: &[&str] = &[
-    " /pods/status update",
-    " /nodes/status update",
-    " /events get",
-    " /events patch",
-    " /events update",
     " storage.k8s.io/volumeattachments get",
     " certificates.k8s.io/signers approve",
     " devices.kubeedge.io/devicemodels get",
@@ -390,7 +386,14 @@ impl Lab {
             ]);
             Ok::<_, anyhow::Error>(records?.split_whitespace().any(|version| version != "0"))
         };
-        wait::for_true("a record of what the edge has", PATIENCE, recorded)
+        wait::for_true("a record of what the edge has", PATIENCE, recorded)?;
+        // An older one tells whole statuses.
+        self.edges[1].kill9()?;
+        let uid = self.kubectl.field("pod", "stored", ".metadata.uid")?;
+        let has_come = || Ok(self.kubectl.field("event", "told", ".count").is_ok_and(|count| count == "3"));
+        let (root, port) = (&self.edges[1].root, self.doors.link.port());
+        go_edge::whole_reports(root, port, PLAIN, ["stored", &uid], has_come)?;
+        self.waits("the pod's status", "pod", "stored", ".status.phase", |value| value == "Running")
     }
 
     /// Tokens that are good once, a name that is taken, a node that is put out.
