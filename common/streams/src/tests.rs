@@ -49,13 +49,13 @@ impl Ends {
         }
     }
 
-    /// Until nothing moves.
+    /// Until nothing moves: the clock stands still while anything does.
     async fn settle(&mut self) {
         self.carry(tokio::time::sleep(Duration::from_millis(20))).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
     let mut ends = Ends::new();
     let (mut cloud, mut edge) = ends.open().await;
@@ -83,7 +83,7 @@ async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
     assert_eq!((ends.cloud.count(), ends.edge.count()), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_reads_holds_up_no_other_and_costs_a_window() {
     let mut ends = Ends::new();
     let (_unread, mut flood) = ends.open().await;
@@ -113,7 +113,7 @@ async fn a_stream_that_nobody_reads_holds_up_no_other_and_costs_a_window() {
     flooding.abort();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_leaves_ends_the_stream_at_the_other_end() {
     let mut ends = Ends::new();
     let (cloud, mut edge) = ends.open().await;

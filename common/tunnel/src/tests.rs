@@ -82,7 +82,7 @@ async fn all(from: &mut DuplexStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn logs_are_answered_to_their_end() {
     let mut ends = Ends::new();
     let mut client = ends.cloud.open().unwrap();
@@ -101,7 +101,7 @@ async fn logs_are_answered_to_their_end() {
     assert_eq!((ends.cloud.count(), ends.edge.count()), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_follows_logs_and_leaves_ends_them_at_the_edge() {
     let mut ends = Ends::new();
     let mut client = ends.cloud.open().unwrap();
@@ -119,7 +119,7 @@ async fn who_follows_logs_and_leaves_ends_them_at_the_edge() {
     assert_eq!((ends.cloud.count(), ends.edge.count()), (0, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_upgrade_goes_byte_by_byte() {
     let mut ends = Ends::new();
     let mut client = ends.cloud.open().unwrap();
