@@ -1,11 +1,12 @@
 //! What happens to an object between the request and storage: defaults, additions, checks.
 
 mod configs;
+pub(crate) mod grants;
 mod pods;
 mod service_accounts;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, pod, schema};
+use apimachinery::{Cause, Status, object, pod, rbac, schema};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -128,9 +129,10 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),
-        (group, resource) => {
-            Phase::of_resource(group, resource).map(|phase| hooks(phase, value)).unwrap_or_default()
-        }
+        (group, resource) => match Phase::of_resource(group, resource) {
+            Some(phase) => hooks(phase, value),
+            None => grants::problems(group, resource, value),
+        },
     }
 }
 
@@ -155,6 +157,7 @@ pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
         ("", "pods") => pods::changes(old, new),
         ("", "configmaps" | "secrets") => configs::changes(old, new),
+        (rbac::GROUP, "rolebindings" | "clusterrolebindings") => rbac::roles_changed(old, new),
         _ => vec![],
     }
 }

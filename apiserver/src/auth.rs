@@ -1,21 +1,18 @@
-//! Who is asking, and may they.
-//!
-//! Client certificates of the own CA (CN is the user, O the groups) and service-account tokens issued here. Members
-//! of `system:masters` may do everything; other users may discover and review their own access.
+//! Who is asking: client certificates of the own CA (CN is the user, O the groups) and service-account tokens issued here.
 
+use apimachinery::Status;
 use apimachinery::path::percent_decode;
-use apimachinery::{RequestPath, Status};
+use apimachinery::rbac::{Attributes, What};
 use http::{HeaderMap, HeaderName};
 use pki::Subject;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+use crate::authorise::authorise;
 use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::tokens;
-use crate::user::User;
-
-const AUTHENTICATED: &str = "system:authenticated";
+use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, service_account_groups};
 
 /// What the handshake showed of the client.
 #[derive(Clone, Debug)]
@@ -54,7 +51,7 @@ impl Peer {
     }
 }
 
-/// The user of a request, `None` for one that shows nothing. Impersonation headers are honoured for masters.
+/// The user of a request, `None` for one that shows nothing. Impersonation headers are honoured for who has the right.
 pub(crate) async fn authenticate(
     context: &Context,
     peer: &Peer,
@@ -72,7 +69,7 @@ pub(crate) async fn authenticate(
         },
     };
     match user {
-        Some(user) => impersonate(user, headers).map(Some),
+        Some(user) => impersonate(context, user, headers).map(Some),
         None => Ok(None),
     }
 }
@@ -87,9 +84,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     Ok(Some(token.trim()))
 }
 
-/// The user that a member of masters asks to be taken for. Headers that are not understood are refused: whoever sends
+/// The user that another one asks to be taken for, if he may. Headers that are not understood are refused: whoever sends
 /// them wants fewer rights than his own.
-fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
+fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<User, Status> {
     const EXTRA: &str = "impersonate-extra-";
     let texts = |name: &HeaderName| -> Result<Vec<String>, Status> {
         let texts = headers.get_all(name).iter().map(|value| value.to_str().map(str::to_owned));
@@ -117,39 +114,43 @@ fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
     if wanted.name.is_empty() {
         return Err(Status::bad_request("groups, a uid or more are impersonated without a user"));
     }
-    if !user.is_master() {
-        return Err(Status::forbidden(&user.name, "impersonate", "", "users", &wanted.name));
+    may_impersonate(context, &user, &wanted)?;
+    if let (Some((namespace, _)), true) = (service_account(&wanted.name), wanted.groups.is_empty()) {
+        wanted.groups = service_account_groups(namespace).to_vec();
     }
-    wanted.groups.push(AUTHENTICATED.to_owned());
+    if wanted.name != ANONYMOUS && !wanted.groups.iter().any(|group| group == UNAUTHENTICATED) {
+        wanted.groups.push(AUTHENTICATED.to_owned());
+    }
+    wanted.groups.dedup();
     Ok(wanted)
 }
 
-/// True if anyone may ask for this path.
-pub(crate) fn is_public(path: &str) -> bool {
-    let root = path.split('/').nth(1).unwrap_or_default();
-    matches!(root, "healthz" | "livez" | "readyz") || path == "/version"
+/// The right `impersonate` on the user and on each group, the uid and all that is said beside.
+fn may_impersonate(context: &Context, user: &User, wanted: &User) -> Result<(), Status> {
+    const GROUP: &str = "authentication.k8s.io";
+    let may = |group, resource, subresource, namespace, name| {
+        let what = What::Resource { group, resource, subresource, namespace, name };
+        authorise(context, user, &Attributes { verb: "impersonate", what })
+    };
+    match service_account(&wanted.name) {
+        Some((namespace, name)) => may("", "serviceaccounts", "", namespace, name)?,
+        None => may("", "users", "", "", &wanted.name)?,
+    }
+    for group in &wanted.groups {
+        may("", "groups", "", "", group)?;
+    }
+    for (key, values) in &wanted.extra {
+        for value in values {
+            may(GROUP, "userextras", key, "", value)?;
+        }
+    }
+    match wanted.uid.is_empty() {
+        true => Ok(()),
+        false => may(GROUP, "uids", "", "", &wanted.uid),
+    }
 }
 
-/// May `user` do `verb` on this path.
-pub(crate) fn authorise(user: &User, verb: &str, path: &RequestPath, raw: &str) -> Result<(), Status> {
-    if user.is_master() {
-        return Ok(());
-    }
-    match path {
-        RequestPath::Resource(resource)
-            if resource.group.ends_with("k8s.io")
-                && resource.resource.starts_with("self")
-                && verb == "create" =>
-        {
-            Ok(())
-        }
-        RequestPath::Resource(resource) => {
-            Err(Status::forbidden(&user.name, verb, &resource.group, &resource.resource, &resource.name))
-        }
-        RequestPath::Other if !raw.starts_with("/openapi") => {
-            let message = format!("forbidden: User {:?} cannot {verb} path {raw:?}", user.name);
-            Err(Status::new(403, "Forbidden", message))
-        }
-        _ => Ok(()),
-    }
+/// Namespace and name in the name of a service account's user.
+fn service_account(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")?.split_once(':')
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::nodes::WayToNodes;
 use crate::registered::Registered;
 use crate::registry::Registry;
+use crate::roles::Roles;
 use crate::signer::Signer;
 use crate::storage::Storage;
 use crate::usage::Recent;
@@ -18,6 +19,8 @@ pub(crate) struct Context {
     pub registry: Arc<Registry>,
     /// Whom to ask before a change.
     pub webhooks: Arc<Registered>,
+    /// What users may do.
+    pub roles: Arc<Roles>,
     pub signer: Signer,
     /// Signs certificates that nodes serve with.
     pub authority: Arc<pki::Authority>,

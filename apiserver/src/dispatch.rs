@@ -14,7 +14,7 @@ use crate::respond::{self, Answer};
 use crate::target::Target;
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{discovery, openapi, verbs};
+use crate::{authorise, discovery, openapi, verbs};
 
 /// Answers a request; every failure is a Status.
 pub(crate) async fn respond(context: &Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Answer {
@@ -37,11 +37,11 @@ async fn route(
     let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
     let query = Query::parse(request.uri().query());
     let user = auth::authenticate(context, peer, request.headers()).await?;
-    if auth::is_public(&raw) {
+    if authorise::is_public(&raw) {
         return plain(context, &request, &raw);
     }
     let user = user.ok_or_else(Status::unauthorized)?;
-    auth::authorise(&user, verb(request.method(), &path, &query), &path, &raw)?;
+    authorise::request(context, &user, request.method(), &path, &raw, &query)?;
     match path {
         RequestPath::Resource(path) => resource(context, path, query, user, request, warnings).await,
         _ if request.method() != Method::GET => Err(Status::method_not_allowed(request.method().as_str())),
@@ -50,20 +50,6 @@ async fn route(
         RequestPath::Group(group) => discovery::group(context, &group),
         RequestPath::GroupVersion(group, version) => discovery::resources(context, &group, &version),
         RequestPath::Other => plain(context, &request, &raw),
-    }
-}
-
-fn verb(method: &Method, path: &RequestPath, query: &Query) -> &'static str {
-    let collection = matches!(path, RequestPath::Resource(path) if path.name.is_empty());
-    match *method {
-        Method::GET | Method::HEAD if query.flag("watch") => "watch",
-        Method::GET | Method::HEAD if collection => "list",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE if collection => "deletecollection",
-        Method::DELETE => "delete",
-        _ => "get",
     }
 }
 
@@ -88,7 +74,7 @@ async fn resource(
 ) -> Result<Answer, Status> {
     let (parts, body) = request.into_parts();
     if let Some(kind) = verbs::review::kind(&path) {
-        return verbs::review::answer(context, kind, &user, &parts, body).await;
+        return verbs::review::answer(context, (kind, &path.namespace), &user, &parts, body).await;
     }
     if verbs::usage::is_one(&path) {
         return verbs::usage::answer(context, &path, &query, &parts.method).await;

@@ -82,19 +82,46 @@ impl Keys {
         })
     }
 
-    pub(crate) fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> Result<(), KeysError> {
+    /// Writes the administrator's kubeconfig and those of the clients, which are issued here.
+    pub(crate) fn write_kubeconfigs(
+        &self,
+        settings: &Settings,
+        address: SocketAddr,
+    ) -> Result<(), KeysError> {
+        self.write_kubeconfig(&settings.admin_kubeconfig, "admin", &self.admin, address)?;
+        for client in &settings.clients {
+            let profile = Profile {
+                common_name: client.name.clone(),
+                organizations: client.groups.clone(),
+                names: vec![],
+                usage: Usage::Client,
+                lifetime: LIFETIME,
+            };
+            let identity = self.authority.issue(&profile, daemon::clock::unix_seconds())?;
+            self.write_kubeconfig(&client.kubeconfig, &client.name, &identity, address)?;
+        }
+        Ok(())
+    }
+
+    fn write_kubeconfig(
+        &self,
+        path: &Path,
+        user: &str,
+        identity: &Identity,
+        address: SocketAddr,
+    ) -> Result<(), KeysError> {
         let host = match address {
             SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
             SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("127.0.0.1:{}", v6.port()),
             specific => specific.to_string(),
         };
-        let (certificate, key) = self.admin.to_pem().ok_or(KeysError::Pem)?;
+        let (certificate, key) = identity.to_pem().ok_or(KeysError::Pem)?;
         let ca = STANDARD.encode(files::certificate_pem(&self.ca));
         let (certificate, key) = (STANDARD.encode(certificate), STANDARD.encode(key));
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: causeway\nclusters:\n- name: causeway\n  cluster:\n    \
              server: https://{host}\n    certificate-authority-data: {ca}\ncontexts:\n- name: causeway\n  context:\n    \
-             cluster: causeway\n    user: admin\nusers:\n- name: admin\n  user:\n    \
+             cluster: causeway\n    user: {user}\nusers:\n- name: {user}\n  user:\n    \
              client-certificate-data: {certificate}\n    client-key-data: {key}\n"
         );
         // A bare file name has no folder that could be synced.

@@ -2,12 +2,14 @@
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
-//! clean-up and a signer of the certificates that nodes serve with, evaluate RBAC rules (only `system:masters` reach objects) or
-//! CEL (no policies, no `matchConditions` of webhooks), convert between versions of custom resources, or keep field ownership:
+//! clean-up, aggregated cluster roles and a signer of the certificates that nodes serve with, evaluate CEL (no policies, no
+//! `matchConditions` of webhooks), convert between versions of custom resources, or keep field ownership:
 //! server-side apply creates or merges. Later pages of a list show the state at the time they are read.
 
 mod admission;
+mod aggregator;
 mod auth;
+mod authorise;
 mod bootstrap;
 mod certificates;
 mod collector;
@@ -25,6 +27,7 @@ mod registry;
 mod render;
 mod request;
 mod respond;
+mod roles;
 mod server;
 mod settings;
 mod signer;
@@ -50,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use keys::KeysError;
 pub use nodes::{Connection, Nodes, Reach};
-pub use settings::Settings;
+pub use settings::{Client, Settings};
 pub use tls::TlsError;
 
 #[derive(Debug, thiserror::Error)]
@@ -98,10 +101,15 @@ impl ApiServer {
         let tls = tls::configure(&keys.serving, &keys.ca)?;
         let registry = Arc::new(registry::Registry::new());
         let webhooks = Arc::new(registered::Registered::default());
+        let roles = Arc::new(roles::Roles::default());
         let database = data_dir.join("apiserver.db");
-        let storage = storage::Storage::open(&database, registry.clone(), webhooks.clone())?;
-        storage.load_definitions().await.map_err(BuildError::Defaults)?;
-        storage.load_webhooks().await.map_err(BuildError::Defaults)?;
+        let followers = storage::Followers {
+            registry: registry.clone(),
+            webhooks: webhooks.clone(),
+            roles: roles.clone(),
+        };
+        let storage = storage::Storage::open(&database, followers)?;
+        storage.load().await.map_err(BuildError::Defaults)?;
         let listen_error = |source| BuildError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
@@ -109,6 +117,7 @@ impl ApiServer {
             storage,
             registry,
             webhooks,
+            roles,
             signer: signer::Signer::new(&keys.token_secret),
             authority: keys.authority.clone(),
             ca_pem: pki::files::certificate_pem(&keys.ca),
@@ -118,7 +127,7 @@ impl ApiServer {
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
-        keys.write_kubeconfig(&settings.admin_kubeconfig, address)?;
+        keys.write_kubeconfigs(&settings, address)?;
         Ok(ApiServer { listener, address, tls, context, lock })
     }
 
@@ -133,6 +142,7 @@ impl ApiServer {
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
+        let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let watches = context.stop.clone();
         let serving = server::serve(listener, tls, context, stop.clone());
@@ -144,6 +154,7 @@ impl ApiServer {
             ((), ()) = async { tokio::join!(serving, ending) } => {
                 collecting.cancel();
                 trimming.abort();
+                aggregating.abort();
                 collector.await.map_err(RunError::Collector)
             }
             // Only a panic ends it before it is told to stop.

@@ -50,6 +50,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         listen: arguments.listen,
         names: arguments.names,
         admin_kubeconfig: arguments.admin_kubeconfig,
+        clients: Vec::new(),
         nodes,
     })
     .await

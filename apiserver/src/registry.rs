@@ -102,6 +102,12 @@ pub(crate) struct Registry {
 /// The storage key of CRDs.
 pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::new()
+    }
+}
+
 impl Registry {
     pub(crate) fn new() -> Registry {
         let builtin = builtin::resources().into_iter().map(Arc::new).collect();

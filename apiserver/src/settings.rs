@@ -15,6 +15,18 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Written at build, mode 0600.
     pub admin_kubeconfig: PathBuf,
+    /// Programs beside the administrator that get a kubeconfig.
+    pub clients: Vec<Client>,
     /// Who reaches nodes for logs, exec, attach, port-forward and `nodes/NAME/proxy`.
     pub nodes: Reach,
+}
+
+/// A program that uses the API with the rights that roles give it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The user, such as `system:serviceaccount:NAMESPACE:NAME`.
+    pub name: String,
+    pub groups: Vec<String>,
+    /// Written at build, mode 0600, with a certificate that is as long good as the administrator's.
+    pub kubeconfig: PathBuf,
 }

@@ -18,12 +18,9 @@ use serde_json::Value;
 use store::{OpenError, Options, Store, StoreError};
 
 pub(crate) use commit::{Change, WriteError};
-pub(crate) use hub::{Event, EventKind};
+pub(crate) use hub::{Event, EventKind, Followers};
 pub(crate) use read::{ListQuery, Page, Replay};
 pub(crate) use traits::{Traits, supports_field};
-
-use crate::registered::Registered;
-use crate::registry::Registry;
 
 /// Changes kept for watches to resume from.
 pub(crate) const LOG_LENGTH: i64 = 10_000;
@@ -67,12 +64,8 @@ pub(crate) struct Storage {
 const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql")];
 
 impl Storage {
-    /// Opens the database; `registry` and `webhooks` hear of every change of what they are of. Blocks.
-    pub(crate) fn open(
-        path: &Path,
-        registry: Arc<Registry>,
-        webhooks: Arc<Registered>,
-    ) -> Result<Storage, OpenError> {
+    /// Opens the database; `followers` hear of every change of what they are of. Blocks.
+    pub(crate) fn open(path: &Path, followers: Followers) -> Result<Storage, OpenError> {
         let options = Options {
             migrations: MIGRATIONS,
             cache_kib: 4096,
@@ -81,7 +74,7 @@ impl Storage {
             recovery: store::Recovery::Refuse,
         };
         let store = Store::open(path, &options)?;
-        Ok(Storage { store, hub: Arc::new(hub::Hub::new(registry, webhooks)) })
+        Ok(Storage { store, hub: Arc::new(hub::Hub::new(followers)) })
     }
 
     /// Events of one resource, or of all.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::storage::Key;
-use crate::user::User;
+use crate::user::{AUTHENTICATED, User, service_account_groups};
 
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 365 * 86_400;
@@ -40,12 +40,12 @@ pub(crate) async fn verify(context: &Context, token: &str, audiences: &[&str]) -
             return Err(Status::unauthorized());
         }
     }
-    let groups =
-        ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];
+    let mut groups = service_account_groups(namespace).to_vec();
+    groups.push(AUTHENTICATED.to_owned());
     let user = User {
         name: text(&claims, "/sub").to_owned(),
         uid: text(bound, "/serviceaccount/uid").to_owned(),
-        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        groups,
         ..User::default()
     };
     Ok(Verified { user, audiences })

@@ -2,7 +2,15 @@
 
 use std::collections::BTreeMap;
 
-pub(crate) const MASTERS: &str = "system:masters";
+const MASTERS: &str = "system:masters";
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
+
+/// Beside [`AUTHENTICATED`].
+pub(crate) fn service_account_groups(namespace: &str) -> [String; 2] {
+    ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct User {

@@ -48,6 +48,10 @@ impl<'a> Caller<'a> {
         Caller { user, warnings, dry_run, options, deadline: Instant::now() + REQUEST }
     }
 
+    pub(crate) fn user(&self) -> &'a User {
+        self.user
+    }
+
     fn user_info(&self) -> Value {
         json!({
             "username": self.user.name, "uid": self.user.uid, "groups": self.user.groups, "extra": self.user.extra,

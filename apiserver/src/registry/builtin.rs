@@ -9,6 +9,7 @@ pub(crate) const REVIEWS: &[(&str, &str, &str)] = &[
     ("authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("authorization.k8s.io/v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
     ("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview"),
+    ("authorization.k8s.io/v1", "localsubjectaccessreviews", "LocalSubjectAccessReview"),
     ("authentication.k8s.io/v1", "tokenreviews", "TokenReview"),
     ("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview"),
 ];

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use apimachinery::rbac::Kind;
 use tokio::sync::broadcast;
 
 use super::{Stored, Traits};
 use crate::registered::{self, Registered};
 use crate::registry::{DEFINITIONS, Registry};
+use crate::roles::{self, Roles};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
@@ -49,9 +51,41 @@ pub(crate) struct Event {
 /// Events a watch may fall behind by before it reads the log instead.
 const BEHIND: usize = 512;
 
+/// What is kept in memory of stored objects, in commit order.
+#[derive(Clone, Default)]
+pub(crate) struct Followers {
+    pub registry: Arc<Registry>,
+    pub webhooks: Arc<Registered>,
+    pub roles: Arc<Roles>,
+}
+
+impl Followers {
+    /// The keys of what they follow.
+    pub(super) fn resources() -> Vec<String> {
+        let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
+        let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
+        std::iter::once(DEFINITIONS.to_owned()).chain(webhooks).chain(roles).collect()
+    }
+
+    /// Takes note of an object as it is after a change.
+    pub(super) fn hear(&self, stored: &Stored, change: EventKind) {
+        let key = &stored.key;
+        let value = || stored.value().ok().filter(|_| change != EventKind::Deleted);
+        if key.resource == DEFINITIONS {
+            match value() {
+                None => self.registry.forget(&key.name),
+                Some(definition) => self.registry.define(&key.name, &definition),
+            }
+        } else if let Some(phase) = registered::phase(&key.resource) {
+            self.webhooks.set(phase, &key.name, value().as_ref());
+        } else if let Some(kind) = roles::kind(&key.resource) {
+            self.roles.set(kind, &key.namespace, &key.name, value().as_ref());
+        }
+    }
+}
+
 pub(super) struct Hub {
-    registry: Arc<Registry>,
-    webhooks: Arc<Registered>,
+    followers: Followers,
     all: broadcast::Sender<Arc<Event>>,
     channels: Mutex<HashMap<String, broadcast::Sender<Arc<Event>>>>,
     /// Every change up to this revision is in the channels.
@@ -59,22 +93,17 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(registry: Arc<Registry>, webhooks: Arc<Registered>) -> Hub {
+    pub(super) fn new(followers: Followers) -> Hub {
         Hub {
-            registry,
-            webhooks,
+            followers,
             all: broadcast::Sender::new(BEHIND),
             channels: Mutex::default(),
             announced: AtomicI64::new(0),
         }
     }
 
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    pub(super) fn webhooks(&self) -> &Registered {
-        &self.webhooks
+    pub(super) fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     pub(super) fn subscribe(&self, resource: Option<&str>) -> broadcast::Receiver<Arc<Event>> {
@@ -89,16 +118,7 @@ impl Hub {
     pub(super) fn announce(&self, event: Arc<Event>) {
         let key = &event.stored.key;
         let revision = event.stored.revision;
-        if key.resource == DEFINITIONS {
-            match (event.kind, event.stored.value()) {
-                (EventKind::Deleted, _) | (_, Err(_)) => self.registry.forget(&key.name),
-                (_, Ok(definition)) => self.registry.define(&key.name, &definition),
-            }
-        }
-        if let Some(phase) = registered::phase(&key.resource) {
-            let value = event.stored.value().ok().filter(|_| event.kind != EventKind::Deleted);
-            self.webhooks.set(phase, &key.name, value.as_ref());
-        }
+        self.followers.hear(&event.stored, event.kind);
         let channel =
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&key.resource).cloned();
         // No receivers is not a failure.

@@ -3,7 +3,7 @@
 use apimachinery::{FieldSelector, LabelSelector, Status};
 use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
 
-use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
+use super::{Event, EventKind, Followers, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
 
 /// What a list is of.
 #[derive(Clone, Debug, Default)]
@@ -185,21 +185,11 @@ impl Storage {
         .await
     }
 
-    /// Serves the CRDs that are stored. Call once, after opening.
-    pub(crate) async fn load_definitions(&self) -> Result<(), Status> {
-        let query = ListQuery { resource: crate::registry::DEFINITIONS.to_owned(), ..ListQuery::default() };
-        for definition in self.list(query).await?.items {
-            self.hub.registry().define(&definition.key.name, &definition.value()?);
-        }
-        Ok(())
-    }
-
-    /// Asks the webhooks of the configurations that are stored. Call once, after opening.
-    pub(crate) async fn load_webhooks(&self) -> Result<(), Status> {
-        for (resource, phase) in crate::registered::CONFIGURATIONS {
-            let query = ListQuery { resource: resource.to_owned(), ..ListQuery::default() };
-            for configuration in self.list(query).await?.items {
-                self.hub.webhooks().set(phase, &configuration.key.name, Some(&configuration.value()?));
+    /// Tells the followers of what is stored. Call once, after opening.
+    pub(crate) async fn load(&self) -> Result<(), Status> {
+        for resource in Followers::resources() {
+            for stored in self.list(ListQuery { resource, ..ListQuery::default() }).await?.items {
+                self.hub.followers().hear(&stored, EventKind::Added);
             }
         }
         Ok(())

@@ -3,8 +3,7 @@ use serde_json::json;
 use super::*;
 
 async fn storage(folder: &tempfile::TempDir) -> Storage {
-    Storage::open(&folder.path().join("test.db"), Arc::new(Registry::new()), Arc::new(Registered::default()))
-        .unwrap()
+    Storage::open(&folder.path().join("test.db"), Followers::default()).unwrap()
 }
 
 fn object(uid: &str) -> Value {

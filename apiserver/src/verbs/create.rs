@@ -61,7 +61,8 @@ pub(crate) async fn insert(
         causes.extend(admission::problems(served, &value));
         admission::refuse(served, &target.name, causes)?;
         admission::custom(served, &mut value, &target.name, strict)?;
-        if let Some(change) = &change {
+        if let (Some(change), Some(caller)) = (&change, caller) {
+            admission::grants::check(context, caller.user(), &target, None, &value)?;
             change.validate(Objects { new: Some(&value), old: None }).await?;
         }
         if caller.is_some_and(|caller| caller.dry_run) {

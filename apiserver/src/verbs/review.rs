@@ -2,14 +2,15 @@
 
 use apimachinery::kinds::split_api_version;
 use apimachinery::path::ResourcePath;
-use apimachinery::{Status, object};
+use apimachinery::rbac::{Attributes, Rule, What};
+use apimachinery::{Cause, Status, object};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::registry::builtin::REVIEWS;
 use crate::respond::{self, Answer};
-use crate::user::{MASTERS, User};
+use crate::user::User;
 use crate::{request, tokens};
 
 /// The kind of review a path asks for.
@@ -23,7 +24,7 @@ pub(crate) fn kind(path: &ResourcePath) -> Option<&'static str> {
 
 pub(crate) async fn answer(
     context: &Context,
-    kind: &str,
+    (kind, namespace): (&str, &str),
     user: &User,
     parts: &http::request::Parts,
     body: hyper::body::Incoming,
@@ -37,26 +38,88 @@ pub(crate) async fn answer(
         return Err(Status::bad_request("the review is not a JSON object"));
     }
     review["kind"] = json!(kind);
-    let allowed = |allowed: bool| match allowed {
-        true => json!({ "allowed": true, "reason": "member of system:masters" }),
-        false => json!({ "allowed": false, "reason": "only system:masters have access" }),
-    };
     match kind {
         "TokenReview" => review = tokens::review(context, &review).await,
-        "SelfSubjectAccessReview" => review["status"] = allowed(user.is_master()),
-        "SubjectAccessReview" => {
-            review["status"] =
-                allowed(object::list(&review, "/spec/groups").iter().any(|group| group == MASTERS));
+        "SelfSubjectAccessReview" => review["status"] = access(context, user, &review)?,
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
+            review["status"] = access(context, &reviewed(&review, kind, namespace)?, &review)?;
         }
         "SelfSubjectReview" => {
             review["status"] = json!({ "userInfo": {
                 "username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra } });
         }
-        _ => {
-            let every = json!([{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"] }]);
-            let rules = if user.is_master() { every } else { json!([]) };
-            review["status"] = json!({ "resourceRules": rules, "nonResourceRules": [], "incomplete": false });
-        }
+        _ => review["status"] = rules(context, user, object::text(&review, "/spec/namespace"))?,
     }
     Ok(respond::json(201, &review))
+}
+
+/// Whom a review asks about.
+fn reviewed(review: &Value, kind: &str, namespace: &str) -> Result<User, Status> {
+    let invalid = |cause| Status::invalid("authorization.k8s.io", kind, "", vec![cause]);
+    let texts = |list: &[Value]| list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let user = User {
+        name: object::text(review, "/spec/user").to_owned(),
+        uid: object::text(review, "/spec/uid").to_owned(),
+        groups: texts(object::list(review, "/spec/groups")),
+        ..User::default()
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        let why = "at least one of user or group must be specified";
+        return Err(invalid(Cause::required("spec.user", why)));
+    }
+    if kind == "LocalSubjectAccessReview"
+        && object::text(review, "/spec/resourceAttributes/namespace") != namespace
+    {
+        let why = format!("must match metadata.namespace: {namespace}");
+        let field = "spec.resourceAttributes.namespace";
+        let found = &review["spec"]["resourceAttributes"]["namespace"];
+        return Err(invalid(Cause::invalid(field, found, &why)));
+    }
+    Ok(user)
+}
+
+/// The answer to what a review asks.
+fn access(context: &Context, user: &User, review: &Value) -> Result<Value, Status> {
+    let text = |pointer: &str| object::text(review, pointer);
+    let there = |field: &str| review["spec"][field].is_object();
+    let asked = match (there("resourceAttributes"), there("nonResourceAttributes")) {
+        (true, false) => {
+            let field = |name: &str| text(&format!("/spec/resourceAttributes/{name}"));
+            let what = What::Resource {
+                group: field("group"),
+                resource: field("resource"),
+                subresource: field("subresource"),
+                namespace: field("namespace"),
+                name: field("name"),
+            };
+            Attributes { verb: field("verb"), what }
+        }
+        (false, true) => {
+            let path = text("/spec/nonResourceAttributes/path");
+            Attributes { verb: text("/spec/nonResourceAttributes/verb"), what: What::Path(path) }
+        }
+        _ => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            let cause = Cause::invalid("spec.resourceAttributes", &Value::Null, why);
+            return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", vec![cause]));
+        }
+    };
+    Ok(match context.roles.decide(user, &asked) {
+        Some(reason) if reason.is_empty() => json!({ "allowed": true }),
+        Some(reason) => json!({ "allowed": true, "reason": reason }),
+        None => json!({ "allowed": false }),
+    })
+}
+
+/// What somebody may do in a namespace.
+fn rules(context: &Context, user: &User, namespace: &str) -> Result<Value, Status> {
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let rules = context.roles.rules_of(user, namespace);
+    let (paths, resources): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| !rule.paths.is_empty());
+    let values = |rules: Vec<&Rule>| rules.into_iter().map(Rule::value).collect::<Value>();
+    Ok(json!({
+        "resourceRules": values(resources), "nonResourceRules": values(paths), "incomplete": false,
+    }))
 }

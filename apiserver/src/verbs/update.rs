@@ -2,12 +2,14 @@
 
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
+use apimachinery::rbac::{Attributes, What};
 use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::{Call, create, prepare, unstored};
 use crate::admission;
+use crate::authorise::authorise;
 use crate::certificates;
 use crate::context::Context;
 use crate::request;
@@ -67,6 +69,7 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
         let missing = call.context.storage.get(&call.target.key()).await?.is_none();
         if missing && part(&call.target)? == Part::Main {
             let strict = call.query.get("fieldValidation") == "Strict";
+            may_create(&call)?;
             let mut value = value.clone();
             object::metadata(&mut value).insert("name".to_owned(), json!(call.target.name));
             let caller = call.caller("CreateOptions")?;
@@ -122,6 +125,8 @@ async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status
             take_part(context, target, part, &old, &mut new)?;
         }
         check(target, part, &old, &mut new, strict)?;
+        admission::grants::check(context, &call.user, target, Some(&old), &new)?;
+        may_sign(call, part, &old, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old {
             return Ok(stored);
@@ -143,6 +148,33 @@ async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status
         }
     }
     Err(stale())
+}
+
+/// Who applies what is not there makes it, which takes another right than a change.
+fn may_create(call: &Call<'_>) -> Result<(), Status> {
+    let (resource, target) = (&call.target.served.resource, &call.target);
+    let what = What::Resource {
+        group: &resource.group,
+        resource: &resource.plural,
+        subresource: "",
+        namespace: &target.namespace,
+        name: &target.name,
+    };
+    authorise(call.context, &call.user, &Attributes { verb: "create", what })
+}
+
+/// Approving a signing request and giving it its certificate take rights about its signer.
+fn may_sign(call: &Call<'_>, part: Part, old: &Value, new: &Value) -> Result<(), Status> {
+    let resource = &call.target.served.resource;
+    let is_request =
+        resource.group == "certificates.k8s.io" && resource.plural == "certificatesigningrequests";
+    match part {
+        Part::Approval => admission::grants::signer(call.context, &call.user, "approve", old),
+        Part::Status if is_request && old["status"]["certificate"] != new["status"]["certificate"] => {
+            admission::grants::signer(call.context, &call.user, "sign", old)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// True for an object that was waiting for its last finalizer.

@@ -59,8 +59,8 @@ async fn a_service_account_token_works_until_its_account_is_gone() {
     let (code, status) = server.call(Who::Token(token), "GET", MAPS, "", "").await;
     assert_eq!((code, &status["reason"]), (403, &json!("Forbidden")));
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    let (code, answer) =
-        server.call(Who::Token(token), "POST", path, "application/json", "{\"spec\":{}}").await;
+    let wish = json!({"spec": {"resourceAttributes": {"verb": "list", "resource": "pods"}}}).to_string();
+    let (code, answer) = server.call(Who::Token(token), "POST", path, "application/json", &wish).await;
     assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(false)));
     server.delete(&format!("{accounts}/robot"), &Value::Null).await;
     assert_eq!(server.call(Who::Token(token), "GET", "/apis", "", "").await.0, 401);

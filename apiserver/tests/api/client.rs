@@ -45,6 +45,7 @@ impl Server {
             listen: ([127, 0, 0, 1], 0).into(),
             names: vec!["cloud.example".to_owned()],
             admin_kubeconfig: kubeconfig.clone(),
+            clients: vec![],
             nodes: apiserver::Reach::Nobody,
         })
         .await

@@ -8,5 +8,6 @@ mod kubectl;
 mod limits;
 mod objects;
 mod pods;
+mod roles;
 mod watches;
 mod webhooks;

@@ -4,7 +4,7 @@
 //! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
-//! about what, the questions and the answers.
+//! about what, the questions and the answers; [`rbac`] roles and bindings.
 
 #![deny(clippy::missing_errors_doc)]
 
@@ -17,6 +17,7 @@ pub mod patch;
 pub mod path;
 pub mod pod;
 pub mod quantity;
+pub mod rbac;
 pub mod schema;
 pub mod selector;
 pub mod status;

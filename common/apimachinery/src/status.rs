@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use crate::rbac::{Attributes, What};
+
 /// A failure. `code` is the HTTP status.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[serde(from = "wire::Status", into = "wire::Status")]
@@ -97,10 +99,28 @@ impl Status {
     pub fn unauthorized() -> Status {
         Status::new(401, "Unauthorized", "Unauthorized")
     }
-    pub fn forbidden(user: &str, verb: &str, group: &str, resource: &str, name: &str) -> Status {
-        let what = qualified(group, resource);
+    /// `user` has no right to what was asked for.
+    pub fn forbidden(user: &str, asked: &Attributes<'_>) -> Status {
+        let Attributes { verb, what } = asked;
+        let (group, resource, subresource, namespace, name) = match *what {
+            What::Resource { group, resource, subresource, namespace, name } => {
+                (group, resource, subresource, namespace, name)
+            }
+            What::Path(path) => {
+                let message = format!("forbidden: User {user:?} cannot {verb} path {path:?}");
+                return Status::new(403, "Forbidden", message);
+            }
+        };
+        let object = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+        let whole =
+            if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
+        let place = match namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
         let message = format!(
-            "{what} {name:?} is forbidden: User {user:?} cannot {verb} resource {resource:?} in API group {group:?}"
+            "{}{object} is forbidden: User {user:?} cannot {verb} resource {whole:?} in API group {group:?} {place}",
+            qualified(group, resource)
         );
         Status::new(403, "Forbidden", message).about(group, resource, name)
     }

@@ -177,6 +177,7 @@ async fn the_api_server() {
         listen: ([127, 0, 0, 1], 0).into(),
         names: Vec::new(),
         admin_kubeconfig: folder.path().join("admin.kubeconfig"),
+        clients: vec![],
         nodes: apiserver::Reach::Nobody,
     })
     .await

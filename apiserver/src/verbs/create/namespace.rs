@@ -19,22 +19,27 @@ pub(crate) async fn furnish(context: &Context, namespace: &str) -> Result<(), St
     ensure(context, "configmaps", namespace, "kube-root-ca.crt", ca).await
 }
 
-/// Creates the object unless there is one of its name.
+/// Creates the object of the core group unless there is one of its name.
 pub(crate) async fn ensure(
     context: &Context,
     plural: &str,
     namespace: &str,
     name: &str,
-    mut value: Value,
+    value: Value,
 ) -> Result<(), Status> {
     let served = context.registry.find("", "v1", plural).ok_or_else(Status::no_such_path)?;
     let target =
         Target { served, namespace: namespace.to_owned(), name: name.to_owned(), subresource: String::new() };
+    make(context, &target, value).await
+}
+
+/// Creates the object of this name unless there is one.
+pub(crate) async fn make(context: &Context, target: &Target, mut value: Value) -> Result<(), Status> {
     if context.storage.get(&target.key()).await?.is_some() {
         return Ok(());
     }
-    value["metadata"]["name"] = json!(name);
-    match Box::pin(super::insert(context, &target, value, false, None)).await {
+    value["metadata"]["name"] = json!(target.name);
+    match Box::pin(super::insert(context, target, value, false, None)).await {
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }
