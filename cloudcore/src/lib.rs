@@ -16,6 +16,7 @@ pub mod nodestreams;
 pub mod peers;
 pub mod refused;
 pub mod settings;
+pub mod standalone;
 pub mod synccontroller;
 pub mod tunnels;
 pub mod upstream;

@@ -1,6 +1,6 @@
 //! `cloudcore`: the cloud program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use clap::Parser;
 use cloudcore::kubernetes::Cluster;
 use cloudcore::nodestreams::NodeStreams;
 use cloudcore::settings::{self, BadSettings, Settings, Standalone};
+use cloudcore::standalone;
 use daemon::exit::{Exit, report};
 use tokio_util::sync::CancellationToken;
 
@@ -131,17 +132,18 @@ async fn with_embedded(
 ) -> anyhow::Result<()> {
     let (names, streams) = (settings.material.names.clone(), NodeStreams::default());
     let server = apiserver::ApiServer::build(apiserver::Settings {
-        data_dir: standalone.data_dir,
+        data_dir: standalone.data_dir.clone(),
         listen: standalone.listen,
         names,
         admin_kubeconfig: standalone.admin_kubeconfig.clone(),
+        clients: vec![standalone::client(&standalone.data_dir)],
         nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
     })
     .await?;
     tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");
     let stop_server = CancellationToken::new();
     let serving = tokio::spawn(server.run(stop_server.clone()));
-    let outcome = run_against(settings, &standalone.admin_kubeconfig, streams, stop).await;
+    let outcome = run_against(settings, &standalone, streams, stop).await;
     stop_server.cancel();
     serving.await.context("embedded API server")??;
     outcome
@@ -149,10 +151,12 @@ async fn with_embedded(
 
 async fn run_against(
     settings: Settings,
-    kubeconfig: &Path,
+    embedded: &Standalone,
     streams: NodeStreams,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let cluster = Cluster::connect(Some(kubeconfig.to_owned()), "").await?;
+    let (admin, data_dir) = (&embedded.admin_kubeconfig, &embedded.data_dir);
+    let (with_streams, with_webhooks) = (settings.streams.is_some(), settings.webhooks.is_some());
+    let cluster = standalone::furnish(admin, data_dir, with_streams, with_webhooks).await?;
     cloudcore::app::run(settings, cluster, streams, stop).await
 }

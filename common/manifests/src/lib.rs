@@ -60,6 +60,19 @@ pub fn objects(installation: &Installation) -> Vec<Value> {
     documents.iter().filter(|document| document.when.is_there()).map(|document| document.object()).collect()
 }
 
+/// Of the objects of an installation: the namespace, the service account with what it may do, and where there are webhooks their
+/// configurations. What CloudCore needs wherever it runs.
+pub fn rights(streams: bool, webhooks: bool) -> Vec<Value> {
+    let mut installation = Installation::default();
+    let modules = &mut installation.cloud_core.modules;
+    (modules.cloud_stream.enable, modules.webhooks.enable) = (streams, webhooks);
+    let values = Values::of(&installation);
+    let documents = [identity::documents(&values), access::documents(&values), webhooks::documents(&values)];
+    let is_wanted = |object: &Value| object["kind"] != "ConfigMap";
+    let documents = documents.concat().into_iter().filter(|document| document.when.is_there());
+    documents.map(|document| document.object()).filter(is_wanted).collect()
+}
+
 /// What of an installation cannot work, in words for who wrote its values.
 pub fn problems(installation: &Installation) -> Vec<String> {
     let modules = &installation.cloud_core.modules;

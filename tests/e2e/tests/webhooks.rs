@@ -325,6 +325,13 @@ fn a_new_ca_and_a_configuration_that_was_deleted_leave_the_webhooks_working() ->
         let kubeconfig = kubeconfig.to_string_lossy();
         lab.cloud.keadm(&[&["ca"], arguments, &["--kube-config", &kubeconfig]].concat())
     };
+    // The chart gives no right to make configurations.
+    let resources = "--resource=mutatingwebhookconfigurations,validatingwebhookconfigurations.admissionregistration.k8s.io";
+    kubectl.run(&["delete", "clusterrole,clusterrolebinding", "makes-webhooks", "--ignore-not-found"])?;
+    kubectl.run(&["create", "clusterrole", "makes-webhooks", "--verb=create", resources])?;
+    let account = "--serviceaccount=kubeedge:cloudcore";
+    let binding = ["create", "clusterrolebinding", "makes-webhooks", "--clusterrole=makes-webhooks", account];
+    kubectl.run(&binding)?;
     for kind in CONFIGURATIONS {
         kubectl.run(&["delete", kind, "cloudcore-webhooks"])?;
     }

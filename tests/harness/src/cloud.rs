@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::kubectl::Kubectl;
 use crate::programs::Programs;
-use crate::{given, ports, process, wait};
+use crate::{account, given, ports, process, wait};
 
 /// CloudCore, with its embedded API server or on a cluster, under its own root.
 pub struct Cloud {
@@ -39,14 +39,13 @@ impl Cloud {
     pub fn init_on_given(programs: &Programs, root: &Path) -> Result<Cloud> {
         let Some(given) = given::kubeconfig() else { return Cloud::init(programs, root) };
         // Its API server reaches nodes through the stream server.
-        let mut settings =
-            given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
-        settings.extend(given::rights_of_cloudcore());
+        let settings = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         Cloud::init_on(Some(&given), programs, root, &settings)
     }
 
-    /// Like [`Cloud::init_with`], on the cluster of `kubeconfig` if one is given.
+    /// Like [`Cloud::init_with`], on the cluster of the administrator's `kubeconfig` if one is given, in which CloudCore has an
+    /// [account](crate::account).
     pub fn init_on(
         kubeconfig: Option<&Path>,
         programs: &Programs,
@@ -73,8 +72,9 @@ impl Cloud {
             format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
             format!("modules.standalone.listen=127.0.0.1:{api_port}"),
         ];
-        let given = cloud.kubeconfig.to_string_lossy().into_owned();
-        let mut arguments = match kubeconfig {
+        let account = kubeconfig.map(|admin| account::kubeconfig(admin, root)).transpose()?;
+        let given = account.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut arguments = match account {
             Some(_) => vec!["init", "--process", "--kube-config", &given],
             None => vec!["init", "--standalone"],
         };

@@ -2,8 +2,7 @@
 //!
 //! `CAUSEWAY_KUBECONFIG=FILE cargo nextest run -p e2e --test streams --test stream_server --test life_cycle -j 1`
 //!
-//! `CAUSEWAY_CLOUDCORE_KUBECONFIG=FILE` beside it: CloudCore has the rights of another user, such as its service account in a cluster in
-//! which `keadm init` has installed it.
+//! CloudCore has the rights of its [account](crate::account) there, which is made.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
@@ -14,18 +13,10 @@ use crate::kubectl::Kubectl;
 
 /// Names the kubeconfig of a cluster's administrator.
 const VARIABLE: &str = "CAUSEWAY_KUBECONFIG";
-/// Names the kubeconfig of CloudCore itself.
-const CLOUDCORE: &str = "CAUSEWAY_CLOUDCORE_KUBECONFIG";
 
 /// The administrator's kubeconfig; none: the embedded API server is used.
 pub fn kubeconfig() -> Option<PathBuf> {
     std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-/// The setting that gives CloudCore its own kubeconfig, where it has another than the administrator's.
-pub fn rights_of_cloudcore() -> Option<String> {
-    let path = std::env::var(CLOUDCORE).ok().filter(|path| !path.is_empty() && kubeconfig().is_some())?;
-    Some(format!("kubeAPIConfig.kubeConfig={path}"))
 }
 
 /// An address of this machine by which API servers reach nodes: kube-apiserver proxies to no loopback address. Loopback where there

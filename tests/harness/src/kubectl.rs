@@ -41,6 +41,11 @@ impl Kubectl {
         self.feed(&["create", "--validate=false", "-f", "-"], manifests)
     }
 
+    /// Like [`Kubectl::create`], as another user.
+    pub fn create_as(&self, user: &str, manifests: &str) -> Result<String> {
+        self.feed(&["create", "--as", user, "--validate=false", "-f", "-"], manifests)
+    }
+
     fn feed(&self, arguments: &[&str], manifests: &str) -> Result<String> {
         let mut child = self
             .command(arguments)

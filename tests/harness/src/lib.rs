@@ -2,6 +2,7 @@
 //! container runtime and a link that can be cut. Everything is a real process; everything started is stopped again,
 //! by pid, and nothing is left behind.
 
+pub mod account;
 pub mod balancer;
 pub mod cgroups;
 pub mod cloud;

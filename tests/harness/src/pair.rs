@@ -59,8 +59,7 @@ impl Pair {
         let (mut replicas, mut ports, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
         for name in ["a", "b"] {
             let (stream, tunnel) = (ports::free()?, ports::free()?);
-            let mut settings = given::stream_server(stream, tunnel, node_address);
-            settings.extend(given::rights_of_cloudcore());
+            let settings = given::stream_server(stream, tunnel, node_address);
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
             replicas.push(Replica::prepare_with(programs, &folder(name), &api.kubeconfig, &settings)?);
             ports.push(stream);

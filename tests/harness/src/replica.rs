@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::wait::PATIENCE;
-use crate::{cloud, given, ports, process, wait};
+use crate::{account, cloud, given, ports, process, wait};
 
 /// The embedded API server as a process of its own, or that of the [given cluster](given::kubeconfig).
 pub struct ApiServer {
@@ -104,7 +104,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Writes the configuration and starts nothing.
+    /// Makes CloudCore's [account](crate::account) with the rights of the administrator's `kubeconfig`, writes the configuration
+    /// and starts nothing.
     pub fn prepare(programs: &Programs, root: &Path, kubeconfig: &Path) -> Result<Replica> {
         Replica::prepare_with(programs, root, kubeconfig, &[])
     }
@@ -118,7 +119,8 @@ impl Replica {
     ) -> Result<Replica> {
         let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], ports::free()?)));
         let (edge, certificates, health) = (local()?, local()?, local()?);
-        let (root_text, kubeconfig) = (root.to_string_lossy(), kubeconfig.to_string_lossy());
+        let account = account::kubeconfig(kubeconfig, root)?;
+        let (root_text, kubeconfig) = (root.to_string_lossy(), account.to_string_lossy());
         let ports = [
             format!("modules.cloudHub.websocket.port={}", edge.port()),
             format!("modules.cloudHub.https.port={}", certificates.port()),

@@ -1,0 +1,92 @@
+//! What the embedded API server has for CloudCore before it starts: what `keadm init` or the chart puts into a cluster. CloudCore
+//! then has the rights of its service account there too, and no more.
+
+use std::path::{Path, PathBuf};
+
+use apimachinery::kinds::{KINDS, KindInfo};
+use message::{Json, Status};
+use serde_json::Value;
+
+use crate::kubernetes::{Cluster, ConnectError, InstallError, Merge, install_crds};
+
+/// The user that CloudCore is, as in a cluster.
+const USER: &str = "system:serviceaccount:kubeedge:cloudcore";
+const GROUPS: [&str; 3] =
+    ["system:serviceaccounts", "system:serviceaccounts:kubeedge", "system:authenticated"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum FurnishError {
+    #[error("connecting to the embedded API server")]
+    Connect(#[from] ConnectError),
+    #[error("installing custom resource definitions in the embedded API server")]
+    Definitions(#[from] InstallError),
+    #[error("writing {kind} {name} into the embedded API server")]
+    Object { kind: String, name: String, source: Status },
+    #[error("{kind} is no kind that the embedded API server has")]
+    Kind { kind: String },
+}
+
+/// CloudCore as a client of the embedded API server; its kubeconfig lies in the server's folder.
+pub fn client(data_dir: &Path) -> apiserver::Client {
+    apiserver::Client {
+        name: USER.to_owned(),
+        groups: GROUPS.map(str::to_owned).to_vec(),
+        kubeconfig: kubeconfig(data_dir),
+    }
+}
+
+fn kubeconfig(data_dir: &Path) -> PathBuf {
+    data_dir.join("cloudcore.kubeconfig")
+}
+
+/// Makes or mends the definitions, the namespace, the service account, its roles and the empty configurations of webhooks with
+/// the rights of `admin`, and answers the cluster as CloudCore has it.
+///
+/// # Errors
+/// What was written, and what the API server said.
+pub async fn furnish(
+    admin: &Path,
+    data_dir: &Path,
+    streams: bool,
+    webhooks: bool,
+) -> Result<Cluster, FurnishError> {
+    let cluster = Cluster::connect(Some(admin.to_owned()), "").await?;
+    install_crds(&cluster).await?;
+    for object in manifests::rights(streams, webhooks) {
+        put(&cluster, &object).await?;
+    }
+    Ok(Cluster::connect(Some(kubeconfig(data_dir)), "").await?)
+}
+
+async fn put(cluster: &Cluster, object: &Value) -> Result<(), FurnishError> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    let line = line(object).ok_or_else(|| FurnishError::Kind { kind: kind.clone() })?;
+    let namespace = object["metadata"]["namespace"].as_str();
+    let written = match cluster.create(&line.path(namespace, ""), &Json::of(object)).await {
+        // What others have added stays.
+        Err(status) if status.is_conflict() => {
+            cluster.patch(&line.path(namespace, &name), Merge::Json, object.to_string()).await
+        }
+        other => other,
+    };
+    written.map(drop).map_err(|source| FurnishError::Object { kind, name, source })
+}
+
+fn line(object: &Value) -> Option<&'static KindInfo> {
+    let is_it =
+        |info: &KindInfo| object["kind"] == info.kind && object["apiVersion"] == *info.api_version().as_str();
+    KINDS.iter().map(|(_, info)| *info).find(|info| is_it(info))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_that_cloudcore_needs_has_a_path() {
+        for object in manifests::rights(true, true) {
+            assert!(line(&object).is_some(), "{object}");
+        }
+    }
+}
