@@ -133,7 +133,8 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         kubelets: settings.streams.as_ref().and_then(|streams| {
             let port = streams.listen.port();
             let host = streams.node_address.clone();
-            host.map(|host| edgecontroller::KubeletAddress { host, port })
+            let domain = streams.node_domain.clone();
+            host.map(|host| edgecontroller::KubeletAddress { host, port, domain })
         }),
     };
     let (metrics, accounts) = (upstream.metrics.clone(), upstream.rate_accounts.clone());

@@ -81,6 +81,8 @@ pub struct Settings {
     /// Written as the address of every node, with this server's port: API servers reach all of them here. `None`: nodes keep
     /// their own.
     pub node_address: Option<KubeletHost>,
+    /// In which every node has a name that leads here.
+    pub node_domain: Option<Arc<str>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +101,7 @@ pub struct StreamServer {
 }
 
 struct Server {
-    /// The name by which API servers reach this server, if nodes are told one.
-    own_name: Option<Arc<str>>,
+    names: route::Names,
     cluster: Cluster,
     callers: Callers,
     nodes: NodeStreams,
@@ -122,12 +123,13 @@ impl StreamServer {
         let address = settings.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| StreamServerError::Listen { address, source })?;
-        let own_name = match &settings.node_address {
+        let own = match &settings.node_address {
             Some(KubeletHost::Name(name)) => Some(name.clone()),
             _ => None,
         };
+        let names = route::Names { own, domain: settings.node_domain.clone() };
         let server = Arc::new(Server {
-            own_name,
+            names,
             callers: Callers::new(cluster.clone()),
             cluster,
             nodes,
@@ -223,7 +225,7 @@ impl Server {
         };
         let name = match route::pod(uri.path()) {
             Some((namespace, name)) => self.node_of_pod(namespace, name).await?,
-            None => route::node(uri, headers, self.own_name.as_deref()).ok_or_else(unknown)?,
+            None => route::node(uri, headers, &self.names).ok_or_else(unknown)?,
         };
         NodeName::new(&name).map_err(|error| Refusal(StatusCode::NOT_FOUND, error.to_string()))
     }

@@ -13,5 +13,5 @@ pub mod upstream;
 
 pub use bodies::fetch_missing;
 pub use downstream::{Downstream, Observers, WATCHED, comes_after};
-pub use kubelet_address::{KubeletAddress, KubeletHost};
+pub use kubelet_address::{KubeletAddress, KubeletHost, is_dns_name};
 pub use rights::{Rights, SERVING, is_for_own_name};

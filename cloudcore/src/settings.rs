@@ -12,7 +12,7 @@ use api::config::cloudcore::CloudCoreConfig;
 use crate::cloudhub;
 use crate::cloudhub::{material, register};
 use crate::cloudstream;
-use crate::edgecontroller::KubeletHost;
+use crate::edgecontroller::{KubeletHost, is_dns_name};
 pub use switches::warnings;
 
 /// Everything the program needs, checked.
@@ -138,11 +138,22 @@ impl Settings {
                 host
             }
         };
+        let node_domain = Some(cloud_stream.node_domain.as_str()).filter(|domain| !domain.is_empty());
+        if let Some(domain) = node_domain {
+            if !is_dns_name(domain) {
+                problems.push(format!("modules.cloudStream.nodeDomain: {domain:?} is not a DNS name"));
+            }
+            if node_address.is_none() {
+                let text = "modules.cloudStream.nodeDomain: takes modules.cloudStream.nodeAddress beside it";
+                problems.push(text.to_owned());
+            }
+        }
         // API servers check the name they ask under.
         let mut stream_names = names.clone();
         if node_address.is_some() && !stream_names.contains(&cloud_stream.node_address) {
             stream_names.push(cloud_stream.node_address.clone());
         }
+        stream_names.extend(node_domain.map(|domain| format!("*.{domain}")));
         let own_address = match cloud_stream.own_address.as_str() {
             "" => std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok()),
             text => text.parse::<IpAddr>().ok(),
@@ -167,6 +178,7 @@ impl Settings {
             key: PathBuf::from(&cloud_stream.tls_stream_private_key_file),
             names: stream_names,
             node_address,
+            node_domain: node_domain.map(Into::into),
             own_address,
         });
         let webhooks = webhooks::check(config, &mut problems);
@@ -230,6 +242,14 @@ mod tests {
         config.modules.cloud_stream.node_address = "cloud.example.com".into();
         let streams = Settings::check(&config).unwrap().streams.unwrap();
         assert_eq!(streams.names, ["10.0.0.5", "cloud.example.com"], "the certificate names it");
+        config.modules.cloud_stream.node_domain = "edges.example".into();
+        let streams = Settings::check(&config).unwrap().streams.unwrap();
+        assert!(streams.names.contains(&"*.edges.example".to_owned()), "{:?}", streams.names);
+        config.modules.cloud_stream.node_domain = "*.example".into();
+        config.modules.cloud_stream.node_address = String::new();
+        let problems = Settings::check(&config).unwrap_err().0;
+        assert!(problems.len() == 2 && problems.iter().all(|one| one.contains("nodeDomain")), "{problems:?}");
+        config.modules.cloud_stream.node_domain = String::new();
         config.modules.cloud_stream.node_address = "10.0.0.256".into();
         assert!(Settings::check(&config).unwrap_err().0[0].contains("nor a DNS name"));
     }

@@ -1,5 +1,7 @@
 //! What a request is about, by its path, as the kubelet serves it.
 
+use std::sync::Arc;
+
 use http::header::HOST;
 use http::{HeaderMap, Method, Uri};
 
@@ -39,9 +41,17 @@ pub(super) fn pod(path: &str) -> Option<(&str, &str)> {
     (!namespace.is_empty() && !name.is_empty()).then_some((namespace, name))
 }
 
-/// The node a request names: API servers say which one they proxy for, others ask under the node's own name. `own` is this
-/// server's, which is no node's.
-pub(super) fn node(uri: &Uri, headers: &HeaderMap, own: Option<&str>) -> Option<String> {
+/// Names that lead to this server.
+#[derive(Default)]
+pub(super) struct Names {
+    /// That by which API servers reach it, if nodes are told one: no node's.
+    pub own: Option<Arc<str>>,
+    /// In which every node has a name.
+    pub domain: Option<Arc<str>>,
+}
+
+/// The node a request names: API servers say which one they proxy for, others ask under the node's own name.
+pub(super) fn node(uri: &Uri, headers: &HeaderMap, names: &Names) -> Option<String> {
     let forwarded = headers.get("x-forwarded-uri").and_then(|value| value.to_str().ok());
     let proxied = forwarded.and_then(|path| path.strip_prefix("/api/v1/nodes/"));
     if let Some(name) = proxied.and_then(|rest| rest.split('/').next()) {
@@ -54,8 +64,13 @@ pub(super) fn node(uri: &Uri, headers: &HeaderMap, own: Option<&str>) -> Option<
     }
     let host = uri.host().or_else(|| headers.get(HOST)?.to_str().ok()).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    if own == Some(host) {
+    if names.own.as_deref() == Some(host) {
         return None;
+    }
+    // Names of nodes may have dots.
+    let in_domain = names.domain.as_deref().and_then(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+    if let Some(name) = in_domain {
+        return Some(name.to_owned()).filter(|name| !name.is_empty());
     }
     let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
     let name = host.split('.').next().unwrap_or_default();
@@ -99,13 +114,15 @@ mod tests {
             if !forwarded.is_empty() {
                 headers.insert("x-forwarded-uri", HeaderValue::from_str(forwarded).unwrap());
             }
-            node(&Uri::from_static("/stats/summary"), &headers, Some("cloud.example.com"))
+            let names = Names { own: Some("cloud.example.com".into()), domain: Some("edges.example".into()) };
+            node(&Uri::from_static("/stats/summary"), &headers, &names)
         };
         let name = |name: &str| Some(name.to_owned());
         assert_eq!(named("/api/v1/nodes/edge-1/proxy/stats/summary", "10.0.0.1:10003"), name("edge-1"));
         assert_eq!(named("/api/v1/nodes/https:edge-1:10250/proxy/", "10.0.0.1"), name("edge-1"));
         assert_eq!(named("", "edge-2.edges.kubeedge.svc:10003"), name("edge-2"));
         assert_eq!(named("", "edge-2"), name("edge-2"));
+        assert_eq!(named("", "store.7.edges.example:10003"), name("store.7"));
         for host in ["cloud.example.com:10003", "10.0.0.1:10003", "10.0.0.1", "[fd00::1]:10003", ":10003"] {
             assert_eq!(named("", host), None, "{host}");
         }

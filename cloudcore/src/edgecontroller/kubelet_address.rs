@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 pub struct KubeletAddress {
     pub host: KubeletHost,
     pub port: u16,
+    /// In which every node has a name, for clients that know it by its address alone.
+    pub domain: Option<Arc<str>>,
 }
 
 /// A host as node objects name it.
@@ -30,25 +32,29 @@ impl KubeletHost {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return (!ip.is_unspecified()).then_some(KubeletHost::Ip(ip));
         }
-        let is_label = |label: &str| {
-            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(is_plain)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        let labels: Vec<&str> = text.split('.').collect();
-        // What ends with digits is an address with a mistake in it.
-        let is_number = labels.last().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        let is_name = text.len() <= 253 && labels.iter().all(|label| is_label(label)) && !is_number;
-        is_name.then(|| KubeletHost::Name(text.into()))
+        is_dns_name(text).then(|| KubeletHost::Name(text.into()))
     }
+}
+
+/// True for a DNS name (RFC 1123).
+pub fn is_dns_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(is_plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels: Vec<&str> = text.split('.').collect();
+    // What ends with digits is an address with a mistake in it.
+    let is_number = labels.last().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    text.len() <= 253 && labels.iter().all(|label| is_label(label)) && !is_number
 }
 
 impl KubeletAddress {
     /// Puts it in the place of what a node says of itself, in the object or in a patch of it. What it does not say is not added.
-    pub(super) fn put(&self, node: &mut Value) {
+    pub(super) fn put(&self, name: &str, node: &mut Value) {
         let Some(status) = node.get_mut("status").and_then(Value::as_object_mut) else { return };
         status.insert("daemonEndpoints".to_owned(), json!({"kubeletEndpoint": {"Port": self.port}}));
         let Some(addresses) = status.get_mut("addresses").and_then(Value::as_array_mut) else { return };
@@ -64,6 +70,10 @@ impl KubeletAddress {
                     .extend(["InternalDNS", "Hostname"].map(|kind| json!({"type": kind, "address": **name})));
             }
         }
+        if let Some(domain) = &self.domain {
+            addresses.retain(|address| address["type"] != "InternalDNS");
+            addresses.push(json!({"type": "InternalDNS", "address": format!("{name}.{domain}")}));
+        }
     }
 }
 
@@ -72,9 +82,30 @@ mod tests {
     use super::*;
 
     fn put(host: &str, mut node: Value) -> Value {
-        let address = KubeletAddress { host: KubeletHost::parse(host).unwrap(), port: 10003 };
-        address.put(&mut node);
+        put_in(host, None, &mut node);
         node
+    }
+
+    fn put_in(host: &str, domain: Option<&str>, node: &mut Value) {
+        let domain = domain.map(Into::into);
+        KubeletAddress { host: KubeletHost::parse(host).unwrap(), port: 10003, domain }.put("n", node);
+    }
+
+    #[test]
+    fn a_node_has_a_name_of_its_own_in_the_domain() {
+        for (host, first) in [("10.0.0.9", "InternalIP"), ("cloud.example.com", "Hostname")] {
+            let mut node = json!({"status": {"addresses": own()}});
+            for _ in 0..2 {
+                put_in(host, Some("edges.example"), &mut node);
+                let addresses = node["status"]["addresses"].as_array().unwrap();
+                let of = |kind: &str| -> Vec<&Value> {
+                    let found = addresses.iter().filter(|address| address["type"] == kind);
+                    found.map(|address| &address["address"]).collect()
+                };
+                assert_eq!(of("InternalDNS"), ["n.edges.example"], "{host}");
+                assert_eq!(of(first), [host]);
+            }
+        }
     }
 
     fn own() -> Value {

@@ -62,7 +62,7 @@ pub(super) async fn ensure_node(
     object: &Json,
 ) -> Result<(), Status> {
     let mut object = own::own_labels(object, node)?;
-    kubelets.iter().for_each(|address| address.put(&mut object));
+    kubelets.iter().for_each(|address| address.put(node.as_str(), &mut object));
     let object = own::named(object, node.as_str())?;
     match cluster.create(&lines::Node.path(None, ""), &object).await {
         Err(status) if !status.is_conflict() => Err(status),
@@ -87,7 +87,7 @@ pub(super) async fn report_node(
             object["metadata"]["annotations"][name.as_str()] = resources.text().into();
         }
         object["status"] = merged(&object["status"], status.clone(), daemon::clock::now());
-        kubelets.iter().for_each(|address| address.put(&mut object));
+        kubelets.iter().for_each(|address| address.put(node.as_str(), &mut object));
         tried += 1;
         match cluster.replace(&format!("{path}/status"), &Json::of(&object)).await {
             Ok(_) => return Ok(()),

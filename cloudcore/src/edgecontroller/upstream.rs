@@ -47,7 +47,7 @@ async fn carry_out(
     request: &Request,
 ) -> Result<Reply, Status> {
     let told = |mut object: Value| {
-        kubelets.iter().for_each(|address| address.put(&mut object));
+        kubelets.iter().for_each(|address| address.put(node.as_str(), &mut object));
         object
     };
     let object = match request {

@@ -41,9 +41,13 @@ pub fn tls(edge_root: &Path, presenting: bool) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-async fn stream(config: Arc<ClientConfig>, port: u16) -> Result<TlsStream<TcpStream>> {
-    let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
-    TlsConnector::from(config).connect(ServerName::try_from("127.0.0.1")?, tcp).await.context("TLS handshake")
+const LOOPBACK: &str = "127.0.0.1";
+
+/// To loopback, where `host` is expected.
+async fn stream(config: Arc<ClientConfig>, host: &str, port: u16) -> Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect((LOOPBACK, port)).await?;
+    let name = ServerName::try_from(host.to_owned())?;
+    TlsConnector::from(config).connect(name, tcp).await.context("TLS handshake")
 }
 
 /// Connects to the message port as node `claimed`. An HTTP refusal is given as (status, body).
@@ -52,7 +56,7 @@ pub async fn connect(
     port: u16,
     claimed: &str,
 ) -> Result<Result<Socket, (u16, String)>> {
-    let tls = stream(config, port).await?;
+    let tls = stream(config, LOOPBACK, port).await?;
     let request = http::Request::builder()
         .uri(format!("wss://127.0.0.1:{port}/project/{claimed}/events"))
         .header("Host", format!("127.0.0.1:{port}"))
@@ -114,11 +118,23 @@ pub async fn get(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Result<(u16, Vec<u8>)> {
-    let tls = stream(config, port).await?;
+    get_from(config, LOOPBACK, port, path, headers, body).await
+}
+
+/// GET on a port of loopback under another name, which the certificate must have: (status, body).
+pub async fn get_from(
+    config: Arc<ClientConfig>,
+    host: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<(u16, Vec<u8>)> {
+    let tls = stream(config, host, port).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(tls)).await?;
     let connection = tokio::spawn(connection);
-    let mut request = http::Request::get(path).header("Host", "127.0.0.1");
+    let mut request = http::Request::get(path).header("Host", format!("{host}:{port}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -63,7 +63,42 @@ fn a_clusters_api_server_reaches_nodes_through_the_stream_server_of_any_replica(
             ensure!(log == "started\n", "replica {replica}: {log:?}");
         }
     }
-    refusals(&lab)
+    refusals(&lab)?;
+    a_metrics_client(&lab)
+}
+
+/// A client that knows the node by its address alone, as metrics-server does, asks any replica under the node's own name.
+fn a_metrics_client(lab: &Lab) -> Result<()> {
+    let kubectl = &lab.0.kubectl;
+    let name = kubectl.field("node", NODE, ".status.addresses[?(@.type==\"InternalDNS\")].address")?;
+    ensure!(name == format!("{NODE}.{}", given::DOMAIN), "{name}");
+    let metadata = json!({"name": "scraper"});
+    let account = json!({"kind": "ServiceAccount", "name": "scraper", "namespace": "default"});
+    let rules = json!([{"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}]);
+    let group = "rbac.authorization.k8s.io";
+    for object in [
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+        json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": rules}),
+        json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "scraper"}, "subjects": [account]}),
+    ] {
+        kubectl.apply(&object.to_string())?;
+    }
+    let bearer = format!("Bearer {}", kubectl.run(&["create", "token", "scraper"])?.trim());
+    let headers = [("Authorization", bearer.as_str())];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for port in &lab.0.ports {
+        let asked = |path: &str| {
+            let tls = peer::tls(&lab.0.edge.root, false)?;
+            runtime.block_on(peer::get_from(tls, &name, *port, path, &headers, Vec::new()))
+        };
+        let (status, body) = asked("/metrics/resource")?;
+        let text = String::from_utf8_lossy(&body);
+        ensure!(status == 200 && text.contains("node_cpu_usage_seconds_total"), "{status}: {text}");
+        let (status, _) = asked("/containerLogs/default/shell/c")?;
+        ensure!(status == 403, "logs with rights to metrics: {status}");
+    }
+    Ok(())
 }
 
 /// Who may not, gets nothing.
@@ -116,7 +151,7 @@ fn api_servers_reach_nodes_by_a_name_of_the_stream_server_as_well() -> Result<()
     let lab = Lab::start(&[], false, "localhost")?;
     lab.pod()?;
     let addresses = lab.0.kubectl.field("node", NODE, ".status.addresses[*].address")?;
-    ensure!(addresses == "localhost localhost", "{addresses}");
+    ensure!(addresses == format!("localhost {NODE}.{}", given::DOMAIN), "{addresses}");
     wait::for_true("logs", PATIENCE, || {
         Ok(lab.0.kubectl.run(&["logs", "shell"]).is_ok_and(|log| log == "started\n"))
     })?;

@@ -30,6 +30,9 @@ pub fn address() -> IpAddr {
     asked.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
+/// In which every node has a name of its own, which no DNS knows.
+pub const DOMAIN: &str = "edges.causeway.test";
+
 /// Settings of a CloudCore whose stream server API servers take for the kubelet of each node.
 pub fn stream_server(stream: u16, tunnel: u16, address: &str) -> Vec<String> {
     vec![
@@ -37,6 +40,7 @@ pub fn stream_server(stream: u16, tunnel: u16, address: &str) -> Vec<String> {
         format!("modules.cloudStream.streamPort={stream}"),
         format!("modules.cloudStream.tunnelPort={tunnel}"),
         format!("modules.cloudStream.nodeAddress={address}"),
+        format!("modules.cloudStream.nodeDomain={DOMAIN}"),
         "modules.cloudStream.ownAddress=127.0.0.1".to_owned(),
     ]
 }

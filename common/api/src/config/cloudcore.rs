@@ -121,6 +121,10 @@ pub struct CloudStream {
     /// address is found where `--kubelet-preferred-address-types` has `InternalIP` before `Hostname`, as kubeadm writes it; a
     /// name in any order.
     pub node_address: String,
+    /// Ours: DNS domain in which each node has the name NODE.DOMAIN, written as its `InternalDNS` address beside `nodeAddress`: for
+    /// clients that know a node by its address alone, such as metrics-server. Your DNS leads all names of the domain to the stream
+    /// server, whose certificate is for all of them; empty: none.
+    pub node_domain: String,
     /// Ours: IP address at which other CloudCores reach this one, to pass streams on; empty: that of the pod (`$POD_IP`), or this
     /// machine only.
     pub own_address: String,
@@ -141,6 +145,7 @@ impl Default for CloudStream {
             enable: false,
             stream_port: 10003,
             node_address: String::new(),
+            node_domain: String::new(),
             own_address: String::new(),
             tunnel_port: 10004,
             tls_stream_ca_file: "/etc/kubeedge/ca/streamCA.crt".to_owned(),
