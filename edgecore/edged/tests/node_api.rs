@@ -236,7 +236,7 @@ async fn ports_of_the_node_that_the_policy_names_are_reached_over_http_https_and
 
     let tcp = |port: u16| {
         format!(
-            "GET /nodeTcp/{port} HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: tcp\r\n\r\nGET /t HTTP/1.1\r\n\r\n"
+            "GET /nodeTcp/{port} HTTP/1.1\r\nhost: node\r\nconnection: upgrade, close\r\nupgrade: tcp\r\n\r\nGET /t HTTP/1.1\r\n\r\n"
         )
     };
     let through = asked(&socket, &tcp(plain)).await;
