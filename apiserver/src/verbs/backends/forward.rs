@@ -57,6 +57,10 @@ async fn reach(call: &Call<'_>, backend: &Backend<'_>) -> Result<TokioIo<Upgrade
         (CONNECTION, HeaderValue::from_static("Upgrade")),
         (UPGRADE, TCP),
     ]);
+    // A proxy for many nodes asks which one is meant.
+    if let Ok(asked) = HeaderValue::from_str(&format!("/api/v1/nodes/{node}/proxy{path}")) {
+        request.headers_mut().insert("x-forwarded-uri", asked);
+    }
     let answer = httpproxy::ask(connection, request, ANSWER).await;
     let mut answer = answer.map_err(|error| unreachable(&daemon::errors::describe(&error)))?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
