@@ -212,7 +212,8 @@ async fn ports_of_the_node_that_the_policy_names_are_reached_over_http_https_and
     for way in [format!("/ports/{plain}"), format!("/ports/https:{secure}")] {
         let port = way.trim_start_matches(|letter: char| !letter.is_ascii_digit());
         let request = format!(
-            "PUT {way}/a//b%2Fc?d=e&f HTTP/1.1\r\nhost: node\r\nauthorization: Bearer x\r\nx-mine: 1\r\nconnection: close\r\ncontent-length: 4\r\n\r\nbody"
+            "PUT {way}/a//b%2Fc?d=e&f HTTP/1.1\r\nhost: node\r\nauthorization: Bearer x\r\nx-mine: 1\r\n\
+             connection: close\r\ncontent-length: 4\r\n\r\nbody"
         );
         let answer = asked(&socket, &request).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -236,7 +237,8 @@ async fn ports_of_the_node_that_the_policy_names_are_reached_over_http_https_and
 
     let tcp = |port: u16| {
         format!(
-            "GET /nodeTcp/{port} HTTP/1.1\r\nhost: node\r\nconnection: upgrade, close\r\nupgrade: tcp\r\n\r\nGET /t HTTP/1.1\r\n\r\n"
+            "GET /nodeTcp/{port} HTTP/1.1\r\nhost: node\r\nconnection: upgrade, close\r\nupgrade: tcp\r\n\r\n\
+             GET /t HTTP/1.1\r\n\r\n"
         )
     };
     let through = asked(&socket, &tcp(plain)).await;

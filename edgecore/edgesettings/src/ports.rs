@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(problems.len(), wrong.len(), "{problems:?}");
         assert_eq!(
             problems[3],
-            "modules.edged.nodeAPI.forwardedPorts[3]: \"90-80\" is not a port or a range of ports, such as 9100 or 8000-8100"
+            "modules.edged.nodeAPI.forwardedPorts[3]: \"90-80\" is not a port or a range of ports, such as 9100 or \
+             8000-8100"
         );
         let (_, problems) = check(&["10250", "10250-10250", "10249-10250"]);
         assert_eq!(problems.len(), 2, "{problems:?}");

@@ -1,5 +1,5 @@
-//! Ports of pods and of the node: over HTTP, HTTPS and WebSockets, by an API server that proxies to them and by `nodes/NAME/proxy`
-//! of one that cannot.
+//! Ports of pods and of the node: over HTTP, HTTPS and WebSockets, by an API server that proxies to them and by
+//! `nodes/NAME/proxy` of one that cannot.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
@@ -49,12 +49,14 @@ impl Servers {
     /// A pod at whose port HTTPS is spoken, and a service before it.
     fn pod(&self, kubectl: &Kubectl) -> Result<()> {
         let script = format!("exec nc -ll -p {SECURE} -e nc ${{POD_IP%.*}}.1 {}", self.of_pod.port);
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}},
-            "spec": {"nodeName": NODE, "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": IMAGE,
-                "command": ["sh", "-c", script],
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "labels": {"app": "web"}},
+            "spec": {"nodeName": NODE, "terminationGracePeriodSeconds": 0, "containers": [{
+                "name": "c", "image": IMAGE, "command": ["sh", "-c", script],
                 "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]}]}});
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "front"},
-            "spec": {"selector": {"app": "web"}, "ports": [{"name": "secure", "port": 443, "targetPort": SECURE}]}});
+            "spec": {"selector": {"app": "web"},
+                "ports": [{"name": "secure", "port": 443, "targetPort": SECURE}]}});
         kubectl.apply(&pod.to_string())?;
         kubectl.apply(&service.to_string())?;
         wait::for_true("the pod runs", PATIENCE, || {

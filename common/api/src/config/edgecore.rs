@@ -130,8 +130,9 @@ pub struct NodeApi {
     pub allowed_clients: Vec<String>,
     /// Groups whose client certificates the TLS port serves, by one of their organisations.
     pub allowed_groups: Vec<String>,
-    /// Ports of the node's loopback address, `"9100"` or `"8000-8100"`, that are reached through the Node API by whoever may use it
-    /// (`nodes/proxy`); empty: none. Ports of EdgeCore itself are never part of a range, and those of the Node API cannot be named.
+    /// Ports of the node's loopback address, `"9100"` or `"8000-8100"`, that are reached through the Node API by whoever may use
+    /// it (`nodes/proxy`); empty: none. Ports of EdgeCore itself are never part of a range, and those of the Node API cannot be
+    /// named.
     #[serde(deserialize_with = "ports")]
     pub forwarded_ports: Vec<String>,
     /// KubeEdge's 127.0.0.1:10350, where every program of the machine may do everything without saying who it is.

@@ -38,11 +38,13 @@ pub struct ForwardedPorts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotForwarded {
     #[error(
-        "port {0} of the node is not forwarded: modules.edged.nodeAPI.forwardedPorts in its edgecore.yaml does not have it"
+        "port {0} of the node is not forwarded: modules.edged.nodeAPI.forwardedPorts in its edgecore.yaml \
+         does not have it"
     )]
     Unnamed(u16),
     #[error(
-        "port {0} is EdgeCore's own: modules.edged.nodeAPI.forwardedPorts in edgecore.yaml has to name it alone, not in a range"
+        "port {0} is EdgeCore's own: modules.edged.nodeAPI.forwardedPorts in edgecore.yaml has to name it \
+         alone, not in a range"
     )]
     Own(u16),
 }
