@@ -80,8 +80,7 @@ impl WayToNodes {
 
     async fn kubelet(&self, node: &Value, ca: PathBuf) -> Result<Box<dyn Connection>, String> {
         let address = address(node).ok_or("it tells no address")?.to_owned();
-        let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(PORT);
+        let port = kubelet_port(node);
         let read = move || Ok(files::read_bundle(&ca));
         let trust = daemon::blocking(read).await.map_err(|error| error.to_string())?;
         let trust = trust.map_err(|error| daemon::errors::describe(&error))?;
@@ -98,6 +97,12 @@ impl WayToNodes {
             Err(_) => Err(format!("{address}:{port}: no connection within {CONNECT:?}")),
         }
     }
+}
+
+/// The port of a node's kubelet.
+pub(crate) fn kubelet_port(node: &Value) -> u16 {
+    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
+    port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(PORT)
 }
 
 /// The address a node is reached at.
@@ -121,5 +126,7 @@ mod tests {
         assert_eq!(address(&all), Some("10.0.0.1"));
         assert_eq!(address(&node(json!([{"type": "Hostname", "address": "n"}]))), Some("n"));
         assert_eq!(address(&json!({})), None);
+        let told = json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 10003}}}});
+        assert_eq!((kubelet_port(&told), kubelet_port(&json!({}))), (10003, 10250));
     }
 }

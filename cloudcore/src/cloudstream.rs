@@ -203,6 +203,7 @@ impl Server {
             Refusal(StatusCode::BAD_GATEWAY, format!("node {:?} cannot be asked: {why}", node.as_str()))
         })?;
         let client = hyper::upgrade::on(&mut request);
+        let is_port = route::is_port(request.uri().path());
         let terms = Terms { patience: ANSWER, idle: IDLE, framing: Framing::Unknown, stop };
         let answer = httpproxy::hand_on(stream, onward(request)?, client, terms, keep).await;
         let answer = answer.map_err(|error| {
@@ -212,7 +213,7 @@ impl Server {
         let (parts, body) = answer.into_parts();
         let mut handed = Response::new(body.boxed_unsync());
         *handed.status_mut() = parts.status;
-        *handed.headers_mut() = handed_on(parts.status, &parts.headers);
+        *handed.headers_mut() = handed_on(parts.status, &parts.headers, is_port);
         Ok(handed)
     }
 
@@ -224,7 +225,15 @@ impl Server {
             Refusal(StatusCode::NOT_FOUND, text.to_owned())
         };
         let name = match route::pod(uri.path()) {
-            Some((namespace, name)) => self.node_of_pod(namespace, name).await?,
+            Some((namespace, name)) => {
+                let node = self.node_of_pod(namespace, name).await?;
+                // Who may proxy to one node does not get to pods of another by it.
+                if route::proxied_elsewhere(headers, &node) {
+                    let text = format!("pod {namespace}/{name} is not on the node that is asked");
+                    return Err(Refusal(StatusCode::NOT_FOUND, text));
+                }
+                node
+            }
             None => route::node(uri, headers, &self.names).ok_or_else(unknown)?,
         };
         NodeName::new(&name).map_err(|error| Refusal(StatusCode::NOT_FOUND, error.to_string()))
@@ -263,10 +272,14 @@ fn onward(request: Request<Incoming>) -> Result<Request<Incoming>, Refusal> {
     Ok(onward)
 }
 
-/// Headers of an answer for who asked: all of an upgrade's, the content's type otherwise.
-fn handed_on(status: StatusCode, headers: &HeaderMap) -> HeaderMap {
+/// Headers of an answer for who asked: all of an upgrade's, all about the content of what a port answered, the content's type
+/// otherwise.
+fn handed_on(status: StatusCode, headers: &HeaderMap, is_port: bool) -> HeaderMap {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return headers.clone();
+    }
+    if is_port {
+        return httpproxy::answered(headers);
     }
     let kind = headers.get(CONTENT_TYPE).map(|kind| (CONTENT_TYPE, kind.clone()));
     kind.into_iter().collect()

@@ -16,7 +16,9 @@ use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+use super::backends::{self, Named};
 use super::{Call, connect};
+use crate::nodes::kubelet_port;
 use crate::respond::{self, Answer, BodyError};
 use crate::storage::Key;
 
@@ -41,9 +43,18 @@ pub(crate) fn is_one(call: &Call<'_>) -> bool {
 
 /// `rest`: what follows the subresource in the path.
 pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result<Answer, Status> {
-    let object =
-        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+    let is_proxy = call.target.subresource == "proxy";
+    let wanted = call.target.name.clone();
+    let named = is_proxy.then(|| Named::parse(&wanted)).transpose()?;
+    let mut target = call.target.clone();
+    target.name = named.as_ref().map_or(target.name, |named| named.name.to_owned());
+    let object = call.context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
     let object = object.value()?;
+    // Without a port, or with that of the kubelet, it is the kubelet that is asked.
+    let is_kubelets = |port: &str| port.is_empty() || port == kubelet_port(&object).to_string();
+    if let Some(named) = named.filter(|named| !is_kubelets(named.port)) {
+        return backends::port_of_node(call, &named, rest, body).await;
+    }
     let method = call.parts.method.clone();
     let takes_method = match call.target.subresource.as_str() {
         "log" => method == Method::GET,
@@ -55,7 +66,7 @@ pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result
     }
     connect::admit(&call, rest).await?;
     let (node, path) = match call.target.subresource.as_str() {
-        "proxy" => (call.target.name.clone(), format!("/{rest}{}", raw_query(&call))),
+        "proxy" => (target.name, format!("/{rest}{}", raw_query(&call))),
         _ => in_pod(&call, &object)?,
     };
     if is_v5(&call) {
@@ -215,7 +226,9 @@ async fn hand_on(call: Call<'_>, node: &str, path: &str, body: Incoming) -> Resu
     let (parts, body) = answer.into_parts();
     let mut handed = Response::new(body.map_err(BodyError::from).boxed_unsync());
     *handed.status_mut() = parts.status;
-    if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
+    if call.target.subresource == "proxy" {
+        *handed.headers_mut() = httpproxy::answered(&parts.headers);
+    } else if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
         handed.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
     Ok(handed)

@@ -34,11 +34,27 @@ pub(super) fn access(method: &Method, path: &str) -> Access {
 pub(super) fn pod(path: &str) -> Option<(&str, &str)> {
     let mut parts = path.split('/').skip(1);
     match parts.next()? {
-        "containerLogs" | "exec" | "attach" | "portForward" | "run" | "podTcp" => {}
+        "containerLogs" | "exec" | "attach" | "portForward" | "run" | "podTcp" | "podPorts" => {}
         _ => return None,
     }
     let (namespace, name) = (parts.next()?, parts.next()?);
     (!namespace.is_empty() && !name.is_empty()).then_some((namespace, name))
+}
+
+/// True where an HTTP server of a pod or of the node answers, so that all headers of the answer are its own.
+pub(super) fn is_port(path: &str) -> bool {
+    matches!(path.split('/').nth(1), Some("ports" | "podPorts"))
+}
+
+/// True if an API server proxies for another node than this.
+pub(super) fn proxied_elsewhere(headers: &HeaderMap, node: &str) -> bool {
+    proxied(headers).is_some_and(|name| bare(name) != Some(node))
+}
+
+/// The node that an API server says it proxies for.
+fn proxied(headers: &HeaderMap) -> Option<&str> {
+    let forwarded = headers.get("x-forwarded-uri").and_then(|value| value.to_str().ok());
+    forwarded.and_then(|path| path.strip_prefix("/api/v1/nodes/"))?.split('/').next()
 }
 
 /// Names that lead to this server.
@@ -52,15 +68,8 @@ pub(super) struct Names {
 
 /// The node a request names: API servers say which one they proxy for, others ask under the node's own name.
 pub(super) fn node(uri: &Uri, headers: &HeaderMap, names: &Names) -> Option<String> {
-    let forwarded = headers.get("x-forwarded-uri").and_then(|value| value.to_str().ok());
-    let proxied = forwarded.and_then(|path| path.strip_prefix("/api/v1/nodes/"));
-    if let Some(name) = proxied.and_then(|rest| rest.split('/').next()) {
-        // `NAME:PORT` and `SCHEME:NAME:PORT` are names of nodes too.
-        let name = match name.split(':').collect::<Vec<_>>()[..] {
-            [name] | [name, _] | [_, name, _] => name,
-            _ => return None,
-        };
-        return Some(name.to_owned()).filter(|name| !name.is_empty());
+    if let Some(name) = proxied(headers) {
+        return bare(name).map(str::to_owned);
     }
     let host = uri.host().or_else(|| headers.get(HOST)?.to_str().ok()).unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
@@ -75,6 +84,14 @@ pub(super) fn node(uri: &Uri, headers: &HeaderMap, names: &Names) -> Option<Stri
     let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
     let name = host.split('.').next().unwrap_or_default();
     (!is_address && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// The node's own name: `NAME:PORT` and `SCHEME:NAME:PORT` are names of nodes too.
+fn bare(name: &str) -> Option<&str> {
+    match name.split(':').collect::<Vec<_>>()[..] {
+        [name] | [name, _] | [_, name, _] => Some(name).filter(|name| !name.is_empty()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +109,11 @@ mod tests {
             (Method::GET, "/containerLogs/d/p/c", "get", "proxy"),
             (Method::GET, "/metricsx", "get", "proxy"),
             (Method::GET, "//metrics", "get", "proxy"),
+            (Method::GET, "/ports/9100/metrics", "get", "proxy"),
+            (Method::DELETE, "/ports/https:9100/stats", "delete", "proxy"),
+            (Method::POST, "/podPorts/d/p/80/logs/", "create", "proxy"),
+            (Method::GET, "/nodeTcp/9100", "get", "proxy"),
+            (Method::GET, "/podTcp/d/p/80", "get", "proxy"),
         ] {
             assert_eq!(access(&method, path), Access { verb, subresource }, "{method} {path}");
         }
@@ -101,9 +123,25 @@ mod tests {
     fn pods_are_named_by_the_path() {
         assert_eq!(pod("/exec/d/p/c"), Some(("d", "p")));
         assert_eq!(pod("/portForward/d/p"), Some(("d", "p")));
+        assert_eq!(pod("/podTcp/d/p/80"), Some(("d", "p")));
+        assert_eq!(pod("/podPorts/d/p/https:443/x"), Some(("d", "p")));
+        assert_eq!(pod("/ports/9100/podPorts/d/p"), None);
         assert_eq!(pod("/containerLogs/d//c"), None);
         assert_eq!(pod("/exec/d"), None);
         assert_eq!(pod("/stats/d/p/c"), None);
+    }
+
+    #[test]
+    fn pods_are_asked_at_their_own_node_where_a_node_is_named() {
+        let elsewhere = |forwarded: &str| {
+            let value = HeaderValue::from_str(forwarded).unwrap();
+            proxied_elsewhere(&HeaderMap::from_iter([("x-forwarded-uri".parse().unwrap(), value)]), "edge-1")
+        };
+        assert!(!proxied_elsewhere(&HeaderMap::new(), "edge-1"));
+        assert!(!elsewhere("/api/v1/namespaces/d/pods/p/exec"));
+        assert!(!elsewhere("/api/v1/nodes/edge-1/proxy/exec/d/p/c"));
+        assert!(!elsewhere("/api/v1/nodes/https:edge-1:10250/proxy/podPorts/d/p/80/"));
+        assert!(elsewhere("/api/v1/nodes/edge-2/proxy/podPorts/d/p/80/"));
     }
 
     #[test]

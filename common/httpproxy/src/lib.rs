@@ -3,6 +3,7 @@
 
 #![deny(clippy::missing_errors_doc)]
 
+mod backend;
 mod carry;
 mod pings;
 mod session;
@@ -19,6 +20,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use backend::{BackendTlsError, unverified_tls};
 pub use carry::carry;
 pub use pings::Framing;
 pub use session::{Terms, hand_on};
@@ -73,6 +75,19 @@ pub fn onward(headers: &HeaderMap, host: HeaderValue) -> HeaderMap {
     onward
 }
 
+/// The headers of an answer that is no upgrade as they go back to the client: all but those that are the business of one
+/// connection.
+pub fn answered(headers: &HeaderMap) -> HeaderMap {
+    let mut back = headers.clone();
+    options(headers).for_each(|name| drop(back.remove(name)));
+    for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING, TE, TRAILER, PROXY_AUTHENTICATE] {
+        back.remove(name);
+    }
+    back.remove("keep-alive");
+    back.remove("proxy-connection");
+    back
+}
+
 /// Sends the request over a new connection, and waits for the head of the answer. The connection lasts as long as the
 /// answer's body, or what it is upgraded to.
 ///
@@ -125,6 +140,25 @@ mod tests {
             (&onward["host"], &onward["connection"]),
             (&"node".parse().unwrap(), &"Upgrade".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn an_answer_keeps_what_is_about_its_content() {
+        let headers = [
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("content-encoding", "gzip"),
+            ("location", "/login"),
+            ("set-cookie", "a=b"),
+        ];
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let answered = super::answered(&HeaderMap::from_iter(headers));
+        let mut names: Vec<&str> = answered.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-encoding", "location", "set-cookie"]);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! A configuration is built once and lives as long as its port or its dialler; [`LiveServer`] and [`LiveClient`] change
 //! what is inside: certificate, key and trusted CAs. Connections that are up stay up; the next handshake sees the change.
 
-mod before_trust;
 mod client;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unverified;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-pub use before_trust::client_before_trust;
 pub use client::LiveClient;
 pub use server::{ClientCertificate, LiveServer, Presented};
+pub use unverified::{client_before_trust, client_of_backends};
 
 use crate::{Bundle, Identity, Subject};
 
@@ -34,6 +34,8 @@ pub enum TlsError {
     Identity(#[source] rustls::Error),
     #[error("the CA named is not among those trusted")]
     NotTrusted,
+    #[error("choosing versions of TLS")]
+    Versions(#[source] rustls::Error),
 }
 
 /// A server that knows its clients by certificates of `ca` (DER): with an [`Identity`] for good, with a [`LiveServer`]

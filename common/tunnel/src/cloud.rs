@@ -74,22 +74,22 @@ async fn serve(mut lane: Lane, mut pipe: DuplexStream) {
             &mut pipe,
             501,
             "Not Implemented",
-            "KubeEdge's tunnel carries logs, exec, attach and metrics",
+            "KubeEdge's tunnel carries logs, exec, attach, metrics and requests to ports",
         )
         .await;
     };
-    let is_upgrade = matches!(kind, Kind::Exec | Kind::Attach);
-    if !is_upgrade {
+    let is_whole = matches!(kind, Kind::Exec | Kind::Attach);
+    if !is_whole {
         // Go edges send a body on as they get it, without its headers.
         asked.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let method = is_upgrade.then_some(&asked.method);
+    let method = is_whole.then_some(&asked.method);
     let connect = Connect::new(lane.id, &asked.target, &asked.headers, method);
     let Ok(connect) = serde_json::to_vec(&connect) else { return };
     if lane.say(kind, connect).await.is_err() {
         return;
     }
-    if is_upgrade {
+    if is_whole {
         if !asked.rest.is_empty() && lane.say(Kind::Data, asked.rest).await.is_err() {
             return;
         }
@@ -149,6 +149,10 @@ fn kind(asked: &Asked) -> Option<Kind> {
     match path.split('/').nth(1)? {
         "exec" if is_upgrade => Some(Kind::Exec),
         "attach" if is_upgrade => Some(Kind::Attach),
+        // Ours: a connection to the Node API as for a command, so that the whole request and the whole answer are carried, status
+        // and headers among them. Go edges answer 404.
+        "podTcp" | "nodeTcp" if is_upgrade => Some(Kind::Exec),
+        "ports" | "podPorts" => Some(Kind::Exec),
         "containerLogs" if asked.method == Method::GET => Some(Kind::Logs),
         _ if asked.method == Method::GET && !is_upgrade => Some(Kind::Metrics),
         _ => None,

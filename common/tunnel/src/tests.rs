@@ -144,6 +144,32 @@ async fn an_upgrade_goes_byte_by_byte() {
     assert_eq!((ends.cloud.count(), ends.edge.count()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_to_ports_keep_their_bodies_and_their_answers_keep_status_and_headers() {
+    let mut ends = Ends::new();
+    for path in ["/ports/9100/a?b=c", "/podPorts/d/p/https:443/", "/ports/1/exec/d/p/c"] {
+        let mut client = ends.cloud.open().unwrap();
+        let request = format!("PUT {path} HTTP/1.1\r\nHost: n\r\nContent-Length: 4\r\n\r\nbody");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut api = ends.connection().await;
+        let answered = "HTTP/1.1 404 Not Found\r\nX-Own: 1\r\nContent-Length: 4\r\n\r\nnone";
+        let talk = async {
+            let asked = head(&mut api).await;
+            assert!(asked.starts_with(&format!("PUT {path} HTTP/1.1\r\n")), "{asked}");
+            assert!(asked.contains("content-length: 4\r\n"), "{asked}");
+            let mut body = [0; 4];
+            api.read_exact(&mut body).await.unwrap();
+            assert_eq!(&body, b"body");
+            api.write_all(answered.as_bytes()).await.unwrap();
+            drop(api);
+            all(&mut client).await
+        };
+        assert_eq!(ends.carry(talk).await, answered);
+    }
+    ends.settle().await;
+    assert_eq!((ends.cloud.count(), ends.edge.count()), (0, 0));
+}
+
 #[tokio::test]
 async fn what_the_tunnel_does_not_carry_is_refused() {
     let mut ends = Ends::new();
@@ -152,6 +178,7 @@ async fn what_the_tunnel_does_not_carry_is_refused() {
             "POST /portForward/d/p HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n",
             "501",
         ),
+        ("POST /podTcp/d/p/80 HTTP/1.1\r\nHost: n\r\n\r\n", "501"),
         ("POST /exec/d/p/c HTTP/1.1\r\nHost: n\r\n\r\n", "501"),
         ("no request\r\n\r\n", "400"),
     ] {

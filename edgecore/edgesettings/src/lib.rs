@@ -6,6 +6,7 @@ mod bus;
 mod file;
 mod kubelet;
 mod node_api;
+mod ports;
 mod runtime;
 mod secrets;
 mod switches;
@@ -132,7 +133,7 @@ impl Settings {
             BadSettings(checker.problems.clone())
         })?;
         let mut hub = hub(config, &node, config_file, &mut checker);
-        let edged = config.modules.edged.enable.then(|| {
+        let mut edged = config.modules.edged.enable.then(|| {
             let mut settings = kubelet::edged(&config.modules.edged, &node, &mut checker);
             let api = node_api::settings(&config.modules.edged, &config.database.data_source, &mut checker);
             settings.kubelet_port =
@@ -153,12 +154,31 @@ impl Settings {
         switches::check(config, &mut checker);
         let secrets_key = secrets::key(&config.database.secrets_key_file, &mut checker);
         let monitor = monitor(&config.common_config.monitor_server.bind_address, &mut checker);
+        if let Some(api) = edged.as_mut().and_then(|edged| edged.server.as_mut()) {
+            let own = own_ports(api, monitor, devices.as_ref());
+            let entries = &config.modules.edged.node_api.forwarded_ports;
+            api.forwarded = ports::forwarded(entries, own, &mut checker);
+        }
         if !checker.problems.is_empty() {
             return Err(BadSettings(checker.problems));
         }
         let database = PathBuf::from(&config.database.data_source);
         Ok(Settings { database, secrets_key, monitor, hub, edged, streams, devices })
     }
+}
+
+/// Where this program listens for TCP.
+fn own_ports(
+    api: &nodeapi::Settings,
+    monitor: Option<SocketAddr>,
+    devices: Option<&DeviceSettings>,
+) -> ports::Own {
+    let tls = api.tls.as_ref().map(|port| port.address);
+    let broker = devices.and_then(|devices| devices.bus.internal);
+    let ports = |addresses: [Option<SocketAddr>; 2]| {
+        addresses.into_iter().flatten().map(|address| address.port()).collect()
+    };
+    ports::Own { node_api: ports([tls, api.loopback]), others: ports([monitor, broker]) }
 }
 
 /// Whoever reaches the port is answered, so it is for programs of this machine.
@@ -372,6 +392,26 @@ mod tests {
             let problems = check(wrong).unwrap_err().0;
             assert!(problems[0].starts_with("commonConfig.monitorServer.bindAddress: "), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn a_wide_range_of_forwarded_ports_leads_to_no_port_of_edgecore() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        config.modules.edged.node_api.forwarded_ports = vec!["1-65535".into()];
+        config.modules.edged.node_api.unauthenticated_loopback = true;
+        config.modules.event_bus.mqtt_mode = 0;
+        config.modules.event_bus.mqtt_server_internal = "tcp://127.0.0.1:1883".into();
+        config.common_config.monitor_server.bind_address = "127.0.0.1:9092".into();
+        let settings = Settings::check(&config, Path::new("x")).unwrap();
+        let ports = settings.edged.unwrap().server.unwrap().forwarded;
+        for own in [1883, 9092, 10350] {
+            assert!(ports.check(own).is_err(), "{own}");
+        }
+        assert!(ports.check(9100).is_ok());
+        config.modules.edged.node_api.forwarded_ports = vec!["10350".into()];
+        let problems = Settings::check(&config, Path::new("x")).unwrap_err().0;
+        assert!(problems[0].starts_with("modules.edged.nodeAPI.forwardedPorts[0]: "), "{problems:?}");
     }
 
     #[test]

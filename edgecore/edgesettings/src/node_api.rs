@@ -27,6 +27,8 @@ pub(super) fn settings(config: &Edged, database: &str, checker: &mut Checker) ->
         tls: tls(config, checker),
         loopback: api.unauthenticated_loopback.then_some(LOOPBACK),
         streaming_idle: checker.duration(key, &kubelet.streaming_connection_idle_timeout),
+        // Known once all other ports are.
+        forwarded: Default::default(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Answers: small texts, JSON, streams.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -12,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 pub(super) type Answer = Response<Body>;
 
 pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: Body) -> Answer {

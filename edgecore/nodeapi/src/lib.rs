@@ -4,6 +4,7 @@
 //! unix socket (0600) --\
 //! TLS, certificates  ---+--> listen --> router --> podlist | logs | streams --> runtime's streaming server
 //! loopback, if asked --/                           stats (read when asked; nothing polls) --> summary | metrics
+//!                                                  tcp, backends --> ports of pods, and of the node by policy
 //! ```
 //!
 //! Owns the socket file and the last CPU readings. Promises: nobody is served over the network without a certificate
@@ -13,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 
 mod answer;
+mod backends;
 pub mod health;
 mod listen;
 mod logs;
@@ -45,7 +47,7 @@ use metamanager::Cloud;
 use nodebase::addresses::Addresses;
 use nodebase::base::Base;
 use nodebase::host::Host;
-pub use nodebase::settings::node_api::{Allowed, Settings, Source, TlsPort};
+pub use nodebase::settings::node_api::{Allowed, ForwardedPorts, Settings, Source, TlsPort};
 pub use tls::TlsFilesError;
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,8 @@ struct ServerState {
     /// When EdgeCore started.
     pub started: Timestamp,
     pub streaming_idle: Duration,
+    /// Ports of the node that are reached.
+    pub forwarded: ForwardedPorts,
     /// Ends the sessions that outlive their connection's task.
     pub stop: CancellationToken,
 }
@@ -94,6 +98,7 @@ pub struct Server {
     /// The certificate of the TLS port, where the node asks for it.
     asked: Option<serving::Certificate>,
     streaming_idle: Duration,
+    forwarded: ForwardedPorts,
 }
 
 impl Server {
@@ -114,7 +119,11 @@ impl Server {
         if let Some(address) = settings.loopback {
             doors.push(listen::loopback(address).await?);
         }
-        Ok(Server { doors, asked, streaming_idle: settings.streaming_idle })
+        let forwarded = settings.forwarded.clone();
+        if !forwarded.is_empty() {
+            tracing::warn!(ports = %forwarded, "ports of this node are open to whoever may use its Node API");
+        }
+        Ok(Server { doors, asked, streaming_idle: settings.streaming_idle, forwarded })
     }
 
     /// Serves until `stop`.
@@ -136,6 +145,7 @@ impl Server {
                 sessions: Arc::new(Semaphore::new(SESSIONS)),
                 rates: stats::Rates::default(),
                 streaming_idle: self.streaming_idle,
+                forwarded: self.forwarded,
                 stop: stop.clone(),
             });
             let doors = self.doors.into_iter().map(|door| door.serve(site.clone(), stop.clone()));

@@ -1,4 +1,4 @@
-//! A connection to a port of a pod, for the API's proxies of pods and services: ours, the kubelet has none.
+//! Connections to ports of pods and of the node, for the API's proxies: ours, the kubelet has none.
 
 use std::time::Duration;
 
@@ -11,18 +11,44 @@ use tokio::net::TcpStream;
 
 use super::ServerState;
 use super::answer::{self, Answer};
-use super::router::PodName;
+use super::router::PortOf;
 use super::target::HttpRefusal;
 
-/// A pod is on this machine.
+/// Pods and servers of the node are on this machine.
 const CONNECT: Duration = Duration::from_secs(5);
 /// What the connection is upgraded to: bytes both ways.
 const PROTOCOL: HeaderValue = HeaderValue::from_static("tcp");
+/// Where the node's own servers are asked.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// A port that may be connected to.
+pub(super) struct Reached {
+    address: String,
+    port: u16,
+    /// For who asked.
+    of: String,
+}
 
 impl ServerState {
+    /// Where this port is, if the node's policy does not keep it closed.
+    pub(crate) fn reached(&self, of: &PortOf, port: u16) -> Result<Reached, HttpRefusal> {
+        match of {
+            PortOf::Node => {
+                let allowed = self.forwarded.check(port);
+                allowed.map_err(|why| HttpRefusal::new(StatusCode::FORBIDDEN, why.to_string()))?;
+                Ok(Reached { address: LOOPBACK.to_owned(), port, of: "the node".to_owned() })
+            }
+            PortOf::Pod(name) => {
+                let address = address(&self.pod(name)?)?;
+                Ok(Reached { address, port, of: format!("pod {:?}", name.name) })
+            }
+        }
+    }
+
+    /// A connection that is upgraded to one to the port.
     pub(crate) async fn tcp(
         &self,
-        pod: &PodName,
+        of: &PortOf,
         port: u16,
         mut request: Request<Incoming>,
     ) -> Result<Answer, HttpRefusal> {
@@ -31,18 +57,7 @@ impl ServerState {
             return Err(HttpRefusal::new(StatusCode::BAD_REQUEST, text));
         }
         let place = self.session()?;
-        let address = address(&self.pod(pod)?)?;
-        let failed = |error: &dyn std::fmt::Display| {
-            HttpRefusal::new(
-                StatusCode::BAD_GATEWAY,
-                format!("connecting to {address}:{port} of pod {:?}: {error}", pod.name),
-            )
-        };
-        let stream = match tokio::time::timeout(CONNECT, TcpStream::connect((address.as_str(), port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(late) => return Err(failed(&late)),
-        };
+        let stream = self.reached(of, port)?.connect().await?;
         let (client, idle, stop) = (hyper::upgrade::on(&mut request), self.streaming_idle, self.stop.clone());
         daemon::spawn(async move {
             let session = async {
@@ -61,6 +76,32 @@ impl ServerState {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         answer.headers_mut().insert(UPGRADE, PROTOCOL);
         Ok(answer)
+    }
+}
+
+impl Reached {
+    pub(super) async fn connect(&self) -> Result<TcpStream, HttpRefusal> {
+        let connect = TcpStream::connect((self.address.as_str(), self.port));
+        match tokio::time::timeout(CONNECT, connect).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.failed("connecting", &error)),
+            Err(late) => Err(self.failed("connecting", &late)),
+        }
+    }
+
+    /// What did not work there.
+    pub(super) fn failed(&self, doing: &str, error: &dyn std::fmt::Display) -> HttpRefusal {
+        let Reached { port, of, .. } = self;
+        let text = format!("{doing} to {}, port {port} of {of}: {error}", self.host());
+        HttpRefusal::new(StatusCode::BAD_GATEWAY, text)
+    }
+
+    /// What requests call the server.
+    pub(super) fn host(&self) -> String {
+        match self.address.contains(':') {
+            true => format!("[{}]:{}", self.address, self.port),
+            false => format!("{}:{}", self.address, self.port),
+        }
     }
 }
 

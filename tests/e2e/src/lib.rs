@@ -10,3 +10,4 @@ pub mod pods;
 pub mod recorded;
 pub mod skip;
 pub mod terminal;
+pub mod web;

@@ -117,6 +117,7 @@ async fn edged(folder: &Path, loopback: SocketAddr) -> (cri::fake::Fake, Cancell
         tls: None,
         loopback: Some(loopback),
         streaming_idle: Duration::from_secs(60),
+        forwarded: Default::default(),
     };
     let settings = edged::Settings {
         root_dir: folder.join("kubelet"),

@@ -70,6 +70,7 @@ const BESIDE: &[(&str, &str)] = &[
     ("mqtt", "listener"),
     ("mqtt", "daemon"),
     ("httpproxy", "daemon"),
+    ("httpproxy", "pki"),
     ("tunnel", "daemon"),
     ("tunnel", "httpproxy"),
     ("nodebase", "volumes"),

@@ -130,8 +130,31 @@ pub struct NodeApi {
     pub allowed_clients: Vec<String>,
     /// Groups whose client certificates the TLS port serves, by one of their organisations.
     pub allowed_groups: Vec<String>,
+    /// Ports of the node's loopback address, `"9100"` or `"8000-8100"`, that are reached through the Node API by whoever may use
+    /// it (`nodes/proxy`); empty: none. Ports of EdgeCore itself are never part of a range, and those of the Node API cannot be
+    /// named.
+    #[serde(deserialize_with = "ports")]
+    pub forwarded_ports: Vec<String>,
     /// KubeEdge's 127.0.0.1:10350, where every program of the machine may do everything without saying who it is.
     pub unauthenticated_loopback: bool,
+}
+
+/// A single port may be written without quotes, which YAML reads as a number.
+fn ports<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Number(i64),
+        Text(String),
+    }
+    let entries: Vec<Entry> = Vec::deserialize(from)?;
+    Ok(entries
+        .into_iter()
+        .map(|entry| match entry {
+            Entry::Number(port) => port.to_string(),
+            Entry::Text(text) => text,
+        })
+        .collect())
 }
 
 impl Default for NodeApi {
@@ -142,6 +165,7 @@ impl Default for NodeApi {
             socket: String::new(),
             allowed_clients: vec!["kube-apiserver-kubelet-client".to_owned()],
             allowed_groups: groups.map(str::to_owned).to_vec(),
+            forwarded_ports: Vec::new(),
             unauthenticated_loopback: false,
         }
     }
@@ -403,5 +427,18 @@ pub struct Quic {
 impl Default for Quic {
     fn default() -> Self {
         Quic { enable: false, server: "127.0.0.1:10001".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_port_may_be_a_number() {
+        let api: NodeApi =
+            serde_json::from_str(r#"{"forwardedPorts": [9100, "8000-8100"]}"#).unwrap_or_default();
+        assert_eq!(api.forwarded_ports, ["9100", "8000-8100"]);
+        assert!(serde_json::from_str::<NodeApi>(r#"{"forwardedPorts": [true]}"#).is_err());
     }
 }

@@ -89,6 +89,7 @@ impl Lab {
             tls: None,
             loopback: None,
             streaming_idle: Duration::from_secs(60),
+            forwarded: Default::default(),
         };
         let mut settings = Settings {
             root_dir: self.path("kubelet"),

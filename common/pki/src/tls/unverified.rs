@@ -1,20 +1,39 @@
-//! The one client that verifies nothing.
+//! The clients that verify no server.
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::TlsError;
+
 /// A client that accepts any server: for the one request that fetches the CA certificate, whose hash is then checked
 /// against the join token (docs/protocol/transport.md 4.4), and for nothing else.
 pub fn client_before_trust() -> Arc<ClientConfig> {
-    let provider = super::provider();
-    let verifier = Arc::new(AnyServer { provider });
+    let verifier = Arc::new(AnyServer { provider: super::provider() });
     Arc::new(
         ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth(),
     )
+}
+
+/// A client of HTTP/1.1 servers that are known by where they are and by nothing they show: the ports of pods and nodes that
+/// requests are proxied to, whose certificates kube-apiserver does not verify either
+/// (`pkg/controlplane/apiserver/options`, `CreateOutboundDialer`). TLS 1.2 and 1.3; no session is taken up again.
+///
+/// # Errors
+/// [`TlsError`]: the versions of TLS are not those of the cryptography in use.
+pub fn client_of_backends() -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = super::provider();
+    let verifier = Arc::new(AnyServer { provider: provider.clone() });
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(TlsError::Versions)?;
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 #[derive(Debug)]
