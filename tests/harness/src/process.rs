@@ -49,18 +49,24 @@ impl Process {
         self.child.wait()?;
         Ok(())
     }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) -> Result<()> {
+        self.ask_to_stop(wait::PATIENCE)
+    }
+
+    fn ask_to_stop(&mut self, deadline: Duration) -> Result<()> {
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        }
+        wait::for_true(&format!("end of {}", self.name), deadline, || Ok(self.child.try_wait()?.is_some()))
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let pid = Pid::from_child(&self.child);
-            let _ = kill_process(pid, Signal::TERM);
-            let ended =
-                wait::for_true(&self.name, Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
-            if ended.is_err() {
-                let _ = self.child.kill();
-            }
+        if self.ask_to_stop(Duration::from_secs(5)).is_err() {
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
