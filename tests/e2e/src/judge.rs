@@ -116,6 +116,11 @@ impl Judge {
         self.roles.lock().refused.iter().cloned().collect()
     }
 
+    /// True once something was asked for that this right gives, such as `get /nodes`.
+    pub fn has_given(&self, right: &str) -> bool {
+        self.roles.lock().used.iter().any(|used| used.to_string() == right)
+    }
+
     /// Rights that nobody asked for.
     pub fn unused(&self) -> Vec<String> {
         let noted = self.roles.lock();

@@ -25,8 +25,8 @@ impl Lab {
         })?;
         self.certificate_authority()?;
         // Once a minute.
-        let look = "list coordination.k8s.io/leases in kube-node-lease".to_owned();
-        self.until("all leases of nodes are looked at", || Ok(!self.judge.unused().contains(&look)))?;
+        let look = "list coordination.k8s.io/leases in kube-node-lease";
+        self.until("all leases of nodes are looked at", || Ok(self.judge.has_given(look)))?;
         ensure!(self.replicas()? == 1, "this replica is on the list");
         self.cloudcore.check()?;
         self.cloudcore.stop()?;
