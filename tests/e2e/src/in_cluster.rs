@@ -13,8 +13,9 @@ mod volumes;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use harness::cgroups::Cgroups;
 use harness::containerd::Containerd;
 use harness::edge::{Doors, Edge};
@@ -105,10 +106,12 @@ impl Lab {
         let serving =
             [format!("{kubelet}.serverTLSBootstrap=true"), format!("{kubelet}.port={}", ports::free()?)];
         let serving = serving.each_ref().map(String::as_str);
-        let edge = Edge::join_at(&programs, &doors, NODE, &folder(NODE), Some(socket), &serving)?;
+        let (edge, keadm) = Edge::to_join(&programs, &doors, NODE, &folder(NODE), Some(socket), &serving)?;
+        let edge = join(&judge, edge, keadm)?;
         let cgroups = Cgroups(edge.cgroup());
         let kubeedge = ["modules.edgeHub.dialect=kubeedge"];
-        let plain = Edge::join_at(&programs, &doors, PLAIN, &folder(PLAIN), None, &kubeedge)?;
+        let (plain, keadm) = Edge::to_join(&programs, &doors, PLAIN, &folder(PLAIN), None, &kubeedge)?;
+        let plain = join(&judge, plain, keadm)?;
         Ok(Lab {
             edges: vec![edge, plain],
             mapper: None,
@@ -158,11 +161,24 @@ impl Lab {
 
 /// Waits for a condition. A refusal ends it at once: nothing more is to be learned by waiting.
 fn until(judge: &Judge, what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
-    wait::until(what, PATIENCE, || {
-        let refused = judge.refused();
-        if !refused.is_empty() {
-            return Ok(Some(Err(anyhow!("waiting for this: {what}; no role gives CloudCore {refused:?}"))));
-        }
-        Ok(probe()?.then_some(Ok(())))
+    wait::until(what, PATIENCE, || match unrefused(judge) {
+        Err(refused) => Ok(Some(Err(refused.context(format!("waiting for this: {what}"))))),
+        Ok(()) => Ok(probe()?.then_some(Ok(()))),
     })?
+}
+
+fn unrefused(judge: &Judge) -> Result<()> {
+    let refused = judge.refused();
+    ensure!(refused.is_empty(), "no role gives CloudCore {refused:?}");
+    Ok(())
+}
+
+/// Joins a node. keadm would wait for minutes if CloudCore may not let it in.
+fn join(judge: &Judge, edge: Edge, keadm: Command) -> Result<Edge> {
+    let log = edge.root.with_extension("keadm.log");
+    let mut keadm = Process::start(keadm, "keadm", &log)?;
+    until(judge, &format!("keadm join of {}", edge.node), || Ok(keadm.ended()?.is_some()))?;
+    let is_joined = keadm.ended()?.is_some_and(|status| status.success());
+    ensure!(is_joined, "{}", std::fs::read_to_string(&log)?);
+    Ok(edge)
 }

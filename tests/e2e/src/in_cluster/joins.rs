@@ -1,6 +1,6 @@
 //! Tokens that are good once, a name that is taken, a node that is put out.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::edge::{Doors, Edge};
@@ -28,7 +28,9 @@ impl Lab {
         let token = || Ok::<_, anyhow::Error>(self.programs.keadm(&once)?.trim().to_owned());
         let join = |name: &str, folder: &str, token: String| {
             let doors = Doors { token, ..self.doors() };
-            Edge::join_at(&self.programs, &doors, name, &self.scratch.path().join(folder), None, &[])
+            let root = self.scratch.path().join(folder);
+            let (edge, keadm) = Edge::to_join(&self.programs, &doors, name, &root, None, &[])?;
+            super::join(&self.judge, edge, keadm)
         };
         let once = join("edge-3", "once", token()?)?;
         let used = || {
@@ -39,7 +41,10 @@ impl Lab {
         drop(once);
         let existing = ["gettoken", "--existing-nodes", "--kube-config", &kubeconfig];
         let existing = self.programs.keadm(&existing)?.trim().to_owned();
-        ensure!(join(NODE, "twice", existing).is_err(), "the name of a connected node was given away");
+        let told =
+            join(NODE, "twice", existing).err().context("the name of a connected node was given away")?;
+        let told = format!("{told:#}");
+        ensure!(told.contains("is connected from another machine"), "{told}");
         self.kubectl.create(&signing_request()?.to_string())?;
         let approved = ".status.conditions[?(@.type==\"Approved\")].status";
         self.waits("the node's certificate is approved", "csr", "own", approved, |value| value == "True")?;

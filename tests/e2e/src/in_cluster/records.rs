@@ -26,7 +26,10 @@ impl Lab {
         // An older one tells whole statuses.
         self.edges[1].kill9()?;
         let uid = self.kubectl.field("pod", "stored", ".metadata.uid")?;
-        let has_come = || Ok(self.kubectl.field("event", "told", ".count").is_ok_and(|count| count == "3"));
+        let has_come = || {
+            super::unrefused(&self.judge)?;
+            Ok(self.kubectl.field("event", "told", ".count").is_ok_and(|count| count == "3"))
+        };
         let (root, port) = (&self.edges[1].root, self.doors.link.port());
         go_edge::whole_reports(root, port, PLAIN, ["stored", &uid], has_come)?;
         self.waits("the pod's status", "pod", "stored", ".status.phase", |value| value == "Running")
