@@ -5,7 +5,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// Command, flag, and why and what instead.
 const FLAGS: &[(&str, &str, &str)] = &[
     ("init", "--external-helm-root", CHART),
-    ("init", "--skip-preflight-checks", "ports that are taken are found in any case: --set chooses others"),
+    ("init", "--skip-preflight-checks", HEALTH),
     ("join", "--image-repository", PROGRAMS),
     (
         "join",
@@ -20,6 +20,7 @@ const FLAGS: &[(&str, &str, &str)] = &[
 ];
 
 const CHART: &str = "there is one chart, manifests/charts/cloudcore: helm install takes it";
+const HEALTH: &str = "nodes and DNS of the cluster are not looked at, so nothing is left to skip. Ports that are taken on this machine are found in any case: --set chooses others";
 const MORE: &str = "only CloudCore's own objects are printed: apply others beside them";
 const PROGRAMS: &str = "EdgeCore is started as a program of keadm's folder. Images of pods come from the registries they name; mirrors are a setting of the container runtime";
 

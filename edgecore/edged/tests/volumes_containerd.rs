@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 #![allow(clippy::disallowed_methods, reason = "a test waits for nobody else")]
 
-#[path = "containerd/csi_driver.rs"]
-mod csi_driver;
 #[path = "containerd/lab.rs"]
 mod lab;
 
@@ -13,8 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use csi_driver::{Driver, NAME};
 use harness::containerd::mounts_below;
+use harness::csi_driver::{Driver, NAME};
 use lab::{IMAGE, Lab, until};
 use serde_json::{Value, json};
 
@@ -78,7 +76,7 @@ fn count(driver: &Driver, call: &str) -> usize {
 async fn persistent_volumes_are_published_kept_and_given_back() {
     let Some(lab) = Lab::start(false).await else { return };
     prepare(&lab).await;
-    let driver = Driver::start(&lab.path("driver"), &lab.path("kubelet"));
+    let driver = Driver::start(&lab.path("driver"), &lab.path("kubelet")).unwrap();
     let script =
         "echo kept > /local/file; echo one > /shared/one; echo mine > /own/file; id -G > /shared/groups";
     let first = pod("first", &lab.uid(1), script, true);
@@ -136,7 +134,7 @@ async fn persistent_volumes_are_published_kept_and_given_back() {
     let place = lab.path(&format!("kubelet/pods/{}/volumes/kubernetes.io~csi/pv-shared", lab.uid(2)));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(place.join("vol_data.json").exists());
-    let driver = Driver::start(&lab.path("driver"), &lab.path("kubelet"));
+    let driver = Driver::start(&lab.path("driver"), &lab.path("kubelet")).unwrap();
     edged.delete(&lab, second).await;
     assert_eq!(driver.calls()[1..], ["unpublish vol-1", "unstage vol-1"].map(str::to_owned));
     assert_eq!(mounts_below(&lab.path("kubelet")), Vec::<PathBuf>::new());

@@ -176,7 +176,7 @@ async fn wait_for_certificate(
         hub.http_server,
         JOIN_TIMEOUT.as_secs()
     ));
-    let last = || log.last(log::about_the_link).unwrap_or_else(|| "EdgeCore said nothing".to_owned());
+    let last = || log.last(log::OF_A_JOIN).unwrap_or_else(|| "EdgeCore said nothing".to_owned());
     let ready = async {
         while !certificate.exists() {
             if program.has_ended() {
@@ -189,7 +189,7 @@ async fn wait_for_certificate(
     let told = async {
         let mut told = None;
         loop {
-            let reason = log.last(log::about_the_link);
+            let reason = log.last(log::OF_A_JOIN);
             if reason != told
                 && let Some(reason) = &reason
             {

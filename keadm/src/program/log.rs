@@ -31,11 +31,11 @@ impl Log {
         }
     }
 
-    /// The last warning or error that passes, without its time and place.
-    pub(crate) fn last(&self, passes: fn(&Line<'_>) -> bool) -> Option<String> {
+    /// The last warning or error that passes the first of these, without its time and place; if none does, that of the next.
+    pub(crate) fn last(&self, passes: &[Passes]) -> Option<String> {
         let text = self.text();
-        let found = text.lines().rev().find_map(|line| Line::read(line).filter(passes));
-        found.map(|line| line.text.to_owned())
+        let last = |passes: &Passes| text.lines().rev().filter_map(Line::read).find(|line| passes(line));
+        passes.iter().find_map(last).map(|line| line.text.to_owned())
     }
 
     fn text(&self) -> String {
@@ -81,19 +81,42 @@ impl Line<'_> {
     }
 }
 
-/// Why a node has no certificate yet.
-pub(crate) fn about_the_link(line: &Line<'_>) -> bool {
-    line.is_error || line.target.starts_with("edgehub")
-}
+/// What a line must be to be told.
+pub(crate) type Passes = fn(&Line<'_>) -> bool;
 
-/// Why a program ends or does not become ready.
-pub(crate) fn trouble(line: &Line<'_>) -> bool {
-    line.is_error || !line.target.starts_with("daemon::config")
-}
+/// Why a node has no certificate yet: EdgeHub's trouble with it, or the error that EdgeCore ended by; without these, what else failed.
+pub(crate) const OF_A_JOIN: &[Passes] = &[
+    |line| line.target.starts_with("edgehub") || (line.is_error && line.target == "daemon::exit"),
+    |line| line.is_error,
+];
+
+/// Why CloudCore ends or does not become ready.
+pub(crate) const OF_A_START: &[Passes] =
+    &[|line| line.is_error || !line.target.starts_with("daemon::config")];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_keeps_a_node_from_joining_is_told_before_other_troubles() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("edgecore.log");
+        let log = Log::file(path.clone());
+        let said = |lines: &[&str]| {
+            std::fs::write(&path, lines.join("\n")).unwrap();
+            log.last(OF_A_JOIN).unwrap_or_default()
+        };
+        let refused = "2026-01-01T00:00:01Z  WARN edgehub::enroll: no certificate yet error=\"refused\"";
+        let short = "2026-01-01T00:00:02Z ERROR edged::eviction: node is short and there is no pod to evict";
+        let pressure = "2026-01-01T00:00:02Z  WARN edged::eviction: pressure on the node changed disk=true";
+        let ended =
+            "2026-01-01T00:00:03Z ERROR daemon::exit: stopped by an error error=\"the port is taken\"";
+        assert_eq!(said(&[refused, short, pressure]), "no certificate yet error=\"refused\"");
+        assert_eq!(said(&[refused, ended, short]), "stopped by an error error=\"the port is taken\"");
+        assert_eq!(said(&[pressure, short, pressure]), "node is short and there is no pod to evict");
+        assert_eq!(said(&[pressure]), "");
+    }
 
     #[test]
     fn the_last_trouble_since_the_start_is_told() {
@@ -101,16 +124,16 @@ mod tests {
         let path = folder.path().join("edgecore.log");
         std::fs::write(&path, "2026-01-01T00:00:00Z ERROR edgecore: an old one\n").unwrap();
         let log = Log::file(path.clone());
-        assert_eq!(log.last(trouble), None);
+        assert_eq!(log.last(OF_A_START), None);
         let lines = "2026-01-01T00:00:01Z  WARN daemon::config: configuration key key=x\n\
             2026-01-01T00:00:01Z  WARN edgehub::enroll: no certificate yet error=\"refused\"\n\
             2026-01-01T00:00:02Z  WARN edged: no runtime\n\
             2026-01-01T00:00:02Z  INFO edgecore: all else is well\n";
         let old = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{old}{lines}")).unwrap();
-        assert_eq!(log.last(about_the_link).as_deref(), Some("no certificate yet error=\"refused\""));
-        assert_eq!(log.last(trouble).as_deref(), Some("no runtime"));
+        assert_eq!(log.last(OF_A_JOIN).as_deref(), Some("no certificate yet error=\"refused\""));
+        assert_eq!(log.last(OF_A_START).as_deref(), Some("no runtime"));
         std::fs::write(&path, "2026-01-01T00:00:03Z ERROR edgecore: anew\n").unwrap();
-        assert_eq!(log.last(trouble).as_deref(), Some("anew"));
+        assert_eq!(log.last(OF_A_START).as_deref(), Some("anew"));
     }
 }

@@ -1,6 +1,11 @@
 //! An API server as a pod of a cluster meets it: TLS of a CA in a file, the token of its service account, and the rules of its
 //! roles (the crate `manifests`). What they do not give is refused and remembered; the rest goes on to the embedded API server
 //! with an administrator's rights.
+//!
+//! Two questions at the end of a test say that each right of the roles is needed: was nothing refused, and was each right asked
+//! for? One that was taken out of the roles would have been refused then, as no other right gives the same (the test in `rights`).
+
+mod rights;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -9,50 +14,55 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use apimachinery::path::{RequestPath, ResourcePath};
 use apimachinery::yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use manifests::{CLUSTER, LEASES, OWN, Rule};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-type Body = BoxBody<Bytes, hyper::Error>;
+use rights::{Asked, Right};
 
-/// The rules, and in which namespace they count; empty: everywhere.
-const SCOPES: [(&str, &[Rule]); 3] = [("", CLUSTER), ("kubeedge", OWN), ("kube-node-lease", LEASES)];
+type Body = BoxBody<Bytes, hyper::Error>;
 
 /// Serves until it is dropped.
 pub struct Judge {
     pub address: SocketAddr,
     /// Folder with `token`, `ca.crt` and `namespace`, as a kubelet mounts it.
     pub account: PathBuf,
-    asked: Asked,
+    roles: Roles,
     _runtime: tokio::runtime::Runtime,
 }
 
-#[derive(Clone, Default)]
-struct Asked(Arc<Mutex<Sets>>);
-
-#[derive(Default)]
-struct Sets {
-    refused: BTreeSet<String>,
-    granted: BTreeSet<String>,
+/// What the roles give, and what came of it.
+#[derive(Clone)]
+struct Roles {
+    rights: Arc<[Right]>,
+    noted: Arc<Mutex<Noted>>,
 }
 
-impl Asked {
-    fn lock(&self) -> MutexGuard<'_, Sets> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Default)]
+struct Noted {
+    refused: BTreeSet<String>,
+    used: BTreeSet<Right>,
+}
+
+impl Roles {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, what: String) {
+        self.lock().refused.insert(what);
     }
 }
 
@@ -80,48 +90,43 @@ impl Judge {
         let (acceptor, upstream) = (TlsAcceptor::from(Arc::new(tls)), Arc::new(upstream));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-        let (address, asked) = (listener.local_addr()?, Asked::default());
-        let noted = asked.clone();
+        let address = listener.local_addr()?;
+        let roles = Roles { rights: rights::all().into(), noted: Arc::default() };
+        let of_all = roles.clone();
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
-                let (token, noted) = (format!("Bearer {token}"), noted.clone());
+                let (token, roles) = (format!("Bearer {token}"), of_all.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(tcp).await else { return };
                     let service = service_fn(|request| {
-                        let (upstream, token, noted) = (upstream.clone(), token.clone(), noted.clone());
-                        async move { Ok::<_, Infallible>(judge(request, &upstream, &token, &noted).await) }
+                        let (upstream, token, roles) = (upstream.clone(), token.clone(), roles.clone());
+                        async move { Ok::<_, Infallible>(judge(request, &upstream, &token, &roles).await) }
                     });
                     let http = hyper::server::conn::http1::Builder::new();
                     let _ = http.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Ok(Judge { address, account: account.to_owned(), asked, _runtime: runtime })
+        Ok(Judge { address, account: account.to_owned(), roles, _runtime: runtime })
     }
 
-    /// What was asked for and is given by no rule.
+    /// What was asked for and is given by no right.
     pub fn refused(&self) -> Vec<String> {
-        self.asked.lock().refused.iter().cloned().collect()
+        self.roles.lock().refused.iter().cloned().collect()
     }
 
-    /// What rules give and nobody asked for.
+    /// True once something was asked for that this right gives, such as `get /nodes`.
+    pub fn has_given(&self, right: &str) -> bool {
+        self.roles.lock().used.iter().any(|used| used.to_string() == right)
+    }
+
+    /// Rights that nobody asked for.
     pub fn unused(&self) -> Vec<String> {
-        let granted = self.asked.lock();
-        let all = SCOPES.iter().flat_map(|(scope, rules)| rules.iter().map(move |rule| (scope, rule)));
-        let all = all.flat_map(|(scope, rule)| {
-            let pairs = rule
-                .resources
-                .iter()
-                .flat_map(move |resource| rule.verbs.iter().map(move |verb| (resource, verb)));
-            pairs.map(move |(resource, verb)| told(scope, rule.group, resource, verb))
-        });
-        all.filter(|right| !granted.granted.contains(right)).collect()
+        let noted = self.roles.lock();
+        let unused = self.roles.rights.iter().filter(|right| !noted.used.contains(*right));
+        unused.map(Right::to_string).collect()
     }
-}
-
-fn told(scope: &str, group: &str, resource: &str, verb: &str) -> String {
-    format!("{scope} {group}/{resource} {verb}")
 }
 
 fn upstream(kubeconfig: &Path) -> Result<(Upstream, String)> {
@@ -145,63 +150,29 @@ async fn judge(
     request: Request<Incoming>,
     upstream: &Upstream,
     token: &str,
-    asked: &Asked,
+    roles: &Roles,
 ) -> Response<Body> {
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if shown != Some(token) {
-        asked.lock().refused.insert("a request without the token of the service account".to_owned());
+        roles.refuse("a request without the token of the service account".to_owned());
         return refusal(StatusCode::UNAUTHORIZED, "Unauthorized", "no token");
     }
-    match right(request.method(), request.uri()) {
-        Ok(right) => {
-            asked.lock().granted.insert(right);
+    let asked = Asked::read(request.method(), request.uri());
+    match asked.as_ref().and_then(|asked| rights::that_gives(&roles.rights, asked)) {
+        Some(right) => {
+            roles.lock().used.insert(right.clone());
             hand_on(request, upstream).await.unwrap_or_else(|error| {
                 refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", &format!("{error:#}"))
             })
         }
-        Err(what) => {
+        None => {
+            let of_none = || format!("{} {}", request.method(), request.uri().path());
+            let what = asked.map_or_else(of_none, |asked| asked.to_string());
             let answer = refusal(StatusCode::FORBIDDEN, "Forbidden", &what);
-            asked.lock().refused.insert(what);
+            roles.refuse(what);
             answer
         }
     }
-}
-
-/// The rule that gives what is asked for, or what is asked for.
-fn right(method: &Method, uri: &http::Uri) -> Result<String, String> {
-    let Some(RequestPath::Resource(path)) = RequestPath::parse(uri.path()) else {
-        return Err(format!("{method} {}", uri.path()));
-    };
-    let watches = uri
-        .query()
-        .is_some_and(|query| query.split('&').any(|part| part == "watch=true" || part == "watch=1"));
-    let verb = match (method.as_str(), path.name.is_empty()) {
-        ("GET", true) if watches => "watch",
-        ("GET", true) => "list",
-        ("GET", false) => "get",
-        ("POST", _) => "create",
-        ("PUT", _) => "update",
-        ("PATCH", _) => "patch",
-        ("DELETE", false) => "delete",
-        ("DELETE", true) => "deletecollection",
-        (other, _) => other,
-    };
-    let resource = match path.subresource.as_str() {
-        "" => path.resource.clone(),
-        subresource => format!("{}/{subresource}", path.resource),
-    };
-    let scopes = SCOPES.iter().filter(|(scope, _)| scope.is_empty() || *scope == path.namespace);
-    let mut found = scopes.flat_map(|(scope, rules)| rules.iter().map(move |rule| (scope, rule)));
-    let found = found.find(|(_, rule)| gives(rule, &path, &resource, verb));
-    let what = || format!("{verb} {}/{resource} {:?} in {:?}", path.group, path.name, path.namespace);
-    found.map(|(scope, _)| told(scope, &path.group, &resource, verb)).ok_or_else(what)
-}
-
-fn gives(rule: &Rule, path: &ResourcePath, resource: &str, verb: &str) -> bool {
-    rule.group == path.group
-        && rule.resources.contains(&resource)
-        && rule.verbs.contains(&verb)
-        && (rule.names.is_empty() || rule.names.contains(&path.name.as_str()))
 }
 
 async fn hand_on(mut request: Request<Incoming>, upstream: &Upstream) -> Result<Response<Body>> {

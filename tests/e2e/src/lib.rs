@@ -3,6 +3,7 @@
 pub mod ca;
 pub mod go_cloud;
 pub mod go_edge;
+pub mod in_cluster;
 pub mod judge;
 pub mod life_cycle;
 pub mod peer;

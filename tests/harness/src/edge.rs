@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use crate::cloud::{self, Cloud};
 use crate::containerd::unmount_below;
 use crate::ports;
 use crate::process;
-use crate::programs::Programs;
+use crate::programs::{self, Programs};
 
 /// EdgeCore under its own root.
 pub struct Edge {
@@ -67,6 +68,20 @@ impl Edge {
         runtime: Option<&Path>,
         settings: &[&str],
     ) -> Result<Edge> {
+        let (edge, keadm) = Edge::to_join(programs, doors, node, root, runtime, settings)?;
+        programs::run(keadm)?;
+        Ok(edge)
+    }
+
+    /// The node, and the `keadm join` that makes it: for those who do not wait for it to its end.
+    pub fn to_join(
+        programs: &Programs,
+        doors: &Doors,
+        node: &str,
+        root: &Path,
+        runtime: Option<&Path>,
+        settings: &[&str],
+    ) -> Result<(Edge, Command)> {
         let mqtt_port = ports::free()?;
         let edge =
             Edge { node: node.to_owned(), root: root.to_owned(), mqtt_port, programs: programs.clone() };
@@ -107,8 +122,9 @@ impl Edge {
             arguments.extend(["-p", runtime]);
         }
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        programs.keadm(&arguments)?;
-        Ok(edge)
+        let mut keadm = Command::new(programs.path("keadm"));
+        keadm.args(&arguments);
+        Ok((edge, keadm))
     }
 
     /// The name of the cgroup above those of its pods.

@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod cloud;
 pub mod connect_proxy;
 pub mod containerd;
+pub mod csi_driver;
 pub mod edge;
 pub mod given;
 pub mod images;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -49,18 +49,29 @@ impl Process {
         self.child.wait()?;
         Ok(())
     }
+
+    /// Whether it has ended, and how.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(&mut self) -> Result<()> {
+        self.ask_to_stop(wait::PATIENCE)
+    }
+
+    fn ask_to_stop(&mut self, deadline: Duration) -> Result<()> {
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        }
+        wait::for_true(&format!("end of {}", self.name), deadline, || Ok(self.child.try_wait()?.is_some()))
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let pid = Pid::from_child(&self.child);
-            let _ = kill_process(pid, Signal::TERM);
-            let ended =
-                wait::for_true(&self.name, Duration::from_secs(5), || Ok(self.child.try_wait()?.is_some()));
-            if ended.is_err() {
-                let _ = self.child.kill();
-            }
+        if self.ask_to_stop(Duration::from_secs(5)).is_err() {
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

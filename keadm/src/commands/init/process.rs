@@ -239,7 +239,7 @@ async fn wait_for_token(
     kubeconfig: &Path,
     certificates: Vec<SocketAddr>,
 ) -> anyhow::Result<()> {
-    let said = || log.last(log::trouble).unwrap_or_else(|| "it said nothing".to_owned());
+    let said = || log.last(log::OF_A_START).unwrap_or_else(|| "it said nothing".to_owned());
     let ready = async {
         let mut told = None;
         loop {
@@ -251,7 +251,7 @@ async fn wait_for_token(
             if listens && kubeconfig.exists() && gettoken::read(kubeconfig).await.is_ok() {
                 return Ok(());
             }
-            let trouble = log.last(log::trouble);
+            let trouble = log.last(log::OF_A_START);
             if trouble.is_some() && trouble != told {
                 render::done(&format!("not yet: {}", trouble.as_deref().unwrap_or_default()));
                 told = trouble;

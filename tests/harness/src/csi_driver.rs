@@ -1,8 +1,9 @@
 //! A CSI driver whose volumes are folders: staging and publishing bind them. It remembers what it was told.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Result;
 use plugins::csi::node_server::{Node, NodeServer};
 use plugins::csi::node_service_capability::{Rpc, Type, rpc};
 use plugins::csi::*;
@@ -14,10 +15,11 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-pub(crate) const NAME: &str = "folders.example.com";
+/// Its name.
+pub const NAME: &str = "folders.example.com";
 
 /// A running driver; it is gone when it is dropped, with its sockets.
-pub(crate) struct Driver {
+pub struct Driver {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     sockets: Vec<PathBuf>,
     service: Service,
@@ -31,31 +33,33 @@ struct Service {
 }
 
 impl Driver {
-    /// Serves below `folder`, and registers in the kubelet's folder `root`.
-    pub(crate) fn start(folder: &Path, root: &Path) -> Driver {
+    /// Serves below `folder`, and registers in the kubelet's folder `root`. To be called within a runtime.
+    pub fn start(folder: &Path, root: &Path) -> Result<Driver> {
         let registry = root.join("plugins_registry");
-        std::fs::create_dir_all(&registry).unwrap();
-        std::fs::create_dir_all(folder).unwrap();
+        std::fs::create_dir_all(&registry)?;
+        std::fs::create_dir_all(folder)?;
         let (socket, endpoint) = (registry.join("folders-reg.sock"), folder.join("csi.sock"));
         let service =
             Service { volumes: folder.join("volumes"), endpoint: endpoint.clone(), calls: Arc::default() };
-        let nodes = UnixListenerStream::new(UnixListener::bind(&endpoint).unwrap());
+        let nodes = UnixListenerStream::new(UnixListener::bind(&endpoint)?);
         let node = Server::builder().add_service(NodeServer::new(service.clone()));
-        let registrations = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+        let registrations = UnixListenerStream::new(UnixListener::bind(&socket)?);
         let registration = Server::builder().add_service(RegistrationServer::new(service.clone()));
+        // Whoever waits for a volume sees that they have ended.
         let tasks = vec![
-            tokio::spawn(async move { node.serve_with_incoming(nodes).await.unwrap() }),
-            tokio::spawn(async move { registration.serve_with_incoming(registrations).await.unwrap() }),
+            tokio::spawn(async move { drop(node.serve_with_incoming(nodes).await) }),
+            tokio::spawn(async move { drop(registration.serve_with_incoming(registrations).await) }),
         ];
-        Driver { tasks, sockets: vec![socket, endpoint], service }
+        Ok(Driver { tasks, sockets: vec![socket, endpoint], service })
     }
 
-    pub(crate) fn calls(&self) -> Vec<String> {
-        self.service.calls.lock().unwrap().clone()
+    /// What it was told, in order: the call and the volume.
+    pub fn calls(&self) -> Vec<String> {
+        self.service.lock().clone()
     }
 
     /// Where the data of a volume is.
-    pub(crate) fn data(&self, handle: &str) -> PathBuf {
+    pub fn data(&self, handle: &str) -> PathBuf {
         self.service.volumes.join(handle)
     }
 }
@@ -63,13 +67,19 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.tasks.iter().for_each(|task| task.abort());
-        self.sockets.iter().for_each(|socket| std::fs::remove_file(socket).unwrap());
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 
 impl Service {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, call: &str, what: &str) {
-        self.calls.lock().unwrap().push(format!("{call} {what}"));
+        self.lock().push(format!("{call} {what}"));
     }
 }
 
