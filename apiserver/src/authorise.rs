@@ -19,7 +19,7 @@ pub(crate) fn is_public(path: &str) -> bool {
 pub(crate) fn authorise(context: &Context, user: &User, asked: &Attributes<'_>) -> Result<(), Status> {
     match context.roles.decide(user, asked) {
         Some(_) => Ok(()),
-        None => Err(Status::forbidden(&user.name, asked)),
+        None => Err(asked.forbidden(&user.name)),
     }
 }
 

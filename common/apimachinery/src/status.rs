@@ -6,8 +6,6 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::rbac::{Attributes, What};
-
 /// A failure. `code` is the HTTP status.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[serde(from = "wire::Status", into = "wire::Status")]
@@ -99,33 +97,9 @@ impl Status {
     pub fn unauthorized() -> Status {
         Status::new(401, "Unauthorized", "Unauthorized")
     }
-    /// `user` has no right to what was asked for.
-    pub fn forbidden(user: &str, asked: &Attributes<'_>) -> Status {
-        let Attributes { verb, what } = asked;
-        let (group, resource, subresource, namespace, name) = match *what {
-            What::Resource { group, resource, subresource, namespace, name } => {
-                (group, resource, subresource, namespace, name)
-            }
-            What::Path(path) => {
-                let message = format!("forbidden: User {user:?} cannot {verb} path {path:?}");
-                return Status::new(403, "Forbidden", message);
-            }
-        };
-        let object = if name.is_empty() { String::new() } else { format!(" {name:?}") };
-        let whole =
-            if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
-        let place = match namespace {
-            "" => "at the cluster scope".to_owned(),
-            namespace => format!("in the namespace {namespace:?}"),
-        };
-        let message = format!(
-            "{}{object} is forbidden: User {user:?} cannot {verb} resource {whole:?} in API group {group:?} {place}",
-            qualified(group, resource)
-        );
-        Status::new(403, "Forbidden", message).about(group, resource, name)
-    }
     pub fn refused(group: &str, resource: &str, name: &str, why: &str) -> Status {
-        let message = format!("{} {name:?} is forbidden: {why}", qualified(group, resource));
+        let object = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+        let message = format!("{}{object} is forbidden: {why}", qualified(group, resource));
         Status::new(403, "Forbidden", message).about(group, resource, name)
     }
     pub fn not_found(group: &str, resource: &str, name: &str) -> Status {

@@ -1,6 +1,6 @@
 //! An API server as a pod of a cluster meets it: TLS of a CA in a file, the token of its service account, and the rules of its
-//! roles (the crate `manifests`). What they do not give is refused and remembered; the rest goes on to the embedded API server
-//! with an administrator's rights.
+//! roles (the crate `manifests`). What they do not give is refused and remembered; the rest goes on to the embedded API server on
+//! behalf of the account, whose roles are stored there too: what that refuses is remembered as well.
 //!
 //! Two questions at the end of a test say that each right of the roles is needed: was nothing refused, and was each right asked
 //! for? One that was taken out of the roles would have been refused then, as no other right gives the same (the test in `rights`).
@@ -18,7 +18,7 @@ use apimachinery::yaml;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -31,6 +31,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use rights::{Asked, Right};
+
+const ACCOUNT: &str = "system:serviceaccount:kubeedge:cloudcore";
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -160,8 +162,21 @@ async fn judge(
     let asked = Asked::read(request.method(), request.uri());
     match asked.as_ref().and_then(|asked| rights::that_gives(&roles.rights, asked)) {
         Some(right) => {
-            roles.lock().used.insert(right.clone());
-            hand_on(request, upstream).await.unwrap_or_else(|error| {
+            let answered = hand_on(request, upstream).await;
+            let is = |code: StatusCode| answered.as_ref().is_ok_and(|answer| answer.status() == code);
+            let asked_beside = asked.as_ref().and_then(|asked| rights::asked_beside(&roles.rights, asked));
+            if is(StatusCode::FORBIDDEN) {
+                roles.refuse(
+                    asked
+                        .map(|asked| format!("{asked} or what the API server asks about it"))
+                        .unwrap_or_default(),
+                );
+            } else {
+                let mut noted = roles.lock();
+                noted.used.insert(right.clone());
+                noted.used.extend(asked_beside.filter(|_| is(StatusCode::OK)).cloned());
+            }
+            answered.unwrap_or_else(|error| {
                 refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", &format!("{error:#}"))
             })
         }
@@ -177,6 +192,7 @@ async fn judge(
 
 async fn hand_on(mut request: Request<Incoming>, upstream: &Upstream) -> Result<Response<Body>> {
     request.headers_mut().remove(AUTHORIZATION);
+    request.headers_mut().insert("impersonate-user", HeaderValue::from_static(ACCOUNT));
     let tcp = TcpStream::connect(upstream.address).await?;
     let name = ServerName::IpAddress(upstream.address.ip().into());
     let tls = upstream.tls.connect(name, tcp).await?;
@@ -191,6 +207,6 @@ fn refusal(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
     let body = Full::new(Bytes::from(text.to_string())).map_err(|never| match never {}).boxed();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::Status;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes<'a> {
@@ -15,6 +17,30 @@ pub enum What<'a> {
     Resource { group: &'a str, resource: &'a str, subresource: &'a str, namespace: &'a str, name: &'a str },
     /// A path that is no resource's.
     Path(&'a str),
+}
+
+impl Attributes<'_> {
+    /// `user` may not do this.
+    pub fn forbidden(&self, user: &str) -> Status {
+        let verb = self.verb;
+        let (group, resource, subresource, namespace, name) = match self.what {
+            What::Resource { group, resource, subresource, namespace, name } => {
+                (group, resource, subresource, namespace, name)
+            }
+            What::Path(path) => {
+                let message = format!("forbidden: User {user:?} cannot {verb} path {path:?}");
+                return Status::new(403, "Forbidden", message);
+            }
+        };
+        let whole =
+            if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") };
+        let place = match namespace {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace {namespace:?}"),
+        };
+        let why = format!("User {user:?} cannot {verb} resource {whole:?} in API group {group:?} {place}");
+        Status::refused(group, resource, name, &why)
+    }
 }
 
 impl What<'_> {

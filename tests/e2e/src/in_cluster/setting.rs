@@ -30,14 +30,14 @@ exec setpriv --reuid 65532 --regid 65532 --clear-groups --no-new-privs --inh-cap
     /run/cloudcore --config /run/cloudcore.yaml
 "#;
 
-/// What who installs CloudCore applies before: the namespace, the definitions, what is there for admission webhooks.
+/// What whoever installs CloudCore applies before: the definitions, the account with its roles, what is there for admission webhooks.
 pub(super) fn installed() -> Vec<String> {
-    let is_wanted =
-        |object: &&Value| object["kind"] == "Namespace" || object["metadata"]["name"] == "cloudcore-webhooks";
     let all = manifests::objects(&Installation::default());
+    let is_service =
+        |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == "cloudcore-webhooks";
+    let objects = manifests::rights(true, true).into_iter().chain(all.iter().find(is_service).cloned());
     let definitions = manifests::chart().into_iter().filter(|file| file.path.starts_with("crds/"));
-    let objects = all.iter().filter(is_wanted).map(Value::to_string);
-    objects.chain(definitions.map(|file| file.text)).collect()
+    objects.map(|object| object.to_string()).chain(definitions.map(|file| file.text)).collect()
 }
 
 /// What the controllers of a cluster make of the Service of the webhooks, whose port is that of the configuration.

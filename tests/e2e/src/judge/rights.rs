@@ -82,6 +82,13 @@ pub(super) fn that_gives<'a>(rights: &'a [Right], asked: &Asked) -> Option<&'a R
     })
 }
 
+/// What the API server itself asks about a request: that to approve a signing request takes the right to approve for its signer, of
+/// which the roles have one.
+pub(super) fn asked_beside<'a>(rights: &'a [Right], asked: &Asked) -> Option<&'a Right> {
+    let approves = asked.resource == "certificatesigningrequests/approval";
+    rights.iter().find(|right| approves && right.resource == "signers" && right.verb == "approve")
+}
+
 impl Asked {
     /// `None`: it is about no resource.
     pub(super) fn read(method: &Method, uri: &Uri) -> Option<Asked> {
