@@ -32,7 +32,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use rights::{Asked, Right};
 
-const ACCOUNT: &str = "system:serviceaccount:kubeedge:cloudcore";
+/// The user that CloudCore is.
+pub const ACCOUNT: &str = "system:serviceaccount:kubeedge:cloudcore";
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
