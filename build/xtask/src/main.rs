@@ -11,6 +11,7 @@ mod images;
 mod install;
 mod msrv;
 mod packages;
+mod schemas;
 mod test;
 mod tools;
 
@@ -45,6 +46,8 @@ enum Command {
     Docs(docs::Flags),
     /// Check that manifests/cloudcore and the Helm chart are what common/manifests makes; with --write, make them anew.
     Chart(chart::Flags),
+    /// Make the schemas of Kubernetes' kinds anew, from its OpenAPI document.
+    Schemas(schemas::Flags),
     /// Make container images of the programs, as files.
     Images(images::Flags),
     /// Build the programs as release builds and install them.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Deps(flags) => deps::run(&flags),
         Command::Docs(flags) => docs::run(&flags),
         Command::Chart(flags) => chart::run(&flags),
+        Command::Schemas(flags) => schemas::run(&flags),
         Command::Images(flags) => images::run(&flags),
         Command::Setup => packages::ensure(),
     };

@@ -1,7 +1,7 @@
 //! Kubernetes API rules as pure functions over raw JSON: no I/O, no clock, no storage.
 //!
 //! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
-//! structural schemas of custom resources, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
+//! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`names`] the naming rules, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
 //! about what, the questions and the answers; [`rbac`] roles and bindings.
@@ -19,6 +19,7 @@ pub mod pod;
 pub mod quantity;
 pub mod rbac;
 pub mod schema;
+pub mod schemas;
 pub mod selector;
 pub mod status;
 pub mod webhooks;
