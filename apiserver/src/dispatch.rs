@@ -59,7 +59,7 @@ fn plain(context: &Context, request: &Request<Incoming>, path: &str) -> Result<A
     match root {
         "healthz" | "livez" | "readyz" => Ok(respond::text(200, "ok")),
         "version" => Ok(respond::json(200, &discovery::version())),
-        "openapi" => openapi::answer(context, path, request.headers()),
+        "openapi" => openapi::answer(context, path, request.uri().query(), request.headers()),
         _ => Err(Status::no_such_path()),
     }
 }

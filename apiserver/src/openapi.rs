@@ -1,36 +1,96 @@
-//! OpenAPI: an empty v2 document, and v3 documents that say which kinds can be written where, with the schemas of
-//! custom resources. Built-in types have no schemas here, so clients fall back to what they were compiled with.
+//! OpenAPI: the whole as v2, in JSON and in the protobuf form that kubectl asks for, and a v3 document of each group and version.
+//! Schemas are Kubernetes' own of the built-in kinds (`apimachinery::schemas`) and the CustomResourceDefinitions'. Documents are
+//! made when they are asked for; a hash says whether a client's copy is still right.
+
+mod custom;
+mod gnostic;
+mod v2;
+mod v3;
 
 use apimachinery::Status;
+use apimachinery::path::query_pairs;
+use apimachinery::schemas::definitions;
 use http::HeaderMap;
-use serde_json::{Map, Value, json};
+use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::registry::Resource;
+use crate::registry::{Resource, Version};
 use crate::respond::{self, Answer};
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-pub(crate) fn answer(context: &Context, path: &str, headers: &HeaderMap) -> Result<Answer, Status> {
-    let accept =
-        headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+pub(crate) fn answer(
+    context: &Context,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Answer, Status> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accepts = text(http::header::ACCEPT);
     match path.strip_prefix("/openapi/").unwrap_or_default() {
-        // Zero bytes are an empty gnostic Document.
-        "v2" if accept.contains("proto-openapi.spec.v2") => Ok(respond::bytes(200, V2_PROTOBUF, "")),
         "v2" => {
-            let document = json!({ "swagger": "2.0", "info": info(), "paths": {}, "definitions": {} });
-            Ok(respond::json(200, &document))
+            let is_protobuf = accepts.contains("proto-openapi.spec.v2");
+            let hash = format!("{}{}", hash(context, |_, _| true), if is_protobuf { "P" } else { "" });
+            Ok(marked(&hash, false, text(IF_NONE_MATCH), || {
+                let document = v2::document(context);
+                match is_protobuf {
+                    true => respond::bytes(200, V2_PROTOBUF, gnostic::document(&document)),
+                    false => respond::json(200, &document),
+                }
+            }))
         }
-        "v3" => Ok(respond::json(200, &index(context))),
+        "v3" => Ok(respond::json(200, &v3::index(context))),
         other => {
-            let prefix = other.strip_prefix("v3/").ok_or_else(Status::no_such_path)?;
-            group_version(context, prefix).map(|document| respond::json(200, &document))
+            let wanted = other.strip_prefix("v3/").ok_or_else(Status::no_such_path)?;
+            if !served(context).any(|(resource, version)| prefix(&resource, &version) == wanted) {
+                return Err(Status::no_such_path());
+            }
+            let hash = hash(context, |resource, version| prefix(resource, version) == wanted);
+            let asked = query_pairs(query.unwrap_or_default());
+            let is_asked = asked.iter().any(|(key, value)| key == "hash" && *value == hash);
+            Ok(marked(&hash, is_asked, text(IF_NONE_MATCH), || {
+                respond::json(200, &v3::document(context, wanted))
+            }))
         }
     }
 }
 
-fn info() -> Value {
-    json!({ "title": "Causeway", "version": "v1.33.0" })
+/// An answer with its hash, or 304 for a client that has it. What was asked for by its hash never changes.
+fn marked(hash: &str, is_asked: bool, known: &str, make: impl FnOnce() -> Answer) -> Answer {
+    let mark = format!("\"{hash}\"");
+    let is_known = known.split(',').any(|one| one.trim().trim_start_matches("W/") == mark);
+    let mut answer = if is_known { respond::bytes(304, "application/json", "") } else { make() };
+    if let Ok(mark) = HeaderValue::from_str(&mark) {
+        answer.headers_mut().insert(ETAG, mark);
+    }
+    let caching = if is_asked { "public, max-age=31536000, immutable" } else { "no-cache, private" };
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+    answer
+}
+
+/// A mark of all that a document of these versions says.
+fn hash(context: &Context, wanted: impl Fn(&Resource, &str) -> bool) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    digest.update(&definitions::edition().to_le_bytes());
+    for (resource, version) in served(context).filter(|(resource, version)| wanted(resource, version)) {
+        let schema =
+            resource.versions.iter().find(|one| one.name == version).and_then(|one| one.schema.as_ref());
+        let schema = schema.map(Value::to_string).unwrap_or_default();
+        for part in [&resource.group, &version, &resource.plural, &resource.kind, &schema] {
+            digest.update(part.as_bytes());
+            digest.update(&[0]);
+        }
+    }
+    digest.finish().as_ref().iter().take(32).map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Every served resource in each of its versions.
+fn served(context: &Context) -> impl Iterator<Item = (std::sync::Arc<Resource>, String)> {
+    context.registry.resources().into_iter().flat_map(|resource| {
+        let names: Vec<String> = resource.versions.iter().map(|version| version.name.clone()).collect();
+        names.into_iter().map(move |name| (resource.clone(), name))
+    })
 }
 
 /// `api/v1` or `apis/<group>/<version>`
@@ -41,60 +101,32 @@ fn prefix(resource: &Resource, version: &str) -> String {
     }
 }
 
-fn index(context: &Context) -> Value {
-    let mut paths = Map::new();
-    for resource in context.registry.resources() {
-        for version in &resource.versions {
-            let prefix = prefix(&resource, &version.name);
-            let url = format!("/openapi/v3/{prefix}");
-            paths.insert(prefix, json!({ "serverRelativeURL": url }));
-        }
-    }
-    json!({ "paths": paths })
+fn info() -> Value {
+    json!({ "title": "Kubernetes", "version": "v1.33.0" })
 }
 
-fn group_version(context: &Context, wanted: &str) -> Result<Value, Status> {
-    let (mut paths, mut schemas) = (Map::new(), Map::new());
-    for resource in context.registry.resources() {
-        for version in resource.versions.iter().filter(|version| prefix(&resource, &version.name) == wanted) {
-            let gvk = json!({ "group": resource.group, "version": version.name, "kind": resource.kind });
-            let namespace = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-            let collection = format!("/{wanted}{namespace}/{}", resource.plural);
-            let operation = |action: &str, parameters: &[&str]| {
-                let parameters: Vec<Value> = parameters.iter().map(|name| parameter(name)).collect();
-                json!({
-                    "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk, "parameters": parameters,
-                    "responses": { "200": { "description": "OK" } },
-                })
-            };
-            let write = ["dryRun", "fieldManager", "fieldValidation"];
-            let item = json!({
-                "get": operation("get", &[]), "put": operation("put", &write), "patch": operation("patch", &write),
-                "delete": operation("delete", &["dryRun"]),
-            });
-            paths.insert(format!("{collection}/{{name}}"), item);
-            paths.insert(
-                collection,
-                json!({ "get": operation("list", &[]), "post": operation("post", &write) }),
-            );
-            let name = format!("{}.{}.{}", reversed(&resource.group), version.name, resource.kind);
-            let mut schema = version.schema.clone().unwrap_or_else(|| json!({ "type": "object" }));
-            schema["x-kubernetes-group-version-kind"] = json!([gvk]);
-            schemas.insert(name, schema);
-        }
-    }
-    if paths.is_empty() {
-        return Err(Status::no_such_path());
-    }
-    Ok(json!({ "openapi": "3.0.0", "info": info(), "paths": paths, "components": { "schemas": schemas } }))
+fn identity(resource: &Resource, version: &str) -> Value {
+    json!({ "group": resource.group, "version": version, "kind": resource.kind })
 }
 
-fn parameter(name: &str) -> Value {
-    json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } })
+/// Kinds that are sent to subresources, or with any request.
+const OTHERS: [&str; 6] = ["Binding", "Eviction", "TokenRequest", "Scale", "DeleteOptions", "Status"];
+
+/// True for the definition of a kind that is served in `group` and `version`, of its list, and of what is sent beside objects.
+fn belongs(schema: &Value, group: &str, version: &str, kinds: &[String]) -> bool {
+    let list = schema["x-kubernetes-group-version-kind"].as_array();
+    list.into_iter().flatten().any(|entry| {
+        let kind = entry["kind"].as_str().unwrap_or_default();
+        entry["group"] == group
+            && entry["version"] == version
+            && (OTHERS.contains(&kind)
+                || crate::registry::builtin::REVIEWS.iter().any(|(.., review)| *review == kind)
+                || kinds.iter().any(|served| {
+                    kind.strip_prefix(served.as_str()).is_some_and(|rest| matches!(rest, "" | "List"))
+                }))
+    })
 }
 
-/// `io.k8s.apps` for `apps.k8s.io`
-fn reversed(group: &str) -> String {
-    let parts: Vec<&str> = group.rsplit('.').filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() { "core".to_owned() } else { parts.join(".") }
+fn custom_version<'a>(resource: &'a Resource, version: &str) -> Option<&'a Version> {
+    resource.versions.iter().find(|one| resource.custom && one.name == version)
 }

@@ -29,8 +29,8 @@ const FOLDER: &str = "common/apimachinery/schemas";
 const SHARED: [&str; 4] = ["Status", "DeleteOptions", "WatchEvent", "APIResourceList"];
 
 pub(crate) fn run(flags: &Flags) -> Result<()> {
-    let text = std::fs::read(&flags.document)
-        .with_context(|| format!("reading {}", flags.document.display()))?;
+    let text =
+        std::fs::read(&flags.document).with_context(|| format!("reading {}", flags.document.display()))?;
     let document: Value = serde_json::from_slice(&text).context("the document is not JSON")?;
     let all = document["definitions"].as_object().context("the document has no definitions")?;
     let chosen = choose(all);

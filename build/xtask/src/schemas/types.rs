@@ -63,12 +63,7 @@ pub(super) fn table(definitions: &BTreeMap<String, Value>) -> Result<Vec<u8>> {
                 kind::LIST => required,
                 _ => false,
             };
-            lines.push([
-                short(builder.strings.index(key))?,
-                of,
-                default,
-                if present { PRESENT } else { 0 },
-            ]);
+            lines.push([short(builder.strings.index(key))?, of, default, if present { PRESENT } else { 0 }]);
         }
         let own = builder.definition(name, definitions)?;
         for (group, version, kind) in super::kinds(schema) {

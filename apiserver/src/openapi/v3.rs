@@ -1,0 +1,92 @@
+//! Documents of OpenAPI v3: one of each group and version, and the list of them.
+
+use apimachinery::schemas::definitions::definitions;
+use serde_json::{Map, Value, json};
+
+use super::{belongs, custom, custom_version, hash, identity, info, prefix, served, v2};
+use crate::context::Context;
+use crate::registry::Resource;
+
+pub(super) fn index(context: &Context) -> Value {
+    let mut paths = Map::new();
+    for (resource, version) in served(context) {
+        let place = prefix(&resource, &version);
+        if !paths.contains_key(&place) {
+            let hash = hash(context, |resource, version| prefix(resource, version) == place);
+            let url = format!("/openapi/v3/{place}?hash={hash}");
+            paths.insert(place, json!({ "serverRelativeURL": url }));
+        }
+    }
+    json!({ "paths": paths })
+}
+
+/// The document at `wanted`, such as `apis/apps/v1`.
+pub(super) fn document(context: &Context, wanted: &str) -> Value {
+    let (mut paths, mut own) = (Map::new(), Map::new());
+    let mut kinds = Vec::new();
+    let (mut group, mut name) = (String::new(), String::new());
+    for (resource, version) in served(context).filter(|(one, version)| prefix(one, version) == wanted) {
+        add_paths(&mut paths, &resource, &version, wanted);
+        if let Some(version) = custom_version(&resource, &version) {
+            own.extend(custom::definitions(&resource, version));
+        }
+        kinds.push(resource.kind.clone());
+        (group, name) = (resource.group.clone(), version);
+    }
+    let is_meta = |schema: &Value| belongs(schema, "", "v1", &[]);
+    let mut schemas: Map<String, Value> = match own.is_empty() {
+        true => definitions(|schema| belongs(schema, &group, &name, &kinds)).into_iter().collect(),
+        // ObjectMeta comes with what is sent beside objects.
+        false => definitions(is_meta).into_iter().collect(),
+    };
+    schemas.extend(own);
+    for schema in schemas.values_mut() {
+        refer(schema);
+    }
+    json!({ "openapi": "3.0.0", "info": info(), "paths": paths, "components": { "schemas": schemas } })
+}
+
+fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, version: &str, place: &str) {
+    let gvk = identity(resource, version);
+    let namespace = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
+    let collection = format!("/{place}{namespace}/{}", resource.plural);
+    let operation = |action: &str, parameters: &[&str]| {
+        let parameters: Vec<Value> = parameters.iter().map(|name| parameter(name)).collect();
+        json!({
+            "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk, "parameters": parameters,
+            "responses": { "200": { "description": "OK" } },
+        })
+    };
+    let write = ["dryRun", "fieldManager", "fieldValidation"];
+    let patch = ["dryRun", "fieldManager", "fieldValidation", "force"];
+    let item = json!({
+        "get": operation("get", &[]), "put": operation("put", &write), "patch": operation("patch", &patch),
+        "delete": operation("delete", &["dryRun"]),
+    });
+    paths.insert(format!("{collection}/{{name}}"), item);
+    let all = json!({ "get": operation("list", &[]), "post": operation("post", &write) });
+    paths.insert(collection, all);
+}
+
+fn parameter(name: &str) -> Value {
+    json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } })
+}
+
+/// Makes references those of v3. What stands beside one would be left out by its readers, so that it is put around it.
+fn refer(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.values_mut().for_each(refer);
+            let Some(reference) = map.get("$ref").and_then(Value::as_str) else { return };
+            let reference = json!(format!("#/components/schemas/{}", v2::target(reference)));
+            if map.len() == 1 {
+                map.insert("$ref".to_owned(), reference);
+            } else {
+                map.remove("$ref");
+                map.insert("allOf".to_owned(), json!([{ "$ref": reference }]));
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(refer),
+        _ => {}
+    }
+}
