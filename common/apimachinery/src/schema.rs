@@ -14,7 +14,7 @@ pub use prune::{prune, unknown_fields};
 pub use validate::validate;
 
 /// True if the schema switches `extension` on.
-fn flag(schema: &Value, extension: &str) -> bool {
+pub(crate) fn flag(schema: &Value, extension: &str) -> bool {
     schema.get(extension).and_then(Value::as_bool).unwrap_or(false)
 }
 

@@ -1,0 +1,65 @@
+//! Who owns which fields of an object: `metadata.managedFields` and server-side apply.
+//!
+//! [`update`] keeps the record when anybody creates, updates or patches; [`apply`] merges what an applier wants into an object,
+//! removes what it no longer wants, and finds conflicts. Both follow Kubernetes (documentation "Server-Side Apply";
+//! `apimachinery/pkg/util/managedfields` on structured-merge-diff v6). Objects come in stored form, without `kind` and
+//! `apiVersion`.
+//!
+//! All versions of a kind have one schema here, and a schema that changes between granular and atomic does not change what was
+//! recorded before.
+
+mod apply;
+mod compare;
+mod element;
+mod managers;
+mod merge;
+mod remove;
+mod schema;
+mod set;
+mod update;
+mod validate;
+
+pub use apply::{ApplyError, apply};
+pub use compare::{Comparison, compare};
+pub use element::Element;
+pub use managers::{Managers, Operation, is_reset};
+pub use schema::Schema;
+pub use set::Set;
+pub use update::update;
+
+/// Who writes, as the record names him.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    pub manager: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub api_version: &'a str,
+    /// RFC 3339, whole seconds.
+    pub now: &'a str,
+    /// Parts of the object that this writer cannot change: `status` of an object that has it as a subresource.
+    pub reset: &'a [&'a str],
+}
+
+/// Fields of the metadata that nobody owns.
+const NOBODYS: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// True for a top-level field that nobody owns, or a field of the metadata.
+fn is_nobodys(parent: Option<&str>, field: &str) -> bool {
+    match parent {
+        None => matches!(field, "apiVersion" | "kind"),
+        Some(parent) => parent == "metadata" && NOBODYS.contains(&field),
+    }
+}
+
+#[cfg(test)]
+mod tests;
