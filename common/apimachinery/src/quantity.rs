@@ -65,9 +65,63 @@ fn multiplier(suffix: &str) -> Option<(i128, i128)> {
     }
 }
 
+/// The form in which Kubernetes writes an amount (`Quantity.CanonicalizeBytes`): no fraction, and the largest suffix of its sort
+/// that needs none. `None` if it is not a quantity, or beyond what fits.
+pub fn canonical(text: &str) -> Option<String> {
+    const NANO: i128 = 1_000_000_000;
+    let nano = scaled(text, NANO)?;
+    let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'));
+    let is_binary = suffix.ends_with('i') && nano % NANO == 0 && nano.abs() >= 1024 * NANO;
+    if nano == 0 {
+        return Some("0".to_owned());
+    }
+    if is_binary {
+        let (mut value, mut power) = (nano / NANO, 0);
+        while value % 1024 == 0 && power < 6 {
+            (value, power) = (value / 1024, power + 1);
+        }
+        return Some(format!("{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]));
+    }
+    let (mut value, mut power) = (nano, 0);
+    while value % 1000 == 0 && power < 9 {
+        (value, power) = (value / 1000, power + 1);
+    }
+    let is_exponent = suffix.starts_with('e') || (suffix.starts_with('E') && suffix.len() > 1);
+    let exponent = 3 * i32::try_from(power).ok()? - 9;
+    Some(match (is_exponent, exponent) {
+        (_, 0) => value.to_string(),
+        (true, exponent) => format!("{value}e{exponent}"),
+        (false, _) => format!("{value}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power]),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn amounts_are_written_as_kubernetes_writes_them() {
+        for (given, written) in [
+            ("1", "1"),
+            ("1.5", "1500m"),
+            ("0.5Gi", "512Mi"),
+            ("1024Ki", "1Mi"),
+            ("1000m", "1"),
+            ("1536", "1536"),
+            ("100Ki", "100Ki"),
+            ("1000", "1k"),
+            ("0.1Ki", "102400m"),
+            ("1.5e-3", "1500e-6"),
+            ("2e3", "2e3"),
+            ("1E", "1E"),
+            ("-0.5", "-500m"),
+            ("0", "0"),
+            ("00.0", "0"),
+        ] {
+            assert_eq!(canonical(given).as_deref(), Some(written), "{given}");
+        }
+        assert_eq!(canonical("much"), None);
+    }
 
     #[test]
     fn equal_amounts_written_differently_are_equal() {

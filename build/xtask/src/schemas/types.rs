@@ -112,7 +112,11 @@ impl Builder {
         };
         match (scalar, self.spans.get(name)) {
             (Some(scalar), _) => Ok((scalar, 0, 0, 0, 0)),
-            (None, Some((first, count))) => Ok((kind::STRUCT, relation(schema), *first, *count, 0)),
+            (None, Some((first, count))) => {
+                let (first, count) = (*first, *count);
+                let name = short(self.strings.index(&go_name(name)) + 1)?;
+                Ok((kind::STRUCT, relation(schema), first, count, name))
+            }
             (None, None) => self.inline(schema, definitions),
         }
     }
@@ -139,7 +143,9 @@ impl Builder {
                 _ => 0,
             };
         }
-        if let Some(key) = schema["x-kubernetes-patch-merge-key"].as_str() {
+        if let Some(key) = schema["x-kubernetes-patch-merge-key"].as_str()
+            && node.0 == kind::LIST
+        {
             node.4 = short(self.strings.index(key) + 1)?;
         }
         self.add(node)
@@ -236,6 +242,13 @@ impl Builder {
         }
         Ok(out)
     }
+}
+
+/// `v1.Container` for `io.k8s.api.core.v1.Container`, as Go names it.
+fn go_name(definition: &str) -> String {
+    let mut parts = definition.rsplitn(3, '.');
+    let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("{package}.{name}")
 }
 
 /// How a map is owned.

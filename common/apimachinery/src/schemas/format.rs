@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | head: [`MAGIC`], then the number of strings, types, fields, keys and roots as `u16` each | 1 | 14 |
 //! | offset of each string in the text at the end, and the end of the last one | strings + 1 | 4 |
-//! | types: kind, flags, `a`, `b`, merge key | types | [`TYPE`] |
+//! | types: kind, flags, `a`, `b`, merge key of a list or name of a struct | types | [`TYPE`] |
 //! | fields of structs, by name within one: name, type, default, flags | fields | [`FIELD`] |
 //! | keys of lists: a count, then that many strings | keys | 2 |
 //! | roots: group, version, kind, type, sorted by the first three as text | roots | [`ROOT`] |

@@ -176,7 +176,12 @@ impl Type {
 
     /// The field by which a strategic merge patch knows the items of a list; `None` for items that are known by value.
     pub fn merge_key(self) -> Option<&'static str> {
-        optional(number(self.at() + 6))
+        optional(number(self.at() + 6)).filter(|_| matches!(self.shape(), Shape::List(..)))
+    }
+
+    /// The name of a struct in Go: `v1.Container`.
+    pub fn name(self) -> Option<&'static str> {
+        optional(number(self.at() + 6)).filter(|_| self.shape() == Shape::Struct)
     }
 
     /// The keys of a keyed list.

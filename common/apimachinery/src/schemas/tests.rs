@@ -42,6 +42,7 @@ fn types_are_those_of_the_published_document() {
     ] {
         assert_eq!(at(kind, path).shape(), Shape::Scalar(wanted), "{path}");
     }
+    assert_eq!(at(POD, "spec.containers.[]").name(), Some("v1.Container"));
     assert_eq!(at(POD, "metadata.managedFields.[].fieldsV1").shape(), Shape::Any);
     assert!(at(POD, "").fields().all(|field| at(POD, "").field(field.name) == Some(field)));
 }
