@@ -96,7 +96,7 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
 }
 
 /// Defaults that apply to new and changed objects alike.
-fn complete(served: &Served, value: &mut Value) {
+pub(crate) fn complete(served: &Served, value: &mut Value) {
     if served.is_definition() {
         registry::with_defaults(value, &daemon::clock::rfc3339(daemon::clock::now()));
         return;
@@ -162,17 +162,9 @@ pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
     }
 }
 
-/// Prunes, defaults and checks a custom resource by its schema; `strict` refuses unknown fields instead.
-pub(crate) fn custom(served: &Served, value: &mut Value, name: &str, strict: bool) -> Result<(), Status> {
+/// Prunes, defaults and checks a custom resource by its schema.
+pub(crate) fn custom(served: &Served, value: &mut Value, name: &str) -> Result<(), Status> {
     let Some(schema) = &served.version().schema else { return Ok(()) };
-    if strict {
-        let unknown = schema::unknown_fields(value, schema);
-        if !unknown.is_empty() {
-            let fields: Vec<String> =
-                unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
-            return Err(Status::bad_request(format!("strict decoding error: {}", fields.join(", "))));
-        }
-    }
     schema::prune(value, schema);
     schema::defaults(value, schema);
     // The stored form has no type; a schema that requires it is satisfied by the envelope.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use apimachinery::decode::Strict;
 use apimachinery::path::query_pairs;
 use apimachinery::{FieldSelector, LabelSelector, Status};
 use bytes::Bytes;
@@ -107,13 +108,18 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
 
 /// Parses a body by its content type. Nesting is bounded by the parsers.
 pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
+    parse_strict(content_type, body).map(|read| read.value)
+}
+
+/// [`parse`], with what comes twice.
+pub(crate) fn parse_strict(content_type: &str, body: &[u8]) -> Result<Strict, Status> {
     let bad = |error: String| Status::bad_request(format!("the object provided is unrecognized: {error}"));
     if content_type.ends_with("yaml") {
         let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
-        return apimachinery::yaml::parse(text).map_err(|error| bad(error.to_string()));
+        return apimachinery::yaml::parse_strict(text).map_err(|error| bad(error.to_string()));
     }
     match content_type {
-        crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body),
+        crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body).map(Strict::from),
         "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => {}
         other if other.ends_with("+json") => {}
         other => return Err(Status::unsupported_media_type(other, "application/json, application/yaml")),

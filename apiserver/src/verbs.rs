@@ -3,7 +3,9 @@
 pub(crate) mod backends;
 mod connect;
 pub(crate) mod create;
+pub(crate) mod decode;
 pub(crate) mod delete;
+pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod review;
@@ -15,6 +17,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 
 use apimachinery::Status;
+use apimachinery::decode::Strict;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -47,6 +50,12 @@ impl Call<'_> {
     pub(crate) async fn body(&self, body: hyper::body::Incoming) -> Result<Value, Status> {
         let content_type = crate::request::content_type(&self.parts.headers);
         crate::request::parse(content_type, &crate::request::body(&self.parts.headers, body).await?)
+    }
+
+    /// A body, with what comes twice in it.
+    pub(crate) async fn strict_body(&self, body: hyper::body::Incoming) -> Result<Strict, Status> {
+        let content_type = crate::request::content_type(&self.parts.headers);
+        crate::request::parse_strict(content_type, &crate::request::body(&self.parts.headers, body).await?)
     }
 
     /// Who asks, for webhooks. `options` is the kind of the request's options.

@@ -6,21 +6,25 @@ use apimachinery::webhooks::Operation;
 use apimachinery::{Status, object};
 use serde_json::Value;
 
+use super::decode::Directive;
+use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
 use crate::admission;
 use crate::context::Context;
+use crate::registry::Served;
 use crate::respond::Answer;
 use crate::storage::{Change, Key, Stored, WriteError};
 use crate::target::Target;
 use crate::webhooks::{self, Caller, Objects};
 
 pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let mut value = call.body(body).await?;
+    let directive = Directive::of_request(&call, "CreateOptions")?;
+    let ownership = Ownership::of_request(&call, "CreateOptions", false)?;
+    let mut value = directive.object(&call, call.strict_body(body).await?)?;
     admission::sign_for(&call.target.served, &call.user, &mut value);
     let caller = call.caller("CreateOptions")?;
     call.renderer()?;
-    let strict = call.query.get("fieldValidation") == "Strict";
-    let stored = insert(call.context, &call.target, value, strict, Some(&caller)).await?;
+    let stored = insert(call.context, &call.target, value, &ownership, Some(&caller)).await?;
     call.answer(201, &stored)
 }
 
@@ -33,7 +37,7 @@ pub(crate) async fn insert(
     context: &Context,
     target: &Target,
     mut value: Value,
-    strict: bool,
+    ownership: &Ownership,
     caller: Option<&Caller<'_>>,
 ) -> Result<Stored, Status> {
     let served = &target.served;
@@ -47,6 +51,7 @@ pub(crate) async fn insert(
         prepare::created(&mut value, admission::counts_generations(served))?;
         let target = Target { name: object::name(&value).to_owned(), ..target.clone() };
         in_live_namespace(context, &target).await?;
+        record(served, ownership, &mut value);
         admission::create(context, &target, &mut value).await?;
         let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
         if let Some(change) = &change
@@ -54,13 +59,14 @@ pub(crate) async fn insert(
         {
             prepare::envelope(&target, &mut changed)?;
             prepare::keep(&value, &mut changed);
+            prepare::keep_record(&value, &mut changed);
             value = changed;
             admission::create(context, &target, &mut value).await?;
         }
         let mut causes = prepare::problems(&target, &value);
         causes.extend(admission::problems(served, &value));
         admission::refuse(served, &target.name, causes)?;
-        admission::custom(served, &mut value, &target.name, strict)?;
+        admission::custom(served, &mut value, &target.name)?;
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
             change.validate(Objects { new: Some(&value), old: None }).await?;
@@ -83,6 +89,14 @@ pub(crate) async fn insert(
         }
     }
     Err(Status::unavailable("no free generated name was found; try again"))
+}
+
+/// Records who makes an object: of what was sent and its defaults, not of what admission adds.
+fn record(served: &Served, ownership: &Ownership, value: &mut Value) {
+    let mut defaulted = value.clone();
+    admission::complete(served, &mut defaulted);
+    ownership.created(served, &mut defaulted);
+    prepare::keep_record(&defaulted, value);
 }
 
 async fn in_live_namespace(context: &Context, target: &Target) -> Result<(), Status> {

@@ -38,7 +38,6 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
     map.remove("kind");
     map.remove("apiVersion");
     let metadata = map_in(map, "metadata");
-    metadata.remove("managedFields");
     metadata.remove("selfLink");
     metadata.retain(|_, value| !value.is_null());
     let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
@@ -100,6 +99,15 @@ pub(super) fn keep(old: &Value, new: &mut Value) {
             None => metadata.remove(key),
         };
     }
+}
+
+/// Puts back who owns which fields.
+pub(super) fn keep_record(old: &Value, new: &mut Value) {
+    let metadata = object::metadata(new);
+    match old.pointer("/metadata/managedFields") {
+        Some(record) => metadata.insert("managedFields".to_owned(), record.clone()),
+        None => metadata.remove("managedFields"),
+    };
 }
 
 /// Whether and how the name and the rest of the metadata are wrong.

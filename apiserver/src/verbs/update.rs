@@ -1,5 +1,6 @@
 //! update and patch, of objects and of their status.
 
+use apimachinery::decode::Strict;
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::rbac::{Attributes, What};
@@ -7,6 +8,8 @@ use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status};
 use serde_json::{Value, json};
 
+use super::decode::{Directive, drop_unknown};
+use super::ownership::Ownership;
 use super::{Call, create, prepare, unstored};
 use crate::admission;
 use crate::authorise::authorise;
@@ -39,7 +42,9 @@ fn part(target: &Target) -> Result<Part, Status> {
 }
 
 pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
-    let value = call.body(body).await?;
+    let directive = Directive::of_request(&call, "UpdateOptions")?;
+    let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
+    let value = directive.object(&call, call.strict_body(body).await?)?;
     if object::name(&value) != call.target.name {
         let message = format!(
             "the name of the object ({}) does not match the name on the URL ({})",
@@ -52,7 +57,7 @@ pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Resul
         let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
         admission::refuse(&call.target.served, &call.target.name, vec![cause])?;
     }
-    let stored = modify(&call, |_| Ok(value.clone())).await?;
+    let stored = modify(&call, &ownership, |_| Ok(value.clone())).await?;
     call.answer(200, &stored)
 }
 
@@ -63,30 +68,76 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
             application/strategic-merge-patch+json, application/apply-patch+yaml";
         Status::unsupported_media_type(content_type, accepted)
     })?;
-    let value = request::parse(content_type, &request::body(&call.parts.headers, body).await?)?;
-    let custom = call.target.served.resource.custom;
+    let directive = Directive::of_request(&call, "PatchOptions")?;
+    let ownership = Ownership::of_request(&call, "PatchOptions", kind == PatchKind::Apply)?;
+    let read = call.strict_body(body).await?;
     if kind == PatchKind::Apply {
-        let missing = call.context.storage.get(&call.target.key()).await?.is_none();
-        if missing && part(&call.target)? == Part::Main {
-            let strict = call.query.get("fieldValidation") == "Strict";
-            may_create(&call)?;
-            let mut value = value.clone();
-            object::metadata(&mut value).insert("name".to_owned(), json!(call.target.name));
-            let caller = call.caller("CreateOptions")?;
-            let stored = create::insert(call.context, &call.target, value, strict, Some(&caller)).await?;
-            return call.answer(201, &stored);
-        }
+        return apply(call, directive, ownership, read).await;
     }
+    let Strict { value, duplicates } = read;
+    let custom = call.target.served.resource.custom;
     let renderer = crate::render::Renderer::new(
         &call.target.served,
         crate::respond::Form::Object,
         crate::render::Include::None,
     );
-    let stored = modify(&call, |current| {
+    let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
-        patch::apply(kind, &renderer.typed(current.clone()), &value, !custom)
+        let patched = patch::apply(kind, &renderer.typed(current.clone()), &value, !custom)?;
+        directive.patched(&call, patched, &duplicates)
     })
     .await?;
+    call.answer(200, &stored)
+}
+
+/// Server-side apply: of an object that is there, or makes it.
+async fn apply(
+    call: Call<'_>,
+    directive: Directive,
+    ownership: Ownership,
+    read: Strict,
+) -> Result<Answer, Status> {
+    let target = &call.target;
+    let Strict { value: mut config, duplicates } = read;
+    if !config.is_object() {
+        return Err(Status::bad_request("error decoding patch: the patch is not a map"));
+    }
+    let named = object::name(&config);
+    if !named.is_empty() && named != target.name {
+        let message =
+            format!("the name of the object ({named}) does not match the name on the URL ({})", target.name);
+        return Err(Status::bad_request(message));
+    }
+    object::metadata(&mut config).insert("name".to_owned(), json!(target.name));
+    let force = call.query.flag("force");
+    let renderer = crate::render::Renderer::new(
+        &target.served,
+        crate::respond::Form::Object,
+        crate::render::Include::None,
+    );
+    // What is merged is decoded as well: amounts become canonical, and null is the same as missing.
+    let merge = |live: &Value| {
+        let mut new = renderer.typed(ownership.apply(target, live, &config, force)?);
+        drop_unknown(&target.served, &mut new).map_err(Status::bad_request)?;
+        directive.applied(&call, &duplicates)?;
+        Ok(new)
+    };
+    let missing = call.context.storage.get(&target.key()).await?.is_none();
+    if missing && part(target)? == Part::Main {
+        may_create(&call)?;
+        if !object::uid(&config).is_empty() {
+            let resource = &target.served.resource;
+            let why = "uid mismatch: the provided object specified a uid, and no existing object was found";
+            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, why));
+        }
+        let value = merge(&json!({}))?;
+        let caller = call.caller("CreateOptions")?;
+        let ownership = ownership.applied();
+        let stored = create::insert(call.context, target, value, &ownership, Some(&caller)).await?;
+        return call.answer(201, &stored);
+    }
+    let done = Ownership::of_request(&call, "PatchOptions", true)?.applied();
+    let stored = modify(&call, &done, merge).await?;
     call.answer(200, &stored)
 }
 
@@ -94,7 +145,11 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
 const ATTEMPTS: u32 = 16;
 
 /// Reads, changes, checks and writes; starts over if somebody else was faster.
-async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status>) -> Result<Stored, Status> {
+async fn modify(
+    call: &Call<'_>,
+    ownership: &Ownership,
+    change: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Stored, Status> {
     let (context, target) = (call.context, &call.target);
     let part = part(target)?;
     let caller = call.caller("UpdateOptions")?;
@@ -117,14 +172,15 @@ async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status
             );
             return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
-        let strict = call.query.get("fieldValidation") == "Strict";
         take_part(context, target, part, &old, &mut new)?;
+        ownership.updated(&target.served, &old, &mut new);
         let change = webhooks::Change::of(context, &caller, target, Operation::Update);
-        if let Some(changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
+        if let Some(mut changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
+            take_part(context, target, part, &old, &mut changed)?;
+            prepare::keep_record(&new, &mut changed);
             new = changed;
-            take_part(context, target, part, &old, &mut new)?;
         }
-        check(target, part, &old, &mut new, strict)?;
+        check(target, part, &old, &mut new)?;
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
@@ -201,10 +257,10 @@ fn take_part(
         Part::Main => {}
         Part::Status | Part::Approval => {
             let status = new.get("status").cloned();
-            let metadata = new["metadata"].clone();
-            *new = old.clone();
+            let sent = std::mem::replace(new, old.clone());
+            prepare::keep_record(&sent, new);
             if !served.resource.custom {
-                new["metadata"] = metadata;
+                new["metadata"] = sent["metadata"].clone();
                 copy_metadata(old, new, &["ownerReferences", "finalizers"]);
             }
             match (part, status) {
@@ -229,7 +285,7 @@ fn take_part(
 }
 
 /// Counts and checks what is to be stored.
-fn check(target: &Target, part: Part, old: &Value, new: &mut Value, strict: bool) -> Result<(), Status> {
+fn check(target: &Target, part: Part, old: &Value, new: &mut Value) -> Result<(), Status> {
     let served = &target.served;
     if counted(target, old, new) {
         let generation = integer(old, "/metadata/generation").unwrap_or(0) + 1;
@@ -244,7 +300,7 @@ fn check(target: &Target, part: Part, old: &Value, new: &mut Value, strict: bool
         causes.extend(admission::changes(served, old, new));
     }
     admission::refuse(served, &target.name, causes)?;
-    admission::custom(served, new, &target.name, strict)
+    admission::custom(served, new, &target.name)
 }
 
 fn copy(from: &Value, to: &mut Value, field: &str) {

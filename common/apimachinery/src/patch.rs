@@ -1,4 +1,4 @@
-//! Patches: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch, and what stands in for apply.
+//! Patches: JSON patch (RFC 6902), merge patch (RFC 7386), and strategic merge patch.
 
 mod merge;
 mod strategic;
@@ -15,8 +15,7 @@ pub enum PatchKind {
     Json,
     Merge,
     Strategic,
-    /// Server-side apply. Handled as create-or-merge: fields the manifest no longer has are not removed, and no
-    /// ownership of fields is kept.
+    /// Server-side apply: see [`crate::fields`].
     Apply,
 }
 
@@ -99,8 +98,9 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> R
             return Err(Status::unsupported_media_type("application/strategic-merge-patch+json", accepted));
         }
         PatchKind::Merge => require_map(patch).map(|()| merge(&mut out, patch))?,
-        PatchKind::Apply if !builtin => require_map(patch).map(|()| merge(&mut out, patch))?,
-        PatchKind::Strategic | PatchKind::Apply => {
+        // Needs to know who owns what.
+        PatchKind::Apply => return Err(Status::internal("apply is no patch of an object alone")),
+        PatchKind::Strategic => {
             require_map(patch)?;
             out = strategic_merge(object, patch).map_err(|error| Status::bad_request(error.to_string()))?;
         }

@@ -10,7 +10,7 @@ mod validate;
 use serde_json::Value;
 
 pub use defaults::defaults;
-pub use prune::{prune, unknown_fields};
+pub use prune::prune;
 pub use validate::validate;
 
 /// True if the schema switches `extension` on.

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::decode::Strict;
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct YamlError(String);
@@ -21,6 +23,18 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
 /// [`YamlError`] as [`parse`]'s, of the first document that cannot be read.
 pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
     serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+}
+
+/// Reads one document, and notes which keys come twice; [`parse`] refuses them.
+///
+/// # Errors
+/// [`YamlError`] as [`parse`]'s.
+pub fn parse_strict(text: &str) -> Result<Strict, YamlError> {
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError(error.to_string()))
 }
 
 fn options() -> serde_saphyr::Options {
@@ -42,6 +56,19 @@ mod tests {
             parse_all("mode: 0755\n---\nmode: 0600\n").unwrap(),
             [json!({"mode": 493}), json!({"mode": 384})]
         );
+    }
+
+    #[test]
+    fn keys_that_come_twice_are_noted_or_refused() {
+        let text = "a: 1\nb: {c: 0644, c: 1}\na: 2\n";
+        let read = parse_strict(text).unwrap();
+        assert_eq!(
+            (read.value, read.duplicates),
+            (json!({"a": 2, "b": {"c": 1}}), vec!["b.c".into(), "a".into()])
+        );
+        assert!(parse(text).is_err());
+        let plain = "a: 0644\nb: [x, 1.5, ~, yes]\nc: {d: e}\n";
+        assert_eq!(parse_strict(plain).unwrap().value, parse(plain).unwrap());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::target::Target;
+use crate::verbs::ownership::Ownership;
 
 /// Creates what every namespace has: the default service account and the CA certificate.
 pub(crate) async fn furnish(context: &Context, namespace: &str) -> Result<(), Status> {
@@ -39,7 +40,8 @@ pub(crate) async fn make(context: &Context, target: &Target, mut value: Value) -
         return Ok(());
     }
     value["metadata"]["name"] = json!(target.name);
-    match Box::pin(super::insert(context, target, value, false, None)).await {
+    let ownership = Ownership::of_server(target);
+    match Box::pin(super::insert(context, target, value, &ownership, None)).await {
         Err(status) if status.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }

@@ -4,16 +4,10 @@ use serde_json::Value;
 
 use super::flag;
 
-/// Removes unknown fields, in place.
-pub fn prune(value: &mut Value, schema: &Value) {
+/// Removes unknown fields, in place. Returns their dotted paths.
+pub fn prune(value: &mut Value, schema: &Value) -> Vec<String> {
     let mut dropped = Vec::new();
     walk(value, schema, &mut String::new(), &mut dropped, true);
-}
-
-/// Dotted paths of the fields that [`prune`] would remove.
-pub fn unknown_fields(value: &Value, schema: &Value) -> Vec<String> {
-    let mut dropped = Vec::new();
-    walk(&mut value.clone(), schema, &mut String::new(), &mut dropped, true);
     dropped
 }
 
