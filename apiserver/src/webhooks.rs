@@ -181,7 +181,7 @@ impl<'a> Change<'a> {
             let why = "attempted to modify the object, which is not supported for this operation";
             return Err(Status::internal(format!("admission webhook {name:?} {why}")));
         };
-        let patched = patch::apply(PatchKind::Json, &form.out(new), &patch, true);
+        let patched = patch::apply(PatchKind::Json, &form.out(new), &patch, None);
         let patched = patched.and_then(|patched| form.back(patched)).map_err(|status| {
             Status::internal(format!("applying the patch of admission webhook {name:?}: {}", status.message))
         })?;

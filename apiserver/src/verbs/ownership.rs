@@ -1,5 +1,6 @@
 //! The record of who owns which fields (`apimachinery::fields`), kept with every write.
 
+use apimachinery::decode;
 use apimachinery::fields::{self, Schema, Writer};
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, object};
@@ -126,6 +127,10 @@ impl Ownership {
         if served.resource.group == events::GROUP {
             events::to_stored(&mut config);
         }
+        // Written otherwise, an amount is no change and no conflict.
+        if let Some(of) = built_in(served) {
+            decode::amounts(&mut config, of);
+        }
         let about =
             format!("{}/{}; {version}, Kind={kind}", object::namespace(&config), object::name(&config));
         fields::apply(live, &config, schema(served), &self.writer(), force)
@@ -139,9 +144,13 @@ fn schema(served: &Served) -> Schema<'_> {
     if resource.custom {
         return Schema::custom(served.version().schema.as_ref());
     }
+    built_in(served).map_or(Schema::custom(None), Schema::built_in)
+}
+
+fn built_in(served: &Served) -> Option<Type> {
+    let resource = &served.resource;
     let group = if resource.group == events::GROUP { "" } else { &resource.group };
-    Type::of_kind(group, &served.version().name, &resource.kind)
-        .map_or(Schema::custom(None), Schema::built_in)
+    Type::of_kind(group, &served.version().name, &resource.kind).filter(|_| !resource.custom)
 }
 
 /// The program of a `User-Agent` such as `kubectl/v1.36.0 (linux/amd64)`.

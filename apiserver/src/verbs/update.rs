@@ -1,9 +1,11 @@
 //! update and patch, of objects and of their status.
 
 use apimachinery::decode::Strict;
+use apimachinery::fields;
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::rbac::{Attributes, What};
+use apimachinery::schemas::Type;
 use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status};
 use serde_json::{Value, json};
@@ -75,7 +77,9 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
         return apply(call, directive, ownership, read).await;
     }
     let Strict { value, duplicates } = read;
-    let custom = call.target.served.resource.custom;
+    let resource = &call.target.served.resource;
+    let of = Type::of_kind(&resource.group, &call.target.served.version().name, &resource.kind)
+        .filter(|_| !resource.custom);
     let renderer = crate::render::Renderer::new(
         &call.target.served,
         crate::respond::Form::Object,
@@ -83,7 +87,7 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
     );
     let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
-        let patched = patch::apply(kind, &renderer.typed(current.clone()), &value, !custom)?;
+        let patched = patch::apply(kind, &renderer.typed(current.clone()), &value, of)?;
         directive.patched(&call, patched, &duplicates)
     })
     .await?;
@@ -184,7 +188,7 @@ async fn modify(
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
-        if new == old {
+        if new == old || fields::differ_in_times_alone(&old, &new) {
             return Ok(stored);
         }
         if caller.dry_run {

@@ -114,7 +114,7 @@ async fn a_pod_that_says_that_it_stays_is_answered_with_a_patch() {
     let answer = Answer::read(&review, "u-1", apimachinery::webhooks::Phase::Mutating).unwrap();
     let Verdict::Patched(patch) = answer.verdict else { panic!("{review}") };
     let patched =
-        apimachinery::patch::apply(apimachinery::patch::PatchKind::Json, &pod, &patch, true).unwrap();
+        apimachinery::patch::apply(apimachinery::patch::PatchKind::Json, &pod, &patch, None).unwrap();
     assert_eq!(patched["spec"]["tolerations"].as_array().unwrap().len(), 2);
     lab.stop.cancel();
     lab.running.await.unwrap().unwrap();

@@ -42,6 +42,32 @@ pub fn metadata(object: &mut Value) -> Result<Vec<String>, Mistyped> {
     Ok(decoder.told)
 }
 
+/// Gives the amounts in an object of a built-in kind their canonical form, and leaves everything else as it is.
+pub fn amounts(value: &mut Value, of: Type) {
+    match (of.shape(), value) {
+        (Shape::Struct, Value::Object(map)) => {
+            for (key, value) in map {
+                if let Some(field) = of.field(key) {
+                    amounts(value, field.of);
+                }
+            }
+        }
+        (Shape::Map(inner), Value::Object(map)) => {
+            map.values_mut().for_each(|value| amounts(value, inner));
+        }
+        (Shape::List(inner, _), Value::Array(list)) => {
+            list.iter_mut().for_each(|value| amounts(value, inner));
+        }
+        (Shape::Scalar(Scalar::Quantity), value @ (Value::String(_) | Value::Number(_))) => {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if let Some(written) = quantity::canonical(&text) {
+                *value = json!(written);
+            }
+        }
+        _ => {}
+    }
+}
+
 #[derive(Default)]
 struct Decoder {
     /// `spec.containers[0].image`

@@ -22,7 +22,7 @@ mod validate;
 pub use apply::{ApplyError, apply};
 pub use compare::{Comparison, compare};
 pub use element::Element;
-pub use managers::{Managers, Operation, is_reset};
+pub use managers::{Managers, Operation, differ_in_times_alone, is_reset};
 pub use schema::Schema;
 pub use set::Set;
 pub use update::update;

@@ -6,6 +6,7 @@ mod strategic;
 use serde_json::Value;
 
 use crate::Status;
+use crate::schemas::Type;
 
 pub use merge::merge;
 pub use strategic::strategic_merge;
@@ -56,13 +57,12 @@ fn size(value: &Value) -> usize {
     count.0
 }
 
-/// Applies `patch` to `object`. `builtin` resources know merge keys; custom resources do not, and refuse strategic
-/// patches with 415.
+/// Applies `patch` to `object`. Strategic patches take its type; custom resources have none, and refuse them with 415.
 ///
 /// # Errors
 /// A [`Status`] as the API server gives it: 415 for a kind of patch the resource does not take, 422 or 400 for one
 /// that does not apply.
-pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> Result<Value, Status> {
+pub fn apply(kind: PatchKind, object: &Value, patch: &Value, of: Option<Type>) -> Result<Value, Status> {
     let mut out = object.clone();
     match kind {
         PatchKind::Json => {
@@ -92,17 +92,21 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, builtin: bool) -> R
                 })?;
             }
         }
-        PatchKind::Strategic if !builtin => {
-            let accepted =
-                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-            return Err(Status::unsupported_media_type("application/strategic-merge-patch+json", accepted));
-        }
         PatchKind::Merge => require_map(patch).map(|()| merge(&mut out, patch))?,
         // Needs to know who owns what.
         PatchKind::Apply => return Err(Status::internal("apply is no patch of an object alone")),
         PatchKind::Strategic => {
+            let Some(of) = of else {
+                let accepted =
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+                return Err(Status::unsupported_media_type(
+                    "application/strategic-merge-patch+json",
+                    accepted,
+                ));
+            };
             require_map(patch)?;
-            out = strategic_merge(object, patch).map_err(|error| Status::bad_request(error.to_string()))?;
+            out =
+                strategic_merge(object, patch, of).map_err(|error| Status::bad_request(error.to_string()))?;
         }
     }
     match out {
@@ -134,10 +138,10 @@ mod tests {
         let object = json!({"data": {"a": "x".repeat(1024)}});
         let copy = |from: &str, path: &str| json!({"op": "copy", "from": from, "path": path});
         let few: Value = (0..100).map(|at| copy("/data/a", &format!("/data/b{at}"))).collect();
-        assert!(apply(PatchKind::Json, &object, &few, true).is_ok());
+        assert!(apply(PatchKind::Json, &object, &few, None).is_ok());
         // Each operation doubles what is there.
         let many: Value = (0..16).map(|at| copy("/data", &format!("/data/c{at}"))).collect();
-        assert_eq!(apply(PatchKind::Json, &object, &many, true).unwrap_err().code, 413);
+        assert_eq!(apply(PatchKind::Json, &object, &many, None).unwrap_err().code, 413);
     }
 
     #[test]
@@ -146,14 +150,14 @@ mod tests {
         let after =
             json!({"metadata": {"name": "a", "annotations": {"b.io/c": "d"}}, "spec": {"list": [1, 4]}});
         let patch = difference(&before, &after);
-        assert_eq!(apply(PatchKind::Json, &before, &patch, true).unwrap(), after);
+        assert_eq!(apply(PatchKind::Json, &before, &patch, None).unwrap(), after);
         assert_eq!(difference(&after, &after), json!([]));
     }
 
     #[test]
     fn the_operation_that_fails_is_named() {
         let patch = json!([{"op": "add", "path": "/a", "value": 1}, {"op": "remove", "path": "/b"}]);
-        let status = apply(PatchKind::Json, &json!({}), &patch, true).unwrap_err();
+        let status = apply(PatchKind::Json, &json!({}), &patch, None).unwrap_err();
         assert_eq!(status.code, 422);
         assert!(status.message.contains("operation '/1'"), "{}", status.message);
     }

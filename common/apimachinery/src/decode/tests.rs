@@ -75,6 +75,17 @@ fn amounts_become_canonical_and_ports_stay_as_they_are() {
 }
 
 #[test]
+fn amounts_alone_become_canonical_where_nothing_else_is_to_change() {
+    let mut value =
+        json!({"spec": {"foo": null, "containers": [{"resources": {"limits": {"cpu": 1, "x/y": "lots"}}}]}});
+    amounts(&mut value, Type::of_kind("", "v1", "Pod").unwrap());
+    assert_eq!(
+        value,
+        json!({"spec": {"foo": null, "containers": [{"resources": {"limits": {"cpu": "1", "x/y": "lots"}}}]}})
+    );
+}
+
+#[test]
 fn nulls_are_missing_fields_and_empty_values() {
     let (value, _) = decode(
         "Pod",

@@ -108,6 +108,27 @@ pub fn is_reset(object: &Value) -> bool {
     matches!(object::list(object, "/metadata/managedFields"), [Value::Object(entry)] if entry.is_empty())
 }
 
+/// True if two states of an object differ in nothing but the times of the record: a change of nothing, which is not stored.
+pub fn differ_in_times_alone(old: &Value, new: &Value) -> bool {
+    let (Some(old_map), Some(new_map)) = (old.as_object(), new.as_object()) else { return false };
+    let (before, after) =
+        (object::list(old, "/metadata/managedFields"), object::list(new, "/metadata/managedFields"));
+    let equal = |old: &Map<String, Value>, new: &Map<String, Value>, but: &str| {
+        old.len() == new.len() && old.iter().all(|(key, value)| key == but || new.get(key) == Some(value))
+    };
+    let entries = |(old, new): (&Value, &Value)| match (old.as_object(), new.as_object()) {
+        (Some(old), Some(new)) => equal(old, new, "time"),
+        _ => false,
+    };
+    before.len() == after.len()
+        && equal(old_map, new_map, "metadata")
+        && before.iter().zip(after).all(entries)
+        && match (old_map.get("metadata"), new_map.get("metadata")) {
+            (Some(Value::Object(old)), Some(Value::Object(new))) => equal(old, new, "managedFields"),
+            _ => false,
+        }
+}
+
 impl Managers {
     /// Reads the record of an object; `None` if an entry of it makes no sense.
     pub fn read(object: &Value) -> Option<Managers> {

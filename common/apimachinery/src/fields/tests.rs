@@ -122,6 +122,20 @@ fn an_update_that_changes_nothing_leaves_the_record_and_its_times_alone() {
 }
 
 #[test]
+fn a_change_of_times_alone_is_none() {
+    let mut one = config_map(json!({"a": "1"}));
+    update(None, &mut one, kind("", "ConfigMap"), &by("one"));
+    let mut later = one.clone();
+    later["metadata"]["managedFields"][0]["time"] = json!("2026-02-02T00:00:00Z");
+    assert!(differ_in_times_alone(&one, &later));
+    for pointer in ["/data/a", "/metadata/name", "/metadata/managedFields/0/manager"] {
+        let mut other = later.clone();
+        *other.pointer_mut(pointer).unwrap() = json!("x");
+        assert!(!differ_in_times_alone(&one, &other), "{pointer}");
+    }
+}
+
+#[test]
 fn a_subresource_has_an_entry_of_its_own() {
     let schema = kind("", "Node");
     let mut node = json!({"metadata": {"name": "n", "labels": {"a": "b"}}});

@@ -1,9 +1,10 @@
 //! Strategic merge patch: maps merge, and the lists of the built-in types merge by their key.
 //!
-//! Which lists merge, and by which key, is in [`list_rule`], taken from the `patchStrategy` and `patchMergeKey` of
-//! the API reference. Directives: `$patch`, `$retainKeys`, `$setElementOrder/x`, `$deleteFromPrimitiveList/x`.
+//! Which lists merge, and by which key, is in the type ([`crate::schemas`]). Directives: `$patch`, `$retainKeys`, `$setElementOrder/x`, `$deleteFromPrimitiveList/x`.
 
 use serde_json::{Map, Value};
+
+use crate::schemas::{Shape, Type};
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum StrategicError {
@@ -22,40 +23,40 @@ enum ListRule {
     Primitives,
 }
 
-/// How the list `field`, whose parents (innermost last) are `parents`, merges.
-fn list_rule(parents: &[&str], field: &str) -> ListRule {
-    let parent = parents.last().copied().unwrap_or_default();
-    let key = match (parent, field) {
-        (_, "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes") => "name",
-        (_, "imagePullSecrets" | "secrets" | "resourceClaims") => "name",
-        // Of configurations of admission webhooks.
-        ("", "webhooks") => "name",
-        ("containers" | "initContainers" | "ephemeralContainers", "ports") => "containerPort",
-        ("spec", "ports") => "port",
-        (_, "volumeMounts") => "mountPath",
-        (_, "volumeDevices") => "devicePath",
-        ("status", "conditions") => "type",
-        ("status", "addresses") => "type",
-        ("spec", "taints") => "key",
-        (_, "podIPs" | "hostIPs" | "hostAliases") => "ip",
-        (_, "topologySpreadConstraints") => "topologyKey",
-        ("metadata", "ownerReferences") => "uid",
-        ("metadata", "finalizers") => return ListRule::Primitives,
-        _ => return ListRule::Replace,
-    };
-    ListRule::ByKey(key)
+/// How a list of this type merges.
+fn list_rule(of: Option<Type>) -> ListRule {
+    match of.filter(|of| of.patches_merge()) {
+        Some(of) => of.merge_key().map_or(ListRule::Primitives, ListRule::ByKey),
+        None => ListRule::Replace,
+    }
 }
 
-/// Applies a strategic merge patch; both must be maps.
+/// The type of a field; `None` for what has no type of its own.
+fn field(of: Option<Type>, name: &str) -> Option<Type> {
+    match of?.shape() {
+        Shape::Map(value) => Some(value),
+        _ => of?.field(name).map(|field| field.of),
+    }
+}
+
+/// The type of the items of a list.
+fn items(of: Option<Type>) -> Option<Type> {
+    match of?.shape() {
+        Shape::List(item, _) => Some(item),
+        _ => None,
+    }
+}
+
+/// Applies a strategic merge patch to an object of a type; both must be maps.
 ///
 /// # Errors
 /// `StrategicError`: an entry of a list has no merge key, a directive is unknown, or something is no list where
 /// there must be one.
-pub fn strategic_merge(object: &Value, patch: &Value) -> Result<Value, StrategicError> {
+pub fn strategic_merge(object: &Value, patch: &Value, of: Type) -> Result<Value, StrategicError> {
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
     let patch = patch.as_object().unwrap_or(&empty);
-    merge_maps(object, patch, &mut Vec::new()).map(Value::Object)
+    merge_maps(object, patch, Some(of)).map(Value::Object)
 }
 
 const PATCH: &str = "$patch";
@@ -65,11 +66,7 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 
 type Json = Map<String, Value>;
 
-fn merge_maps<'a>(
-    object: &Json,
-    patch: &'a Json,
-    parents: &mut Vec<&'a str>,
-) -> Result<Json, StrategicError> {
+fn merge_maps(object: &Json, patch: &Json, of: Option<Type>) -> Result<Json, StrategicError> {
     let mut out = match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("?")) {
         None | Some("merge") => object.clone(),
         Some("replace") => Json::new(),
@@ -91,28 +88,28 @@ fn merge_maps<'a>(
         if key.starts_with('$') {
             continue;
         }
-        match merge_field(out.get(key), key, value, parents)? {
+        match merge_field(out.get(key), value, field(of, key), key)? {
             Some(merged) => out.insert(key.clone(), merged),
             None => out.remove(key),
         };
     }
     for (key, order) in patch {
-        let Some(field) = key.strip_prefix(ELEMENT_ORDER) else { continue };
+        let Some(name) = key.strip_prefix(ELEMENT_ORDER) else { continue };
         let order = order.as_array().ok_or_else(|| StrategicError::NotAList(key.clone()))?;
-        let rule = list_rule(parents, field);
-        if let Some(list) = out.get_mut(field).and_then(Value::as_array_mut) {
-            reorder(list, order, rule, object.get(field).and_then(Value::as_array));
+        let rule = list_rule(field(of, name));
+        if let Some(list) = out.get_mut(name).and_then(Value::as_array_mut) {
+            reorder(list, order, rule, object.get(name).and_then(Value::as_array));
         }
     }
     Ok(out)
 }
 
 /// The new value of one field, `None` if the patch removes it.
-fn merge_field<'a>(
+fn merge_field(
     old: Option<&Value>,
-    key: &'a str,
-    patch: &'a Value,
-    parents: &mut Vec<&'a str>,
+    patch: &Value,
+    of: Option<Type>,
+    key: &str,
 ) -> Result<Option<Value>, StrategicError> {
     match patch {
         Value::Null => Ok(None),
@@ -123,17 +120,14 @@ fn merge_field<'a>(
             }
             let empty = Json::new();
             let old = old.and_then(Value::as_object).unwrap_or(&empty);
-            parents.push(key);
-            let merged = merge_maps(old, patch, parents);
-            parents.pop();
-            merged.map(|map| Some(Value::Object(map)))
+            merge_maps(old, patch, of).map(|map| Some(Value::Object(map)))
         }
         Value::Array(patch) => {
             let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let list = match list_rule(parents, key) {
+            let list = match list_rule(of) {
                 ListRule::Replace => patch.clone(),
                 ListRule::Primitives => merge_primitives(old, patch),
-                ListRule::ByKey(merge_key) => merge_lists(old, patch, key, merge_key, parents)?,
+                ListRule::ByKey(merge_key) => merge_lists(old, patch, key, merge_key, items(of))?,
             };
             Ok(Some(Value::Array(list)))
         }
@@ -151,12 +145,12 @@ fn merge_primitives(old: &[Value], patch: &[Value]) -> Vec<Value> {
     out
 }
 
-fn merge_lists<'a>(
+fn merge_lists(
     old: &[Value],
-    patch: &'a [Value],
-    field: &'a str,
+    patch: &[Value],
+    field: &str,
     key: &'static str,
-    parents: &mut Vec<&'a str>,
+    of: Option<Type>,
 ) -> Result<Vec<Value>, StrategicError> {
     let directive = |item: &Value| item.get(PATCH).and_then(Value::as_str).map(str::to_owned);
     let replaces = patch.iter().any(|item| directive(item).as_deref() == Some("replace"));
@@ -181,10 +175,7 @@ fn merge_lists<'a>(
                 let found = out.iter().position(same);
                 let empty = Json::new();
                 let old = found.and_then(|at| out[at].as_object()).unwrap_or(&empty);
-                parents.push(field);
-                let merged = merge_maps(old, fields, parents);
-                parents.pop();
-                let merged = Value::Object(merged?);
+                let merged = Value::Object(merge_maps(old, fields, of)?);
                 match found {
                     Some(at) => out[at] = merged,
                     None => out.push(merged),
@@ -229,8 +220,18 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
+    fn check_of(kind: &str, object: Value, patch: Value, want: Value) {
+        assert_eq!(strategic_merge(&object, &patch, of(kind)).unwrap(), want);
+    }
+
+    #[track_caller]
     fn check(object: Value, patch: Value, want: Value) {
-        assert_eq!(strategic_merge(&object, &patch).unwrap(), want);
+        check_of("Pod", object, patch, want);
+    }
+
+    fn of(kind: &str) -> Type {
+        let (group, kind) = kind.split_once('/').unwrap_or(("", kind));
+        Type::of_kind(group, "v1", kind).unwrap()
     }
 
     #[test]
@@ -261,7 +262,8 @@ mod tests {
             json!({"spec": {"containers": [{"name": "c"}]}}),
         );
         let address = |ip: &str| json!({"type": "InternalIP", "address": ip});
-        check(
+        check_of(
+            "Node",
             json!({"status": {"addresses": [address("10.0.0.1")]}}),
             json!({"status": {"addresses": [{"$patch": "replace"}, address("10.0.0.2"), address("fd00::2")]}}),
             json!({"status": {"addresses": [address("10.0.0.2"), address("fd00::2")]}}),
@@ -303,13 +305,15 @@ mod tests {
 
     #[test]
     fn conditions_addresses_and_ports_have_their_own_keys() {
-        check(
+        check_of(
+            "Node",
             json!({"status": {"conditions": [{"type": "Ready", "status": "False"}], "addresses": [{"type": "Hostname", "address": "a"}]}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}],
                 "addresses": [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "1.2.3.4"}]}}),
         );
-        check(
+        check_of(
+            "Service",
             json!({"spec": {"ports": [{"port": 80, "targetPort": 1}]}}),
             json!({"spec": {"ports": [{"port": 80, "targetPort": 2}]}}),
             json!({"spec": {"ports": [{"port": 80, "targetPort": 2}]}}),
@@ -318,6 +322,30 @@ mod tests {
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}),
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}]}]}}),
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81}]}]}}),
+        );
+    }
+
+    #[test]
+    fn each_kind_has_the_keys_of_its_own_lists() {
+        check_of(
+            "admissionregistration.k8s.io/ValidatingWebhookConfiguration",
+            json!({"webhooks": [{"name": "a", "sideEffects": "None"}, {"name": "b"}]}),
+            json!({"webhooks": [{"name": "a", "failurePolicy": "Fail"}]}),
+            json!({"webhooks": [{"name": "a", "sideEffects": "None", "failurePolicy": "Fail"}, {"name": "b"}]}),
+        );
+        let port = |number: u16, to: u16| json!({"containerPort": number, "hostPort": to});
+        let template = |ports: Value| json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "ports": ports}]}}}});
+        check_of(
+            "apps/Deployment",
+            template(json!([port(80, 1)])),
+            template(json!([port(80, 2)])),
+            template(json!([port(80, 2)])),
+        );
+        check_of(
+            "ServiceAccount",
+            json!({"secrets": [{"name": "a"}]}),
+            json!({"secrets": [{"name": "b"}]}),
+            json!({"secrets": [{"name": "a"}, {"name": "b"}]}),
         );
     }
 
@@ -339,7 +367,7 @@ mod tests {
     fn items_without_their_key_are_refused() {
         let patch = json!({"spec": {"containers": [{"image": "x"}]}});
         assert_eq!(
-            strategic_merge(&json!({}), &patch),
+            strategic_merge(&json!({}), &patch, of("Pod")),
             Err(StrategicError::NoMergeKey { field: "containers".to_owned(), key: "name" })
         );
     }
