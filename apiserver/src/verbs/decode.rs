@@ -51,13 +51,14 @@ impl Directive {
         Ok(value)
     }
 
-    /// Reads what a patch made of an object; `duplicates` are those of the patch.
+    /// Reads what a patch made of `old`; `duplicates` are those of the patch. Both have type and kind.
     ///
     /// # Errors
     /// 422 for what has another type, and under `Strict` for what would be dropped.
     pub(crate) fn patched(
         self,
         call: &Call<'_>,
+        old: &Value,
         mut value: Value,
         duplicates: &[String],
     ) -> Result<Value, Status> {
@@ -65,7 +66,8 @@ impl Directive {
             let cause = Cause::invalid("patch", &json!(value.to_string()), why);
             Status::invalid("", "", "", vec![cause])
         };
-        let dropped = drop_unknown(&call.target.served, &mut value).map_err(|why| refused(&value, &why))?;
+        let dropped =
+            drop_new_unknown(&call.target.served, old, &mut value).map_err(|why| refused(&value, &why))?;
         let mut told = duplicates_told(duplicates);
         told.extend(dropped);
         let strictly =
@@ -108,6 +110,15 @@ impl Directive {
 
 fn duplicates_told(duplicates: &[String]) -> Vec<String> {
     duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect()
+}
+
+/// [`drop_unknown`] of what differs from `old`, which was read before.
+fn drop_new_unknown(served: &Served, old: &Value, value: &mut Value) -> Result<Vec<String>, String> {
+    let resource = &served.resource;
+    match Type::of_kind(&resource.group, &served.version().name, &resource.kind) {
+        Some(of) if !resource.custom => decode::changed(value, old, of).map_err(|error| error.to_string()),
+        _ => drop_unknown(served, value),
+    }
 }
 
 /// Drops what the kind does not have, and returns what a strict reader complains of. Custom resources get their defaults.

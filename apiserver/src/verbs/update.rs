@@ -87,8 +87,9 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
     );
     let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
-        let patched = patch::apply(kind, &renderer.typed(current.clone()), &value, of)?;
-        directive.patched(&call, patched, &duplicates)
+        let current = renderer.typed(current.clone());
+        let patched = patch::apply(kind, &current, &value, of)?;
+        directive.patched(&call, &current, patched, &duplicates)
     })
     .await?;
     call.answer(200, &stored)

@@ -99,6 +99,98 @@ async fn the_everyday_commands_work() {
     server.stop().await;
 }
 
+const DEPLOYMENT: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: main, image: "nginx:1.27", resources: {limits: {cpu: 1, memory: 0.5Gi}}}
+      volumes: [{name: v, configMap: {name: m, defaultMode: 0644}}]
+"#;
+
+#[tokio::test]
+async fn explain_knows_the_fields_of_built_in_kinds() {
+    if missing().await {
+        return;
+    }
+    let server = Server::start().await;
+    let containers = ["List of containers belonging to the pod.", "image", "imagePullPolicy"];
+    shows(run(&server, "explain pods.spec.containers", "").await, &containers);
+    shows(run(&server, "explain deployment.spec.replicas", "").await, &["FIELD: replicas <integer>"]);
+    shows(run(&server, "explain lease --recursive", "").await, &["renewTime", "holderIdentity"]);
+    let (ok, text) = run(&server, "explain pods.spec.nope", "").await;
+    assert!(!ok && text.contains("nope"), "{text}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn manifests_with_unknown_fields_are_refused_unless_validation_is_off() {
+    if missing().await {
+        return;
+    }
+    let server = Server::start().await;
+    let odd = DEPLOYMENT.replace("replicas:", "replica:");
+    let (ok, text) = run(&server, "create -f -", &odd).await;
+    assert!(!ok && text.contains("unknown field \"spec.replica\""), "{text}");
+    shows(run(&server, "create --validate=warn -f -", &odd).await, &["Warning: unknown field", "created"]);
+    let (ok, text) = run(&server, "apply -f -", &odd.replace("nginx", "apache")).await;
+    assert!(!ok && text.contains("unknown field \"spec.replica\""), "{text}");
+    shows(run(&server, "get deployment web -o jsonpath={.spec}", "").await, &["\"cpu\":\"1\"", "512Mi"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn apply_moves_from_the_client_to_the_server_and_back() {
+    if missing().await {
+        return;
+    }
+    let server = Server::start().await;
+    shows(run(&server, "apply -f -", DEPLOYMENT).await, &["created"]);
+    let newer = DEPLOYMENT.replace("1.27", "1.28");
+    shows(run(&server, "apply --server-side -f -", &newer).await, &["serverside-applied"]);
+    shows(run(&server, "get deployment web -o jsonpath={..image}", "").await, &["nginx:1.28"]);
+    let shown = run(&server, "get deployment web --show-managed-fields -o yaml", "").await;
+    shows(shown, &["manager: kubectl", "operation: Apply", "k:{\"name\":\"main\"}"]);
+    let (ok, text) = run(&server, "diff --server-side -f -", &newer).await;
+    assert!(ok, "{text}");
+    let (ok, text) = run(&server, "diff -f -", DEPLOYMENT).await;
+    assert!(
+        !ok && text.contains("+        image: nginx:1.27") && text.contains("-        image: nginx:1.28"),
+        "{text}"
+    );
+    let patch = "patch deployment web --field-manager=other -p {\"spec\":{\"replicas\":5}}";
+    shows(run(&server, patch, "").await, &["patched"]);
+    let (ok, text) = run(&server, "apply --server-side -f -", &newer).await;
+    assert!(!ok && text.contains("conflict with \"other\"") && text.contains(".spec.replicas"), "{text}");
+    let forced = run(&server, "apply --server-side --force-conflicts -f -", &newer).await;
+    shows(forced, &["serverside-applied"]);
+    shows(run(&server, "get deployment web -o jsonpath={.spec.replicas}", "").await, &["1"]);
+    shows(run(&server, "apply -f -", &DEPLOYMENT.replace("1.27", "1.29")).await, &["configured"]);
+    shows(run(&server, "get deployment web -o jsonpath={..image}", "").await, &["nginx:1.29"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn edit_changes_what_is_edited_and_is_recorded() {
+    if missing().await {
+        return;
+    }
+    let server = Server::start().await;
+    shows(run(&server, "apply --server-side -f -", DEPLOYMENT).await, &["serverside-applied"]);
+    let mut editing = command(&server, &["edit", "deployment", "web"]);
+    let output = editing.env("KUBE_EDITOR", "sed -i s/nginx/apache/").output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = run(&server, "get deployment web --show-managed-fields -o yaml", "").await;
+    shows(shown, &["image: apache:1.27", "manager: kubectl-edit"]);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_watch_prints_changes_as_they_come() {
     if missing().await {

@@ -3,11 +3,14 @@
 
 mod access;
 mod client;
+mod fields;
 mod hook;
 mod kubectl;
 mod limits;
 mod objects;
+mod openapi;
 mod pods;
 mod roles;
+mod validation;
 mod watches;
 mod webhooks;

@@ -24,7 +24,20 @@ const TOLD: usize = 100;
 /// [`Mistyped`]: a field has a value of another type.
 pub fn built_in(value: &mut Value, of: Type) -> Result<Vec<String>, Mistyped> {
     let mut decoder = Decoder::default();
-    decoder.value(value, of)?;
+    decoder.value(value, None, of)?;
+    Ok(decoder.told)
+}
+
+/// Decodes what differs from `old`, an object that was decoded before, as [`built_in`] does.
+///
+/// # Errors
+/// [`Mistyped`], as [`built_in`].
+pub fn changed(value: &mut Value, old: &Value, of: Type) -> Result<Vec<String>, Mistyped> {
+    let mut decoder = Decoder::default();
+    match value.as_object_mut() {
+        Some(map) if of.shape() == Shape::Struct => decoder.fields(map, old.as_object(), of)?,
+        _ => decoder.value(value, None, of)?,
+    }
     Ok(decoder.told)
 }
 
@@ -38,7 +51,7 @@ pub fn metadata(object: &mut Value) -> Result<Vec<String>, Mistyped> {
     };
     let mut decoder =
         Decoder { path: "metadata".to_owned(), fields: "metadata".to_owned(), ..Decoder::default() };
-    decoder.value(metadata, of)?;
+    decoder.value(metadata, None, of)?;
     Ok(decoder.told)
 }
 
@@ -97,10 +110,11 @@ impl Decoder {
         Mistyped(format!("json: cannot unmarshal {found} into Go {place} of type {wanted}"))
     }
 
-    fn value(&mut self, value: &mut Value, of: Type) -> Result<(), Mistyped> {
+    /// `old` is what was there, if that is known.
+    fn value(&mut self, value: &mut Value, old: Option<&Value>, of: Type) -> Result<(), Mistyped> {
         match (of.shape(), &mut *value) {
             (Shape::Any, _) => Ok(()),
-            (Shape::Struct, Value::Object(map)) => self.fields(map, of),
+            (Shape::Struct, Value::Object(map)) => self.fields(map, old.and_then(Value::as_object), of),
             (Shape::Map(inner), Value::Object(map)) => {
                 for (key, value) in map {
                     let before = self.path.len();
@@ -135,14 +149,23 @@ impl Decoder {
                 _ => return Ok(()),
             };
         }
-        self.value(value, of)
+        self.value(value, None, of)
     }
 
-    fn fields(&mut self, map: &mut Map<String, Value>, of: Type) -> Result<(), Mistyped> {
+    fn fields(
+        &mut self,
+        map: &mut Map<String, Value>,
+        old: Option<&Map<String, Value>>,
+        of: Type,
+    ) -> Result<(), Mistyped> {
         let mut failure = None;
         let owner = of.name().unwrap_or_default();
         let owner = owner.split_once('.').map_or(owner, |(_, name)| name);
         map.retain(|key, value| {
+            let before = old.and_then(|old| old.get(key));
+            if before.is_some_and(|before| before == value) {
+                return true;
+            }
             let Some(field) = of.field(key) else {
                 if self.told.len() < TOLD {
                     let dot = if self.path.is_empty() { "" } else { "." };
@@ -161,7 +184,7 @@ impl Decoder {
                 text.push_str(key);
             }
             let outer = std::mem::replace(&mut self.owner, owner);
-            failure = self.value(value, field.of).err();
+            failure = self.value(value, before, field.of).err();
             self.owner = outer;
             self.path.truncate(path);
             self.fields.truncate(fields);

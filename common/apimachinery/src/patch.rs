@@ -105,8 +105,7 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, of: Option<Type>) -
                 ));
             };
             require_map(patch)?;
-            out =
-                strategic_merge(object, patch, of).map_err(|error| Status::bad_request(error.to_string()))?;
+            out = strategic_merge(out, patch, of).map_err(|error| Status::bad_request(error.to_string()))?;
         }
     }
     match out {

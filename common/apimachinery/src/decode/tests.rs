@@ -86,6 +86,19 @@ fn amounts_alone_become_canonical_where_nothing_else_is_to_change() {
 }
 
 #[test]
+fn what_did_not_change_is_not_decoded_again() {
+    let of = Type::of_kind("", "v1", "Pod").unwrap();
+    let old = json!({"metadata": {"name": "p"}, "spec": {"odd": 1, "containers": [{"image": "a"}]}});
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["igame"] = json!("b");
+    new["spec"]["even"] = json!(2);
+    let told = changed(&mut new, &old, of).unwrap();
+    assert_eq!(told, ["unknown field \"spec.containers[0].igame\"", "unknown field \"spec.even\""]);
+    assert_eq!(new, old);
+    assert!(changed(&mut json!({"spec": []}), &old, of).is_err());
+}
+
+#[test]
 fn nulls_are_missing_fields_and_empty_values() {
     let (value, _) = decode(
         "Pod",

@@ -163,6 +163,15 @@ impl Managers {
         };
     }
 
+    /// Puts written entries into the order of [`Managers::write`].
+    pub(super) fn sort_written(entries: &mut [Value]) {
+        fn key(entry: &Value) -> [&str; 5] {
+            ["operation", "time", "manager", "apiVersion", "subresource"]
+                .map(|name| entry.get(name).and_then(Value::as_str).unwrap_or_default())
+        }
+        entries.sort_by(|a, b| key(a).cmp(&key(b)));
+    }
+
     /// Puts an entry in the place of the one of the same manager.
     pub(super) fn put(&mut self, entry: Entry) {
         match self.entries.iter_mut().find(|known| known.is_same(&entry)) {

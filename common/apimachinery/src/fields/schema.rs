@@ -137,11 +137,13 @@ impl<'a> Schema<'a> {
 
     /// The fields that Kubernetes' own objects always have, if only as an empty map or null.
     pub(super) fn always_present(self) -> impl Iterator<Item = &'static str> {
-        let of = match self.0 {
-            Of::BuiltIn(of) => Some(of),
-            _ => None,
+        let (of, is_object) = match self.0 {
+            Of::BuiltIn(of) => (Some(of), false),
+            Of::Custom(_, is_object) => (None, is_object),
+            Of::Any => (None, false),
         };
-        of.into_iter().flat_map(Type::fields).filter(|field| field.always_present).map(|field| field.name)
+        let built_in = of.into_iter().flat_map(Type::fields).filter(|field| field.always_present);
+        built_in.map(|field| field.name).chain(is_object.then_some("metadata"))
     }
 
     /// The type of the items of a list.

@@ -38,9 +38,7 @@ impl Set {
         let mut set = Set::default();
         for (key, below) in fields.as_object().into_iter().flatten().filter(|(key, _)| *key != ".") {
             let Some(element) = Element::parse(key) else { continue };
-            let is_leaf = below.as_object().is_none_or(Map::is_empty);
-            let is_member = is_leaf || below.get(".").is_some();
-            set.put(element, Node { is_member, below: Set::parse(below) });
+            set.put(element, Node { is_member: is_written_member(below), below: Set::parse(below) });
         }
         set
     }
@@ -159,6 +157,24 @@ impl Set {
         out
     }
 
+    /// True if every path of this set is in the one that is written as `fields`, which [`Set::to_json`] wrote.
+    pub(super) fn is_all_written(&self, fields: &Value) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            fields.get(element.written()).is_some_and(|below| {
+                (!node.is_member || is_written_member(below)) && node.below.is_all_written(below)
+            })
+        })
+    }
+
+    /// True if any path of this set is in the one that is written as `fields`.
+    pub(super) fn is_any_written(&self, fields: &Value) -> bool {
+        self.nodes.iter().any(|(element, node)| {
+            fields.get(element.written()).is_some_and(|below| {
+                (node.is_member && is_written_member(below)) || node.below.is_any_written(below)
+            })
+        })
+    }
+
     /// Without the top-level fields of these names and what is below them.
     #[must_use]
     pub fn without(mut self, fields: &[&str]) -> Set {
@@ -222,6 +238,10 @@ impl Set {
     pub fn of_value(value: &Value, schema: Schema<'_>) -> Set {
         node_of(value, schema).below
     }
+}
+
+fn is_written_member(below: &Value) -> bool {
+    below.as_object().is_none_or(Map::is_empty) || below.get(".").is_some()
 }
 
 fn node_of(value: &Value, schema: Schema<'_>) -> Node {

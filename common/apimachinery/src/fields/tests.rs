@@ -122,6 +122,32 @@ fn an_update_that_changes_nothing_leaves_the_record_and_its_times_alone() {
 }
 
 #[test]
+fn a_change_that_is_repeated_moves_the_time_of_its_entry_only() {
+    let schema = kind("", "ConfigMap");
+    let mut one = config_map(json!({"a": "1"}));
+    update(None, &mut one, schema, &by("zoe"));
+    let step = |old: &Value, key: &str, value: Value, manager: &str, now: &str| {
+        let mut new = old.clone();
+        new["data"][key] = value;
+        update(Some(old), &mut new, schema, &at(manager, now));
+        new
+    };
+    let two = step(&one, "b", json!("1"), "amy", "2026-01-01T00:00:01Z");
+    let again = step(&two, "a", json!("2"), "zoe", "2026-01-01T00:00:02Z");
+    let mut expected = two["metadata"]["managedFields"].as_array().unwrap().clone();
+    expected.reverse();
+    expected[1]["time"] = json!("2026-01-01T00:00:02Z");
+    assert_eq!(again["metadata"]["managedFields"], Value::Array(expected));
+    // It is not the same if the other owns it too, or if a field goes.
+    let taken = step(&again, "b", json!("2"), "zoe", "2026-01-01T00:00:03Z");
+    assert_eq!(record(&taken), [entry("zoe", "Update", json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}))]);
+    let mut less = taken.clone();
+    less["data"] = json!({"a": "3"});
+    update(Some(&taken), &mut less, schema, &by("zoe"));
+    assert_eq!(record(&less), [entry("zoe", "Update", json!({"f:data": {".": {}, "f:a": {}}}))]);
+}
+
+#[test]
 fn a_change_of_times_alone_is_none() {
     let mut one = config_map(json!({"a": "1"}));
     update(None, &mut one, kind("", "ConfigMap"), &by("one"));
@@ -409,6 +435,8 @@ fn custom_resources_are_owned_by_their_structural_schema() {
             "f:items": {"k:{\"id\":1,\"zone\":\"z\"}": {".": {}, "f:id": {}, "f:v": {}}},
             "f:names": {"v:\"n\"": {}}, "f:whole": {}, "f:plain": {}, "f:free": {"f:deep": {".": {}, "f:er": {}}}}})
     );
+    // A record begins with who made the object, and nobody else.
+    assert_eq!(record(&made).len(), 1);
     let error = apply(&made, &json!({"spec": {"nope": 1}}), schema, &by("one"), false).unwrap_err();
     assert_eq!(error.to_string(), ".spec.nope: field not declared in schema");
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::managers::Entry;
-use super::{Managers, Operation, Schema, Set, Writer, compare, is_reset};
+use super::{Comparison, Managers, Operation, Schema, Set, Writer, compare, is_reset};
 
 /// Entries of updates an object keeps; older ones are joined.
 const UPDATES: usize = 10;
@@ -12,21 +12,27 @@ const UPDATES: usize = 10;
 /// counts, so that it can be edited; without one, and through a subresource, `old`'s does. An object without any record gets
 /// none by a mere update, as in Kubernetes. A change of nothing changes nothing in the record, times included.
 pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: &Writer<'_>) {
-    let before = old.and_then(Managers::read).unwrap_or_default();
     let is_edited = writer.subresource.is_empty()
         && old.is_none_or(|old| record(old) != record(new))
         && record(new).is_some_and(|list| !list.is_empty());
-    let managers = match is_edited {
-        true if is_reset(new) => Managers::default(),
-        true => Managers::read(new).filter(|managers| !managers.is_empty()).unwrap_or(before),
-        false => before,
-    };
     let empty = json!({});
     let found = compare(old.unwrap_or(&empty), new, schema, writer.reset);
     if found.is_empty() && !is_edited {
         // As it was, to the letter.
         return keep(old, new);
     }
+    if let Some(old) = old
+        && !is_edited
+        && repeated(old, new, &found, writer)
+    {
+        return;
+    }
+    let before = || old.and_then(Managers::read).unwrap_or_default();
+    let managers = match is_edited {
+        true if is_reset(new) => Managers::default(),
+        true => Managers::read(new).filter(|managers| !managers.is_empty()).unwrap_or_else(before),
+        false => before(),
+    };
     if old.is_some() && managers.is_empty() {
         return managers.write(new);
     }
@@ -44,6 +50,39 @@ pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: 
     managers.entries.retain(|entry| !entry.fields.is_empty());
     managers.cap(UPDATES);
     managers.write(new);
+}
+
+/// The common case made cheap: a manager changes again what it owns and nobody else does. Then its time is all that changes in the
+/// record. False if it is another case.
+fn repeated(old: &Value, new: &mut Value, found: &Comparison, writer: &Writer<'_>) -> bool {
+    let Some(entries) = record(old) else { return false };
+    let says = |entry: &Value, key: &str, wanted: &str| {
+        entry.get(key).and_then(Value::as_str).unwrap_or_default() == wanted
+    };
+    let is_mine = |entry: &Value| {
+        says(entry, "operation", "Update")
+            && says(entry, "manager", writer.manager)
+            && says(entry, "apiVersion", writer.api_version)
+            && says(entry, "subresource", writer.subresource)
+    };
+    let Some(mine) = entries.iter().position(is_mine) else { return false };
+    let taken = [&found.modified, &found.added];
+    let touched = [&found.modified, &found.added, &found.removed];
+    let is_repeated = entries.iter().enumerate().all(|(at, entry)| {
+        let owned = entry.get("fieldsV1").unwrap_or(&Value::Null);
+        match at == mine {
+            true => taken.iter().all(|set| set.is_all_written(owned)) && !found.removed.is_any_written(owned),
+            false => !touched.iter().any(|set| set.is_any_written(owned)),
+        }
+    });
+    if !is_repeated {
+        return false;
+    }
+    let mut entries = entries.clone();
+    entries[mine]["time"] = json!(writer.now);
+    Managers::sort_written(&mut entries);
+    crate::object::metadata(new).insert("managedFields".to_owned(), Value::Array(entries));
+    true
 }
 
 fn record(object: &Value) -> Option<&Vec<Value>> {

@@ -52,11 +52,9 @@ fn items(of: Option<Type>) -> Option<Type> {
 /// # Errors
 /// `StrategicError`: an entry of a list has no merge key, a directive is unknown, or something is no list where
 /// there must be one.
-pub fn strategic_merge(object: &Value, patch: &Value, of: Type) -> Result<Value, StrategicError> {
+pub fn strategic_merge(object: Value, patch: &Value, of: Type) -> Result<Value, StrategicError> {
     let empty = Map::new();
-    let object = object.as_object().unwrap_or(&empty);
-    let patch = patch.as_object().unwrap_or(&empty);
-    merge_maps(object, patch, Some(of)).map(Value::Object)
+    merge_maps(map(Some(object)), patch.as_object().unwrap_or(&empty), Some(of)).map(Value::Object)
 }
 
 const PATCH: &str = "$patch";
@@ -66,9 +64,23 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 
 type Json = Map<String, Value>;
 
-fn merge_maps(object: &Json, patch: &Json, of: Option<Type>) -> Result<Json, StrategicError> {
+/// What is a map, or an empty one.
+fn map(value: Option<Value>) -> Json {
+    match value {
+        Some(Value::Object(map)) => map,
+        _ => Json::new(),
+    }
+}
+
+fn merge_maps(object: Json, patch: &Json, of: Option<Type>) -> Result<Json, StrategicError> {
+    // Lists that get an order, as they were.
+    let before: Vec<(&str, Value)> = patch
+        .keys()
+        .filter_map(|key| key.strip_prefix(ELEMENT_ORDER))
+        .filter_map(|name| Some((name, object.get(name)?.clone())))
+        .collect();
     let mut out = match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or("?")) {
-        None | Some("merge") => object.clone(),
+        None | Some("merge") => object,
         Some("replace") => Json::new(),
         Some("delete") => return Ok(Json::new()),
         Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned())),
@@ -88,17 +100,17 @@ fn merge_maps(object: &Json, patch: &Json, of: Option<Type>) -> Result<Json, Str
         if key.starts_with('$') {
             continue;
         }
-        match merge_field(out.get(key), value, field(of, key), key)? {
-            Some(merged) => out.insert(key.clone(), merged),
-            None => out.remove(key),
-        };
+        if let Some(merged) = merge_field(out.remove(key), value, field(of, key), key)? {
+            out.insert(key.clone(), merged);
+        }
     }
     for (key, order) in patch {
         let Some(name) = key.strip_prefix(ELEMENT_ORDER) else { continue };
         let order = order.as_array().ok_or_else(|| StrategicError::NotAList(key.clone()))?;
         let rule = list_rule(field(of, name));
         if let Some(list) = out.get_mut(name).and_then(Value::as_array_mut) {
-            reorder(list, order, rule, object.get(name).and_then(Value::as_array));
+            let original = before.iter().find(|(field, _)| *field == name);
+            reorder(list, order, rule, original.and_then(|(_, list)| list.as_array()));
         }
     }
     Ok(out)
@@ -106,7 +118,7 @@ fn merge_maps(object: &Json, patch: &Json, of: Option<Type>) -> Result<Json, Str
 
 /// The new value of one field, `None` if the patch removes it.
 fn merge_field(
-    old: Option<&Value>,
+    old: Option<Value>,
     patch: &Value,
     of: Option<Type>,
     key: &str,
@@ -118,12 +130,13 @@ fn merge_field(
             if deletes {
                 return Ok(None);
             }
-            let empty = Json::new();
-            let old = old.and_then(Value::as_object).unwrap_or(&empty);
-            merge_maps(old, patch, of).map(|map| Some(Value::Object(map)))
+            merge_maps(map(old), patch, of).map(|map| Some(Value::Object(map)))
         }
         Value::Array(patch) => {
-            let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let old = match old {
+                Some(Value::Array(list)) => list,
+                _ => Vec::new(),
+            };
             let list = match list_rule(of) {
                 ListRule::Replace => patch.clone(),
                 ListRule::Primitives => merge_primitives(old, patch),
@@ -135,8 +148,7 @@ fn merge_field(
     }
 }
 
-fn merge_primitives(old: &[Value], patch: &[Value]) -> Vec<Value> {
-    let mut out = old.to_vec();
+fn merge_primitives(mut out: Vec<Value>, patch: &[Value]) -> Vec<Value> {
     for item in patch {
         if !out.contains(item) {
             out.push(item.clone());
@@ -146,7 +158,7 @@ fn merge_primitives(old: &[Value], patch: &[Value]) -> Vec<Value> {
 }
 
 fn merge_lists(
-    old: &[Value],
+    mut out: Vec<Value>,
     patch: &[Value],
     field: &str,
     key: &'static str,
@@ -158,7 +170,6 @@ fn merge_lists(
         // As they are: a node has several addresses of one type (`mergeSliceWithSpecialElements` upstream).
         return Ok(patch.iter().filter(|item| item.get(PATCH).is_none()).cloned().collect());
     }
-    let mut out = old.to_vec();
     for item in patch {
         let directive = directive(item);
         let fields = item.as_object().filter(|fields| fields.contains_key(key));
@@ -173,8 +184,7 @@ fn merge_lists(
             Some("delete") => out.retain(|candidate| !same(candidate)),
             None | Some("merge" | "replace") => {
                 let found = out.iter().position(same);
-                let empty = Json::new();
-                let old = found.and_then(|at| out[at].as_object()).unwrap_or(&empty);
+                let old = map(found.map(|at| out[at].take()));
                 let merged = Value::Object(merge_maps(old, fields, of)?);
                 match found {
                     Some(at) => out[at] = merged,
@@ -221,7 +231,7 @@ mod tests {
 
     #[track_caller]
     fn check_of(kind: &str, object: Value, patch: Value, want: Value) {
-        assert_eq!(strategic_merge(&object, &patch, of(kind)).unwrap(), want);
+        assert_eq!(strategic_merge(object, &patch, of(kind)).unwrap(), want);
     }
 
     #[track_caller]
@@ -367,7 +377,7 @@ mod tests {
     fn items_without_their_key_are_refused() {
         let patch = json!({"spec": {"containers": [{"image": "x"}]}});
         assert_eq!(
-            strategic_merge(&json!({}), &patch, of("Pod")),
+            strategic_merge(json!({}), &patch, of("Pod")),
             Err(StrategicError::NoMergeKey { field: "containers".to_owned(), key: "name" })
         );
     }
