@@ -38,20 +38,18 @@ impl Directive {
     ///
     /// # Errors
     /// 400 for what has another type, and under `Strict` for what would be dropped.
-    pub(crate) fn object(self, call: &Call<'_>, read: Strict) -> Result<Value, Status> {
-        let Strict { mut value, duplicates } = read;
+    pub(crate) fn object(self, call: &Call<'_>, mut read: Strict) -> Result<Value, Status> {
         let refused = |why: String| {
             let (kind, version) = (&call.target.served.resource.kind, &call.target.served.version().name);
             Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
         };
-        let dropped = drop_unknown(&call.target.served, &mut value).map_err(refused)?;
-        let mut told = duplicates_told(&duplicates);
-        told.extend(dropped);
-        self.tell(call, told, |told| refused(format!("strict decoding error: {}", told.join(", "))))?;
-        Ok(value)
+        let dropped = drop_unknown(&call.target.served, &mut read.value).map_err(refused)?;
+        self.tell(call, &read, dropped, |told| refused(format!("strict decoding error: {told}")))?;
+        Ok(read.value)
     }
 
-    /// Reads what a patch made of `old`; `duplicates` are those of the patch. Both have type and kind.
+    /// Reads what a patch made of `old`; `patch` is the patch as it was read. Both objects have type and kind. `shown` is what
+    /// messages show of the attempt.
     ///
     /// # Errors
     /// 422 for what has another type, and under `Strict` for what would be dropped.
@@ -60,19 +58,16 @@ impl Directive {
         call: &Call<'_>,
         old: &Value,
         mut value: Value,
-        duplicates: &[String],
+        (patch, shown): (&Strict, &dyn Fn() -> String),
     ) -> Result<Value, Status> {
-        let refused = |value: &Value, why: &str| {
-            let cause = Cause::invalid("patch", &json!(value.to_string()), why);
+        let refused = |why: &str| {
+            let cause = Cause::invalid("patch", &json!(shown()), why);
             Status::invalid("", "", "", vec![cause])
         };
-        let dropped =
-            drop_new_unknown(&call.target.served, old, &mut value).map_err(|why| refused(&value, &why))?;
-        let mut told = duplicates_told(duplicates);
-        told.extend(dropped);
-        let strictly =
-            |told: &[String]| refused(&value, &format!("strict decoding error: {}", told.join(", ")));
-        self.tell(call, told, strictly)?;
+        let mut dropped = operations_told(&patch.value);
+        let unknown = drop_new_unknown(&call.target.served, old, &mut value);
+        dropped.extend(unknown.map_err(|why| refused(&why))?);
+        self.tell(call, patch, dropped, |told| refused(&format!("strict decoding error: {told}")))?;
         Ok(value)
     }
 
@@ -80,36 +75,54 @@ impl Directive {
     ///
     /// # Errors
     /// 400 under `Strict`.
-    pub(crate) fn applied(self, call: &Call<'_>, duplicates: &[String]) -> Result<(), Status> {
-        let keys = |path: &String| path.rsplit('.').next().unwrap_or_default().to_owned();
-        let lines: Vec<String> = duplicates
-            .iter()
-            .map(|path| format!("yaml: unmarshal errors: key {:?} already set in map", keys(path)))
-            .collect();
-        self.tell(call, lines, |told| {
-            Status::bad_request(format!("error strict decoding patch: {}", told.join(", ")))
+    pub(crate) fn applied(self, call: &Call<'_>, read: &Strict) -> Result<(), Status> {
+        self.tell(call, read, vec![], |told| {
+            let converting =
+                if read.line.is_some() { "YAML: error converting YAML to JSON" } else { "patch" };
+            Status::bad_request(format!("error strict decoding {converting}: {told}"))
         })
     }
 
+    /// Warns of what `read` has twice and of what was dropped, or refuses it.
     fn tell(
         self,
         call: &Call<'_>,
-        told: Vec<String>,
-        refuse: impl FnOnce(&[String]) -> Status,
+        read: &Strict,
+        dropped: Vec<String>,
+        refuse: impl FnOnce(&str) -> Status,
     ) -> Result<(), Status> {
-        match self {
-            Directive::Strict if !told.is_empty() => Err(refuse(&told)),
-            Directive::Warn => {
-                told.into_iter().for_each(|text| call.warnings.add(text));
-                Ok(())
-            }
-            _ => Ok(()),
+        let twice = read.complaints();
+        if dropped.is_empty() && twice.is_empty() {
+            return Ok(());
         }
+        match self {
+            Directive::Ignore => {}
+            Directive::Warn if read.line.is_some() => {
+                twice.into_iter().chain(dropped).for_each(|text| call.warnings.add(text));
+            }
+            Directive::Warn => dropped.into_iter().chain(twice).for_each(|text| call.warnings.add(text)),
+            Directive::Strict if read.line.is_some() && !twice.is_empty() => {
+                let yaml = format!("yaml: unmarshal errors:\n  {}", twice.join("\n  "));
+                let told: Vec<String> = std::iter::once(yaml).chain(dropped).collect();
+                return Err(refuse(&told.join(", ")));
+            }
+            Directive::Strict => {
+                let told: Vec<String> = dropped.into_iter().chain(twice).collect();
+                return Err(refuse(&told.join(", ")));
+            }
+        }
+        Ok(())
     }
 }
 
-fn duplicates_told(duplicates: &[String]) -> Vec<String> {
-    duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect()
+/// What a strict reader says of the operations of a JSON patch; other patches are no lists.
+fn operations_told(patch: &Value) -> Vec<String> {
+    let known = ["op", "path", "from", "value"];
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    let fields = operations
+        .flat_map(|(at, each)| each.as_object().into_iter().flatten().map(move |field| (at, field)));
+    let unknown = fields.filter(|(_, (name, _))| !known.contains(&name.as_str()));
+    unknown.map(|(at, (name, _))| format!("json patch unknown field \"[{at}].{name}\"")).collect()
 }
 
 /// [`drop_unknown`] of what differs from `old`, which was read before.

@@ -1,7 +1,7 @@
 //! The record of who owns which fields (`apimachinery::fields`), kept with every write.
 
-use apimachinery::decode;
 use apimachinery::fields::{self, Schema, Writer};
+use apimachinery::kinds::split_api_version;
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, object};
 use serde_json::Value;
@@ -118,24 +118,23 @@ impl Ownership {
         let served = &target.served;
         let (version, kind) = (object::text(config, "/apiVersion"), object::text(config, "/kind"));
         if version != self.api_version || kind != served.resource.kind {
-            return Err(Status::bad_request(format!(
-                "Incorrect version specified in apply patch. Specified patch version: {version}, {kind}, expected: {}, {}",
-                self.api_version, served.resource.kind
-            )));
+            return Err(Status::bad_request(format!("invalid object type: {}", identity(version, kind))));
         }
         let mut config = config.clone();
         if served.resource.group == events::GROUP {
             events::to_stored(&mut config);
         }
-        // Written otherwise, an amount is no change and no conflict.
-        if let Some(of) = built_in(served) {
-            decode::amounts(&mut config, of);
-        }
         let about =
-            format!("{}/{}; {version}, Kind={kind}", object::namespace(&config), object::name(&config));
+            format!("{}/{}; {}", object::namespace(&config), object::name(&config), identity(version, kind));
         fields::apply(live, &config, schema(served), &self.writer(), force)
             .map_err(|error| error.into_status(&about))
     }
+}
+
+/// `apps/v1, Kind=Deployment`, as Go prints it; the core group is empty.
+fn identity(api_version: &str, kind: &str) -> String {
+    let (group, version) = split_api_version(api_version);
+    format!("{group}/{version}, Kind={kind}")
 }
 
 /// The types of a resource as it is stored.
@@ -144,13 +143,9 @@ fn schema(served: &Served) -> Schema<'_> {
     if resource.custom {
         return Schema::custom(served.version().schema.as_ref());
     }
-    built_in(served).map_or(Schema::custom(None), Schema::built_in)
-}
-
-fn built_in(served: &Served) -> Option<Type> {
-    let resource = &served.resource;
     let group = if resource.group == events::GROUP { "" } else { &resource.group };
-    Type::of_kind(group, &served.version().name, &resource.kind).filter(|_| !resource.custom)
+    Type::of_kind(group, &served.version().name, &resource.kind)
+        .map_or(Schema::custom(None), Schema::built_in)
 }
 
 /// The program of a `User-Agent` such as `kubectl/v1.36.0 (linux/amd64)`.

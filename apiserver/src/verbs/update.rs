@@ -1,6 +1,6 @@
 //! update and patch, of objects and of their status.
 
-use apimachinery::decode::Strict;
+use apimachinery::decode::{self, Strict};
 use apimachinery::fields;
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
@@ -76,7 +76,6 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
     if kind == PatchKind::Apply {
         return apply(call, directive, ownership, read).await;
     }
-    let Strict { value, duplicates } = read;
     let resource = &call.target.served.resource;
     let of = Type::of_kind(&resource.group, &call.target.served.version().name, &resource.kind)
         .filter(|_| !resource.custom);
@@ -88,8 +87,12 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
     let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
         let current = renderer.typed(current.clone());
-        let patched = patch::apply(kind, &current, &value, of)?;
-        directive.patched(&call, &current, patched, &duplicates)
+        let patched = patch::apply(kind, &current, &read.value, of)?;
+        let shown = || match kind {
+            PatchKind::Strategic => decode::in_go(&read.value),
+            _ => patch::apply(kind, &current, &read.value, of).unwrap_or_default().to_string(),
+        };
+        directive.patched(&call, &current, patched, (&read, &shown))
     })
     .await?;
     call.answer(200, &stored)
@@ -103,7 +106,7 @@ async fn apply(
     read: Strict,
 ) -> Result<Answer, Status> {
     let target = &call.target;
-    let Strict { value: mut config, duplicates } = read;
+    let mut config = read.value.clone();
     if !config.is_object() {
         return Err(Status::bad_request("error decoding patch: the patch is not a map"));
     }
@@ -124,7 +127,7 @@ async fn apply(
     let merge = |live: &Value| {
         let mut new = renderer.typed(ownership.apply(target, live, &config, force)?);
         drop_unknown(&target.served, &mut new).map_err(Status::bad_request)?;
-        directive.applied(&call, &duplicates)?;
+        directive.applied(&call, &read)?;
         Ok(new)
     };
     let missing = call.context.storage.get(&target.key()).await?.is_none();
@@ -132,8 +135,11 @@ async fn apply(
         may_create(&call)?;
         if !object::uid(&config).is_empty() {
             let resource = &target.served.resource;
-            let why = "uid mismatch: the provided object specified a uid, and no existing object was found";
-            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, why));
+            let why = format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                object::uid(&config)
+            );
+            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
         let value = merge(&json!({}))?;
         let caller = call.caller("CreateOptions")?;

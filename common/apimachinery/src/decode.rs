@@ -49,8 +49,8 @@ pub fn metadata(object: &mut Value) -> Result<Vec<String>, Mistyped> {
     let (Some(metadata), Some(of)) = (object.get_mut("metadata"), Type::metadata()) else {
         return Ok(vec![]);
     };
-    let mut decoder =
-        Decoder { path: "metadata".to_owned(), fields: "metadata".to_owned(), ..Decoder::default() };
+    // Go decodes it alone, so that its fields are named from there.
+    let mut decoder = Decoder { path: "metadata".to_owned(), ..Decoder::default() };
     decoder.value(metadata, None, of)?;
     Ok(decoder.told)
 }
@@ -195,7 +195,11 @@ impl Decoder {
 
     fn scalar(&self, value: &mut Value, scalar: Scalar) -> Result<(), Mistyped> {
         let is_right = match scalar {
-            Scalar::String | Scalar::Bytes => value.is_string(),
+            Scalar::String => value.is_string(),
+            Scalar::Bytes => match value.as_str() {
+                Some(text) => return base64(text),
+                None => false,
+            },
             Scalar::Boolean => value.is_boolean(),
             Scalar::Int32 => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
             Scalar::Int64 => value.is_i64(),
@@ -245,6 +249,35 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+fn base64(text: &str) -> Result<(), Mistyped> {
+    use ::base64::DecodeError::InvalidByte;
+    use ::base64::Engine as _;
+    let at = match ::base64::engine::general_purpose::STANDARD.decode(text) {
+        Ok(_) => return Ok(()),
+        Err(InvalidByte(at, _)) => at,
+        Err(_) => text.len(),
+    };
+    Err(Mistyped(format!("illegal base64 data at input byte {at}")))
+}
+
+/// A value as Go prints it (`%v`): `map[a:[1 2]]`.
+pub fn in_go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(in_go).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}:{}", in_go(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -34,7 +34,14 @@ pub fn parse_strict(text: &str) -> Result<Strict, YamlError> {
         legacy_octal_numbers: true,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError(error.to_string()))
+    let mut read: Strict =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError(error.to_string()))?;
+    if !read.duplicates.is_empty() {
+        // A reader that refuses them says where.
+        let refused = serde_saphyr::from_str_with_options::<Value>(text, self::options()).err();
+        read.line = refused.and_then(|error| error.location()).map(|location| location.line());
+    }
+    Ok(read)
 }
 
 fn options() -> serde_saphyr::Options {
@@ -62,6 +69,7 @@ mod tests {
     fn keys_that_come_twice_are_noted_or_refused() {
         let text = "a: 1\nb: {c: 0644, c: 1}\na: 2\n";
         let read = parse_strict(text).unwrap();
+        assert_eq!(read.complaints(), ["line 2: key \"c\" already set in map"]);
         assert_eq!(
             (read.value, read.duplicates),
             (json!({"a": 2, "b": {"c": 1}}), vec!["b.c".into(), "a".into()])

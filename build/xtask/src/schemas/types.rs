@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::strings::Strings;
 
-/// Defaults of fields that are keys of lists. The document of OpenAPI v2 has no defaults; these are in the one of v3
+/// Defaults of fields that are keys of lists, beside those of required ones, which have Go's zero. The document of OpenAPI v2 has no defaults; these are in the one of v3
 /// (`api/openapi-spec/v3/api__v1_openapi.json`).
 const DEFAULTS: [(&str, &str, &str); 2] = [
     ("io.k8s.api.core.v1.ContainerPort", "protocol", "TCP"),
@@ -17,8 +17,27 @@ const DEFAULTS: [(&str, &str, &str); 2] = [
 ];
 
 /// Fields whose Go type is a struct and no pointer to one, so that objects made by Kubernetes always have them.
-const PRESENT_STRUCTS: [&str; 8] =
-    ["metadata", "spec", "status", "template", "strategy", "updateStrategy", "jobTemplate", "resources"];
+const PRESENT_STRUCTS: [&str; 19] = [
+    "acceptedNames",
+    "daemonEndpoints",
+    "deprecatedSource",
+    "involvedObject",
+    "jobTemplate",
+    "kubeletEndpoint",
+    "loadBalancer",
+    "metadata",
+    "names",
+    "nodeInfo",
+    "regarding",
+    "resources",
+    "roleRef",
+    "source",
+    "spec",
+    "status",
+    "strategy",
+    "template",
+    "updateStrategy",
+];
 
 type Node = (u8, u8, u16, u16, u16);
 
@@ -52,12 +71,18 @@ pub(super) fn table(definitions: &BTreeMap<String, Value>) -> Result<Vec<u8>> {
         for (key, property) in properties {
             let of = builder.node(property, definitions)?;
             let default = DEFAULTS.iter().find(|(owner, field, _)| *owner == name && field == key);
-            let default = match default {
-                Some((_, _, text)) => short(builder.strings.index(text) + 1)?,
-                None => 0,
-            };
             let required = schema["required"].as_array().is_some_and(|list| list.iter().any(|n| n == key));
             let kind = builder.nodes[usize::from(of)].0;
+            let default = match (default, kind) {
+                (Some((_, _, text)), _) => Some(*text),
+                (None, kind::STRING) if required => Some(""),
+                (None, kind::INT32 | kind::INT64) if required => Some("0"),
+                _ => None,
+            };
+            let default = match default {
+                Some(text) => short(builder.strings.index(text) + 1)?,
+                None => 0,
+            };
             let present = match kind {
                 kind::STRUCT => PRESENT_STRUCTS.contains(&key.as_str()),
                 kind::LIST => required,

@@ -12,15 +12,28 @@ use super::TOLD;
 pub struct Strict {
     pub value: Value,
     pub duplicates: Vec<String>,
+    /// Of YAML: the line of the first of them.
+    pub line: Option<u64>,
 }
 
 impl From<Value> for Strict {
     fn from(value: Value) -> Strict {
-        Strict { value, duplicates: Vec::new() }
+        Strict { value, ..Strict::default() }
     }
 }
 
 impl Strict {
+    /// What Kubernetes says of the keys that come twice: of JSON each by its path, of YAML the first by its line.
+    pub fn complaints(&self) -> Vec<String> {
+        match (self.line, self.duplicates.first()) {
+            (Some(line), Some(path)) => {
+                let key = path.rsplit(['.', ']']).next().unwrap_or_default();
+                vec![format!("line {line}: key {key:?} already set in map")]
+            }
+            _ => self.duplicates.iter().map(|path| format!("duplicate field {path:?}")).collect(),
+        }
+    }
+
     /// Notes what came twice in `inner`, which is at `place`: a key with a dot before what follows, or an index.
     fn note(&mut self, place: &str, inner: Vec<String>) {
         for path in inner {

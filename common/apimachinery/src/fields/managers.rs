@@ -103,9 +103,13 @@ impl Entry {
     }
 }
 
-/// True for what a client writes to drop the record: one entry with nothing in it.
+/// True for what a client writes to drop the record: no entry, or one with nothing in it.
 pub fn is_reset(object: &Value) -> bool {
-    matches!(object::list(object, "/metadata/managedFields"), [Value::Object(entry)] if entry.is_empty())
+    match object.pointer("/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([]) => true,
+        Some([Value::Object(entry)]) => entry.is_empty(),
+        _ => false,
+    }
 }
 
 /// True if two states of an object differ in nothing but the times of the record: a change of nothing, which is not stored.

@@ -1,6 +1,6 @@
 //! Taking fields out of an object (`typed/remove.go` upstream).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schema::Atom;
 use super::{Element, Schema, Set};
@@ -36,6 +36,10 @@ fn left(value: &Value, gone: &Set, element: &Element, schema: Schema<'_>) -> Opt
     match gone.node(element) {
         None => Some(value.clone()),
         Some(node) if node.is_member => None,
-        Some(node) => remove(value, &node.below, schema),
+        Some(node) => match remove(value, &node.below, schema) {
+            // What has no type of its own stays, if only as an empty map.
+            None if value.is_object() && schema.is_untyped() => Some(json!({})),
+            left => left,
+        },
     }
 }

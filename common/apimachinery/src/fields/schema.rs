@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Element;
 use crate::schema::flag;
-use crate::schemas::{Lists, Shape, Type};
+use crate::schemas::{Lists, Scalar, Shape, Type};
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,11 @@ impl<'a> Schema<'a> {
     /// Of custom resources with this structural schema; without one, anything goes.
     pub fn custom(schema: Option<&'a Value>) -> Schema<'a> {
         Schema(schema.map_or(Of::Any, |schema| Of::Custom(schema, true)))
+    }
+
+    /// True where anything goes.
+    pub(super) fn is_untyped(self) -> bool {
+        matches!(self.0, Of::Any)
     }
 
     /// How `value` is owned. Null is whatever the type says.
@@ -176,7 +181,15 @@ impl<'a> Schema<'a> {
                     Shape::List(item, Lists::Keyed) => item,
                     _ => return vec![],
                 };
-                let default = |key: &str| item.field(key).and_then(|field| field.default).map(Value::from);
+                let default = |key: &str| {
+                    let field = item.field(key)?;
+                    match field.of.shape() {
+                        Shape::Scalar(Scalar::Int32 | Scalar::Int64) => {
+                            field.default?.parse::<i64>().ok().map(Value::from)
+                        }
+                        _ => field.default.map(Value::from),
+                    }
+                };
                 of.keys().map(|key| (key, default(key))).collect()
             }
             Of::Custom(schema, _) => {

@@ -215,7 +215,7 @@ impl Set {
         Set { nodes: nodes.collect() }
     }
 
-    /// Every path in the set.
+    /// Every path in the set; those that end at one level come before those that lead deeper, as in Kubernetes' messages.
     pub fn paths(&self) -> Vec<Vec<Element>> {
         let mut found = Vec::new();
         self.walk(&mut Vec::new(), &mut found);
@@ -223,11 +223,13 @@ impl Set {
     }
 
     fn walk(&self, path: &mut Vec<Element>, found: &mut Vec<Vec<Element>>) {
+        for (element, _) in self.nodes.iter().filter(|(_, node)| node.is_member) {
+            path.push(element.clone());
+            found.push(path.clone());
+            path.pop();
+        }
         for (element, node) in &self.nodes {
             path.push(element.clone());
-            if node.is_member {
-                found.push(path.clone());
-            }
             node.below.walk(path, found);
             path.pop();
         }

@@ -14,7 +14,7 @@ const UPDATES: usize = 10;
 pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: &Writer<'_>) {
     let is_edited = writer.subresource.is_empty()
         && old.is_none_or(|old| record(old) != record(new))
-        && record(new).is_some_and(|list| !list.is_empty());
+        && record(new).is_some();
     let empty = json!({});
     let found = compare(old.unwrap_or(&empty), new, schema, writer.reset);
     if found.is_empty() && !is_edited {

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::schema::{Atom, NoElement};
 use super::{Element, Schema};
+use crate::decode;
 
-/// Everything that is wrong, each with its path.
+/// What is wrong, with its path. Of a map the first problem is told, as in Kubernetes.
 pub(super) fn problems(value: &Value, schema: Schema<'_>) -> Vec<String> {
     let mut found = Vec::new();
     check(value, schema, &mut String::new(), &mut found);
@@ -13,7 +14,14 @@ pub(super) fn problems(value: &Value, schema: Schema<'_>) -> Vec<String> {
 }
 
 fn check(value: &Value, schema: Schema<'_>, path: &mut String, found: &mut Vec<String>) {
-    let mut expected = |what: &str| found.push(format!("{path}: expected {what}, got {value}"));
+    let mut expected = |what: &str| {
+        // Go prints the types of its own beside them.
+        let got = match value {
+            Value::Object(_) | Value::Array(_) => format!("&{{{}}}", decode::in_go(value)),
+            scalar => format!("&value.valueUnstructured{{Value:{scalar}}}"),
+        };
+        found.push(format!("{path}: expected {what}, got {got}"));
+    };
     if value.is_null() {
         return;
     }
@@ -27,6 +35,9 @@ fn check(value: &Value, schema: Schema<'_>, path: &mut String, found: &mut Vec<S
                     None => found.push(format!("{path}: field not declared in schema")),
                 }
                 path.truncate(before);
+                if !found.is_empty() {
+                    return;
+                }
             }
         }
         (Atom::Items, Value::Array(list)) => {

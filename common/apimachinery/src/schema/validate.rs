@@ -19,7 +19,7 @@ fn check(value: &Value, schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     if !type_fits(value, schema) {
         let wanted = schema.get("type").and_then(Value::as_str).unwrap_or("integer or string");
         let detail = format!("{} in body must be of type {wanted}: {:?}", named(path), type_name(value));
-        causes.push(Cause::type_invalid(path, value, &detail));
+        causes.push(Cause::type_invalid(path, &Value::from(type_name(value)), &detail));
         return;
     }
     let allowed = schema.get("enum").and_then(Value::as_array);
