@@ -188,7 +188,13 @@ impl Decoder {
             self.owner = outer;
             self.path.truncate(path);
             self.fields.truncate(fields);
-            true
+            // An empty list or map is a missing one, except in the record of owners, where it says something.
+            let is_empty = match (field.of.shape(), &*value) {
+                (Shape::List(..), Value::Array(list)) => list.is_empty(),
+                (Shape::Map(_), Value::Object(map)) => map.is_empty(),
+                _ => false,
+            };
+            !is_empty || field.always_present || key == "managedFields"
         });
         failure.map_or(Ok(()), Err)
     }

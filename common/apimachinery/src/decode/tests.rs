@@ -88,6 +88,20 @@ fn what_did_not_change_is_not_decoded_again() {
 }
 
 #[test]
+fn empty_lists_and_maps_are_missing_ones_unless_the_kind_must_have_them() {
+    let (value, _) = decode(
+        "Pod",
+        json!({"metadata": {"labels": {}, "finalizers": [], "managedFields": []}, "spec": {"containers": [],
+            "tolerations": [], "volumes": [{"name": "v", "emptyDir": {}}]}}),
+    )
+    .unwrap();
+    assert_eq!(
+        value,
+        json!({"metadata": {"managedFields": []}, "spec": {"containers": [], "volumes": [{"name": "v", "emptyDir": {}}]}})
+    );
+}
+
+#[test]
 fn values_are_shown_as_go_prints_them() {
     assert_eq!(in_go(&json!({"b": [1, "x", null], "a": {"c": true}})), "map[a:map[c:true] b:[1 x <nil>]]");
 }

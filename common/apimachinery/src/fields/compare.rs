@@ -64,14 +64,26 @@ impl Walk<'_> {
             _ if is_leaf => self.found.modified.insert(&self.path),
             _ => {}
         }
-        if is_leaf {
-            return;
+        if differ {
+            // Something of another sort has taken its place: what was in it is gone, what is in it is new.
+            self.inside(old, None, before, schema);
+            return self.inside(None, new, after, schema);
         }
+        if !is_leaf {
+            self.inside(old, new, Some(atom), schema);
+        }
+    }
+
+    /// The fields of maps and the items of lists.
+    fn inside(&mut self, old: Option<&Value>, new: Option<&Value>, atom: Option<Atom>, schema: Schema<'_>) {
         match atom {
-            Atom::Map { .. } => {
+            Some(Atom::Map { is_atomic: false }) => {
                 self.maps(old.and_then(Value::as_object), new.and_then(Value::as_object), schema);
             }
-            _ => self.lists(old.and_then(Value::as_array), new.and_then(Value::as_array), schema),
+            Some(Atom::Items) => {
+                self.lists(old.and_then(Value::as_array), new.and_then(Value::as_array), schema);
+            }
+            _ => {}
         }
     }
 

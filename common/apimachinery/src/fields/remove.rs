@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::schema::Atom;
 use super::{Element, Schema, Set};
 
-/// `value` without what is in the set; maps and lists that are left empty go as well.
+/// `value` without what is in the set; `None` for a map or list of which nothing is left.
 pub(super) fn remove(value: &Value, gone: &Set, schema: Schema<'_>) -> Option<Value> {
     if gone.is_empty() {
         return Some(value.clone());
@@ -37,8 +37,8 @@ fn left(value: &Value, gone: &Set, element: &Element, schema: Schema<'_>) -> Opt
         None => Some(value.clone()),
         Some(node) if node.is_member => None,
         Some(node) => match remove(value, &node.below, schema) {
-            // What has no type of its own stays, if only as an empty map.
-            None if value.is_object() && schema.is_untyped() => Some(json!({})),
+            // It is not to go itself, and stays if only as an empty one.
+            None if value.is_object() => Some(json!({})),
             left => left,
         },
     }

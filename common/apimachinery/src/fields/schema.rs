@@ -52,11 +52,6 @@ impl<'a> Schema<'a> {
         Schema(schema.map_or(Of::Any, |schema| Of::Custom(schema, true)))
     }
 
-    /// True where anything goes.
-    pub(super) fn is_untyped(self) -> bool {
-        matches!(self.0, Of::Any)
-    }
-
     /// How `value` is owned. Null is whatever the type says.
     pub(super) fn atom(self, value: &Value) -> Atom {
         let by_value = || match value {

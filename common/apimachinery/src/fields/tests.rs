@@ -284,7 +284,7 @@ fn appliers_of_one_value_share_the_field_and_the_last_one_takes_it_along() {
     let left = applied(&shared, &config_map(json!({})), "one", false).unwrap();
     assert_eq!(left["data"], json!({"key": "v"}));
     let none = applied(&left, &json!({"metadata": {"name": "m"}}), "two", false).unwrap();
-    assert_eq!(none.get("data"), None);
+    assert_eq!(none["data"], json!({}));
 }
 
 #[test]
@@ -454,6 +454,16 @@ fn an_applier_of_the_object_does_not_own_its_status() {
     let made = apply(&json!({}), &config, schema, &by("one"), false).unwrap();
     assert_eq!(record(&made)[0].2, json!({"f:spec": {"f:replicas": {}}}));
     assert_eq!(made.get("status"), None);
+}
+
+#[test]
+fn a_value_of_another_sort_takes_the_place_of_all_that_was_in_it() {
+    let schema = Schema::custom(None);
+    let found = compare(&json!({"spec": {"a": {"b": 1}}}), &json!({"spec": {"a": "x"}}), schema, &[]);
+    assert_eq!(found.modified.to_json(), json!({"f:spec": {"f:a": {}}}));
+    assert_eq!(found.removed.to_json(), json!({"f:spec": {"f:a": {"f:b": {}}}}));
+    let back = compare(&json!({"spec": {"a": "x"}}), &json!({"spec": {"a": {"b": 1}}}), schema, &[]);
+    assert_eq!((back.added, back.modified), (found.removed, found.modified));
 }
 
 #[test]
