@@ -3,8 +3,8 @@
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
 //! clean-up, aggregated cluster roles and a signer of the certificates that nodes serve with, evaluate CEL (no policies, no
-//! `matchConditions` of webhooks), convert between versions of custom resources, or keep field ownership:
-//! server-side apply creates or merges. Later pages of a list show the state at the time they are read.
+//! `matchConditions` of webhooks), or convert between versions of custom resources. Later pages of a list show the state at the
+//! time they are read.
 
 mod admission;
 mod aggregator;

@@ -1,6 +1,6 @@
 //! OpenAPI: the whole as v2, in JSON and in the protobuf form that kubectl asks for, and a v3 document of each group and version.
 //! Schemas are Kubernetes' own of the built-in kinds (`apimachinery::schemas`) and the CustomResourceDefinitions'. Documents are
-//! made when they are asked for; a hash says whether a client's copy is still right.
+//! made when they are asked for; a hash says whether a client's copy is still right (docs/protocol/kubernetes-api.md 1).
 
 mod custom;
 mod gnostic;

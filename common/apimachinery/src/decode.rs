@@ -1,5 +1,6 @@
 //! What Go's decoding makes of an object of a built-in kind: fields that the kind does not have are dropped and named, null is the
-//! same as missing, amounts get their canonical form, and what is of another type is refused.
+//! same as missing, amounts get their canonical form, and what is of another type is refused
+//! (docs/protocol/kubernetes-api.md 2).
 
 mod strict;
 

@@ -1,7 +1,7 @@
 //! Who owns which fields of an object: `metadata.managedFields` and server-side apply.
 //!
 //! [`update`] keeps the record when anybody creates, updates or patches; [`apply`] merges what an applier wants into an object,
-//! removes what it no longer wants, and finds conflicts. Both follow Kubernetes (documentation "Server-Side Apply";
+//! removes what it no longer wants, and finds conflicts. Both follow Kubernetes (docs/protocol/kubernetes-api.md 3; upstream
 //! `apimachinery/pkg/util/managedfields` on structured-merge-diff v6). Objects come in stored form, without `kind` and
 //! `apiVersion`.
 //!
