@@ -96,6 +96,9 @@ impl Cluster {
         let ca =
             config.root_cert.iter().flatten().map(|der| pki::files::certificate_pem(der)).collect::<String>();
         config.connect_timeout = Some(CONNECT);
+        // The manager of the fields it writes, as KubeEdge's is.
+        let agent = http::HeaderValue::from_static(concat!("cloudcore/", env!("CARGO_PKG_VERSION")));
+        config.headers.push((http::header::USER_AGENT, agent));
         let mut watching = config.clone();
         watching.read_timeout = Some(SILENCE);
         let build =
