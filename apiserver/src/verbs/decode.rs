@@ -6,6 +6,7 @@ use apimachinery::{Cause, Status, schema};
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::events;
 use crate::registry::Served;
 
 /// What a client wants done about fields that would be dropped.
@@ -48,7 +49,7 @@ impl Directive {
         Ok(read.value)
     }
 
-    /// Reads what a patch made of `old`; `patch` is the patch as it was read. Both objects have type and kind. `shown` is what
+    /// Reads what a patch made of `old`; `patch` is the patch as it was read. `old` is in stored form, `value` has type and kind. `shown` is what
     /// messages show of the attempt.
     ///
     /// # Errors
@@ -129,7 +130,10 @@ fn operations_told(patch: &Value) -> Vec<String> {
 fn drop_new_unknown(served: &Served, old: &Value, value: &mut Value) -> Result<Vec<String>, String> {
     let resource = &served.resource;
     match Type::of_kind(&resource.group, &served.version().name, &resource.kind) {
-        Some(of) if !resource.custom => decode::changed(value, old, of).map_err(|error| error.to_string()),
+        // Events of their own group are stored in another form.
+        Some(of) if !resource.custom && resource.group != events::GROUP => {
+            decode::changed(value, old, of).map_err(|error| error.to_string())
+        }
         _ => drop_unknown(served, value),
     }
 }

@@ -86,13 +86,12 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
     );
     let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
-        let current = renderer.typed(current.clone());
-        let patched = patch::apply(kind, &current, &read.value, of)?;
+        let make = || patch::apply_to(kind, renderer.typed(current.clone()), &read.value, of);
         let shown = || match kind {
             PatchKind::Strategic => decode::in_go(&read.value),
-            _ => patch::apply(kind, &current, &read.value, of).unwrap_or_default().to_string(),
+            _ => make().unwrap_or_default().to_string(),
         };
-        directive.patched(&call, &current, patched, (&read, &shown))
+        directive.patched(&call, current, make()?, (&read, &shown))
     })
     .await?;
     call.answer(200, &stored)

@@ -63,7 +63,15 @@ fn size(value: &Value) -> usize {
 /// A [`Status`] as the API server gives it: 415 for a kind of patch the resource does not take, 422 or 400 for one
 /// that does not apply.
 pub fn apply(kind: PatchKind, object: &Value, patch: &Value, of: Option<Type>) -> Result<Value, Status> {
-    let mut out = object.clone();
+    apply_to(kind, object.clone(), patch, of)
+}
+
+/// [`apply`] to an object that is not needed as it was.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_to(kind: PatchKind, object: Value, patch: &Value, of: Option<Type>) -> Result<Value, Status> {
+    let mut out = object;
     match kind {
         PatchKind::Json => {
             let patch: json_patch::Patch = serde_json::from_value(patch.clone())

@@ -78,10 +78,13 @@ fn repeated(old: &Value, new: &mut Value, found: &Comparison, writer: &Writer<'_
     if !is_repeated {
         return false;
     }
-    let mut entries = entries.clone();
-    entries[mine]["time"] = json!(writer.now);
-    Managers::sort_written(&mut entries);
-    crate::object::metadata(new).insert("managedFields".to_owned(), Value::Array(entries));
+    if record(new) != Some(entries) {
+        keep(Some(old), new);
+    }
+    if let Some(Value::Array(entries)) = crate::object::metadata(new).get_mut("managedFields") {
+        entries[mine]["time"] = json!(writer.now);
+        Managers::sort_written(entries);
+    }
     true
 }
 
