@@ -145,7 +145,7 @@ mod tests {
     fn after(object: Value) -> Option<Value> {
         let request = json!({"object": object});
         let patch = patch(&request, &ready())?;
-        Some(apply(PatchKind::Json, &request["object"], &patch, true).unwrap())
+        Some(apply(PatchKind::Json, &request["object"], &patch, None).unwrap())
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod tests {
     /// Seconds of both tolerations after the patch.
     fn seconds(request: &Value) -> Option<Vec<Value>> {
         let patch = patch(&autonomy(), request)?;
-        let pod = apply(PatchKind::Json, &request["object"], &patch, true).unwrap();
+        let pod = apply(PatchKind::Json, &request["object"], &patch, None).unwrap();
         let tolerations = pod["spec"]["tolerations"].as_array().unwrap();
         Some(tolerations.iter().map(|one| one["tolerationSeconds"].clone()).collect())
     }
