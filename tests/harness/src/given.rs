@@ -2,7 +2,7 @@
 //!
 //! `CAUSEWAY_KUBECONFIG=FILE cargo nextest run -p e2e --test streams --test stream_server --test life_cycle -j 1`
 //!
-//! CloudCore has the rights of its [account] there, which is made.
+//! CloudCore has the rights of its [account](crate::account) there, which is made.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
