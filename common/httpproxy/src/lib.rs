@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -45,13 +45,12 @@ fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Headers that are the business of one connection, or tell one server who asks.
-const OWN: [HeaderName; 9] = [
+const OWN: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     AUTHORIZATION,
-    COOKIE,
     TE,
     TRAILER,
     EXPECT,
@@ -128,6 +127,7 @@ mod tests {
             ("upgrade", "SPDY/3.1"),
             ("x-stream-protocol-version", "v4.channel.k8s.io"),
             ("content-length", "0"),
+            ("cookie", "a=b"),
             ("host", "api"),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
@@ -135,7 +135,7 @@ mod tests {
         let onward = super::onward(&headers, HeaderValue::from_static("node"));
         let mut names: Vec<&str> = onward.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["connection", "host", "upgrade", "x-stream-protocol-version"]);
+        assert_eq!(names, ["connection", "cookie", "host", "upgrade", "x-stream-protocol-version"]);
         assert_eq!(
             (&onward["host"], &onward["connection"]),
             (&"node".parse().unwrap(), &"Upgrade".parse().unwrap())

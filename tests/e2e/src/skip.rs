@@ -8,3 +8,13 @@ pub fn without_containers() -> bool {
     eprintln!("skipped: {reason}");
     true
 }
+
+/// True, and why is printed, beside a cluster that is [given](harness::given): the test needs `what` of the embedded API server.
+#[allow(clippy::print_stderr)]
+pub fn beside_a_cluster(what: &str) -> bool {
+    let is_given = harness::given::kubeconfig().is_some();
+    if is_given {
+        eprintln!("skipped: it needs {what} of the embedded API server");
+    }
+    is_given
+}

@@ -105,7 +105,7 @@ fn mode(path: &Path) -> Result<u32> {
 
 #[test]
 fn the_node_serves_logs_with_a_certificate_of_the_cluster_that_it_asked_for_and_renews() -> Result<()> {
-    if e2e::skip::without_containers() {
+    if e2e::skip::without_containers() || e2e::skip::beside_a_cluster("the key of the CA") {
         return Ok(());
     }
     let lab = Lab::start(&[])?;
@@ -147,7 +147,7 @@ fn the_node_serves_logs_with_a_certificate_of_the_cluster_that_it_asked_for_and_
 
 #[test]
 fn a_node_in_kubeedges_dialect_gets_its_certificate_by_kubeedges_messages() -> Result<()> {
-    if e2e::skip::without_containers() {
+    if e2e::skip::without_containers() || e2e::skip::beside_a_cluster("the key of the CA") {
         return Ok(());
     }
     let lab = Lab::start(&["modules.edgeHub.dialect=kubeedge"])?;

@@ -45,7 +45,7 @@ impl Cloud {
     }
 
     /// Like [`Cloud::init_with`], on the cluster of the administrator's `kubeconfig` if one is given, in which CloudCore has an
-    /// [account](crate::account).
+    /// [account].
     pub fn init_on(
         kubeconfig: Option<&Path>,
         programs: &Programs,

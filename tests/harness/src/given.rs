@@ -45,12 +45,18 @@ pub fn stream_server(stream: u16, tunnel: u16, address: &str) -> Vec<String> {
     ]
 }
 
-/// Removes a node of an earlier test and its pods from the given cluster, if there is one. Nothing else is touched.
+/// Removes a node of an earlier test, its pods and its devices from the given cluster, if there is one. Nothing else is touched.
 pub fn forget(node: &str) -> Result<()> {
     let Some(path) = kubeconfig() else { return Ok(()) };
     let kubectl = Kubectl::new(&path);
     let pods = format!("spec.nodeName={node}");
     kubectl.run(&["delete", "pods", "-A", "--field-selector", &pods, "--force", "--grace-period=0"])?;
     kubectl.run(&["delete", "node", node, "--ignore-not-found"])?;
+    // A cluster in which nothing was installed yet has no devices.
+    let path = format!("jsonpath={{.items[?(@.spec.nodeName==\"{node}\")].metadata.name}}");
+    let devices = kubectl.run(&["get", "devices.devices.kubeedge.io", "-o", &path]).unwrap_or_default();
+    for device in devices.split_whitespace() {
+        kubectl.run(&["delete", "devices.devices.kubeedge.io", device])?;
+    }
     Ok(())
 }

@@ -104,7 +104,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Makes CloudCore's [account](crate::account) with the rights of the administrator's `kubeconfig`, writes the configuration
+    /// Makes CloudCore's [account] with the rights of the administrator's `kubeconfig`, writes the configuration
     /// and starts nothing.
     pub fn prepare(programs: &Programs, root: &Path, kubeconfig: &Path) -> Result<Replica> {
         Replica::prepare_with(programs, root, kubeconfig, &[])

@@ -21,7 +21,7 @@ pub fn client_before_trust() -> Arc<ClientConfig> {
 
 /// A client of HTTP/1.1 servers that are known by where they are and by nothing they show: the ports of pods and nodes that
 /// requests are proxied to, whose certificates kube-apiserver does not verify either
-/// (`pkg/controlplane/apiserver/options`, `CreateOutboundDialer`). TLS 1.2 and 1.3; no session is taken up again.
+/// (`pkg/controlplane/apiserver/options`, `CreateOutboundDialer`), and those that are probed, as by the kubelet. TLS 1.2 and 1.3; no session is taken up again.
 ///
 /// # Errors
 /// [`TlsError`]: the versions of TLS are not those of the cryptography in use.
