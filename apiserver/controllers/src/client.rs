@@ -22,6 +22,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 enum Written {
     Version(Kind, u64),
+    /// The object has another version than this one.
+    Changed(Kind, Key, u64),
     /// The object with this uid is gone.
     Gone(Kind, Key, String),
 }
@@ -67,13 +69,16 @@ impl Client {
     }
 
     async fn shown(&self, written: &Written) {
-        let (Written::Version(kind, _) | Written::Gone(kind, ..)) = written;
+        let (Written::Version(kind, _) | Written::Changed(kind, ..) | Written::Gone(kind, ..)) = written;
         let Some(store) = self.cache.find(kind) else { return };
         let mut progress = store.progress();
         loop {
             progress.borrow_and_update();
             let is_shown = match written {
                 Written::Version(_, version) => store.reached() >= *version,
+                Written::Changed(_, key, version) => {
+                    store.entry(key).is_none_or(|entry| entry.version != *version)
+                }
                 Written::Gone(_, key, uid) => store.entry(key).is_none_or(|entry| *entry.uid != **uid),
             };
             if is_shown || progress.changed().await.is_err() {
@@ -96,16 +101,17 @@ impl Client {
         Ok(made)
     }
 
+    /// Posts to a subresource that changes its object.
+    ///
     /// # Errors
     /// What the API server said.
-    pub async fn post(
-        &self,
-        kind: Kind,
-        key: &Key,
-        subresource: &str,
-        value: &Value,
-    ) -> Result<Value, Status> {
-        within(self.api.post(kind, key, subresource, value)).await
+    pub async fn post(&self, kind: Kind, object: &Value, subresource: &str, value: &Value) -> Result<(), Status> {
+        let key = Key::of(object);
+        within(self.api.post(kind, &key, subresource, value)).await?;
+        if self.cache.find(kind).is_some() {
+            self.written().push(Written::Changed(kind, key, version(object)));
+        }
+        Ok(())
     }
 
     /// # Errors

@@ -23,13 +23,13 @@ const ANSWER: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Changes of all informers that wait to be spread; an informer that finds it full waits.
-pub const CHANGES: usize = 256;
+pub(crate) const CHANGES: usize = 256;
 
 /// The code of "gone".
 const GONE: u16 = 410;
 
 /// Until `stop`. Every change of the store goes to `changes`, in order.
-pub async fn run(
+pub(crate) async fn run(
     api: Arc<dyn Api>,
     store: Arc<Store>,
     changes: mpsc::Sender<Change>,

@@ -19,6 +19,7 @@ mod hash;
 mod informer;
 mod ownership;
 pub mod percent;
+pub mod placement;
 pub mod pods;
 pub mod queue;
 pub mod replicaset;
