@@ -7,6 +7,7 @@ pub(crate) mod delete;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod review;
+pub(crate) mod scale;
 pub(crate) mod streams;
 pub(crate) mod subresources;
 pub(crate) mod update;
@@ -44,7 +45,7 @@ impl Call<'_> {
         Ok(Renderer::new(&self.target.served, form, include))
     }
 
-    pub(crate) async fn body(&self, body: hyper::body::Incoming) -> Result<Value, Status> {
+    pub(crate) async fn body(&self, body: crate::request::Incoming) -> Result<Value, Status> {
         let content_type = crate::request::content_type(&self.parts.headers);
         crate::request::parse(content_type, &crate::request::body(&self.parts.headers, body).await?)
     }

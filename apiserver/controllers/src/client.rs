@@ -105,7 +105,13 @@ impl Client {
     ///
     /// # Errors
     /// What the API server said.
-    pub async fn post(&self, kind: Kind, object: &Value, subresource: &str, value: &Value) -> Result<(), Status> {
+    pub async fn post(
+        &self,
+        kind: Kind,
+        object: &Value,
+        subresource: &str,
+        value: &Value,
+    ) -> Result<(), Status> {
         let key = Key::of(object);
         within(self.api.post(kind, &key, subresource, value)).await?;
         if self.cache.find(kind).is_some() {

@@ -26,3 +26,8 @@ pub mod replicaset;
 pub mod shell;
 pub mod time;
 mod touched;
+
+/// All controllers, in the order of their names.
+pub fn all() -> Vec<Box<dyn shell::Controller>> {
+    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+}

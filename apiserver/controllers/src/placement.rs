@@ -82,7 +82,10 @@ mod tests {
         assert!(selects(&json!({}), &node()));
         assert!(selects(&json!({"nodeSelector": {"zone": "a"}}), &node()));
         assert!(!selects(&json!({"nodeSelector": {"zone": "b"}}), &node()));
-        assert!(selects(&with(json!([term("zone", "In", json!(["b"])), term("size", "Gt", json!(["4"]))])), &node()));
+        assert!(selects(
+            &with(json!([term("zone", "In", json!(["b"])), term("size", "Gt", json!(["4"]))])),
+            &node()
+        ));
         assert!(!selects(&with(json!([term("zone", "NotIn", json!(["a"]))])), &node()));
         assert!(selects(&with(json!([term("disk", "DoesNotExist", Value::Null)])), &node()));
         assert!(!selects(&with(json!([{}])), &node()), "an empty term holds for no node");

@@ -35,7 +35,12 @@ impl Term {
         if namespaces.is_empty() && by_labels.is_none() {
             namespaces.insert(apimachinery::object::namespace(pod).to_owned());
         }
-        Term { selector: with_keys(pod, term), namespaces, by_labels, key: text(term, "/topologyKey").to_owned() }
+        Term {
+            selector: with_keys(pod, term),
+            namespaces,
+            by_labels,
+            key: text(term, "/topologyKey").to_owned(),
+        }
     }
 
     fn selects(&self, pod: &Facts, namespaces: &Namespaces) -> bool {
@@ -43,7 +48,8 @@ impl Term {
             Some(labels) => selector.matches(labels),
             None => selector.is_everything(),
         };
-        let inside = self.namespaces.contains(&pod.namespace) || self.by_labels.as_ref().is_some_and(by_labels);
+        let inside =
+            self.namespaces.contains(&pod.namespace) || self.by_labels.as_ref().is_some_and(by_labels);
         inside && self.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels))
     }
 }
@@ -107,13 +113,15 @@ impl Affinity {
                 let Some(domain) = node.label(&term.key) else { continue };
                 let found = node.pods.iter().filter(|other| term.selects(other, namespaces)).count();
                 if found > 0 {
-                    *domains.entry(domain.to_owned()).or_default() += i64::try_from(found).unwrap_or(i64::MAX);
+                    *domains.entry(domain.to_owned()).or_default() +=
+                        i64::try_from(found).unwrap_or(i64::MAX);
                 }
             }
             (term, domains)
         };
         let near: Vec<(Term, Domains)> = required(pod, "podAffinity").into_iter().map(count).collect();
-        let is_first = near.iter().all(|(term, domains)| domains.is_empty() && term.selects(facts, namespaces));
+        let is_first =
+            near.iter().all(|(term, domains)| domains.is_empty() && term.selects(facts, namespaces));
         let likes = preferred(pod, "podAffinity", 1).into_iter().chain(preferred(pod, "podAntiAffinity", -1));
         let likes = likes.map(|(weight, term)| {
             let (term, domains) = count(term);
@@ -132,7 +140,8 @@ impl Affinity {
     }
 
     pub(crate) fn reason(&self, node: &Node) -> Option<String> {
-        let found = |key: &str, domains: &Domains| node.label(key).is_some_and(|domain| domains.contains_key(domain));
+        let found =
+            |key: &str, domains: &Domains| node.label(key).is_some_and(|domain| domains.contains_key(domain));
         let is_near = self.near.iter().all(|(term, domains)| found(&term.key, domains));
         let has_keys = self.near.iter().all(|(term, _)| node.label(&term.key).is_some());
         if !(is_near || self.is_first && has_keys) {
@@ -147,7 +156,8 @@ impl Affinity {
 
     /// How much the pod likes a node for the pods around it.
     pub(crate) fn likes(&self, node: &Node) -> i64 {
-        let here = |key: &str, domains: &Domains| node.label(key).and_then(|domain| domains.get(domain)).copied();
+        let here =
+            |key: &str, domains: &Domains| node.label(key).and_then(|domain| domains.get(domain)).copied();
         self.likes.iter().map(|(weight, key, domains)| weight * here(key, domains).unwrap_or(0)).sum()
     }
 }

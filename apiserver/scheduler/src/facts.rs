@@ -99,7 +99,9 @@ fn ports(spec: &Value) -> Vec<(String, String, i64)> {
     let on_host = ports.filter_map(|port| Some((port, integer(port, "/hostPort").filter(|port| *port > 0)?)));
     let or = |text: &str, usual: &str| if text.is_empty() { usual.to_owned() } else { text.to_owned() };
     on_host
-        .map(|(port, number)| (or(text(port, "/hostIP"), "0.0.0.0"), or(text(port, "/protocol"), "TCP"), number))
+        .map(|(port, number)| {
+            (or(text(port, "/hostIP"), "0.0.0.0"), or(text(port, "/protocol"), "TCP"), number)
+        })
         .collect()
 }
 
@@ -111,7 +113,9 @@ impl Facts {
         Facts {
             namespace: object::namespace(pod).to_owned(),
             node: pods::node(pod).to_owned(),
-            labels: labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+            labels: labels
+                .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect(),
             owner: owner.map(|owner| text(owner, "/uid").to_owned()).unwrap_or_default(),
             requests: total(spec, &|container| amounts(&container["resources"]["requests"])),
             weight: weight(spec),
@@ -182,9 +186,7 @@ mod tests {
     fn a_pod_asks_for_its_containers_or_the_largest_step_of_its_start() {
         let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
         let sidecar = json!({"restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}});
-        let pod = |init: Value| {
-            json!({"spec": {"containers": [container("200m"), container("300m")], "initContainers": init, "overhead": {"cpu": "10m"}}})
-        };
+        let pod = |init: Value| json!({"spec": {"containers": [container("200m"), container("300m")], "initContainers": init, "overhead": {"cpu": "10m"}}});
         let cpu = |pod: &Value| Facts::of(pod).requests["cpu"];
         assert_eq!(cpu(&pod(json!([]))), 510);
         assert_eq!(cpu(&pod(json!([container("400m")]))), 510);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object::{self, list, text};
-use apimachinery::Status;
 use controllers::api::{Key, Kind};
 use controllers::cache::{Cache, Change, Entry};
 use controllers::shell::{Again, Controller, Work};
@@ -38,13 +38,7 @@ impl Controller for Scheduler {
     }
 
     fn reads(&self) -> Vec<Kind> {
-        vec![
-            POD,
-            &lines::Node,
-            &lines::Namespace,
-            &lines::PersistentVolumeClaim,
-            &lines::PersistentVolume,
-        ]
+        vec![POD, &lines::Node, &lines::Namespace, &lines::PersistentVolumeClaim, &lines::PersistentVolume]
     }
 
     /// There is one key: a round is about all pods that wait.
@@ -71,8 +65,11 @@ fn is_occasion(change: &Change) -> bool {
         ("pods", Some(old), None) => !pods::node(&old).is_empty(),
         ("pods", Some(old), Some(new)) => {
             let got_ready = is_ours(&new) && (!is_ours(&old) || old["spec"] != new["spec"]);
-            let moved = pods::node(&old) != pods::node(&new) || old["metadata"]["labels"] != new["metadata"]["labels"];
-            got_ready || (!pods::node(&new).is_empty() && (moved || pods::is_finished(&old) != pods::is_finished(&new)))
+            let moved = pods::node(&old) != pods::node(&new)
+                || old["metadata"]["labels"] != new["metadata"]["labels"];
+            got_ready
+                || (!pods::node(&new).is_empty()
+                    && (moved || pods::is_finished(&old) != pods::is_finished(&new)))
         }
         ("nodes", Some(old), Some(new)) => ["/spec", "/metadata/labels", "/status/allocatable"]
             .iter()
@@ -136,7 +133,8 @@ pub(crate) fn choose(candidate: &Candidate<'_>, nodes: &[Node]) -> Result<usize,
     let scores = score::scores(candidate, &some);
     let best = scores.iter().max().copied().unwrap_or(0);
     // One of the best by chance, so that the first node is not filled first.
-    let best: BTreeSet<usize> = (0..some.len()).filter(|at| scores[*at] == best).map(|at| fitting[at]).collect();
+    let best: BTreeSet<usize> =
+        (0..some.len()).filter(|at| scores[*at] == best).map(|at| fitting[at]).collect();
     let at = rand::random_range(0..best.len());
     best.into_iter().nth(at).ok_or_else(|| "no nodes available to schedule pods".to_owned())
 }

@@ -30,7 +30,8 @@ pub(crate) fn scores(candidate: &Candidate<'_>, nodes: &[&Node]) -> Vec<i64> {
 
 /// Spreads values over 0 to 100; `reverse`: the least is best. All equal: nothing to choose by.
 fn scaled(values: Vec<i64>, reverse: bool) -> Vec<i64> {
-    let (least, most) = (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
+    let (least, most) =
+        (values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0));
     let place = |value: i64| match most - least {
         0 => 0,
         range if reverse => MOST * (most - value) / range,
@@ -50,7 +51,8 @@ fn shares(candidate: &Candidate<'_>, node: &Node) -> [Option<i64>; 2] {
 }
 
 fn emptiness(candidate: &Candidate<'_>, node: &Node) -> i64 {
-    let free: Vec<i64> = shares(candidate, node).into_iter().flatten().map(|taken| (1000 - taken) / 10).collect();
+    let free: Vec<i64> =
+        shares(candidate, node).into_iter().flatten().map(|taken| (1000 - taken) / 10).collect();
     if free.is_empty() { 0 } else { free.iter().sum::<i64>() / free.len() as i64 }
 }
 
@@ -67,7 +69,8 @@ fn dislikes(pod: &Value, node: &Node) -> i64 {
     let tolerations = list(pod, "/spec/tolerations");
     let taints = list(&node.object, "/spec/taints").iter();
     let disliked = taints.filter(|taint| {
-        text(taint, "/effect") == "PreferNoSchedule" && !tolerations.iter().any(|one| placement::tolerates(one, taint))
+        text(taint, "/effect") == "PreferNoSchedule"
+            && !tolerations.iter().any(|one| placement::tolerates(one, taint))
     });
     disliked.count() as i64
 }

@@ -74,7 +74,8 @@ impl Spread {
 fn constraint(value: &Value, keys: &[&str], (pod, facts): (&Value, &Facts), nodes: &[Node]) -> Constraint {
     let key = text(value, "/topologyKey").to_owned();
     let selector = with_keys(pod, value);
-    let selects = |labels: &_| selector.as_ref().is_some_and(|selector: &LabelSelector| selector.matches(labels));
+    let selects =
+        |labels: &_| selector.as_ref().is_some_and(|selector: &LabelSelector| selector.matches(labels));
     let mut domains: HashMap<String, i64> = HashMap::new();
     for node in nodes.iter().filter(|node| counts(value, keys, pod, node)) {
         let Some(domain) = node.label(&key) else { continue };

@@ -48,7 +48,9 @@ impl Volumes {
             return Some(why.clone());
         }
         let is_there = |required: &Value| {
-            list(required, "/nodeSelectorTerms").iter().any(|term| placement::matches_term(term, &node.object))
+            list(required, "/nodeSelectorTerms")
+                .iter()
+                .any(|term| placement::matches_term(term, &node.object))
         };
         let is_elsewhere = !self.affinities.iter().all(is_there);
         is_elsewhere.then(|| "node(s) had volume node affinity conflict".to_owned())
@@ -59,10 +61,12 @@ impl Volumes {
 fn claims(pod: &Value) -> Vec<String> {
     let volumes = list(pod, "/spec/volumes").iter();
     volumes
-        .filter_map(|volume| match (text(volume, "/persistentVolumeClaim/claimName"), volume.get("ephemeral")) {
-            ("", Some(_)) => Some(format!("{}-{}", object::name(pod), text(volume, "/name"))),
-            ("", None) => None,
-            (name, _) => Some(name.to_owned()),
+        .filter_map(|volume| {
+            match (text(volume, "/persistentVolumeClaim/claimName"), volume.get("ephemeral")) {
+                ("", Some(_)) => Some(format!("{}-{}", object::name(pod), text(volume, "/name"))),
+                ("", None) => None,
+                (name, _) => Some(name.to_owned()),
+            }
         })
         .collect()
 }

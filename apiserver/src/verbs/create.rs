@@ -14,7 +14,7 @@ use crate::storage::{Change, Key, Stored, WriteError};
 use crate::target::Target;
 use crate::webhooks::{self, Caller, Objects};
 
-pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn create(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let mut value = call.body(body).await?;
     admission::sign_for(&call.target.served, &call.user, &mut value);
     let caller = call.caller("CreateOptions")?;

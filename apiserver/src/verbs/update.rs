@@ -38,7 +38,7 @@ fn part(target: &Target) -> Result<Part, Status> {
     }
 }
 
-pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn update(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let value = call.body(body).await?;
     if object::name(&value) != call.target.name {
         let message = format!(
@@ -56,7 +56,7 @@ pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Resul
     call.answer(200, &stored)
 }
 
-pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn patch(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let content_type = request::content_type(&call.parts.headers);
     let kind = PatchKind::of(content_type).ok_or_else(|| {
         let accepted = "application/json-patch+json, application/merge-patch+json, \
@@ -94,7 +94,10 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
 const ATTEMPTS: u32 = 16;
 
 /// Reads, changes, checks and writes; starts over if somebody else was faster.
-async fn modify(call: &Call<'_>, change: impl Fn(&Value) -> Result<Value, Status>) -> Result<Stored, Status> {
+pub(super) async fn modify(
+    call: &Call<'_>,
+    change: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Stored, Status> {
     let (context, target) = (call.context, &call.target);
     let part = part(target)?;
     let caller = call.caller("UpdateOptions")?;

@@ -64,7 +64,10 @@ fn what_is_taken_on_a_node_is_not_given_twice() {
 #[test]
 fn the_emptier_node_is_better_and_brothers_go_apart() {
     let nodes = [node("a", "x"), node("b", "x")];
-    assert_eq!(place(&pod("p", asking("100m")), &nodes, &[on(pod("o", asking("1")), "a")]), Ok("b".to_owned()));
+    assert_eq!(
+        place(&pod("p", asking("100m")), &nodes, &[on(pod("o", asking("1")), "a")]),
+        Ok("b".to_owned())
+    );
     let mut brother = pod("o", json!({}));
     brother["metadata"]["ownerReferences"] = json!([{"uid": "r", "controller": true}]);
     let mut next = brother.clone();
@@ -75,9 +78,13 @@ fn the_emptier_node_is_better_and_brothers_go_apart() {
 #[test]
 fn a_preferred_label_decides_between_nodes_that_fit() {
     let preferred = json!([{"weight": 50, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["y"]}]}}]);
-    let wish = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}});
+    let wish =
+        json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}});
     for _ in 0..20 {
-        assert_eq!(place(&pod("p", wish.clone()), &[node("a", "x"), node("b", "y")], &[]), Ok("b".to_owned()));
+        assert_eq!(
+            place(&pod("p", wish.clone()), &[node("a", "x"), node("b", "y")], &[]),
+            Ok("b".to_owned())
+        );
     }
 }
 
@@ -85,9 +92,15 @@ fn a_preferred_label_decides_between_nodes_that_fit() {
 fn a_host_port_is_free_once_on_each_node() {
     let with_port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     let placed = [on(pod("o", with_port.clone()), "a")];
-    assert_eq!(place(&pod("p", with_port.clone()), &[node("a", "x"), node("b", "x")], &placed), Ok("b".to_owned()));
+    assert_eq!(
+        place(&pod("p", with_port.clone()), &[node("a", "x"), node("b", "x")], &placed),
+        Ok("b".to_owned())
+    );
     let message = place(&pod("p", with_port), &[node("a", "x")], &placed).unwrap_err();
-    assert_eq!(message, "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.");
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+    );
 }
 
 fn affinity(kind: &str, key: &str) -> Value {
@@ -106,7 +119,10 @@ fn pods_come_together_and_keep_apart_by_domain() {
     let keeps_off = on(pod("o", affinity("podAntiAffinity", "zone")), "a");
     assert_eq!(place(&pod("p", json!({})), &nodes, std::slice::from_ref(&keeps_off)), Ok("c".to_owned()));
     let message = place(&pod("p", json!({})), &nodes[..1], &[keeps_off]).unwrap_err();
-    assert_eq!(message, "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.");
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules."
+    );
 }
 
 #[test]
@@ -144,10 +160,12 @@ async fn a_pod_that_waits_says_why_and_is_bound_when_a_node_comes() {
     fake.put(POD, other);
     let says = |fake: &Fake, text: &str| {
         let pod = fake.find(POD, "n", "p").unwrap();
-        conditions::find(&pod, "PodScheduled").is_some_and(|one| one["status"] == "False" && one["message"] == text)
+        conditions::find(&pod, "PodScheduled")
+            .is_some_and(|one| one["status"] == "False" && one["message"] == text)
     };
     until(&fake, |fake| says(fake, "no nodes available to schedule pods")).await;
-    let told = |fake: &Fake| fake.all(&lines::Event).iter().any(|event| event["reason"] == "FailedScheduling");
+    let told =
+        |fake: &Fake| fake.all(&lines::Event).iter().any(|event| event["reason"] == "FailedScheduling");
     until(&fake, told).await;
     fake.put(&lines::Node, node("a", "x"));
     until(&fake, |fake| pods::node(&fake.find(POD, "n", "p").unwrap()) == "a").await;
