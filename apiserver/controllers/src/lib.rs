@@ -12,6 +12,7 @@ pub mod cache;
 pub mod client;
 pub mod conditions;
 pub mod deployment;
+pub mod endpoints;
 pub mod events;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -29,5 +30,10 @@ mod touched;
 
 /// All controllers, in the order of their names.
 pub fn all() -> Vec<Box<dyn shell::Controller>> {
-    vec![Box::new(deployment::Deployments), Box::new(replicaset::ReplicaSets)]
+    vec![
+        Box::new(deployment::Deployments),
+        Box::new(endpoints::Lists),
+        Box::new(endpoints::Slices),
+        Box::new(replicaset::ReplicaSets),
+    ]
 }
