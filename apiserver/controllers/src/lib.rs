@@ -18,6 +18,7 @@ pub mod events;
 pub mod fake;
 mod hash;
 mod informer;
+pub mod job;
 mod ownership;
 pub mod percent;
 pub mod placement;
@@ -34,6 +35,8 @@ pub fn all() -> Vec<Box<dyn shell::Controller>> {
         Box::new(deployment::Deployments),
         Box::new(endpoints::Lists),
         Box::new(endpoints::Slices),
+        Box::new(job::Jobs),
+        Box::new(job::Ttl),
         Box::new(replicaset::ReplicaSets),
     ]
 }
