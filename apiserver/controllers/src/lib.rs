@@ -11,6 +11,7 @@ pub mod api;
 pub mod cache;
 pub mod client;
 pub mod conditions;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod events;
@@ -25,18 +26,22 @@ pub mod placement;
 pub mod pods;
 pub mod queue;
 pub mod replicaset;
+mod revisions;
 pub mod shell;
+pub mod statefulset;
 pub mod time;
 mod touched;
 
 /// All controllers, in the order of their names.
 pub fn all() -> Vec<Box<dyn shell::Controller>> {
     vec![
+        Box::new(daemonset::DaemonSets),
         Box::new(deployment::Deployments),
         Box::new(endpoints::Lists),
         Box::new(endpoints::Slices),
         Box::new(job::Jobs),
         Box::new(job::Ttl),
         Box::new(replicaset::ReplicaSets),
+        Box::new(statefulset::StatefulSets),
     ]
 }
