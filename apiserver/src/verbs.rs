@@ -1,6 +1,7 @@
 //! The verbs of the API on resources.
 
 pub(crate) mod backends;
+mod budgets;
 mod connect;
 pub(crate) mod create;
 pub(crate) mod delete;

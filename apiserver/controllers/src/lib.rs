@@ -11,8 +11,10 @@ pub mod api;
 pub mod cache;
 pub mod client;
 pub mod conditions;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod events;
 #[cfg(any(test, feature = "fake"))]
@@ -20,6 +22,7 @@ pub mod fake;
 mod hash;
 mod informer;
 pub mod job;
+pub mod nodes;
 mod ownership;
 pub mod percent;
 pub mod placement;
@@ -35,13 +38,17 @@ mod touched;
 /// All controllers, in the order of their names.
 pub fn all() -> Vec<Box<dyn shell::Controller>> {
     vec![
+        Box::new(cronjob::CronJobs),
         Box::new(daemonset::DaemonSets),
         Box::new(deployment::Deployments),
+        Box::new(disruption::Disruptions),
         Box::new(endpoints::Lists),
         Box::new(endpoints::Slices),
         Box::new(job::Jobs),
         Box::new(job::Ttl),
+        Box::new(nodes::Health::default()),
         Box::new(replicaset::ReplicaSets),
         Box::new(statefulset::StatefulSets),
+        Box::new(nodes::Evictions::default()),
     ]
 }

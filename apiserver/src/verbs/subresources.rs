@@ -6,7 +6,7 @@ use apimachinery::{Status, status};
 use daemon::clock;
 use serde_json::{Value, json};
 
-use super::{Call, delete};
+use super::{Call, budgets, delete};
 use crate::respond::{self, Answer};
 use crate::storage::{Change, Traits};
 use crate::tokens;
@@ -96,6 +96,7 @@ async fn evict(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer,
         dry_run: call.query.dry_run()?,
         ..delete::Options::default()
     };
+    budgets::spend(call.context, &call.target, options.dry_run).await?;
     delete::remove(call.context, &call.target, &options, None).await?;
     Ok(respond::json(201, &success()))
 }
