@@ -34,6 +34,7 @@ pub mod shell;
 pub mod statefulset;
 pub mod time;
 mod touched;
+pub mod volumes;
 
 /// All controllers, in the order of their names.
 pub fn all() -> Vec<Box<dyn shell::Controller>> {
@@ -50,5 +51,6 @@ pub fn all() -> Vec<Box<dyn shell::Controller>> {
         Box::new(replicaset::ReplicaSets),
         Box::new(statefulset::StatefulSets),
         Box::new(nodes::Evictions::default()),
+        Box::new(volumes::Binder),
     ]
 }
