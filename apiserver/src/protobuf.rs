@@ -19,6 +19,9 @@ enum Kind {
     Texts,
     Integer,
     Flag,
+    /// Numbers and flags that Go has no "unset" for: it writes their zero, and JSON leaves it out.
+    Count,
+    Mark,
     /// `metav1.Time`
     Time,
     TextMap,
@@ -32,7 +35,9 @@ enum Kind {
     Ignored,
 }
 
-use Kind::{BytesMap, Flag, Ignored, IntOrText, Integer, Message, Messages, Text, TextMap, Texts, Time};
+use Kind::{
+    BytesMap, Count, Flag, Ignored, IntOrText, Integer, Mark, Message, Messages, Text, TextMap, Texts, Time,
+};
 
 type Field = (u64, &'static str, Kind);
 
@@ -45,7 +50,7 @@ fn fields(message: &str) -> Option<&'static [Field]> {
             (4, "selfLink", Text),
             (5, "uid", Text),
             (6, "resourceVersion", Text),
-            (7, "generation", Integer),
+            (7, "generation", Count),
             (8, "creationTimestamp", Time),
             (9, "deletionTimestamp", Time),
             (10, "deletionGracePeriodSeconds", Integer),
@@ -289,6 +294,13 @@ fn set(out: &mut Map<String, Value>, name: &str, kind: Kind, wire: Wire<'_>) -> 
         }
         (Flag, Wire::Varint(number)) => {
             out.insert(name.to_owned(), json!(number != 0));
+        }
+        (Count | Mark, Wire::Varint(0)) => {}
+        (Count, Wire::Varint(number)) => {
+            out.insert(name.to_owned(), json!(number.cast_signed()));
+        }
+        (Mark, Wire::Varint(_)) => {
+            out.insert(name.to_owned(), json!(true));
         }
         // Go writes empty strings of fields without a value.
         (Text, Wire::Bytes([])) => {}

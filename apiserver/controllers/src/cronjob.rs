@@ -3,9 +3,9 @@
 mod plan;
 mod schedule;
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object;
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -46,7 +46,9 @@ impl Controller for CronJobs {
 }
 
 async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
-    let Some(cron) = work.cache.store(KIND).get(key).filter(|cron| !object::deleting(cron)) else { return Ok(None) };
+    let Some(cron) = work.cache.store(KIND).get(key).filter(|cron| !object::deleting(cron)) else {
+        return Ok(None);
+    };
     let jobs = work.cache.store(JOB).owned_by(object::uid(&cron));
     let plan = plan(&cron, &jobs, (work.now)());
     for job in &plan.delete {

@@ -58,8 +58,12 @@ impl Controller for DaemonSets {
 }
 
 async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
-    let Some(set) = work.cache.store(KIND).get(key).filter(|set| !object::deleting(set)) else { return Ok(None) };
-    let Ok(selector) = LabelSelector::of_object(&set["spec"]["selector"], "spec.selector") else { return Ok(None) };
+    let Some(set) = work.cache.store(KIND).get(key).filter(|set| !object::deleting(set)) else {
+        return Ok(None);
+    };
+    let Ok(selector) = LabelSelector::of_object(&set["spec"]["selector"], "spec.selector") else {
+        return Ok(None);
+    };
     if selector.is_everything() {
         return Ok(None);
     }

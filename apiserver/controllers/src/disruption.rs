@@ -27,7 +27,8 @@ pub fn status(budget: &Value, selected: &[Value], scale: i64, now: Timestamp) ->
     for (name, since) in budget["status"]["disruptedPods"].as_object().into_iter().flatten() {
         let since: Option<Timestamp> = since.as_str().and_then(|since| since.parse().ok());
         let there = selected.iter().any(|pod| object::name(pod) == name && !object::deleting(pod));
-        let Some(ends) = since.map(|since| time::after(since, EVICTING)).filter(|ends| there && *ends > now) else {
+        let Some(ends) = since.map(|since| time::after(since, EVICTING)).filter(|ends| there && *ends > now)
+        else {
             continue;
         };
         again = time::sooner(again, Some(time::between(now, ends)));
@@ -46,7 +47,8 @@ pub fn status(budget: &Value, selected: &[Value], scale: i64, now: Timestamp) ->
     };
     let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
     let mut all = list(budget, "/status/conditions").to_vec();
-    let (value, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    let (value, reason) =
+        if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
     conditions::set(&mut all, "DisruptionAllowed", (value, reason, ""), &daemon::clock::rfc3339(now));
     let generation = integer(budget, "/metadata/generation").unwrap_or(0);
     for condition in all.iter_mut().filter(|condition| condition["type"] == "DisruptionAllowed") {
@@ -127,7 +129,9 @@ impl Controller for Disruptions {
             let Some(budget) = work.cache.store(KIND).get(key) else { return Ok(None) };
             let selector = &budget["spec"]["selector"];
             let selected = match LabelSelector::of_object(selector, "spec.selector") {
-                Ok(read) if !selector.is_null() => work.cache.store(&lines::Pod).selected(&key.namespace, &read),
+                Ok(read) if !selector.is_null() => {
+                    work.cache.store(&lines::Pod).selected(&key.namespace, &read)
+                }
                 _ => vec![],
             };
             let selected: Vec<Value> = selected.into_iter().filter(|pod| !pods::is_finished(pod)).collect();
@@ -169,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_being_evicted_counts_as_gone_until_it_is_or_for_two_minutes() {
-        let budget = |since: &str| json!({"spec": {"minAvailable": 1}, "status": {"disruptedPods": {"a": since}}});
+        let budget =
+            |since: &str| json!({"spec": {"minAvailable": 1}, "status": {"disruptedPods": {"a": since}}});
         let some = [pod("a", true), pod("b", true)];
         let (fresh, again) = status(&budget("2026-01-01T00:09:00Z"), &some, 2, now());
         assert_eq!((&fresh["disruptionsAllowed"], again), (&json!(0), Some(Duration::from_secs(60))));

@@ -32,7 +32,9 @@ const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// True once a Job is over: complete or failed.
 pub fn is_finished(job: &Value) -> bool {
-    let over = |condition: &Value| matches!(text(condition, "/type"), "Complete" | "Failed") && condition["status"] == "True";
+    let over = |condition: &Value| {
+        matches!(text(condition, "/type"), "Complete" | "Failed") && condition["status"] == "True"
+    };
     list(job, "/status/conditions").iter().any(over)
 }
 
@@ -44,10 +46,12 @@ fn pod(job: &Value, index: Option<i64>) -> Value {
     if let Some(index) = index {
         pod["metadata"]["generateName"] = json!(format!("{name}-{index}-"));
         pods::label(&mut pod, INDEX, &index.to_string());
-        object::map_in(object::metadata(&mut pod), "annotations").insert(INDEX.to_owned(), json!(index.to_string()));
+        object::map_in(object::metadata(&mut pod), "annotations")
+            .insert(INDEX.to_owned(), json!(index.to_string()));
         pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
         let field = format!("metadata.labels['{INDEX}']");
-        let variable = json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": field}}});
+        let variable =
+            json!({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": field}}});
         let spec = object::map_in(object::as_map(&mut pod), "spec");
         for containers in ["containers", "initContainers"] {
             for container in object::maps_in(spec, containers) {
@@ -93,7 +97,9 @@ async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
         // Its pods go, and nobody counts them any more.
         return let_go(work, key).await;
     };
-    let Ok(selector) = LabelSelector::of_object(&job["spec"]["selector"], "spec.selector") else { return Ok(None) };
+    let Ok(selector) = LabelSelector::of_object(&job["spec"]["selector"], "spec.selector") else {
+        return Ok(None);
+    };
     let managed = text(&job, "/spec/managedBy");
     if !matches!(managed, "" | "kubernetes.io/job-controller") {
         return Ok(None);
@@ -141,7 +147,8 @@ async fn let_go(work: &Work, key: &Key) -> Result<Again, Status> {
 
 /// Takes the finalizer off a pod.
 async fn release(work: &Work, pod: &Value) -> Result<(), Status> {
-    let rest: Vec<&Value> = list(pod, "/metadata/finalizers").iter().filter(|one| *one != FINALIZER).collect();
+    let rest: Vec<&Value> =
+        list(pod, "/metadata/finalizers").iter().filter(|one| *one != FINALIZER).collect();
     let patch = json!({"metadata": {"uid": object::uid(pod), "finalizers": rest}});
     match work.client.patch_object(&lines::Pod, pod, patch).await {
         Err(status) if status.is_not_found() => Ok(()),

@@ -45,7 +45,8 @@ pub(crate) enum Next {
 pub(crate) fn next(kind: Kind, owner: &Value, known: &[Value]) -> Next {
     let data = data(owner);
     let newest = known.iter().map(number).max().unwrap_or(0);
-    if let Some(same) = known.iter().filter(|revision| revision["data"] == data).max_by_key(|one| number(one)) {
+    if let Some(same) = known.iter().filter(|revision| revision["data"] == data).max_by_key(|one| number(one))
+    {
         if number(same) == newest {
             return Next::Is(same.clone());
         }
@@ -75,7 +76,8 @@ pub(crate) async fn sync(
     owner: &Value,
     selector: &LabelSelector,
 ) -> Result<(Value, Vec<Value>), Status> {
-    let candidates = work.cache.store(KIND).candidates(object::namespace(owner), object::uid(owner), selector);
+    let candidates =
+        work.cache.store(KIND).candidates(object::namespace(owner), object::uid(owner), selector);
     let claims = ownership::claim(owner, selector, candidates);
     let mut known = claims.owned;
     for orphan in claims.adopt {
@@ -126,6 +128,8 @@ mod tests {
         assert_eq!(template(&first), owner("1")["spec"]["template"]);
         let known = [first, second];
         assert_eq!(next(&lines::DaemonSet, &owner("2"), &known), Next::Is(known[1].clone()));
-        assert!(matches!(next(&lines::DaemonSet, &owner("1"), &known), Next::Renumber(again) if number(&again) == 3));
+        assert!(
+            matches!(next(&lines::DaemonSet, &owner("1"), &known), Next::Renumber(again) if number(&again) == 3)
+        );
     }
 }

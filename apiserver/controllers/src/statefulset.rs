@@ -51,8 +51,12 @@ impl Controller for StatefulSets {
 }
 
 async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
-    let Some(set) = work.cache.store(KIND).get(key).filter(|set| !object::deleting(set)) else { return Ok(None) };
-    let Ok(selector) = LabelSelector::of_object(&set["spec"]["selector"], "spec.selector") else { return Ok(None) };
+    let Some(set) = work.cache.store(KIND).get(key).filter(|set| !object::deleting(set)) else {
+        return Ok(None);
+    };
+    let Ok(selector) = LabelSelector::of_object(&set["spec"]["selector"], "spec.selector") else {
+        return Ok(None);
+    };
     let own = own_pods(work, KIND, &set, &selector).await?;
     let (update, others) = revisions::sync(work, KIND, &set, &selector).await?;
     let named = text(&set, "/status/currentRevision");

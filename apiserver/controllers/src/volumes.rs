@@ -4,9 +4,9 @@
 
 mod fit;
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object::{self, map_in, text};
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -53,7 +53,9 @@ impl Controller for Binder {
             }
         } else {
             keys.extend((change.kind == VOLUME).then(|| change.key.clone()));
-            let waits = |claim: &Value| text(claim, "/status/phase") != "Bound" || text(claim, "/spec/volumeName") == change.key.name;
+            let waits = |claim: &Value| {
+                text(claim, "/status/phase") != "Bound" || text(claim, "/spec/volumeName") == change.key.name
+            };
             let claims = cache.store(CLAIM).entries("").into_iter();
             keys.extend(claims.filter(|(_, claim)| waits(&claim.value())).map(|(key, _)| key));
         }
@@ -92,13 +94,17 @@ async fn volume(work: &Work, key: &Key) -> Result<(), Status> {
         // Kept for a claim that is to come.
         None if uid.is_empty() => phase(work, VOLUME, &volume, "Available").await,
         None => phase(work, VOLUME, &volume, "Released").await,
-        Some(claim) if text(&claim, "/spec/volumeName") == key.name => phase(work, VOLUME, &volume, "Bound").await,
+        Some(claim) if text(&claim, "/spec/volumeName") == key.name => {
+            phase(work, VOLUME, &volume, "Bound").await
+        }
         Some(_) => Ok(()),
     }
 }
 
 async fn claim(work: &Work, key: &Key) -> Result<(), Status> {
-    let Some(claim) = work.cache.store(CLAIM).get(key).filter(|claim| !object::deleting(claim)) else { return Ok(()) };
+    let Some(claim) = work.cache.store(CLAIM).get(key).filter(|claim| !object::deleting(claim)) else {
+        return Ok(());
+    };
     let bound = text(&claim, "/spec/volumeName");
     let volumes = work.cache.store(VOLUME);
     if claim["metadata"]["annotations"][COMPLETED] == "yes" && !bound.is_empty() {
@@ -133,7 +139,8 @@ async fn bind(work: &Work, mut claim: Value, mut volume: Value) -> Result<(), St
     if text(&volume, "/spec/claimRef/uid") != object::uid(&claim) {
         volume["spec"]["claimRef"] = reference;
         if !was_named {
-            map_in(object::metadata(&mut volume), "annotations").insert(BY_CONTROLLER.to_owned(), json!("yes"));
+            map_in(object::metadata(&mut volume), "annotations")
+                .insert(BY_CONTROLLER.to_owned(), json!("yes"));
         }
         volume = work.client.update(VOLUME, &volume).await?;
     }
@@ -168,7 +175,9 @@ async fn wait(work: &Work, mut claim: Value) -> Result<(), Status> {
         return Ok(());
     }
     if provisioner.is_empty() || provisioner == NO_PROVISIONER {
-        let message = format!("no persistent volumes of storage class {class:?} are available for this claim, and nobody makes them");
+        let message = format!(
+            "no persistent volumes of storage class {class:?} are available for this claim, and nobody makes them"
+        );
         work.client.event(CLAIM, &claim, ("Warning", "ProvisioningFailed", &message)).await;
         return Ok(());
     }
@@ -180,7 +189,9 @@ async fn wait(work: &Work, mut claim: Value) -> Result<(), Status> {
         annotations.insert(name.to_owned(), json!(provisioner));
     }
     let claim = work.client.update(CLAIM, &claim).await?;
-    let message = format!("Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator.");
+    let message = format!(
+        "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator."
+    );
     work.client.event(CLAIM, &claim, ("Normal", "ExternalProvisioning", &message)).await;
     Ok(())
 }

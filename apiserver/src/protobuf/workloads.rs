@@ -1,7 +1,7 @@
 //! The messages behind `kubectl create deployment`, `job`, `cronjob`, `service` and `poddisruptionbudget`. Of pods only what these
 //! commands say; the rest is refused as everywhere.
 
-use super::Kind::{Flag, Ignored, IntOrText, Integer, Message, Messages, Text, TextMap, Texts};
+use super::Kind::{Count, Flag, Ignored, IntOrText, Integer, Mark, Message, Messages, Text, TextMap, Texts};
 use super::{Field, META};
 
 pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
@@ -14,9 +14,9 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
             (2, "selector", Message("LabelSelector")),
             (3, "template", Message("PodTemplateSpec")),
             (4, "strategy", Message("DeploymentStrategy")),
-            (5, "minReadySeconds", Integer),
+            (5, "minReadySeconds", Count),
             (6, "revisionHistoryLimit", Integer),
-            (7, "paused", Flag),
+            (7, "paused", Mark),
             (9, "progressDeadlineSeconds", Integer),
         ],
         "DeploymentStrategy" => &[(1, "type", Text), (2, "rollingUpdate", Message("RollingUpdate"))],
@@ -37,6 +37,10 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
             (8, "ttlSecondsAfterFinished", Integer),
             (9, "completionMode", Text),
             (10, "suspend", Flag),
+            (12, "backoffLimitPerIndex", Integer),
+            (13, "maxFailedIndexes", Integer),
+            (14, "podReplacementPolicy", Text),
+            (15, "managedBy", Text),
         ],
         "batch/v1/CronJob" => {
             &[(1, "metadata", META), (2, "spec", Message("CronJobSpec")), (3, "status", Ignored)]
@@ -73,8 +77,8 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
             (9, "loadBalancerSourceRanges", Texts),
             (10, "externalName", Text),
             (11, "externalTrafficPolicy", Text),
-            (12, "healthCheckNodePort", Integer),
-            (13, "publishNotReadyAddresses", Flag),
+            (12, "healthCheckNodePort", Count),
+            (13, "publishNotReadyAddresses", Mark),
             (17, "ipFamilyPolicy", Text),
             (18, "clusterIPs", Texts),
             (19, "ipFamilies", Texts),
@@ -85,9 +89,9 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
         "ServicePort" => &[
             (1, "name", Text),
             (2, "protocol", Text),
-            (3, "port", Integer),
+            (3, "port", Count),
             (4, "targetPort", IntOrText),
-            (5, "nodePort", Integer),
+            (5, "nodePort", Count),
             (6, "appProtocol", Text),
         ],
         "PodTemplateSpec" => &[(1, "metadata", META), (2, "spec", Message("PodSpec"))],
@@ -101,9 +105,10 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
             (8, "serviceAccountName", Text),
             (9, "serviceAccount", Text),
             (10, "nodeName", Text),
-            (11, "hostNetwork", Flag),
-            (12, "hostPID", Flag),
-            (13, "hostIPC", Flag),
+            (11, "hostNetwork", Mark),
+            (12, "hostPID", Mark),
+            (13, "hostIPC", Mark),
+            (14, "securityContext", Message("SecurityContext")),
             (15, "imagePullSecrets", Messages("LocalObjectReference")),
             (16, "hostname", Text),
             (17, "subdomain", Text),
@@ -126,22 +131,22 @@ pub(super) fn fields(message: &str) -> Option<&'static [Field]> {
             (8, "resources", Message("ResourceRequirements")),
             (13, "terminationMessagePath", Text),
             (14, "imagePullPolicy", Text),
-            (16, "stdin", Flag),
-            (17, "stdinOnce", Flag),
-            (18, "tty", Flag),
+            (16, "stdin", Mark),
+            (17, "stdinOnce", Mark),
+            (18, "tty", Mark),
             (20, "terminationMessagePolicy", Text),
             (24, "restartPolicy", Text),
         ],
         "ContainerPort" => &[
             (1, "name", Text),
-            (2, "hostPort", Integer),
-            (3, "containerPort", Integer),
+            (2, "hostPort", Count),
+            (3, "containerPort", Count),
             (4, "protocol", Text),
             (5, "hostIP", Text),
         ],
         "EnvVar" => &[(1, "name", Text), (2, "value", Text)],
-        // Amounts are refused: no command of kubectl sends them so.
-        "ResourceRequirements" => &[],
+        // What is in them is refused: no command of kubectl sends it so.
+        "ResourceRequirements" | "SecurityContext" => &[],
         _ => return None,
     })
 }

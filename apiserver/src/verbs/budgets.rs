@@ -89,7 +89,10 @@ fn spent(budget: &Value, pod: &Value) -> Result<Option<Value>, Status> {
         return Err(too_many("Cannot evict pod as it would violate the pod's disruption budget.", &cause));
     }
     if budget["status"]["disruptedPods"].as_object().is_some_and(|noted| noted.len() >= NOTED) {
-        return Err(too_many("DisruptedPods map too big - too many evictions not confirmed by PDB controller", ""));
+        return Err(too_many(
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+            "",
+        ));
     }
     let mut after = budget.clone();
     let status = map_in(as_map(&mut after), "status");
@@ -102,9 +105,12 @@ fn spent(budget: &Value, pod: &Value) -> Result<Option<Value>, Status> {
 fn too_many(message: &str, cause: &str) -> Status {
     let mut status = Status::new(429, "TooManyRequests", message);
     if !cause.is_empty() {
-        status.causes = vec![Cause { reason: "DisruptionBudget".into(), message: cause.to_owned(), field: String::new() }];
+        status.causes = vec![Cause {
+            reason: "DisruptionBudget".into(),
+            message: cause.to_owned(),
+            field: String::new(),
+        }];
     }
-    status.retry_after = Some(10);
     status
 }
 

@@ -51,7 +51,8 @@ pub fn plan(cron: &Value, jobs: &[Value], now: Timestamp) -> Plan {
     }
     match text(cron, "/spec/concurrencyPolicy") {
         "Forbid" if !active.is_empty() => {
-            let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
+            let message =
+                "Not starting job because prior execution is running and concurrency policy is Forbid";
             plan.events.push(("Normal", "JobAlreadyActive", message.to_owned()));
             return plan;
         }
@@ -68,7 +69,8 @@ pub fn plan(cron: &Value, jobs: &[Value], now: Timestamp) -> Plan {
 
 /// The last time that has come since the last Job, or since the CronJob was made.
 fn due(cron: &Value, schedule: &Schedule, now: Timestamp, plan: &mut Plan) -> Option<Timestamp> {
-    let mut from = time::at(cron, "/status/lastScheduleTime").or_else(|| time::at(cron, "/metadata/creationTimestamp"))?;
+    let mut from = time::at(cron, "/status/lastScheduleTime")
+        .or_else(|| time::at(cron, "/metadata/creationTimestamp"))?;
     if let Some(seconds) = integer(cron, "/spec/startingDeadlineSeconds") {
         from = from.max(time::after(now, -seconds));
     }
@@ -94,7 +96,8 @@ fn made(cron: &Value, name: &str, due: Timestamp) -> Value {
             metadata[field] = template["metadata"][field].clone();
         }
     }
-    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] = json!(daemon::clock::rfc3339(due));
+    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] =
+        json!(daemon::clock::rfc3339(due));
     json!({"apiVersion": JOB.api_version(), "kind": JOB.kind, "metadata": metadata, "spec": template["spec"]})
 }
 

@@ -31,7 +31,8 @@ pub struct Schedule {
     zone: TimeZone,
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /// Nothing later is looked for: there is a 29 February within it.
 const DAYS: usize = 366 * 9;
@@ -100,7 +101,8 @@ impl Schedule {
 
     fn has(&self, date: Date) -> bool {
         let day = self.days & bit(u32::from(date.day().unsigned_abs())) != 0;
-        let weekday = self.weekdays & bit(u32::from(date.weekday().to_sunday_zero_offset().unsigned_abs())) != 0;
+        let weekday =
+            self.weekdays & bit(u32::from(date.weekday().to_sunday_zero_offset().unsigned_abs())) != 0;
         let month = self.months & bit(u32::from(date.month().unsigned_abs())) != 0;
         month && if self.either_day { day || weekday } else { day && weekday }
     }
@@ -108,14 +110,20 @@ impl Schedule {
     fn times(&self, date: Date) -> impl Iterator<Item = DateTime> + '_ {
         let hours = (0..24_i8).filter(|hour| self.hours & bit(u32::from(hour.unsigned_abs())) != 0);
         hours.flat_map(move |hour| {
-            let minutes = (0..60_i8).filter(|minute| self.minutes & bit(u32::from(minute.unsigned_abs())) != 0);
+            let minutes =
+                (0..60_i8).filter(|minute| self.minutes & bit(u32::from(minute.unsigned_abs())) != 0);
             minutes.map(move |minute| date.at(hour, minute, 0, 0))
         })
     }
 }
 
 /// `1,3-5,*/10,mon-fri`
-fn field(name: &'static str, text: &str, (least, most): (u32, u32), names: &[&str]) -> Result<Set, ScheduleError> {
+fn field(
+    name: &'static str,
+    text: &str,
+    (least, most): (u32, u32),
+    names: &[&str],
+) -> Result<Set, ScheduleError> {
     let bad = || ScheduleError::Field { field: name, text: text.to_owned() };
     // Months are named from 1 on, days of the week from 0.
     let number = |text: &str| {

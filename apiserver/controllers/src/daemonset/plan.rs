@@ -71,8 +71,10 @@ fn node(pod: &Value) -> &str {
     if !pods::node(pod).is_empty() {
         return pods::node(pod);
     }
-    let terms =
-        list(pod, "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
+    let terms = list(
+        pod,
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
+    );
     terms.first().map_or("", |term| text(term, "/matchFields/0/values/0"))
 }
 
@@ -108,10 +110,13 @@ pub fn plan(set: &Value, own: &[Value], nodes: &[Value], hash: &str, now: Timest
             plan.delete.extend(here.into_iter().filter(|pod| !object::deleting(pod)).cloned());
             continue;
         }
-        let (ended, rest): (Vec<&Value>, Vec<&Value>) = here.into_iter().partition(|pod| pods::is_finished(pod));
-        plan.failed |= ended.iter().any(|pod| text(pod, "/status/phase") == "Failed" && !object::deleting(pod));
+        let (ended, rest): (Vec<&Value>, Vec<&Value>) =
+            here.into_iter().partition(|pod| pods::is_finished(pod));
+        plan.failed |=
+            ended.iter().any(|pod| text(pod, "/status/phase") == "Failed" && !object::deleting(pod));
         plan.delete.extend(ended.iter().filter(|pod| !object::deleting(pod)).map(|pod| (*pod).clone()));
-        let (leaving, staying): (Vec<&Value>, Vec<&Value>) = rest.into_iter().partition(|pod| object::deleting(pod));
+        let (leaving, staying): (Vec<&Value>, Vec<&Value>) =
+            rest.into_iter().partition(|pod| object::deleting(pod));
         plan.delete.extend(staying.iter().skip(1).map(|pod| (*pod).clone()));
         if !runs {
             counts.misplaced += i64::from(!staying.is_empty());
@@ -136,7 +141,12 @@ pub fn plan(set: &Value, own: &[Value], nodes: &[Value], hash: &str, now: Timest
 }
 
 /// Pods of an older template that go now: as many as may be unavailable, those first that are so already.
-fn outdated(set: &Value, right: &[Option<&Value>], hash: &str, (min_ready, now): (i64, Timestamp)) -> Vec<Value> {
+fn outdated(
+    set: &Value,
+    right: &[Option<&Value>],
+    hash: &str,
+    (min_ready, now): (i64, Timestamp),
+) -> Vec<Value> {
     let is_available = |pod: &Value| pods::is_available(pod, min_ready, now);
     let most = &set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"];
     let most = if most.is_null() { 1 } else { percent::of(most, right.len() as i64, true) }.max(1);
@@ -215,10 +225,19 @@ mod tests {
     #[test]
     fn each_node_that_fits_gets_one_pod_and_others_none() {
         let nodes = [node("a", "yes"), node("b", "yes"), node("c", "no")];
-        let plan = plan(&set(), &[on("a", "1", true), on("c", "1", true), on("gone", "1", true)], &nodes, "1", now());
+        let plan = plan(
+            &set(),
+            &[on("a", "1", true), on("c", "1", true), on("gone", "1", true)],
+            &nodes,
+            "1",
+            now(),
+        );
         assert_eq!(plan.create, ["b"]);
         assert_eq!(plan.delete.iter().map(object::name).collect::<Vec<_>>(), ["c-1", "gone-1"]);
-        assert_eq!((&plan.status["desiredNumberScheduled"], &plan.status["numberMisscheduled"]), (&json!(2), &json!(1)));
+        assert_eq!(
+            (&plan.status["desiredNumberScheduled"], &plan.status["numberMisscheduled"]),
+            (&json!(2), &json!(1))
+        );
         assert_eq!((&plan.status["numberReady"], &plan.status["numberUnavailable"]), (&json!(1), &json!(1)));
     }
 
@@ -230,7 +249,10 @@ mod tests {
         assert!(plan(&set(), &[on("a", "1", true)], &[silent.clone()], "1", now()).delete.is_empty());
         silent["spec"]["taints"] = json!([{"key": "maintenance", "effect": "NoSchedule"}]);
         let stays = plan(&set(), &[on("a", "1", true)], &[silent.clone()], "1", now());
-        assert_eq!((stays.delete.len(), plan(&set(), &[], &[silent.clone()], "1", now()).create.len()), (0, 0));
+        assert_eq!(
+            (stays.delete.len(), plan(&set(), &[], &[silent.clone()], "1", now()).create.len()),
+            (0, 0)
+        );
         silent["spec"]["taints"] = json!([{"key": "maintenance", "effect": "NoExecute"}]);
         assert_eq!(plan(&set(), &[on("a", "1", true)], &[silent], "1", now()).delete.len(), 1);
     }
@@ -241,7 +263,10 @@ mod tests {
         let all = [on("a", "1", true), on("b", "1", true), on("c", "1", true)];
         assert_eq!(plan(&set(), &all, &nodes, "2", now()).delete.len(), 1);
         let some = [on("a", "2", false), on("b", "1", true), on("c", "1", true)];
-        assert!(plan(&set(), &some, &nodes, "2", now()).delete.is_empty(), "the new one is not available yet");
+        assert!(
+            plan(&set(), &some, &nodes, "2", now()).delete.is_empty(),
+            "the new one is not available yet"
+        );
         let broken = [on("a", "1", false), on("b", "1", true), on("c", "2", true)];
         let gone = plan(&set(), &broken, &nodes, "2", now()).delete;
         assert_eq!(gone.iter().map(object::name).collect::<Vec<_>>(), ["a-1"]);
@@ -262,9 +287,16 @@ mod tests {
     fn a_pod_is_for_its_node_in_every_term() {
         let mut set = set();
         let terms = json!([{"matchExpressions": [{"key": "x", "operator": "Exists"}]}, {"matchExpressions": [{"key": "y", "operator": "Exists"}]}]);
-        set["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"] = terms;
+        set["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            ["nodeSelectorTerms"] = terms;
         let pod = pod(&set, "n1", "h");
-        assert!(placement::selects(&pod["spec"], &json!({"metadata": {"name": "n1", "labels": {"edge": "yes", "y": ""}}})));
-        assert!(!placement::selects(&pod["spec"], &json!({"metadata": {"name": "n2", "labels": {"edge": "yes", "y": ""}}})));
+        assert!(placement::selects(
+            &pod["spec"],
+            &json!({"metadata": {"name": "n1", "labels": {"edge": "yes", "y": ""}}})
+        ));
+        assert!(!placement::selects(
+            &pod["spec"],
+            &json!({"metadata": {"name": "n2", "labels": {"edge": "yes", "y": ""}}})
+        ));
     }
 }

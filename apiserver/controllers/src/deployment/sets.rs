@@ -66,12 +66,23 @@ pub(super) fn split(deployment: &Value, mut sets: Vec<Value>) -> (Option<Value>,
 fn same(one: &Value, other: &Value) -> bool {
     let bare = |template: &Value| {
         let mut template = template.clone();
-        let metadata = map_in(as_map(&mut template), "metadata");
-        map_in(metadata, "labels").remove(HASH);
-        metadata.retain(|_, value| !value.is_null());
+        map_in(map_in(as_map(&mut template), "metadata"), "labels").remove(HASH);
+        without_nulls(&mut template);
         template
     };
     bare(one) == bare(other)
+}
+
+/// Typed clients write null for a time that is not set.
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
 }
 
 /// Finds, or makes if `create`, the set of the template, and brings its revision up to date.

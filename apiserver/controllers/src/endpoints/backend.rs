@@ -18,7 +18,12 @@ pub(super) fn selector(service: &Value) -> Option<BTreeMap<String, String>> {
     if text(service, "/spec/type") == "ExternalName" {
         return None;
     }
-    Some(labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())
+    Some(
+        labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+            .collect(),
+    )
 }
 
 fn is_selected(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
@@ -53,7 +58,13 @@ fn matters(change: &Change) -> bool {
     let told = |pod: &Value| {
         let ips = pod["status"]["podIPs"].clone();
         let flags = (pods::is_ready(pod), pods::is_finished(pod), object::deleting(pod));
-        (flags, ips, text(pod, "/status/podIP").to_owned(), pods::node(pod).to_owned(), pod["metadata"]["labels"].clone())
+        (
+            flags,
+            ips,
+            text(pod, "/status/podIP").to_owned(),
+            pods::node(pod).to_owned(),
+            pod["metadata"]["labels"].clone(),
+        )
     };
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => told(&old.value()) != told(&new.value()),

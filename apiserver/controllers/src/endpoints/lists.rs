@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object::{self, text};
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
@@ -31,7 +31,9 @@ pub(super) fn subsets(service: &Value, behind: &[Value]) -> (Vec<Value>, bool) {
     let mut behind: Vec<&Value> = behind.iter().collect();
     behind.sort_by_cached_key(|pod| address(pod, family).unwrap_or_default().to_owned());
     for pod in behind {
-        let Some(ip) = address(pod, family).filter(|_| publishes_all || !object::deleting(pod)) else { continue };
+        let Some(ip) = address(pod, family).filter(|_| publishes_all || !object::deleting(pod)) else {
+            continue;
+        };
         count += 1;
         if count > MOST {
             break;
@@ -119,7 +121,8 @@ impl Controller for Lists {
             let found = work.cache.store(KIND).get(key);
             let Some(service) = work.cache.store(SERVICE).get(key) else {
                 // Those of others stay: leader election once used them.
-                let own = found.filter(|found| found["metadata"]["labels"][MANAGED_BY] == "endpoint-controller");
+                let own =
+                    found.filter(|found| found["metadata"]["labels"][MANAGED_BY] == "endpoint-controller");
                 return match own {
                     Some(own) => work.client.delete(KIND, &own).await.map(|()| None),
                     None => Ok(None),
@@ -159,9 +162,12 @@ mod tests {
             json!({"metadata": {"name": ip, "namespace": "n", "uid": ip}, "spec": {"containers": [{"ports": [{"name": "web", "containerPort": port}]}]},
                 "status": {"podIP": ip, "conditions": [{"type": "Ready", "status": ready}]}})
         };
-        let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "targetPort": "web"}]}});
-        let (subsets, is_over) =
-            subsets(&service, &[pod("10.0.0.2", "True", 1), pod("10.0.0.1", "False", 1), pod("10.0.0.3", "True", 2)]);
+        let service =
+            json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "targetPort": "web"}]}});
+        let (subsets, is_over) = subsets(
+            &service,
+            &[pod("10.0.0.2", "True", 1), pod("10.0.0.1", "False", 1), pod("10.0.0.3", "True", 2)],
+        );
         assert!(!is_over);
         assert_eq!(subsets.len(), 2);
         assert_eq!(subsets[0]["ports"], json!([{"port": 1, "protocol": "TCP"}]));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object::{self, list, text};
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -34,7 +34,12 @@ pub(super) struct Plan {
 }
 
 /// An address with its state, and the pod that it is of.
-fn endpoint(service: &Value, pod: &Value, family: &str, zone: &dyn Fn(&str) -> Option<String>) -> Option<Value> {
+fn endpoint(
+    service: &Value,
+    pod: &Value,
+    family: &str,
+    zone: &dyn Fn(&str) -> Option<String>,
+) -> Option<Value> {
     let (serving, terminating) = (pods::is_ready(pod), object::deleting(pod));
     let ready = service["spec"]["publishNotReadyAddresses"] == true || (serving && !terminating);
     let mut endpoint = json!({
@@ -59,7 +64,12 @@ fn endpoint(service: &Value, pod: &Value, family: &str, zone: &dyn Fn(&str) -> O
 type Group = (&'static str, String);
 
 /// `existing` are the slices of the Service that this controller made; `zone` tells the zone of a node.
-pub(super) fn plan(service: &Value, behind: &[Value], existing: Vec<Value>, zone: &dyn Fn(&str) -> Option<String>) -> Plan {
+pub(super) fn plan(
+    service: &Value,
+    behind: &[Value],
+    existing: Vec<Value>,
+    zone: &dyn Fn(&str) -> Option<String>,
+) -> Plan {
     let mut wanted: BTreeMap<Group, (Vec<Value>, BTreeMap<String, Value>)> = BTreeMap::new();
     for family in families(service) {
         for pod in behind {
@@ -81,7 +91,8 @@ pub(super) fn plan(service: &Value, behind: &[Value], existing: Vec<Value>, zone
     existing.sort_by(|one, other| object::name(one).cmp(object::name(other)));
     for ((family, ports), (list, mut endpoints)) in wanted {
         let is_of_group = |slice: &Value| {
-            text(slice, "/addressType") == family && slice["ports"].as_array().cloned().unwrap_or_default() == list
+            text(slice, "/addressType") == family
+                && slice["ports"].as_array().cloned().unwrap_or_default() == list
         };
         let (mut own, rest): (Vec<Value>, Vec<Value>) = existing.into_iter().partition(is_of_group);
         existing = rest;
@@ -131,8 +142,10 @@ fn fill(service: &Value, own: &mut Vec<Value>, endpoints: &mut BTreeMap<String, 
 
 fn labels(service: &Value) -> Value {
     let own = service["metadata"]["labels"].as_object().into_iter().flatten();
-    let mut labels: serde_json::Map<String, Value> =
-        own.filter(|(name, _)| *name != HEADLESS).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut labels: serde_json::Map<String, Value> = own
+        .filter(|(name, _)| *name != HEADLESS)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     labels.insert(SERVICE_NAME.to_owned(), json!(object::name(service)));
     labels.insert(MANAGED_BY.to_owned(), json!(MANAGER));
     if is_headless(service) {
@@ -241,9 +254,11 @@ mod tests {
     fn endpoints_say_whether_they_are_ready_serving_and_terminating() {
         let mut leaving = pod(2, true);
         leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        let plan = plan(&service(json!([{"port": 80}])), &[pod(0, true), pod(1, false), leaving], vec![], &zone);
+        let plan =
+            plan(&service(json!([{"port": 80}])), &[pod(0, true), pod(1, false), leaving], vec![], &zone);
         let found = &plan.create[0]["endpoints"];
-        let states: Vec<Value> = found.as_array().unwrap().iter().map(|one| one["conditions"].clone()).collect();
+        let states: Vec<Value> =
+            found.as_array().unwrap().iter().map(|one| one["conditions"].clone()).collect();
         let state = |ready: bool, serving: bool, terminating: bool| json!({"ready": ready, "serving": serving, "terminating": terminating});
         assert_eq!(states, [state(true, true, false), state(false, false, false), state(false, true, true)]);
         assert_eq!((&found[0]["nodeName"], &found[0]["zone"]), (&json!("n1"), &json!("z")));

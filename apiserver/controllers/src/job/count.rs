@@ -78,9 +78,12 @@ pub(super) fn count(job: &Value, own: &[Value]) -> Count {
     count.is_settled = news == 0 && count.release.is_empty();
     // The status comes first, then the finalizers: a stop in between forgets nothing.
     if news > 0 {
-        let fresh = own.iter().filter(|pod| count.uncounted.iter().flatten().any(|uid| uid == object::uid(pod)));
-        let fresh: Vec<Value> =
-            fresh.filter(|pod| !count.release.iter().any(|old| object::uid(old) == object::uid(pod))).cloned().collect();
+        let fresh =
+            own.iter().filter(|pod| count.uncounted.iter().flatten().any(|uid| uid == object::uid(pod)));
+        let fresh: Vec<Value> = fresh
+            .filter(|pod| !count.release.iter().any(|old| object::uid(old) == object::uid(pod)))
+            .cloned()
+            .collect();
         count.release.extend(fresh);
     }
     count

@@ -71,7 +71,9 @@ impl Round<'_> {
         let mut all = list(&self.decision.status, "/conditions").to_vec();
         let now = daemon::clock::rfc3339(self.now);
         let changed = conditions::set(&mut all, kind, what, &now);
-        if let Some(condition) = all.iter_mut().find(|condition| condition["type"] == kind).filter(|_| changed) {
+        if let Some(condition) =
+            all.iter_mut().find(|condition| condition["type"] == kind).filter(|_| changed)
+        {
             condition["lastProbeTime"] = json!(now);
         }
         self.decision.status["conditions"] = Value::Array(all);
@@ -114,24 +116,34 @@ impl Round<'_> {
 
     /// Why it has failed, if it has; from the condition that was set when it began to fail, too.
     fn failure(&mut self, is_suspended: bool) -> Option<Failure> {
-        if let Some(failing) = conditions::find(self.job, "FailureTarget").filter(|one| one["status"] == "True") {
+        if let Some(failing) =
+            conditions::find(self.job, "FailureTarget").filter(|one| one["status"] == "True")
+        {
             return Some((text(failing, "/reason").to_owned(), text(failing, "/message").to_owned()));
         }
         let limit = self.spec("backoffLimit").unwrap_or(6);
         let on_failure = text(self.job, "/spec/template/spec/restartPolicy") == "OnFailure";
         let restarts = |pod: &&Value| {
-            let all = list(pod, "/status/containerStatuses").iter().chain(list(pod, "/status/initContainerStatuses"));
+            let all = list(pod, "/status/containerStatuses")
+                .iter()
+                .chain(list(pod, "/status/initContainerStatuses"));
             all.filter_map(|status| integer(status, "/restartCount")).sum::<i64>()
         };
         let restarts: i64 = if on_failure { self.active.iter().map(restarts).sum() } else { 0 };
-        if self.count.all_failed() > limit || (restarts > 0 && restarts >= limit && limit > 0) || restarts > limit {
+        if self.count.all_failed() > limit
+            || (restarts > 0 && restarts >= limit && limit > 0)
+            || restarts > limit
+        {
             let message = "Job has reached the specified backoff limit".to_owned();
             return Some(("BackoffLimitExceeded".to_owned(), message));
         }
         let seconds = self.spec("activeDeadlineSeconds").filter(|_| !is_suspended)?;
         let ends = time::after(time::at(&self.decision.status, "/startTime")?, seconds);
         if ends <= self.now {
-            return Some(("DeadlineExceeded".to_owned(), "Job was active longer than specified deadline".to_owned()));
+            return Some((
+                "DeadlineExceeded".to_owned(),
+                "Job was active longer than specified deadline".to_owned(),
+            ));
         }
         self.decision.again = Some(time::between(self.now, ends));
         None
@@ -202,7 +214,8 @@ impl Round<'_> {
         }
         // Those that are being deleted are replaced at once unless only failed ones are to be.
         let only_failed = text(self.job, "/spec/podReplacementPolicy") == "Failed";
-        let leaving = if only_failed { self.own.iter().filter(|pod| count::is_leaving(pod)).count() } else { 0 };
+        let leaving =
+            if only_failed { self.own.iter().filter(|pod| count::is_leaving(pod)).count() } else { 0 };
         let missing = wanted.saturating_sub(self.active.len() + leaving).min(BURST);
         if missing == 0 {
             return;

@@ -1,7 +1,7 @@
 //! Jobs that are over go after their `ttlSecondsAfterFinished` (`pkg/controller/ttlafterfinished`).
 
-use apimachinery::object::{self, integer, list, text};
 use apimachinery::Status;
+use apimachinery::object::{self, integer, list, text};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -45,7 +45,9 @@ impl Controller for Ttl {
     fn reconcile<'a>(&'a self, work: &'a Work, key: &'a Key) -> BoxFuture<'a, Result<Again, Status>> {
         async move {
             let job = work.cache.store(KIND).get(key).filter(|job| !object::deleting(job));
-            let Some((job, goes)) = job.and_then(|job| goes(&job).map(|at| (job, at))) else { return Ok(None) };
+            let Some((job, goes)) = job.and_then(|job| goes(&job).map(|at| (job, at))) else {
+                return Ok(None);
+            };
             let now = (work.now)();
             if goes > now {
                 return Ok(Some(time::between(now, goes)));
@@ -65,7 +67,8 @@ mod tests {
     fn a_job_goes_so_long_after_its_end_and_never_before() {
         let job = |conditions: Value| json!({"spec": {"ttlSecondsAfterFinished": 60}, "status": {"conditions": conditions}});
         assert_eq!(goes(&job(json!([{"type": "Suspended", "status": "True"}]))), None);
-        let ended = json!([{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let ended =
+            json!([{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         assert_eq!(goes(&job(ended)), Some("2026-01-01T00:01:00Z".parse().unwrap()));
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use apimachinery::Status;
 use apimachinery::kinds::lines;
 use apimachinery::object::{self, integer, list};
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -32,7 +32,9 @@ fn stay(pod: &Value, taints: &[Value]) -> Stay {
     let tolerations = list(pod, "/spec/tolerations");
     let mut shortest: Option<i64> = None;
     for taint in taints {
-        let Some(used) = tolerations.iter().find(|one| placement::tolerates(one, taint)) else { return Stay::For(0) };
+        let Some(used) = tolerations.iter().find(|one| placement::tolerates(one, taint)) else {
+            return Stay::For(0);
+        };
         let seconds = integer(used, "/tolerationSeconds").map(|seconds| seconds.max(0));
         shortest = match (shortest, seconds) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -152,7 +154,10 @@ mod tests {
         let pod = |tolerations: Value| json!({"spec": {"tolerations": tolerations}});
         let toleration = |key: &str, seconds: Value| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
         let both = [taint("a"), taint("b")];
-        assert_eq!(stay(&pod(json!([toleration("a", json!(30)), toleration("b", json!(20))])), &both), Stay::For(20));
+        assert_eq!(
+            stay(&pod(json!([toleration("a", json!(30)), toleration("b", json!(20))])), &both),
+            Stay::For(20)
+        );
         assert_eq!(stay(&pod(json!([toleration("a", json!(30))])), &both), Stay::For(0));
         assert_eq!(stay(&pod(json!([{"operator": "Exists"}])), &both), Stay::ForEver);
     }

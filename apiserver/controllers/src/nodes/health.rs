@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use apimachinery::Status;
 use apimachinery::kinds::{NODE_LEASES, lines};
 use apimachinery::object::{self, list, text};
-use apimachinery::Status;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -106,7 +106,9 @@ impl Controller for Health {
 
     fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {
         if change.kind == NODE {
-            let ready = |entry: &Option<std::sync::Arc<crate::cache::Entry>>| entry.as_ref().map(|one| is_ready(&one.value()));
+            let ready = |entry: &Option<std::sync::Arc<crate::cache::Entry>>| {
+                entry.as_ref().map(|one| is_ready(&one.value()))
+            };
             // The first that is ready, or the last: others are judged anew.
             if ready(&change.old) != ready(&change.new) {
                 let nodes = cache.store(NODE).entries("");

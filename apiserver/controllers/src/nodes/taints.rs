@@ -52,7 +52,8 @@ pub(super) fn wanted(node: &Value, evicts: bool, now: &str) -> Option<Vec<Value>
         keys.push((UNSCHEDULABLE, "NoSchedule"));
     }
     let is_wanted = |taint: &&Value| keys.contains(&(text(taint, "/key"), text(taint, "/effect")));
-    let mut after: Vec<Value> = before.iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
+    let mut after: Vec<Value> =
+        before.iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in keys {
         let has = |taint: &Value| text(taint, "/key") == key && text(taint, "/effect") == effect;
         if !before.iter().any(has) {
@@ -81,14 +82,22 @@ mod tests {
         let unknown = wanted(&node("Unknown", json!([other])), true, "t");
         assert_eq!(
             keys(unknown),
-            ["mine:NoExecute", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]
+            [
+                "mine:NoExecute",
+                "node.kubernetes.io/unreachable:NoSchedule",
+                "node.kubernetes.io/unreachable:NoExecute"
+            ]
         );
-        assert_eq!(keys(wanted(&node("False", json!([])), false, "t")), ["node.kubernetes.io/not-ready:NoSchedule"]);
+        assert_eq!(
+            keys(wanted(&node("False", json!([])), false, "t")),
+            ["node.kubernetes.io/not-ready:NoSchedule"]
+        );
     }
 
     #[test]
     fn a_ready_node_loses_the_taints_and_keeps_those_of_others() {
-        let taints = json!([{"key": UNREACHABLE, "effect": "NoExecute"}, {"key": "mine", "effect": "NoSchedule"}]);
+        let taints =
+            json!([{"key": UNREACHABLE, "effect": "NoExecute"}, {"key": "mine", "effect": "NoSchedule"}]);
         assert_eq!(keys(wanted(&node("True", taints), true, "t")), ["mine:NoSchedule"]);
         assert_eq!(wanted(&node("True", json!([])), true, "t"), None);
     }

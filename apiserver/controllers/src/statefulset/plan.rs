@@ -147,8 +147,10 @@ impl Set<'_> {
     fn status(&self) -> Value {
         let live = || self.pods.values().filter(|pod| !object::deleting(pod));
         let min_ready = integer(self.set, "/spec/minReadySeconds").unwrap_or(0);
-        let ready = self.pods.values().filter(|pod| text(pod, "/status/phase") == "Running" && pods::is_ready(pod));
-        let available = ready.clone().filter(|pod| pods::is_available(pod, min_ready, self.now)).count() as i64;
+        let ready =
+            self.pods.values().filter(|pod| text(pod, "/status/phase") == "Running" && pods::is_ready(pod));
+        let available =
+            ready.clone().filter(|pod| pods::is_available(pod, min_ready, self.now)).count() as i64;
         let (replicas, ready) = (self.pods.len() as i64, ready.count() as i64);
         let mut currents = live().filter(|pod| self.revision(pod) == self.current).count() as i64;
         let updated = live().filter(|pod| self.revision(pod) == self.update).count() as i64;
@@ -161,7 +163,9 @@ impl Set<'_> {
             "replicas": replicas, "availableReplicas": available, "currentRevision": current, "updateRevision": self.update,
             "collisionCount": integer(self.set, "/status/collisionCount").unwrap_or(0),
         });
-        for (field, value) in [("readyReplicas", ready), ("currentReplicas", currents), ("updatedReplicas", updated)] {
+        for (field, value) in
+            [("readyReplicas", ready), ("currentReplicas", currents), ("updatedReplicas", updated)]
+        {
             if value > 0 {
                 status[field] = json!(value);
             }
@@ -196,7 +200,9 @@ mod tests {
     #[test]
     fn an_ordered_set_makes_the_next_pod_once_the_last_is_ready() {
         let set = set(3, "OrderedReady", 0);
-        let made = |own: &[Value]| plan(&set, own, ("a", "a"), now()).create.into_iter().map(|(at, _)| at).collect::<Vec<_>>();
+        let made = |own: &[Value]| {
+            plan(&set, own, ("a", "a"), now()).create.into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        };
         assert_eq!(made(&[]), [0]);
         assert!(made(&[pod(0, "a", false)]).is_empty());
         assert_eq!(made(&[pod(0, "a", true)]), [1]);
@@ -223,7 +229,10 @@ mod tests {
         assert_eq!(deleted(&next(&all(pod(1, "a", true), pod(2, "b", true)))), ["s-1"]);
         let last = next(&all(pod(1, "b", true), pod(2, "b", true)));
         assert!(last.delete.is_empty());
-        assert_eq!((&last.status["currentRevision"], &last.status["updatedReplicas"]), (&json!("a"), &json!(2)));
+        assert_eq!(
+            (&last.status["currentRevision"], &last.status["updatedReplicas"]),
+            (&json!("a"), &json!(2))
+        );
         let missing = next(&[pod(1, "b", true), pod(2, "b", true)]);
         assert_eq!(missing.create, [(0, "a".to_owned())], "below the partition the old template holds");
     }

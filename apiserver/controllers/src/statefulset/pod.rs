@@ -55,7 +55,8 @@ pub(super) fn made(set: &Value, template: &Value, ordinal: i64, revision: &str) 
     }
     let templates = list(set, "/spec/volumeClaimTemplates");
     let mut volumes = list(&pod, "/spec/volumes").to_vec();
-    volumes.retain(|volume| !templates.iter().any(|template| object::name(template) == text(volume, "/name")));
+    volumes
+        .retain(|volume| !templates.iter().any(|template| object::name(template) == text(volume, "/name")));
     volumes.extend(templates.iter().map(|template| {
         let claim = json!({"claimName": claim_name(set, template, ordinal)});
         json!({"name": object::name(template), "persistentVolumeClaim": claim})
@@ -77,10 +78,19 @@ mod tests {
             "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}});
         let template = json!({"metadata": {"labels": {"app": "db"}}, "spec": {"volumes": [{"name": "data", "emptyDir": {}}]}});
         let pod = made(&set, &template, 2, "db-x");
-        assert_eq!((object::name(&pod), &pod["spec"]["hostname"], &pod["spec"]["subdomain"]), ("db-2", &json!("db-2"), &json!("dbs")));
-        assert_eq!(pod["spec"]["volumes"], json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-2"}}]));
+        assert_eq!(
+            (object::name(&pod), &pod["spec"]["hostname"], &pod["spec"]["subdomain"]),
+            ("db-2", &json!("db-2"), &json!("dbs"))
+        );
+        assert_eq!(
+            pod["spec"]["volumes"],
+            json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-2"}}])
+        );
         let claims = claims(&set, 2);
-        assert_eq!((object::name(&claims[0]), &claims[0]["metadata"]["labels"]["app"]), ("data-db-2", &json!("db")));
+        assert_eq!(
+            (object::name(&claims[0]), &claims[0]["metadata"]["labels"]["app"]),
+            ("data-db-2", &json!("db"))
+        );
         assert_eq!(ordinal(&set, &pod), Some(2));
         assert_eq!(ordinal(&set, &json!({"metadata": {"name": "db-02"}})), None);
     }

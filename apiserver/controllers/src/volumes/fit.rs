@@ -41,7 +41,8 @@ fn fits(volume: &Value, claim: &Value) -> bool {
         && class(volume) == class(claim)
         && mode(volume) == mode(claim)
         && list(claim, "/spec/accessModes").iter().all(|wanted| modes.contains(wanted))
-        && amount(&volume["spec"]["capacity"]["storage"]) >= amount(&claim["spec"]["resources"]["requests"]["storage"])
+        && amount(&volume["spec"]["capacity"]["storage"])
+            >= amount(&claim["spec"]["resources"]["requests"]["storage"])
         && selector.is_ok_and(|selector| selector.matches_object(volume))
 }
 
@@ -49,7 +50,11 @@ fn fits(volume: &Value, claim: &Value) -> bool {
 pub(super) fn best(claim: &Value, volumes: &[Value]) -> Option<Value> {
     let fitting = volumes.iter().filter(|volume| fits(volume, claim));
     let rank = |volume: &&Value| {
-        (volume["spec"]["claimRef"].is_null(), amount(&volume["spec"]["capacity"]["storage"]), object::name(volume).to_owned())
+        (
+            volume["spec"]["claimRef"].is_null(),
+            amount(&volume["spec"]["capacity"]["storage"]),
+            object::name(volume).to_owned(),
+        )
     };
     fitting.min_by_key(rank).cloned()
 }

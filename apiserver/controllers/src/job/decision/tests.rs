@@ -29,7 +29,8 @@ fn ended_at(mut pod: Value, time: &str) -> Value {
 fn run(job: &mut Value, own: &mut Vec<Value>, next: &str) {
     for round in 0..20 {
         let decision = decide(job, own, now());
-        let same = job["status"] == decision.status && decision.create.is_empty() && decision.release.is_empty();
+        let same =
+            job["status"] == decision.status && decision.create.is_empty() && decision.release.is_empty();
         job["status"] = decision.status;
         for released in &decision.release {
             let pod = own.iter_mut().find(|pod| object::uid(pod) == object::uid(released)).unwrap();
@@ -64,7 +65,10 @@ fn a_job_is_complete_once_all_successes_are_counted() {
     let (mut job, mut own) = (job(json!({})), vec![]);
     run(&mut job, &mut own, "Succeeded");
     assert!(conditions::is_true(&job, "Complete"), "{job:#}");
-    assert_eq!((&job["status"]["succeeded"], &job["status"]["uncountedTerminatedPods"]), (&json!(3), &json!({})));
+    assert_eq!(
+        (&job["status"]["succeeded"], &job["status"]["uncountedTerminatedPods"]),
+        (&json!(3), &json!({}))
+    );
     assert_eq!(own.len(), 3);
     assert!(own.iter().all(|pod| !count::is_tracked(pod)));
 }
