@@ -4,6 +4,7 @@
 //! rollout; the next change of a ReplicaSet leads to the next.
 
 mod conditions;
+mod numbers;
 mod rolling;
 mod scaling;
 mod sets;
@@ -25,7 +26,8 @@ use crate::ownership::{self, claim};
 use crate::shell::{Again, Controller, Work};
 use crate::{pods, touched};
 
-pub use sets::{HASH, REVISION};
+pub use numbers::REVISION;
+pub use sets::HASH;
 
 const KIND: Kind = &lines::Deployment;
 const SETS: Kind = &lines::ReplicaSet;
@@ -63,7 +65,7 @@ impl Round<'_> {
 
     /// Gives a set another size. True if it had another one.
     fn scale(deployment: &Value, set: &mut Value, size: i64, decision: &mut Decision) -> bool {
-        let before = sets::size(set);
+        let before = numbers::size(set);
         let annotated = sets::annotate_size(deployment, set);
         set["spec"]["replicas"] = json!(size);
         if before == size && !annotated {
@@ -108,7 +110,7 @@ pub fn decide(deployment: &Value, sets: Vec<Value>, runs_old: bool, now: Timesta
     }
     let recreates = text(deployment, "/spec/strategy/type") == "Recreate";
     match recreates {
-        true if round.old.iter().any(|set| sets::size(set) > 0) => {
+        true if round.old.iter().any(|set| numbers::size(set) > 0) => {
             sets::sync(&mut round, false);
             rolling::empty_old(&mut round);
         }

@@ -18,7 +18,7 @@ pub(crate) fn controller_uid(object: &Value) -> &str {
 }
 
 /// The name of the controller, if it is of this kind.
-pub(crate) fn controller_name<'a>(object: &'a Value, kind: Kind) -> Option<&'a str> {
+pub(crate) fn controller_name(object: &Value, kind: Kind) -> Option<&str> {
     let owner = controller(object)?;
     let group = text(owner, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
     (text(owner, "/kind") == kind.kind && group == kind.group).then(|| text(owner, "/name"))

@@ -107,7 +107,8 @@ mod tests {
         ] {
             assert_eq!(tolerates(&toleration, &taint), wanted, "{toleration}");
         }
-        assert!(untolerated(&[], &[taint.clone()], &["NoExecute"]).is_none());
-        assert!(untolerated(&[], &[taint], &["NoSchedule"]).is_some());
+        let taints = [taint];
+        assert!(untolerated(&[], &taints, &["NoExecute"]).is_none());
+        assert!(untolerated(&[], &taints, &["NoSchedule"]).is_some());
     }
 }

@@ -10,7 +10,7 @@ use controllers::cache::{Entry, Store};
 use controllers::{pods, pods::is_finished};
 use serde_json::Value;
 
-use crate::affinity::{self, Term};
+use crate::terms::{self, Term};
 
 /// The amounts that are asked for, CPU in thousandths, all else in units.
 pub(crate) type Amounts = BTreeMap<String, i64>;
@@ -120,7 +120,7 @@ impl Facts {
             requests: total(spec, &|container| amounts(&container["resources"]["requests"])),
             weight: weight(spec),
             ports: ports(spec),
-            keeps_off: affinity::required(pod, "podAntiAffinity"),
+            keeps_off: terms::required(pod, "podAntiAffinity"),
             leaving: object::deleting(pod),
         }
     }
@@ -142,7 +142,7 @@ impl Known {
             };
             placed.extend(facts.clone());
             // What waits is read anew each time.
-            if facts.is_some() || !waiting.last().is_some_and(|pod| Key::of(pod) == key) {
+            if facts.is_some() || waiting.last().is_none_or(|pod| Key::of(pod) != key) {
                 next.insert(key, (entry.version, facts));
             }
         }

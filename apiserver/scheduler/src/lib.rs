@@ -11,6 +11,7 @@ mod nodes;
 mod round;
 mod score;
 mod spread;
+mod terms;
 mod volumes;
 
 pub use round::Scheduler;

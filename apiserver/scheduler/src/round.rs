@@ -14,12 +14,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::affinity::{Affinity, Namespaces};
+use crate::affinity::Affinity;
 use crate::facts::{Facts, Known, POD, is_ours};
 use crate::filter::{self, Candidate};
 use crate::nodes::{Node, with_pods};
 use crate::score;
 use crate::spread::Spread;
+use crate::terms::Namespaces;
 use crate::volumes::Volumes;
 
 /// The controller.

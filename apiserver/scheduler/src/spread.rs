@@ -7,9 +7,9 @@ use apimachinery::object::{integer, list, text};
 use controllers::placement;
 use serde_json::Value;
 
-use crate::affinity::with_keys;
 use crate::facts::Facts;
 use crate::nodes::Node;
+use crate::terms::with_keys;
 
 #[derive(Debug)]
 struct Constraint {

@@ -3,6 +3,7 @@
 
 mod access;
 mod client;
+mod controllers;
 mod hook;
 mod kubectl;
 mod limits;

@@ -1,58 +1,14 @@
 //! How a rollout goes on: the new set grows as far as the surge allows, old ones shrink as far as availability allows
 //! (`pkg/controller/deployment/rolling.go`, `recreate.go`).
 
-use apimachinery::object::{integer, text};
+use apimachinery::object::integer;
 use serde_json::Value;
 
 use super::Round;
-use super::sets::{size, wanted};
-use crate::percent;
-
-/// Pods that may be there beyond what is wanted.
-pub(super) fn surge(deployment: &Value) -> i64 {
-    limits(deployment).0
-}
-
-/// The surge, and how many may be unavailable. Both are 0 never, or a rollout would stand still.
-pub(super) fn limits(deployment: &Value) -> (i64, i64) {
-    let wanted = wanted(deployment);
-    if text(deployment, "/spec/strategy/type") == "Recreate" {
-        return (0, wanted);
-    }
-    let part = |field: &str, up: bool| {
-        let given = &deployment["spec"]["strategy"]["rollingUpdate"][field];
-        let usual = Value::from("25%");
-        percent::of(if given.is_null() { &usual } else { given }, wanted, up)
-    };
-    match (part("maxSurge", true), part("maxUnavailable", false)) {
-        (0, 0) => (0, 1),
-        (surge, unavailable) => (surge, unavailable.min(wanted)),
-    }
-}
-
-fn sum(sets: &[Value]) -> i64 {
-    sets.iter().map(size).sum()
-}
+use super::numbers::{limits, next_size, size, sum, wanted};
 
 fn available(set: &Value) -> i64 {
     integer(set, "/status/availableReplicas").unwrap_or(0)
-}
-
-/// The size that a new set begins with.
-pub(super) fn first_size(deployment: &Value, old: &[Value]) -> i64 {
-    next_size(deployment, 0, sum(old))
-}
-
-fn next_size(deployment: &Value, new: i64, old: i64) -> i64 {
-    let wanted = wanted(deployment);
-    if text(deployment, "/spec/strategy/type") == "Recreate" {
-        return wanted;
-    }
-    let most = wanted + surge(deployment);
-    match most - (new + old) {
-        ..=0 => new,
-        room => new + room.min(wanted - new),
-    }
 }
 
 /// True if the new set got another size.

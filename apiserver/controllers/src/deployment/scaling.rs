@@ -5,7 +5,7 @@ use apimachinery::object::{integer, text};
 use serde_json::Value;
 
 use super::Round;
-use super::sets::{desired, maximum, size, wanted};
+use super::numbers::{desired, maximum, size, surge, wanted};
 
 /// True if a set with pods was last seen under another size of the Deployment.
 pub(super) fn is_due(round: &Round<'_>) -> bool {
@@ -39,7 +39,7 @@ pub(super) fn scale(round: &mut Round<'_>) {
     }
     let mut sets: Vec<&mut Value> = round.old.iter_mut().chain(round.new.iter_mut()).collect();
     let total: i64 = sets.iter().map(|set| size(set)).sum();
-    let to_add = wanted + super::rolling::surge(deployment) - total;
+    let to_add = wanted + surge(deployment) - total;
     let mut order = active;
     // The largest first; of equals the newest if there is more to come, the oldest if less.
     order.sort_by_key(|at| {
@@ -69,7 +69,7 @@ fn is_saturated(set: &Value, wanted: i64) -> bool {
 
 /// The part of `to_add` that falls to a set, no more than what is left of it.
 fn proportion(set: &Value, deployment: &Value, to_add: i64, added: i64) -> i64 {
-    let most = wanted(deployment) + super::rolling::surge(deployment);
+    let most = wanted(deployment) + surge(deployment);
     let before = maximum(set).filter(|before| *before > 0).unwrap_or(most);
     let left = to_add - added;
     // Rounded to the nearest, half away from zero.

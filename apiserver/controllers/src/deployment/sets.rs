@@ -5,13 +5,12 @@ use apimachinery::object::{self, as_map, integer, map_in, text};
 use serde_json::{Value, json};
 
 use super::Round;
+use super::numbers::{
+    DESIRED, HISTORY, MAXIMUM, REVISION, annotation, desired, first_size, maximum, revision, size, surge,
+    wanted,
+};
 use crate::{hash, ownership, pods};
 
-/// Where a Deployment and its ReplicaSets say which revision they are.
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
-const HISTORY: &str = "deployment.kubernetes.io/revision-history";
-const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 /// The label that tells pods of different templates apart.
 pub const HASH: &str = "pod-template-hash";
 
@@ -24,33 +23,6 @@ const OWN: [&str; 6] = [
     MAXIMUM,
     "deprecated.deployment.rollback.to",
 ];
-
-pub(super) fn size(set: &Value) -> i64 {
-    integer(set, "/spec/replicas").unwrap_or(1)
-}
-
-/// What the Deployment asks for.
-pub(super) fn wanted(deployment: &Value) -> i64 {
-    integer(deployment, "/spec/replicas").unwrap_or(1).max(0)
-}
-
-fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
-    object["metadata"]["annotations"][name].as_str().unwrap_or_default()
-}
-
-pub(super) fn revision(set: &Value) -> i64 {
-    annotation(set, REVISION).parse().unwrap_or(0)
-}
-
-/// The size that the Deployment had when the set was last looked at.
-pub(super) fn desired(set: &Value) -> Option<i64> {
-    annotation(set, DESIRED).parse().ok()
-}
-
-/// The most pods there were to be when the set was last looked at.
-pub(super) fn maximum(set: &Value) -> Option<i64> {
-    annotation(set, MAXIMUM).parse().ok()
-}
 
 /// The set of the Deployment's template, and the others, oldest first.
 pub(super) fn split(deployment: &Value, mut sets: Vec<Value>) -> (Option<Value>, Vec<Value>) {
@@ -106,7 +78,7 @@ pub(super) fn sync(round: &mut Round<'_>, create: bool) {
         None if !create => return,
         None => {
             let mut set = made(deployment, next);
-            let size = super::rolling::first_size(deployment, &round.old);
+            let size = first_size(deployment, &round.old);
             set["spec"]["replicas"] = json!(size);
             annotate_size(deployment, &mut set);
             if size > 0 {
@@ -172,7 +144,7 @@ fn made(deployment: &Value, revision: i64) -> Value {
 /// Notes on a set how many pods are wanted, and the most there may be. True if that is news.
 pub(super) fn annotate_size(deployment: &Value, set: &mut Value) -> bool {
     let wanted = wanted(deployment);
-    let most = wanted + super::rolling::surge(deployment);
+    let most = wanted + surge(deployment);
     let before = (desired(set), maximum(set));
     let annotations = map_in(object::metadata(set), "annotations");
     annotations.insert(DESIRED.to_owned(), json!(wanted.to_string()));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Round;
 use super::conditions::{find, remove, renew, set};
-use super::sets::{size, wanted};
+use super::numbers::{limits, size, wanted};
 use crate::time;
 
 /// What `progressDeadlineSeconds` is for "none".
@@ -39,7 +39,7 @@ fn numbers(round: &Round<'_>, now: &str) -> Value {
         }
     }
     status["conditions"] = json!(list(deployment, "/status/conditions"));
-    let is_enough = available >= wanted(deployment) - super::rolling::limits(deployment).1;
+    let is_enough = available >= wanted(deployment) - limits(deployment).1;
     let what = match is_enough {
         true => ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
         false => ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."),

@@ -48,7 +48,7 @@ fn roll(deployment: &mut Value, sets: &mut Vec<Value>) -> (i64, i64) {
         let is_done = decision.create.is_none() && decision.update.is_empty() && decision.delete.is_empty();
         let same = deployment["status"] == decision.status;
         follow(deployment, sets, decision);
-        let total = sets.iter().map(sets::size).sum();
+        let total = sets.iter().map(numbers::size).sum();
         (most, least) = (most.max(total), least.min(total));
         if is_done && same {
             return (most, least);
@@ -66,7 +66,7 @@ fn a_rollout_keeps_to_surge_and_availability_and_ends_complete() {
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
     let (most, least) = roll(&mut deployment, &mut sets);
     assert_eq!((most, least), (4, 3));
-    let sizes: Vec<i64> = sets.iter().map(sets::size).collect();
+    let sizes: Vec<i64> = sets.iter().map(numbers::size).collect();
     assert_eq!(sizes, [0, 3]);
     assert_eq!(deployment["metadata"]["annotations"][REVISION], "2");
     let progressing = conditions::find(&deployment["status"], "Progressing").unwrap();
@@ -89,7 +89,7 @@ fn going_back_takes_up_the_old_set_under_a_new_revision() {
     assert_eq!(sets.len(), 2);
     assert_eq!(deployment["metadata"]["annotations"][REVISION], "3");
     assert_eq!(sets[0]["metadata"]["annotations"]["deployment.kubernetes.io/revision-history"], "1");
-    assert_eq!(sets::size(&sets[0]), 2);
+    assert_eq!(numbers::size(&sets[0]), 2);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_history_keeps_as_many_sets_as_it_says() {
         deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
         roll(&mut deployment, &mut sets);
     }
-    let revisions: Vec<i64> = sets.iter().map(sets::revision).collect();
+    let revisions: Vec<i64> = sets.iter().map(numbers::revision).collect();
     assert_eq!(revisions, [3, 4]);
 }
 
@@ -110,12 +110,12 @@ fn recreate_waits_for_the_last_old_pod() {
     roll(&mut deployment, &mut sets);
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
     let first = decide(&deployment, sets.clone(), true, now());
-    assert!(first.create.is_none() && sets::size(&first.update[0]) == 0);
+    assert!(first.create.is_none() && numbers::size(&first.update[0]) == 0);
     follow(&mut deployment, &mut sets, first);
     let second = decide(&deployment, sets.clone(), true, now());
     assert!(second.create.is_none() && second.update.is_empty());
     let third = decide(&deployment, sets.clone(), false, now());
-    assert_eq!(third.create.as_ref().map(sets::size), Some(2));
+    assert_eq!(third.create.as_ref().map(numbers::size), Some(2));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_paused_deployment_is_scaled_but_not_rolled_out() {
     deployment["spec"]["replicas"] = json!(5);
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
     roll(&mut deployment, &mut sets);
-    assert_eq!(sets.iter().map(sets::size).collect::<Vec<_>>(), [5]);
+    assert_eq!(sets.iter().map(numbers::size).collect::<Vec<_>>(), [5]);
     let progressing = conditions::find(&deployment["status"], "Progressing").unwrap();
     assert_eq!(progressing["reason"], "DeploymentPaused");
 }
@@ -167,8 +167,8 @@ fn another_size_in_the_middle_of_a_rollout_is_shared_out_in_proportion() {
     sets[1]["status"] = json!({"replicas": 5});
     deployment["spec"]["replicas"] = json!(15);
     let decision = decide(&deployment, sets.clone(), false, now());
-    let sizes: i64 = decision.update.iter().map(sets::size).sum();
+    let sizes: i64 = decision.update.iter().map(numbers::size).sum();
     assert_eq!(sizes, 18, "15 and a surge of 3");
-    let of = |uid: &str| decision.update.iter().find(|set| object::uid(set) == uid).map(sets::size);
+    let of = |uid: &str| decision.update.iter().find(|set| object::uid(set) == uid).map(numbers::size);
     assert_eq!((of(object::uid(&sets[0])), of(object::uid(&sets[1]))), (Some(11), Some(7)));
 }

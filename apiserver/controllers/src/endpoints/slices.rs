@@ -94,9 +94,9 @@ pub(super) fn plan(
             text(slice, "/addressType") == family
                 && slice["ports"].as_array().cloned().unwrap_or_default() == list
         };
-        let (mut own, rest): (Vec<Value>, Vec<Value>) = existing.into_iter().partition(is_of_group);
+        let (own, rest): (Vec<Value>, Vec<Value>) = existing.into_iter().partition(is_of_group);
         existing = rest;
-        fill(service, &mut own, &mut endpoints, &mut plan);
+        fill(service, &own, &mut endpoints, &mut plan);
         let left: Vec<Value> = endpoints.into_values().collect();
         let is_placeholder = left.is_empty() && ports == "[]" && own.is_empty();
         let mut chunks: Vec<&[Value]> = left.chunks(MOST).collect();
@@ -110,7 +110,7 @@ pub(super) fn plan(
 }
 
 /// Keeps in the slices what is still wanted, as it is now, and fills them up; empty ones go, but for the last.
-fn fill(service: &Value, own: &mut Vec<Value>, endpoints: &mut BTreeMap<String, Value>, plan: &mut Plan) {
+fn fill(service: &Value, own: &[Value], endpoints: &mut BTreeMap<String, Value>, plan: &mut Plan) {
     let mut kept = Vec::new();
     for slice in own.iter() {
         let inside = list(slice, "/endpoints").iter();
