@@ -1,9 +1,9 @@
 //! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
-//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate CEL (no policies, no
-//! `matchConditions` of webhooks), convert between versions of custom resources, or keep field ownership:
-//! server-side apply creates or merges. Later pages of a list show the state at the time they are read.
+//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate
+//! CEL (no policies, no `matchConditions` of webhooks), convert between versions of custom resources, or keep field
+//! ownership: server-side apply creates or merges. Later pages of a list show the state at the time they are read.
 
 mod admission;
 mod aggregator;

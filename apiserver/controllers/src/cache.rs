@@ -1,7 +1,7 @@
 //! What informers know of the cluster: one store for each kind, shared by all controllers.
 //!
-//! Objects are kept as text, which takes a tenth of what they take once parsed, with their labels and owner beside; whoever needs one
-//! parses it. An older state never replaces a newer one. Memory follows the objects there are.
+//! Objects are kept as text, which takes a tenth of what they take once parsed, with their labels and owner beside; whoever
+//! needs one parses it. An older state never replaces a newer one. Memory follows the objects there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -65,7 +65,7 @@ struct Inner {
     entries: BTreeMap<Key, Arc<Entry>>,
     /// By the uid of the controller.
     owned: HashMap<Box<str>, BTreeSet<Key>>,
-    /// What was removed lately, so that an older state does not come back: uid of the removed object.
+    /// Everything up to this version is known.
     reached: u64,
     synced: bool,
 }

@@ -20,7 +20,8 @@ const KIND: Kind = &lines::PodDisruptionBudget;
 /// An eviction that was allowed and did not become a deletion counts no longer (`DeletionTimeout`), in seconds.
 const EVICTING: i64 = 120;
 
-/// The status of a budget over `selected` pods; `scale` is how many pods there are to be by their controllers. Then when to look again.
+/// The status of a budget over `selected` pods; `scale` is how many pods there are to be by their controllers. Then when to
+/// look again.
 pub fn status(budget: &Value, selected: &[Value], scale: i64, now: Timestamp) -> (Value, Option<Duration>) {
     let mut again = None;
     let mut evicting = Map::new();

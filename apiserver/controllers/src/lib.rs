@@ -1,9 +1,9 @@
 //! The controllers of kube-controller-manager that make a small cluster whole, on any API ([`api::Api`]).
 //!
-//! Each controller is a room: pure functions that say what is to be done, and a small shell that does it. [`shell::run`] drives them:
-//! informers keep one [`cache::Cache`] for all, changes become keys in each controller's [`queue::Queue`], one worker takes them.
-//! A controller that wrote waits until the cache shows it, so it never acts on what it has changed itself. When nothing
-//! changes, nothing runs.
+//! Each controller is a room: pure functions that say what is to be done, and a small shell that does it. [`shell::run`]
+//! drives them: informers keep one [`cache::Cache`] for all, changes become keys in each controller's [`queue::Queue`], one
+//! worker takes them. A controller that wrote waits until the cache shows it, so it never acts on what it has changed
+//! itself. When nothing changes, nothing runs.
 
 #![deny(clippy::missing_errors_doc)]
 

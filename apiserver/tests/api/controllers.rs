@@ -61,6 +61,17 @@ async fn a_workload_is_resized_by_its_scale() {
 }
 
 #[tokio::test]
+async fn an_autoscaler_is_stored() {
+    let server = Server::start().await;
+    let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let scaler = json!({"metadata": {"name": "web"}, "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 3}});
+    server.create(path, scaler).await;
+    assert_eq!(server.get(&format!("{path}/web")).await.1["spec"]["maxReplicas"], 3);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_eviction_without_a_budget_left_is_refused() {
     let server = Server::start_whole().await;
     let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}});

@@ -361,8 +361,8 @@ pub struct Standalone {
     pub listen: String,
     /// Where the administrator's kubeconfig is written.
     pub admin_kubeconfig: String,
-    /// Controllers that run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for all but
-    /// that one; empty: none. The scheduler is `default-scheduler`.
+    /// Controllers that run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for
+    /// all but that one; empty: none. The scheduler is `default-scheduler`.
     pub controllers: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The roles and bindings that every cluster has (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`). Left out: what is about the API
-//! group `extensions`, which no server has any more. The roles of controllers are in [`controllers`].
+//! The roles and bindings that every cluster has (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`). Left out: what is
+//! about the API group `extensions`, which no server has any more. The roles of controllers are in `defaults/controllers.rs`.
 
 mod controllers;
 
@@ -253,7 +253,8 @@ pub fn objects() -> Vec<(&'static str, Value)> {
     roles.chain(composed).chain(bindings).chain(controllers::objects()).collect()
 }
 
-/// What `found` lacks of the default object `wanted` of its name, added; `None` if that is nothing, or if its owner wants it left alone.
+/// What `found` lacks of the default object `wanted` of its name, added; `None` if that is nothing, or if its owner wants
+/// it left alone.
 pub fn mended(found: &Value, wanted: &Value) -> Option<Value> {
     if found["metadata"]["annotations"][AUTOUPDATE] != "true" {
         return None;
