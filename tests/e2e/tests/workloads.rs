@@ -8,6 +8,7 @@ use e2e::players::Players;
 use harness::cloud::Cloud;
 use harness::kubectl::Kubectl;
 use harness::programs::{self, Programs};
+use harness::site::{IMAGE, NODE, Site};
 use harness::wait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -261,4 +262,25 @@ fn a_controller_that_is_turned_off_does_nothing() -> Result<()> {
     wait::for_true("the job's pod", LONG, || Ok(names("pods")?.contains("pod/sum")))?;
     ensure!(!names("pods")?.contains("pod/web"));
     Ok(())
+}
+
+#[test]
+fn a_deployment_and_a_job_run_on_a_real_edge() -> Result<()> {
+    let site = Site::start(&Programs::find()?, true, |_| {})?;
+    site.node_ready()?;
+    let kubectl = site.kubectl();
+    let container = |command: &[&str]| json!({"name": "c", "image": IMAGE, "command": command});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2,
+        "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
+        "terminationGracePeriodSeconds": 0, "containers": [container(&["sleep", "1000000"])]}}}});
+    kubectl.apply(&deployment.to_string())?;
+    kubectl.run(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    let nodes = kubectl.run(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}"])?;
+    ensure!(nodes.split_whitespace().all(|node| node == NODE) && !nodes.is_empty(), "{nodes}");
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [container(&["true"])]}}}});
+    kubectl.apply(&job.to_string())?;
+    kubectl.run(&["wait", "--for=condition=complete", "job/once", "--timeout=60s"])?;
+    kubectl.run(&["delete", "deployment/web", "job/once"])?;
+    wait::for_true("the pods go", LONG, || Ok(kubectl.run(&["get", "pods", "-o", "name"])?.is_empty()))
 }
