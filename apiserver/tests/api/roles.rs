@@ -323,8 +323,7 @@ async fn a_client_that_is_set_up_has_the_rights_of_its_roles() {
         usage: Usage::Client,
         lifetime: pki::DAY,
     };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let ann: Identity = authority.issue(&profile, i64::try_from(now).unwrap()).unwrap();
+    let ann: Identity = authority.issue(&profile, daemon::clock::unix_seconds()).unwrap();
     let get = async || server.call(Who::Certificate(&ann), "GET", MAPS, "", "").await.0;
     assert_eq!(get().await, 403);
     let subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "ops"}]);
