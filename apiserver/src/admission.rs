@@ -4,6 +4,7 @@ mod configs;
 pub(crate) mod grants;
 mod pods;
 mod service_accounts;
+mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
 use apimachinery::{Cause, Status, object, pod, rbac, schema};
@@ -72,6 +73,9 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     if served.is_core("persistentvolumeclaims") {
         value["status"] = json!({ "phase": "Pending" });
     }
+    if (served.resource.group.as_str(), served.resource.plural.as_str()) == ("batch", "jobs") {
+        workloads::new_job(value);
+    }
     complete(served, value);
     Ok(())
 }
@@ -108,7 +112,10 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
-        ("apps" | "batch", _) => pod::defaults::template(value),
+        ("apps" | "batch", plural) => {
+            workloads::complete(plural, value);
+            pod::defaults::template(value);
+        }
         (group, resource) => {
             if let Some(phase) = Phase::of_resource(group, resource) {
                 webhooks::complete(phase, value);
@@ -125,7 +132,21 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
         ("", "pods") => pod::problems("spec", &value["spec"]),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
-            pod::problems("spec.template.spec", &value["spec"]["template"]["spec"])
+            let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
+            if !workloads::selects_itself(value) {
+                let (field, labels) =
+                    ("spec.template.metadata.labels", &value["spec"]["template"]["metadata"]["labels"]);
+                causes.push(Cause::invalid(field, labels, "`selector` does not match template `labels`"));
+            }
+            causes
+        }
+        ("batch", "jobs") => {
+            let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
+            if workloads::restarts_always(value) {
+                let (field, allowed) = ("spec.template.spec.restartPolicy", ["OnFailure", "Never"]);
+                causes.push(Cause::unsupported(field, &json!("Always"), &allowed));
+            }
+            causes
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),
@@ -157,6 +178,11 @@ pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
         ("", "pods") => pods::changes(old, new),
         ("", "configmaps" | "secrets") => configs::changes(old, new),
+        ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") | ("batch", "jobs")
+            if old["spec"]["selector"] != new["spec"]["selector"] =>
+        {
+            vec![Cause::invalid("spec.selector", &new["spec"]["selector"], "field is immutable")]
+        }
         (rbac::GROUP, "rolebindings" | "clusterrolebindings") => rbac::roles_changed(old, new),
         _ => vec![],
     }

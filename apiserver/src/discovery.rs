@@ -81,11 +81,22 @@ fn subresources(
         "binding" => (name, "Binding".to_owned(), &["create"] as &[_]),
         "eviction" => (name, "Eviction".to_owned(), &["create"] as &[_]),
         "token" => (name, "TokenRequest".to_owned(), &["create"] as &[_]),
+        "scale" => (name, "Scale".to_owned(), &STATUS_VERBS as &[_]),
         "log" => (name, resource.kind.clone(), &["get"] as &[_]),
         _ => (name, resource.kind.clone(), &STATUS_VERBS as &[_]),
     };
     let status = version.status.then_some("status");
     status.into_iter().chain(resource.subresources.iter().copied()).map(named).collect()
+}
+
+/// Group and version of what a subresource is, if it is of another group than its resource.
+fn foreign(subresource: &str) -> Option<(&'static str, &'static str)> {
+    match subresource {
+        "scale" => Some(("autoscaling", "v1")),
+        "eviction" => Some(("policy", "v1")),
+        "token" => Some(("authentication.k8s.io", "v1")),
+        _ => None,
+    }
 }
 
 fn describe(resource: &Resource, version: &Version) -> ResourceLists {
@@ -107,11 +118,19 @@ fn describe(resource: &Resource, version: &Version) -> ResourceLists {
     let mut classic = vec![main];
     let mut nested = Vec::new();
     for (name, response, verbs) in subresources(resource, version) {
-        classic.push(json!({
+        let mut entry = json!({
             "name": format!("{}/{name}", resource.plural), "singularName": "", "namespaced": resource.namespaced,
             "kind": response, "verbs": verbs,
-        }));
-        nested.push(json!({ "subresource": name, "responseKind": kind(&response), "verbs": verbs }));
+        });
+        let mut kind = kind(&response);
+        if let Some((group, version)) = foreign(name) {
+            kind["group"] = json!(group);
+            kind["version"] = json!(version);
+            entry["group"] = json!(group);
+            entry["version"] = json!(version);
+        }
+        classic.push(entry);
+        nested.push(json!({ "subresource": name, "responseKind": kind, "verbs": verbs }));
     }
     if !nested.is_empty() {
         aggregated["subresources"] = json!(nested);

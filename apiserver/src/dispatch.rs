@@ -5,11 +5,10 @@ use std::sync::Arc;
 use apimachinery::path::ResourcePath;
 use apimachinery::{RequestPath, Status};
 use http::{Method, Request};
-use hyper::body::Incoming;
 
 use crate::auth::{self, Peer};
 use crate::context::Context;
-use crate::request::Query;
+use crate::request::{Incoming, Query};
 use crate::respond::{self, Answer};
 use crate::target::Target;
 use crate::user::User;
@@ -89,10 +88,13 @@ async fn resource(
     let target = Target { served, namespace: path.namespace, name: path.name, subresource: path.subresource };
     let call = verbs::Call { context, target, query, user, parts, warnings: warnings.clone() };
     if verbs::streams::is_one(&call) {
-        return verbs::streams::answer(call, &path.rest, body).await;
+        return verbs::streams::answer(call, &path.rest, body.of_connection()?).await;
     }
     if verbs::backends::is_one(&call) {
-        return verbs::backends::answer(call, &path.rest, body).await;
+        return verbs::backends::answer(call, &path.rest, body.of_connection()?).await;
+    }
+    if verbs::scale::is_one(&call) {
+        return verbs::scale::answer(call, body).await;
     }
     match (call.parts.method.clone(), call.target.name.is_empty(), call.target.subresource.is_empty()) {
         (Method::GET, true, _) => verbs::read::list(call).await,

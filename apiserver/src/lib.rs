@@ -1,10 +1,9 @@
 //! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
-//! serves until told to stop. What it does not do: schedule pods, run controllers other than owner and namespace
-//! clean-up, aggregated cluster roles and a signer of the certificates that nodes serve with, evaluate CEL (no policies, no
-//! `matchConditions` of webhooks), or convert between versions of custom resources. Later pages of a list show the state at the
-//! time they are read.
+//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate CEL (no
+//! policies, no `matchConditions` of webhooks), or convert between versions of custom resources. Later pages of a list show the
+//! state at the time they are read.
 
 mod admission;
 mod aggregator;
@@ -14,10 +13,12 @@ mod bootstrap;
 mod certificates;
 mod collector;
 mod context;
+mod controlling;
 mod dependents;
 mod discovery;
 mod dispatch;
 mod events;
+mod in_process;
 mod keys;
 mod nodes;
 mod openapi;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use controlling::UnknownController;
 pub use keys::KeysError;
 pub use nodes::{Connection, Nodes, Reach};
 pub use settings::{Client, Settings};
@@ -68,6 +70,8 @@ pub enum BuildError {
     Database(#[from] store::OpenError),
     #[error("listening on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("choosing controllers")]
+    Controllers(#[from] controlling::UnknownController),
     #[error("creating the default objects")]
     Defaults(#[source] apimachinery::Status),
 }
@@ -76,6 +80,8 @@ pub enum BuildError {
 pub enum RunError {
     #[error("the clean-up task ended early")]
     Collector(#[source] tokio::task::JoinError),
+    #[error("the controllers ended early")]
+    Controllers(#[source] tokio::task::JoinError),
 }
 
 /// Built, not running.
@@ -84,6 +90,7 @@ pub struct ApiServer {
     address: SocketAddr,
     tls: tls::Tls,
     context: Arc<context::Context>,
+    controllers: controlling::Chosen,
     /// Keeps other API servers off the data folder.
     lock: store::FolderLock,
 }
@@ -92,6 +99,7 @@ impl ApiServer {
     /// Binds the socket, migrates the database, creates the default objects and writes the admin's kubeconfig.
     pub async fn build(settings: Settings) -> Result<ApiServer, BuildError> {
         pki::install_provider();
+        let controllers = controlling::choose(&settings.controllers)?;
         let data_dir = settings.data_dir.clone();
         std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
             .create(&data_dir)
@@ -128,7 +136,7 @@ impl ApiServer {
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
-        Ok(ApiServer { listener, address, tls, context, lock })
+        Ok(ApiServer { listener, address, tls, context, controllers, lock })
     }
 
     /// The bound address.
@@ -138,16 +146,20 @@ impl ApiServer {
 
     /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ApiServer { listener, address, tls, context, lock: _lock } = self;
+        let ApiServer { listener, address, tls, context, controllers, lock: _lock } = self;
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
+        let controlling = CancellationToken::new();
+        let mut controllers =
+            tokio::spawn(controlling::run(context.clone(), controllers, controlling.clone()));
         let watches = context.stop.clone();
         let serving = server::serve(listener, tls, context, stop.clone());
         let ending = async {
             stop.cancelled().await;
+            controlling.cancel();
             watches.cancel();
         };
         tokio::select! {
@@ -155,8 +167,10 @@ impl ApiServer {
                 collecting.cancel();
                 trimming.abort();
                 aggregating.abort();
+                controllers.await.map_err(RunError::Controllers)?;
                 collector.await.map_err(RunError::Collector)
             }
+            ended = &mut controllers, if !controlling.is_cancelled() => ended.map_err(RunError::Controllers),
             // Only a panic ends it before it is told to stop.
             ended = &mut collector => ended.map_err(RunError::Collector),
         }

@@ -29,6 +29,10 @@ struct Arguments {
     /// node at its address.
     #[arg(long)]
     kubelet_certificate_authority: Option<PathBuf>,
+    /// Which controllers run, as for kube-controller-manager: `*` for all, a name for one, `-` and a name for all but that one. The
+    /// scheduler is `default-scheduler`.
+    #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
+    controllers: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +56,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         admin_kubeconfig: arguments.admin_kubeconfig,
         clients: Vec::new(),
         nodes,
+        controllers: arguments.controllers,
     })
     .await
     .context("building the API server")?;

@@ -1,8 +1,10 @@
-//! Protobuf request bodies of the few types that kubectl sends so: `kubectl create namespace`, `create token`,
+//! Protobuf request bodies of the few types that kubectl sends so: `kubectl create namespace`, `create deployment`, `create token`,
 //! `auth can-i`, `drain`. Any other type, and any field not listed here, is refused with 415, so nothing is dropped.
 //!
 //! The envelope is `k8s\0` and a `runtime.Unknown` (apimachinery/pkg/runtime/generated.proto); field numbers are those
 //! of the `generated.proto` of each API group.
+
+mod workloads;
 
 use apimachinery::Status;
 use base64::Engine as _;
@@ -17,18 +19,25 @@ enum Kind {
     Texts,
     Integer,
     Flag,
+    /// Numbers and flags that Go has no "unset" for: it writes their zero, and JSON leaves it out.
+    Count,
+    Mark,
     /// `metav1.Time`
     Time,
     TextMap,
     /// Map of bytes, base64 in JSON.
     BytesMap,
+    /// `intstr.IntOrString`
+    IntOrText,
     Message(&'static str),
     Messages(&'static str),
     /// Read and left out.
     Ignored,
 }
 
-use Kind::{BytesMap, Flag, Ignored, Integer, Message, Messages, Text, TextMap, Texts, Time};
+use Kind::{
+    BytesMap, Count, Flag, Ignored, IntOrText, Integer, Mark, Message, Messages, Text, TextMap, Texts, Time,
+};
 
 type Field = (u64, &'static str, Kind);
 
@@ -41,7 +50,7 @@ fn fields(message: &str) -> Option<&'static [Field]> {
             (4, "selfLink", Text),
             (5, "uid", Text),
             (6, "resourceVersion", Text),
-            (7, "generation", Integer),
+            (7, "generation", Count),
             (8, "creationTimestamp", Time),
             (9, "deletionTimestamp", Time),
             (10, "deletionGracePeriodSeconds", Integer),
@@ -152,7 +161,7 @@ fn fields(message: &str) -> Option<&'static [Field]> {
         }
         "Subject" => &[(1, "kind", Text), (2, "apiGroup", Text), (3, "name", Text), (4, "namespace", Text)],
         "RoleRef" => &[(1, "apiGroup", Text), (2, "kind", Text), (3, "name", Text)],
-        _ => return None,
+        other => return workloads::fields(other),
     })
 }
 
@@ -286,8 +295,18 @@ fn set(out: &mut Map<String, Value>, name: &str, kind: Kind, wire: Wire<'_>) -> 
         (Flag, Wire::Varint(number)) => {
             out.insert(name.to_owned(), json!(number != 0));
         }
+        (Count | Mark, Wire::Varint(0)) => {}
+        (Count, Wire::Varint(number)) => {
+            out.insert(name.to_owned(), json!(number.cast_signed()));
+        }
+        (Mark, Wire::Varint(_)) => {
+            out.insert(name.to_owned(), json!(true));
+        }
         // Go writes empty strings of fields without a value.
         (Text, Wire::Bytes([])) => {}
+        (IntOrText, Wire::Bytes(bytes)) => {
+            out.insert(name.to_owned(), int_or_text(bytes)?);
+        }
         (Text, Wire::Bytes(bytes)) => {
             out.insert(name.to_owned(), json!(text(bytes)?));
         }
@@ -320,6 +339,19 @@ fn set(out: &mut Map<String, Value>, name: &str, kind: Kind, wire: Wire<'_>) -> 
         _ => return Err(Failure::Broken),
     }
     Ok(())
+}
+
+fn int_or_text(bytes: &[u8]) -> Result<Value, Failure> {
+    let (mut is_text, mut number, mut given) = (false, 0, "");
+    for part in Parts(bytes) {
+        match part.ok_or(Failure::Broken)? {
+            (1, Wire::Varint(kind)) => is_text = kind == 1,
+            (2, Wire::Varint(value)) => number = value.cast_signed(),
+            (3, Wire::Bytes(bytes)) => given = text(bytes)?,
+            _ => return Err(Failure::Broken),
+        }
+    }
+    Ok(if is_text { json!(given) } else { json!(number) })
 }
 
 fn entry(bytes: &[u8]) -> Result<(&[u8], &[u8]), Failure> {

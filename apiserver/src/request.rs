@@ -81,11 +81,31 @@ impl Query {
     }
 }
 
+/// The body of a request.
+pub(crate) enum Incoming {
+    /// As it comes over a connection.
+    Connection(hyper::body::Incoming),
+    /// Of this program's own controllers.
+    Program(Bytes),
+}
+
+impl Incoming {
+    /// What is handed on to a node needs a connection.
+    pub(crate) fn of_connection(self) -> Result<hyper::body::Incoming, Status> {
+        match self {
+            Incoming::Connection(body) => Ok(body),
+            Incoming::Program(_) => Err(Status::bad_request("nodes are reached over a connection only")),
+        }
+    }
+}
+
 /// Reads a whole body, or answers 413 or 408.
-pub(crate) async fn body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Status>
-where
-    B: hyper::body::Body<Data = Bytes, Error = hyper::Error>,
-{
+pub(crate) async fn body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
+    let body = match body {
+        Incoming::Connection(body) => body,
+        Incoming::Program(bytes) if bytes.len() > MAX_BODY => return Err(Status::too_large(MAX_BODY)),
+        Incoming::Program(bytes) => return Ok(bytes),
+    };
     let declared =
         headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|length: u64| length > MAX_BODY as u64) {

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Peer;
 use crate::context::Context;
-use crate::dispatch;
 use crate::tls::Tls;
+use crate::{dispatch, request};
 
 /// 4096 connections at once, each with 10 s for its first byte; those without a request give way to newer ones. Requests
 /// that still run 3 s after the stop are aborted.
@@ -63,7 +63,8 @@ async fn connection(
         let (context, peer) = (context.clone(), peer.clone());
         async move {
             let asked = request.body().size_hint().lower();
-            let response = dispatch::respond(&context, &peer, request).await;
+            let response =
+                dispatch::respond(&context, &peer, request.map(request::Incoming::Connection)).await;
             context.traffic.note(asked + response.body().size_hint().lower());
             Ok::<_, Infallible>(response)
         }

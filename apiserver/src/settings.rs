@@ -19,6 +19,9 @@ pub struct Settings {
     pub clients: Vec<Client>,
     /// Who reaches nodes for logs, exec, attach, port-forward and `nodes/NAME/proxy`.
     pub nodes: Reach,
+    /// Which controllers run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for all
+    /// but that one.
+    pub controllers: Vec<String>,
 }
 
 /// A program that uses the API with the rights that roles give it.

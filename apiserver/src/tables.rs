@@ -1,9 +1,12 @@
 //! Tables: what `kubectl get` prints.
 
+mod batch;
 mod cluster;
 mod custom;
+mod endpoints;
 mod nodes;
 mod pods;
+mod volumes;
 mod workloads;
 
 use apimachinery::duration;
@@ -72,6 +75,34 @@ impl Printer {
                 workloads::columns(&["Desired", "Current", "Ready", "Up-to-date", "Available"]),
                 workloads::daemon_set,
             ),
+            ("batch", "jobs") => (workloads::columns(&["Status", "Completions", "Duration"]), batch::job),
+            ("batch", "cronjobs") => (
+                workloads::columns(&["Schedule", "Timezone", "Suspend", "Active", "Last Schedule"]),
+                batch::cron_job,
+            ),
+            ("policy", "poddisruptionbudgets") => (
+                workloads::columns(&["Min Available", "Max Unavailable", "Allowed Disruptions"]),
+                batch::budget,
+            ),
+            ("", "persistentvolumes") => (
+                cluster::columns(&[
+                    "Capacity",
+                    "Access Modes",
+                    "Reclaim Policy",
+                    "Status",
+                    "Claim",
+                    "StorageClass",
+                ]),
+                volumes::volume,
+            ),
+            ("", "persistentvolumeclaims") => (
+                cluster::columns(&["Status", "Volume", "Capacity", "Access Modes", "StorageClass"]),
+                volumes::claim,
+            ),
+            ("", "endpoints") => (cluster::columns(&["Endpoints"]), endpoints::list_cells),
+            ("discovery.k8s.io", "endpointslices") => {
+                (cluster::columns(&["AddressType", "Ports", "Endpoints"]), endpoints::slice)
+            }
             _ => (cluster::columns(&[]), cluster::plain),
         };
         Printer::Builtin(columns, cells)

@@ -1,6 +1,7 @@
 //! The verbs of the API on resources.
 
 pub(crate) mod backends;
+mod budgets;
 mod connect;
 pub(crate) mod create;
 pub(crate) mod decode;
@@ -9,6 +10,7 @@ pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod read;
 pub(crate) mod review;
+pub(crate) mod scale;
 pub(crate) mod streams;
 pub(crate) mod subresources;
 pub(crate) mod update;
@@ -47,13 +49,13 @@ impl Call<'_> {
         Ok(Renderer::new(&self.target.served, form, include))
     }
 
-    pub(crate) async fn body(&self, body: hyper::body::Incoming) -> Result<Value, Status> {
+    pub(crate) async fn body(&self, body: crate::request::Incoming) -> Result<Value, Status> {
         let content_type = crate::request::content_type(&self.parts.headers);
         crate::request::parse(content_type, &crate::request::body(&self.parts.headers, body).await?)
     }
 
     /// A body, with what comes twice in it.
-    pub(crate) async fn strict_body(&self, body: hyper::body::Incoming) -> Result<Strict, Status> {
+    pub(crate) async fn strict_body(&self, body: crate::request::Incoming) -> Result<Strict, Status> {
         let content_type = crate::request::content_type(&self.parts.headers);
         crate::request::parse_strict(content_type, &crate::request::body(&self.parts.headers, body).await?)
     }

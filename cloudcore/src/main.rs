@@ -138,6 +138,7 @@ async fn with_embedded(
         admin_kubeconfig: standalone.admin_kubeconfig.clone(),
         clients: vec![standalone::client(&standalone.data_dir)],
         nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
+        controllers: standalone.controllers.clone(),
     })
     .await?;
     tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");

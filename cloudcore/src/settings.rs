@@ -48,6 +48,8 @@ pub struct Standalone {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
     pub admin_kubeconfig: PathBuf,
+    /// Names are checked by the API server.
+    pub controllers: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,7 @@ impl Settings {
                 SocketAddr::from(([127, 0, 0, 1], 0))
             }),
             admin_kubeconfig: PathBuf::from(&standalone.admin_kubeconfig),
+            controllers: standalone.controllers.clone(),
         });
         let health = match config.common_config.monitor_server.bind_address.as_str() {
             "" => None,

@@ -17,7 +17,7 @@ use crate::storage::{Change, Key, Stored, WriteError};
 use crate::target::Target;
 use crate::webhooks::{self, Caller, Objects};
 
-pub(crate) async fn create(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn create(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "CreateOptions")?;
     let ownership = Ownership::of_request(&call, "CreateOptions", false)?;
     let mut value = directive.object(&call, call.strict_body(body).await?)?;

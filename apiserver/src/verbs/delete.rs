@@ -28,7 +28,7 @@ pub(crate) struct Options {
 /// The options, and who asks with them.
 async fn options<'a>(
     call: &'a Call<'_>,
-    body: hyper::body::Incoming,
+    body: crate::request::Incoming,
 ) -> Result<(Options, Caller<'a>), Status> {
     let bytes = crate::request::body(&call.parts.headers, body).await?;
     let given = match bytes.is_empty() {
@@ -61,7 +61,7 @@ async fn options<'a>(
     Ok((options, caller))
 }
 
-pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn one(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let resource = &call.target.served.resource;
     match remove(call.context, &call.target, &options, Some(&caller)).await? {
@@ -75,7 +75,7 @@ pub(crate) async fn one(call: Call<'_>, body: hyper::body::Incoming) -> Result<A
     }
 }
 
-pub(crate) async fn collection(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn collection(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let (labels, fields) = call.query.selectors(&call.target.served)?;
     let scope = ListQuery {

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
     (kind, namespace): (&str, &str),
     user: &User,
     parts: &http::request::Parts,
-    body: hyper::body::Incoming,
+    body: crate::request::Incoming,
 ) -> Result<Answer, Status> {
     if parts.method != Method::POST {
         return Err(Status::method_not_allowed(parts.method.as_str()));

@@ -6,13 +6,13 @@ use apimachinery::{Status, status};
 use daemon::clock;
 use serde_json::{Value, json};
 
-use super::{Call, delete};
+use super::{Call, budgets, delete};
 use crate::respond::{self, Answer};
 use crate::storage::{Change, Traits};
 use crate::tokens;
 use crate::webhooks::{Change as Asked, Objects};
 
-pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn post(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let served = &call.target.served;
     match call.target.subresource.as_str() {
         "token" if served.is_core("serviceaccounts") => token(call, body).await,
@@ -25,7 +25,7 @@ pub(crate) async fn post(call: Call<'_>, body: hyper::body::Incoming) -> Result<
 /// What is posted, after webhooks were asked about it. Typed clients leave its kind out.
 async fn posted(
     call: &Call<'_>,
-    body: hyper::body::Incoming,
+    body: crate::request::Incoming,
     api_version: &str,
     kind: &str,
 ) -> Result<Value, Status> {
@@ -40,7 +40,7 @@ async fn posted(
     Ok(changed.unwrap_or(object))
 }
 
-async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+async fn token(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let request = posted(&call, body, "authentication.k8s.io/v1", "TokenRequest").await?;
     let account = call
         .context
@@ -53,7 +53,7 @@ async fn token(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, St
     Ok(respond::json(201, &answer))
 }
 
-async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+async fn bind(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let binding = posted(&call, body, "v1", "Binding").await?;
     let node = text(&binding, "/target/name");
     let stored =
@@ -88,7 +88,7 @@ async fn bind(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Sta
     Ok(respond::json(201, &success()))
 }
 
-async fn evict(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+async fn evict(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let eviction = posted(&call, body, "policy/v1", "Eviction").await?;
     let options = delete::Options {
         grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
@@ -96,6 +96,7 @@ async fn evict(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, St
         dry_run: call.query.dry_run()?,
         ..delete::Options::default()
     };
+    budgets::spend(call.context, &call.target, options.dry_run).await?;
     delete::remove(call.context, &call.target, &options, None).await?;
     Ok(respond::json(201, &success()))
 }

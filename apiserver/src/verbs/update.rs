@@ -43,7 +43,7 @@ fn part(target: &Target) -> Result<Part, Status> {
     }
 }
 
-pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn update(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "UpdateOptions")?;
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
     let value = directive.object(&call, call.strict_body(body).await?)?;
@@ -63,7 +63,7 @@ pub(crate) async fn update(call: Call<'_>, body: hyper::body::Incoming) -> Resul
     call.answer(200, &stored)
 }
 
-pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn patch(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
     let content_type = request::content_type(&call.parts.headers);
     let kind = PatchKind::of(content_type).ok_or_else(|| {
         let accepted = "application/json-patch+json, application/merge-patch+json, \
@@ -101,7 +101,7 @@ pub(crate) async fn patch(call: Call<'_>, body: hyper::body::Incoming) -> Result
 const ATTEMPTS: u32 = 16;
 
 /// Reads, changes, checks and writes; starts over if somebody else was faster.
-async fn modify(
+pub(super) async fn modify(
     call: &Call<'_>,
     ownership: &Ownership,
     change: impl Fn(&Value) -> Result<Value, Status>,

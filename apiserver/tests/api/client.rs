@@ -34,11 +34,17 @@ pub(crate) enum Who<'a> {
 }
 
 impl Server {
+    /// Without controllers: nothing changes but what the test changes.
     pub(crate) async fn start() -> Server {
-        Server::start_in(Arc::new(tempfile::tempdir().unwrap())).await
+        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &[]).await
     }
 
-    async fn start_in(folder: Arc<tempfile::TempDir>) -> Server {
+    /// With all controllers.
+    pub(crate) async fn start_whole() -> Server {
+        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &["*"]).await
+    }
+
+    async fn start_in(folder: Arc<tempfile::TempDir>, controllers: &[&str]) -> Server {
         let kubeconfig = folder.path().join("admin.kubeconfig");
         let server = ApiServer::build(Settings {
             data_dir: folder.path().join("data"),
@@ -47,6 +53,7 @@ impl Server {
             admin_kubeconfig: kubeconfig.clone(),
             clients: vec![],
             nodes: apiserver::Reach::Nobody,
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
         })
         .await
         .unwrap();
@@ -75,7 +82,7 @@ impl Server {
     pub(crate) async fn restart(self) -> Server {
         let folder = self.folder.clone();
         self.stop().await;
-        Server::start_in(folder).await
+        Server::start_in(folder, &[]).await
     }
 
     pub(crate) async fn send(

@@ -3,6 +3,7 @@
 
 mod access;
 mod client;
+mod controllers;
 mod fields;
 mod hook;
 mod kubectl;

@@ -7,6 +7,7 @@ pub mod in_cluster;
 pub mod judge;
 pub mod life_cycle;
 pub mod peer;
+pub mod players;
 pub mod pods;
 pub mod recorded;
 pub mod skip;

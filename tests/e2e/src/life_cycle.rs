@@ -1,9 +1,9 @@
 //! What kube-controller-manager does to nodes that are not heard of (its node life cycle and taint eviction controllers), so many
-//! times faster. The embedded API server has no controllers.
+//! times faster. Those of the embedded API server, which keep Kubernetes' times, are off meanwhile ([`OWN`]).
 //!
-//! Rules (Kubernetes, pkg/controller/nodelifecycle and tainteviction): a lease that was not renewed for the grace period makes all conditions of the node
-//! Unknown, its pods unready, once, and taints it; a pod is deleted when the shortest of its tolerations of the NoExecute taint is
-//! over, counted from the taint on; a Ready node loses the taints.
+//! Rules (Kubernetes, pkg/controller/nodelifecycle and tainteviction): a lease that was not renewed for the grace period
+//! makes all conditions of the node Unknown, its pods unready, once, and taints it; a pod is deleted when the shortest of
+//! its tolerations of the NoExecute taint is over, counted from the taint on; a Ready node loses the taints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 const GRACE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
 const NEIGHBOUR: &str = "neighbour";
+/// The setting of a cloud whose nodes are played with here.
+pub const OWN: &str =
+    "modules.standalone.controllers=[\"*\", \"-node-lifecycle-controller\", \"-taint-eviction-controller\"]";
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// Something that is done again and again until it is dropped.

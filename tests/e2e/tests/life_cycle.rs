@@ -39,7 +39,7 @@ struct Lab {
 
 impl Lab {
     fn start() -> Result<Lab> {
-        let site = Site::start(&Programs::find()?, true, |_| {})?;
+        let site = Site::start_on(&Programs::find()?, true, (&[life_cycle::OWN], &[]), |_| {})?;
         site.node_ready()?;
         let kubectl = site.kubectl();
         let (shorter, controllers) = match given::kubeconfig() {

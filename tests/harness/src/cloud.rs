@@ -35,9 +35,10 @@ impl Cloud {
         Cloud::init_on(None, programs, root, settings)
     }
 
-    /// Like [`Cloud::init`], on the [given cluster](given::kubeconfig) if there is one.
-    pub fn init_on_given(programs: &Programs, root: &Path) -> Result<Cloud> {
-        let Some(given) = given::kubeconfig() else { return Cloud::init(programs, root) };
+    /// Like [`Cloud::init_with`], on the [given cluster](given::kubeconfig) if there is one; the settings are for the embedded API
+    /// server.
+    pub fn init_on_given(programs: &Programs, root: &Path, settings: &[&str]) -> Result<Cloud> {
+        let Some(given) = given::kubeconfig() else { return Cloud::init_with(programs, root, settings) };
         // Its API server reaches nodes through the stream server.
         let settings = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();

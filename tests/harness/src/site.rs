@@ -55,10 +55,15 @@ impl Site {
     }
 
     /// Like [`Site::start`], with settings of EdgeCore (`key.path=value`).
-    pub fn start_with(
+    pub fn start_with(programs: &Programs, pods: bool, edge: &[&str], say: impl FnMut(&str)) -> Result<Site> {
+        Site::start_on(programs, pods, (&[], edge), say)
+    }
+
+    /// Like [`Site::start`], with settings of CloudCore and of EdgeCore.
+    pub fn start_on(
         programs: &Programs,
         pods: bool,
-        edge: &[&str],
+        (own, edge): (&[&str], &[&str]),
         mut say: impl FnMut(&str),
     ) -> Result<Site> {
         let scratch =
@@ -78,7 +83,7 @@ impl Site {
             None => say("keadm init --standalone: CloudCore with its embedded API server"),
         }
         given::forget(NODE)?;
-        let cloud = Cloud::init_on_given(programs, &scratch.path().join("cloud"))?;
+        let cloud = Cloud::init_on_given(programs, &scratch.path().join("cloud"), own)?;
         let relay = Relay::start(cloud.edge_address())?;
         say(&format!("keadm join: EdgeCore as node {NODE}"));
         let endpoint = containerd.as_ref().map(|containerd| containerd.socket());

@@ -180,6 +180,7 @@ async fn the_api_server() {
         admin_kubeconfig: folder.path().join("admin.kubeconfig"),
         clients: vec![],
         nodes: apiserver::Reach::Nobody,
+        controllers: vec!["*".to_owned()],
     })
     .await
     .unwrap();

@@ -361,6 +361,9 @@ pub struct Standalone {
     pub listen: String,
     /// Where the administrator's kubeconfig is written.
     pub admin_kubeconfig: String,
+    /// Controllers that run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for
+    /// all but that one; empty: none. The scheduler is `default-scheduler`.
+    pub controllers: Vec<String>,
 }
 
 impl Default for Standalone {
@@ -370,6 +373,7 @@ impl Default for Standalone {
             data_dir: "/var/lib/causeway/apiserver".to_owned(),
             listen: "127.0.0.1:6443".to_owned(),
             admin_kubeconfig: "/etc/kubeedge/admin.kubeconfig".to_owned(),
+            controllers: vec!["*".to_owned()],
         }
     }
 }

@@ -74,15 +74,17 @@ kinds! {
         Namespaced BuiltIn ["status"] ["pvc"] NO;
     PodTemplate: "" "v1" "podtemplates" "PodTemplate" "podtemplate" Namespaced BuiltIn [] [] NO;
     ReplicationController: "" "v1" "replicationcontrollers" "ReplicationController" "replicationcontroller"
-        Namespaced BuiltIn ["status"] ["rc"] NO;
+        Namespaced BuiltIn ["status" "scale"] ["rc"] NO;
     ResourceQuota: "" "v1" "resourcequotas" "ResourceQuota" "resourcequota" Namespaced BuiltIn ["status"] ["quota"] NO;
     LimitRange: "" "v1" "limitranges" "LimitRange" "limitrange" Namespaced BuiltIn [] ["limits"] NO;
-    Deployment: "apps" "v1" "deployments" "Deployment" "deployment" Namespaced BuiltIn ["status"] ["deploy"] NO;
+    Deployment: "apps" "v1" "deployments" "Deployment" "deployment" Namespaced BuiltIn ["status" "scale"] ["deploy"] NO;
     DaemonSet: "apps" "v1" "daemonsets" "DaemonSet" "daemonset" Namespaced BuiltIn ["status"] ["ds"] NO;
-    ReplicaSet: "apps" "v1" "replicasets" "ReplicaSet" "replicaset" Namespaced BuiltIn ["status"] ["rs"] NO;
-    StatefulSet: "apps" "v1" "statefulsets" "StatefulSet" "statefulset" Namespaced BuiltIn ["status"] ["sts"] NO;
+    ReplicaSet: "apps" "v1" "replicasets" "ReplicaSet" "replicaset" Namespaced BuiltIn ["status" "scale"] ["rs"] NO;
+    StatefulSet: "apps" "v1" "statefulsets" "StatefulSet" "statefulset" Namespaced BuiltIn ["status" "scale"] ["sts"] NO;
     ControllerRevision: "apps" "v1" "controllerrevisions" "ControllerRevision" "controllerrevision"
         Namespaced BuiltIn [] [] NO;
+    HorizontalPodAutoscaler: "autoscaling" "v2" "horizontalpodautoscalers" "HorizontalPodAutoscaler"
+        "horizontalpodautoscaler" Namespaced BuiltIn ["status"] ["hpa"] NO;
     Job: "batch" "v1" "jobs" "Job" "job" Namespaced BuiltIn ["status"] [] NO;
     CronJob: "batch" "v1" "cronjobs" "CronJob" "cronjob" Namespaced BuiltIn ["status"] ["cj"] NO;
     Lease: "coordination.k8s.io" "v1" "leases" "Lease" "lease" Namespaced BuiltIn [] [] NO;

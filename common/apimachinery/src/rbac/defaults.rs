@@ -1,5 +1,7 @@
-//! The roles and bindings that every cluster has (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`). Left out: what is about the API
-//! group `extensions`, which no server has any more, and the roles of the controllers of kube-controller-manager.
+//! The roles and bindings that every cluster has (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy`). Left out: what is
+//! about the API group `extensions`, which no server has any more. The roles of controllers are in `defaults/controllers.rs`.
+
+mod controllers;
 
 use serde_json::{Value, json};
 
@@ -234,10 +236,7 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// All of them: plural and object.
 pub fn objects() -> Vec<(&'static str, Value)> {
-    let roles = ROLES.iter().map(|(name, part_of, rules)| {
-        let rules: Vec<Value> = rules.iter().map(|rule| self::rule(rule).value()).collect();
-        ("clusterroles", json!({ "metadata": metadata(name, part_of), "rules": rules }))
-    });
+    let roles = ROLES.iter().map(|(name, part_of, rules)| ("clusterroles", role(name, part_of, rules)));
     let composed = COMPOSED.iter().map(|(name, part_of)| {
         let labels = json!({ label(name): "true" });
         let rule = json!({ "clusterRoleSelectors": [{ "matchLabels": labels }] });
@@ -251,10 +250,11 @@ pub fn objects() -> Vec<(&'static str, Value)> {
         let binding = json!({ "metadata": metadata(role, ""), "roleRef": reference, "subjects": subjects });
         ("clusterrolebindings", binding)
     });
-    roles.chain(composed).chain(bindings).collect()
+    roles.chain(composed).chain(bindings).chain(controllers::objects()).collect()
 }
 
-/// What `found` lacks of the default object `wanted` of its name, added; `None` if that is nothing, or if its owner wants it left alone.
+/// What `found` lacks of the default object `wanted` of its name, added; `None` if that is nothing, or if its owner wants
+/// it left alone.
 pub fn mended(found: &Value, wanted: &Value) -> Option<Value> {
     if found["metadata"]["annotations"][AUTOUPDATE] != "true" {
         return None;
@@ -276,6 +276,11 @@ pub fn mended(found: &Value, wanted: &Value) -> Option<Value> {
         mended["metadata"]["labels"][name] = value.clone();
     }
     (mended != *found).then_some(mended)
+}
+
+fn role(name: &str, part_of: &str, rules: Rules) -> Value {
+    let rules: Vec<Value> = rules.iter().map(|rule| self::rule(rule).value()).collect();
+    json!({ "metadata": metadata(name, part_of), "rules": rules })
 }
 
 fn append(object: &mut Value, field: &str, more: impl Iterator<Item = Value>) {

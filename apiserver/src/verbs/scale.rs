@@ -1,0 +1,126 @@
+//! The subresource `scale` of workloads: how many pods there are to be, without the rest (`autoscaling/v1`).
+
+use apimachinery::Status;
+use apimachinery::object::{self, integer, list, text};
+use apimachinery::patch::{self, PatchKind};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ownership::Ownership;
+use super::{Call, update};
+use crate::request::{self, Incoming};
+use crate::respond::{self, Answer};
+use crate::target::Target;
+
+pub(crate) fn is_one(call: &Call<'_>) -> bool {
+    let resource = &call.target.served.resource;
+    call.target.subresource == "scale" && !resource.custom && resource.subresources.contains(&"scale")
+}
+
+pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Status> {
+    let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
+    let main = Call { target: Target { subresource: String::new(), ..call.target.clone() }, ..call };
+    let stored = match main.parts.method {
+        Method::GET => {
+            main.context.storage.get(&main.target.key()).await?.ok_or_else(|| main.target.not_found())?
+        }
+        Method::PUT => {
+            let scale = main.body(body).await?;
+            update::modify(&main, &ownership, |current| resized(current, &scale)).await?
+        }
+        Method::PATCH => {
+            let content_type = request::content_type(&main.parts.headers).to_owned();
+            let unsupported = || {
+                let accepted = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+                Status::unsupported_media_type(&content_type, accepted)
+            };
+            let kind = PatchKind::of(&content_type)
+                .filter(|kind| *kind != PatchKind::Apply)
+                .ok_or_else(unsupported)?;
+            let with = request::parse(&content_type, &request::body(&main.parts.headers, body).await?)?;
+            update::modify(&main, &ownership, |current| {
+                let scale = patch::apply(kind, &scale(current), &with, None)?;
+                resized(current, &scale)
+            })
+            .await?
+        }
+        ref method => return Err(Status::method_not_allowed(method.as_str())),
+    };
+    Ok(respond::json(200, &scale(&stored.value()?)))
+}
+
+/// The scale of a workload.
+fn scale(workload: &Value) -> Value {
+    let metadata = &workload["metadata"];
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1",
+        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
+        "spec": {},
+        "status": {"replicas": integer(workload, "/status/replicas").unwrap_or(0)},
+    });
+    if let Some(replicas) = integer(workload, "/spec/replicas").filter(|replicas| *replicas != 0) {
+        scale["spec"]["replicas"] = json!(replicas);
+    }
+    let selector = selector(&workload["spec"]["selector"]);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = json!(selector);
+    }
+    scale
+}
+
+/// A workload as a scale wants it.
+fn resized(current: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = integer(scale, "/spec/replicas").unwrap_or(0);
+    if replicas < 0 {
+        return Err(Status::bad_request("spec.replicas: must be greater than or equal to 0"));
+    }
+    let mut workload = current.clone();
+    workload["spec"]["replicas"] = json!(replicas);
+    let metadata = object::metadata(&mut workload);
+    for field in ["resourceVersion", "uid"] {
+        let named = text(scale, &format!("/metadata/{field}"));
+        if !named.is_empty() {
+            metadata.insert(field.to_owned(), json!(named));
+        }
+    }
+    Ok(workload)
+}
+
+/// A selector as text, as the scale tells it.
+fn selector(selector: &Value) -> String {
+    // ReplicationControllers have the labels only.
+    let labels = selector.get("matchLabels").unwrap_or(selector).as_object().into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+    let expressions = list(selector, "/matchExpressions").iter().map(|one| {
+        let key = text(one, "/key");
+        let values: Vec<&str> = list(one, "/values").iter().filter_map(Value::as_str).collect();
+        match text(one, "/operator") {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_tells_the_size_and_the_selector_and_changes_only_the_size() {
+        let workload = json!({"metadata": {"name": "d", "resourceVersion": "7"}, "status": {"replicas": 2}, "spec": {"replicas": 3,
+            "selector": {"matchLabels": {"app": "a"}, "matchExpressions": [{"key": "b", "operator": "In", "values": ["c", "d"]}]}}});
+        let told = scale(&workload);
+        assert_eq!((&told["spec"]["replicas"], &told["status"]["replicas"]), (&json!(3), &json!(2)));
+        assert_eq!(told["status"]["selector"], "app=a,b in (c,d)");
+        let resized = resized(&workload, &json!({"spec": {"replicas": 5}})).unwrap();
+        assert_eq!(resized["spec"]["replicas"], 5);
+        assert_eq!(
+            (&resized["spec"]["selector"], &resized["metadata"]),
+            (&workload["spec"]["selector"], &workload["metadata"])
+        );
+    }
+}
