@@ -30,18 +30,11 @@ pub(crate) async fn run(context: std::sync::Arc<Context>, stop: CancellationToke
     }
 }
 
-/// Brings all of them in step. One whose change changes another one is looked at again.
+/// Brings all of them in step.
 pub(crate) async fn aggregate(context: &Context) -> Result<(), Status> {
-    while pass(context).await? {}
-    Ok(())
-}
-
-/// True if something was changed.
-async fn pass(context: &Context) -> Result<bool, Status> {
     let query = ListQuery { resource: roles::key(ROLES), ..ListQuery::default() };
     let stored = context.storage.list(query).await?.items;
     let all: Vec<Value> = stored.iter().map(|role| role.value()).collect::<Result<_, _>>()?;
-    let mut changed = false;
     for (stored, role) in stored.iter().zip(&all) {
         let Some(rules) = aggregated(role, &all).filter(|rules| role["rules"] != json!(rules)) else {
             continue;
@@ -52,11 +45,10 @@ async fn pass(context: &Context) -> Result<bool, Status> {
         let previous = Traits::of(&stored.key.resource, role);
         let change = Change::Update { value, expected: stored.revision, previous };
         match context.storage.commit(key, change).await {
-            Ok(_) => changed = true,
-            // Its change is an event of its own.
-            Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => {}
+            // Somebody else's change is an event of its own.
+            Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => {}
             Err(WriteError::Store(status)) => return Err(status),
         }
     }
-    Ok(changed)
+    Ok(())
 }

@@ -11,8 +11,7 @@ use crate::kubernetes::{Cluster, ConnectError, InstallError, Merge, install_crds
 
 /// The user that CloudCore is, as in a cluster.
 const USER: &str = "system:serviceaccount:kubeedge:cloudcore";
-const GROUPS: [&str; 3] =
-    ["system:serviceaccounts", "system:serviceaccounts:kubeedge", "system:authenticated"];
+const GROUPS: [&str; 2] = ["system:serviceaccounts", "system:serviceaccounts:kubeedge"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum FurnishError {
