@@ -206,7 +206,7 @@ impl Fake {
         if !named.is_empty() && named != object::resource_version(&old) {
             return Err(Status::stale(kind.group, kind.resource, &key.name));
         }
-        let new = patch::apply(PatchKind::Merge, &old, with, false)?;
+        let new = patch::apply(PatchKind::Merge, &old, with, None)?;
         self.replace(kind, &new, subresource)
     }
 
