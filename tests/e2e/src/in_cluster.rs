@@ -63,7 +63,9 @@ impl Lab {
         let containerd = runtime.block_on(Containerd::start(&folder("cri"), true))?;
         runtime.block_on(containerd.import(&images::busybox(IMAGE)))?;
         let ca = folder("edges-ca.crt");
-        let kubelets = ["--kubelet-certificate-authority", &ca.to_string_lossy()];
+        // CloudCore runs here without its pod, which a controller would miss behind the Service.
+        let controllers = "--controllers=*,-endpoints-controller,-endpointslice-controller";
+        let kubelets = ["--kubelet-certificate-authority", &ca.to_string_lossy(), controllers];
         let api = ApiServer::start_with(&programs, &folder("api"), &kubelets)?;
         let kubectl = Kubectl::new(&api.kubeconfig);
         for text in setting::installed() {
