@@ -1,12 +1,15 @@
 //! Objects, their revisions and the log of changes, in SQLite.
 //!
 //! Every change takes the next global revision, which is the object's `resourceVersion` and the log's key, so the log
-//! has no gaps between its horizon and the current revision. Bodies are stored without `apiVersion` and `kind`: a
+//! has no gaps between its horizon and the current revision. The log also keeps what each change replaced, so every
+//! revision since the horizon can be read as it was. Bodies are stored without `apiVersion` and `kind`: a
 //! reader prefixes them (see [`crate::render`]) and need not parse. Changes are announced from the store's
 //! after-commit hook, in revision order.
 
 mod commit;
+mod facets;
 mod hub;
+mod list;
 mod read;
 mod traits;
 
@@ -19,7 +22,8 @@ use store::{OpenError, Options, Store, StoreError};
 
 pub(crate) use commit::{Change, WriteError};
 pub(crate) use hub::{Event, EventKind, Followers};
-pub(crate) use read::{ListQuery, Page, Replay};
+pub(crate) use list::{ListQuery, Page};
+pub(crate) use read::Replay;
 pub(crate) use traits::{Traits, supports_field};
 
 /// Changes kept for watches to resume from.
@@ -61,7 +65,7 @@ pub(crate) struct Storage {
     hub: Arc<hub::Hub>,
 }
 
-const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql"), include_str!("storage/history.sql")];
 
 impl Storage {
     /// Opens the database; `followers` hear of every change of what they are of. Blocks.

@@ -6,7 +6,7 @@ use apimachinery::object;
 use serde_json::{Value, json};
 use store::rusqlite::{self, OptionalExtension, Transaction, params};
 
-use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
+use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, facets, store_failure};
 use crate::registry::Resource;
 use apimachinery::Status;
 
@@ -94,15 +94,19 @@ fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::R
         .query_row([], |row| row.get(0))?;
     object::metadata(&mut value).insert("resourceVersion".to_owned(), json!(revision.to_string()));
     let body = value.to_string();
-    write_object(transaction, &key, kind, revision, &value, &body)?;
-    let before = previous.as_ref().map(|traits| serde_json::to_string(traits).unwrap_or_default());
+    // Before the object is replaced: the log keeps what was.
     transaction
         .prepare_cached(
-            "INSERT INTO log (revision, resource, namespace, name, kind, body, previous) VALUES (?1,?2,?3,?4,?5,?6,?7)",
+            "INSERT INTO log (revision, resource, namespace, name, kind, body, was, before)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, objects.revision, objects.body FROM (SELECT 1)
+             LEFT JOIN objects ON resource = ?2 AND namespace = ?3 AND name = ?4",
         )?
-        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), body, before])?;
+        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), body])?;
     transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([revision - LOG_LENGTH])?;
+    write_object(transaction, &key, kind, revision, &value, &body)?;
     let traits = Traits::of(&key.resource, &value);
+    let now = Some(&traits).filter(|_| kind != EventKind::Deleted);
+    facets::note(transaction, &key, previous.as_ref(), now)?;
     let stored = Stored { key, revision, body: body.into() };
     Ok(Ok(Arc::new(Event { kind, stored, traits, previous })))
 }

@@ -1,32 +1,11 @@
-//! Reading: one object, pages of a list, the log, and the indexes of the collector.
+//! Reading: one object, the log, and the indexes of the collector.
 
-use apimachinery::{FieldSelector, LabelSelector, Status};
+use apimachinery::Status;
 use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
 
-use super::{Event, EventKind, Followers, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
-
-/// What a list is of.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListQuery {
-    pub resource: String,
-    /// `None` for all namespaces and for cluster-scoped resources.
-    pub namespace: Option<String>,
-    pub labels: LabelSelector,
-    pub fields: FieldSelector,
-    /// Most items returned; 0 for all.
-    pub limit: usize,
-    /// Return only what comes after this (namespace, name).
-    pub after: Option<(String, String)>,
-}
-
-/// Items of one snapshot.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub items: Vec<Stored>,
-    /// The current revision of the snapshot.
-    pub revision: i64,
-    pub more: bool,
-}
+use super::{
+    Event, EventKind, Followers, Key, LOG_LENGTH, ListQuery, Storage, Stored, Traits, store_failure,
+};
 
 /// Answer to "what happened since".
 pub(crate) enum Replay {
@@ -39,28 +18,25 @@ pub(crate) enum Replay {
 /// Events one read of the log returns at most, so that a far-behind watch does not hold it all in memory.
 const REPLAY: i64 = 256;
 
-impl ListQuery {
-    fn selects(&self, stored: &Stored) -> bool {
-        if self.labels.is_everything() && self.fields.is_everything() {
-            return true;
-        }
-        let object = serde_json::from_str(&stored.body).unwrap_or_default();
-        Traits::of(&self.resource, &object).match_selectors(&self.labels, &self.fields)
-    }
-}
-
-fn current(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn current(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT current FROM revision")?.query_row([], |row| row.get(0))
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+/// The oldest revision that can be read as it was.
+pub(super) fn horizon(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("SELECT max(floor, current - ?1) FROM revision")?
+        .query_row([LOG_LENGTH], |row| row.get(0))
+}
+
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let key = Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
     let body: String = row.get(4)?;
     Ok(Stored { key, revision: row.get(3)?, body: body.into() })
 }
 
 impl Storage {
-    async fn read<T, F>(&self, work: F) -> Result<T, Status>
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, Status>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -86,46 +62,17 @@ impl Storage {
         .await
     }
 
-    pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, Status> {
-        self.read(move |connection| {
-            // One transaction, so that the revision is that of the items.
-            let snapshot = connection.unchecked_transaction()?;
-            let revision = current(&snapshot)?;
-            let (after_namespace, after_name) = query.after.clone().unwrap_or_default();
-            let mut statement = snapshot.prepare_cached(
-                "SELECT resource, namespace, name, revision, body FROM objects
-                 WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)
-                 ORDER BY namespace, name",
-            )?;
-            let mut rows =
-                statement.query(params![query.resource, query.namespace, after_namespace, after_name])?;
-            let mut items = Vec::new();
-            while let Some(row) = rows.next()? {
-                let item = stored(row)?;
-                if !query.selects(&item) {
-                    continue;
-                }
-                if query.limit > 0 && items.len() == query.limit {
-                    return Ok(Page { items, revision, more: true });
-                }
-                items.push(item);
-            }
-            Ok(Page { items, revision, more: false })
-        })
-        .await
-    }
-
     /// Changes of `resource` after `since`.
     pub(crate) async fn replay(&self, resource: &str, since: i64) -> Result<Replay, Status> {
         let resource = resource.to_owned();
         self.read(move |connection| {
             let snapshot = connection.unchecked_transaction()?;
             let revision = current(&snapshot)?;
-            if since < revision - LOG_LENGTH || since > revision {
+            if since < horizon(&snapshot)? || since > revision {
                 return Ok(Replay::Expired(revision));
             }
             let mut statement = snapshot.prepare_cached(
-                "SELECT resource, namespace, name, revision, body, kind, previous FROM log
+                "SELECT resource, namespace, name, revision, body, kind, before FROM log
                  WHERE resource = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
             )?;
             let events = statement
@@ -203,12 +150,11 @@ fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
 fn logged(row: &Row<'_>) -> rusqlite::Result<Event> {
     let stored = stored(row)?;
     let kind: String = row.get(5)?;
-    let previous: Option<String> = row.get(6)?;
-    let object = serde_json::from_str(&stored.body).unwrap_or_default();
-    Ok(Event {
-        kind: EventKind::parse(&kind),
-        traits: Traits::of(&stored.key.resource, &object),
-        previous: previous.map(|text| serde_json::from_str(&text).unwrap_or_default()),
-        stored,
-    })
+    let before: Option<String> = row.get(6)?;
+    let traits = |body: &str| {
+        let object = serde_json::from_str(body).unwrap_or_default();
+        Traits::of(&stored.key.resource, &object)
+    };
+    let (now, previous) = (traits(&stored.body), before.as_deref().map(traits));
+    Ok(Event { kind: EventKind::parse(&kind), traits: now, previous, stored })
 }

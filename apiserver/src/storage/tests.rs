@@ -58,6 +58,145 @@ async fn a_long_replay_comes_in_parts_without_gaps() {
     assert_eq!(seen, 300);
 }
 
+async fn names(storage: &Storage, query: ListQuery) -> (Vec<String>, Option<i64>) {
+    let page = storage.list(query).await.unwrap();
+    (page.items.into_iter().map(|item| item.key.name).collect(), page.remaining)
+}
+
+#[tokio::test]
+async fn every_revision_since_the_horizon_is_read_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = storage(&folder).await;
+    let mut seen: Vec<(i64, Vec<(String, i64)>)> = Vec::new();
+    let mut now: std::collections::BTreeMap<String, i64> = std::collections::BTreeMap::new();
+    // A walk of additions, changes and removals over four names, the same in every run.
+    let mut random: u32 = 7;
+    for _ in 0..120 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let name = format!("o{}", (random >> 20) % 4);
+        let key = Key::new("configmaps", "n", &name);
+        let (value, previous) = (object(&name), Traits::default());
+        let change = match (now.get(&name).copied(), (random >> 8) % 3) {
+            (None, _) => Change::Create(value),
+            (Some(expected), 0) => Change::Delete { value, expected, previous },
+            (Some(expected), _) => Change::Update { value, expected, previous },
+        };
+        let removed = matches!(change, Change::Delete { .. });
+        let stored = storage.commit(key, change).await.unwrap();
+        match removed {
+            true => now.remove(&name),
+            false => now.insert(name, stored.revision),
+        };
+        seen.push((stored.revision, now.clone().into_iter().collect()));
+    }
+    for (revision, wanted) in seen {
+        let query = ListQuery { resource: "configmaps".into(), at: Some(revision), ..ListQuery::default() };
+        let page = storage.list(query.clone()).await.unwrap();
+        let found: Vec<(String, i64)> =
+            page.items.iter().map(|item| (item.key.name.clone(), item.revision)).collect();
+        assert_eq!((page.revision, &found), (revision, &wanted));
+        for (item, (_, of)) in page.items.iter().zip(&wanted) {
+            assert_eq!(item.value().unwrap()["metadata"]["resourceVersion"], of.to_string());
+        }
+        if wanted.len() > 1 {
+            let (first, remaining) = names(&storage, ListQuery { limit: 1, ..query }).await;
+            assert_eq!((first[0].as_str(), remaining), (wanted[0].0.as_str(), Some(wanted.len() as i64 - 1)));
+        }
+    }
+    let late = ListQuery { resource: "configmaps".into(), at: Some(i64::MAX), ..ListQuery::default() };
+    assert_eq!(storage.list(late).await.unwrap_err().code, 504);
+}
+
+#[tokio::test]
+async fn lists_by_label_and_by_node_are_those_of_the_whole_list_that_match() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = storage(&folder).await;
+    let pod = |name: &str, app: &str, node: &str| {
+        json!({"metadata": {"name": name, "namespace": "n", "uid": name, "labels": {"app": app, "tier": "x"}},
+               "spec": {"nodeName": node}})
+    };
+    let key = |name: &str| Key::new("pods", "n", name);
+    let mut revisions = Vec::new();
+    for (name, app, node) in [("a", "web", "n1"), ("b", "web", "n2"), ("c", "db", "n1"), ("d", "web", "")] {
+        let made = storage.commit(key(name), Change::Create(pod(name, app, node))).await.unwrap();
+        revisions.push(made.revision);
+    }
+    let ask = |labels: &str, fields: &str| {
+        let labels = apimachinery::LabelSelector::parse(labels).unwrap();
+        let fields = apimachinery::FieldSelector::parse(fields).unwrap();
+        ListQuery { resource: "pods".into(), labels, fields, ..ListQuery::default() }
+    };
+    let some = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&storage, ask("app=web", "")).await.0, some(&["a", "b", "d"]));
+    assert_eq!(names(&storage, ask("app=web,tier=x,!gone", "")).await.0, some(&["a", "b", "d"]));
+    assert_eq!(names(&storage, ask("app=web", "spec.nodeName=n1")).await.0, some(&["a"]));
+    assert_eq!(names(&storage, ask("", "spec.nodeName=n1")).await.0, some(&["a", "c"]));
+    assert_eq!(names(&storage, ask("", "spec.nodeName=")).await.0, some(&["d"]));
+    let page = ListQuery { limit: 2, ..ask("app=web", "") };
+    assert_eq!(names(&storage, page.clone()).await, (some(&["a", "b"]), None));
+    let after = Some(("n".to_owned(), "b".to_owned()));
+    assert_eq!(names(&storage, ListQuery { after, ..page }).await.0, some(&["d"]));
+    // What changes its labels or goes is not found by the old ones, except in the past.
+    let previous = Traits::of("pods", &pod("a", "web", "n1"));
+    let change = Change::Update { value: pod("a", "db", "n1"), expected: revisions[0], previous };
+    storage.commit(key("a"), change).await.unwrap();
+    let previous = Traits::of("pods", &pod("b", "web", "n2"));
+    let change = Change::Delete { value: pod("b", "web", "n2"), expected: revisions[1], previous };
+    storage.commit(key("b"), change).await.unwrap();
+    assert_eq!(names(&storage, ask("app=web", "")).await.0, some(&["d"]));
+    assert_eq!(names(&storage, ask("app=db", "")).await.0, some(&["a", "c"]));
+    let past = ListQuery { at: Some(revisions[3]), ..ask("app=web", "") };
+    assert_eq!(names(&storage, past).await.0, some(&["a", "b", "d"]));
+    let left: i64 = storage
+        .store
+        .read(|c| c.query_row("SELECT count(*) FROM facets", [], |row| row.get(0)))
+        .await
+        .unwrap();
+    assert_eq!(left, 2 + 2 + 2 + 2, "two labels of three pods, and the nodes of two");
+}
+
+#[tokio::test]
+async fn a_database_of_before_is_taken_over_with_its_labels_and_history_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let old = Options {
+        migrations: &MIGRATIONS[..1],
+        cache_kib: 64,
+        readers: 1,
+        taken_over: None,
+        recovery: store::Recovery::Refuse,
+    };
+    let store = Store::open(&path, &old).unwrap();
+    let body = json!({"metadata": {"name": "a", "uid": "a", "resourceVersion": "9", "labels": {"app": "web"}},
+                      "spec": {"nodeName": "n1"}});
+    let text = body.to_string();
+    store
+        .write(move |tx| {
+            tx.execute("INSERT INTO objects VALUES ('pods', 'n', 'a', 'a', 9, ?1)", [&text])?;
+            tx.execute("INSERT INTO log VALUES (9, 'pods', 'n', 'a', 'ADDED', ?1, NULL)", [&text])?;
+            tx.execute("UPDATE revision SET current = 9", [])
+        })
+        .await
+        .unwrap();
+    drop(store);
+    let storage = storage(&folder).await;
+    for selector in ["app=web", "app=web,!gone"] {
+        let labels = apimachinery::LabelSelector::parse(selector).unwrap();
+        let query = ListQuery { resource: "pods".into(), labels, ..ListQuery::default() };
+        assert_eq!(names(&storage, query).await.0, ["a"]);
+    }
+    assert!(matches!(storage.replay("pods", 8).await.unwrap(), Replay::Expired(9)));
+    let change = Change::Update { value: body.clone(), expected: 9, previous: Traits::of("pods", &body) };
+    storage.commit(Key::new("pods", "n", "a"), change).await.unwrap();
+    match storage.replay("pods", 9).await.unwrap() {
+        Replay::Events(events, reached) => {
+            assert_eq!((events.len(), reached), (1, 10));
+            assert_eq!(events[0].previous.as_ref().unwrap().labels["app"], "web");
+        }
+        Replay::Expired(_) => panic!("history begins at the revision of the takeover"),
+    }
+}
+
 #[tokio::test]
 async fn changes_are_conditional() {
     let folder = tempfile::tempdir().unwrap();

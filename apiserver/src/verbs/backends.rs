@@ -118,6 +118,7 @@ async fn backend(call: &Call<'_>, service: &Value, named: &Named<'_>) -> Result<
         fields: Default::default(),
         limit: 0,
         after: None,
+        at: None,
     };
     let page = call.context.storage.list(query).await?;
     for stored in &page.items {

@@ -49,6 +49,7 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, Status> {
         fields,
         limit: 0,
         after: None,
+        at: None,
     };
     if call.query.flag("watch") {
         return watch(call, scope).await;

@@ -90,6 +90,7 @@ async fn objects(
         fields: Default::default(),
         limit: 0,
         after: None,
+        at: None,
     };
     context.storage.list(query).await?.items.iter().map(|stored| stored.value()).collect()
 }

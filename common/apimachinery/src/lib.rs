@@ -2,7 +2,7 @@
 //!
 //! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
-//! [`names`] the naming rules, [`decode`] what becomes of unknown and mistyped fields, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`fields`] who owns which fields (server-side apply), [`object`] metadata access,
+//! [`listing`] the options of lists and watches, [`names`] the naming rules, [`decode`] what becomes of unknown and mistyped fields, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`fields`] who owns which fields (server-side apply), [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
 //! about what, the questions and the answers; [`rbac`] roles and bindings.
 
@@ -13,6 +13,7 @@ pub mod duration;
 pub mod fields;
 pub mod jsonpath;
 pub mod kinds;
+pub mod listing;
 pub mod names;
 pub mod object;
 pub mod patch;

@@ -71,6 +71,24 @@ impl LabelSelector {
         self.0.is_empty()
     }
 
+    /// How many requirements there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// See [`LabelSelector::is_everything`].
+    pub fn is_empty(&self) -> bool {
+        self.is_everything()
+    }
+
+    /// A label and the one value it must have, if the selector pins one.
+    pub fn pinned(&self) -> Option<(&str, &str)> {
+        self.0.iter().find_map(|(key, test)| match test {
+            Test::In(set) if set.len() == 1 => Some((key.as_str(), set[0].as_str())),
+            _ => None,
+        })
+    }
+
     /// [`LabelSelector::matches`] of the labels of an object.
     pub fn matches_object(&self, object: &Value) -> bool {
         if self.is_everything() {

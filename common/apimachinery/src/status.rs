@@ -139,6 +139,14 @@ impl Status {
     pub fn expired(message: impl Into<String>) -> Status {
         Status::new(410, "Expired", message)
     }
+    /// A read wants what is newer than `current`; the client may ask again in a second.
+    pub fn too_large_version(wanted: i64, current: i64) -> Status {
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let mut status = Status::new(504, "Timeout", message);
+        status.causes.push(Cause::new("ResourceVersionTooLarge", "", "Too large resource version"));
+        status.retry_after = Some(1);
+        status
+    }
     pub fn too_large(limit: usize) -> Status {
         let message = format!("Request entity too large: limit is {limit}");
         Status::new(413, "RequestEntityTooLarge", message)

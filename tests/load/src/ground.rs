@@ -198,6 +198,10 @@ impl Api {
         Ok(api)
     }
 
+    pub(crate) fn pid(&self) -> Result<i32> {
+        Ok(i32::try_from(self.process.as_ref().context("the API server is not running")?.pid())?)
+    }
+
     pub(crate) fn kill9(&mut self) -> Result<()> {
         self.process.take().context("the API server is not running")?.kill9()
     }

@@ -1,6 +1,7 @@
 //! `load`: measures the link. `cargo xtask bench NAME` builds the programs and runs this.
 #![allow(clippy::print_stdout)] // A tool for people at a terminal.
 
+mod api;
 mod attack;
 mod burst;
 mod cgroup;
@@ -107,6 +108,8 @@ enum Name {
     Unused(unused::Flags),
     /// Power-on without a link.
     Poweron(poweron::Flags),
+    /// An API server under objects, lists and watchers; the embedded one, or any cluster beside it.
+    Api(api::Flags),
     /// Hostile peers against programs that may hold 128 MiB each.
     Attack(attack::Flags),
     /// One attack of `attack`.
@@ -157,6 +160,7 @@ fn main() -> Result<()> {
             Name::Reconnect(common) => reconnect::run(&common).await,
             Name::Recovery(flags) => recovery::run(&flags).await,
             Name::Fleet { common, edges, idle } => fleet::run(&common, edges, idle).await,
+            Name::Api(flags) => api::run(&flags).await,
             Name::Attack(flags) => attack::run(&flags).await,
             Name::Attacker(flags) => attack::attacker::run(flags).await,
             // They ran above.
