@@ -1,53 +1,14 @@
 //! Reading: one object, pages of a list, the log, and the indexes of the collector.
 
-use apimachinery::{FieldSelector, LabelSelector, Status};
+use apimachinery::Status;
+use apimachinery::traits::Traits;
+use kubeapi::stored::{Event, EventKind, Key, ListQuery, Page, Replay, Stored};
 use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
 
-use super::{Event, EventKind, Followers, Key, LOG_LENGTH, Storage, Stored, Traits, store_failure};
-
-/// What a list is of.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListQuery {
-    pub resource: String,
-    /// `None` for all namespaces and for cluster-scoped resources.
-    pub namespace: Option<String>,
-    pub labels: LabelSelector,
-    pub fields: FieldSelector,
-    /// Most items returned; 0 for all.
-    pub limit: usize,
-    /// Return only what comes after this (namespace, name).
-    pub after: Option<(String, String)>,
-}
-
-/// Items of one snapshot.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub items: Vec<Stored>,
-    /// The current revision of the snapshot.
-    pub revision: i64,
-    pub more: bool,
-}
-
-/// Answer to "what happened since".
-pub(crate) enum Replay {
-    /// In order, and the revision up to which they reach.
-    Events(Vec<Event>, i64),
-    /// The log does not reach back that far; the current revision.
-    Expired(i64),
-}
+use super::{Followers, LOG_LENGTH, Storage, store_failure};
 
 /// Events one read of the log returns at most, so that a far-behind watch does not hold it all in memory.
 const REPLAY: i64 = 256;
-
-impl ListQuery {
-    fn selects(&self, stored: &Stored) -> bool {
-        if self.labels.is_everything() && self.fields.is_everything() {
-            return true;
-        }
-        let object = serde_json::from_str(&stored.body).unwrap_or_default();
-        Traits::of(&self.resource, &object).match_selectors(&self.labels, &self.fields)
-    }
-}
 
 fn current(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT current FROM revision")?.query_row([], |row| row.get(0))

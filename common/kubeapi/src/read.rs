@@ -7,35 +7,37 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::Call;
+use crate::backend::Backend;
+use crate::call::Call;
 use crate::respond::{self, Answer};
-use crate::storage::ListQuery;
+use crate::stored::ListQuery;
+use crate::target::Target;
 use crate::watch::{Options, Start, Watch};
 
-pub(crate) async fn get(call: Call<'_>) -> Result<Answer, Status> {
+pub(crate) async fn get<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status> {
     if call.query.flag("watch") {
         return list(call).await;
     }
-    let stored =
-        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+    let stored = call.backend.get(call.reader(), &call.target).await?;
+    let stored = stored.ok_or_else(|| call.target.not_found())?;
     call.answer(200, &stored)
 }
 
-/// `GET .../status` and friends read the whole object.
-pub(crate) async fn subresource(call: Call<'_>) -> Result<Answer, Status> {
-    match call.target.subresource.as_str() {
-        "status" if call.target.served.version().status => get(call).await,
-        "ephemeralcontainers" | "resize" if call.target.served.is_core("pods") => get(call).await,
-        "approval" if call.target.served.resource.plural == "certificatesigningrequests" => get(call).await,
-        "scale" => Err(Status::no_such_path()),
-        _ => Err(Status::no_such_path()),
+/// True if a GET of the target's subresource reads the whole object.
+pub(crate) fn is_whole(target: &Target) -> bool {
+    match target.subresource.as_str() {
+        "" => true,
+        "status" => target.served.version().status,
+        "ephemeralcontainers" | "resize" => target.served.is_core("pods"),
+        "approval" => target.served.resource.plural == "certificatesigningrequests",
+        _ => false,
     }
 }
 
 /// Longest a watch lives when the client does not say.
 const WATCH: Duration = Duration::from_secs(3600);
 
-pub(crate) async fn list(call: Call<'_>) -> Result<Answer, Status> {
+pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status> {
     let (labels, mut fields) = call.query.selectors(&call.target.served)?;
     if !call.target.name.is_empty() {
         let selector = format!("metadata.name={}", call.target.name);
@@ -58,7 +60,7 @@ pub(crate) async fn list(call: Call<'_>) -> Result<Answer, Status> {
     scope.after = continuation(call.query.get("continue"))?;
     let renderer = call.renderer()?;
     let wanted = call.query.resource_version()?;
-    let page = call.context.storage.list(scope).await?;
+    let page = call.backend.list(call.reader(), scope).await?;
     if wanted > page.revision {
         let message = format!("Too large resource version: {wanted}, current: {}", page.revision);
         let mut status = Status::new(504, "Timeout", message);
@@ -90,7 +92,7 @@ fn continuation(token: &str) -> Result<Option<(String, String)>, Status> {
     Ok(Some((object::text(&token, "/ns").to_owned(), name.to_owned())))
 }
 
-async fn watch(call: Call<'_>, scope: ListQuery) -> Result<Answer, Status> {
+async fn watch<B: Backend>(call: Call<'_, B>, scope: ListQuery) -> Result<Answer, Status> {
     let version = call.query.resource_version()?;
     let start = match (call.query.get("sendInitialEvents"), version) {
         ("true", _) => Start::Everything { mark_end: call.query.flag("allowWatchBookmarks") },
@@ -101,6 +103,6 @@ async fn watch(call: Call<'_>, scope: ListQuery) -> Result<Answer, Status> {
     let timeout = call.query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
     let timeout = timeout.filter(|seconds| *seconds > 0).map_or(WATCH, Duration::from_secs).min(4 * WATCH);
     let options = Options { start, bookmarks: call.query.flag("allowWatchBookmarks"), timeout };
-    let watch = Watch::open(call.context.clone(), scope, call.renderer()?, options).await?;
+    let watch = Watch::open(&call, scope, options).await?;
     Ok(respond::stream(watch.into_body()))
 }

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 const MASTERS: &str = "system:masters";
-pub(crate) const AUTHENTICATED: &str = "system:authenticated";
-pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
-pub(crate) const ANONYMOUS: &str = "system:anonymous";
+/// The group of all users that showed who they are.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of those who did not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Their name.
+pub const ANONYMOUS: &str = "system:anonymous";
 
 /// Beside [`AUTHENTICATED`].
-pub(crate) fn service_account_groups(namespace: &str) -> [String; 2] {
+pub fn service_account_groups(namespace: &str) -> [String; 2] {
     ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
 }
 
+/// A user, with what is said of him.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct User {
+pub struct User {
     pub name: String,
     pub uid: String,
     pub groups: Vec<String>,
@@ -22,7 +26,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn is_master(&self) -> bool {
+    /// True for the group that may do everything.
+    pub fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)
     }
 }
