@@ -4,7 +4,7 @@ use apimachinery::Status;
 use apimachinery::path::percent_decode;
 use apimachinery::rbac::{Attributes, What};
 use http::{HeaderMap, HeaderName};
-use kubeapi::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, service_account_groups};
+use kubeapi::user::{ANONYMOUS, AUTHENTICATED, Asker, UNAUTHENTICATED, User, service_account_groups};
 use kubeapi::{Certificate, Peer};
 
 use crate::authorise::authorise;
@@ -17,7 +17,7 @@ pub(crate) async fn authenticate(
     context: &Context,
     peer: &Peer,
     headers: &HeaderMap,
-) -> Result<Option<User>, Status> {
+) -> Result<Option<Asker>, Status> {
     let user = match bearer(headers)? {
         Some(token) => Some(tokens::verify(context, token, &[ISSUER]).await?.user),
         None => match &peer.certificate {
@@ -47,7 +47,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
 
 /// The user that another one asks to be taken for, if he may. Headers that are not understood are refused: whoever sends
 /// them wants fewer rights than his own.
-fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<User, Status> {
+fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Asker, Status> {
     const EXTRA: &str = "impersonate-extra-";
     let texts = |name: &HeaderName| -> Result<Vec<String>, Status> {
         let texts = headers.get_all(name).iter().map(|value| value.to_str().map(str::to_owned));
@@ -70,7 +70,7 @@ fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Use
         asked = true;
     }
     if !asked {
-        return Ok(user);
+        return Ok(user.into());
     }
     if wanted.name.is_empty() {
         return Err(Status::bad_request("groups, a uid or more are impersonated without a user"));
@@ -83,7 +83,7 @@ fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Use
         wanted.groups.push(AUTHENTICATED.to_owned());
     }
     wanted.groups.dedup();
-    Ok(wanted)
+    Ok(Asker { user: wanted, impersonator: Some(user) })
 }
 
 /// The right `impersonate` on the user and on each group, the uid and all that is said beside.

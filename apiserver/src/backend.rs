@@ -8,7 +8,7 @@ use kubeapi::request::Incoming;
 use kubeapi::respond::Answer;
 use kubeapi::stored::{ListQuery, Page, Replay, Stored, Subscription};
 use kubeapi::target::Target;
-use kubeapi::user::User;
+use kubeapi::user::{Asker, User};
 use kubeapi::{Backend, Peer, Question, Reader};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ impl Backend for Context {
         verbs::computed(self.nodes.reaches())
     }
 
-    async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<User>, Status> {
+    async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Asker>, Status> {
         auth::authenticate(self, peer, headers).await
     }
 

@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use controlling::UnknownController;
 pub use keys::KeysError;
+pub use kubeapi::Limits;
 pub use kubeapi::tls::TlsError;
 pub use nodes::{Connection, Nodes, Reach};
 pub use settings::{Client, Settings};
@@ -77,6 +78,7 @@ pub struct ApiServer {
     tls: kubeapi::tls::Tls,
     context: Arc<context::Context>,
     controllers: controlling::Chosen,
+    limits: Limits,
     /// Keeps other API servers off the data folder.
     lock: store::FolderLock,
 }
@@ -122,7 +124,7 @@ impl ApiServer {
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
-        Ok(ApiServer { listener, address, tls, context, controllers, lock })
+        Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, lock })
     }
 
     /// The bound address.
@@ -132,7 +134,7 @@ impl ApiServer {
 
     /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ApiServer { listener, address, tls, context, controllers, lock: _lock } = self;
+        let ApiServer { listener, address, tls, context, controllers, limits, lock: _lock } = self;
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
@@ -140,7 +142,7 @@ impl ApiServer {
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
         let watches = context.stop.clone();
-        let api = kubeapi::Api::new(context);
+        let api = kubeapi::Api::new(context, kubeapi::Settings { limits });
         let mut controllers = tokio::spawn(controlling::run(api.clone(), controllers, controlling.clone()));
         let door = Door { what: "the API port", transport: Transport::Tls(tls), connections: CONNECTIONS };
         let serving = kubeapi::serve(api, listener, door, stop.clone());

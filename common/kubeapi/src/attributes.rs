@@ -55,6 +55,18 @@ impl Action {
         self.upgrades.then(|| Attributes { verb: "create", what: self.what() })
     }
 
+    /// True if a request of this kind may last: a watch, logs, what is connected to. As kube-apiserver's
+    /// `LongRunningRequestCheck` (`pkg/controlplane/apiserver/config.go`).
+    pub(crate) fn lasts(&self) -> bool {
+        let subresource = self.path.as_ref().map_or("", |path| &path.subresource);
+        self.verb == "watch" || matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
+    }
+
+    /// False for what only reads.
+    pub(crate) fn changes(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
     fn what(&self) -> What<'_> {
         let Some(path) = &self.path else { return What::Path(&self.raw) };
         What::Resource {

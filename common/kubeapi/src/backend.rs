@@ -13,7 +13,7 @@ use crate::request::Incoming;
 use crate::respond::Answer;
 use crate::stored::{ListQuery, Page, Replay, Stored, Subscription};
 use crate::target::Target;
-use crate::user::User;
+use crate::user::{Asker, User};
 
 /// The half of an API server that is not HTTP. Every failure is a Status, which the client gets as it is: 503 or 504 where what
 /// is asked for cannot be had now. What a client is to be told beside an answer goes into the call's or reader's warnings.
@@ -34,7 +34,7 @@ pub trait Backend: Send + Sync + Sized + 'static {
         &self,
         peer: &Peer,
         headers: &HeaderMap,
-    ) -> impl Future<Output = Result<Option<User>, Status>> + Send;
+    ) -> impl Future<Output = Result<Option<Asker>, Status>> + Send;
 
     /// Why `user` may do this, for the audit log; may be empty.
     ///

@@ -10,29 +10,38 @@ use crate::attributes::{self, Action};
 use crate::backend::Backend;
 use crate::call::{Call, Question};
 use crate::discovery::Offer;
+use crate::inflight::{InFlight, Limits};
 use crate::peer::Peer;
 use crate::registry::Registry;
 use crate::request::{Incoming, Query};
 use crate::respond::{self, Answer};
 use crate::target::Target;
-use crate::user::User;
+use crate::user::{Asker, User};
 use crate::warnings::Warnings;
 use crate::{discovery, openapi, read};
+
+/// What an API is told.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Of all doors together.
+    pub limits: Limits,
+}
 
 /// The API of a backend: what its doors serve, and what the program itself may ask. Clones are the same API.
 pub struct Api<B> {
     backend: Arc<B>,
+    in_flight: Arc<InFlight>,
 }
 
 impl<B> Clone for Api<B> {
     fn clone(&self) -> Api<B> {
-        Api { backend: self.backend.clone() }
+        Api { backend: self.backend.clone(), in_flight: self.in_flight.clone() }
     }
 }
 
 impl<B: Backend> Api<B> {
-    pub fn new(backend: Arc<B>) -> Api<B> {
-        Api { backend }
+    pub fn new(backend: Arc<B>, settings: Settings) -> Api<B> {
+        Api { backend, in_flight: Arc::new(InFlight::new(settings.limits)) }
     }
 
     pub fn backend(&self) -> &Arc<B> {
@@ -43,45 +52,52 @@ impl<B: Backend> Api<B> {
     pub async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let warnings = Warnings::default();
-        let answer = route(&self.backend, peer, request, &warnings).await;
+        let answer = self.route(peer, request, &warnings).await;
         let mut answer = answer.unwrap_or_else(|status| respond::failure(&status));
         warnings.tell(answer.headers_mut());
         tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
         answer
     }
-}
 
-async fn route<B: Backend>(
-    backend: &Arc<B>,
-    peer: &Peer,
-    request: Request<Incoming>,
-    warnings: &Warnings,
-) -> Result<Answer, Status> {
-    let raw = request.uri().path().to_owned();
-    let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
-    let query = Query::parse(request.uri().query());
-    let user = backend.authenticate(peer, request.headers()).await?;
-    if attributes::is_public(&raw) {
-        return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
-    }
-    let user = user.ok_or_else(Status::unauthorized)?;
-    let action = Action::of(request.method(), &path, &raw, &query);
-    backend.authorise(&user, &action.attributes()).await?;
-    if let Some(more) = action.more() {
-        backend.authorise(&user, &more).await?;
-    }
-    let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
-    match path {
-        RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
-        _ if request.method() != Method::GET => Err(Status::method_not_allowed(request.method().as_str())),
-        RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers())),
-        RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
-        RequestPath::Group(group) => discovery::group(offer, &group),
-        RequestPath::GroupVersion(group, version) => discovery::resources(offer, &group, &version),
-        RequestPath::Other => match generic(backend.catalog(), &request, &raw) {
-            Some(answer) => answer,
-            None => backend.plain(&user, &request.into_parts().0).await,
-        },
+    async fn route(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+        warnings: &Warnings,
+    ) -> Result<Answer, Status> {
+        let backend = &self.backend;
+        let raw = request.uri().path().to_owned();
+        let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
+        let query = Query::parse(request.uri().query());
+        let asker = backend.authenticate(peer, request.headers()).await?;
+        if attributes::is_public(&raw) {
+            return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
+        }
+        let Asker { user, .. } = asker.ok_or_else(Status::unauthorized)?;
+        let action = Action::of(request.method(), &path, &raw, &query);
+        let _place = match peer.is_program() {
+            true => None,
+            false => self.in_flight.enter(&action, &user)?,
+        };
+        backend.authorise(&user, &action.attributes()).await?;
+        if let Some(more) = action.more() {
+            backend.authorise(&user, &more).await?;
+        }
+        let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
+        match path {
+            RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
+            _ if request.method() != Method::GET => {
+                Err(Status::method_not_allowed(request.method().as_str()))
+            }
+            RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers())),
+            RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
+            RequestPath::Group(group) => discovery::group(offer, &group),
+            RequestPath::GroupVersion(group, version) => discovery::resources(offer, &group, &version),
+            RequestPath::Other => match generic(backend.catalog(), &request, &raw) {
+                Some(answer) => answer,
+                None => backend.plain(&user, &request.into_parts().0).await,
+            },
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod call;
 mod discovery;
 mod dispatch;
 pub mod events;
+mod inflight;
 mod openapi;
 pub mod peer;
 mod protobuf;
@@ -38,6 +39,7 @@ mod watch;
 
 pub use backend::Backend;
 pub use call::{Call, Question, Reader};
-pub use dispatch::Api;
+pub use dispatch::{Api, Settings};
+pub use inflight::Limits;
 pub use peer::{Certificate, Peer};
 pub use server::{CONNECTIONS, Door, Transport, serve};

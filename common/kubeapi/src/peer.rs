@@ -31,6 +31,11 @@ pub enum Certificate {
 }
 
 impl Peer {
+    /// True for this program itself.
+    pub(crate) fn is_program(&self) -> bool {
+        self.door.is_empty()
+    }
+
     /// This program itself, as `user`.
     pub fn program(user: User) -> Peer {
         Peer { door: "", address: None, certificate: Certificate::Known { user, not_after: i64::MAX } }

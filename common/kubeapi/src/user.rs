@@ -31,3 +31,18 @@ impl User {
         self.groups.iter().any(|group| group == MASTERS)
     }
 }
+
+/// Who asks, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Whose rights count.
+    pub user: User,
+    /// Who asks to be taken for that user (`Impersonate-User`); `None`: he himself.
+    pub impersonator: Option<User>,
+}
+
+impl From<User> for Asker {
+    fn from(user: User) -> Asker {
+        Asker { user, impersonator: None }
+    }
+}
