@@ -8,12 +8,12 @@ mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
 use apimachinery::{Cause, Status, object, pod, rbac, schema};
+use kubeapi::registry::{self, Served};
+use kubeapi::target::Target;
+use kubeapi::user::User;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::registry::{self, Served};
-use crate::target::Target;
-use crate::user::User;
 
 /// True if `metadata.generation` follows the spec of this resource.
 pub(crate) fn counts_generations(served: &Served) -> bool {

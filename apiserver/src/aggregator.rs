@@ -2,13 +2,15 @@
 
 use apimachinery::Status;
 use apimachinery::rbac::aggregated;
+use apimachinery::traits::Traits;
+use kubeapi::stored::{Key, ListQuery};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::roles;
-use crate::storage::{Change, Key, ListQuery, Traits, WriteError};
+use crate::storage::{Change, WriteError};
 
 pub(crate) const ROLES: &str = "clusterroles";
 

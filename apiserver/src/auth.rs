@@ -4,68 +4,29 @@ use apimachinery::Status;
 use apimachinery::path::percent_decode;
 use apimachinery::rbac::{Attributes, What};
 use http::{HeaderMap, HeaderName};
-use pki::Subject;
-use rustls::server::danger::ClientCertVerifier;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use kubeapi::user::{ANONYMOUS, AUTHENTICATED, Asker, UNAUTHENTICATED, User, service_account_groups};
+use kubeapi::{Certificate, Peer};
 
 use crate::authorise::authorise;
 use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::tokens;
-use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User, service_account_groups};
-
-/// What the handshake showed of the client.
-#[derive(Clone, Debug)]
-pub(crate) enum Peer {
-    NoCertificate,
-    /// A certificate that is not ours, or not valid now.
-    Foreign,
-    Known {
-        user: User,
-        not_after: i64,
-    },
-}
-
-impl Peer {
-    pub(crate) fn of(
-        chain: Option<&[CertificateDer<'_>]>,
-        verifier: &dyn ClientCertVerifier,
-        now: i64,
-    ) -> Peer {
-        let Some((leaf, intermediates)) = chain.and_then(<[_]>::split_first) else {
-            return Peer::NoCertificate;
-        };
-        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unsigned_abs()));
-        if verifier.verify_client_cert(leaf, intermediates, time).is_err() {
-            return Peer::Foreign;
-        }
-        match Subject::of(leaf) {
-            Ok(subject) if !subject.common_name.is_empty() => {
-                let mut groups = subject.organizations;
-                groups.push(AUTHENTICATED.to_owned());
-                let user = User { name: subject.common_name, groups, ..User::default() };
-                Peer::Known { user, not_after: subject.not_after }
-            }
-            _ => Peer::Foreign,
-        }
-    }
-}
 
 /// The user of a request, `None` for one that shows nothing. Impersonation headers are honoured for who has the right.
 pub(crate) async fn authenticate(
     context: &Context,
     peer: &Peer,
     headers: &HeaderMap,
-) -> Result<Option<User>, Status> {
+) -> Result<Option<Asker>, Status> {
     let user = match bearer(headers)? {
         Some(token) => Some(tokens::verify(context, token, &[ISSUER]).await?.user),
-        None => match peer {
-            Peer::NoCertificate => None,
-            Peer::Foreign => return Err(Status::unauthorized()),
-            Peer::Known { not_after, .. } if *not_after <= daemon::clock::unix_seconds() => {
+        None => match &peer.certificate {
+            Certificate::Missing => None,
+            Certificate::Foreign => return Err(Status::unauthorized()),
+            Certificate::Known { not_after, .. } if *not_after <= daemon::clock::unix_seconds() => {
                 return Err(Status::unauthorized());
             }
-            Peer::Known { user, .. } => Some(user.clone()),
+            Certificate::Known { user, .. } => Some(user.clone()),
         },
     };
     match user {
@@ -86,7 +47,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
 
 /// The user that another one asks to be taken for, if he may. Headers that are not understood are refused: whoever sends
 /// them wants fewer rights than his own.
-fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<User, Status> {
+fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Asker, Status> {
     const EXTRA: &str = "impersonate-extra-";
     let texts = |name: &HeaderName| -> Result<Vec<String>, Status> {
         let texts = headers.get_all(name).iter().map(|value| value.to_str().map(str::to_owned));
@@ -109,7 +70,7 @@ fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Use
         asked = true;
     }
     if !asked {
-        return Ok(user);
+        return Ok(user.into());
     }
     if wanted.name.is_empty() {
         return Err(Status::bad_request("groups, a uid or more are impersonated without a user"));
@@ -122,7 +83,7 @@ fn impersonate(context: &Context, user: User, headers: &HeaderMap) -> Result<Use
         wanted.groups.push(AUTHENTICATED.to_owned());
     }
     wanted.groups.dedup();
-    Ok(wanted)
+    Ok(Asker { user: wanted, impersonator: Some(user) })
 }
 
 /// The right `impersonate` on the user and on each group, the uid and all that is said beside.

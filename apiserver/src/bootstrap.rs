@@ -1,12 +1,14 @@
 //! Objects that exist from the start, and those that every namespace has.
 
+use apimachinery::traits::Traits;
 use apimachinery::{Status, object, rbac};
+use kubeapi::stored::ListQuery;
+use kubeapi::target::Target;
 use serde_json::json;
 
 use crate::aggregator;
 use crate::context::Context;
-use crate::storage::{Change, ListQuery, Traits};
-use crate::target::Target;
+use crate::storage::Change;
 use crate::verbs::create::namespace::{ensure, furnish, make};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];

@@ -9,15 +9,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
+use kubeapi::stored::{Event, EventKind, Key, ListQuery};
+use kubeapi::target::Target;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::storage::{Change, Event, EventKind, Key, ListQuery, Traits, WriteError};
-use crate::target::Target;
+use crate::storage::{Change, WriteError};
 use crate::verbs::delete;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -111,7 +113,7 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
             for dependent in context.storage.dependents(object::uid(&value)).await? {
                 reconsider(context, &dependent).await?;
             }
-            if key.resource == crate::registry::DEFINITIONS {
+            if key.resource == kubeapi::registry::DEFINITIONS {
                 remove_instances(context, &key.name).await?;
             }
             if !key.namespace.is_empty() {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemon::memory::HeapTrimmer;
+use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::WayToNodes;
 use crate::registered::Registered;
-use crate::registry::Registry;
 use crate::roles::Roles;
 use crate::signer::Signer;
 use crate::storage::Storage;

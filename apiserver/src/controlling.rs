@@ -42,7 +42,7 @@ pub(crate) fn choose(wanted: &[String]) -> Result<Chosen, UnknownController> {
     Ok(all.into_iter().filter(|controller| runs(controller.name())).collect())
 }
 
-struct Accounts(Arc<Context>);
+struct Accounts(kubeapi::Api<Context>);
 
 impl Users for Accounts {
     fn api(&self, user: &str) -> Arc<dyn Api> {
@@ -51,11 +51,11 @@ impl Users for Accounts {
 }
 
 /// Until `stop`.
-pub(crate) async fn run(context: Arc<Context>, chosen: Chosen, stop: CancellationToken) {
+pub(crate) async fn run(api: kubeapi::Api<Context>, chosen: Chosen, stop: CancellationToken) {
     if chosen.is_empty() {
         return stop.cancelled().await;
     }
-    shell::run(chosen, Arc::new(Accounts(context)), stop).await;
+    shell::run(chosen, Arc::new(Accounts(api)), stop).await;
 }
 
 #[cfg(test)]

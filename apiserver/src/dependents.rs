@@ -1,10 +1,12 @@
 //! Dependents of an object that goes without them.
 
+use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
+use kubeapi::stored::Key;
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::storage::{Change, Key, Traits, WriteError};
+use crate::storage::{Change, WriteError};
 
 /// Takes the owner `uid` out of its dependents, so that they survive it.
 pub(crate) async fn release_all(context: &Context, uid: &str) -> Result<(), Status> {

@@ -1,8 +1,6 @@
 //! The API for this program's own controllers: the same verbs, authorisation, admission and webhooks as for any client, without a
 //! connection.
 
-use std::sync::Arc;
-
 use apimachinery::Status;
 use bytes::Bytes;
 use controllers::api::{Api, Deletion, Event, Key, Kind, List, Watch, path, version};
@@ -10,14 +8,13 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
+use kubeapi::Peer;
+use kubeapi::request::Incoming;
+use kubeapi::respond::Body;
+use kubeapi::user::{AUTHENTICATED, User, service_account_groups};
 use serde_json::{Value, json};
 
-use crate::auth::Peer;
 use crate::context::Context;
-use crate::dispatch;
-use crate::request::Incoming;
-use crate::respond::Body;
-use crate::user::{AUTHENTICATED, User, service_account_groups};
 
 /// Objects of one page of a list.
 const PAGE: usize = 500;
@@ -26,7 +23,7 @@ const LINE: usize = 4 * 1024 * 1024;
 
 /// The API as one user.
 pub(crate) struct InProcess {
-    context: Arc<Context>,
+    api: kubeapi::Api<Context>,
     peer: Peer,
 }
 
@@ -40,13 +37,13 @@ struct Asked<'a> {
 
 impl InProcess {
     /// `user` is a name such as `system:serviceaccount:NAMESPACE:NAME`.
-    pub(crate) fn new(context: Arc<Context>, user: &str) -> InProcess {
+    pub(crate) fn new(api: kubeapi::Api<Context>, user: &str) -> InProcess {
         let account = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
         let mut groups =
             account.map_or_else(Vec::new, |(namespace, _)| service_account_groups(namespace).to_vec());
         groups.push(AUTHENTICATED.to_owned());
         let user = User { name: user.to_owned(), groups, ..User::default() };
-        InProcess { context, peer: Peer::Known { user, not_after: i64::MAX } }
+        InProcess { api, peer: Peer::program(user) }
     }
 
     async fn send(&self, asked: Asked<'_>) -> Result<Body, Status> {
@@ -55,7 +52,7 @@ impl InProcess {
         let request =
             request.header(http::header::CONTENT_TYPE, asked.content_type).body(Incoming::Program(body));
         let request = request.map_err(|error| Status::bad_request(error.to_string()))?;
-        let answer = dispatch::respond(&self.context, &self.peer, request).await;
+        let answer = self.api.respond(&self.peer, request).await;
         if answer.status().is_success() {
             return Ok(answer.into_body());
         }

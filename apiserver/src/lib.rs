@@ -9,54 +9,41 @@ mod admission;
 mod aggregator;
 mod auth;
 mod authorise;
+mod backend;
 mod bootstrap;
 mod certificates;
 mod collector;
 mod context;
 mod controlling;
 mod dependents;
-mod discovery;
-mod dispatch;
-mod events;
 mod in_process;
 mod keys;
 mod nodes;
-mod openapi;
-mod protobuf;
 mod registered;
-mod registry;
-mod render;
-mod request;
-mod respond;
 mod roles;
-mod server;
 mod settings;
 mod signer;
 mod storage;
 mod suffix;
-mod tables;
-mod target;
-mod tls;
 mod tokens;
 mod usage;
-mod user;
 mod verbs;
-mod warnings;
-mod watch;
 mod webhooks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kubeapi::{CONNECTIONS, Door, Transport};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use controlling::UnknownController;
 pub use keys::KeysError;
+pub use kubeapi::Limits;
+pub use kubeapi::tls::TlsError;
 pub use nodes::{Connection, Nodes, Reach};
 pub use settings::{Client, Settings};
-pub use tls::TlsError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -88,9 +75,10 @@ pub enum RunError {
 pub struct ApiServer {
     listener: TcpListener,
     address: SocketAddr,
-    tls: tls::Tls,
+    tls: kubeapi::tls::Tls,
     context: Arc<context::Context>,
     controllers: controlling::Chosen,
+    limits: Limits,
     /// Keeps other API servers off the data folder.
     lock: store::FolderLock,
 }
@@ -106,8 +94,8 @@ impl ApiServer {
             .map_err(|source| BuildError::DataDir { path: data_dir.clone(), source })?;
         let lock = store::lock(&data_dir).await?;
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
-        let tls = tls::configure(&keys.serving, &keys.ca)?;
-        let registry = Arc::new(registry::Registry::new());
+        let tls = kubeapi::tls::configure(&keys.serving, &keys.ca)?;
+        let registry = Arc::new(kubeapi::registry::Registry::new());
         let webhooks = Arc::new(registered::Registered::default());
         let roles = Arc::new(roles::Roles::default());
         let database = data_dir.join("apiserver.db");
@@ -136,7 +124,7 @@ impl ApiServer {
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
-        Ok(ApiServer { listener, address, tls, context, controllers, lock })
+        Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, lock })
     }
 
     /// The bound address.
@@ -146,17 +134,18 @@ impl ApiServer {
 
     /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ApiServer { listener, address, tls, context, controllers, lock: _lock } = self;
+        let ApiServer { listener, address, tls, context, controllers, limits, lock: _lock } = self;
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
-        let mut controllers =
-            tokio::spawn(controlling::run(context.clone(), controllers, controlling.clone()));
         let watches = context.stop.clone();
-        let serving = server::serve(listener, tls, context, stop.clone());
+        let api = kubeapi::Api::new(context, kubeapi::Settings { limits });
+        let mut controllers = tokio::spawn(controlling::run(api.clone(), controllers, controlling.clone()));
+        let door = Door { what: "the API port", transport: Transport::Tls(tls), connections: CONNECTIONS };
+        let serving = kubeapi::serve(api, listener, door, stop.clone());
         let ending = async {
             stop.cancelled().await;
             controlling.cancel();

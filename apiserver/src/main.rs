@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use apiserver::{ApiServer, Reach, Settings};
+use apiserver::{ApiServer, Limits, Reach, Settings};
 use clap::Parser;
 use daemon::exit::{Exit, report};
 
@@ -33,6 +33,13 @@ struct Arguments {
     /// scheduler is `default-scheduler`.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     controllers: Vec<String>,
+    /// Reads under way at once, without watches and other requests that last; further ones are told to come again (429). 0: any
+    /// number.
+    #[arg(long, default_value_t = Limits::default().reads)]
+    max_requests_inflight: usize,
+    /// The same of requests that change something.
+    #[arg(long, default_value_t = Limits::default().changes)]
+    max_mutating_requests_inflight: usize,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +64,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         clients: Vec::new(),
         nodes,
         controllers: arguments.controllers,
+        limits: Limits {
+            reads: arguments.max_requests_inflight,
+            changes: arguments.max_mutating_requests_inflight,
+        },
     })
     .await
     .context("building the API server")?;

@@ -5,9 +5,8 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use apimachinery::rbac::{self, Attributes, Kind, Policy, Rule, Subject};
+use kubeapi::user::User;
 use serde_json::Value;
-
-use crate::user::User;
 
 #[derive(Default)]
 pub(crate) struct Roles(RwLock<Policy>);

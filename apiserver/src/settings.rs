@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use kubeapi::Limits;
+
 use crate::nodes::Reach;
 
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Settings {
     /// Which controllers run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for all
     /// but that one.
     pub controllers: Vec<String>,
+    /// Requests under way at once.
+    pub limits: Limits,
 }
 
 /// A program that uses the API with the rights that roles give it.

@@ -3,7 +3,7 @@
 //! Every change takes the next global revision, which is the object's `resourceVersion` and the log's key, so the log
 //! has no gaps between its horizon and the current revision. The log also keeps what each change replaced, so every
 //! revision since the horizon can be read as it was. Bodies are stored without `apiVersion` and `kind`: a
-//! reader prefixes them (see [`crate::render`]) and need not parse. Changes are announced from the store's
+//! reader prefixes them (see [`kubeapi::render`]) and need not parse. Changes are announced from the store's
 //! after-commit hook, in revision order.
 
 mod commit;
@@ -11,53 +11,19 @@ mod facets;
 mod hub;
 mod list;
 mod read;
-mod traits;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use apimachinery::Status;
-use serde_json::Value;
+use kubeapi::stored::Event;
 use store::{OpenError, Options, Store, StoreError};
 
 pub(crate) use commit::{Change, WriteError};
-pub(crate) use hub::{Event, EventKind, Followers};
-pub(crate) use list::{ListQuery, Page};
-pub(crate) use read::Replay;
-pub(crate) use traits::{Traits, supports_field};
+pub(crate) use hub::Followers;
 
 /// Changes kept for watches to resume from.
 pub(crate) const LOG_LENGTH: i64 = 10_000;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub resource: String,
-    pub namespace: String,
-    pub name: String,
-}
-
-impl Key {
-    pub(crate) fn new(resource: &str, namespace: &str, name: &str) -> Key {
-        Key { resource: resource.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-/// An object as stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub key: Key,
-    pub revision: i64,
-    /// JSON without `apiVersion` and `kind`.
-    pub body: Arc<str>,
-}
-
-impl Stored {
-    /// The parsed body.
-    pub(crate) fn value(&self) -> Result<Value, Status> {
-        serde_json::from_str(&self.body)
-            .map_err(|error| Status::internal(format!("stored object does not parse: {error}")))
-    }
-}
 
 #[derive(Clone)]
 pub(crate) struct Storage {

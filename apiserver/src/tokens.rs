@@ -3,12 +3,12 @@
 use apimachinery::Status;
 use apimachinery::object::{integer, list, text, uid};
 use daemon::clock;
+use kubeapi::stored::Key;
+use kubeapi::user::{AUTHENTICATED, User, service_account_groups};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::signer::ISSUER;
-use crate::storage::Key;
-use crate::user::{AUTHENTICATED, User, service_account_groups};
 
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 365 * 86_400;

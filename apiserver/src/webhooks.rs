@@ -19,15 +19,15 @@ use std::time::Duration;
 use apimachinery::Status;
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::webhooks::{Asked, Operation, Phase};
+use kubeapi::stored::Key;
+use kubeapi::target::Target;
+use kubeapi::user::User;
+use kubeapi::warnings::Warnings;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::registered::Hook;
-use crate::storage::Key;
-use crate::target::Target;
-use crate::user::User;
-use crate::warnings::Warnings;
 use forms::{Form, Forms};
 
 /// Time for all webhooks of a request (`requestTimeoutUpperBound` of kube-apiserver).

@@ -139,6 +139,7 @@ async fn with_embedded(
         clients: vec![standalone::client(&standalone.data_dir)],
         nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
         controllers: standalone.controllers.clone(),
+        limits: standalone.limits,
     })
     .await?;
     tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");

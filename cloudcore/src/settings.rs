@@ -50,6 +50,7 @@ pub struct Standalone {
     pub admin_kubeconfig: PathBuf,
     /// Names are checked by the API server.
     pub controllers: Vec<String>,
+    pub limits: apiserver::Limits,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,10 @@ impl Settings {
             }),
             admin_kubeconfig: PathBuf::from(&standalone.admin_kubeconfig),
             controllers: standalone.controllers.clone(),
+            limits: apiserver::Limits {
+                reads: standalone.max_requests_inflight as usize,
+                changes: standalone.max_mutating_requests_inflight as usize,
+            },
         });
         let health = match config.common_config.monitor_server.bind_address.as_str() {
             "" => None,

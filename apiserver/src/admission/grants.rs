@@ -4,12 +4,12 @@
 use apimachinery::object::text;
 use apimachinery::rbac::{self, Attributes, Kind, Rule, What};
 use apimachinery::{Cause, Status};
+use kubeapi::target::Target;
+use kubeapi::user::User;
 use serde_json::Value;
 
 use crate::authorise::authorise;
 use crate::context::Context;
-use crate::target::Target;
-use crate::user::User;
 
 /// The kind, if the target is a role or a binding.
 fn kind(target: &Target) -> Option<Kind> {

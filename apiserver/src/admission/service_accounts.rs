@@ -2,12 +2,12 @@
 
 use apimachinery::Status;
 use apimachinery::object::{self, list, maps_in, set_default, text};
+use kubeapi::stored::Key;
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::storage::Key;
 use crate::suffix;
-use crate::target::Target;
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME: &str = "kube-api-access-";

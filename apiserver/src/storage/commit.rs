@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use apimachinery::object;
+use apimachinery::traits::Traits;
+use apimachinery::{Status, object};
+use kubeapi::registry::Resource;
+use kubeapi::stored::{Event, EventKind, Key, Stored};
 use serde_json::{Value, json};
 use store::rusqlite::{self, OptionalExtension, Transaction, params};
 
-use super::{Event, EventKind, Key, LOG_LENGTH, Storage, Stored, Traits, facets, store_failure};
-use crate::registry::Resource;
-use apimachinery::Status;
+use super::{LOG_LENGTH, Storage, facets, store_failure};
 
 /// A change of one object. Values come without `apiVersion` and `kind`.
 pub(crate) enum Change {

@@ -1,8 +1,8 @@
 //! The index of what lists are narrowed by: every label, and a few fields.
 
+use apimachinery::traits::Traits;
+use kubeapi::stored::{Key, ListQuery};
 use store::rusqlite::{self, Transaction, params};
-
-use super::{Key, ListQuery, Traits};
 
 /// Fields that are in the index, per resource: a kubelet lists the pods of its node, `kubectl describe` the events of an object.
 fn indexed(resource: &str) -> Option<&'static str> {

@@ -5,48 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use apimachinery::rbac::Kind;
+use kubeapi::registry::{DEFINITIONS, Registry};
+use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
-use super::{Stored, Traits};
 use crate::registered::{self, Registered};
-use crate::registry::{DEFINITIONS, Registry};
 use crate::roles::{self, Roles};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventKind {
-    Added,
-    Modified,
-    Deleted,
-}
-
-impl EventKind {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            EventKind::Added => "ADDED",
-            EventKind::Modified => "MODIFIED",
-            EventKind::Deleted => "DELETED",
-        }
-    }
-
-    pub(super) fn parse(text: &str) -> EventKind {
-        match text {
-            "ADDED" => EventKind::Added,
-            "DELETED" => EventKind::Deleted,
-            _ => EventKind::Modified,
-        }
-    }
-}
-
-/// One committed change.
-#[derive(Debug)]
-pub(crate) struct Event {
-    pub kind: EventKind,
-    /// As it is after the change; for deletions, as it was, with the deletion's revision.
-    pub stored: Stored,
-    pub traits: Traits,
-    /// Before the change; `None` for additions.
-    pub previous: Option<Traits>,
-}
 
 /// Events a watch may fall behind by before it reads the log instead.
 const BEHIND: usize = 512;

@@ -1,37 +1,11 @@
 //! Lists: pages of a resource as it is, or as it was at a revision that the log still reaches.
 
-use apimachinery::{FieldSelector, LabelSelector, Status};
+use apimachinery::Status;
+use kubeapi::stored::{Key, ListQuery, Page, Stored};
 use store::rusqlite::{self, Connection, Rows, params};
 
 use super::read::{current, horizon, stored};
-use super::{Key, Storage, Stored, Traits, facets};
-
-/// What a list is of.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ListQuery {
-    pub resource: String,
-    /// `None` for all namespaces and for cluster-scoped resources.
-    pub namespace: Option<String>,
-    pub labels: LabelSelector,
-    pub fields: FieldSelector,
-    /// Most items returned; 0 for all.
-    pub limit: usize,
-    /// Return only what comes after this (namespace, name).
-    pub after: Option<(String, String)>,
-    /// As of this revision; `None` for now.
-    pub at: Option<i64>,
-}
-
-/// Items of one snapshot.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub items: Vec<Stored>,
-    /// The revision of the snapshot.
-    pub revision: i64,
-    pub more: bool,
-    /// How many items come after these, where that is known: not if there are selectors.
-    pub remaining: Option<i64>,
-}
+use super::{Storage, facets};
 
 /// Why there is no page.
 enum Missing {
@@ -61,81 +35,70 @@ const THEN: &str = "SELECT resource, namespace, name, revision, body FROM object
 const REMAINING: &str = "SELECT count(*) FROM objects
     WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)";
 
-impl ListQuery {
-    fn is_everything(&self) -> bool {
-        self.labels.is_everything() && self.fields.is_everything()
-    }
-
-    fn selects(&self, stored: &Stored) -> bool {
-        let object = serde_json::from_str(&stored.body).unwrap_or_default();
-        Traits::of(&self.resource, &object).match_selectors(&self.labels, &self.fields)
-    }
-
-    /// Takes a page out of `rows`, and tells whether there is more. `sure`: every row is selected.
-    fn page(&self, mut rows: Rows<'_>, sure: bool) -> rusqlite::Result<(Vec<Stored>, bool)> {
-        let mut items = Vec::new();
-        while let Some(row) = rows.next()? {
-            let item = stored(row)?;
-            if !sure && !self.selects(&item) {
-                continue;
-            }
-            if self.limit > 0 && items.len() == self.limit {
-                return Ok((items, true));
-            }
-            items.push(item);
+/// Takes a page out of `rows`, and tells whether there is more. `sure`: every row is selected.
+fn page(query: &ListQuery, mut rows: Rows<'_>, sure: bool) -> rusqlite::Result<(Vec<Stored>, bool)> {
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let item = stored(row)?;
+        if !sure && !query.selects(&item) {
+            continue;
         }
-        Ok((items, false))
-    }
-
-    /// How many items come after `last`.
-    fn after(&self, snapshot: &Connection, last: &Key, past: Option<i64>) -> rusqlite::Result<i64> {
-        let count = |row: &rusqlite::Row<'_>| row.get(0);
-        let Some(at) = past else {
-            let place = params![self.resource, self.namespace, last.namespace, last.name];
-            return snapshot.prepare_cached(REMAINING)?.query_row(place, count);
-        };
-        let place = params![self.resource, self.namespace, last.namespace, last.name, at];
-        snapshot.prepare(&format!("SELECT count(*) FROM ({THEN})"))?.query_row(place, count)
-    }
-
-    fn read(&self, connection: &Connection) -> rusqlite::Result<Result<Page, Missing>> {
-        // One transaction, so that the revision is that of the items.
-        let snapshot = connection.unchecked_transaction()?;
-        let current = current(&snapshot)?;
-        let past = self.at.filter(|at| *at != current);
-        match past {
-            Some(at) if at > current => return Ok(Err(Missing::Future { current })),
-            Some(at) if at < horizon(&snapshot)? => return Ok(Err(Missing::Past)),
-            _ => {}
+        if query.limit > 0 && items.len() == query.limit {
+            return Ok((items, true));
         }
-        let (namespace, name) = self.after.clone().unwrap_or_default();
-        let place = params![self.resource, self.namespace, namespace, name];
-        let everything = self.is_everything();
-        let facet = facets::wanted(self).filter(|_| past.is_none());
-        let (items, more) = match (past, &facet) {
-            (Some(at), _) => {
-                let mut statement = snapshot.prepare_cached(THEN)?;
-                let place = params![self.resource, self.namespace, namespace, name, at];
-                self.page(statement.query(place)?, everything)?
-            }
-            (None, Some((facet, only))) => {
-                let mut statement = snapshot.prepare_cached(BY_FACET)?;
-                let place = params![self.resource, self.namespace, namespace, name, facet];
-                self.page(statement.query(place)?, *only)?
-            }
-            (None, None) => self.page(snapshot.prepare_cached(NOW)?.query(place)?, everything)?,
-        };
-        let last = items.last().filter(|_| more && everything);
-        let remaining = last.map(|last| self.after(&snapshot, &last.key, past)).transpose()?;
-        Ok(Ok(Page { items, revision: past.unwrap_or(current), more, remaining }))
+        items.push(item);
     }
+    Ok((items, false))
+}
+
+/// How many items come after `last`.
+fn after(query: &ListQuery, snapshot: &Connection, last: &Key, past: Option<i64>) -> rusqlite::Result<i64> {
+    let count = |row: &rusqlite::Row<'_>| row.get(0);
+    let Some(at) = past else {
+        let place = params![query.resource, query.namespace, last.namespace, last.name];
+        return snapshot.prepare_cached(REMAINING)?.query_row(place, count);
+    };
+    let place = params![query.resource, query.namespace, last.namespace, last.name, at];
+    snapshot.prepare(&format!("SELECT count(*) FROM ({THEN})"))?.query_row(place, count)
+}
+
+fn read(query: &ListQuery, connection: &Connection) -> rusqlite::Result<Result<Page, Missing>> {
+    // One transaction, so that the revision is that of the items.
+    let snapshot = connection.unchecked_transaction()?;
+    let current = current(&snapshot)?;
+    let past = query.at.filter(|at| *at != current);
+    match past {
+        Some(at) if at > current => return Ok(Err(Missing::Future { current })),
+        Some(at) if at < horizon(&snapshot)? => return Ok(Err(Missing::Past)),
+        _ => {}
+    }
+    let (namespace, name) = query.after.clone().unwrap_or_default();
+    let place = params![query.resource, query.namespace, namespace, name];
+    let everything = query.labels.is_everything() && query.fields.is_everything();
+    let facet = facets::wanted(query).filter(|_| past.is_none());
+    let (items, more) = match (past, &facet) {
+        (Some(at), _) => {
+            let mut statement = snapshot.prepare_cached(THEN)?;
+            let place = params![query.resource, query.namespace, namespace, name, at];
+            page(query, statement.query(place)?, everything)?
+        }
+        (None, Some((facet, only))) => {
+            let mut statement = snapshot.prepare_cached(BY_FACET)?;
+            let place = params![query.resource, query.namespace, namespace, name, facet];
+            page(query, statement.query(place)?, *only)?
+        }
+        (None, None) => page(query, snapshot.prepare_cached(NOW)?.query(place)?, everything)?,
+    };
+    let last = items.last().filter(|_| more && everything);
+    let remaining = last.map(|last| after(query, &snapshot, &last.key, past)).transpose()?;
+    Ok(Ok(Page { items, revision: past.unwrap_or(current), more, remaining }))
 }
 
 impl Storage {
     /// 410 if [`ListQuery::at`] is further back than the log reaches, 504 if it has not come yet.
     pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, Status> {
         let at = query.at.unwrap_or_default();
-        self.read(move |connection| query.read(connection)).await?.map_err(|missing| match missing {
+        self.read(move |connection| read(&query, connection)).await?.map_err(|missing| match missing {
             Missing::Past => Status::expired(format!("The provided resource version is too old: {at}")),
             Missing::Future { current } => Status::too_large_version(at, current),
         })

@@ -1,19 +1,11 @@
 //! Reading: one object, the log, and the indexes of the collector.
 
 use apimachinery::Status;
+use apimachinery::traits::Traits;
+use kubeapi::stored::{Event, EventKind, Key, ListQuery, Replay, Stored};
 use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
 
-use super::{
-    Event, EventKind, Followers, Key, LOG_LENGTH, ListQuery, Storage, Stored, Traits, store_failure,
-};
-
-/// Answer to "what happened since".
-pub(crate) enum Replay {
-    /// In order, and the revision up to which they reach.
-    Events(Vec<Event>, i64),
-    /// The log does not reach back that far; the current revision.
-    Expired(i64),
-}
+use super::{Followers, LOG_LENGTH, Storage, store_failure};
 
 /// Events one read of the log returns at most, so that a far-behind watch does not hold it all in memory.
 const REPLAY: i64 = 256;

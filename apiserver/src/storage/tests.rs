@@ -1,4 +1,6 @@
-use serde_json::json;
+use apimachinery::traits::Traits;
+use kubeapi::stored::{Key, ListQuery, Replay};
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -7,11 +7,11 @@ mod named;
 use apimachinery::object::{list, text};
 use apimachinery::{LabelSelector, Status};
 use hyper::body::Incoming;
+use kubeapi::respond::Answer;
+use kubeapi::stored::{Key, ListQuery};
 use serde_json::Value;
 
 use super::{Call, connect};
-use crate::respond::Answer;
-use crate::storage::{Key, ListQuery};
 use forward::{Backend, forward};
 pub(super) use named::Named;
 
@@ -21,12 +21,11 @@ pub(crate) fn is_one(call: &Call<'_>) -> bool {
     call.target.subresource == "proxy" && (served.is_core("pods") || served.is_core("services"))
 }
 
-/// `rest` is what follows `proxy` in the path.
-pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result<Answer, Status> {
+pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Status> {
     let wanted = call.target.name.clone();
     let named = Named::parse(&wanted)?;
     let object = object(&call, named.name).await?;
-    connect::admit(&call, rest).await?;
+    connect::admit(&call).await?;
     let is_service = call.target.served.is_core("services");
     let (pod, port) = match is_service {
         true => backend(&call, &object, &named).await?,
@@ -42,33 +41,32 @@ pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result
         host: format!("{name}:{port}"),
         is_tls: named.is_tls,
     };
-    forward(call, rest, body, &backend).await
+    forward(call, body, &backend).await
 }
 
 /// A port of a node that is not its kubelet's. `named` is what the call names.
 pub(super) async fn port_of_node(
     call: Call<'_>,
     named: &Named<'_>,
-    rest: &str,
     body: Incoming,
 ) -> Result<Answer, Status> {
     let port = named.port.parse::<u16>().ok().filter(|port| *port > 0);
     let port =
         port.ok_or_else(|| Status::bad_request(format!("{:?} is not a port of a node", named.port)))?;
-    connect::admit(&call, rest).await?;
+    connect::admit(&call).await?;
     let backend = Backend {
         node: named.name,
         path: format!("/nodeTcp/{port}"),
         host: format!("{}:{port}", named.name),
         is_tls: named.is_tls,
     };
-    forward(call, rest, body, &backend).await
+    forward(call, body, &backend).await
 }
 
 async fn object(call: &Call<'_>, name: &str) -> Result<Value, Status> {
     let resource = &call.target.served.resource;
     let key = Key::new(&resource.key(), &call.target.namespace, name);
-    match call.context.storage.get(&key).await? {
+    match call.backend.storage.get(&key).await? {
         Some(stored) => Ok(stored.value()?.clone()),
         None => Err(Status::not_found(&resource.group, &resource.plural, name)),
     }
@@ -120,7 +118,7 @@ async fn backend(call: &Call<'_>, service: &Value, named: &Named<'_>) -> Result<
         after: None,
         at: None,
     };
-    let page = call.context.storage.list(query).await?;
+    let page = call.backend.storage.list(query).await?;
     for stored in &page.items {
         let pod = stored.value()?;
         if is_ready(&pod) {

@@ -1,13 +1,15 @@
 //! Whether a pod may be evicted, by the PodDisruptionBudgets that select it (`pkg/registry/core/pod/storage/eviction.go`).
 
 use apimachinery::object::{self, as_map, integer, list, map_in, text};
+use apimachinery::traits::Traits;
 use apimachinery::{Cause, LabelSelector, Status};
 use daemon::clock;
+use kubeapi::stored::{ListQuery, Stored};
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::storage::{Change, ListQuery, Stored, Traits, WriteError};
-use crate::target::Target;
+use crate::storage::{Change, WriteError};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// Races with the controller that keeps the budgets, lost before giving up.

@@ -1,20 +1,20 @@
 //! Webhooks are asked before a pod or a node is connected to: operation CONNECT, about the options of the connection.
 
 use apimachinery::Status;
+use apimachinery::listing::Asked as _;
 use apimachinery::webhooks::Operation;
 use serde_json::{Map, Value, json};
 
 use super::Call;
 use crate::webhooks::{Caller, Change, Objects};
 
-/// `rest` is what follows the subresource in the path.
-pub(super) async fn admit(call: &Call<'_>, rest: &str) -> Result<(), Status> {
-    if call.context.webhooks.is_empty() {
+pub(super) async fn admit(call: &Call<'_>) -> Result<(), Status> {
+    if call.backend.webhooks.is_empty() {
         return Ok(());
     }
-    let Some(options) = options(call, rest) else { return Ok(()) };
+    let Some(options) = options(call) else { return Ok(()) };
     let caller = Caller::new(&call.user, &call.warnings, false, Value::Null);
-    let change = Change::posted(call.context, &caller, &call.target, Operation::Connect, &options);
+    let change = Change::posted(call.backend, &caller, &call.target, Operation::Connect, &options);
     let objects = Objects { new: Some(&options), old: None };
     // Options that a webhook changes would have to be put back into the query; kube-apiserver does not do that either.
     change.mutate(objects).await?;
@@ -22,7 +22,7 @@ pub(super) async fn admit(call: &Call<'_>, rest: &str) -> Result<(), Status> {
 }
 
 /// The options as an object (`k8s.io/api/core/v1`); `None`: it is read, not connected to.
-fn options(call: &Call<'_>, rest: &str) -> Option<Value> {
+fn options(call: &Call<'_>) -> Option<Value> {
     let mut fields = Map::new();
     let kind = match (call.target.served.resource.kind.as_str(), call.target.subresource.as_str()) {
         (_, verb @ ("exec" | "attach")) => {
@@ -47,7 +47,7 @@ fn options(call: &Call<'_>, rest: &str) -> Option<Value> {
             "PodPortForwardOptions".to_owned()
         }
         (of, "proxy") => {
-            fields.insert("path".to_owned(), json!(format!("/{rest}")));
+            fields.insert("path".to_owned(), json!(format!("/{}", call.rest)));
             format!("{of}ProxyOptions")
         }
         _ => return None,

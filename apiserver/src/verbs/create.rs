@@ -4,6 +4,10 @@ pub(crate) mod namespace;
 
 use apimachinery::webhooks::Operation;
 use apimachinery::{Status, object};
+use kubeapi::registry::Served;
+use kubeapi::respond::Answer;
+use kubeapi::stored::{Key, Stored};
+use kubeapi::target::Target;
 use serde_json::Value;
 
 use super::decode::Directive;
@@ -11,20 +15,17 @@ use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
 use crate::admission;
 use crate::context::Context;
-use crate::registry::Served;
-use crate::respond::Answer;
-use crate::storage::{Change, Key, Stored, WriteError};
-use crate::target::Target;
+use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
-pub(crate) async fn create(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn create(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "CreateOptions")?;
     let ownership = Ownership::of_request(&call, "CreateOptions", false)?;
     let mut value = directive.object(&call, call.strict_body(body).await?)?;
     admission::sign_for(&call.target.served, &call.user, &mut value);
-    let caller = call.caller("CreateOptions")?;
+    let caller = super::caller(&call, "CreateOptions")?;
     call.renderer()?;
-    let stored = insert(call.context, &call.target, value, &ownership, Some(&caller)).await?;
+    let stored = insert(call.backend, &call.target, value, &ownership, Some(&caller)).await?;
     call.answer(201, &stored)
 }
 

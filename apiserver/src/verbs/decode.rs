@@ -3,11 +3,11 @@
 use apimachinery::decode::{self, Strict};
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, schema};
+use kubeapi::events;
+use kubeapi::registry::Served;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::events;
-use crate::registry::Served;
 
 /// What a client wants done about fields that would be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

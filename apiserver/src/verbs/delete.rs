@@ -1,17 +1,20 @@
 //! delete and deletecollection.
 
+use apimachinery::listing::Asked as _;
 use apimachinery::object::{self, integer, text};
+use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
 use apimachinery::{Status, status};
 use daemon::clock;
+use kubeapi::render::{Include, Renderer};
+use kubeapi::respond::{self, Answer, Form};
+use kubeapi::stored::{ListQuery, Stored};
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::Call;
 use crate::context::Context;
-use crate::render::{Include, Renderer};
-use crate::respond::{self, Answer, Form};
-use crate::storage::{Change, ListQuery, Stored, Traits, WriteError};
-use crate::target::Target;
+use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
 /// `DeleteOptions`, from the body or the query.
@@ -28,12 +31,12 @@ pub(crate) struct Options {
 /// The options, and who asks with them.
 async fn options<'a>(
     call: &'a Call<'_>,
-    body: crate::request::Incoming,
+    body: kubeapi::request::Incoming,
 ) -> Result<(Options, Caller<'a>), Status> {
-    let bytes = crate::request::body(&call.parts.headers, body).await?;
+    let bytes = kubeapi::request::body(&call.parts.headers, body).await?;
     let given = match bytes.is_empty() {
         true => Value::Null,
-        false => crate::request::parse(crate::request::content_type(&call.parts.headers), &bytes)?,
+        false => kubeapi::request::parse(kubeapi::request::content_type(&call.parts.headers), &bytes)?,
     };
     let policy = match text(&given, "/propagationPolicy") {
         "" => call.query.get("propagationPolicy"),
@@ -43,7 +46,7 @@ async fn options<'a>(
         None => call.query.number("gracePeriodSeconds")?,
         given => given,
     };
-    let mut caller = call.caller("DeleteOptions")?;
+    let mut caller = super::caller(call, "DeleteOptions")?;
     if let (Some(options), Some(said)) = (caller.options.as_object_mut(), given.as_object()) {
         let is_kind = |field: &str| matches!(field, "kind" | "apiVersion");
         options.extend(said.clone().into_iter().filter(|(field, _)| !is_kind(field)));
@@ -61,10 +64,10 @@ async fn options<'a>(
     Ok((options, caller))
 }
 
-pub(crate) async fn one(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let resource = &call.target.served.resource;
-    match remove(call.context, &call.target, &options, Some(&caller)).await? {
+    match remove(call.backend, &call.target, &options, Some(&caller)).await? {
         Removal::Pending(stored) => call.answer(200, &stored),
         Removal::Gone(stored) => {
             let uid = stored.value()?;
@@ -75,7 +78,7 @@ pub(crate) async fn one(call: Call<'_>, body: crate::request::Incoming) -> Resul
     }
 }
 
-pub(crate) async fn collection(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn collection(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let (labels, fields) = call.query.selectors(&call.target.served)?;
     let scope = ListQuery {
@@ -85,14 +88,14 @@ pub(crate) async fn collection(call: Call<'_>, body: crate::request::Incoming) -
         fields,
         ..ListQuery::default()
     };
-    let page = call.context.storage.list(scope).await?;
+    let page = call.backend.storage.list(scope).await?;
     for item in &page.items {
         let target = Target {
             namespace: item.key.namespace.clone(),
             name: item.key.name.clone(),
             ..call.target.clone()
         };
-        match remove(call.context, &target, &options, Some(&caller)).await {
+        match remove(call.backend, &target, &options, Some(&caller)).await {
             Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),

@@ -4,12 +4,12 @@ use apimachinery::fields::{self, Schema, Writer};
 use apimachinery::kinds::split_api_version;
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, object};
+use kubeapi::events;
+use kubeapi::registry::Served;
+use kubeapi::target::Target;
 use serde_json::Value;
 
 use super::Call;
-use crate::events;
-use crate::registry::Served;
-use crate::target::Target;
 
 /// Longest name of a manager.
 const LENGTH: usize = 128;

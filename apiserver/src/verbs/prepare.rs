@@ -3,9 +3,8 @@
 use apimachinery::object::{self, map_in, text};
 use apimachinery::{Cause, Status, names};
 use daemon::clock;
+use kubeapi::target::Target;
 use serde_json::{Map, Value, json};
-
-use crate::target::Target;
 
 /// Checks `apiVersion` and `kind`, the namespace and the name against the URL, and takes the first two off.
 pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status> {
@@ -31,8 +30,8 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
             served.api_version()
         )));
     }
-    if served.resource.group == crate::events::GROUP {
-        crate::events::to_stored(value);
+    if served.resource.group == kubeapi::events::GROUP {
+        kubeapi::events::to_stored(value);
     }
     let map = object::as_map(value);
     map.remove("kind");

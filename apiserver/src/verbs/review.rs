@@ -1,25 +1,22 @@
 //! Reviews: questions that are created and answered, never stored.
 
-use apimachinery::kinds::split_api_version;
 use apimachinery::path::ResourcePath;
 use apimachinery::rbac::{Attributes, Rule, What};
 use apimachinery::{Cause, Status, object};
 use http::Method;
+use kubeapi::registry::{Computed, REVIEWS};
+use kubeapi::request;
+use kubeapi::respond::{self, Answer};
+use kubeapi::user::User;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::registry::builtin::REVIEWS;
-use crate::respond::{self, Answer};
-use crate::user::User;
-use crate::{request, tokens};
+use crate::tokens;
 
 /// The kind of review a path asks for.
 pub(crate) fn kind(path: &ResourcePath) -> Option<&'static str> {
-    let fits = |(api_version, plural, _): &&(&str, &str, &str)| {
-        split_api_version(api_version) == (path.group.as_str(), path.version.as_str())
-            && *plural == path.resource
-    };
-    REVIEWS.iter().find(fits).map(|(.., kind)| *kind)
+    let fits = |one: &&Computed| (one.group, one.plural) == (&*path.group, &*path.resource);
+    REVIEWS.iter().find(fits).map(|one| one.kind)
 }
 
 pub(crate) async fn answer(
@@ -27,7 +24,7 @@ pub(crate) async fn answer(
     (kind, namespace): (&str, &str),
     user: &User,
     parts: &http::request::Parts,
-    body: crate::request::Incoming,
+    body: kubeapi::request::Incoming,
 ) -> Result<Answer, Status> {
     if parts.method != Method::POST {
         return Err(Status::method_not_allowed(parts.method.as_str()));

@@ -4,13 +4,13 @@ use apimachinery::Status;
 use apimachinery::object::{self, integer, list, text};
 use apimachinery::patch::{self, PatchKind};
 use http::Method;
+use kubeapi::request::{self, Incoming};
+use kubeapi::respond::{self, Answer};
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::ownership::Ownership;
 use super::{Call, update};
-use crate::request::{self, Incoming};
-use crate::respond::{self, Answer};
-use crate::target::Target;
 
 pub(crate) fn is_one(call: &Call<'_>) -> bool {
     let resource = &call.target.served.resource;
@@ -22,7 +22,7 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
     let main = Call { target: Target { subresource: String::new(), ..call.target.clone() }, ..call };
     let stored = match main.parts.method {
         Method::GET => {
-            main.context.storage.get(&main.target.key()).await?.ok_or_else(|| main.target.not_found())?
+            main.backend.storage.get(&main.target.key()).await?.ok_or_else(|| main.target.not_found())?
         }
         Method::PUT => {
             let scale = main.body(body).await?;

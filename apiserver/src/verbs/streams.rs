@@ -2,6 +2,7 @@
 //! `nodes/NAME/proxy`. Requests are translated as kube-apiserver does (`pkg/registry/core/pod/strategy.go`), answers are
 //! handed on as they are.
 
+use apimachinery::listing::Asked as _;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -13,14 +14,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use httpproxy::{Framing, Terms};
 use hyper::body::Incoming;
+use kubeapi::respond::{self, Answer, BodyError};
+use kubeapi::stored::Key;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::backends::{self, Named};
 use super::{Call, connect};
 use crate::nodes::kubelet_port;
-use crate::respond::{self, Answer, BodyError};
-use crate::storage::Key;
 
 /// How long a node may take for the head of its answer: commands are started before.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -41,19 +42,18 @@ pub(crate) fn is_one(call: &Call<'_>) -> bool {
     }
 }
 
-/// `rest`: what follows the subresource in the path.
-pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result<Answer, Status> {
+pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Status> {
     let is_proxy = call.target.subresource == "proxy";
     let wanted = call.target.name.clone();
     let named = is_proxy.then(|| Named::parse(&wanted)).transpose()?;
     let mut target = call.target.clone();
     target.name = named.as_ref().map_or(target.name, |named| named.name.to_owned());
-    let object = call.context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
+    let object = call.backend.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
     let object = object.value()?;
     // Without a port, or with that of the kubelet, it is the kubelet that is asked.
     let is_kubelets = |port: &str| port.is_empty() || port == kubelet_port(&object).to_string();
     if let Some(named) = named.filter(|named| !is_kubelets(named.port)) {
-        return backends::port_of_node(call, &named, rest, body).await;
+        return backends::port_of_node(call, &named, body).await;
     }
     let method = call.parts.method.clone();
     let takes_method = match call.target.subresource.as_str() {
@@ -64,9 +64,9 @@ pub(crate) async fn answer(call: Call<'_>, rest: &str, body: Incoming) -> Result
     if !takes_method {
         return Err(Status::method_not_allowed(method.as_str()));
     }
-    connect::admit(&call, rest).await?;
+    connect::admit(&call).await?;
     let (node, path) = match call.target.subresource.as_str() {
-        "proxy" => (target.name, format!("/{rest}{}", raw_query(&call))),
+        "proxy" => (target.name, format!("/{}{}", call.rest, raw_query(&call))),
         _ => in_pod(&call, &object)?,
     };
     if is_v5(&call) {
@@ -196,12 +196,12 @@ async fn hand_on(call: Call<'_>, node: &str, path: &str, body: Incoming) -> Resu
         status.retry_after = Some(2);
         status
     };
-    let object = call.context.storage.get(&Key::new("nodes", "", node)).await?;
+    let object = call.backend.storage.get(&Key::new("nodes", "", node)).await?;
     let object = match &object {
         Some(stored) => stored.value()?,
         None => return Err(unreachable("there is no such node")),
     };
-    let Some(connection) = call.context.nodes.connect(&object).await else {
+    let Some(connection) = call.backend.nodes.connect(&object).await else {
         let message =
             format!("this API server reaches no nodes, so it does not serve {}", call.target.subresource);
         return Err(Status::new(501, "NotImplemented", message));
@@ -210,7 +210,7 @@ async fn hand_on(call: Call<'_>, node: &str, path: &str, body: Incoming) -> Resu
     let upgrades = httpproxy::wants_upgrade(&call.parts.headers);
     let onward = onward(&call, path, if upgrades { None } else { Some(body) })?;
     // Pings are the node's business.
-    let stop = call.context.stop.clone();
+    let stop = call.backend.stop.clone();
     let terms = Terms { patience: ANSWER, idle: IDLE, framing: Framing::Unknown, stop };
     let client = hyper::upgrade::on(Request::from_parts(call.parts.clone(), ()));
     let answer = httpproxy::hand_on(connection, onward, client, terms, ()).await;

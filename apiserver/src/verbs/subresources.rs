@@ -1,18 +1,19 @@
 //! Subresources that are posted to: binding, eviction, token.
 
 use apimachinery::object::{self, list, text};
+use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
 use apimachinery::{Status, status};
 use daemon::clock;
+use kubeapi::respond::{self, Answer};
 use serde_json::{Value, json};
 
 use super::{Call, budgets, delete};
-use crate::respond::{self, Answer};
-use crate::storage::{Change, Traits};
+use crate::storage::Change;
 use crate::tokens;
 use crate::webhooks::{Change as Asked, Objects};
 
-pub(crate) async fn post(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn post(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let served = &call.target.served;
     match call.target.subresource.as_str() {
         "token" if served.is_core("serviceaccounts") => token(call, body).await,
@@ -25,7 +26,7 @@ pub(crate) async fn post(call: Call<'_>, body: crate::request::Incoming) -> Resu
 /// What is posted, after webhooks were asked about it. Typed clients leave its kind out.
 async fn posted(
     call: &Call<'_>,
-    body: crate::request::Incoming,
+    body: kubeapi::request::Incoming,
     api_version: &str,
     kind: &str,
 ) -> Result<Value, Status> {
@@ -33,31 +34,31 @@ async fn posted(
     let fields = object::as_map(&mut object);
     object::set_default(fields, "apiVersion", api_version);
     object::set_default(fields, "kind", kind);
-    let caller = call.caller("CreateOptions")?;
-    let asked = Asked::posted(call.context, &caller, &call.target, Operation::Create, &object);
+    let caller = super::caller(call, "CreateOptions")?;
+    let asked = Asked::posted(call.backend, &caller, &call.target, Operation::Create, &object);
     let changed = asked.mutate(Objects { new: Some(&object), old: None }).await?;
     asked.validate(Objects { new: Some(changed.as_ref().unwrap_or(&object)), old: None }).await?;
     Ok(changed.unwrap_or(object))
 }
 
-async fn token(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+async fn token(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let request = posted(&call, body, "authentication.k8s.io/v1", "TokenRequest").await?;
     let account = call
-        .context
+        .backend
         .storage
         .get(&call.target.key())
         .await?
         .ok_or_else(|| call.target.not_found())?
         .value()?;
-    let answer = tokens::issue(call.context, &account, &request).await?;
+    let answer = tokens::issue(call.backend, &account, &request).await?;
     Ok(respond::json(201, &answer))
 }
 
-async fn bind(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+async fn bind(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let binding = posted(&call, body, "v1", "Binding").await?;
     let node = text(&binding, "/target/name");
     let stored =
-        call.context.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
+        call.backend.storage.get(&call.target.key()).await?.ok_or_else(|| call.target.not_found())?;
     let mut pod = stored.value()?;
     let refuse = |why: &str| Err(Status::conflict("", "pods/binding", &call.target.name, why));
     if node.is_empty() {
@@ -83,12 +84,12 @@ async fn bind(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, 
     );
     pod["status"]["conditions"] = Value::Array(conditions);
     let change = Change::Update { value: pod, expected: stored.revision, previous };
-    let committed = call.context.storage.commit(call.target.key(), change).await;
+    let committed = call.backend.storage.commit(call.target.key(), change).await;
     committed.map_err(|error| error.into_status(&call.target.served.resource, &call.target.name))?;
     Ok(respond::json(201, &success()))
 }
 
-async fn evict(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+async fn evict(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let eviction = posted(&call, body, "policy/v1", "Eviction").await?;
     let options = delete::Options {
         grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
@@ -96,8 +97,8 @@ async fn evict(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer,
         dry_run: call.query.dry_run()?,
         ..delete::Options::default()
     };
-    budgets::spend(call.context, &call.target, options.dry_run).await?;
-    delete::remove(call.context, &call.target, &options, None).await?;
+    budgets::spend(call.backend, &call.target, options.dry_run).await?;
+    delete::remove(call.backend, &call.target, &options, None).await?;
     Ok(respond::json(201, &success()))
 }
 

@@ -7,8 +7,13 @@ use apimachinery::fields;
 use apimachinery::object::{self, integer, text};
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::schemas::Type;
+use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status};
+use kubeapi::request;
+use kubeapi::respond::Answer;
+use kubeapi::stored::Stored;
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::decode::Directive;
@@ -17,10 +22,7 @@ use super::{Call, prepare, unstored};
 use crate::admission;
 use crate::certificates;
 use crate::context::Context;
-use crate::request;
-use crate::respond::Answer;
-use crate::storage::{Change, Stored, Traits, WriteError};
-use crate::target::Target;
+use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Objects};
 
 /// Which part of the object a request may change.
@@ -43,7 +45,7 @@ fn part(target: &Target) -> Result<Part, Status> {
     }
 }
 
-pub(crate) async fn update(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "UpdateOptions")?;
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
     let value = directive.object(&call, call.strict_body(body).await?)?;
@@ -63,7 +65,7 @@ pub(crate) async fn update(call: Call<'_>, body: crate::request::Incoming) -> Re
     call.answer(200, &stored)
 }
 
-pub(crate) async fn patch(call: Call<'_>, body: crate::request::Incoming) -> Result<Answer, Status> {
+pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let content_type = request::content_type(&call.parts.headers);
     let kind = PatchKind::of(content_type).ok_or_else(|| {
         let accepted = "application/json-patch+json, application/merge-patch+json, \
@@ -79,10 +81,10 @@ pub(crate) async fn patch(call: Call<'_>, body: crate::request::Incoming) -> Res
     let resource = &call.target.served.resource;
     let of = Type::of_kind(&resource.group, &call.target.served.version().name, &resource.kind)
         .filter(|_| !resource.custom);
-    let renderer = crate::render::Renderer::new(
+    let renderer = kubeapi::render::Renderer::new(
         &call.target.served,
-        crate::respond::Form::Object,
-        crate::render::Include::None,
+        kubeapi::respond::Form::Object,
+        kubeapi::render::Include::None,
     );
     let stored = modify(&call, &ownership, |current| {
         // The current resourceVersion stays in: a patch that brings its own is pinned to it.
@@ -106,9 +108,9 @@ pub(super) async fn modify(
     ownership: &Ownership,
     change: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Stored, Status> {
-    let (context, target) = (call.context, &call.target);
+    let (context, target) = (call.backend, &call.target);
     let part = part(target)?;
-    let caller = call.caller("UpdateOptions")?;
+    let caller = super::caller(call, "UpdateOptions")?;
     call.renderer()?;
     let resource = &target.served.resource;
     let stale = || Status::stale(&resource.group, &resource.plural, &target.name);
@@ -168,9 +170,9 @@ fn may_sign(call: &Call<'_>, part: Part, old: &Value, new: &Value) -> Result<(),
     let is_request =
         resource.group == "certificates.k8s.io" && resource.plural == "certificatesigningrequests";
     match part {
-        Part::Approval => admission::grants::signer(call.context, &call.user, "approve", old),
+        Part::Approval => admission::grants::signer(call.backend, &call.user, "approve", old),
         Part::Status if is_request && old["status"]["certificate"] != new["status"]["certificate"] => {
-            admission::grants::signer(call.context, &call.user, "sign", old)
+            admission::grants::signer(call.backend, &call.user, "sign", old)
         }
         _ => Ok(()),
     }

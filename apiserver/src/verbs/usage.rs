@@ -1,6 +1,7 @@
 //! `metrics.k8s.io/v1beta1`: what nodes and pods use, for `kubectl top` and autoscalers. Nothing is stored: each node that is asked
 //! about is asked, as metrics-server does it, and as often.
 
+use apimachinery::listing::Asked as _;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +15,32 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::header::{HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use kubeapi::registry::Computed;
+use kubeapi::request::Query;
+use kubeapi::respond::{self, Answer};
+use kubeapi::stored::{Key, ListQuery};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::request::Query;
-use crate::respond::{self, Answer};
-use crate::storage::{Key, ListQuery};
 use crate::usage::{PodRef, PodUsage, Summary};
 
-pub(crate) const GROUP: &str = "metrics.k8s.io";
-pub(crate) const VERSION: &str = "v1beta1";
-/// (plural, kind, namespaced) of what there is.
-pub(crate) const RESOURCES: [(&str, &str, bool); 2] =
-    [("nodes", "NodeMetrics", false), ("pods", "PodMetrics", true)];
+const GROUP: &str = "metrics.k8s.io";
+const VERSION: &str = "v1beta1";
+/// What there is.
+pub(crate) const RESOURCES: [Computed; 2] =
+    [of("nodes", "NodeMetrics", false), of("pods", "PodMetrics", true)];
+
+const fn of(plural: &'static str, kind: &'static str, namespaced: bool) -> Computed {
+    Computed {
+        group: GROUP,
+        version: VERSION,
+        plural,
+        singular: "",
+        kind,
+        namespaced,
+        verbs: &["get", "list"],
+    }
+}
 
 /// How long a node may take; one that takes longer is left out, as with metrics-server.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -37,21 +51,16 @@ const SUMMARY: usize = 4 * 1024 * 1024;
 /// The time over which a node takes the mean of its processor's use.
 const WINDOW: &str = "10s";
 
-/// True for paths below the group.
-pub(crate) fn is_one(path: &ResourcePath) -> bool {
-    path.group == GROUP && path.version == VERSION
-}
-
 pub(crate) async fn answer(
     context: &Context,
     path: &ResourcePath,
     query: &Query,
     method: &Method,
 ) -> Result<Answer, Status> {
-    let known = RESOURCES.iter().find(|(plural, ..)| *plural == path.resource);
-    let &(plural, kind, namespaced) =
+    let known = RESOURCES.iter().find(|one| one.plural == path.resource);
+    let &Computed { plural, kind, namespaced, .. } =
         known.filter(|_| path.subresource.is_empty()).ok_or_else(Status::no_such_path)?;
-    if !context.nodes.reaches() || (!namespaced && !path.namespace.is_empty()) {
+    if !namespaced && !path.namespace.is_empty() {
         return Err(Status::no_such_path());
     }
     if method != Method::GET || query.flag("watch") {

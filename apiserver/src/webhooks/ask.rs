@@ -10,6 +10,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use kubeapi::request::MAX_BODY;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -21,7 +22,6 @@ use super::forms::{Form, Forms};
 use super::reach::{self, Place};
 use super::{Change, Objects};
 use crate::registered::Hook;
-use crate::request::MAX_BODY;
 
 /// What is told of an answer that is none.
 const REFUSAL: usize = 1024;

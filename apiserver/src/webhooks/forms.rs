@@ -4,12 +4,11 @@ use apimachinery::kinds::split_api_version;
 use apimachinery::object::{self, text};
 use apimachinery::webhooks::Named;
 use apimachinery::{Status, kinds};
+use kubeapi::registry::{Registry, Served};
+use kubeapi::render::{Include, Renderer};
+use kubeapi::respond::Form as Shape;
+use kubeapi::target::Target;
 use serde_json::Value;
-
-use crate::registry::{Registry, Served};
-use crate::render::{Include, Renderer};
-use crate::respond::Form as Shape;
-use crate::target::Target;
 
 /// One form.
 pub(super) struct Form {
@@ -32,8 +31,8 @@ impl Forms {
         let versions = versions.map(|version| Served { resource: served.resource.clone(), version });
         // Events are the only built-in objects with two groups.
         let other = match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-            ("", "events") => registry.find(crate::events::GROUP, "v1", "events"),
-            (crate::events::GROUP, "events") => registry.find("", "v1", "events"),
+            ("", "events") => registry.find(kubeapi::events::GROUP, "v1", "events"),
+            (kubeapi::events::GROUP, "events") => registry.find("", "v1", "events"),
             _ => None,
         };
         let equivalents = versions.chain(other).map(|served| Form::of(&served)).collect();
@@ -90,8 +89,8 @@ impl Form {
             let fields = object::as_map(&mut object);
             fields.remove("kind");
             fields.remove("apiVersion");
-            if group == crate::events::GROUP {
-                crate::events::to_stored(&mut object);
+            if group == kubeapi::events::GROUP {
+                kubeapi::events::to_stored(&mut object);
             }
         }
         Ok(object)

@@ -6,9 +6,10 @@
 use apimachinery::Status;
 use apimachinery::object::{integer, list, text};
 use apimachinery::webhooks::{Client, Url};
+use kubeapi::stored::Key;
 use serde_json::Value;
 
-use crate::storage::{Key, Storage};
+use crate::storage::Storage;
 
 /// Where to connect to, and whom to expect there.
 #[derive(Debug, PartialEq, Eq)]

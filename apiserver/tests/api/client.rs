@@ -54,6 +54,7 @@ impl Server {
             clients: vec![],
             nodes: apiserver::Reach::Nobody,
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            limits: apiserver::Limits::default(),
         })
         .await
         .unwrap();

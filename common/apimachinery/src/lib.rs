@@ -4,7 +4,7 @@
 //! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`listing`] the options of lists and watches, [`names`] the naming rules, [`decode`] what becomes of unknown and mistyped fields, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`fields`] who owns which fields (server-side apply), [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
-//! about what, the questions and the answers; [`rbac`] roles and bindings.
+//! about what, the questions and the answers; [`rbac`] roles and bindings, [`traits`] what selectors look at.
 
 #![deny(clippy::missing_errors_doc)]
 
@@ -25,6 +25,7 @@ pub mod schema;
 pub mod schemas;
 pub mod selector;
 pub mod status;
+pub mod traits;
 pub mod webhooks;
 pub mod yaml;
 

@@ -98,7 +98,10 @@ fn refused(causes: Vec<Cause>) -> Result<(), Status> {
 }
 
 /// `resourceVersion`; 0 if it is not there.
-fn revision(text: &str) -> Result<i64, String> {
+///
+/// # Errors
+/// Why it is none.
+pub fn revision(text: &str) -> Result<i64, String> {
     match text {
         "" => Ok(0),
         text => text.parse::<u64>().ok().and_then(|version| i64::try_from(version).ok()).ok_or_else(|| {

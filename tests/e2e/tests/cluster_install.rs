@@ -54,7 +54,8 @@ fn said(output: &Output) -> String {
 impl Lab {
     fn start() -> Result<Lab> {
         let (programs, scratch) = (Programs::find()?, tempfile::tempdir()?);
-        let others = ["--controllers=*,-deployment-controller,-endpoints-controller,-endpointslice-controller"];
+        let others =
+            ["--controllers=*,-deployment-controller,-endpoints-controller,-endpointslice-controller"];
         let api = ApiServer::start_with(&programs, &scratch.path().join("api"), &others)?;
         let kubectl = Kubectl::new(&api.kubeconfig);
         let mut free = [0; 5];

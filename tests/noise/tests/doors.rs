@@ -181,6 +181,7 @@ async fn the_api_server() {
         clients: vec![],
         nodes: apiserver::Reach::Nobody,
         controllers: vec!["*".to_owned()],
+        limits: apiserver::Limits::default(),
     })
     .await
     .unwrap();

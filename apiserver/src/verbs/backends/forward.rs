@@ -11,10 +11,10 @@ use httpproxy::{Framing, Terms};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use kubeapi::respond::{self, Answer, BodyError};
+use kubeapi::stored::Key;
 
 use super::super::Call;
-use crate::respond::{self, Answer, BodyError};
-use crate::storage::Key;
 
 /// How long the node, and then the server behind it, may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -42,10 +42,10 @@ async fn reach(call: &Call<'_>, backend: &Backend<'_>) -> Result<TokioIo<Upgrade
     let Backend { node, path, .. } = backend;
     let unreachable =
         |why: &dyn std::fmt::Display| Status::unavailable(format!("node {node:?} cannot be asked: {why}"));
-    let object = call.context.storage.get(&Key::new("nodes", "", node)).await?;
+    let object = call.backend.storage.get(&Key::new("nodes", "", node)).await?;
     let object = object.ok_or_else(|| unreachable(&"there is no such node"))?;
     let object = object.value()?;
-    let Some(connection) = call.context.nodes.connect(&object).await else {
+    let Some(connection) = call.backend.nodes.connect(&object).await else {
         let message = "this API server reaches no nodes, so it does not serve proxies";
         return Err(Status::new(501, "NotImplemented", message));
     };
@@ -84,17 +84,12 @@ async fn refused(node: &str, answer: Response<Incoming>) -> Status {
     }
 }
 
-pub(super) async fn forward(
-    call: Call<'_>,
-    rest: &str,
-    body: Incoming,
-    backend: &Backend<'_>,
-) -> Result<Answer, Status> {
+pub(super) async fn forward(call: Call<'_>, body: Incoming, backend: &Backend<'_>) -> Result<Answer, Status> {
     let stream = reach(&call, backend).await?;
-    let onward = onward(&call, rest, body, &backend.host)?;
+    let onward = onward(&call, body, &backend.host)?;
     let failed =
         |why: String| Status::unavailable(format!("error trying to reach {:?}: {why}", call.target.name));
-    let stop = call.context.stop.clone();
+    let stop = call.backend.stop.clone();
     let terms = Terms { patience: ANSWER, idle: IDLE, framing: Framing::Unknown, stop };
     let client = hyper::upgrade::on(Request::from_parts(call.parts.clone(), ()));
     let answer = match backend.is_tls {
@@ -117,9 +112,9 @@ pub(super) async fn forward(
 }
 
 /// The request as the server gets it.
-fn onward(call: &Call<'_>, rest: &str, body: Incoming, host: &str) -> Result<Request<Incoming>, Status> {
+fn onward(call: &Call<'_>, body: Incoming, host: &str) -> Result<Request<Incoming>, Status> {
     let query = call.parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let path = format!("/{rest}{query}");
+    let path = format!("/{}{query}", call.rest);
     let uri: Uri = path.parse().map_err(|_| Status::bad_request(format!("{path:?} is not a path")))?;
     let host = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static("pod"));
     let mut onward = Request::new(body);

@@ -1,10 +1,10 @@
 //! What every namespace has.
 
 use apimachinery::Status;
+use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::target::Target;
 use crate::verbs::ownership::Ownership;
 
 /// Creates what every namespace has: the default service account and the CA certificate.

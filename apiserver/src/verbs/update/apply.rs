@@ -2,13 +2,14 @@
 
 use apimachinery::Status;
 use apimachinery::decode::Strict;
+use apimachinery::listing::Asked as _;
 use apimachinery::object;
 use apimachinery::rbac::{Attributes, What};
+use kubeapi::respond::Answer;
 use serde_json::{Value, json};
 
 use super::{Part, modify, part};
 use crate::authorise::authorise;
-use crate::respond::Answer;
 use crate::verbs::decode::{Directive, drop_unknown};
 use crate::verbs::ownership::Ownership;
 use crate::verbs::{Call, create};
@@ -33,10 +34,10 @@ pub(super) async fn apply(
     }
     object::metadata(&mut config).insert("name".to_owned(), json!(target.name));
     let force = call.query.flag("force");
-    let renderer = crate::render::Renderer::new(
+    let renderer = kubeapi::render::Renderer::new(
         &target.served,
-        crate::respond::Form::Object,
-        crate::render::Include::None,
+        kubeapi::respond::Form::Object,
+        kubeapi::render::Include::None,
     );
     // What is merged is decoded as well: amounts become canonical, and null is the same as missing.
     let merge = |live: &Value| {
@@ -45,7 +46,7 @@ pub(super) async fn apply(
         directive.applied(&call, &read)?;
         Ok(new)
     };
-    let missing = call.context.storage.get(&target.key()).await?.is_none();
+    let missing = call.backend.storage.get(&target.key()).await?.is_none();
     if missing && part(target)? == Part::Main {
         may_create(&call)?;
         if !object::uid(&config).is_empty() {
@@ -57,9 +58,9 @@ pub(super) async fn apply(
             return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
         let value = merge(&json!({}))?;
-        let caller = call.caller("CreateOptions")?;
+        let caller = crate::verbs::caller(&call, "CreateOptions")?;
         let ownership = ownership.applied();
-        let stored = create::insert(call.context, target, value, &ownership, Some(&caller)).await?;
+        let stored = create::insert(call.backend, target, value, &ownership, Some(&caller)).await?;
         return call.answer(201, &stored);
     }
     let done = Ownership::of_request(&call, "PatchOptions", true)?.applied();
@@ -77,5 +78,5 @@ fn may_create(call: &Call<'_>) -> Result<(), Status> {
         namespace: &target.namespace,
         name: &target.name,
     };
-    authorise(call.context, &call.user, &Attributes { verb: "create", what })
+    authorise(call.backend, &call.user, &Attributes { verb: "create", what })
 }

@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("httpproxy", 1),
     ("streams", 1),
     ("tunnel", 1),
+    ("kubeapi", 1),
     ("metamanager", 2),
     ("podmodel", 2),
     ("controllers", 2),
@@ -78,6 +79,9 @@ const BESIDE: &[(&str, &str)] = &[
     ("apiserver", "controllers"),
     ("apiserver", "scheduler"),
     ("tunnel", "httpproxy"),
+    ("kubeapi", "daemon"),
+    ("kubeapi", "listener"),
+    ("kubeapi", "pki"),
     ("nodebase", "volumes"),
     ("deviceplugins", "nodestatus"),
 ];

@@ -364,6 +364,11 @@ pub struct Standalone {
     /// Controllers that run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for
     /// all but that one; empty: none. The scheduler is `default-scheduler`.
     pub controllers: Vec<String>,
+    /// Reads under way at once, without watches and other requests that last; further ones are told to come again (429). 0: any
+    /// number.
+    pub max_requests_inflight: u32,
+    /// The same of requests that change something.
+    pub max_mutating_requests_inflight: u32,
 }
 
 impl Default for Standalone {
@@ -374,6 +379,8 @@ impl Default for Standalone {
             listen: "127.0.0.1:6443".to_owned(),
             admin_kubeconfig: "/etc/kubeedge/admin.kubeconfig".to_owned(),
             controllers: vec!["*".to_owned()],
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
         }
     }
 }

@@ -11,29 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::Status;
+use apimachinery::listing::Start;
+use apimachinery::traits::Traits;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::json;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use crate::context::Context;
+use crate::backend::Backend;
+use crate::call::Call;
 use crate::render::Renderer;
 use crate::respond::{Body, BodyError};
-use crate::storage::{Event, EventKind, ListQuery, Replay, Stored};
-
-/// How a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// After this revision.
-    After(i64),
-    /// With the current objects as additions; `mark_end` adds the bookmark that ends a streaming list.
-    Everything { mark_end: bool },
-    /// With the next change.
-    Now,
-}
+use crate::stored::{Event, EventKind, ListQuery, Replay, Stored, Subscription};
 
 pub(crate) struct Options {
     pub start: Start,
@@ -43,11 +35,11 @@ pub(crate) struct Options {
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
-pub(crate) struct Watch {
-    context: Arc<Context>,
+pub(crate) struct Watch<B> {
+    backend: Arc<B>,
     scope: ListQuery,
     renderer: Renderer,
-    live: broadcast::Receiver<Arc<Event>>,
+    live: Subscription,
     /// Everything up to this revision was sent or does not concern this watch.
     reached: i64,
     replaying: bool,
@@ -60,17 +52,17 @@ pub(crate) struct Watch {
     deadline: Instant,
 }
 
-impl Watch {
+impl<B: Backend> Watch<B> {
     pub(crate) async fn open(
-        context: Arc<Context>,
+        call: &Call<'_, B>,
         scope: ListQuery,
-        renderer: Renderer,
         options: Options,
-    ) -> Result<Watch, Status> {
+    ) -> Result<Watch<B>, Status> {
+        let (reader, renderer) = (call.reader(), call.renderer()?);
         // Before the snapshot, so that nothing falls between the two.
-        let live = context.storage.subscribe(Some(&scope.resource));
+        let live = call.backend.subscribe(reader, &scope).await?;
         let mut watch = Watch {
-            context,
+            backend: call.backend.clone(),
             scope,
             renderer,
             live,
@@ -89,9 +81,9 @@ impl Watch {
                 watch.reached = revision;
                 watch.replaying = true;
             }
-            Start::Now => watch.reached = watch.context.storage.revision().await?,
+            Start::Now => watch.reached = watch.backend.revision(reader, &watch.scope).await?,
             Start::Everything { mark_end } => {
-                let page = watch.context.storage.list(watch.scope.clone()).await?;
+                let page = watch.backend.list(reader, watch.scope.clone()).await?;
                 watch.reached = page.revision;
                 page.items.iter().for_each(|item| watch.send(EventKind::Added, item));
                 if mark_end {
@@ -127,7 +119,7 @@ impl Watch {
     }
 
     async fn replay(&mut self) {
-        match self.context.storage.replay(&self.scope.resource, self.reached).await {
+        match self.backend.replay(&self.scope, self.reached).await {
             Ok(Replay::Events(events, reached)) => {
                 events.iter().for_each(|event| self.take(event));
                 // A full read ends before the current revision; the next one then finds the rest.
@@ -151,8 +143,8 @@ impl Watch {
         };
         tokio::select! {
             biased;
-            () = self.context.stop.cancelled() => self.ended = true,
-            received = self.live.recv() => match received {
+            () = self.backend.stop().cancelled() => self.ended = true,
+            received = self.live.events.recv() => match received {
                 Ok(event) => self.take(&event),
                 Err(RecvError::Lagged(_)) => self.replaying = true,
                 Err(RecvError::Closed) => self.ended = true,
@@ -176,8 +168,8 @@ impl Watch {
 
     /// Moves over revisions of other resources, so that a quiet watch does not grow too old to be resumed.
     fn catch_up(&mut self) {
-        let announced = self.context.storage.announced();
-        if self.live.is_empty() {
+        let announced = self.backend.announced(&self.scope);
+        if self.live.events.is_empty() {
             self.reached = self.reached.max(announced);
         }
     }
@@ -192,8 +184,7 @@ impl Watch {
         if self.scope.namespace.as_ref().is_some_and(|namespace| *namespace != key.namespace) {
             return;
         }
-        let selects =
-            |traits: &crate::storage::Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
+        let selects = |traits: &Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
         let before = event.previous.as_ref().is_some_and(selects);
         let now = event.kind != EventKind::Deleted && selects(&event.traits);
         match (before, now) {

@@ -11,11 +11,11 @@ const ALL: usize = 4096;
 
 /// The warnings of one request. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
     /// Adds a warning, unless the same was given.
-    pub(crate) fn add(&self, text: String) {
+    pub fn add(&self, text: String) {
         let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let length: usize = texts.iter().map(String::len).sum();
         if length + text.len() <= ALL && !texts.contains(&text) {

@@ -9,13 +9,15 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use serde_json::Value;
 
 /// A body that breaks off breaks its connection off: what is cut short must not look complete.
-pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
-pub(crate) type Answer = Response<Body>;
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, BodyError>;
+/// What a client gets.
+pub type Answer = Response<Body>;
 
 /// The shape of the objects a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     Object,
     Table,
     /// `PartialObjectMetadata(List)`
@@ -23,7 +25,10 @@ pub(crate) enum Form {
 }
 
 /// The first of the accepted types that can be served, 406 if none can.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
+///
+/// # Errors
+/// 406.
+pub fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
     let Some(accept) = headers.get(http::header::ACCEPT) else { return Ok(Form::Object) };
     let accept = accept.to_str().map_err(|_| Status::not_acceptable())?;
     for range in accept.split(',') {
@@ -44,7 +49,8 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
     Err(Status::not_acceptable())
 }
 
-pub(crate) fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+/// An answer of this code and type.
+pub fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let body = Full::new(body.into()).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -53,19 +59,22 @@ pub(crate) fn bytes(code: u16, content_type: &'static str, body: impl Into<Bytes
 }
 
 /// No body at all, as behind the head of an upgrade.
-pub(crate) fn empty() -> Body {
+pub fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(crate) fn json(code: u16, value: &Value) -> Answer {
+/// An answer in JSON.
+pub fn json(code: u16, value: &Value) -> Answer {
     bytes(code, "application/json", value.to_string())
 }
 
-pub(crate) fn text(code: u16, text: &str) -> Answer {
+/// An answer in plain text.
+pub fn text(code: u16, text: &str) -> Answer {
     bytes(code, "text/plain; charset=utf-8", text.to_owned())
 }
 
-pub(crate) fn failure(status: &Status) -> Answer {
+/// A Status as an answer, with `Retry-After` if it says when.
+pub fn failure(status: &Status) -> Answer {
     let mut response = json(status.code, &status.to_json());
     if let Some(seconds) = status.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -73,7 +82,8 @@ pub(crate) fn failure(status: &Status) -> Answer {
     response
 }
 
-pub(crate) fn stream(body: Body) -> Answer {
+/// 200, with JSON that comes bit by bit.
+pub fn stream(body: Body) -> Answer {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

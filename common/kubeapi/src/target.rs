@@ -3,11 +3,11 @@
 use apimachinery::Status;
 
 use crate::registry::Served;
-use crate::storage::Key;
+use crate::stored::Key;
 
 /// A resource in one version, and the object or collection of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub struct Target {
     pub served: Served,
     pub namespace: String,
     /// Empty for collections.
@@ -16,11 +16,13 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn key(&self) -> Key {
+    /// Where it is stored.
+    pub fn key(&self) -> Key {
         Key::new(&self.served.resource.key(), &self.namespace, &self.name)
     }
 
-    pub(crate) fn not_found(&self) -> Status {
+    /// 404, about this object.
+    pub fn not_found(&self) -> Status {
         Status::not_found(&self.served.resource.group, &self.served.resource.plural, &self.name)
     }
 }

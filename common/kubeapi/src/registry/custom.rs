@@ -60,7 +60,7 @@ fn priority(name: &str) -> (u8, u32, u32) {
 }
 
 /// Fills in what a CRD may leave out and sets the status that says it is served.
-pub(crate) fn with_defaults(definition: &mut Value, now: &str) {
+pub fn with_defaults(definition: &mut Value, now: &str) {
     let kind = text(definition, "/spec/names/kind").to_owned();
     let spec = &mut definition["spec"];
     if !spec.is_object() {
@@ -94,7 +94,7 @@ pub(crate) fn with_defaults(definition: &mut Value, now: &str) {
 }
 
 /// What is wrong with a CRD.
-pub(crate) fn problems(definition: &Value) -> Vec<Cause> {
+pub fn problems(definition: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let spec = &definition["spec"];
     for field in ["/group", "/names/plural", "/names/kind", "/scope"] {

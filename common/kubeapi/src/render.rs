@@ -5,19 +5,23 @@ use serde_json::{Value, json};
 
 use crate::registry::Served;
 use crate::respond::Form;
-use crate::storage::{Page, Stored};
+use crate::stored::{Page, Stored};
 use crate::tables;
 
 /// What `rows[].object` of a Table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Include {
+pub enum Include {
     None,
     Metadata,
     Object,
 }
 
 impl Include {
-    pub(crate) fn parse(text: &str) -> Result<Include, Status> {
+    /// Reads `includeObject`; empty is `Metadata`.
+    ///
+    /// # Errors
+    /// 400 for another word.
+    pub fn parse(text: &str) -> Result<Include, Status> {
         match text {
             "" | "Metadata" => Ok(Include::Metadata),
             "None" => Ok(Include::None),
@@ -27,7 +31,8 @@ impl Include {
     }
 }
 
-pub(crate) struct Renderer {
+/// Renders objects of one resource in the form that a client asked for.
+pub struct Renderer {
     served: Served,
     form: Form,
     include: Include,
@@ -36,7 +41,7 @@ pub(crate) struct Renderer {
 }
 
 impl Renderer {
-    pub(crate) fn new(served: &Served, form: Form, include: Include) -> Renderer {
+    pub fn new(served: &Served, form: Form, include: Include) -> Renderer {
         let prefix = format!(
             "{{\"kind\":{},\"apiVersion\":{},",
             Value::from(served.resource.kind.as_str()),
@@ -46,7 +51,10 @@ impl Renderer {
     }
 
     /// One object as JSON text.
-    pub(crate) fn object(&self, stored: &Stored) -> Result<String, Status> {
+    ///
+    /// # Errors
+    /// 500 if the object does not parse.
+    pub fn object(&self, stored: &Stored) -> Result<String, Status> {
         Ok(match self.form {
             Form::Object => self.full(stored)?,
             Form::Metadata => partial(&stored.value()?).to_string(),
@@ -57,7 +65,10 @@ impl Renderer {
     }
 
     /// One object of a watch; only the first table of a stream has its columns.
-    pub(crate) fn watched(&self, stored: &Stored, first: bool) -> Result<String, Status> {
+    ///
+    /// # Errors
+    /// 500 if the object does not parse.
+    pub fn watched(&self, stored: &Stored, first: bool) -> Result<String, Status> {
         match self.form {
             Form::Table => {
                 self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), first)
@@ -67,7 +78,7 @@ impl Renderer {
     }
 
     /// An object that carries a resourceVersion and nothing else.
-    pub(crate) fn bookmark(&self, revision: i64, initial_end: bool) -> Value {
+    pub fn bookmark(&self, revision: i64, initial_end: bool) -> Value {
         let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
@@ -86,10 +97,16 @@ impl Renderer {
     }
 
     /// A list as JSON text; `continuation` is the token of the next page.
-    pub(crate) fn list(&self, page: &Page, continuation: &str) -> Result<String, Status> {
+    ///
+    /// # Errors
+    /// 500 if an object does not parse that has to be parsed.
+    pub fn list(&self, page: &Page, continuation: &str) -> Result<String, Status> {
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if !continuation.is_empty() {
             metadata["continue"] = json!(continuation);
+        }
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = json!(remaining);
         }
         let (kind, api_version) = match self.form {
             Form::Table => {
@@ -150,7 +167,7 @@ impl Renderer {
     }
 
     /// `value` with `kind` and `apiVersion`.
-    pub(crate) fn typed(&self, mut value: Value) -> Value {
+    pub fn typed(&self, mut value: Value) -> Value {
         if self.served.resource.group == crate::events::GROUP {
             crate::events::from_stored(&mut value);
         }

@@ -10,6 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+/// TLS cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("the CA certificate is not usable as a trust root")]
@@ -20,13 +21,19 @@ pub enum TlsError {
     Identity(#[source] Error),
 }
 
-pub(crate) struct Tls {
+/// What a handshake needs.
+#[derive(Clone)]
+pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// Checks client certificates against the CA.
     pub verifier: Arc<dyn ClientCertVerifier>,
 }
 
-pub(crate) fn configure(serving: &Identity, ca: &[u8]) -> Result<Tls, TlsError> {
+/// Serves as `serving`, whose chain ends in `ca` (DER), which also signs clients.
+///
+/// # Errors
+/// The CA or the identity is not usable.
+pub fn configure(serving: &Identity, ca: &[u8]) -> Result<Tls, TlsError> {
     let ca = CertificateDer::from(ca.to_vec());
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).map_err(TlsError::Root)?;

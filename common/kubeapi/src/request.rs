@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use apimachinery::decode::Strict;
+use apimachinery::listing::Asked;
 use apimachinery::path::query_pairs;
 use apimachinery::{FieldSelector, LabelSelector, Status};
 use bytes::Bytes;
@@ -13,41 +14,40 @@ use serde_json::Value;
 use crate::registry::Served;
 
 /// Kubernetes' limit for request bodies.
-pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Query parameters, decoded.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
+
+impl Asked for Query {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
 
 impl Query {
-    pub(crate) fn parse(query: Option<&str>) -> Query {
+    /// The part of a URI behind `?`.
+    pub fn parse(query: Option<&str>) -> Query {
         Query(query_pairs(query.unwrap_or_default()))
     }
 
-    pub(crate) fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    /// The first value of a name; empty if unset.
+    pub fn get(&self, name: &str) -> &str {
+        self.text(name)
     }
 
     /// Every value of a name that may come several times.
-    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, value)| key == name && matches!(value.as_str(), "" | "1" | "true" | "True"))
-    }
-
-    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.get(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("query parameter {name}: {text:?} is not a number"))
-            }),
-        }
-    }
-
-    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
+    /// Nothing is to be changed.
+    ///
+    /// # Errors
+    /// 400 for a value of `dryRun` that is not `All`.
+    pub fn dry_run(&self) -> Result<bool, Status> {
         match self.get("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
@@ -57,32 +57,36 @@ impl Query {
         }
     }
 
-    /// `resourceVersion`, 0 if unset.
-    pub(crate) fn resource_version(&self) -> Result<i64, Status> {
-        match self.get("resourceVersion") {
-            "" => Ok(0),
-            text => text
-                .parse()
-                .ok()
-                .filter(|version| *version >= 0)
-                .ok_or_else(|| Status::bad_request(format!("invalid resource version {text:?}"))),
-        }
+    /// `resourceVersion` of a get, 0 if unset.
+    ///
+    /// # Errors
+    /// 500, as upstream, for what is no version.
+    pub fn resource_version(&self) -> Result<i64, Status> {
+        apimachinery::listing::revision(self.get("resourceVersion")).map_err(|message| Status {
+            code: 500,
+            message,
+            ..Status::default()
+        })
     }
 
-    pub(crate) fn selectors(&self, served: &Served) -> Result<(LabelSelector, FieldSelector), Status> {
+    /// `labelSelector` and `fieldSelector`.
+    ///
+    /// # Errors
+    /// 400 for what does not read, and for fields of `served` that cannot be selected by.
+    pub fn selectors(&self, served: &Served) -> Result<(LabelSelector, FieldSelector), Status> {
         let bad = |error: apimachinery::selector::SelectorError| Status::bad_request(error.to_string());
         let labels = LabelSelector::parse(self.get("labelSelector")).map_err(bad)?;
         let fields = FieldSelector::parse(self.get("fieldSelector")).map_err(bad)?;
         let key = served.resource.key();
-        if let Some(field) = fields.fields().find(|field| !crate::storage::supports_field(&key, field)) {
-            return Err(Status::bad_request(format!("field label not supported: {field}")));
+        if let Some(why) = fields.fields().find_map(|field| apimachinery::traits::why_not_by(&key, field)) {
+            return Err(Status::bad_request(why));
         }
         Ok((labels, fields))
     }
 }
 
 /// The body of a request.
-pub(crate) enum Incoming {
+pub enum Incoming {
     /// As it comes over a connection.
     Connection(hyper::body::Incoming),
     /// Of this program's own controllers.
@@ -91,7 +95,10 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// What is handed on to a node needs a connection.
-    pub(crate) fn of_connection(self) -> Result<hyper::body::Incoming, Status> {
+    ///
+    /// # Errors
+    /// 400 for a request of this program.
+    pub fn of_connection(self) -> Result<hyper::body::Incoming, Status> {
         match self {
             Incoming::Connection(body) => Ok(body),
             Incoming::Program(_) => Err(Status::bad_request("nodes are reached over a connection only")),
@@ -100,7 +107,10 @@ impl Incoming {
 }
 
 /// Reads a whole body, or answers 413 or 408.
-pub(crate) async fn body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
+///
+/// # Errors
+/// 413 for more than [`MAX_BODY`], 408 for one that takes too long, 400 for one that breaks off.
+pub async fn body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> {
     let body = match body {
         Incoming::Connection(body) => body,
         Incoming::Program(bytes) if bytes.len() > MAX_BODY => return Err(Status::too_large(MAX_BODY)),
@@ -120,19 +130,26 @@ pub(crate) async fn body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, S
     }
 }
 
-pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+/// Without parameters; empty if unset.
+pub fn content_type(headers: &HeaderMap) -> &str {
     let value =
         headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
 /// Parses a body by its content type. Nesting is bounded by the parsers.
-pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
+///
+/// # Errors
+/// 400 for what does not read, 415 for a type that is not known.
+pub fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
     parse_strict(content_type, body).map(|read| read.value)
 }
 
 /// [`parse`], with what comes twice.
-pub(crate) fn parse_strict(content_type: &str, body: &[u8]) -> Result<Strict, Status> {
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_strict(content_type: &str, body: &[u8]) -> Result<Strict, Status> {
     let bad = |error: String| Status::bad_request(format!("the object provided is unrecognized: {error}"));
     if content_type.ends_with("yaml") {
         let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;

@@ -4,15 +4,14 @@ use apimachinery::schemas::definitions::definitions;
 use serde_json::{Map, Value, json};
 
 use super::{belongs, custom, custom_version, hash, identity, info, prefix, served, v2};
-use crate::context::Context;
-use crate::registry::Resource;
+use crate::registry::{Registry, Resource};
 
-pub(super) fn index(context: &Context) -> Value {
+pub(super) fn index(catalog: &Registry) -> Value {
     let mut paths = Map::new();
-    for (resource, version) in served(context) {
+    for (resource, version) in served(catalog) {
         let place = prefix(&resource, &version);
         if !paths.contains_key(&place) {
-            let hash = hash(context, |resource, version| prefix(resource, version) == place);
+            let hash = hash(catalog, |resource, version| prefix(resource, version) == place);
             let url = format!("/openapi/v3/{place}?hash={hash}");
             paths.insert(place, json!({ "serverRelativeURL": url }));
         }
@@ -21,11 +20,11 @@ pub(super) fn index(context: &Context) -> Value {
 }
 
 /// The document at `wanted`, such as `apis/apps/v1`.
-pub(super) fn document(context: &Context, wanted: &str) -> Value {
+pub(super) fn document(catalog: &Registry, wanted: &str) -> Value {
     let (mut paths, mut own) = (Map::new(), Map::new());
     let mut kinds = Vec::new();
     let (mut group, mut name) = (String::new(), String::new());
-    for (resource, version) in served(context).filter(|(one, version)| prefix(one, version) == wanted) {
+    for (resource, version) in served(catalog).filter(|(one, version)| prefix(one, version) == wanted) {
         add_paths(&mut paths, &resource, &version, wanted);
         if let Some(version) = custom_version(&resource, &version) {
             own.extend(custom::definitions(&resource, version));

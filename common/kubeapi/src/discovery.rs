@@ -3,15 +3,11 @@
 use std::collections::BTreeMap;
 
 use apimachinery::Status;
-use apimachinery::kinds::split_api_version;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::registry::builtin::REVIEWS;
-use crate::registry::{Resource, Version};
+use crate::registry::{Computed, Registry, Resource, Version};
 use crate::respond::{self, Answer};
-use crate::verbs::usage;
 
 const AGGREGATED: [(&str, &str); 2] = [
     ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
@@ -26,12 +22,19 @@ pub(crate) fn version() -> Value {
     })
 }
 
+/// All that a backend offers.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    pub catalog: &'a Registry,
+    pub computed: &'a [Computed],
+}
+
 /// Resources of one group version, in the forms of both discoveries: (APIResource, APIResourceDiscovery).
 type ResourceLists = (Vec<Value>, Value);
 /// Versions of a group, preferred first.
 type Versions = Vec<(String, Vec<ResourceLists>)>;
 
-fn all(context: &Context) -> BTreeMap<String, Versions> {
+fn all(offer: Offer<'_>) -> BTreeMap<String, Versions> {
     let mut groups: BTreeMap<String, Versions> = BTreeMap::new();
     let mut add = |group: &str, version: &str, entry: ResourceLists| {
         let versions = groups.entry(group.to_owned()).or_default();
@@ -40,31 +43,22 @@ fn all(context: &Context) -> BTreeMap<String, Versions> {
             None => versions.push((version.to_owned(), vec![entry])),
         }
     };
-    for resource in context.registry.resources() {
+    for resource in offer.catalog.resources() {
         for version in &resource.versions {
             add(&resource.group, &version.name, describe(&resource, version));
         }
     }
-    for (api_version, plural, kind) in REVIEWS {
-        let (group, version) = split_api_version(api_version);
-        let singular = kind.to_lowercase();
-        let classic = json!({ "name": plural, "singularName": singular, "namespaced": false, "kind": kind, "verbs": ["create"] });
-        let aggregated = json!({
-            "resource": plural, "singularResource": singular, "scope": "Cluster", "verbs": ["create"],
-            "responseKind": { "group": group, "version": version, "kind": kind },
+    for one in offer.computed {
+        let classic = json!({
+            "name": one.plural, "singularName": one.singular, "namespaced": one.namespaced, "kind": one.kind,
+            "verbs": one.verbs,
         });
-        add(group, version, (vec![classic], aggregated));
-    }
-    if context.nodes.reaches() {
-        for (plural, kind, namespaced) in usage::RESOURCES {
-            let classic = json!({ "name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"] });
-            let aggregated = json!({
-                "resource": plural, "singularResource": "", "verbs": ["get", "list"],
-                "scope": if namespaced { "Namespaced" } else { "Cluster" },
-                "responseKind": { "group": usage::GROUP, "version": usage::VERSION, "kind": kind },
-            });
-            add(usage::GROUP, usage::VERSION, (vec![classic], aggregated));
-        }
+        let aggregated = json!({
+            "resource": one.plural, "singularResource": one.singular, "verbs": one.verbs,
+            "scope": if one.namespaced { "Namespaced" } else { "Cluster" },
+            "responseKind": { "group": one.group, "version": one.version, "kind": one.kind },
+        });
+        add(one.group, one.version, (vec![classic], aggregated));
     }
     groups
 }
@@ -168,8 +162,8 @@ fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Optio
 }
 
 /// `/api`
-pub(crate) fn core(context: &Context, headers: &HeaderMap) -> Answer {
-    let mut groups = all(context);
+pub(crate) fn core(offer: Offer<'_>, headers: &HeaderMap) -> Answer {
+    let mut groups = all(offer);
     groups.retain(|group, _| group.is_empty());
     aggregated(headers, &groups).unwrap_or_else(|| {
         let versions = json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
@@ -186,8 +180,8 @@ fn group_json(name: &str, versions: &Versions) -> Value {
 }
 
 /// `/apis`
-pub(crate) fn groups(context: &Context, headers: &HeaderMap) -> Answer {
-    let mut groups = all(context);
+pub(crate) fn groups(offer: Offer<'_>, headers: &HeaderMap) -> Answer {
+    let mut groups = all(offer);
     groups.remove("");
     aggregated(headers, &groups).unwrap_or_else(|| {
         let list: Vec<Value> = groups.iter().map(|(name, versions)| group_json(name, versions)).collect();
@@ -196,8 +190,8 @@ pub(crate) fn groups(context: &Context, headers: &HeaderMap) -> Answer {
 }
 
 /// `/apis/<group>`
-pub(crate) fn group(context: &Context, name: &str) -> Result<Answer, Status> {
-    let groups = all(context);
+pub(crate) fn group(offer: Offer<'_>, name: &str) -> Result<Answer, Status> {
+    let groups = all(offer);
     let versions = groups.get(name).filter(|_| !name.is_empty()).ok_or_else(Status::no_such_path)?;
     let mut answer = group_json(name, versions);
     answer["kind"] = json!("APIGroup");
@@ -206,8 +200,8 @@ pub(crate) fn group(context: &Context, name: &str) -> Result<Answer, Status> {
 }
 
 /// `/api/v1`, `/apis/<group>/<version>`
-pub(crate) fn resources(context: &Context, group: &str, version: &str) -> Result<Answer, Status> {
-    let groups = all(context);
+pub(crate) fn resources(offer: Offer<'_>, group: &str, version: &str) -> Result<Answer, Status> {
+    let groups = all(offer);
     let versions = groups.get(group).ok_or_else(Status::no_such_path)?;
     let (_, entries) = versions.iter().find(|(name, _)| name == version).ok_or_else(Status::no_such_path)?;
     let resources: Vec<&Value> = entries.iter().flat_map(|(classic, _)| classic).collect();

@@ -4,17 +4,8 @@ use apimachinery::kinds::{Definition, KINDS, KindInfo, Scope};
 
 use super::Resource;
 
-/// Resources that are only ever created, never stored: (apiVersion, plural, kind).
-pub(crate) const REVIEWS: &[(&str, &str, &str)] = &[
-    ("authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
-    ("authorization.k8s.io/v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
-    ("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview"),
-    ("authorization.k8s.io/v1", "localsubjectaccessreviews", "LocalSubjectAccessReview"),
-    ("authentication.k8s.io/v1", "tokenreviews", "TokenReview"),
-    ("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview"),
-];
-
-pub(super) fn resources() -> Vec<Resource> {
+/// Those that `serves` says yes to.
+pub(super) fn resources(serves: impl Fn(&KindInfo) -> bool) -> Vec<Resource> {
     let resource = |info: &KindInfo| Resource {
         group: info.group.to_owned(),
         plural: info.resource.to_owned(),
@@ -31,7 +22,7 @@ pub(super) fn resources() -> Vec<Resource> {
         }],
         custom: false,
     };
-    let built_in = KINDS.iter().filter(|(_, info)| info.definition == Definition::BuiltIn);
+    let built_in = KINDS.iter().filter(|(_, info)| info.definition == Definition::BuiltIn && serves(info));
     built_in.map(|(_, info)| resource(info)).collect()
 }
 

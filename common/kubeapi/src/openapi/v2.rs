@@ -6,13 +6,13 @@ use apimachinery::schemas::definitions::{PREFIX, definitions};
 use serde_json::{Map, Value, json};
 
 use super::{belongs, custom, custom_version, identity, info, prefix, served};
-use crate::context::Context;
+use crate::registry::Registry;
 
-pub(super) fn document(context: &Context) -> Value {
+pub(super) fn document(catalog: &Registry) -> Value {
     let mut kinds: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut paths = Map::new();
     let mut own = Map::new();
-    for (resource, version) in served(context) {
+    for (resource, version) in served(catalog) {
         kinds.entry((resource.group.clone(), version.clone())).or_default().push(resource.kind.clone());
         let namespace = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("/{}{namespace}/{}", prefix(&resource, &version), resource.plural);

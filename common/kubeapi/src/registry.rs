@@ -1,21 +1,24 @@
-//! What is served: the built-in table and whatever CustomResourceDefinitions add.
+//! What is served: the built-in table, or a part of it, and whatever CustomResourceDefinitions add.
 //!
-//! Custom resources are added and removed by storage's commit hook, in commit order, so a definition is served as
-//! soon as its creation is answered.
+//! A backend adds and removes custom resources as it learns of their definitions; where that happens as a definition is
+//! committed, it is served as soon as its creation is answered.
 
-pub(crate) mod builtin;
+mod builtin;
+mod computed;
 mod custom;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use apimachinery::kinds::KindInfo;
 use serde_json::Value;
 
-pub(crate) use custom::{problems, with_defaults};
+pub use computed::{Computed, REVIEWS};
+pub use custom::{problems, with_defaults};
 
 /// A served resource, all its versions.
 #[derive(Clone, Debug)]
-pub(crate) struct Resource {
+pub struct Resource {
     pub group: String,
     pub plural: String,
     pub singular: String,
@@ -31,8 +34,9 @@ pub(crate) struct Resource {
     pub custom: bool,
 }
 
+/// A version of a resource.
 #[derive(Clone, Debug)]
-pub(crate) struct Version {
+pub struct Version {
     pub name: String,
     pub status: bool,
     /// Structural schema, of custom resources only.
@@ -43,20 +47,21 @@ pub(crate) struct Version {
 
 /// A resource in the version that a request named.
 #[derive(Clone, Debug)]
-pub(crate) struct Served {
+pub struct Served {
     pub resource: Arc<Resource>,
     pub version: usize,
 }
 
 impl Version {
-    pub(crate) fn named(name: &str) -> Version {
+    /// Nothing but its name.
+    pub fn named(name: &str) -> Version {
         Version { name: name.to_owned(), status: false, schema: None, columns: vec![] }
     }
 }
 
 impl Resource {
     /// `pods` or `deployments.apps`: the key in storage and in messages.
-    pub(crate) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let shared = self.group == crate::events::GROUP;
         if self.group.is_empty() || shared {
             self.plural.clone()
@@ -67,11 +72,13 @@ impl Resource {
 }
 
 impl Served {
-    pub(crate) fn version(&self) -> &Version {
+    /// The version that was named.
+    pub fn version(&self) -> &Version {
         &self.resource.versions[self.version]
     }
 
-    pub(crate) fn api_version(&self) -> String {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
         let version = &self.version().name;
         if self.resource.group.is_empty() {
             version.clone()
@@ -81,26 +88,28 @@ impl Served {
     }
 
     /// True for the built-in resource of this plural in the core group.
-    pub(crate) fn is_core(&self, plural: &str) -> bool {
+    pub fn is_core(&self, plural: &str) -> bool {
         self.resource.group.is_empty() && self.resource.plural == plural
     }
 
-    pub(crate) fn is_definition(&self) -> bool {
+    /// True for CustomResourceDefinitions.
+    pub fn is_definition(&self) -> bool {
         !self.resource.custom && self.resource.plural == "customresourcedefinitions"
     }
 }
 
 type Custom = BTreeMap<String, Arc<Resource>>;
 
+/// All that is served.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub struct Registry {
     builtin: Vec<Arc<Resource>>,
     /// By storage key, which is also the CRD's name.
     custom: RwLock<Custom>,
 }
 
 /// The storage key of CRDs.
-pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+pub const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 impl Default for Registry {
     fn default() -> Registry {
@@ -109,30 +118,38 @@ impl Default for Registry {
 }
 
 impl Registry {
-    pub(crate) fn new() -> Registry {
-        let builtin = builtin::resources().into_iter().map(Arc::new).collect();
+    /// Everything that is built in.
+    pub fn new() -> Registry {
+        Registry::serving(|_| true)
+    }
+
+    /// What is built in and `serves` says yes to.
+    pub fn serving(serves: impl Fn(&KindInfo) -> bool) -> Registry {
+        let builtin = builtin::resources(serves).into_iter().map(Arc::new).collect();
         Registry { builtin, custom: RwLock::new(Custom::new()) }
     }
 
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
+    /// The resource of this plural, if it is served in this version.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
         let resource = self.resources().into_iter().find(|r| r.group == group && r.plural == plural)?;
         let version = resource.versions.iter().position(|served| served.name == version)?;
         Some(Served { resource, version })
     }
 
     /// The resource with this storage key, in its preferred version.
-    pub(crate) fn by_key(&self, key: &str) -> Option<Served> {
+    pub fn by_key(&self, key: &str) -> Option<Served> {
         let resource = self.resources().into_iter().find(|resource| resource.key() == key)?;
         Some(Served { resource, version: 0 })
     }
 
-    pub(crate) fn resources(&self) -> Vec<Arc<Resource>> {
+    /// All that is served now.
+    pub fn resources(&self) -> Vec<Arc<Resource>> {
         let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
         self.builtin.iter().chain(custom.values()).cloned().collect()
     }
 
     /// Takes note of a CRD as it is now; a definition that does not read is not served.
-    pub(crate) fn define(&self, name: &str, definition: &Value) {
+    pub fn define(&self, name: &str, definition: &Value) {
         let mut custom = self.custom.write().unwrap_or_else(PoisonError::into_inner);
         match custom::read(definition) {
             Some(resource) => custom.insert(name.to_owned(), Arc::new(resource)),
@@ -140,7 +157,8 @@ impl Registry {
         };
     }
 
-    pub(crate) fn forget(&self, name: &str) {
+    /// Takes note of the end of a CRD.
+    pub fn forget(&self, name: &str) {
         self.custom.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use apimachinery::object::text;
-use apimachinery::{FieldSelector, LabelSelector};
+use crate::object::text;
+use crate::{FieldSelector, LabelSelector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Traits {
+pub struct Traits {
     pub labels: BTreeMap<String, String>,
     pub fields: BTreeMap<String, String>,
 }
@@ -52,12 +52,21 @@ fn selectable(resource: &str) -> &'static [&'static str] {
     }
 }
 
-pub(crate) fn supports_field(resource: &str, field: &str) -> bool {
-    matches!(field, "metadata.name" | "metadata.namespace") || selectable(resource).contains(&field)
+/// Why objects of `resource` cannot be selected by `field`; `None` if they can.
+pub fn why_not_by(resource: &str, field: &str) -> Option<String> {
+    if matches!(field, "metadata.name" | "metadata.namespace") || selectable(resource).contains(&field) {
+        return None;
+    }
+    Some(match selectable(resource) {
+        [] => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    })
 }
 
 impl Traits {
-    pub(crate) fn of(resource: &str, object: &Value) -> Traits {
+    pub fn of(resource: &str, object: &Value) -> Traits {
         let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
         let labels =
             labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
@@ -78,7 +87,7 @@ impl Traits {
         Traits { labels, fields }
     }
 
-    pub(crate) fn match_selectors(&self, labels: &LabelSelector, fields: &FieldSelector) -> bool {
+    pub fn match_selectors(&self, labels: &LabelSelector, fields: &FieldSelector) -> bool {
         labels.matches(&self.labels) && fields.matches(&self.fields)
     }
 }

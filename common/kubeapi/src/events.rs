@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-pub(crate) const GROUP: &str = "events.k8s.io";
+/// Their second group.
+pub const GROUP: &str = "events.k8s.io";
 
 /// (name in v1, name in events.k8s.io/v1)
 const NAMES: [(&str, &str); 7] = [
@@ -15,13 +16,15 @@ const NAMES: [(&str, &str); 7] = [
     ("reportingComponent", "reportingController"),
 ];
 
-pub(crate) fn to_stored(event: &mut Value) {
+/// From the names of `events.k8s.io/v1` to those of `v1`.
+pub fn to_stored(event: &mut Value) {
     for (core, new) in NAMES {
         rename(event, new, core);
     }
 }
 
-pub(crate) fn from_stored(event: &mut Value) {
+/// From the names of `v1` to those of `events.k8s.io/v1`.
+pub fn from_stored(event: &mut Value) {
     for (core, new) in NAMES {
         rename(event, core, new);
     }

@@ -14,14 +14,13 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::registry::{Resource, Version};
+use crate::registry::{REVIEWS, Registry, Resource, Version};
 use crate::respond::{self, Answer};
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 pub(crate) fn answer(
-    context: &Context,
+    catalog: &Registry,
     path: &str,
     query: Option<&str>,
     headers: &HeaderMap,
@@ -31,26 +30,26 @@ pub(crate) fn answer(
     match path.strip_prefix("/openapi/").unwrap_or_default() {
         "v2" => {
             let is_protobuf = accepts.contains("proto-openapi.spec.v2");
-            let hash = format!("{}{}", hash(context, |_, _| true), if is_protobuf { "P" } else { "" });
+            let hash = format!("{}{}", hash(catalog, |_, _| true), if is_protobuf { "P" } else { "" });
             Ok(marked(&hash, false, text(IF_NONE_MATCH), || {
-                let document = v2::document(context);
+                let document = v2::document(catalog);
                 match is_protobuf {
                     true => respond::bytes(200, V2_PROTOBUF, gnostic::document(&document)),
                     false => respond::json(200, &document),
                 }
             }))
         }
-        "v3" => Ok(respond::json(200, &v3::index(context))),
+        "v3" => Ok(respond::json(200, &v3::index(catalog))),
         other => {
             let wanted = other.strip_prefix("v3/").ok_or_else(Status::no_such_path)?;
-            if !served(context).any(|(resource, version)| prefix(&resource, &version) == wanted) {
+            if !served(catalog).any(|(resource, version)| prefix(&resource, &version) == wanted) {
                 return Err(Status::no_such_path());
             }
-            let hash = hash(context, |resource, version| prefix(resource, version) == wanted);
+            let hash = hash(catalog, |resource, version| prefix(resource, version) == wanted);
             let asked = query_pairs(query.unwrap_or_default());
             let is_asked = asked.iter().any(|(key, value)| key == "hash" && *value == hash);
             Ok(marked(&hash, is_asked, text(IF_NONE_MATCH), || {
-                respond::json(200, &v3::document(context, wanted))
+                respond::json(200, &v3::document(catalog, wanted))
             }))
         }
     }
@@ -70,10 +69,10 @@ fn marked(hash: &str, is_asked: bool, known: &str, make: impl FnOnce() -> Answer
 }
 
 /// A mark of all that a document of these versions says.
-fn hash(context: &Context, wanted: impl Fn(&Resource, &str) -> bool) -> String {
+fn hash(catalog: &Registry, wanted: impl Fn(&Resource, &str) -> bool) -> String {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     digest.update(&definitions::edition().to_le_bytes());
-    for (resource, version) in served(context).filter(|(resource, version)| wanted(resource, version)) {
+    for (resource, version) in served(catalog).filter(|(resource, version)| wanted(resource, version)) {
         let schema =
             resource.versions.iter().find(|one| one.name == version).and_then(|one| one.schema.as_ref());
         let schema = schema.map(Value::to_string).unwrap_or_default();
@@ -86,8 +85,8 @@ fn hash(context: &Context, wanted: impl Fn(&Resource, &str) -> bool) -> String {
 }
 
 /// Every served resource in each of its versions.
-fn served(context: &Context) -> impl Iterator<Item = (std::sync::Arc<Resource>, String)> {
-    context.registry.resources().into_iter().flat_map(|resource| {
+fn served(catalog: &Registry) -> impl Iterator<Item = (std::sync::Arc<Resource>, String)> {
+    catalog.resources().into_iter().flat_map(|resource| {
         let names: Vec<String> = resource.versions.iter().map(|version| version.name.clone()).collect();
         names.into_iter().map(move |name| (resource.clone(), name))
     })
@@ -120,7 +119,7 @@ fn belongs(schema: &Value, group: &str, version: &str, kinds: &[String]) -> bool
         entry["group"] == group
             && entry["version"] == version
             && (OTHERS.contains(&kind)
-                || crate::registry::builtin::REVIEWS.iter().any(|(.., review)| *review == kind)
+                || REVIEWS.iter().any(|review| review.kind == kind)
                 || kinds.iter().any(|served| {
                     kind.strip_prefix(served.as_str()).is_some_and(|rest| matches!(rest, "" | "List"))
                 }))

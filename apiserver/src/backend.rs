@@ -1,0 +1,97 @@
+//! This server behind [`kubeapi`]: its storage, users, rights and verbs.
+
+use apimachinery::Status;
+use apimachinery::rbac::Attributes;
+use http::{HeaderMap, Method};
+use kubeapi::registry::{Computed, Registry};
+use kubeapi::request::Incoming;
+use kubeapi::respond::Answer;
+use kubeapi::stored::{ListQuery, Page, Replay, Stored, Subscription};
+use kubeapi::target::Target;
+use kubeapi::user::{Asker, User};
+use kubeapi::{Backend, Peer, Question, Reader};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::verbs::{self, Call};
+use crate::{auth, authorise};
+
+impl Backend for Context {
+    fn catalog(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn computed(&self) -> &[Computed] {
+        verbs::computed(self.nodes.reaches())
+    }
+
+    async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Asker>, Status> {
+        auth::authenticate(self, peer, headers).await
+    }
+
+    async fn authorise(&self, user: &User, asked: &Attributes<'_>) -> Result<String, Status> {
+        authorise::reason(self, user, asked)
+    }
+
+    async fn get(&self, _: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
+        self.storage.get(&target.key()).await
+    }
+
+    async fn list(&self, _: Reader<'_>, query: ListQuery) -> Result<Page, Status> {
+        self.storage.list(query).await
+    }
+
+    async fn subscribe(&self, _: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
+        Ok(Subscription::new(self.storage.subscribe(Some(&query.resource))))
+    }
+
+    async fn revision(&self, _: Reader<'_>, _: &ListQuery) -> Result<i64, Status> {
+        self.storage.revision().await
+    }
+
+    async fn replay(&self, query: &ListQuery, since: i64) -> Result<Replay, Status> {
+        self.storage.replay(&query.resource, since).await
+    }
+
+    fn announced(&self, _: &ListQuery) -> i64 {
+        self.storage.announced()
+    }
+
+    async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Status> {
+        if verbs::streams::is_one(&call) {
+            return verbs::streams::answer(call, body.of_connection()?).await;
+        }
+        if verbs::backends::is_one(&call) {
+            return verbs::backends::answer(call, body.of_connection()?).await;
+        }
+        if verbs::scale::is_one(&call) {
+            return verbs::scale::answer(call, body).await;
+        }
+        match (call.parts.method.clone(), call.target.name.is_empty(), call.target.subresource.is_empty()) {
+            (Method::GET, ..) => Err(Status::no_such_path()),
+            (Method::POST, true, _) => verbs::create::create(call, body).await,
+            (Method::POST, false, false) => verbs::subresources::post(call, body).await,
+            (Method::PUT, false, _) => verbs::update::update(call, body).await,
+            (Method::PATCH, false, _) => verbs::update::patch(call, body).await,
+            (Method::DELETE, true, _) => verbs::delete::collection(call, body).await,
+            (Method::DELETE, false, true) => verbs::delete::one(call, body).await,
+            (method, ..) => Err(Status::method_not_allowed(method.as_str())),
+        }
+    }
+
+    async fn compute(question: Question<'_, Context>, body: Incoming) -> Result<Answer, Status> {
+        let Question { backend, path, query, user, parts, .. } = question;
+        match verbs::review::kind(&path) {
+            Some(kind) => verbs::review::answer(backend, (kind, &path.namespace), &user, &parts, body).await,
+            None => verbs::usage::answer(backend, &path, &query, &parts.method).await,
+        }
+    }
+
+    fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.traffic.note(bytes);
+    }
+}

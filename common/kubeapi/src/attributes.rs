@@ -1,0 +1,115 @@
+//! What a request asks for, as authorisation sees it.
+
+use apimachinery::listing::Asked as _;
+use apimachinery::path::ResourcePath;
+use apimachinery::rbac::{Attributes, What};
+use apimachinery::{FieldSelector, RequestPath};
+use http::Method;
+
+use crate::request::Query;
+
+/// True if anyone may ask for this path.
+pub(crate) fn is_public(path: &str) -> bool {
+    let root = path.split('/').nth(1).unwrap_or_default();
+    matches!(root, "healthz" | "livez" | "readyz") || path == "/version"
+}
+
+/// A request's verb, and what it is on. Verbs are those of `apiserver/pkg/endpoints/request/requestinfo.go`.
+pub(crate) struct Action {
+    verb: String,
+    /// As in the request.
+    raw: String,
+    /// `None`: of no API group.
+    path: Option<ResourcePath>,
+    /// The one object of a collection that is listed or watched; empty: all.
+    selected: String,
+    upgrades: bool,
+}
+
+impl Action {
+    pub(crate) fn of(method: &Method, path: &RequestPath, raw: &str, query: &Query) -> Action {
+        let RequestPath::Resource(path) = path else {
+            let verb = method.as_str().to_lowercase();
+            return Action {
+                verb,
+                raw: raw.to_owned(),
+                path: None,
+                selected: String::new(),
+                upgrades: false,
+            };
+        };
+        Action {
+            verb: verb(method, path, query).to_owned(),
+            raw: raw.to_owned(),
+            selected: selected(path, query),
+            upgrades: *method == Method::GET && connects(path),
+            path: Some(path.clone()),
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
+        Attributes { verb: &self.verb, what: self.what() }
+    }
+
+    /// What else is to be allowed: browsers upgrade by GET, which is no lesser thing than to post.
+    pub(crate) fn more(&self) -> Option<Attributes<'_>> {
+        self.upgrades.then(|| Attributes { verb: "create", what: self.what() })
+    }
+
+    /// True if a request of this kind may last: a watch, logs, what is connected to. As kube-apiserver's
+    /// `LongRunningRequestCheck` (`pkg/controlplane/apiserver/config.go`).
+    pub(crate) fn lasts(&self) -> bool {
+        let subresource = self.path.as_ref().map_or("", |path| &path.subresource);
+        self.verb == "watch" || matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
+    }
+
+    /// False for what only reads.
+    pub(crate) fn changes(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
+    fn what(&self) -> What<'_> {
+        let Some(path) = &self.path else { return What::Path(&self.raw) };
+        What::Resource {
+            group: &path.group,
+            resource: &path.resource,
+            subresource: &path.subresource,
+            // A namespace is in itself: who administers it may read it.
+            namespace: if is_namespace(path) { &path.name } else { &path.namespace },
+            name: if path.name.is_empty() { &self.selected } else { &path.name },
+        }
+    }
+}
+
+fn is_namespace(path: &ResourcePath) -> bool {
+    path.group.is_empty() && path.resource == "namespaces"
+}
+
+fn connects(path: &ResourcePath) -> bool {
+    path.group.is_empty()
+        && path.resource == "pods"
+        && matches!(path.subresource.as_str(), "exec" | "attach" | "portforward")
+}
+
+fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
+    let collection = path.name.is_empty();
+    match *method {
+        Method::GET | Method::HEAD if collection && query.flag("watch") => "watch",
+        Method::GET | Method::HEAD if collection => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if collection => "deletecollection",
+        Method::DELETE => "delete",
+        _ => "get",
+    }
+}
+
+/// The one object of a collection that is listed or watched; empty: all.
+fn selected(path: &ResourcePath, query: &Query) -> String {
+    if !path.name.is_empty() {
+        return String::new();
+    }
+    let fields = FieldSelector::parse(query.get("fieldSelector")).unwrap_or_default();
+    fields.pinned("metadata.name").unwrap_or_default().to_owned()
+}

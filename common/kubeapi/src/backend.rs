@@ -1,0 +1,130 @@
+//! What serves the API: storage or a view of it, users and their rights, and all that writes or connects.
+
+use apimachinery::Status;
+use apimachinery::rbac::Attributes;
+use http::HeaderMap;
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Call, Question, Reader};
+use crate::peer::Peer;
+use crate::registry::{Computed, Registry};
+use crate::request::Incoming;
+use crate::respond::Answer;
+use crate::stored::{ListQuery, Page, Replay, Stored, Subscription};
+use crate::target::Target;
+use crate::user::{Asker, User};
+
+/// The half of an API server that is not HTTP. Every failure is a Status, which the client gets as it is: 503 or 504 where what
+/// is asked for cannot be had now. What a client is to be told beside an answer goes into the call's or reader's warnings.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// What is served. A backend serves none that it does not know ([`Registry::serving`]).
+    fn catalog(&self) -> &Registry;
+
+    /// What is answered by [`Backend::compute`].
+    fn computed(&self) -> &[Computed] {
+        &[]
+    }
+
+    /// Who asks; `None` for who shows nothing, which is answered with 401 except on public paths (health, version).
+    ///
+    /// # Errors
+    /// 401 for what is shown and not right, and whatever keeps the backend from knowing.
+    fn authenticate(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Result<Option<Asker>, Status>> + Send;
+
+    /// Why `user` may do this, for the audit log; may be empty.
+    ///
+    /// # Errors
+    /// 403 if he may not.
+    fn authorise(
+        &self,
+        user: &User,
+        asked: &Attributes<'_>,
+    ) -> impl Future<Output = Result<String, Status>> + Send;
+
+    /// One object; `None`: there is none, which is answered with 404.
+    ///
+    /// # Errors
+    /// The object cannot be had.
+    fn get(
+        &self,
+        reader: Reader<'_>,
+        target: &Target,
+    ) -> impl Future<Output = Result<Option<Stored>, Status>> + Send;
+
+    /// A page of a list, from one snapshot.
+    ///
+    /// # Errors
+    /// The list cannot be had.
+    fn list(&self, reader: Reader<'_>, query: ListQuery)
+    -> impl Future<Output = Result<Page, Status>> + Send;
+
+    /// Live changes of at least what `query` is of. A watch subscribes first and lists, or asks for the revision, afterwards: no
+    /// change may fall between the two.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    fn subscribe(
+        &self,
+        reader: Reader<'_>,
+        query: &ListQuery,
+    ) -> impl Future<Output = Result<Subscription, Status>> + Send;
+
+    /// The current revision of what `query` is of, where a watch begins that wants no list.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn revision(
+        &self,
+        reader: Reader<'_>,
+        query: &ListQuery,
+    ) -> impl Future<Output = Result<i64, Status>> + Send;
+
+    /// Changes of the resource of `query` after `since`: asked by a watch that begins at a revision or has fallen behind.
+    ///
+    /// # Errors
+    /// They cannot be had; the watch tells it as its last event.
+    fn replay(&self, query: &ListQuery, since: i64) -> impl Future<Output = Result<Replay, Status>> + Send;
+
+    /// Every change of what `query` is of, up to this revision, is in the channels of its subscribers.
+    fn announced(&self, query: &ListQuery) -> i64;
+
+    /// Answers all that is not get, list or watch: what writes, connects, or reads a subresource of another kind.
+    ///
+    /// # Errors
+    /// What the client is told instead of an answer.
+    fn answer(call: Call<'_, Self>, body: Incoming) -> impl Future<Output = Result<Answer, Status>> + Send;
+
+    /// Answers a request for one of [`Backend::computed`].
+    ///
+    /// # Errors
+    /// As for [`Backend::answer`].
+    fn compute(
+        question: Question<'_, Self>,
+        body: Incoming,
+    ) -> impl Future<Output = Result<Answer, Status>> + Send {
+        drop((question, body));
+        std::future::ready(Err(Status::no_such_path()))
+    }
+
+    /// Answers a GET of a path that belongs to no API group and is not one of health, version or OpenAPI. `user` may do it.
+    ///
+    /// # Errors
+    /// 404 for a path that is not served.
+    fn plain(&self, user: &User, parts: &Parts) -> impl Future<Output = Result<Answer, Status>> + Send {
+        let _ = (user, parts);
+        std::future::ready(Err(Status::no_such_path()))
+    }
+
+    /// Ends watches.
+    fn stop(&self) -> &CancellationToken;
+
+    /// Takes note of the size of a request and of its answer, as far as they are known.
+    fn moved(&self, bytes: u64) {
+        let _ = bytes;
+    }
+}

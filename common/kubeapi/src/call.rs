@@ -1,0 +1,92 @@
+//! One request, as a backend gets it.
+
+use std::sync::Arc;
+
+use apimachinery::Status;
+use apimachinery::decode::Strict;
+use apimachinery::path::ResourcePath;
+use http::HeaderMap;
+use http::request::Parts;
+use serde_json::Value;
+
+use crate::render::{Include, Renderer};
+use crate::request::{self, Incoming, Query};
+use crate::respond::{self, Answer};
+use crate::stored::Stored;
+use crate::target::Target;
+use crate::user::User;
+use crate::warnings::Warnings;
+
+/// Who reads.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    pub user: &'a User,
+    /// Of the request.
+    pub headers: &'a HeaderMap,
+    /// What he is told beside the answer.
+    pub warnings: &'a Warnings,
+}
+
+/// A request for a resource of the catalogue, authorised.
+pub struct Call<'a, B> {
+    pub backend: &'a Arc<B>,
+    pub target: Target,
+    /// What follows the subresource in the path (`proxy/...`), without a leading slash.
+    pub rest: String,
+    pub query: Query,
+    pub user: User,
+    pub parts: Parts,
+    pub warnings: Warnings,
+}
+
+impl<B> Call<'_, B> {
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { user: &self.user, headers: &self.parts.headers, warnings: &self.warnings }
+    }
+
+    /// How the client wants objects.
+    ///
+    /// # Errors
+    /// 406 for what cannot be served, 400 for options that do not read.
+    pub fn renderer(&self) -> Result<Renderer, Status> {
+        let form = respond::negotiate(&self.parts.headers)?;
+        let include = Include::parse(self.query.get("includeObject"))?;
+        Ok(Renderer::new(&self.target.served, form, include))
+    }
+
+    /// The body, parsed.
+    ///
+    /// # Errors
+    /// Those of [`request::body`] and [`request::parse`].
+    pub async fn body(&self, body: Incoming) -> Result<Value, Status> {
+        let content_type = request::content_type(&self.parts.headers);
+        request::parse(content_type, &request::body(&self.parts.headers, body).await?)
+    }
+
+    /// The body, with what comes twice in it.
+    ///
+    /// # Errors
+    /// As for [`Call::body`].
+    pub async fn strict_body(&self, body: Incoming) -> Result<Strict, Status> {
+        let content_type = request::content_type(&self.parts.headers);
+        request::parse_strict(content_type, &request::body(&self.parts.headers, body).await?)
+    }
+
+    /// An answer with one object.
+    ///
+    /// # Errors
+    /// Those of [`Call::renderer`], and 500 for an object that does not parse.
+    pub fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {
+        Ok(respond::bytes(code, "application/json", self.renderer()?.object(stored)?))
+    }
+}
+
+/// A request for what is answered and never stored ([`crate::registry::Computed`]), authorised.
+pub struct Question<'a, B> {
+    pub backend: &'a Arc<B>,
+    pub path: ResourcePath,
+    pub query: Query,
+    pub user: User,
+    pub parts: Parts,
+    pub warnings: Warnings,
+}

@@ -1,0 +1,8 @@
+//! The HTTP face over a backend that stores nothing: what any backend gets for nothing.
+#![allow(clippy::unwrap_used)]
+
+mod asking;
+mod doors;
+mod double;
+mod limits;
+mod reads;
