@@ -23,6 +23,7 @@ use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
 use crate::cloudstream::StreamServer;
 use crate::desired::Sources;
 use crate::devicecontroller::{self, Devices};
+use crate::dynamiccontroller::Requests;
 use crate::edgecontroller::{self, Downstream, Observers, Rights};
 use crate::edgelink;
 use crate::front::{Front, Hands};
@@ -150,6 +151,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         records: Arc::new(syncs.clone()),
         volumes: volumes.clone(),
         upstreams: Arc::new(upstream),
+        requests: settings.requests.then(|| Requests::new(cluster.clone())),
     };
     let refused = RefusedNodes::default();
     let hub =

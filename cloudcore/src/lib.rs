@@ -7,6 +7,7 @@ pub mod cloudhub;
 pub mod cloudstream;
 pub mod desired;
 pub mod devicecontroller;
+pub mod dynamiccontroller;
 pub mod edgecontroller;
 pub mod edgelink;
 pub mod front;

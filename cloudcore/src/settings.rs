@@ -38,6 +38,8 @@ pub struct Settings {
     pub streams: Option<cloudstream::Settings>,
     /// `None`: no API server asks.
     pub webhooks: Option<crate::webhooks::Settings>,
+    /// Edges may send requests of programs on their nodes.
+    pub requests: bool,
     /// Where a CSI driver in the cloud asks for volumes on nodes, if it may.
     pub volume_socket: Option<PathBuf>,
 }
@@ -226,6 +228,7 @@ impl Settings {
             common_port,
             streams,
             webhooks,
+            requests: config.modules.dynamic_controller.enable,
             volume_socket,
         })
     }

@@ -22,7 +22,7 @@ use crate::metrics;
 use devices::devicetwin::{self, DeviceTwin};
 use devices::eventbus::EventBus;
 use edged::{self, Edged};
-use edgehub::{self, EdgeHub};
+use edgehub::{self, EdgeHub, Uplink};
 use edgesettings::Settings;
 use metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use metamanager::reseal;
@@ -40,7 +40,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let seals = seals(settings.secrets_key.as_deref()).context("database.secretsKeyFile")?;
     let store = metamanager::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
-    let (cloud, calls) = Cloud::channel(link_state);
+    let (cloud, calls) = Cloud::channel(link_state.clone());
+    let (_uplink, streams) = Uplink::channel(link_state);
     let objects = Objects::sealing(store.clone(), seals);
     if let Err(error) = objects.respell().await {
         tracing::warn!(error = %error, "rows of kinds that are called otherwise by now are not found; the cloud sends them again");
@@ -123,7 +124,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let _open = outlets.clone();
     let intake = Intake::new(objects, outlets).returning(spare.clone());
     rooms.optional("memory", spare.give_back(stop.clone()).map(Ok::<_, Infallible>));
-    let deps = edgehub::Deps { intake, outbox, calls, link };
+    let deps = edgehub::Deps { intake, outbox, calls, streams, link };
     rooms.essential("edgehub", EdgeHub::observed(settings.hub, deps, &health, link_metrics).run(stop));
     starting.ready();
     rooms.run(DRAIN).await

@@ -80,6 +80,8 @@ pub struct Exchange {
     answers: Envelopes,
     /// The node waits to hear that it has everything.
     owes_in_step: bool,
+    /// This end connects streams that the node opens.
+    pub connects_streams: bool,
     /// The node connects streams.
     pub takes_streams: bool,
     /// The edge accepts streams beside the frames.
@@ -98,6 +100,7 @@ impl Exchange {
             calls: Envelopes::default(),
             answers: Envelopes::default(),
             owes_in_step: false,
+            connects_streams: false,
             takes_streams: false,
             takes_side_streams: false,
         }
@@ -128,7 +131,10 @@ impl Exchange {
         self.takes_streams = hello.takes_streams;
         self.takes_side_streams = hello.takes_side_streams;
         let kinds = desired.compare(&hello.digests);
-        let mut effects = vec![Effect::Send(Body::Welcome(Welcome { epoch: self.epoch }))];
+        let mut effects = vec![Effect::Send(Body::Welcome(Welcome {
+            epoch: self.epoch,
+            takes_streams: self.connects_streams,
+        }))];
         if kinds.is_empty() {
             self.phase = Phase::Streaming;
             effects.push(Effect::Compared);

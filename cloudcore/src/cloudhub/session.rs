@@ -24,6 +24,7 @@ use super::upstreams::Upstreams;
 use super::volumes::Volumes;
 use super::{Registry, SessionHandle};
 use crate::desired::{NodeSet, Records, Sources};
+use crate::dynamiccontroller::Requests;
 use crate::kubernetes::Cluster;
 
 /// The rooms a session works with.
@@ -34,6 +35,8 @@ pub struct Rooms {
     pub records: Arc<dyn Records>,
     pub volumes: Volumes,
     pub upstreams: Arc<dyn Upstreams>,
+    /// Where streams lead that edges open; `None`: they open none.
+    pub requests: Option<Requests>,
 }
 
 /// Why a session ended.

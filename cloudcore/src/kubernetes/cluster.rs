@@ -51,6 +51,8 @@ pub struct Cluster {
     client: kube::Client,
     /// On connections of its own, that notice silence.
     pub(super) watching: kube::Client,
+    /// Without credentials of CloudCore's, for requests that bring their own.
+    callers: kube::Client,
     ca: std::sync::Arc<str>,
     metrics: Metrics,
     pub(super) reach: Reach,
@@ -99,6 +101,10 @@ impl Cluster {
         // The manager of the fields it writes, as KubeEdge's is.
         let agent = http::HeaderValue::from_static(concat!("cloudcore/", env!("CARGO_PKG_VERSION")));
         config.headers.push((http::header::USER_AGENT, agent));
+        let mut callers = config.clone();
+        callers.auth_info = kube::config::AuthInfo::default();
+        callers.headers.clear();
+        callers.read_timeout = None;
         let mut watching = config.clone();
         watching.read_timeout = Some(SILENCE);
         let build =
@@ -106,6 +112,7 @@ impl Cluster {
         Ok(Cluster {
             client: build(config)?,
             watching: build(watching)?,
+            callers: build(callers)?,
             ca: ca.into(),
             metrics: Metrics::default(),
             reach: Reach::default(),
@@ -117,6 +124,7 @@ impl Cluster {
     pub(crate) fn with_client(client: kube::Client) -> Cluster {
         Cluster {
             watching: client.clone(),
+            callers: client.clone(),
             client,
             ca: "".into(),
             metrics: Metrics::default(),
@@ -136,6 +144,17 @@ impl Cluster {
     /// The CA certificates of the API server as PEM; empty if it is trusted by the system's own.
     pub fn ca(&self) -> &str {
         &self.ca
+    }
+
+    /// Sends a request as it is, with the credentials that it brings. The body of the answer is read by who asked.
+    ///
+    /// # Errors
+    /// 503: the API server cannot be reached.
+    pub async fn send_as_caller(
+        &self,
+        request: Request<kube::client::Body>,
+    ) -> Result<http::Response<kube::client::Body>, Status> {
+        self.callers.send(request).await.map_err(to_status)
     }
 
     pub async fn get(&self, path: &str) -> Result<Json, Status> {

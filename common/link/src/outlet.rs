@@ -89,7 +89,7 @@ mod tests {
     async fn a_write_goes_on_while_its_owner_waits_for_something_else() {
         let ((sender, _receiver), (_edge, mut edge)) = crate::memory::native_pair().await;
         let mut outlet = Outlet::new(sender);
-        outlet.send(Body::Welcome(Welcome { epoch: 3 }));
+        outlet.send(Body::Welcome(Welcome { epoch: 3, takes_streams: false }));
         assert!(!outlet.is_idle());
         tokio::select! {
             result = outlet.finished() => result.unwrap(),

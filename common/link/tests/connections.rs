@@ -70,9 +70,11 @@ async fn accept_one(
 
 async fn exchange(cloud: Link, edge: Link) {
     let (Link::Native(mut down, _up), Link::Native(_, mut receiver)) = (cloud, edge) else { panic!() };
-    down.send(Body::Welcome(Welcome { epoch: 7 })).await.unwrap();
+    down.send(Body::Welcome(Welcome { epoch: 7, takes_streams: false })).await.unwrap();
     match receiver.next().await.unwrap() {
-        IncomingFrame::Frame(body) => assert_eq!(*body, Body::Welcome(Welcome { epoch: 7 })),
+        IncomingFrame::Frame(body) => {
+            assert_eq!(*body, Body::Welcome(Welcome { epoch: 7, takes_streams: false }))
+        }
         IncomingFrame::Life => panic!("expected a frame"),
     }
 }
@@ -172,7 +174,7 @@ async fn a_quic_connection_survives_a_change_of_the_edges_address() {
     let (Link::Native(down, mut up), Link::Native(mut edge_up, edge_down)) = (accepted.link, dialled) else {
         panic!()
     };
-    edge_up.send(Body::Welcome(Welcome { epoch: 1 })).await.unwrap();
+    edge_up.send(Body::Welcome(Welcome { epoch: 1, takes_streams: false })).await.unwrap();
     assert!(matches!(up.next().await.unwrap(), IncomingFrame::Frame(_)));
     exchange(Link::Native(down, up), Link::Native(edge_up, edge_down)).await;
 }
@@ -301,7 +303,7 @@ async fn streams_beside_the_frames_that_nobody_reads_hold_up_neither_frames_nor_
         has_begun.await.unwrap();
     }
     assert_eq!(readers.len(), 32);
-    let body = Body::Welcome(Welcome { epoch: 9 });
+    let body = Body::Welcome(Welcome { epoch: 9, takes_streams: false });
     down.send(body.clone()).await.unwrap();
     match edge_down.next().await.unwrap() {
         IncomingFrame::Frame(got) => assert_eq!(*got, body),

@@ -1,4 +1,5 @@
-//! Streams: connections of bytes inside a session of the native dialect, which the cloud opens and the edge connects.
+//! Streams: connections of bytes inside a session of the native dialect. Those that the cloud opens lead to the edge's Node API,
+//! those that the edge opens to the API server.
 //!
 //! ```text
 //! cloud  open() --> Pipe                      a program at the edge <-- socket
@@ -18,7 +19,7 @@ mod pack;
 mod relay;
 mod side;
 
-pub use mux::{Mux, Violation};
+pub use mux::{End, Mux, Violation};
 pub use side::carry;
 
 /// What an end takes of a stream before it gives more credit, in bytes.
@@ -30,5 +31,8 @@ const CHUNK: usize = 32 * 1024;
 /// What a frame costs beside its data, so that small ones are bounded as well.
 const FRAME: usize = 64;
 
-/// Streams of one session at once.
+/// Streams of one session at once that the cloud opened.
 pub const STREAMS: usize = 128;
+
+/// Streams of one session at once that the edge opened.
+pub const STREAMS_OF_EDGE: usize = 64;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::credit::{Credit, Held};
 use crate::relay::{self, Arrived, FromRelay, Relay};
-use crate::{CHUNK, FRAME, STREAMS, WINDOW};
+use crate::{CHUNK, FRAME, STREAMS, STREAMS_OF_EDGE, WINDOW};
 
 /// Frames that wait to be written: streams take turns behind them.
 const WAITING: usize = 2;
@@ -27,7 +27,7 @@ pub enum Violation {
     Credit,
     #[error("a stream that was opened already")]
     Twice,
-    #[error("a stream opened by the edge")]
+    #[error("a stream opened where only the other end opens streams")]
     WrongWay,
     #[error("a frame of a stream without content")]
     Empty,
@@ -80,9 +80,42 @@ impl Entry {
     }
 }
 
+/// The end of a session that a [`Mux`] is at, by which ids of streams are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    #[default]
+    Cloud,
+    Edge,
+}
+
+/// Set in the ids of streams that an edge opens.
+const OF_EDGE: u64 = 1 << 63;
+
+impl End {
+    fn opened(self, id: u64) -> bool {
+        (id & OF_EDGE != 0) == (self == End::Edge)
+    }
+
+    /// How many streams this end may have open at once that it opened.
+    fn may_open(self) -> usize {
+        match self {
+            End::Cloud => STREAMS,
+            End::Edge => STREAMS_OF_EDGE,
+        }
+    }
+
+    fn other(self) -> End {
+        match self {
+            End::Cloud => End::Edge,
+            End::Edge => End::Cloud,
+        }
+    }
+}
+
 /// The streams of a session. Dropped with it, which ends them.
 #[derive(Default)]
 pub struct Mux {
+    end: End,
     streams: HashMap<u64, Entry>,
     last: u64,
     /// Made with the first stream: most sessions have none.
@@ -114,13 +147,26 @@ impl Mux {
         self.streams.len()
     }
 
-    /// The cloud opens a stream: its end, and the frame that tells the edge. `None` if there are too many.
+    /// No streams yet, at this end of a session.
+    pub fn at(end: End) -> Mux {
+        Mux { end, ..Mux::default() }
+    }
+
+    /// Streams that `end` opened.
+    fn of(&self, end: End) -> usize {
+        self.streams.keys().filter(|id| end.opened(**id)).count()
+    }
+
+    /// Opens a stream: this end of it, and the frame that tells the other. `None` if there are too many.
     pub fn open(&mut self) -> Option<(DuplexStream, StreamFrame)> {
-        if self.streams.len() >= STREAMS {
+        if self.of(self.end) >= self.end.may_open() {
             return None;
         }
         self.last += 1;
-        let id = self.last;
+        let id = match self.end {
+            End::Cloud => self.last,
+            End::Edge => self.last | OF_EDGE,
+        };
         let (near, far) = tokio::io::duplex(CHUNK);
         let relay = self.enter(id, 0);
         tokio::spawn(relay.run(async { Ok(far) }));
@@ -153,10 +199,10 @@ impl Mux {
         relay
     }
 
-    /// The edge takes in a frame; a new stream is connected by `connect`. The result is a frame to answer with.
+    /// Takes in a frame; a stream that the other end opens is connected by `connect`. The result is a frame to answer with.
     ///
     /// # Errors
-    /// [`Violation`]: the cloud broke the protocol.
+    /// [`Violation`]: the other end broke the protocol.
     pub fn take_in_and_connect<C, S, F>(
         &mut self,
         frame: StreamFrame,
@@ -170,12 +216,15 @@ impl Mux {
         let Some(What::Open(credit)) = frame.what else {
             return self.take_in(frame).map(|()| None);
         };
-        let id = frame.id;
+        let (id, other) = (frame.id, self.end.other());
+        if !other.opened(id) {
+            return Err(Violation::WrongWay);
+        }
         if self.streams.contains_key(&id) {
             return Err(Violation::Twice);
         }
-        if self.streams.len() >= STREAMS {
-            return Ok(Some(relay::reset(id, "too many streams are open on this node")));
+        if self.of(other) >= other.may_open() {
+            return Ok(Some(relay::reset(id, "too many streams of this node are open")));
         }
         if !Credit::new().add(credit) {
             return Err(Violation::Credit);

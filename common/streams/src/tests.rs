@@ -16,7 +16,7 @@ struct Ends {
 impl Ends {
     fn new() -> Ends {
         let (connect, connected) = mpsc::channel(8);
-        Ends { cloud: Mux::default(), edge: Mux::default(), connected, connect }
+        Ends { cloud: Mux::at(End::Cloud), edge: Mux::at(End::Edge), connected, connect }
     }
 
     fn at_edge(&mut self, frame: StreamFrame) {
@@ -177,13 +177,13 @@ async fn what_no_end_may_send_is_noticed() {
 
 #[tokio::test]
 async fn more_streams_than_there_may_be_are_refused_one_by_one() {
-    let mut mux = Mux::default();
+    let mut mux = Mux::at(End::Cloud);
     let mut kept = Vec::new();
     while let Some(opened) = mux.open() {
         kept.push(opened);
     }
     assert_eq!(kept.len(), STREAMS);
-    let mut edge = Mux::default();
+    let mut edge = Mux::at(End::Edge);
     let connect = || async { Ok(tokio::io::duplex(1).0) };
     for id in 1..=STREAMS as u64 {
         let frame = StreamFrame { id, what: Some(What::Open(1)) };
@@ -192,4 +192,48 @@ async fn more_streams_than_there_may_be_are_refused_one_by_one() {
     let frame = StreamFrame { id: 1000, what: Some(What::Open(1)) };
     let refusal = edge.take_in_and_connect(frame, connect).unwrap().unwrap();
     assert!(matches!(refusal.what, Some(What::Reset(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_opens_streams_beside_those_of_the_cloud() {
+    let mut ends = Ends::new();
+    let (mut to_node, mut at_node) = ends.open().await;
+    let (mut to_cloud, frame) = ends.edge.open().unwrap();
+    let (mut at_cloud, far) = tokio::io::duplex(1024);
+    let answer = ends.cloud.take_in_and_connect(frame, || async { Ok(far) }).unwrap().unwrap();
+    ends.edge.take_in(answer).unwrap();
+    let talk = async {
+        to_cloud.write_all(b"what may I read?").await.unwrap();
+        to_cloud.shutdown().await.unwrap();
+        let mut asked = String::new();
+        at_cloud.read_to_string(&mut asked).await.unwrap();
+        at_cloud.write_all(b"this").await.unwrap();
+        drop(at_cloud);
+        let mut answer = String::new();
+        to_cloud.read_to_string(&mut answer).await.unwrap();
+        to_node.write_all(b"logs?").await.unwrap();
+        let mut other = [0; 5];
+        at_node.read_exact(&mut other).await.unwrap();
+        (asked, answer, other)
+    };
+    let (asked, answer, other) = ends.carry(talk).await;
+    assert_eq!((asked.as_str(), answer.as_str(), &other), ("what may I read?", "this", b"logs?"));
+}
+
+#[tokio::test]
+async fn each_end_opens_streams_of_its_own_and_no_more_than_it_may() {
+    let connect = || async { Ok(tokio::io::duplex(1).0) };
+    let (mut cloud, mut edge) = (Mux::at(End::Cloud), Mux::at(End::Edge));
+    let mut kept = Vec::new();
+    while let Some((pipe, frame)) = edge.open() {
+        assert!(cloud.take_in_and_connect(frame, connect).unwrap().is_some());
+        kept.push(pipe);
+    }
+    assert_eq!(kept.len(), STREAMS_OF_EDGE);
+    assert!(cloud.open().is_some(), "the cloud's streams are counted apart");
+    let frame = |id| StreamFrame { id, what: Some(What::Open(1)) };
+    let refusal = cloud.take_in_and_connect(frame(OF_EDGE | 1000), connect).unwrap().unwrap();
+    assert!(matches!(refusal.what, Some(What::Reset(_))));
+    assert_eq!(cloud.take_in_and_connect(frame(7), connect), Err(Violation::WrongWay));
+    assert_eq!(edge.take_in_and_connect(frame(OF_EDGE | 7), connect), Err(Violation::WrongWay));
 }

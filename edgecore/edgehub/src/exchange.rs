@@ -46,7 +46,7 @@ pub enum Violation {
 #[derive(Debug)]
 pub enum Effect {
     /// The cloud let this session in.
-    Welcomed { epoch: u64 },
+    Welcomed { epoch: u64, takes_streams: bool },
     /// List what is held of these kinds, then call [`listed`].
     List(Vec<String>),
     /// Commit, then call [`committed`].
@@ -181,7 +181,9 @@ impl Exchange {
     /// Takes in a frame.
     pub fn on_frame(&mut self, body: Body) -> Result<Effect, Violation> {
         match body {
-            Body::Welcome(welcome) => Ok(Effect::Welcomed { epoch: welcome.epoch }),
+            Body::Welcome(welcome) => {
+                Ok(Effect::Welcomed { epoch: welcome.epoch, takes_streams: welcome.takes_streams })
+            }
             Body::Compare(compare) => Ok(Effect::List(compare.kinds)),
             Body::Objects(objects) => {
                 // A small difference may make a large object; the cloud keeps to a window far below this.

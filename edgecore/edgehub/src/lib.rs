@@ -27,6 +27,7 @@ pub mod inflight;
 mod metrics;
 mod rotate;
 mod session;
+mod uplink;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub use metrics::Metrics;
 pub use rotate::Renewal;
 use rotate::Rotation;
 use session::Session;
+pub use uplink::{Asked, NoStream, Uplink};
 
 /// Checked configuration.
 #[derive(Clone, Debug)]
@@ -97,6 +99,8 @@ pub struct Deps {
     pub intake: Intake,
     pub outbox: Outbox,
     pub calls: mpsc::Receiver<Call>,
+    /// Who wants streams to the API server.
+    pub streams: mpsc::Receiver<Asked>,
     pub link: watch::Sender<LinkState>,
 }
 
@@ -236,6 +240,7 @@ impl EdgeHub {
             intake: &self.deps.intake,
             outbox: &self.deps.outbox,
             calls: &mut self.deps.calls,
+            streams: &mut self.deps.streams,
             node_api: self.settings.node_api.as_deref(),
             stop: stop.clone(),
             metrics: self.metrics.clone(),

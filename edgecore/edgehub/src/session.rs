@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Violation;
-use super::{Metrics, Signs};
+use super::{Asked, Metrics, Signs};
 use metamanager::Outbox;
 use metamanager::cloud::Call;
 use metamanager::intake::Intake;
@@ -70,6 +70,8 @@ pub(super) struct Session<'a> {
     pub intake: &'a Intake,
     pub outbox: &'a Outbox,
     pub calls: &'a mut mpsc::Receiver<Call>,
+    /// Who wants streams to the API server.
+    pub streams: &'a mut mpsc::Receiver<Asked>,
     /// Where streams lead.
     pub node_api: Option<&'a Path>,
     pub stop: CancellationToken,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Renewal, Servers};
+use edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Renewal, Servers, Uplink};
 use message::NodeName;
 use metamanager::intake::{Intake, Outlets};
 use metamanager::{Cloud, LinkState, ObjectChange, Objects, Outbox};
@@ -58,6 +58,7 @@ pub(crate) fn start(
     let store = metamanager::database::in_memory()?;
     let (state, link) = watch::channel(LinkState::Disconnected);
     let (_, calls) = Cloud::channel(link.clone());
+    let (_, streams) = Uplink::channel(link.clone());
     let outlets = Outlets { edged: Some(committed), ..Outlets::default() };
     let settings = edgehub::Settings {
         node: NodeName::new(node)?,
@@ -81,6 +82,7 @@ pub(crate) fn start(
         intake: Intake::new(Objects::new(store.clone()), outlets),
         outbox: Outbox::new(store),
         calls,
+        streams,
         link: state,
     };
     let stop = CancellationToken::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use edgehub::{self, CertificateFiles, EdgeHub, Enrollment};
+use edgehub::{self, CertificateFiles, EdgeHub, Enrollment, Uplink};
 use message::{Json, NodeName, Upstream};
 use metamanager::intake::{Intake, Outlets};
 use metamanager::outbox::{Limit, Limits, Policy};
@@ -51,7 +51,8 @@ pub(crate) async fn run(flags: Flags) -> Result<()> {
     let reports = Limit { bytes: 64 * 1024 * 1024, policy: Policy::Block };
     let outbox = Outbox::with_limits(store.clone(), Limits { reports, ..Limits::default() });
     let (state, link) = watch::channel(LinkState::Disconnected);
-    let (_cloud, calls) = Cloud::channel(link);
+    let (_cloud, calls) = Cloud::channel(link.clone());
+    let (_uplink, streams) = Uplink::channel(link);
     let file = |name: &str| flags.folder.join(name);
     let settings = edgehub::Settings {
         node: NodeName::new(&flags.node)?,
@@ -76,7 +77,7 @@ pub(crate) async fn run(flags: Flags) -> Result<()> {
         node_api: None,
     };
     let intake = Intake::new(Objects::new(store.clone()), Outlets::default());
-    let deps = edgehub::Deps { intake, outbox: outbox.clone(), calls, link: state };
+    let deps = edgehub::Deps { intake, outbox: outbox.clone(), calls, streams, link: state };
     for device in 0..flags.devices {
         tokio::spawn(report(store.clone(), outbox.clone(), device, flags.clone()));
     }

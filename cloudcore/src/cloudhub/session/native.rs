@@ -48,8 +48,10 @@ pub(super) async fn run(session: Box<Session>, sender: FrameSender, receiver: Fr
     let set = NodeSet::default();
     set.without_wake(|desired| desired.keep_texts());
     session.subscribe(&set);
+    let mut exchange = Exchange::new(session.handle.epoch);
+    exchange.connects_streams = session.rooms.requests.is_some();
     let half = Native {
-        exchange: Exchange::new(session.handle.epoch),
+        exchange,
         calls: 0,
         held: 0,
         paused: None,
@@ -143,7 +145,14 @@ impl Half for Native {
             IncomingFrame::Frame(body) => *body,
         };
         if let Body::Stream(frame) = body {
-            return Ok(self.streams.take_in(frame)?);
+            let Some(requests) = &shell.session.rooms.requests else {
+                return Ok(self.streams.take_in(frame)?);
+            };
+            let node = &shell.session.handle.node;
+            let connect = || std::future::ready(Ok(requests.connect(node)));
+            let answer = self.streams.take_in_and_connect(frame, connect)?;
+            shell.outgoing.extend(answer.map(Body::Stream));
+            return Ok(());
         }
         let effects = shell.set.without_wake(|desired| self.exchange.on_frame(body, desired))?;
         for effect in effects {

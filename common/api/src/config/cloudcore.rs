@@ -70,6 +70,8 @@ pub struct Modules {
     pub device_controller: Switch,
     /// Records of what edges in KubeEdge's dialect have acknowledged. Cannot be off.
     pub sync_controller: Switch,
+    /// Requests of programs on nodes to the API server, each with its own token.
+    pub dynamic_controller: DynamicController,
     /// Logs, exec, attach and port-forward for API servers.
     pub cloud_stream: CloudStream,
     /// Ours: admission webhooks, which API servers ask.
@@ -152,6 +154,21 @@ impl Default for CloudStream {
             tls_stream_cert_file: "/etc/kubeedge/certs/stream.crt".to_owned(),
             tls_stream_private_key_file: "/etc/kubeedge/certs/stream.key".to_owned(),
         }
+    }
+}
+
+/// What MetaServer of an edge asks the API server for programs on its node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DynamicController {
+    /// Whether edges may send requests of programs on their nodes to the API server, which decides by each caller's own token. Ours:
+    /// on unless it is turned off; KubeEdge's is off unless it is turned on.
+    pub enable: bool,
+}
+
+impl Default for DynamicController {
+    fn default() -> Self {
+        DynamicController { enable: true }
     }
 }
 

@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::describe;
 use super::super::exchange::{self, Effect, Exchange, TakesStreams, Ticketed};
 use super::super::hold::Held;
+use super::super::{Asked, NoStream};
 use super::pump::{self, Commits, Half, Shell};
 use super::{End, Session, SessionTasks};
 use metamanager::intake::Intake;
@@ -37,12 +38,13 @@ struct Batch {
     held: Held,
 }
 
-#[derive(Default)]
 struct Native {
     exchange: Exchange,
     /// Number of the last live request: its id.
     calls: u64,
     streams: Mux,
+    /// The cloud connects streams that this edge opens.
+    cloud_takes_streams: bool,
     /// Takes streams beside the frames, for as long as the session lasts.
     beside: Option<AbortOnDropHandle<()>>,
 }
@@ -56,14 +58,14 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
         let accept = accept(side, socket.to_owned(), session.intake.clone());
         AbortOnDropHandle::new(tokio::spawn(accept))
     });
-    pump::run(
-        Native { beside, ..Native::default() },
-        (sender, receiver),
-        session,
-        tasks,
-        Commits { queue, answers },
-    )
-    .await
+    let half = Native {
+        exchange: Exchange::default(),
+        calls: 0,
+        streams: Mux::at(streams::End::Edge),
+        cloud_takes_streams: false,
+        beside,
+    };
+    pump::run(half, (sender, receiver), session, tasks, Commits { queue, answers }).await
 }
 
 impl Half for Native {
@@ -127,7 +129,10 @@ impl Half for Native {
         let IncomingFrame::Frame(body) = incoming else { return Ok(()) };
         shell.session.metrics.received(bytes);
         match self.exchange.on_frame(*body)? {
-            Effect::Welcomed { epoch } => tracing::debug!(epoch, "the cloud let this session in"),
+            Effect::Welcomed { epoch, takes_streams } => {
+                self.cloud_takes_streams = takes_streams;
+                tracing::debug!(epoch, "the cloud let this session in");
+            }
             Effect::List(kinds) => {
                 let held = shell.session.intake.objects().held(kinds).await.map_err(End::Store)?;
                 shell.outgoing.extend(exchange::listed(held));
@@ -167,6 +172,23 @@ impl Half for Native {
 
     async fn on_time(&mut self, _: &mut Shell<'_, Self>) -> Result<(), End> {
         Ok(())
+    }
+
+    fn open(&mut self, asked: Asked) -> Option<Body> {
+        if !self.cloud_takes_streams {
+            asked.answer(Err(NoStream::Unable));
+            return None;
+        }
+        match self.streams.open() {
+            Some((pipe, frame)) => {
+                asked.answer(Ok(pipe));
+                Some(Body::Stream(frame))
+            }
+            None => {
+                asked.answer(Err(NoStream::TooMany));
+                None
+            }
+        }
     }
 
     async fn spare(&mut self) -> Body {

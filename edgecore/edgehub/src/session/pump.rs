@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::hold::Hold;
+use super::super::{Asked, NoStream};
 use super::{DONE_QUEUE, End, SILENT_HEARTBEATS, Session, SessionTasks, remove_done};
 use metamanager::cloud::Call;
 
@@ -64,6 +65,12 @@ pub(super) trait Half: Send + Sized {
     fn time(&self) -> Option<Instant>;
 
     fn on_time(&mut self, shell: &mut Shell<'_, Self>) -> impl Future<Output = Result<(), End>> + Send;
+
+    /// Opens a stream to the API server: the frame that tells the cloud, unless the stream is refused.
+    fn open(&mut self, asked: Asked) -> Option<Written<Self>> {
+        asked.answer(Err(NoStream::Unable));
+        None
+    }
 
     /// What is written when there is nothing else to write; waits until there is something. Cancel safe.
     fn spare(&mut self) -> impl Future<Output = Written<Self>> + Send {
@@ -207,6 +214,7 @@ async fn pump<H: Half>(
             _ = heartbeat.tick(), if must_speak => half.on_heartbeat(&mut shell),
             _ = tokio::time::sleep_until(heard + patience), if must_speak => return Err(End::Silent(patience)),
             Some(call) = shell.session.calls.recv(), if is_quiet => shell.start_call(&mut half, call),
+            Some(asked) = shell.session.streams.recv(), if is_quiet => shell.outgoing.extend(half.open(asked)),
             _ = outbox.added() => shell.rows = true,
             _ = sleep_until(time) => {
                 let _busy = beat.begin();

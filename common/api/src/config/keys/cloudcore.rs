@@ -35,12 +35,7 @@ pub const CLOUDCORE: &[Rule] = &[
         "nodes are not upgraded by jobs of this CloudCore: upgrade them with keadm on the node",
     ),
     harmless("modules.nodeUpgradeJobController.*", "the module is not there"),
-    warn(
-        "modules.dynamicController.enable",
-        OFF,
-        "edges are given no Kubernetes API of their own (MetaServer) by this CloudCore",
-    ),
-    harmless("modules.dynamicController.*", "the module is not there"),
+    harmless("modules.dynamicController.*", "requests have bounds of their own"),
     harmless("modules.cloudStream.tlsTunnelCAFile", "tunnels have the hub's own certificate and CA"),
     harmless("modules.cloudStream.tlsTunnelCertFile", "tunnels have the hub's own certificate and CA"),
     harmless("modules.cloudStream.tlsTunnelPrivateKeyFile", "tunnels have the hub's own certificate and CA"),

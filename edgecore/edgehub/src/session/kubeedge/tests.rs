@@ -26,13 +26,15 @@ fn edge() -> Edge {
 /// Runs a session of `edge` until `with` has ended.
 async fn session<T>(edge: &Edge, halves: (Sender, Receiver), with: impl Future<Output = T>) -> T {
     let (_link, state) = watch::channel(LinkState::Connected);
-    let (_cloud, mut calls) = Cloud::channel(state);
+    let (_cloud, mut calls) = Cloud::channel(state.clone());
+    let (_uplink, mut streams) = crate::Uplink::channel(state);
     let intake = Intake::new(edge.objects.clone(), Outlets::default());
     let session = Session {
         heartbeat: Duration::from_secs(15),
         intake: &intake,
         outbox: &edge.outbox,
         calls: &mut calls,
+        streams: &mut streams,
         node_api: None,
         stop: CancellationToken::new(),
         metrics: Metrics::default(),

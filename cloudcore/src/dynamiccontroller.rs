@@ -1,0 +1,164 @@
+//! Requests of programs on nodes to the API server: each comes as a stream that its edge opened in its session, with the caller's
+//! own token, and the API server decides what the caller may.
+//!
+//! ```text
+//! pod --> MetaServer of the edge --stream of the session--> [this room] --> API server, as the caller
+//! ```
+//!
+//! A stream is one HTTP/1.1 connection with one request. Requests without a token are answered with 401 here: CloudCore lends
+//! its own rights to nobody. One path is its own: [`KEYS`] tells by which keys the API server signs tokens, so that the
+//! edge can check them while it is cut off. The wire is told in docs/protocol/native.md.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use message::{NodeName, Status};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+
+use crate::kubernetes::Cluster;
+
+/// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
+pub const KEYS: &str = "/.causeway/v1/keys";
+
+/// Bytes between the session and the connection to the API server.
+const PIPE: usize = 32 * 1024;
+/// The headers of a request.
+const HEADERS: Duration = Duration::from_secs(10);
+/// From the end of the request to the headers of the answer. Upstream's longest is 60 s.
+const ANSWER: Duration = Duration::from_secs(70);
+
+/// As Kubernetes' limit for bodies.
+const BODY: usize = 3 * 1024 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Headers of one connection (RFC 9110, 7.6.1), and those by which proxies in front of API servers tell who asks.
+const NOT_PASSED: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::HOST,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Hands requests on. Clones share the connections.
+#[derive(Clone)]
+pub struct Requests(Arc<Cluster>);
+
+impl Requests {
+    pub fn new(cluster: Cluster) -> Requests {
+        Requests(Arc::new(cluster))
+    }
+
+    /// The end of a stream of `node`. It is served until its request is answered, or either end is gone.
+    pub fn connect(&self, node: &NodeName) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let (requests, node) = (self.clone(), node.clone());
+        tokio::spawn(async move {
+            let answer = service_fn(|request| {
+                let (requests, node) = (requests.clone(), node.clone());
+                async move { Ok::<_, Infallible>(requests.answer(&node, request).await) }
+            });
+            let serving = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(far), answer);
+            if let Err(error) = serving.await {
+                tracing::debug!(%error, "a request of a node broke off");
+            }
+        });
+        near
+    }
+
+    async fn answer(&self, node: &NodeName, request: Request<Incoming>) -> Response<Body> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let answered = match path.as_str() {
+            KEYS => self.keys().await.map(|keys| whole(200, &keys)),
+            _ => self.pass_on(request).await,
+        };
+        let answer = answered.unwrap_or_else(|status| refusal(&status));
+        tracing::debug!(%node, operation = %method, path, code = answer.status().as_u16(), "answered a request of a node");
+        answer
+    }
+
+    async fn keys(&self) -> Result<Value, Status> {
+        let read = |text: message::Json| text.parse::<Value>().unwrap_or_default();
+        let found = read(self.0.get("/.well-known/openid-configuration").await?);
+        let mut keys = read(self.0.get("/openid/v1/jwks").await?);
+        Ok(json!({ "issuer": found["issuer"], "keys": keys["keys"].take() }))
+    }
+
+    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let (mut parts, body) = request.into_parts();
+        let bearer =
+            parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        if !bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")) {
+            let why = "requests of nodes need a token of their own: CloudCore lends its rights to nobody";
+            return Err(Status::new(401, "Unauthorized", why));
+        }
+        if parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE) {
+            return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
+        }
+        strip(&mut parts.headers);
+        let request = Request::from_parts(parts, kube::client::Body::from(read(body).await?));
+        let answered = tokio::time::timeout(ANSWER, self.0.send_as_caller(request)).await;
+        let late =
+            |_| Status::new(504, "Timeout", format!("the API server did not answer within {ANSWER:?}"));
+        let mut answer = answered.map_err(late)??;
+        strip(answer.headers_mut());
+        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+/// A whole body, within the API server's own limits.
+async fn read(body: Incoming) -> Result<Bytes, Status> {
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY)),
+        Ok(Err(error)) => Err(Status::new(400, "BadRequest", format!("reading the request body: {error}"))),
+        Err(_) => Err(Status::new(408, "Timeout", "the request body took too long")),
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in NOT_PASSED {
+        headers.remove(name);
+    }
+    let of_proxies: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-remote-")).cloned().collect();
+    for name in of_proxies {
+        headers.remove(name);
+    }
+}
+
+fn whole(code: u16, value: &Value) -> Response<Body> {
+    let body =
+        Full::new(Bytes::from(value.to_string())).map_err(|never: Infallible| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refusal(status: &Status) -> Response<Body> {
+    whole(status.code, &status.to_json())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use std::sync::Mutex;
+
+use kube::client::Body as KubeBody;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+type Seen = Arc<Mutex<Vec<(String, HeaderMap, String)>>>;
+
+/// An API server that notes what it is asked, says its keys, and answers everything else with two pieces of text.
+fn requests() -> (Requests, Seen) {
+    let seen = Seen::default();
+    let notes = seen.clone();
+    let service = tower::service_fn(move |request: Request<KubeBody>| {
+        let notes = notes.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let path = parts.uri.path().to_owned();
+            let note = (
+                format!("{} {}", parts.method, parts.uri),
+                parts.headers,
+                String::from_utf8_lossy(&body).into(),
+            );
+            notes.lock().unwrap().push(note);
+            let text = match path.as_str() {
+                "/.well-known/openid-configuration" => "{\"issuer\": \"https://here\", \"jwks_uri\": \"x\"}",
+                "/openid/v1/jwks" => "{\"keys\": [{\"kid\": \"k\"}]}",
+                _ => "the answer",
+            };
+            let answer =
+                Response::builder().status(203).header("X-Kept", "yes").header("Connection", "close");
+            let ok = matches!(path.as_str(), "/.well-known/openid-configuration" | "/openid/v1/jwks");
+            let answer = if ok { Response::builder() } else { answer };
+            Ok::<_, Infallible>(answer.body(KubeBody::from(text.as_bytes().to_vec())).unwrap())
+        }
+    });
+    (Requests::new(Cluster::with_client(kube::Client::new(service, "default"))), seen)
+}
+
+/// What a stream answers to a request, to the end of the stream.
+async fn ask(requests: &Requests, text: &str) -> String {
+    let mut stream = requests.connect(&NodeName::new("edge-1").unwrap());
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_api_server_with_the_token_of_its_caller_and_what_proxies_say_does_not() {
+    let (requests, seen) = requests();
+    let text = "PUT /api/v1/namespaces/a/configmaps/b?dryRun=All HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nUser-Agent: mine\r\n\
+                X-Remote-User: admin\r\nTE: trailers\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = ask(&requests, text).await;
+    assert!(answer.starts_with("HTTP/1.1 203") && answer.ends_with("the answer"), "{answer}");
+    assert!(answer.to_lowercase().contains("x-kept: yes"), "{answer}");
+    let seen = seen.lock().unwrap();
+    let (line, headers, body) = &seen[0];
+    assert_eq!((line.as_str(), body.as_str()), ("PUT /api/v1/namespaces/a/configmaps/b?dryRun=All", "{}"));
+    assert_eq!(headers["authorization"], "Bearer t");
+    assert_eq!(headers["user-agent"], "mine");
+    for name in ["x-remote-user", "te", "host", "connection"] {
+        assert!(!headers.contains_key(name), "{name} was passed on");
+    }
+}
+
+#[tokio::test]
+async fn who_brings_no_token_is_refused_and_the_api_server_hears_nothing() {
+    let (requests, seen) = requests();
+    for header in ["", "Authorization: Basic eDp5\r\n", "Authorization: \r\n"] {
+        let answer =
+            ask(&requests, &format!("GET /api/v1/secrets HTTP/1.1\r\nHost: x\r\n{header}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(answer.contains("\"reason\":\"Unauthorized\""), "{answer}");
+    }
+    let upgrade = "GET /api/v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert!(ask(&requests, upgrade).await.starts_with("HTTP/1.1 400"));
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn nodes_learn_by_which_keys_tokens_are_signed() {
+    let (requests, _) = requests();
+    let answer = ask(&requests, &format!("GET {KEYS} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let told: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(told, json!({"issuer": "https://here", "keys": [{"kid": "k"}]}));
+}
