@@ -51,6 +51,7 @@ pub struct Standalone {
     /// Names are checked by the API server.
     pub controllers: Vec<String>,
     pub limits: apiserver::Limits,
+    pub audit_log: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,10 @@ impl Settings {
         }
         let standalone = &config.modules.standalone;
         let standalone_listen = standalone.listen.parse::<SocketAddr>();
+        let audit_log = Some(&standalone.audit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
+        if audit_log.as_ref().is_some_and(|path| !path.is_absolute()) {
+            problems.push(format!("modules.standalone.auditLog: {:?} is not absolute", standalone.audit_log));
+        }
         let standalone = standalone.enable.then(|| Standalone {
             data_dir: PathBuf::from(&standalone.data_dir),
             listen: standalone_listen.unwrap_or_else(|_| {
@@ -107,6 +112,7 @@ impl Settings {
                 reads: standalone.max_requests_inflight as usize,
                 changes: standalone.max_mutating_requests_inflight as usize,
             },
+            audit_log,
         });
         let health = match config.common_config.monitor_server.bind_address.as_str() {
             "" => None,
