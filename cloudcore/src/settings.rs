@@ -267,4 +267,20 @@ mod tests {
         config.modules.cloud_stream.node_address = "10.0.0.256".into();
         assert!(Settings::check(&config).unwrap_err().0[0].contains("nor a DNS name"));
     }
+
+    #[test]
+    fn the_embedded_server_is_told_its_limits_and_its_audit_log_which_has_a_whole_path() {
+        let mut config = CloudCoreConfig::default();
+        config.modules.cloud_hub.advertise_address = vec!["10.0.0.5".into()];
+        config.modules.standalone.enable = true;
+        let standalone = Settings::check(&config).unwrap().standalone.unwrap();
+        assert_eq!((standalone.limits, standalone.audit_log), (apiserver::Limits::default(), None));
+        config.modules.standalone.max_requests_inflight = 5;
+        config.modules.standalone.audit_log = "/var/lib/causeway/audit.log".into();
+        let standalone = Settings::check(&config).unwrap().standalone.unwrap();
+        assert_eq!(standalone.limits, apiserver::Limits { reads: 5, changes: 200 });
+        assert_eq!(standalone.audit_log, Some(PathBuf::from("/var/lib/causeway/audit.log")));
+        config.modules.standalone.audit_log = "audit.log".into();
+        assert!(Settings::check(&config).unwrap_err().0[0].contains("auditLog"));
+    }
 }
