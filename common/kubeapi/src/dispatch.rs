@@ -80,7 +80,7 @@ impl<B: Backend> Api<B> {
         let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
         let query = Query::parse(request.uri().query());
         let action = Action::of(request.method(), &path, &raw, &query);
-        record.asked_about(&action);
+        record.asked_about(&action, request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
             return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));

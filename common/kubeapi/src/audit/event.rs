@@ -41,10 +41,9 @@ impl Record {
     pub(crate) fn begin<B>(log: Option<&Log>, peer: &Peer, request: &Request<B>) -> Record {
         let Some(log) = log.filter(|_| !is_public(request.uri().path())) else { return Record(None) };
         let id = Uuid::new_v4().to_string();
-        let uri = request.uri().path_and_query().map_or("", |uri| uri.as_str());
         let event = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
-            "stage": "ResponseComplete", "auditID": id, "requestURI": cut(uri, LONGEST), "user": {},
+            "stage": "ResponseComplete", "auditID": id, "requestURI": cut(request.uri().path(), LONGEST), "user": {},
             "verb": request.method().as_str().to_lowercase(),
             "requestReceivedTimestamp": clock::rfc3339_micro(clock::now()),
         });
@@ -64,20 +63,20 @@ impl Record {
         }
     }
 
-    /// What is asked for.
-    pub(crate) fn asked_about(&mut self, action: &Action) {
+    /// What is asked for. `query` is the request's, as it is.
+    pub(crate) fn asked_about(&mut self, action: &Action, query: Option<&str>) {
         let attributes = action.attributes();
+        let is_proxied = matches!(attributes.what, What::Resource { subresource: "proxy", .. });
+        if let (Some(open), Some(query), false) = (&mut self.0, query, is_proxied)
+            && let Some(Value::String(uri)) = open.event.get_mut("requestURI")
+        {
+            uri.push('?');
+            uri.push_str(&cut(query, LONGEST));
+        }
         self.note("verb", || json!(attributes.verb));
         let What::Resource { group, resource, subresource, namespace, name } = attributes.what else {
             return;
         };
-        if subresource == "proxy"
-            && let Some(open) = &mut self.0
-            && let Some(Value::String(uri)) = open.event.get_mut("requestURI")
-            && let Some(end) = uri.find('?')
-        {
-            uri.truncate(end);
-        }
         let fields = [
             ("apiGroup", group),
             ("apiVersion", action.version()),

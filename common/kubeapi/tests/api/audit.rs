@@ -103,8 +103,11 @@ async fn a_watch_is_told_when_it_ends_and_a_client_that_leaves_early_is_told_too
 #[tokio::test]
 async fn the_query_of_a_proxied_request_is_not_told() {
     let audited = Audited::new();
-    get(&audited.api, "/api/v1/namespaces/n/pods/p/proxy/login?password=s3cret").await;
+    let paths = ["/api/v1/namespaces/n/pods/p/proxy/login", "/api/v1/namespaces/n/pods/p/prox%79/a%2fb"];
+    for path in paths {
+        get(&audited.api, &format!("{path}?password=s3cret")).await;
+    }
     let (text, lines) = audited.end().await;
-    assert_eq!(lines[0]["requestURI"], "/api/v1/namespaces/n/pods/p/proxy/login");
+    assert_eq!(lines.iter().map(|line| &line["requestURI"]).collect::<Vec<_>>(), paths);
     assert!(!text.contains("s3cret"));
 }
