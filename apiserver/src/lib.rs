@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kubeapi::{CONNECTIONS, Door, Transport};
+use kubeapi::{CONNECTIONS, Door, Transport, audit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,8 @@ pub enum BuildError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("choosing controllers")]
     Controllers(#[from] controlling::UnknownController),
+    #[error("preparing the audit log")]
+    Audit(#[from] audit::OpenError),
     #[error("creating the default objects")]
     Defaults(#[source] apimachinery::Status),
 }
@@ -79,6 +81,7 @@ pub struct ApiServer {
     context: Arc<context::Context>,
     controllers: controlling::Chosen,
     limits: Limits,
+    audit: Option<(audit::Log, audit::Writer)>,
     /// Keeps other API servers off the data folder.
     lock: store::FolderLock,
 }
@@ -95,6 +98,7 @@ impl ApiServer {
         let lock = store::lock(&data_dir).await?;
         let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = kubeapi::tls::configure(&keys.serving, &keys.ca)?;
+        let audit = settings.audit_log.clone().map(audit::Settings::at).map(audit::open).transpose()?;
         let registry = Arc::new(kubeapi::registry::Registry::new());
         let webhooks = Arc::new(registered::Registered::default());
         let roles = Arc::new(roles::Roles::default());
@@ -124,7 +128,7 @@ impl ApiServer {
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
-        Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, lock })
+        Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, audit, lock })
     }
 
     /// The bound address.
@@ -134,7 +138,8 @@ impl ApiServer {
 
     /// Serves until `stop`; then ends watches, lets running requests finish for a moment, and returns.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        let ApiServer { listener, address, tls, context, controllers, limits, lock: _lock } = self;
+        let ApiServer { listener, address, tls, context, controllers, limits, audit, lock: _lock } = self;
+        let (audit, writer) = audit.unzip();
         tracing::info!(peer = %address, "API server listening");
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
@@ -142,7 +147,7 @@ impl ApiServer {
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
         let watches = context.stop.clone();
-        let api = kubeapi::Api::new(context, kubeapi::Settings { limits });
+        let api = kubeapi::Api::new(context, kubeapi::Settings { limits, audit });
         let mut controllers = tokio::spawn(controlling::run(api.clone(), controllers, controlling.clone()));
         let door = Door { what: "the API port", transport: Transport::Tls(tls), connections: CONNECTIONS };
         let serving = kubeapi::serve(api, listener, door, stop.clone());
@@ -157,7 +162,11 @@ impl ApiServer {
                 trimming.abort();
                 aggregating.abort();
                 controllers.await.map_err(RunError::Controllers)?;
-                collector.await.map_err(RunError::Collector)
+                collector.await.map_err(RunError::Collector)?;
+                if let Some(writer) = writer {
+                    writer.end().await;
+                }
+                Ok(())
             }
             ended = &mut controllers, if !controlling.is_cancelled() => ended.map_err(RunError::Controllers),
             // Only a panic ends it before it is told to stop.

@@ -40,6 +40,10 @@ struct Arguments {
     /// The same of requests that change something.
     #[arg(long, default_value_t = Limits::default().changes)]
     max_mutating_requests_inflight: usize,
+    /// A file in which each request is told of, in Kubernetes' form at level Metadata. Its folder has to exist; beyond 100 MiB it is
+    /// put aside as PATH.1, and five such files are kept.
+    #[arg(long, value_name = "PATH")]
+    audit_log: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             reads: arguments.max_requests_inflight,
             changes: arguments.max_mutating_requests_inflight,
         },
+        audit_log: arguments.audit_log,
     })
     .await
     .context("building the API server")?;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub controllers: Vec<String>,
     /// Requests under way at once.
     pub limits: Limits,
+    /// The file in which each request is told of (`kubeapi::audit`); `None`: none is.
+    pub audit_log: Option<PathBuf>,
 }
 
 /// A program that uses the API with the rights that roles give it.

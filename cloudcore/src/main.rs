@@ -140,6 +140,7 @@ async fn with_embedded(
         nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
         controllers: standalone.controllers.clone(),
         limits: standalone.limits,
+        audit_log: standalone.audit_log.clone(),
     })
     .await?;
     tracing::info!(address = %server.address(), kubeconfig = %standalone.admin_kubeconfig.display(), "embedded API server");

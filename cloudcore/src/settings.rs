@@ -53,6 +53,7 @@ pub struct Standalone {
     /// Names are checked by the API server.
     pub controllers: Vec<String>,
     pub limits: apiserver::Limits,
+    pub audit_log: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,10 @@ impl Settings {
         }
         let standalone = &config.modules.standalone;
         let standalone_listen = standalone.listen.parse::<SocketAddr>();
+        let audit_log = Some(&standalone.audit_log).filter(|path| !path.is_empty()).map(PathBuf::from);
+        if audit_log.as_ref().is_some_and(|path| !path.is_absolute()) {
+            problems.push(format!("modules.standalone.auditLog: {:?} is not absolute", standalone.audit_log));
+        }
         let standalone = standalone.enable.then(|| Standalone {
             data_dir: PathBuf::from(&standalone.data_dir),
             listen: standalone_listen.unwrap_or_else(|_| {
@@ -109,6 +114,7 @@ impl Settings {
                 reads: standalone.max_requests_inflight as usize,
                 changes: standalone.max_mutating_requests_inflight as usize,
             },
+            audit_log,
         });
         let health = match config.common_config.monitor_server.bind_address.as_str() {
             "" => None,
@@ -263,5 +269,21 @@ mod tests {
         config.modules.cloud_stream.node_domain = String::new();
         config.modules.cloud_stream.node_address = "10.0.0.256".into();
         assert!(Settings::check(&config).unwrap_err().0[0].contains("nor a DNS name"));
+    }
+
+    #[test]
+    fn the_embedded_server_is_told_its_limits_and_its_audit_log_which_has_a_whole_path() {
+        let mut config = CloudCoreConfig::default();
+        config.modules.cloud_hub.advertise_address = vec!["10.0.0.5".into()];
+        config.modules.standalone.enable = true;
+        let standalone = Settings::check(&config).unwrap().standalone.unwrap();
+        assert_eq!((standalone.limits, standalone.audit_log), (apiserver::Limits::default(), None));
+        config.modules.standalone.max_requests_inflight = 5;
+        config.modules.standalone.audit_log = "/var/lib/causeway/audit.log".into();
+        let standalone = Settings::check(&config).unwrap().standalone.unwrap();
+        assert_eq!(standalone.limits, apiserver::Limits { reads: 5, changes: 200 });
+        assert_eq!(standalone.audit_log, Some(PathBuf::from("/var/lib/causeway/audit.log")));
+        config.modules.standalone.audit_log = "audit.log".into();
+        assert!(Settings::check(&config).unwrap_err().0[0].contains("auditLog"));
     }
 }

@@ -36,15 +36,26 @@ pub(crate) enum Who<'a> {
 impl Server {
     /// Without controllers: nothing changes but what the test changes.
     pub(crate) async fn start() -> Server {
-        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &[]).await
+        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &[], None).await
+    }
+
+    /// With an audit log, `audit.log` in the folder.
+    pub(crate) async fn start_audited() -> Server {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let log = folder.path().join("audit.log");
+        Server::start_in(folder, &[], Some(log)).await
     }
 
     /// With all controllers.
     pub(crate) async fn start_whole() -> Server {
-        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &["*"]).await
+        Server::start_in(Arc::new(tempfile::tempdir().unwrap()), &["*"], None).await
     }
 
-    async fn start_in(folder: Arc<tempfile::TempDir>, controllers: &[&str]) -> Server {
+    async fn start_in(
+        folder: Arc<tempfile::TempDir>,
+        controllers: &[&str],
+        audit_log: Option<PathBuf>,
+    ) -> Server {
         let kubeconfig = folder.path().join("admin.kubeconfig");
         let server = ApiServer::build(Settings {
             data_dir: folder.path().join("data"),
@@ -55,6 +66,7 @@ impl Server {
             nodes: apiserver::Reach::Nobody,
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
             limits: apiserver::Limits::default(),
+            audit_log,
         })
         .await
         .unwrap();
@@ -83,7 +95,7 @@ impl Server {
     pub(crate) async fn restart(self) -> Server {
         let folder = self.folder.clone();
         self.stop().await;
-        Server::start_in(folder, &[]).await
+        Server::start_in(folder, &[], None).await
     }
 
     pub(crate) async fn send(

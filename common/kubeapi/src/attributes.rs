@@ -56,6 +56,11 @@ impl Action {
         self.upgrades.then(|| Attributes { verb: "create", what: self.what() })
     }
 
+    /// Empty for what is of no API group.
+    pub(crate) fn version(&self) -> &str {
+        self.path.as_ref().map_or("", |path| &path.version)
+    }
+
     /// True if a request of this kind may last: a watch, logs, what is connected to. As kube-apiserver's
     /// `LongRunningRequestCheck` (`pkg/controlplane/apiserver/config.go`).
     pub(crate) fn lasts(&self) -> bool {

@@ -77,7 +77,10 @@ impl<B> Call<'_, B> {
     /// # Errors
     /// Those of [`Call::renderer`], and 500 for an object that does not parse.
     pub fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {
-        Ok(respond::bytes(code, "application/json", self.renderer()?.object(stored)?))
+        let mut answer = respond::bytes(code, "application/json", self.renderer()?.object(stored)?);
+        // For the audit log, which does not read answers.
+        answer.extensions_mut().insert(stored.key.clone());
+        Ok(answer)
     }
 }
 

@@ -7,6 +7,7 @@ use apimachinery::{RequestPath, Status};
 use http::{Method, Request};
 
 use crate::attributes::{self, Action};
+use crate::audit::{self, Record};
 use crate::backend::Backend;
 use crate::call::{Call, Question};
 use crate::discovery::Offer;
@@ -16,7 +17,7 @@ use crate::registry::Registry;
 use crate::request::{Incoming, Query};
 use crate::respond::{self, Answer};
 use crate::target::Target;
-use crate::user::{Asker, User};
+use crate::user::User;
 use crate::warnings::Warnings;
 use crate::{discovery, openapi, read};
 
@@ -25,23 +26,27 @@ use crate::{discovery, openapi, read};
 pub struct Settings {
     /// Of all doors together.
     pub limits: Limits,
+    /// Where requests are told of; `None`: nowhere.
+    pub audit: Option<audit::Log>,
 }
 
 /// The API of a backend: what its doors serve, and what the program itself may ask. Clones are the same API.
 pub struct Api<B> {
     backend: Arc<B>,
     in_flight: Arc<InFlight>,
+    audit: Option<audit::Log>,
 }
 
 impl<B> Clone for Api<B> {
     fn clone(&self) -> Api<B> {
-        Api { backend: self.backend.clone(), in_flight: self.in_flight.clone() }
+        Api { backend: self.backend.clone(), in_flight: self.in_flight.clone(), audit: self.audit.clone() }
     }
 }
 
 impl<B: Backend> Api<B> {
     pub fn new(backend: Arc<B>, settings: Settings) -> Api<B> {
-        Api { backend, in_flight: Arc::new(InFlight::new(settings.limits)) }
+        let in_flight = Arc::new(InFlight::new(settings.limits));
+        Api { backend, in_flight, audit: settings.audit }
     }
 
     pub fn backend(&self) -> &Arc<B> {
@@ -52,8 +57,12 @@ impl<B: Backend> Api<B> {
     pub async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let warnings = Warnings::default();
-        let answer = self.route(peer, request, &warnings).await;
-        let mut answer = answer.unwrap_or_else(|status| respond::failure(&status));
+        let mut record = Record::begin(self.audit.as_ref(), peer, &request);
+        let answer = self.route(peer, request, &warnings, &mut record).await;
+        let mut answer = match answer {
+            Ok(answer) => record.answered(None, answer),
+            Err(status) => record.answered(Some(&status), respond::failure(&status)),
+        };
         warnings.tell(answer.headers_mut());
         tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
         answer
@@ -64,25 +73,31 @@ impl<B: Backend> Api<B> {
         peer: &Peer,
         request: Request<Incoming>,
         warnings: &Warnings,
+        record: &mut Record,
     ) -> Result<Answer, Status> {
         let backend = &self.backend;
         let raw = request.uri().path().to_owned();
         let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
         let query = Query::parse(request.uri().query());
+        let action = Action::of(request.method(), &path, &raw, &query);
+        record.asked_about(&action, request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
             return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
         }
-        let Asker { user, .. } = asker.ok_or_else(Status::unauthorized)?;
-        let action = Action::of(request.method(), &path, &raw, &query);
+        let asker = asker.ok_or_else(Status::unauthorized)?;
+        record.asked_by(&asker);
+        let user = asker.user;
         let _place = match peer.is_program() {
             true => None,
             false => self.in_flight.enter(&action, &user)?,
         };
-        backend.authorise(&user, &action.attributes()).await?;
-        if let Some(more) = action.more() {
-            backend.authorise(&user, &more).await?;
+        let mut decision = backend.authorise(&user, &action.attributes()).await;
+        if let (Ok(_), Some(more)) = (&decision, action.more()) {
+            decision = backend.authorise(&user, &more).await;
         }
+        record.decided(&decision);
+        decision?;
         let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,

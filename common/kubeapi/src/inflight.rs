@@ -1,5 +1,5 @@
 //! How many requests are under way at once, reads and changes apart (kube-apiserver's `--max-requests-inflight` and
-//! `--max-mutating-requests-inflight`, `apiserver/pkg/server/filters/maxinflight.go`).
+//! `--max-mutating-requests-inflight`, `apiserver/pkg/server/filters/maxinflight.go`; docs/protocol/kubernetes-api.md 4).
 //!
 //! A request counts until its answer is made; what is sent of it afterwards is bounded by the connections. Not counted are
 //! requests that last, health and version, and this program's own. Members of `system:masters` are answered all the same.

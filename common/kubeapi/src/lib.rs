@@ -14,6 +14,7 @@
 #![deny(clippy::missing_errors_doc)]
 
 mod attributes;
+pub mod audit;
 pub mod backend;
 pub mod call;
 mod discovery;

@@ -12,8 +12,8 @@ use crate::user::{AUTHENTICATED, User};
 /// What a connection shows of the client.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The name of the door that it came through ([`crate::Door::what`]); empty for this program itself.
-    pub door: &'static str,
+    /// The name of the door that it came through ([`crate::Door::what`]); `None`: it is this program itself.
+    pub door: Option<&'static str>,
     /// `None`: it is on this machine, and shows no address.
     pub address: Option<IpAddr>,
     pub certificate: Certificate,
@@ -33,12 +33,12 @@ pub enum Certificate {
 impl Peer {
     /// True for this program itself.
     pub(crate) fn is_program(&self) -> bool {
-        self.door.is_empty()
+        self.door.is_none()
     }
 
     /// This program itself, as `user`.
     pub fn program(user: User) -> Peer {
-        Peer { door: "", address: None, certificate: Certificate::Known { user, not_after: i64::MAX } }
+        Peer { door: None, address: None, certificate: Certificate::Known { user, not_after: i64::MAX } }
     }
 }
 

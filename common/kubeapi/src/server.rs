@@ -73,7 +73,7 @@ where
 {
     let Client { stream, peer, place, stop } = client;
     let address = peer.address();
-    let peer = |certificate| Peer { door: door.what, address, certificate };
+    let peer = |certificate| Peer { door: Some(door.what), address, certificate };
     match &door.transport {
         Transport::Plain => requests(stream, peer(Certificate::Missing), place, stop, api).await,
         Transport::Tls(tls) => {

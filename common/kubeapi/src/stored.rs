@@ -132,8 +132,8 @@ pub enum Replay {
     Expired(i64),
 }
 
-/// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch drops what its
-/// namespace and selectors do not choose.
+/// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch drops
+/// what its namespace and selectors do not choose.
 pub struct Subscription {
     pub(crate) events: broadcast::Receiver<Arc<Event>>,
     /// Dropped with the watch.

@@ -1,5 +1,5 @@
 //! TLS that asks for a client certificate and lets any through: whether it is one of ours is answered with a 401
-//! Status by [`crate::auth`], not with a broken handshake.
+//! Status by the backend, not with a broken handshake.
 
 use std::sync::Arc;
 

@@ -386,6 +386,9 @@ pub struct Standalone {
     pub max_requests_inflight: u32,
     /// The same of requests that change something.
     pub max_mutating_requests_inflight: u32,
+    /// A file in which each request is told of: who asked for what, and how it ended, in Kubernetes' form at level Metadata. An absolute
+    /// path in a folder that exists; beyond 100 MiB it is put aside as `PATH.1`, and five such files are kept. Empty: none.
+    pub audit_log: String,
 }
 
 impl Default for Standalone {
@@ -398,6 +401,7 @@ impl Default for Standalone {
             controllers: vec!["*".to_owned()],
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            audit_log: String::new(),
         }
     }
 }

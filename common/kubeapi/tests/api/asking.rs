@@ -24,7 +24,7 @@ pub(crate) fn request(method: Method, path: &str) -> Builder {
 /// Answers as through a door.
 pub(crate) async fn send(api: &Api<Double>, request: Builder, body: &str) -> Answer {
     let address = Some([192, 0, 2, 7].into());
-    let peer = Peer { door: "the test", address, certificate: Certificate::Missing };
+    let peer = Peer { door: Some("the test"), address, certificate: Certificate::Missing };
     api.respond(&peer, request.body(Incoming::Program(Bytes::from(body.to_owned()))).unwrap()).await
 }
 

@@ -90,7 +90,7 @@ impl Backend for Double {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         let Some(name) = text("x-user") else { return Ok(None) };
         let groups = text("x-groups").into_iter().collect();
-        let extra = [("door".to_owned(), vec![peer.door.to_owned()])].into();
+        let extra = [("door".to_owned(), vec![peer.door.unwrap_or_default().to_owned()])].into();
         Ok(Some(User { name, groups, extra, ..User::default() }.into()))
     }
 

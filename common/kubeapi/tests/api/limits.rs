@@ -7,7 +7,7 @@ use crate::asking::{api, get, json, request, send};
 use crate::double::Double;
 
 fn limited() -> Api<Double> {
-    api(Settings { limits: Limits { reads: 1, changes: 1 } })
+    api(Settings { limits: Limits { reads: 1, changes: 1 }, ..Settings::default() })
 }
 
 const MAPS: &str = "/api/v1/namespaces/n/configmaps";
@@ -63,7 +63,7 @@ async fn requests_that_last_take_no_place_and_masters_are_always_answered() {
 
 #[tokio::test]
 async fn without_a_limit_nothing_is_refused() {
-    let api = api(Settings { limits: Limits { reads: 0, changes: 0 } });
+    let api = api(Settings { limits: Limits { reads: 0, changes: 0 }, ..Settings::default() });
     let held = hold(&api, Method::GET, "/api/v1/namespaces/n/configmaps/slow").await;
     assert_eq!(get(&api, MAPS).await.status(), 200);
     api.backend().gate.add_permits(1);
