@@ -12,6 +12,7 @@ use crate::registered::Registered;
 use crate::roles::Roles;
 use crate::signer::Signer;
 use crate::storage::Storage;
+use crate::turns::Turns;
 use crate::usage::Recent;
 
 pub(crate) struct Context {
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub stop: CancellationToken,
     pub traffic: Traffic,
     pub usage: Recent,
+    /// Of those who write one object.
+    pub turns: Turns,
     pub nodes: WayToNodes,
 }
 

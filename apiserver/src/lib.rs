@@ -2,8 +2,7 @@
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
 //! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate CEL (no
-//! policies, no `matchConditions` of webhooks), or convert between versions of custom resources. Later pages of a list show the
-//! state at the time they are read.
+//! policies, no `matchConditions` of webhooks), or convert between versions of custom resources.
 
 mod admission;
 mod aggregator;
@@ -26,6 +25,7 @@ mod signer;
 mod storage;
 mod suffix;
 mod tokens;
+mod turns;
 mod usage;
 mod verbs;
 mod webhooks;
@@ -124,6 +124,7 @@ impl ApiServer {
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),
             usage: usage::Recent::default(),
+            turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
         bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;

@@ -96,13 +96,18 @@ fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::R
     object::metadata(&mut value).insert("resourceVersion".to_owned(), json!(revision.to_string()));
     let body = value.to_string();
     // Before the object is replaced: the log keeps what was.
-    transaction
-        .prepare_cached(
+    let log = match kind {
+        EventKind::Added => {
+            "INSERT INTO log (revision, resource, namespace, name, kind, body) VALUES (?1,?2,?3,?4,?5,?6)"
+        }
+        EventKind::Modified | EventKind::Deleted => {
             "INSERT INTO log (revision, resource, namespace, name, kind, body, was, before)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, objects.revision, objects.body FROM (SELECT 1)
-             LEFT JOIN objects ON resource = ?2 AND namespace = ?3 AND name = ?4",
-        )?
-        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), body])?;
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, revision, body FROM objects
+             WHERE resource = ?2 AND namespace = ?3 AND name = ?4"
+        }
+    };
+    let entry = params![revision, key.resource, key.namespace, key.name, kind.as_str(), body];
+    transaction.prepare_cached(log)?.execute(entry)?;
     transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([revision - LOG_LENGTH])?;
     write_object(transaction, &key, kind, revision, &value, &body)?;
     let traits = Traits::of(&key.resource, &value);

@@ -102,7 +102,7 @@ pub(crate) async fn collection(call: Call<'_>, body: kubeapi::request::Incoming)
         }
     }
     let renderer = Renderer::new(&call.target.served, Form::Object, Include::None);
-    Ok(respond::bytes(200, "application/json", renderer.list(&page, "")?))
+    renderer.list(page, "")
 }
 
 /// How far a deletion got.
@@ -119,7 +119,8 @@ enum Step {
     Nothing,
 }
 
-const ATTEMPTS: u32 = 16;
+/// As for changes ([`super::update`]).
+const ATTEMPTS: u32 = 256;
 
 /// Deletes an object as far as it can be deleted now. Webhooks are asked on behalf of `caller`; without one, the server deletes it
 /// itself.
@@ -134,7 +135,11 @@ pub(crate) async fn remove(
         let why = "this namespace may not be deleted";
         return Err(Status::refused("", "namespaces", &target.name, why));
     }
-    for _ in 0..ATTEMPTS {
+    let mut turn = None;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 && turn.is_none() {
+            turn = Some(context.turns.take(target.key()).await);
+        }
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let value = stored.value()?;
         check_preconditions(target, options, &value)?;

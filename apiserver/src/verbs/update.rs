@@ -99,8 +99,9 @@ pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> R
     call.answer(200, &stored)
 }
 
-/// Races lost to other writers before giving up.
-const ATTEMPTS: u32 = 16;
+/// Races lost to other writers before giving up. From the second on, writers of one object take turns, so that only those lose that
+/// have one just begun.
+const ATTEMPTS: u32 = 256;
 
 /// Reads, changes, checks and writes; starts over if somebody else was faster.
 pub(super) async fn modify(
@@ -114,7 +115,11 @@ pub(super) async fn modify(
     call.renderer()?;
     let resource = &target.served.resource;
     let stale = || Status::stale(&resource.group, &resource.plural, &target.name);
-    for _ in 0..ATTEMPTS {
+    let mut turn = None;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 && turn.is_none() {
+            turn = Some(context.turns.take(target.key()).await);
+        }
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let old = stored.value()?;
         let mut new = change(&old)?;

@@ -216,3 +216,26 @@ async fn an_event_shows_in_both_its_groups() {
     assert_eq!(listed["items"][0].get("message"), None);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_crowd_that_patches_one_object_nobody_fails_and_nothing_is_lost() {
+    let server = std::sync::Arc::new(Server::start().await);
+    server.create(MAPS, config_map("a")).await;
+    let write = |worker: usize| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            for at in 0..5 {
+                let patch = json!({"data": {format!("w{worker}"): at.to_string()}});
+                let (code, status) = server.patch(&format!("{MAPS}/a"), "merge-patch+json", &patch).await;
+                assert_eq!(code, 200, "{status}");
+            }
+        })
+    };
+    for writer in (0..50).map(write).collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let (_, object) = server.get(&format!("{MAPS}/a")).await;
+    let written = object["data"].as_object().unwrap().iter().filter(|(key, _)| key.starts_with('w'));
+    assert!(written.clone().all(|(_, value)| value == "4"));
+    assert_eq!(written.count(), 50);
+}

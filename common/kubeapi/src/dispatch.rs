@@ -19,7 +19,7 @@ use crate::respond::{self, Answer};
 use crate::target::Target;
 use crate::user::User;
 use crate::warnings::Warnings;
-use crate::{discovery, openapi, read};
+use crate::{discovery, gzip, openapi, read};
 
 /// What an API is told.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +57,7 @@ impl<B: Backend> Api<B> {
     pub async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let warnings = Warnings::default();
+        let takes_gzip = gzip::is_accepted(request.headers());
         let mut record = Record::begin(self.audit.as_ref(), peer, &request);
         let answer = self.route(peer, request, &warnings, &mut record).await;
         let mut answer = match answer {
@@ -65,7 +66,7 @@ impl<B: Backend> Api<B> {
         };
         warnings.tell(answer.headers_mut());
         tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
-        answer
+        if takes_gzip { gzip::compress(answer) } else { answer }
     }
 
     async fn route(

@@ -95,7 +95,7 @@ pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status
         }
         None => String::new(),
     };
-    Ok(respond::bytes(200, "application/json", renderer.list(&page, &token)?))
+    renderer.list(page, &token)
 }
 
 /// The state of the first page is gone: the client may go on with what is there now.

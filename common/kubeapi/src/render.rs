@@ -3,8 +3,9 @@
 use apimachinery::Status;
 use serde_json::{Value, json};
 
+use crate::pieces::Pieces;
 use crate::registry::Served;
-use crate::respond::Form;
+use crate::respond::{self, Answer, Form};
 use crate::stored::{Page, Stored};
 use crate::tables;
 
@@ -96,11 +97,11 @@ impl Renderer {
         }
     }
 
-    /// A list as JSON text; `continuation` is the token of the next page.
+    /// A list; `continuation` is the token of the next page.
     ///
     /// # Errors
     /// 500 if an object does not parse that has to be parsed.
-    pub fn list(&self, page: &Page, continuation: &str) -> Result<String, Status> {
+    pub fn list(self, page: Page, continuation: &str) -> Result<Answer, Status> {
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if !continuation.is_empty() {
             metadata["continue"] = json!(continuation);
@@ -111,29 +112,29 @@ impl Renderer {
         let (kind, api_version) = match self.form {
             Form::Table => {
                 let items: Vec<&Stored> = page.items.iter().collect();
-                return self.table(&items, metadata, true);
+                return Ok(respond::bytes(200, "application/json", self.table(&items, metadata, true)?));
             }
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
             Form::Object => (self.served.resource.list_kind.clone(), self.served.api_version()),
         };
-        let mut out = format!(
+        let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
             Value::from(kind),
             Value::from(api_version)
         );
+        Pieces::new(self, head, page.items).answer()
+    }
+
+    /// Appends an item of a list.
+    pub(crate) fn item(&self, item: &Stored, text: &mut String) -> Result<(), Status> {
         let shared = self.served.resource.group == crate::events::GROUP;
-        for (at, item) in page.items.iter().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            match self.form {
-                Form::Object if !self.served.resource.custom && !shared => out.push_str(&item.body),
-                Form::Object => out.push_str(&self.full(item)?),
-                _ => out.push_str(&self.object(item)?),
-            }
+        match self.form {
+            // Items of lists of built-in kinds are bare, as upstream's.
+            Form::Object if !self.served.resource.custom && !shared => text.push_str(&item.body),
+            Form::Object => text.push_str(&self.full(item)?),
+            _ => text.push_str(&self.object(item)?),
         }
-        out.push_str("]}");
-        Ok(out)
+        Ok(())
     }
 
     fn full(&self, stored: &Stored) -> Result<String, Status> {

@@ -15,6 +15,10 @@ pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 /// What a client gets.
 pub type Answer = Response<Body>;
 
+/// Marks an answer whose length is not known to be long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Long;
+
 /// The shape of the objects a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -193,8 +193,11 @@ fn commit_group(connection: &mut Connection, group: &mut [Job]) -> Result<(), St
 
 /// Runs one job between SAVEPOINT and RELEASE; a job that failed is rolled back alone.
 fn run_in_savepoint(transaction: &Transaction<'_>, job: &mut Job) -> Result<(), StoreError> {
-    transaction.execute_batch("SAVEPOINT job").map_err(StoreError::Commit)?;
+    let execute = |statement| transaction.prepare_cached(statement)?.execute([]);
+    execute("SAVEPOINT job").map_err(StoreError::Commit)?;
     job.run.run(transaction);
-    let end = if job.run.failed() { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
-    transaction.execute_batch(end).map_err(StoreError::Commit)
+    if job.run.failed() {
+        execute("ROLLBACK TO job").map_err(StoreError::Commit)?;
+    }
+    execute("RELEASE job").map(drop).map_err(StoreError::Commit)
 }
