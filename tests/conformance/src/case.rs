@@ -108,7 +108,7 @@ pub enum Codes {
 pub struct Expected {
     /// A value the place equals, or a matcher: `{matches: REGEX}`, `{length: N}`, `{contains: X}` (a part of a text, an
     /// element of a list that has all of X, or a field's name), `{lacks: X}`, `{not: X}`, `{greater: N}`, `{has: X}` (an
-    /// object with all of X), `{type: string}`, or several at once.
+    /// object with all of X), `{typed: string}`, or several at once.
     #[serde(default)]
     pub expect: BTreeMap<String, Value>,
     #[serde(default)]

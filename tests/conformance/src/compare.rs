@@ -78,7 +78,7 @@ fn named(place: &str) -> String {
 }
 
 const MATCHERS: [&str; 9] =
-    ["equals", "matches", "length", "contains", "lacks", "not", "greater", "has", "type"];
+    ["equals", "matches", "length", "contains", "lacks", "not", "greater", "has", "typed"];
 
 /// What is not as `wanted` says; `got` is `None` where nothing is.
 pub(crate) fn problem(wanted: &Value, got: Option<&Value>) -> Option<String> {
@@ -111,7 +111,7 @@ fn holds(matcher: &str, wanted: &Value, got: Option<&Value>) -> bool {
             _ => false,
         },
         "has" => has(got, wanted),
-        "type" => kind(got) == wanted.as_str().unwrap_or_default(),
+        "typed" => kind(got) == wanted.as_str().unwrap_or_default(),
         _ => false,
     }
 }
