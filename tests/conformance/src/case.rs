@@ -140,9 +140,9 @@ pub struct Seen {
 pub enum LoadError {
     #[error("reading the cases in {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not YAML: {source}")]
+    #[error("reading the YAML in {path}")]
     Yaml { path: PathBuf, source: apimachinery::yaml::YamlError },
-    #[error("{path}: case {case}: {source}")]
+    #[error("{path}: case {case}")]
     Form { path: PathBuf, case: String, source: serde_json::Error },
     #[error("{path}: case {case}: {problem}")]
     Case { path: PathBuf, case: String, problem: &'static str },

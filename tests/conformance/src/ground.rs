@@ -41,6 +41,8 @@ pub(crate) struct Ground {
     /// Paths of what was made, in that order.
     made: Vec<String>,
     finalizers: bool,
+    /// There is a namespace.
+    namespace: bool,
 }
 
 impl Ground {
@@ -50,7 +52,7 @@ impl Ground {
         words.set("id", format!("c{}", &id[..10]));
         words.set("ns", format!("conformance-{}", &id[..10]));
         let finalizers = told(case).contains("finalizers");
-        Ground { client, words, made: Vec::new(), finalizers }
+        Ground { client, words, made: Vec::new(), finalizers, namespace: false }
     }
 
     /// Makes the namespace, the accounts and the given objects, as far as the case has any.
@@ -60,6 +62,7 @@ impl Ground {
         if needs || !case.accounts.is_empty() || case.given.iter().any(namespaced) {
             let name = self.fill("$ns");
             self.create("/api/v1/namespaces", &json!({ "metadata": { "name": name } })).await?;
+            self.namespace = true;
             if told.contains("/pods") || told.contains("\"Pod\"") || told.contains("/serviceaccounts/default") {
                 let path = self.fill("/api/v1/namespaces/$ns/serviceaccounts/default");
                 self.until(&path, |answer| answer.code == 200).await?;
@@ -211,9 +214,9 @@ impl Ground {
         }
     }
 
-    /// Deletes what was made. That it is gone is not waited for.
+    /// Deletes what was made, but for the case's namespace. That it is gone is not waited for.
     pub(crate) async fn clear(&mut self) -> Result<()> {
-        let own = self.fill("/namespaces/$ns/");
+        let own = self.fill("/namespaces/$ns");
         for path in std::mem::take(&mut self.made).into_iter().rev() {
             if self.finalizers {
                 let none = json!({ "metadata": { "finalizers": null } });
@@ -222,6 +225,16 @@ impl Ground {
             if !path.contains(&own) {
                 self.send("DELETE", &path, &json!({ "propagationPolicy": "Background" })).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes the case's namespace, if it has one. Controllers clear namespaces one by one: those of cases that are done would
+    /// keep those waiting that cases look at.
+    pub(crate) async fn leave(&mut self) -> Result<()> {
+        if self.namespace {
+            let path = self.fill("/api/v1/namespaces/$ns");
+            self.send("DELETE", &path, &Value::Null).await?;
         }
         Ok(())
     }

@@ -28,10 +28,16 @@ struct Flags {
     all: bool,
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let flags = Flags::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(conform(&flags))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(conform(&flags))) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 async fn conform(flags: &Flags) -> Result<ExitCode> {

@@ -9,22 +9,36 @@ use crate::ground::Ground;
 use crate::outcome::{Outcome, Verdict};
 use crate::step::{Watches, take};
 
-/// Runs all cases of the groups, `beside` of them at a time; outcomes come in the order of the cases.
+/// Runs all cases of the groups, `beside` of them at a time; outcomes come by group.
 pub async fn run(cluster: &Cluster, groups: &[Group], beside: usize) -> Vec<Outcome> {
     let cases = groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case)));
-    stream::iter(cases)
+    let ran: Vec<(Outcome, Option<Ground>)> = stream::iter(cases)
         .map(|(group, case)| async move {
-            let (verdict, left) = one(cluster, case).await;
-            Outcome { group: group.name.clone(), case: case.name.clone(), source: case.source.clone(), verdict, left }
+            let (verdict, left, ground) = one(cluster, case).await;
+            let (group, name, source) = (group.name.clone(), case.name.clone(), case.source.clone());
+            (Outcome { group, case: name, source, verdict, left }, ground)
         })
-        .buffered(beside.max(1))
+        .buffer_unordered(beside.max(1))
         .collect()
-        .await
+        .await;
+    let (mut outcomes, mut grounds) = (Vec::new(), Vec::new());
+    for (outcome, ground) in ran {
+        outcomes.push(outcome);
+        grounds.extend(ground);
+    }
+    // That a namespace cannot be deleted shows in the cases of namespaces.
+    stream::iter(grounds)
+        .map(|mut ground| async move { ground.leave().await.ok() })
+        .buffer_unordered(beside.max(1))
+        .collect::<Vec<_>>()
+        .await;
+    outcomes.sort_by(|a, b| a.group.cmp(&b.group));
+    outcomes
 }
 
-async fn one(cluster: &Cluster, case: &Case) -> (Verdict, Option<String>) {
+async fn one(cluster: &Cluster, case: &Case) -> (Verdict, Option<String>, Option<Ground>) {
     if case.since > cluster.minor {
-        return (Verdict::Skipped, None);
+        return (Verdict::Skipped, None, None);
     }
     let mut ground = Ground::new(Client::new(cluster), case);
     let verdict = match steps(&mut ground, case).await {
@@ -32,7 +46,7 @@ async fn one(cluster: &Cluster, case: &Case) -> (Verdict, Option<String>) {
         Err(why) => Verdict::Failed(why),
     };
     let left = ground.clear().await.err().map(|error| format!("{error:#}"));
-    (verdict, left)
+    (verdict, left, Some(ground))
 }
 
 async fn steps(ground: &mut Ground, case: &Case) -> Result<(), String> {
