@@ -38,6 +38,8 @@ const CLUSTER: [&str; 17] = [
 pub(crate) struct Ground {
     pub client: Client,
     pub words: Words,
+    /// Nothing is waited for long.
+    pub hurry: bool,
     /// Paths of what was made, in that order.
     made: Vec<String>,
     finalizers: bool,
@@ -52,7 +54,7 @@ impl Ground {
         words.set("id", format!("c{}", &id[..10]));
         words.set("ns", format!("conformance-{}", &id[..10]));
         let finalizers = told(case).contains("finalizers");
-        Ground { client, words, made: Vec::new(), finalizers, namespace: false }
+        Ground { client, words, hurry: false, made: Vec::new(), finalizers, namespace: false }
     }
 
     /// Makes the namespace, the accounts and the given objects, as far as the case has any.

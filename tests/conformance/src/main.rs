@@ -50,13 +50,15 @@ async fn conform(flags: &Flags) -> Result<ExitCode> {
     let (outcomes, known) = match &flags.kubeconfig {
         // What is known to fail is known of the embedded server.
         Some(kubeconfig) => {
-            (run(&Cluster::connect(kubeconfig).await?, &groups, flags.beside).await, Known::default())
+            let known = Known::default();
+            (run(&Cluster::connect(kubeconfig).await?, &groups, flags.beside, &known).await, known)
         }
         None => {
             let server = Embedded::start().await?;
-            let outcomes = run(&server.cluster, &groups, flags.beside).await;
+            let known = Known::load()?;
+            let outcomes = run(&server.cluster, &groups, flags.beside, &known).await;
             server.stop().await?;
-            (outcomes, Known::load()?)
+            (outcomes, known)
         }
     };
     Ok(tell(flags, &groups, &outcomes, &known))

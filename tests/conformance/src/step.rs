@@ -17,6 +17,9 @@ use crate::watch::Watch;
 /// Between two tries of a request that is repeated.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The longest wait of a case that is known to fail.
+const HURRY: Duration = Duration::from_secs(2);
+
 /// Watches by name.
 pub(crate) type Watches = HashMap<String, Watch>;
 
@@ -36,7 +39,7 @@ pub(crate) async fn take(ground: &mut Ground, watches: &mut Watches, step: &Step
         let watch = watches.get_mut(name).with_context(|| format!("there is no watch {name}"))?;
         return events(ground, watch, step).await;
     }
-    let end = tokio::time::Instant::now() + within(step);
+    let end = tokio::time::Instant::now() + within(ground, step);
     loop {
         match request(ground, step).await {
             Err(error) if step.eventually && tokio::time::Instant::now() < end => {
@@ -48,8 +51,9 @@ pub(crate) async fn take(ground: &mut Ground, watches: &mut Watches, step: &Step
     }
 }
 
-fn within(step: &Step) -> Duration {
-    step.within.map_or(DEADLINE, Duration::from_secs)
+fn within(ground: &Ground, step: &Step) -> Duration {
+    let within = step.within.map_or(DEADLINE, Duration::from_secs);
+    if ground.hurry { within.min(HURRY) } else { within }
 }
 
 fn who(ground: &Ground, step: &Step) -> Result<Who> {
@@ -97,7 +101,7 @@ async fn request(ground: &mut Ground, step: &Step) -> Result<()> {
     let (method, path) = line.split_once(' ').context("a request is METHOD PATH")?;
     let request = built(ground, step, method, path)?;
     let who = who(ground, step)?;
-    let answer = ground.client.send(&who, request, within(step)).await?;
+    let answer = ground.client.send(&who, request, within(ground, step)).await?;
     let path = ground.words.fill(path);
     ground.note(method, &path, &answer);
     let wanted = match &step.status {
@@ -143,7 +147,7 @@ async fn events(ground: &mut Ground, watch: &mut Watch, step: &Step) -> Result<(
     for (number, seen) in step.see.iter().enumerate() {
         let number = number + 1;
         let event = loop {
-            let event = watch.next(within(step)).await.with_context(|| format!("event {number}: expected {}", seen.kind))?;
+            let event = watch.next(within(ground, step)).await.with_context(|| format!("event {number}: expected {}", seen.kind))?;
             let event = event.with_context(|| format!("event {number}: expected {}, got the end", seen.kind))?;
             if event["type"] != "BOOKMARK" || seen.kind == "BOOKMARK" {
                 break event;
@@ -162,7 +166,7 @@ async fn events(ground: &mut Ground, watch: &mut Watch, step: &Step) -> Result<(
         capture(ground, &expected, &event["object"], None)?;
     }
     while step.end {
-        match watch.next(within(step)).await.context("expected the end of the watch")? {
+        match watch.next(within(ground, step)).await.context("expected the end of the watch")? {
             None => break,
             Some(event) if event["type"] == "BOOKMARK" => {}
             Some(event) => bail!("expected the end of the watch, got {}", short(&event)),

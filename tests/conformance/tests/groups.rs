@@ -13,7 +13,7 @@ async fn passes(name: &str) {
     let groups: Vec<_> = load(None).unwrap().into_iter().filter(|group| group.name == name).collect();
     assert!(!groups.is_empty(), "there is no group {name}");
     let server = Embedded::start().await.unwrap();
-    let outcomes = run(&server.cluster, &groups, BESIDE).await;
+    let outcomes = run(&server.cluster, &groups, BESIDE, &known).await;
     server.stop().await.unwrap();
     let mut wrong = Vec::new();
     for outcome in outcomes {
