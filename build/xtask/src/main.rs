@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod chart;
+mod conformance;
 mod demo;
 mod deps;
 mod docs;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Flags),
     /// Measure; prints a table and a last line `RESULT {json}`.
     Bench(bench::Flags),
+    /// Run cases of what a Kubernetes API server answers, on the embedded one or on a cluster; ends with `RESULT {json}`.
+    Conformance(conformance::Flags),
     /// Train the compression dictionary of the native dialect.
     Dictionary {
         /// Where to write the dictionary.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Demo(flags) => demo::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Bench(flags) => bench::run(&flags),
+        Command::Conformance(flags) => conformance::run(&flags),
         // Apart, so that this program is built fast: compression takes as long as all the rest of it.
         Command::Dictionary { output } => {
             build::cargo(&["run", "--quiet", "-p", "load", "--", "dictionary", "--output", &output])

@@ -56,6 +56,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("simulation", 6),
     ("load", 6),
     ("noise", 6),
+    ("conformance", 6),
     ("e2e", 6),
     ("xtask", 6),
 ];
