@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 use kubeapi::registry::{Computed, Registry};
 use kubeapi::request::Incoming;
 use kubeapi::respond::Answer;
-use kubeapi::stored::{ListQuery, Page, Replay, Stored, Subscription};
+use kubeapi::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
 use kubeapi::target::Target;
 use kubeapi::user::{Asker, User};
 use kubeapi::{Backend, Peer, Question, Reader};
@@ -51,6 +51,10 @@ impl Backend for Context {
 
     async fn replay(&self, query: &ListQuery, since: i64) -> Result<Replay, Status> {
         self.storage.replay(&query.resource, since).await
+    }
+
+    async fn before(&self, event: &Event) -> Result<Option<Stored>, Status> {
+        self.storage.before(&event.stored).await
     }
 
     fn announced(&self, _: &ListQuery) -> i64 {

@@ -1,7 +1,7 @@
 //! Reading: one object, the log, and the indexes of the collector.
 
-use apimachinery::Status;
 use apimachinery::traits::Traits;
+use apimachinery::{Status, object};
 use kubeapi::stored::{Event, EventKind, Key, ListQuery, Replay, Stored};
 use store::rusqlite::{self, Connection, OptionalExtension, Row, params};
 
@@ -75,6 +75,21 @@ impl Storage {
             Ok(Replay::Events(events, reached))
         })
         .await
+    }
+
+    /// What the change that made `stored` replaced, with that change's revision; `None` if it is not in the log any more.
+    pub(crate) async fn before(&self, stored: &Stored) -> Result<Option<Stored>, Status> {
+        let (key, revision) = (stored.key.clone(), stored.revision);
+        let replaced = self
+            .read(move |connection| {
+                let mut found = connection.prepare_cached("SELECT before FROM log WHERE revision = ?1")?;
+                found.query_row([revision], |row| row.get::<_, Option<String>>(0)).optional()
+            })
+            .await?;
+        let Some(body) = replaced.flatten() else { return Ok(None) };
+        let mut value = Stored { key: key.clone(), revision, body: body.into() }.value()?;
+        object::metadata(&mut value).insert("resourceVersion".to_owned(), revision.to_string().into());
+        Ok(Some(Stored { key, revision, body: value.to_string().into() }))
     }
 
     /// Keys of the objects that name `owner` in their ownerReferences.

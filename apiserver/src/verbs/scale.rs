@@ -32,7 +32,7 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
             let content_type = request::content_type(&main.parts.headers).to_owned();
             let unsupported = || {
                 let accepted = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
-                Status::unsupported_media_type(&content_type, accepted)
+                Status::unsupported_media_type(accepted)
             };
             let kind = PatchKind::of(&content_type)
                 .filter(|kind| *kind != PatchKind::Apply)

@@ -67,11 +67,8 @@ pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> 
 
 pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let content_type = request::content_type(&call.parts.headers);
-    let kind = PatchKind::of(content_type).ok_or_else(|| {
-        let accepted = "application/json-patch+json, application/merge-patch+json, \
-            application/strategic-merge-patch+json, application/apply-patch+yaml";
-        Status::unsupported_media_type(content_type, accepted)
-    })?;
+    let unsupported = || Status::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+    let kind = PatchKind::of(content_type).ok_or_else(unsupported)?;
     let directive = Directive::of_request(&call, "PatchOptions")?;
     let ownership = Ownership::of_request(&call, "PatchOptions", kind == PatchKind::Apply)?;
     let read = call.strict_body(body).await?;

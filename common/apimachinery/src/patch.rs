@@ -107,10 +107,7 @@ pub fn apply_to(kind: PatchKind, object: Value, patch: &Value, of: Option<Type>)
             let Some(of) = of else {
                 let accepted =
                     "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-                return Err(Status::unsupported_media_type(
-                    "application/strategic-merge-patch+json",
-                    accepted,
-                ));
+                return Err(Status::unsupported_media_type(accepted));
             };
             require_map(patch)?;
             out = strategic_merge(out, patch, of).map_err(|error| Status::bad_request(error.to_string()))?;

@@ -13,6 +13,8 @@ pub struct ResourcePath {
     pub subresource: String,
     /// What follows the subresource (`proxy/...`), without a leading slash.
     pub rest: String,
+    /// By an old path (`/api/v1/watch/...`), which is watched.
+    pub watch: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,15 @@ impl RequestPath {
 }
 
 fn resource(group: &str, version: &str, rest: &[&str]) -> ResourcePath {
+    if let ["watch", rest @ ..] = rest
+        && !rest.is_empty()
+    {
+        return ResourcePath { watch: true, ..plain(group, version, rest) };
+    }
+    plain(group, version, rest)
+}
+
+fn plain(group: &str, version: &str, rest: &[&str]) -> ResourcePath {
     let (namespace, rest) = match rest {
         // `namespaces/x/status` and `/finalize` are about the namespace, not about a resource named so.
         ["namespaces", _, "status" | "finalize"] if group.is_empty() => ("", rest),
@@ -65,6 +76,7 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> ResourcePath {
         name: at(1),
         subresource: at(2),
         rest: rest.get(3..).map(|parts| parts.join("/")).unwrap_or_default(),
+        watch: false,
     }
 }
 
@@ -124,10 +136,13 @@ mod tests {
             ("/api/v1/nodes/n/status", "|v1||nodes|n|status"),
             ("/apis/apps/v1/namespaces/x/deployments/d", "apps|v1|x|deployments|d|"),
             ("/apis/a.b/v1/things/a%3Ab", "a.b|v1||things|a:b|"),
+            ("/api/v1/watch/namespaces/x/pods/p", "|v1|x|pods|p|"),
+            ("/apis/a.b/v1/watch", "a.b|v1||watch||"),
         ] {
             let p = parsed(path);
             let got = [p.group, p.version, p.namespace, p.resource, p.name, p.subresource].join("|");
             assert_eq!(got, want, "{path}");
+            assert_eq!(parsed(path).watch, path.contains("/watch/"), "{path}");
         }
     }
 

@@ -118,7 +118,9 @@ impl Status {
         Status::new(405, "MethodNotAllowed", message)
     }
     pub fn not_acceptable() -> Status {
-        let message = "only the following media types are accepted: application/json, application/yaml";
+        let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+                       application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+                       application/vnd.kubernetes.protobuf;stream=watch";
         Status::new(406, "NotAcceptable", message)
     }
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Status {
@@ -151,9 +153,9 @@ impl Status {
         let message = format!("Request entity too large: limit is {limit}");
         Status::new(413, "RequestEntityTooLarge", message)
     }
-    pub fn unsupported_media_type(given: &str, accepted: &str) -> Status {
+    pub fn unsupported_media_type(accepted: &str) -> Status {
         let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {accepted} (got {given:?})"
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
         );
         Status::new(415, "UnsupportedMediaType", message)
     }

@@ -25,6 +25,14 @@ pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
     serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
 }
 
+/// Writes a document.
+///
+/// # Errors
+/// [`YamlError`]: it cannot be told in YAML.
+pub fn text(value: &Value) -> Result<String, YamlError> {
+    serde_saphyr::to_string(value).map_err(|error| YamlError(error.to_string()))
+}
+
 /// Reads one document, and notes which keys come twice; [`parse`] refuses them.
 ///
 /// # Errors

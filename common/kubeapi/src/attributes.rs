@@ -99,7 +99,7 @@ fn connects(path: &ResourcePath) -> bool {
 fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
     let collection = path.name.is_empty();
     match *method {
-        Method::GET | Method::HEAD if collection && query.flag("watch") => "watch",
+        Method::GET | Method::HEAD if path.watch || (collection && query.flag("watch")) => "watch",
         Method::GET | Method::HEAD if collection => "list",
         Method::POST => "create",
         Method::PUT => "update",

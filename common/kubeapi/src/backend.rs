@@ -11,7 +11,7 @@ use crate::peer::Peer;
 use crate::registry::{Computed, Registry};
 use crate::request::Incoming;
 use crate::respond::Answer;
-use crate::stored::{ListQuery, Page, Replay, Stored, Subscription};
+use crate::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
 use crate::target::Target;
 use crate::user::{Asker, User};
 
@@ -89,6 +89,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// They cannot be had; the watch tells it as its last event.
     fn replay(&self, query: &ListQuery, since: i64) -> impl Future<Output = Result<Replay, Status>> + Send;
+
+    /// The object as it was before `event` changed it, with the resource version of the change. Watches ask where an object ceases to
+    /// be chosen by their selectors. `None`: it is not known, and the object is told as it is.
+    ///
+    /// # Errors
+    /// It cannot be had; the watch tells it as its last event.
+    fn before(&self, event: &Event) -> impl Future<Output = Result<Option<Stored>, Status>> + Send {
+        let _ = event;
+        std::future::ready(Ok(None))
+    }
 
     /// Every change of what `query` is of, up to this revision, is in the channels of its subscribers.
     fn announced(&self, query: &ListQuery) -> i64;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use apimachinery::Status;
 use apimachinery::decode::Strict;
+use apimachinery::listing::Asked as _;
 use apimachinery::path::ResourcePath;
 use http::HeaderMap;
 use http::request::Parts;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::render::{Include, Renderer};
 use crate::request::{self, Incoming, Query};
-use crate::respond::{self, Answer};
+use crate::respond::{self, Answer, Holds};
 use crate::stored::Stored;
 use crate::target::Target;
 use crate::user::User;
@@ -49,7 +50,13 @@ impl<B> Call<'_, B> {
     /// # Errors
     /// 406 for what cannot be served, 400 for options that do not read.
     pub fn renderer(&self) -> Result<Renderer, Status> {
-        let form = respond::negotiate(&self.parts.headers)?;
+        let is_collection = self.target.name.is_empty() && self.parts.method == http::Method::GET;
+        let holds = match (self.query.flag("watch"), is_collection) {
+            (true, _) => Holds::Events,
+            (false, true) => Holds::List,
+            (false, false) => Holds::One,
+        };
+        let form = respond::negotiate(&self.parts.headers, holds)?;
         let include = Include::parse(self.query.get("includeObject"))?;
         Ok(Renderer::new(&self.target.served, form, include))
     }

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use apimachinery::Status;
-use http::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ETAG, HOST, IF_NONE_MATCH, VARY};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::{Value, json};
 
 use crate::registry::{Computed, Registry, Resource, Version};
@@ -17,7 +21,7 @@ const AGGREGATED: [(&str, &str); 2] = [
 /// The Kubernetes version whose API this follows.
 pub(crate) fn version() -> Value {
     json!({
-        "major": "1", "minor": "33", "gitVersion": "v1.33.0-causeway", "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "36", "gitVersion": "v1.36.0-causeway", "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
     })
 }
@@ -63,7 +67,12 @@ fn all(offer: Offer<'_>) -> BTreeMap<String, Versions> {
     groups
 }
 
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// In the order of the API server's part for custom resources.
+const VERBS_OF_CUSTOM: &[&str] =
+    &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+/// Namespaces go one by one.
+const VERBS_OF_NAMESPACES: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// (name, kind, verbs) of the subresources of a resource.
@@ -94,14 +103,23 @@ fn foreign(subresource: &str) -> Option<(&'static str, &'static str)> {
 }
 
 fn describe(resource: &Resource, version: &Version) -> ResourceLists {
+    let verbs = match resource.plural.as_str() {
+        _ if resource.custom => VERBS_OF_CUSTOM,
+        "namespaces" if resource.group.is_empty() => VERBS_OF_NAMESPACES,
+        _ => VERBS,
+    };
     let mut main = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-        "kind": resource.kind, "verbs": VERBS,
+        "kind": resource.kind, "verbs": verbs,
+        "storageVersionHash": storage_hash(&resource.group, &version.name, &resource.kind),
     });
-    let kind = |kind: &str| json!({ "group": resource.group, "version": version.name, "kind": kind });
+    // Of the group and version that it is listed in, which are left out, as upstream does for built-in kinds.
+    let (group, of) =
+        if resource.custom { (resource.group.as_str(), version.name.as_str()) } else { ("", "") };
+    let kind = |kind: &str| json!({ "group": group, "version": of, "kind": kind });
     let mut aggregated = json!({
         "resource": resource.plural, "responseKind": kind(&resource.kind), "singularResource": resource.singular,
-        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" }, "verbs": VERBS,
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" }, "verbs": verbs,
     });
     for (key, values) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
         if !values.is_empty() {
@@ -132,7 +150,13 @@ fn describe(resource: &Resource, version: &Version) -> ResourceLists {
     (classic, aggregated)
 }
 
-/// The aggregated form, if the client prefers it.
+/// By which clients tell in which version a resource is stored (`apiserver/pkg/endpoints/discovery/storageversionhash.go`).
+fn storage_hash(group: &str, version: &str, kind: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, format!("{group}/{version}/{kind}").as_bytes());
+    STANDARD.encode(hash.as_ref().get(..8).unwrap_or_default())
+}
+
+/// The aggregated form, if the client prefers it; 304 if it has it.
 fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Option<Answer> {
     let accept = headers.get(http::header::ACCEPT)?.to_str().ok()?.replace(' ', "");
     let wanted = accept.split(',').find_map(|range| {
@@ -158,15 +182,57 @@ fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Optio
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {},
         "items": items,
     });
-    Some(respond::bytes(200, media, list.to_string()))
+    let text = list.to_string();
+    let hash = ring::digest::digest(&ring::digest::SHA512, text.as_bytes());
+    let mark: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let mark = format!("\"{mark}\"");
+    let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == mark.as_bytes());
+    let mut answer = if is_known { respond::bytes(304, media, "") } else { respond::bytes(200, media, text) };
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(mark) = HeaderValue::from_str(&mark) {
+        answer.headers_mut().insert(ETAG, mark);
+    }
+    Some(answer)
+}
+
+/// `/`: the paths there are.
+pub(crate) fn root(offer: Offer<'_>) -> Answer {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for (group, versions) in all(offer) {
+        if !group.is_empty() {
+            paths.push(format!("/apis/{group}"));
+            paths.extend(versions.iter().map(|(version, _)| format!("/apis/{group}/{version}")));
+        }
+    }
+    paths.sort();
+    respond::json(200, &json!({ "paths": paths }))
 }
 
 /// `/api`
-pub(crate) fn core(offer: Offer<'_>, headers: &HeaderMap) -> Answer {
+pub(crate) fn core(offer: Offer<'_>, headers: &HeaderMap, uri: &Uri) -> Answer {
     let mut groups = all(offer);
     groups.retain(|group, _| group.is_empty());
     aggregated(headers, &groups).unwrap_or_else(|| {
-        let versions = json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
+        // As the client has it: HTTP/2 names the host in the request's target.
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let address = host.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default();
+        let versions = json!({
+            "kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }],
+        });
         respond::json(200, &versions)
     })
 }

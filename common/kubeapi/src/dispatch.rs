@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apimachinery::listing::Asked as _;
 use apimachinery::path::ResourcePath;
 use apimachinery::{RequestPath, Status};
 use http::{Method, Request};
@@ -13,9 +14,8 @@ use crate::call::{Call, Question};
 use crate::discovery::Offer;
 use crate::inflight::{InFlight, Limits};
 use crate::peer::Peer;
-use crate::registry::Registry;
 use crate::request::{Incoming, Query};
-use crate::respond::{self, Answer};
+use crate::respond::{self, Answer, Layout};
 use crate::target::Target;
 use crate::user::User;
 use crate::warnings::Warnings;
@@ -58,6 +58,7 @@ impl<B: Backend> Api<B> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let warnings = Warnings::default();
         let takes_gzip = gzip::is_accepted(request.headers());
+        let layout = Layout::of(request.headers(), &Query::parse(request.uri().query()));
         let mut record = Record::begin(self.audit.as_ref(), peer, &request);
         let answer = self.route(peer, request, &warnings, &mut record).await;
         let mut answer = match answer {
@@ -65,7 +66,9 @@ impl<B: Backend> Api<B> {
             Err(status) => record.answered(Some(&status), respond::failure(&status)),
         };
         warnings.tell(answer.headers_mut());
+        respond::mark(answer.headers_mut());
         tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
+        let answer = respond::lay_out(answer, layout).await;
         if takes_gzip { gzip::compress(answer) } else { answer }
     }
 
@@ -79,12 +82,16 @@ impl<B: Backend> Api<B> {
         let backend = &self.backend;
         let raw = request.uri().path().to_owned();
         let path = RequestPath::parse(&raw).ok_or_else(Status::no_such_path)?;
-        let query = Query::parse(request.uri().query());
+        let mut query = Query::parse(request.uri().query());
+        if matches!(&path, RequestPath::Resource(path) if path.watch) {
+            query.set("watch", "true");
+        }
+        let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
         let action = Action::of(request.method(), &path, &raw, &query);
         record.asked_about(&action, request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
-            return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
+            return generic(offer, &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
         }
         let asker = asker.ok_or_else(Status::unauthorized)?;
         record.asked_by(&asker);
@@ -99,17 +106,16 @@ impl<B: Backend> Api<B> {
         }
         record.decided(&decision);
         decision?;
-        let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
             _ if request.method() != Method::GET => {
                 Err(Status::method_not_allowed(request.method().as_str()))
             }
-            RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers())),
+            RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers(), request.uri())),
             RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
             RequestPath::Group(group) => discovery::group(offer, &group),
             RequestPath::GroupVersion(group, version) => discovery::resources(offer, &group, &version),
-            RequestPath::Other => match generic(backend.catalog(), &request, &raw) {
+            RequestPath::Other => match generic(offer, &request, &raw) {
                 Some(answer) => answer,
                 None => backend.plain(&user, &request.into_parts().0).await,
             },
@@ -118,14 +124,26 @@ impl<B: Backend> Api<B> {
 }
 
 /// Paths beside the API groups that every API server has; `None`: it is none of these.
-fn generic(catalog: &Registry, request: &Request<Incoming>, path: &str) -> Option<Result<Answer, Status>> {
-    let root = path.split('/').nth(1).unwrap_or_default();
-    Some(match root {
-        "healthz" | "livez" | "readyz" => Ok(respond::text(200, "ok")),
+fn generic(offer: Offer<'_>, request: &Request<Incoming>, path: &str) -> Option<Result<Answer, Status>> {
+    let mut parts = path.split('/').skip(1);
+    Some(match parts.next().unwrap_or_default() {
+        "" => Ok(discovery::root(offer)),
+        probe @ ("healthz" | "livez" | "readyz") => health(probe, parts.next(), request.uri().query()),
         "version" => Ok(respond::json(200, &discovery::version())),
-        "openapi" => openapi::answer(catalog, path, request.uri().query(), request.headers()),
+        "openapi" => openapi::answer(offer.catalog, path, request.uri().query(), request.headers()),
         _ => return None,
     })
+}
+
+/// `ok`, or each check by its name: this server has what it needs before it listens, so it is well while it answers.
+fn health(probe: &str, check: Option<&str>, query: Option<&str>) -> Result<Answer, Status> {
+    match check.unwrap_or_default() {
+        "" if Query::parse(query).flag("verbose") => {
+            Ok(respond::text(200, &format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{probe} check passed\n")))
+        }
+        "" | "ping" | "log" | "etcd" => Ok(respond::text(200, "ok")),
+        _ => Ok(respond::text(404, "404 page not found\n")),
+    }
 }
 
 async fn resource<B: Backend>(

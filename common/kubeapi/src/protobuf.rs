@@ -171,10 +171,8 @@ const MAGIC: &[u8] = b"k8s\0";
 /// Reads a body as the JSON it stands for.
 pub(crate) fn parse(body: &[u8]) -> Result<Value, Status> {
     let refused = |what: String| {
-        Status::unsupported_media_type(
-            &format!("{MEDIA_TYPE} ({what})"),
-            "application/json, application/yaml",
-        )
+        let message = format!("{MEDIA_TYPE} of {what} is not read here; send application/json");
+        Status::new(415, "UnsupportedMediaType", message)
     };
     let broken = || Status::bad_request("the object provided is unrecognized: broken protobuf");
     let unknown = body.strip_prefix(MAGIC).ok_or_else(broken)?;

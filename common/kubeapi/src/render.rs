@@ -58,8 +58,8 @@ impl Renderer {
     pub fn object(&self, stored: &Stored) -> Result<String, Status> {
         Ok(match self.form {
             Form::Object => self.full(stored)?,
-            Form::Metadata => partial(&stored.value()?).to_string(),
-            Form::Table => {
+            Form::Metadata(version) => partial(&stored.value()?, version).to_string(),
+            Form::Table(_) => {
                 self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?
             }
         })
@@ -71,7 +71,7 @@ impl Renderer {
     /// 500 if the object does not parse.
     pub fn watched(&self, stored: &Stored, first: bool) -> Result<String, Status> {
         match self.form {
-            Form::Table => {
+            Form::Table(_) => {
                 self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), first)
             }
             _ => self.object(stored),
@@ -88,11 +88,11 @@ impl Renderer {
             Form::Object => {
                 json!({ "kind": self.served.resource.kind, "apiVersion": self.served.api_version(), "metadata": metadata })
             }
-            Form::Metadata => {
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata })
+            Form::Metadata(version) => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
             }
-            Form::Table => {
-                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": [] })
+            Form::Table(version) => {
+                json!({ "kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": [] })
             }
         }
     }
@@ -110,11 +110,11 @@ impl Renderer {
             metadata["remainingItemCount"] = json!(remaining);
         }
         let (kind, api_version) = match self.form {
-            Form::Table => {
+            Form::Table(_) => {
                 let items: Vec<&Stored> = page.items.iter().collect();
                 return Ok(respond::bytes(200, "application/json", self.table(&items, metadata, true)?));
             }
-            Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+            Form::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.to_owned()),
             Form::Object => (self.served.resource.list_kind.clone(), self.served.api_version()),
         };
         let head = format!(
@@ -148,12 +148,13 @@ impl Renderer {
     fn table(&self, items: &[&Stored], metadata: Value, columns: bool) -> Result<String, Status> {
         let now = daemon::clock::unix_seconds();
         let printer = tables::Printer::of(&self.served);
+        let Form::Table(version) = self.form else { return Err(Status::internal("no Table was asked for")) };
         let rows = items.iter().map(|item| {
             let value = item.value()?;
             let mut row = json!({ "cells": printer.cells(&value, now) });
             match self.include {
-                Include::None => {}
-                Include::Metadata => row["object"] = partial(&value),
+                Include::None => row["object"] = Value::Null,
+                Include::Metadata => row["object"] = partial(&value, version),
                 Include::Object => row["object"] = self.typed(value),
             }
             Ok(row)
@@ -161,7 +162,7 @@ impl Renderer {
         let rows = rows.collect::<Result<Vec<Value>, Status>>()?;
         let columns = if columns { printer.columns() } else { Value::Null };
         Ok(json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+            "kind": "Table", "apiVersion": version, "metadata": metadata,
             "columnDefinitions": columns, "rows": rows,
         })
         .to_string())
@@ -178,6 +179,6 @@ impl Renderer {
     }
 }
 
-fn partial(value: &Value) -> Value {
-    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": value["metadata"] })
+fn partial(value: &Value, version: &str) -> Value {
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": value["metadata"] })
 }

@@ -33,6 +33,12 @@ impl Query {
         Query(query_pairs(query.unwrap_or_default()))
     }
 
+    /// In the place of what the client said.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.0.retain(|(key, _)| key != name);
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The first value of a name; empty if unset.
     pub fn get(&self, name: &str) -> &str {
         self.text(name)
@@ -130,6 +136,9 @@ pub async fn body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Status> 
     }
 }
 
+/// Media types of bodies.
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
 /// Without parameters; empty if unset.
 pub fn content_type(headers: &HeaderMap) -> &str {
     let value =
@@ -159,7 +168,7 @@ pub fn parse_strict(content_type: &str, body: &[u8]) -> Result<Strict, Status> {
         crate::protobuf::MEDIA_TYPE => return crate::protobuf::parse(body).map(Strict::from),
         "" | "application/json" | "*/*" | "application/x-www-form-urlencoded" => {}
         other if other.ends_with("+json") => {}
-        other => return Err(Status::unsupported_media_type(other, "application/json, application/yaml")),
+        _ => return Err(Status::unsupported_media_type(ACCEPTED)),
     }
     serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
 }

@@ -1,12 +1,16 @@
 //! Building responses and reading what the client accepts.
 
 use apimachinery::Status;
+use apimachinery::listing::Asked as _;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Body as _;
 use serde_json::Value;
+
+use crate::request::Query;
 
 /// A body that breaks off breaks its connection off: what is cut short must not look complete.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,34 +27,105 @@ pub(crate) struct Long;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Object,
-    Table,
-    /// `PartialObjectMetadata(List)`
-    Metadata,
+    /// Of this version of `meta.k8s.io`.
+    Table(&'static str),
+    /// `PartialObjectMetadata(List)` of this version of `meta.k8s.io`.
+    Metadata(&'static str),
 }
+
+/// What an answer holds, which decides between `PartialObjectMetadata` and `PartialObjectMetadataList`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    One,
+    List,
+    /// A watch holds one after the other.
+    Events,
+}
+
+const JSON: [&str; 4] = ["application/json", "*/*", "application/*", ""];
+const YAML: &str = "application/yaml";
 
 /// The first of the accepted types that can be served, 406 if none can.
 ///
 /// # Errors
 /// 406.
-pub fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
+pub fn negotiate(headers: &HeaderMap, holds: Holds) -> Result<Form, Status> {
     let Some(accept) = headers.get(http::header::ACCEPT) else { return Ok(Form::Object) };
     let accept = accept.to_str().map_err(|_| Status::not_acceptable())?;
-    for range in accept.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        if !matches!(media, "application/json" | "*/*" | "application/*" | "") {
-            continue;
-        }
-        let kind = parts.clone().find_map(|part| part.strip_prefix("as="));
-        let v1 = parts.clone().find_map(|part| part.strip_prefix("v=")).is_none_or(|version| version == "v1");
-        match kind {
-            None => return Ok(Form::Object),
-            Some("Table") if v1 => return Ok(Form::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if v1 => return Ok(Form::Metadata),
-            Some(_) => {}
-        }
+    accept.split(',').find_map(|range| form(range, holds)).ok_or_else(Status::not_acceptable)
+}
+
+/// What one range of an Accept header asks for, if it can be served.
+fn form(range: &str, holds: Holds) -> Option<Form> {
+    let mut parts = range.split(';').map(str::trim);
+    let media = parts.next().unwrap_or_default();
+    if !JSON.contains(&media) && media != YAML {
+        return None;
     }
-    Err(Status::not_acceptable())
+    let part = |name: &str| parts.clone().find_map(|part| part.strip_prefix(name));
+    let version = match part("v=") {
+        None | Some("v1") => "meta.k8s.io/v1",
+        Some("v1beta1") => "meta.k8s.io/v1beta1",
+        Some(_) => "",
+    };
+    match (part("as="), holds) {
+        (None, _) => Some(Form::Object),
+        _ if version.is_empty() => None,
+        (Some("Table"), _) => Some(Form::Table(version)),
+        (Some("PartialObjectMetadata"), Holds::One | Holds::Events)
+        | (Some("PartialObjectMetadataList"), Holds::List | Holds::Events) => Some(Form::Metadata(version)),
+        (Some(_), _) => None,
+    }
+}
+
+/// How the text of an answer is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Dense,
+    /// For people: those who ask for it, and programs that show answers to them.
+    Pretty,
+    Yaml,
+}
+
+impl Layout {
+    /// As kube-apiserver decides (`endpoints/handlers/negotiation/negotiate.go`).
+    pub(crate) fn of(headers: &HeaderMap, query: &Query) -> Layout {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let accept = text(http::header::ACCEPT);
+        let mut medias = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+        if medias.find(|media| JSON.contains(media) || *media == YAML) == Some(YAML) {
+            return Layout::Yaml;
+        }
+        let for_people = ["curl", "Wget", "Mozilla/5.0"];
+        let is_pretty = match query.value("pretty") {
+            Some(_) => query.flag("pretty"),
+            None => for_people.iter().any(|name| text(http::header::USER_AGENT).starts_with(name)),
+        };
+        if is_pretty { Layout::Pretty } else { Layout::Dense }
+    }
+}
+
+/// The same answer laid out, if it is a whole one in JSON.
+pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
+    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|media| media == "application/json");
+    let is_whole = answer.extensions().get::<Long>().is_some() || answer.body().size_hint().exact().is_some();
+    if layout == Layout::Dense || !is_json || !is_whole {
+        return answer;
+    }
+    let (mut parts, body) = answer.into_parts();
+    let text = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => return failure(&Status::internal(format!("making the answer: {error}"))),
+    };
+    let told = serde_json::from_slice::<Value>(&text).ok().and_then(|value| match layout {
+        Layout::Yaml => apimachinery::yaml::text(&value).ok(),
+        _ => serde_json::to_string_pretty(&value).ok().map(|text| text + "\n"),
+    });
+    let Some(told) = told else { return failure(&Status::internal("the answer cannot be laid out")) };
+    if layout == Layout::Yaml {
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(YAML));
+    }
+    Response::from_parts(parts, Full::new(Bytes::from(told)).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// An answer of this code and type.
@@ -84,6 +159,18 @@ pub fn failure(status: &Status) -> Answer {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// What every answer says: that it may not be kept, and an id, by which the audit log has it if there is one.
+pub(crate) fn mark(headers: &mut HeaderMap) {
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    if !headers.contains_key("audit-id")
+        && let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string())
+    {
+        headers.insert("audit-id", id);
+    }
 }
 
 /// 200, with JSON that comes bit by bit.

@@ -121,7 +121,9 @@ impl<B: Backend> Watch<B> {
     async fn replay(&mut self) {
         match self.backend.replay(&self.scope, self.reached).await {
             Ok(Replay::Events(events, reached)) => {
-                events.iter().for_each(|event| self.take(event));
+                for event in &events {
+                    self.take(event).await;
+                }
                 // A full read ends before the current revision; the next one then finds the rest.
                 self.replaying = !events.is_empty() && self.reached < reached;
                 self.reached = self.reached.max(reached);
@@ -145,7 +147,7 @@ impl<B: Backend> Watch<B> {
             biased;
             () = self.backend.stop().cancelled() => self.ended = true,
             received = self.live.events.recv() => match received {
-                Ok(event) => self.take(&event),
+                Ok(event) => self.take(&event).await,
                 Err(RecvError::Lagged(_)) => self.replaying = true,
                 Err(RecvError::Closed) => self.ended = true,
             },
@@ -175,7 +177,7 @@ impl<B: Backend> Watch<B> {
     }
 
     /// Sends what an event means to this watch's selectors, unless it was sent already.
-    fn take(&mut self, event: &Event) {
+    async fn take(&mut self, event: &Event) {
         if event.stored.revision <= self.reached {
             return;
         }
@@ -190,7 +192,12 @@ impl<B: Backend> Watch<B> {
         match (before, now) {
             (false, true) => self.send(EventKind::Added, &event.stored),
             (true, true) => self.send(EventKind::Modified, &event.stored),
-            (true, false) => self.send(EventKind::Deleted, &event.stored),
+            (true, false) if event.kind == EventKind::Deleted => self.send(EventKind::Deleted, &event.stored),
+            // It is not chosen any more: as it was when it was, as upstream tells it.
+            (true, false) => match self.backend.before(event).await {
+                Ok(before) => self.send(EventKind::Deleted, before.as_ref().unwrap_or(&event.stored)),
+                Err(status) => self.fail(&status),
+            },
             (false, false) => {}
         }
     }

@@ -31,6 +31,8 @@ impl Embedded {
             clients: vec![],
             nodes: Reach::Nobody,
             controllers: vec!["*".to_owned()],
+            limits: apiserver::Limits::default(),
+            audit_log: None,
         })
         .await
         .context("building the embedded API server")?;
