@@ -12,12 +12,12 @@ use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::tokens;
 
-/// The user of a request, `None` for one that shows nothing. Impersonation headers are honoured for who has the right.
+/// The user of a request; who shows nothing is anonymous, and may what roles give those. Impersonation headers are honoured for who has the right.
 pub(crate) async fn authenticate(
     context: &Context,
     peer: &Peer,
     headers: &HeaderMap,
-) -> Result<Option<Asker>, Status> {
+) -> Result<Asker, Status> {
     let user = match bearer(headers)? {
         Some(token) => Some(tokens::verify(context, token, &[ISSUER]).await?.user),
         None => match &peer.certificate {
@@ -29,10 +29,11 @@ pub(crate) async fn authenticate(
             Certificate::Known { user, .. } => Some(user.clone()),
         },
     };
-    match user {
-        Some(user) => impersonate(context, user, headers).map(Some),
-        None => Ok(None),
-    }
+    impersonate(context, user.unwrap_or_else(anonymous), headers)
+}
+
+fn anonymous() -> User {
+    User { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..User::default() }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {

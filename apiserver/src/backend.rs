@@ -2,17 +2,20 @@
 
 use apimachinery::Status;
 use apimachinery::rbac::Attributes;
+use http::request::Parts;
 use http::{HeaderMap, Method};
 use kubeapi::registry::{Computed, Registry};
 use kubeapi::request::Incoming;
-use kubeapi::respond::Answer;
+use kubeapi::respond::{self, Answer};
 use kubeapi::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
 use kubeapi::target::Target;
 use kubeapi::user::{Asker, User};
 use kubeapi::{Backend, Peer, Question, Reader};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::signer::ISSUER;
 use crate::verbs::{self, Call};
 use crate::{auth, authorise};
 
@@ -26,7 +29,7 @@ impl Backend for Context {
     }
 
     async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Asker>, Status> {
-        auth::authenticate(self, peer, headers).await
+        auth::authenticate(self, peer, headers).await.map(Some)
     }
 
     async fn authorise(&self, user: &User, asked: &Attributes<'_>) -> Result<String, Status> {
@@ -88,6 +91,30 @@ impl Backend for Context {
         match verbs::review::kind(&path) {
             Some(kind) => verbs::review::answer(backend, (kind, &path.namespace), &user, &parts, body).await,
             None => verbs::usage::answer(backend, &path, &query, &parts.method).await,
+        }
+    }
+
+    /// Where and by which keys tokens of service accounts can be checked, as OpenID Connect has it.
+    async fn plain(&self, _: &User, parts: &Parts) -> Result<Answer, Status> {
+        match parts.uri.path() {
+            "/.well-known/openid-configuration" => {
+                let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+                let host = host
+                    .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
+                    .unwrap_or_default();
+                Ok(respond::json(
+                    200,
+                    &json!({
+                        "issuer": ISSUER, "jwks_uri": format!("https://{host}/openid/v1/jwks"),
+                        "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                        "id_token_signing_alg_values_supported": [self.signer.algorithm()],
+                    }),
+                ))
+            }
+            "/openid/v1/jwks" => {
+                Ok(respond::bytes(200, "application/jwk-set+json", self.signer.keys().to_string()))
+            }
+            _ => Err(Status::no_such_path()),
         }
     }
 

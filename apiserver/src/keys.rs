@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pki::files::{self, FileError};
 use pki::{Authority, AuthorityError, DAY, Identity, Profile, Usage};
-use ring::rand::SecureRandom as _;
 
 use crate::Settings;
+use crate::signer::{self, NotAKey, Signer};
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
@@ -22,6 +22,8 @@ pub enum KeysError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the system gives no random numbers")]
     Random,
+    #[error("{path} cannot sign tokens")]
+    Signing { path: PathBuf, source: NotAKey },
     #[error("a key cannot be written as PEM")]
     Pem,
 }
@@ -31,7 +33,6 @@ pub(crate) struct Keys {
     /// The same with its key.
     pub authority: Arc<Authority>,
     pub serving: Identity,
-    pub token_secret: Vec<u8>,
     /// What kubelets are shown.
     pub kubelet_client: Identity,
     admin: Identity,
@@ -45,7 +46,7 @@ const SECRET_BYTES: usize = 32;
 impl Keys {
     /// Reads the CA and the signing key, or makes them; serving and admin certificates are issued anew at each start,
     /// so they carry the current names and never expire on a server that is restarted once a year.
-    pub(crate) fn prepare(settings: &Settings, now: i64) -> Result<Keys, KeysError> {
+    pub(crate) fn prepare(settings: &Settings, now: i64) -> Result<(Keys, Signer), KeysError> {
         let folder = settings.data_dir.join("pki");
         let authority = authority(&folder, now)?;
         let mut names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
@@ -71,15 +72,23 @@ impl Keys {
             &profile("kube-apiserver-kubelet-client", Some("system:masters"), vec![], Usage::Client),
             now,
         )?;
-        let token_secret = secret(&folder.join("sa.key"))?;
-        Ok(Keys {
+        let signing = match &settings.service_account_signing_key {
+            Some(given) => given.clone(),
+            None => own_signing_key(&folder.join("sa.pem"))?,
+        };
+        let pem =
+            std::fs::read(&signing).map_err(|source| KeysError::Read { path: signing.clone(), source })?;
+        let earlier = earlier_secret(&folder.join("sa.key"))?;
+        let signer = Signer::new(&pem, earlier.as_deref())
+            .map_err(|source| KeysError::Signing { path: signing, source })?;
+        let keys = Keys {
             ca: authority.certificate().to_vec(),
             authority: Arc::new(authority),
             serving,
-            token_secret,
             kubelet_client,
             admin,
-        })
+        };
+        Ok((keys, signer))
     }
 
     /// Writes the administrator's kubeconfig and those of the clients, which are issued here.
@@ -144,15 +153,20 @@ fn authority(folder: &Path, now: i64) -> Result<Authority, KeysError> {
     Ok(authority)
 }
 
-fn secret(path: &Path) -> Result<Vec<u8>, KeysError> {
-    match std::fs::read(path) {
-        Ok(bytes) if bytes.len() == SECRET_BYTES => return Ok(bytes),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(KeysError::Read { path: path.to_owned(), source }),
+/// Makes the key that tokens are signed with, unless it is there.
+fn own_signing_key(path: &Path) -> Result<PathBuf, KeysError> {
+    if !path.exists() {
+        let made = signer::generate().ok_or(KeysError::Random)?;
+        files::write_atomic(path, made.as_bytes(), 0o600)?;
     }
-    let mut bytes = vec![0; SECRET_BYTES];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| KeysError::Random)?;
-    files::write_atomic(path, &bytes, 0o600)?;
-    Ok(bytes)
+    Ok(path.to_owned())
+}
+
+/// The secret that tokens were signed with before there were keys, if there is one.
+fn earlier_secret(path: &Path) -> Result<Option<Vec<u8>>, KeysError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| bytes.len() == SECRET_BYTES)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeysError::Read { path: path.to_owned(), source }),
+    }
 }

@@ -96,7 +96,7 @@ impl ApiServer {
             .create(&data_dir)
             .map_err(|source| BuildError::DataDir { path: data_dir.clone(), source })?;
         let lock = store::lock(&data_dir).await?;
-        let keys = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
+        let (keys, signer) = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = kubeapi::tls::configure(&keys.serving, &keys.ca)?;
         let audit = settings.audit_log.clone().map(audit::Settings::at).map(audit::open).transpose()?;
         let registry = Arc::new(kubeapi::registry::Registry::new());
@@ -118,7 +118,7 @@ impl ApiServer {
             registry,
             webhooks,
             roles,
-            signer: signer::Signer::new(&keys.token_secret),
+            signer,
             authority: keys.authority.clone(),
             ca_pem: pki::files::certificate_pem(&keys.ca),
             stop: CancellationToken::new(),

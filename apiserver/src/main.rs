@@ -40,6 +40,10 @@ struct Arguments {
     /// The same of requests that change something.
     #[arg(long, default_value_t = Limits::default().changes)]
     max_mutating_requests_inflight: usize,
+    /// The private key that tokens of service accounts are signed with: RSA (RS256) or P-256 (ES256), PEM. Without it a P-256 key is made
+    /// at the first start.
+    #[arg(long, value_name = "PATH")]
+    service_account_signing_key_file: Option<PathBuf>,
     /// A file in which each request is told of, in Kubernetes' form at level Metadata. Its folder has to exist; beyond 100 MiB it is
     /// put aside as PATH.1, and five such files are kept.
     #[arg(long, value_name = "PATH")]
@@ -72,6 +76,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             reads: arguments.max_requests_inflight,
             changes: arguments.max_mutating_requests_inflight,
         },
+        service_account_signing_key: arguments.service_account_signing_key_file,
         audit_log: arguments.audit_log,
     })
     .await

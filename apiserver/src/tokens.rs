@@ -1,4 +1,4 @@
-//! Service-account tokens: JWTs signed with HS256 under a key that never leaves `pki/`.
+//! Service-account tokens: JWTs signed under a key that never leaves its file ([`crate::signer`]).
 
 use apimachinery::Status;
 use apimachinery::object::{integer, list, text, uid};
@@ -88,8 +88,9 @@ pub(crate) async fn issue(context: &Context, account: &Value, request: &Value) -
     answer["spec"] = json!({
         "audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": request.pointer("/spec/boundObjectRef"),
     });
-    answer["status"] =
-        json!({ "token": context.signer.sign(&claims), "expirationTimestamp": clock::rfc3339(expires) });
+    let token = context.signer.sign(&claims);
+    let token = token.ok_or_else(|| Status::internal("the system gives no random numbers to sign with"))?;
+    answer["status"] = json!({ "token": token, "expirationTimestamp": clock::rfc3339(expires) });
     Ok(answer)
 }
 

@@ -27,7 +27,9 @@ async fn anonymous_clients_see_health_and_version_only() {
     }
     for path in ["/api", "/apis", "/openapi/v3", MAPS, "/nonsense", "/healthzz"] {
         let (code, status) = server.call(Who::Anonymous, "GET", path, "", "").await;
-        assert_eq!((code, &status["reason"]), (401, &json!("Unauthorized")), "{path}");
+        assert_eq!((code, &status["reason"]), (403, &json!("Forbidden")), "{path}");
+        let told = status["message"].as_str().unwrap();
+        assert!(told.contains("User \"system:anonymous\" cannot"), "{told}");
     }
     server.stop().await;
 }

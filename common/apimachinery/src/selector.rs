@@ -8,8 +8,12 @@ use crate::object::{list, text};
 use crate::{Cause, names};
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("unable to parse requirement: {0}")]
-pub struct SelectorError(String);
+pub enum SelectorError {
+    #[error("unable to parse requirement: {0}")]
+    Label(String),
+    #[error("invalid selector: '{0}'; can't understand '{0}'")]
+    Field(String),
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
@@ -171,22 +175,23 @@ fn requirement(text: &str) -> Result<(String, Test), SelectorError> {
     };
     let key = key.trim();
     match crate::names::qualified(key) {
-        Some(why) => Err(SelectorError(format!("key {key:?}: {why}"))),
+        Some(why) => Err(SelectorError::Label(format!("key {key:?}: {why}"))),
         None => Ok((key.to_owned(), test)),
     }
 }
 
 fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
     if let Some(open) = text.find('(') {
-        let inner =
-            text[open + 1..].strip_suffix(')').ok_or_else(|| SelectorError(format!("no ')' in {text:?}")))?;
+        let inner = text[open + 1..]
+            .strip_suffix(')')
+            .ok_or_else(|| SelectorError::Label(format!("no ')' in {text:?}")))?;
         let set: Vec<String> = inner.split(',').map(|item| item.trim().to_owned()).collect();
         set.iter().try_for_each(|value| check_value(value))?;
         let head = text[..open].trim_end();
         return match head.rsplit_once(char::is_whitespace) {
             Some((key, "in")) => Ok((key, Test::In(set))),
             Some((key, "notin")) => Ok((key, Test::NotIn(set))),
-            _ => Err(SelectorError(format!("found {text:?}, expected: in, notin"))),
+            _ => Err(SelectorError::Label(format!("found {text:?}, expected: in, notin"))),
         };
     }
     for (operator, negated) in [("!=", true), ("==", false), ("=", false)] {
@@ -199,8 +204,10 @@ fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
     }
     for (operator, greater) in [('>', true), ('<', false)] {
         if let Some((key, value)) = text.split_once(operator) {
-            let limit =
-                value.trim().parse().map_err(|_| SelectorError(format!("{value:?} is not an integer")))?;
+            let limit = value
+                .trim()
+                .parse()
+                .map_err(|_| SelectorError::Label(format!("{value:?} is not an integer")))?;
             return Ok((key, if greater { Test::GreaterThan(limit) } else { Test::LessThan(limit) }));
         }
     }
@@ -209,7 +216,7 @@ fn test_of(text: &str) -> Result<(&str, Test), SelectorError> {
 
 fn check_value(value: &str) -> Result<(), SelectorError> {
     match crate::names::label_value(value) {
-        Some(why) => Err(SelectorError(format!("value {value:?}: {why}"))),
+        Some(why) => Err(SelectorError::Label(format!("value {value:?}: {why}"))),
         None => Ok(()),
     }
 }
@@ -227,7 +234,7 @@ impl FieldSelector {
             let (key, equal, value) = match (part.split_once("!="), part.split_once("=")) {
                 (Some((key, value)), _) => (key, false, value),
                 (None, Some((key, value))) => (key, true, value.strip_prefix('=').unwrap_or(value)),
-                (None, None) => return Err(SelectorError(format!("invalid field selector {part:?}"))),
+                (None, None) => return Err(SelectorError::Field(part.to_owned())),
             };
             out.push((key.trim().to_owned(), equal, value.trim().replace('\\', "")));
         }

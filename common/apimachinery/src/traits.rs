@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::text;
+use crate::object::{integer, text};
 use crate::{FieldSelector, LabelSelector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +47,7 @@ fn selectable(resource: &str) -> &'static [&'static str] {
             "regarding.name",
             "regarding.uid",
         ],
+        "jobs.batch" => &["status.successful"],
         "certificatesigningrequests.certificates.k8s.io" => &["spec.signerName"],
         _ => &[],
     }
@@ -79,6 +80,7 @@ impl Traits {
                 (Some(Value::String(text)), _) => text.clone(),
                 (Some(Value::Bool(flag)), _) => flag.to_string(),
                 (None, "spec.unschedulable" | "spec.hostNetwork") => "false".to_owned(),
+                (_, "status.successful") => integer(object, "/status/succeeded").unwrap_or(0).to_string(),
                 (Some(source), "source") => text(source, "/component").to_owned(),
                 _ => continue,
             };

@@ -32,6 +32,7 @@ impl Embedded {
             nodes: Reach::Nobody,
             controllers: vec!["*".to_owned()],
             limits: apiserver::Limits::default(),
+            service_account_signing_key: None,
             audit_log: None,
         })
         .await
