@@ -7,7 +7,7 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, pod, rbac, schema};
+use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, workload};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -63,9 +63,6 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     }
     if served.is_core("namespaces") {
         value["status"] = json!({ "phase": "Active" });
-        let name = object::name(value).to_owned();
-        let metadata = object::metadata(value);
-        object::map_in(metadata, "labels").insert("kubernetes.io/metadata.name".to_owned(), json!(name));
     }
     if served.is_core("persistentvolumes") {
         value["status"] = json!({ "phase": "Available" });
@@ -108,6 +105,11 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
         ("", "pods") => pod::defaults::pod(value),
         ("", "secrets") => configs::secret(value),
+        ("", "namespaces") => {
+            let name = object::name(value).to_owned();
+            let labels = object::map_in(object::metadata(value), "labels");
+            labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+        }
         ("", "services") => configs::service(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
@@ -120,6 +122,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             if let Some(phase) = Phase::of_resource(group, resource) {
                 webhooks::complete(phase, value);
             }
+            plain::complete(group, resource, value);
         }
     }
 }
@@ -133,6 +136,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("", "pods") => pod::problems("spec", &value["spec"]),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
+            causes.extend(workload::problems(&served.resource.plural, value));
             if !workloads::selects_itself(value) {
                 let (field, labels) =
                     ("spec.template.metadata.labels", &value["spec"]["template"]["metadata"]["labels"]);
@@ -146,13 +150,21 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
                 let (field, allowed) = ("spec.template.spec.restartPolicy", ["OnFailure", "Never"]);
                 causes.push(Cause::unsupported(field, &json!("Always"), &allowed));
             }
+            causes.extend(workload::problems("jobs", value));
             causes
+        }
+        ("batch", "cronjobs") | ("policy", "poddisruptionbudgets") => {
+            workload::problems(&served.resource.plural, value)
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => configs::service_problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),
-            None => grants::problems(group, resource, value),
+            None => {
+                let mut causes = plain::problems(group, resource, value);
+                causes.extend(grants::problems(group, resource, value));
+                causes
+            }
         },
     }
 }
@@ -183,8 +195,9 @@ pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
         {
             vec![Cause::invalid("spec.selector", &new["spec"]["selector"], "field is immutable")]
         }
+        ("apps" | "batch", plural) => workload::changes(plural, old, new),
         (rbac::GROUP, "rolebindings" | "clusterrolebindings") => rbac::roles_changed(old, new),
-        _ => vec![],
+        (group, plural) => plain::changes(group, plural, old, new),
     }
 }
 

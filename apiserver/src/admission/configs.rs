@@ -47,10 +47,64 @@ pub(super) fn problems(value: &Value) -> Vec<Cause> {
             }
         }
     }
+    for key in value["data"].as_object().into_iter().flatten().map(|(key, _)| key) {
+        if value["binaryData"].get(key).is_some() {
+            causes.push(Cause::invalid(
+                format!("data[{key}]"),
+                &json!(key),
+                "duplicate of key present in binaryData",
+            ));
+        }
+    }
+    if secret {
+        typed(value, &mut causes);
+    }
     if size > MAX_DATA {
         causes.push(Cause::too_long("data", MAX_DATA));
     }
     causes
+}
+
+/// What secrets of known types must hold (`ValidateSecret`).
+fn typed(value: &Value, causes: &mut Vec<Cause>) {
+    let data = &value["data"];
+    let mut needs = |keys: &[&str]| {
+        if keys.iter().all(|key| data.get(*key).is_none()) {
+            causes.extend(keys.iter().map(|key| Cause::required(format!("data[{key}]"), "")));
+        }
+    };
+    match text(value, "/type") {
+        "kubernetes.io/tls" => {
+            needs(&["tls.crt"]);
+            needs(&["tls.key"]);
+        }
+        "kubernetes.io/ssh-auth" => needs(&["ssh-privatekey"]),
+        "kubernetes.io/basic-auth" => needs(&["username", "password"]),
+        "kubernetes.io/dockerconfigjson" => {
+            needs(&[".dockerconfigjson"]);
+            json_in(data, ".dockerconfigjson", causes);
+        }
+        "kubernetes.io/dockercfg" => {
+            needs(&[".dockercfg"]);
+            json_in(data, ".dockercfg", causes);
+        }
+        "kubernetes.io/service-account-token" => {
+            let account = value.pointer("/metadata/annotations/kubernetes.io~1service-account.name");
+            if account.and_then(Value::as_str).unwrap_or_default().is_empty() {
+                let field = "metadata.annotations[kubernetes.io/service-account.name]";
+                causes.push(Cause::required(field, ""));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn json_in(data: &Value, key: &str, causes: &mut Vec<Cause>) {
+    let Some(bytes) = data[key].as_str().and_then(|text| STANDARD.decode(text).ok()) else { return };
+    if let Err(error) = serde_json::from_slice::<Value>(&bytes) {
+        let hidden = json!("<secret contents redacted>");
+        causes.push(Cause::invalid(format!("data[{key}]"), &hidden, &error.to_string()));
+    }
 }
 
 pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {

@@ -17,6 +17,7 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod path;
+pub mod plain;
 pub mod pod;
 pub mod quantity;
 pub mod rbac;
@@ -25,6 +26,7 @@ pub mod schemas;
 pub mod selector;
 pub mod status;
 pub mod webhooks;
+pub mod workload;
 pub mod yaml;
 
 pub use path::RequestPath;

@@ -17,6 +17,7 @@ pub fn label(text: &str) -> Option<String> {
     match text {
         _ if text.len() > 63 => Some("must be no more than 63 characters".to_owned()),
         _ if is_label(text) => None,
+        _ if text.contains('.') => Some("must not contain dots".to_owned()),
         _ => Some(LABEL.to_owned()),
     }
 }

@@ -166,15 +166,18 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Group>, LoadError> {
 }
 
 fn group(path: &Path) -> Result<Group, LoadError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
     let values = apimachinery::yaml::parse(&text)
         .map_err(|source| LoadError::Yaml { path: path.to_owned(), source })?;
     let mut cases: Vec<Case> = Vec::new();
     for value in values.as_array().into_iter().flatten() {
         let name = value["name"].as_str().unwrap_or_default().to_owned();
-        let case: Case = serde_json::from_value(value.clone())
-            .map_err(|source| LoadError::Form { path: path.to_owned(), case: name.clone(), source })?;
+        let case: Case = serde_json::from_value(value.clone()).map_err(|source| LoadError::Form {
+            path: path.to_owned(),
+            case: name.clone(),
+            source,
+        })?;
         let twice = cases.iter().any(|other| other.name == case.name).then_some("its name comes twice");
         if let Some(problem) = problem(&case).or(twice) {
             return Err(LoadError::Case { path: path.to_owned(), case: name, problem });
@@ -189,7 +192,10 @@ fn problem(case: &Case) -> Option<&'static str> {
     if case.name.is_empty() || case.source.is_empty() {
         return Some("a case has a name and a source");
     }
-    if !["concepts#", "conventions#", "docs:", "KEP-", "k8s:"].iter().any(|form| case.source.starts_with(form)) {
+    if !["concepts#", "conventions#", "docs:", "KEP-", "k8s:"]
+        .iter()
+        .any(|form| case.source.starts_with(form))
+    {
         return Some("a source has one of the forms of Case::source");
     }
     if case.steps.is_empty() {

@@ -60,7 +60,12 @@ impl Client {
     }
 
     /// Sends, and reads the whole answer.
-    pub(crate) async fn send(&mut self, who: &Who, request: Request<Bytes>, within: Duration) -> Result<Answer> {
+    pub(crate) async fn send(
+        &mut self,
+        who: &Who,
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> Result<Answer> {
         let exchange = async {
             let (parts, body) = self.exchange(who, request).await?.into_parts();
             let body = Limited::new(body, LIMIT).collect().await;
@@ -129,8 +134,12 @@ async fn connect(cluster: &Cluster, certificate: bool) -> Result<SendRequest<Ful
 impl Answer {
     /// A header, several of a name with commas between them.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let values: Vec<String> =
-            self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into()).collect();
+        let values: Vec<String> = self
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into())
+            .collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
@@ -149,7 +158,9 @@ impl Answer {
             return value;
         }
         let Ok(text) = String::from_utf8(bytes.clone()) else { return Value::String(hex(&bytes)) };
-        if kind.contains("yaml") && let Ok(value) = apimachinery::yaml::parse(&text) {
+        if kind.contains("yaml")
+            && let Ok(value) = apimachinery::yaml::parse(&text)
+        {
             return value;
         }
         Value::String(text)
@@ -172,6 +183,8 @@ pub(crate) fn unhex(text: &str) -> Result<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         bail!("an odd number of hexadecimal digits");
     }
-    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair)?, 16).context("hexadecimal"));
+    let pairs = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair)?, 16).context("hexadecimal"));
     pairs.collect()
 }

@@ -90,7 +90,8 @@ pub(crate) fn problem(wanted: &Value, got: Option<&Value>) -> Option<String> {
         return (got != Some(wanted)).then(|| format!("expected {}, got {}", short(wanted), shown()));
     };
     matchers.iter().find_map(|(matcher, wanted)| {
-        (!holds(matcher, wanted, got)).then(|| format!("expected {matcher} {}, got {}", short(wanted), shown()))
+        (!holds(matcher, wanted, got))
+            .then(|| format!("expected {matcher} {}, got {}", short(wanted), shown()))
     })
 }
 
@@ -188,7 +189,10 @@ mod tests {
         let got = json!(["a", { "k": 1, "l": 2 }]);
         assert_eq!(problem(&json!({ "contains": { "k": 1 } }), Some(&got)), None);
         assert_eq!(problem(&json!({ "length": 2 }), Some(&got)), None);
-        assert_eq!(problem(&json!({ "lacks": "a" }), Some(&got)).unwrap().split(',').next(), Some("expected lacks \"a\""));
+        assert_eq!(
+            problem(&json!({ "lacks": "a" }), Some(&got)).unwrap().split(',').next(),
+            Some("expected lacks \"a\"")
+        );
         assert_eq!(problem(&json!("x"), None).unwrap(), "expected \"x\", got nothing");
         assert_eq!(problem(&json!({ "greater": "9" }), Some(&json!("10"))), None);
         assert_eq!(problem(&json!({ "matches": "^a.c$" }), Some(&json!("abc"))), None);

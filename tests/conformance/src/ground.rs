@@ -65,7 +65,8 @@ impl Ground {
             let name = self.fill("$ns");
             self.create("/api/v1/namespaces", &json!({ "metadata": { "name": name } })).await?;
             self.namespace = true;
-            if told.contains("/pods") || told.contains("\"Pod\"") || told.contains("/serviceaccounts/default") {
+            if told.contains("/pods") || told.contains("\"Pod\"") || told.contains("/serviceaccounts/default")
+            {
                 let path = self.fill("/api/v1/namespaces/$ns/serviceaccounts/default");
                 self.until(&path, |answer| answer.code == 200).await?;
             }
@@ -96,7 +97,8 @@ impl Ground {
     /// Until all versions of a definition are served.
     async fn established(&mut self, definition: &Value) -> Result<()> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (group, plural) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["plural"]));
+        let (group, plural) =
+            (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["plural"]));
         for version in definition["spec"]["versions"].as_array().into_iter().flatten() {
             if version["served"] == true {
                 let path = format!("/apis/{group}/{}/{plural}", text(&version["name"]));
@@ -116,7 +118,12 @@ impl Ground {
         let rbac = "/apis/rbac.authorization.k8s.io/v1";
         for (rules, kind, path, own) in [
             (&account.rules, "Role", self.fill(&format!("{rbac}/namespaces/$ns/role")), name.to_owned()),
-            (&account.cluster_rules, "ClusterRole", format!("{rbac}/clusterrole"), self.fill(&format!("$id-{name}"))),
+            (
+                &account.cluster_rules,
+                "ClusterRole",
+                format!("{rbac}/clusterrole"),
+                self.fill(&format!("$id-{name}")),
+            ),
         ] {
             if rules.is_empty() {
                 continue;
@@ -146,7 +153,8 @@ impl Ground {
         let first = |key: &str| rule[key][0].as_str().unwrap_or_default().to_owned();
         let mut spec = json!({ "user": format!("system:serviceaccount:{}:{account}", self.fill("$ns")) });
         if rule["nonResourceURLs"].is_array() {
-            spec["nonResourceAttributes"] = json!({ "verb": first("verbs"), "path": first("nonResourceURLs") });
+            spec["nonResourceAttributes"] =
+                json!({ "verb": first("verbs"), "path": first("nonResourceURLs") });
         } else {
             let resource = first("resources");
             let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
@@ -210,7 +218,8 @@ impl Ground {
         }
         let value = answer.value();
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
-        let path = if method == "POST" { format!("{}/{name}", path.trim_end_matches('/')) } else { path.to_owned() };
+        let path =
+            if method == "POST" { format!("{}/{name}", path.trim_end_matches('/')) } else { path.to_owned() };
         if !name.is_empty() && !self.made.contains(&path) {
             self.made.push(path);
         }

@@ -35,9 +35,15 @@ impl Known {
     /// Listed cases that do not exist.
     pub fn strangers(&self, groups: &[Group]) -> Vec<String> {
         let exists = |group: &str, case: &str| {
-            groups.iter().any(|found| found.name == group && found.cases.iter().any(|found| found.name == case))
+            groups
+                .iter()
+                .any(|found| found.name == group && found.cases.iter().any(|found| found.name == case))
         };
-        let listed = self.reasons.iter().flat_map(|(group, cases)| cases.keys().map(move |case| (group, case)));
-        listed.filter(|(group, case)| !exists(group, case)).map(|(group, case)| format!("{group}: {case}")).collect()
+        let listed =
+            self.reasons.iter().flat_map(|(group, cases)| cases.keys().map(move |case| (group, case)));
+        listed
+            .filter(|(group, case)| !exists(group, case))
+            .map(|(group, case)| format!("{group}: {case}"))
+            .collect()
     }
 }

@@ -89,7 +89,8 @@ fn tell(flags: &Flags, groups: &[Group], outcomes: &[Outcome], known: &Known) ->
         println!("{name:<20} {passed:>6} {failed:>6} {known:>6} {skipped:>6}");
     };
     for group in groups {
-        let own: Vec<Outcome> = outcomes.iter().filter(|outcome| outcome.group == group.name).cloned().collect();
+        let own: Vec<Outcome> =
+            outcomes.iter().filter(|outcome| outcome.group == group.name).cloned().collect();
         row(&group.name, Summary::of(&own, known));
     }
     let summary = Summary::of(outcomes, known);

@@ -64,7 +64,11 @@ async fn steps(ground: &mut Ground, case: &Case) -> Result<(), String> {
         };
         let body = step.body.as_ref().map(|body| crate::compare::short(&ground.words.fill_value(body)));
         take(ground, &mut watches, step).await.map_err(|error| {
-            format!("step {}, {doing}{}: {error:#}", number + 1, body.map(|body| format!(" {body}")).unwrap_or_default())
+            format!(
+                "step {}, {doing}{}: {error:#}",
+                number + 1,
+                body.map(|body| format!(" {body}")).unwrap_or_default()
+            )
         })?;
     }
     Ok(())

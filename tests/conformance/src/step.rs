@@ -138,7 +138,9 @@ fn capture(ground: &mut Ground, expected: &Expected, value: &Value, answer: Opti
             (Some(header), Some(answer)) => answer.header(header),
             _ => at(value, &place).map(plain),
         };
-        ground.words.set(name, found.with_context(|| format!("nothing to capture at {place}: {}", short(value)))?);
+        ground
+            .words
+            .set(name, found.with_context(|| format!("nothing to capture at {place}: {}", short(value)))?);
     }
     Ok(())
 }
@@ -147,8 +149,12 @@ async fn events(ground: &mut Ground, watch: &mut Watch, step: &Step) -> Result<(
     for (number, seen) in step.see.iter().enumerate() {
         let number = number + 1;
         let event = loop {
-            let event = watch.next(within(ground, step)).await.with_context(|| format!("event {number}: expected {}", seen.kind))?;
-            let event = event.with_context(|| format!("event {number}: expected {}, got the end", seen.kind))?;
+            let event = watch
+                .next(within(ground, step))
+                .await
+                .with_context(|| format!("event {number}: expected {}", seen.kind))?;
+            let event =
+                event.with_context(|| format!("event {number}: expected {}, got the end", seen.kind))?;
             if event["type"] != "BOOKMARK" || seen.kind == "BOOKMARK" {
                 break event;
             }

@@ -35,7 +35,9 @@ impl Watch {
             match self.body.frame().await {
                 None if self.read.is_empty() => return Ok(None),
                 None => bail!("the watch ended within an event"),
-                Some(frame) => self.read.extend(frame.context("reading the watch")?.data_ref().into_iter().flatten()),
+                Some(frame) => {
+                    self.read.extend(frame.context("reading the watch")?.data_ref().into_iter().flatten())
+                }
             }
             ensure!(self.read.len() < LIMIT, "an event is longer than {LIMIT} bytes");
         }
