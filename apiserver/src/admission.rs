@@ -3,6 +3,7 @@
 mod configs;
 pub(crate) mod grants;
 mod pods;
+mod priorities;
 mod service_accounts;
 mod workloads;
 
@@ -59,6 +60,7 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     }
     if served.is_core("pods") {
         service_accounts::attach(context, target, value).await?;
+        priorities::resolve(context, target, value).await?;
         pods::start(value);
     }
     if served.is_core("namespaces") {
@@ -81,6 +83,7 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
 pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
     if target.served.is_core("pods") {
         pods::keep(old, new);
+        pods::tolerate(new);
     }
     if target.served.is_core("services") {
         for field in ["clusterIP", "clusterIPs"] {
@@ -186,31 +189,57 @@ fn hooks(phase: Phase, value: &Value) -> Vec<Cause> {
 }
 
 /// What an update must not have changed.
-pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
+pub(crate) fn changes(target: &Target, old: &Value, new: &Value) -> Vec<Cause> {
+    let served = &target.served;
+    // What was stored before a default was known has it now.
+    let completed = || {
+        let mut old = old.clone();
+        complete(served, &mut old);
+        old
+    };
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-        ("", "pods") => pods::changes(old, new),
+        ("", "pods") => {
+            let mut causes = pods::changes(old, new);
+            causes.extend(pods::ephemeral(&target.subresource, old, new));
+            causes
+        }
         ("", "configmaps" | "secrets") => configs::changes(old, new),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") | ("batch", "jobs")
             if old["spec"]["selector"] != new["spec"]["selector"] =>
         {
             vec![Cause::invalid("spec.selector", &new["spec"]["selector"], "field is immutable")]
         }
-        ("apps" | "batch", plural) => workload::changes(plural, old, new),
+        ("apps" | "batch", plural) => workload::changes(plural, &completed(), new),
         (rbac::GROUP, "rolebindings" | "clusterrolebindings") => rbac::roles_changed(old, new),
-        (group, plural) => plain::changes(group, plural, old, new),
+        (group, plural) => plain::changes(group, plural, &completed(), new),
     }
 }
 
 /// Prunes, defaults and checks a custom resource by its schema.
-pub(crate) fn custom(served: &Served, value: &mut Value, name: &str) -> Result<(), Status> {
+///
+/// What was wrong before and has not been touched may stay (KEP-4008).
+pub(crate) fn custom(
+    served: &Served,
+    old: Option<&Value>,
+    value: &mut Value,
+    name: &str,
+) -> Result<(), Status> {
     let Some(schema) = &served.version().schema else { return Ok(()) };
     schema::prune(value, schema);
     schema::defaults(value, schema);
     // The stored form has no type; a schema that requires it is satisfied by the envelope.
-    let mut typed = value.clone();
-    typed["apiVersion"] = json!(served.api_version());
-    typed["kind"] = json!(served.resource.kind);
-    refuse(served, name, schema::validate(&typed, schema))
+    let wrong = |value: &Value| {
+        let mut typed = value.clone();
+        typed["apiVersion"] = json!(served.api_version());
+        typed["kind"] = json!(served.resource.kind);
+        schema::validate(&typed, schema)
+    };
+    let mut causes = wrong(value);
+    if let (Some(old), false) = (old, causes.is_empty()) {
+        let before = wrong(old);
+        causes.retain(|cause| !before.contains(cause));
+    }
+    refuse(served, name, causes)
 }
 
 /// 422 if there are causes.

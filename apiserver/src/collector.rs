@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::dependents;
 use crate::storage::{Change, Event, EventKind, Key, ListQuery, Traits, WriteError};
 use crate::target::Target;
 use crate::verbs::delete;
@@ -130,20 +131,28 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
     Ok(())
 }
 
-/// Deletes an object if it has owners and none of them exists.
+/// Deletes an object if it has owners and none of them exists; takes out references to some that do not.
 async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
     let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
     let value = stored.value()?;
     let owners = object::list(&value, "/metadata/ownerReferences");
+    let mut gone = Vec::new();
     for owner in owners {
-        if context.storage.exists(object::text(owner, "/uid")).await? {
-            return Ok(());
+        let uid = object::text(owner, "/uid");
+        if !context.storage.exists(uid).await? {
+            gone.push(uid);
         }
     }
-    if owners.is_empty() || object::deleting(&value) {
+    if gone.is_empty() || object::deleting(&value) {
         return Ok(());
     }
-    remove(context, key).await
+    if gone.len() == owners.len() {
+        return remove(context, key).await;
+    }
+    for uid in gone {
+        dependents::release(context, key.clone(), uid).await?;
+    }
+    Ok(())
 }
 
 async fn remove(context: &Context, key: &Key) -> Result<(), Status> {

@@ -292,10 +292,10 @@ fn check(target: &Target, part: Part, old: &Value, new: &mut Value) -> Result<()
         // What was stored under other rules can still be changed, and deleted.
         let before = admission::problems(served, old);
         causes.extend(admission::problems(served, new).into_iter().filter(|cause| !before.contains(cause)));
-        causes.extend(admission::changes(served, old, new));
+        causes.extend(admission::changes(target, old, new));
     }
     admission::refuse(served, &target.name, causes)?;
-    admission::custom(served, new, &target.name)
+    admission::custom(served, Some(old), new, &target.name)
 }
 
 fn copy(from: &Value, to: &mut Value, field: &str) {

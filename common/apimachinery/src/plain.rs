@@ -98,7 +98,8 @@ fn event(object: &Value, causes: &mut Vec<Cause>) {
 
 /// What an update must not have changed.
 pub fn changes(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<Cause> {
-    let changed = |field: &str| old.get(field).filter(|value| !value.is_null()) != new.get(field);
+    let changed =
+        |field: &str| old.get(field).is_some_and(|value| !value.is_null() && new.get(field) != Some(value));
     match (group, plural) {
         ("scheduling.k8s.io", "priorityclasses") => {
             let fixed = ["value", "preemptionPolicy"].into_iter().filter(|field| changed(field));
