@@ -8,7 +8,7 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, workload};
+use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, service, workload};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -86,11 +86,7 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
         pods::tolerate(new);
     }
     if target.served.is_core("services") {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let (None, Some(value)) = (new["spec"].get(field), old["spec"].get(field)) {
-                new["spec"][field] = value.clone();
-            }
-        }
+        service::keep(old, new);
     }
     if is_signing_request(&target.served) {
         new["spec"] = old["spec"].clone();
@@ -113,7 +109,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             let labels = object::map_in(object::metadata(value), "labels");
             labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
         }
-        ("", "services") => configs::service(value),
+        ("", "services") => service::complete(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
@@ -160,7 +156,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
             workload::problems(&served.resource.plural, value)
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
-        ("", "services") => configs::service_problems(value),
+        ("", "services") => service::problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),
             None => {
@@ -204,6 +200,7 @@ pub(crate) fn changes(target: &Target, old: &Value, new: &Value) -> Vec<Cause> {
             causes
         }
         ("", "configmaps" | "secrets") => configs::changes(old, new),
+        ("", "services") => service::changes(old, new),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") | ("batch", "jobs")
             if old["spec"]["selector"] != new["spec"]["selector"] =>
         {

@@ -1,6 +1,6 @@
-//! ConfigMaps, Secrets and Services.
+//! ConfigMaps and Secrets.
 
-use apimachinery::object::{self, list, maps_in, set_default, text};
+use apimachinery::object::{self, set_default, text};
 use apimachinery::{Cause, names};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -118,39 +118,6 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
     }
     if old.get("type").is_some() && old.get("type") != new.get("type") {
         causes.push(Cause::invalid("type", &new["type"], "field is immutable"));
-    }
-    causes
-}
-
-pub(super) fn service(value: &mut Value) {
-    let spec = object::map_in(object::as_map(value), "spec");
-    set_default(spec, "type", "ClusterIP");
-    set_default(spec, "sessionAffinity", "None");
-    for port in maps_in(spec, "ports") {
-        set_default(port, "protocol", "TCP");
-        if let Some(number) = port.get("port").cloned() {
-            set_default(port, "targetPort", number);
-        }
-    }
-}
-
-pub(super) fn service_problems(value: &Value) -> Vec<Cause> {
-    let spec = &value["spec"];
-    let ports = list(spec, "/ports");
-    let mut causes = Vec::new();
-    let portless = text(spec, "/clusterIP") == "None" || text(spec, "/type") == "ExternalName";
-    if ports.is_empty() && !portless {
-        causes.push(Cause::required("spec.ports", ""));
-    }
-    for (at, port) in ports.iter().enumerate() {
-        let valid = object::integer(port, "/port").is_some_and(|port| (1..=65_535).contains(&port));
-        if !valid {
-            let detail = "must be between 1 and 65535, inclusive";
-            causes.push(Cause::invalid(format!("spec.ports[{at}].port"), &port["port"], detail));
-        }
-        if ports.len() > 1 && text(port, "/name").is_empty() {
-            causes.push(Cause::required(format!("spec.ports[{at}].name"), ""));
-        }
     }
     causes
 }
