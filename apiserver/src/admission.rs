@@ -51,6 +51,9 @@ fn is_signing_request(served: &Served) -> bool {
         == ("certificates.k8s.io", "certificatesigningrequests")
 }
 
+/// The finalizer of a namespace's spec that goes when what is in it has gone.
+pub(crate) const EMPTIES: &str = "kubernetes";
+
 /// Completes a new object.
 pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value) -> Result<(), Status> {
     let served = &target.served;
@@ -65,6 +68,13 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     }
     if served.is_core("namespaces") {
         value["status"] = json!({ "phase": "Active" });
+        let spec = object::map_in(object::as_map(value), "spec");
+        object::set_default(spec, "finalizers", json!([]));
+        if let Some(Value::Array(finalizers)) = spec.get_mut("finalizers")
+            && !finalizers.contains(&json!(EMPTIES))
+        {
+            finalizers.push(json!(EMPTIES));
+        }
     }
     if served.is_core("persistentvolumes") {
         value["status"] = json!({ "phase": "Available" });
@@ -87,6 +97,9 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
     }
     if target.served.is_core("services") {
         service::keep(old, new);
+    }
+    if target.served.is_core("namespaces") && target.subresource != "finalize" {
+        new["spec"] = old["spec"].clone();
     }
     if is_signing_request(&target.served) {
         new["spec"] = old["spec"].clone();
@@ -146,8 +159,8 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("batch", "jobs") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
             if workloads::restarts_always(value) {
-                let (field, allowed) = ("spec.template.spec.restartPolicy", ["OnFailure", "Never"]);
-                causes.push(Cause::unsupported(field, &json!("Always"), &allowed));
+                let why = "valid values: \"OnFailure\", \"Never\"";
+                causes.push(Cause::required("spec.template.spec.restartPolicy", why));
             }
             causes.extend(workload::problems("jobs", value));
             causes

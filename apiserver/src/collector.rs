@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
 use crate::storage::{Change, Event, EventKind, Key, ListQuery, Traits, WriteError};
@@ -205,7 +206,9 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
     for inner in context.storage.contents(namespace).await? {
         remove(context, &inner).await?;
     }
-    let waits = object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
+    let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
+    let waits =
+        others || object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
     if waits { Ok(()) } else { purge(context, &key).await }
 }
 

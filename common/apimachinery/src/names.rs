@@ -83,7 +83,7 @@ pub fn config_key(text: &str) -> Option<String> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match text {
         _ if text.len() > 253 => Some("must be no more than 253 characters".to_owned()),
-        "." | ".." => Some(format!("may not be '{text}'")),
+        "." | ".." => Some(format!("must not be '{text}'")),
         _ if !text.is_empty() && text.chars().all(valid) => None,
         _ => Some(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \

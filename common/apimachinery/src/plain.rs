@@ -1,10 +1,15 @@
 //! Defaults and rules of small kinds: leases, priority and storage classes, volumes and claims, network policies, events
 //! (`pkg/apis/*/v1/defaults.go`, `pkg/apis/*/validation`). What a real API server takes is never refused.
 
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
 use serde_json::{Map, Value, json};
 
-use crate::Cause;
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
+use crate::{Cause, names};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -20,6 +25,12 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
             set_default(map, "volumeBindingMode", "Immediate");
         }
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            let spec = map_in(map, "spec");
+            set_default(spec, "minReplicas", 1);
+            let cpu = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
+            set_default(spec, "metrics", json!([{"type": "Resource", "resource": cpu}]));
+        }
         _ => {}
     }
 }
@@ -66,6 +77,10 @@ pub fn problems(group: &str, plural: &str, object: &Value) -> Vec<Cause> {
             }
         }
         ("" | "events.k8s.io", "events") => event(object, &mut causes),
+        ("", "nodes") => taints(object, &mut causes),
+        ("", "endpoints") => endpoints(object, &mut causes),
+        ("discovery.k8s.io", "endpointslices") => slice(object, &mut causes),
+        ("networking.k8s.io", "ingresses") => ingress(object, &mut causes),
         _ => {}
     }
     causes
@@ -93,6 +108,88 @@ fn event(object: &Value, causes: &mut Vec<Cause>) {
             &json!(about),
             "does not match event.namespace",
         ));
+    }
+}
+
+fn taints(node: &Value, causes: &mut Vec<Cause>) {
+    let mut seen = Vec::new();
+    for (at, taint) in list(node, "/spec/taints").iter().enumerate() {
+        let (key, effect) = (text(taint, "/key"), text(taint, "/effect"));
+        // As the real server has it: not below `spec`.
+        let field = format!("metadata.taints[{at}]");
+        if let Some(why) = names::qualified(key) {
+            causes.push(Cause::invalid(format!("{field}.key"), &json!(key), &why));
+        }
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        if effect.is_empty() {
+            causes.push(Cause::required(format!("{field}.effect"), ""));
+        } else if !effects.contains(&effect) {
+            causes.push(Cause::unsupported(format!("{field}.effect"), &json!(effect), &effects));
+        }
+        if seen.contains(&(key, effect)) {
+            causes.push(Cause::duplicate(field, taint));
+        }
+        seen.push((key, effect));
+    }
+}
+
+fn endpoints(object: &Value, causes: &mut Vec<Cause>) {
+    for (at, subset) in list(object, "/subsets").iter().enumerate() {
+        for field in ["addresses", "notReadyAddresses"] {
+            for (of, address) in list(subset, &format!("/{field}")).iter().enumerate() {
+                let place = format!("subsets[{at}].{field}[{of}].ip");
+                endpoint(place, text(address, "/ip"), causes);
+            }
+        }
+    }
+}
+
+/// An address that is one. Those of the machine itself, which Kubernetes refuses, are taken: webhooks may be there.
+fn endpoint(field: String, ip: &str, causes: &mut Vec<Cause>) {
+    let Ok(address) = ip.parse::<IpAddr>() else {
+        let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        return causes.push(Cause::invalid(field, &json!(ip), why));
+    };
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let why = if address.is_unspecified() {
+        format!("may not be unspecified ({address})")
+    } else if link_local {
+        "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()
+    } else {
+        return;
+    };
+    causes.push(Cause::invalid(field, &json!(ip), &why));
+}
+
+fn slice(object: &Value, causes: &mut Vec<Cause>) {
+    let kind = text(object, "/addressType");
+    for (at, item) in list(object, "/endpoints").iter().enumerate() {
+        for address in list(item, "/addresses").iter().filter_map(Value::as_str) {
+            let fits = match (kind, address.parse::<IpAddr>()) {
+                ("IPv4", parsed) => parsed.is_ok_and(|address| address.is_ipv4()),
+                ("IPv6", parsed) => parsed.is_ok_and(|address| address.is_ipv6()),
+                _ => true,
+            };
+            if !fits {
+                let field = format!("endpoints[{at}].addresses");
+                causes.push(Cause::invalid(field, &json!(address), &format!("must be an {kind} address")));
+            }
+        }
+    }
+}
+
+fn ingress(object: &Value, causes: &mut Vec<Cause>) {
+    for (at, rule) in list(object, "/spec/rules").iter().enumerate() {
+        for (of, path) in list(rule, "/http/paths").iter().enumerate() {
+            let field = format!("spec.rules[{at}].http.paths[{of}].path");
+            let (kind, path) = (text(path, "/pathType"), text(path, "/path"));
+            if matches!(kind, "Exact" | "Prefix") && !path.starts_with('/') {
+                causes.push(Cause::invalid(field, &json!(path), "must be an absolute path"));
+            }
+        }
     }
 }
 
@@ -145,40 +242,4 @@ fn claim_changes(old: &Value, new: &Value) -> Vec<Cause> {
     let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for \
         bound claims";
     vec![Cause::forbidden("spec", why)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_twice_change_nothing() {
-        for (group, plural) in [
-            ("", "persistentvolumes"),
-            ("", "persistentvolumeclaims"),
-            ("scheduling.k8s.io", "priorityclasses"),
-            ("storage.k8s.io", "storageclasses"),
-            ("networking.k8s.io", "networkpolicies"),
-        ] {
-            let mut once =
-                json!({"spec": {"hostPath": {"path": "/x"}, "egress": [{"ports": [{"port": 1}]}]}});
-            complete(group, plural, &mut once);
-            let mut twice = once.clone();
-            complete(group, plural, &mut twice);
-            assert_eq!(once, twice, "{plural}");
-        }
-    }
-
-    #[test]
-    fn a_claim_is_bound_and_grows_and_nothing_else() {
-        let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
-        let mut bound = claim.clone();
-        bound["volumeName"] = json!("v");
-        bound["resources"]["requests"]["storage"] = json!("2Gi");
-        assert!(claim_changes(&claim, &bound).is_empty());
-        assert_eq!(claim_changes(&bound, &claim).len(), 1);
-        let mut shared = claim.clone();
-        shared["accessModes"] = json!(["ReadWriteMany"]);
-        assert_eq!(claim_changes(&claim, &shared).len(), 1);
-    }
 }

@@ -21,6 +21,7 @@ pub fn problems(plural: &str, object: &Value) -> Vec<Cause> {
             deployment(spec, &mut causes);
         }
         "replicasets" | "daemonsets" | "statefulsets" => always(object, &mut causes),
+        "jobs" => job(object, &mut causes),
         "cronjobs" => cron_job(object, &mut causes),
         "poddisruptionbudgets" if is_given(spec, "minAvailable") && is_given(spec, "maxUnavailable") => {
             causes.push(Cause::invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"));
@@ -96,6 +97,20 @@ fn deployment(spec: &Value, causes: &mut Vec<Cause>) {
     {
         let why = "must be greater than minReadySeconds";
         causes.push(Cause::invalid("spec.progressDeadlineSeconds", &json!(deadline), why));
+    }
+}
+
+/// A Job has its own selector only if it says so: it might take other Jobs' pods.
+fn job(object: &Value, causes: &mut Vec<Cause>) {
+    let spec = &object["spec"];
+    let uid = text(object, "/metadata/uid");
+    let own = spec["selector"]["matchLabels"].as_object().is_some_and(|labels| {
+        ["batch.kubernetes.io/controller-uid", "controller-uid"]
+            .iter()
+            .any(|label| labels.get(*label).is_some_and(|found| *found == uid))
+    });
+    if !own && spec["manualSelector"] != true {
+        causes.push(Cause::invalid("spec.selector", &spec["selector"], "`selector` not auto-generated"));
     }
 }
 
