@@ -3,11 +3,12 @@
 mod configs;
 pub(crate) mod grants;
 mod pods;
+mod priorities;
 mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, pod, rbac, schema};
+use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, service, workload};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -50,6 +51,9 @@ fn is_signing_request(served: &Served) -> bool {
         == ("certificates.k8s.io", "certificatesigningrequests")
 }
 
+/// The finalizer of a namespace's spec that goes when what is in it has gone.
+pub(crate) const EMPTIES: &str = "kubernetes";
+
 /// Completes a new object.
 pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value) -> Result<(), Status> {
     let served = &target.served;
@@ -59,13 +63,18 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     }
     if served.is_core("pods") {
         service_accounts::attach(context, target, value).await?;
+        priorities::resolve(context, target, value).await?;
         pods::start(value);
     }
     if served.is_core("namespaces") {
         value["status"] = json!({ "phase": "Active" });
-        let name = object::name(value).to_owned();
-        let metadata = object::metadata(value);
-        object::map_in(metadata, "labels").insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+        let spec = object::map_in(object::as_map(value), "spec");
+        object::set_default(spec, "finalizers", json!([]));
+        if let Some(Value::Array(finalizers)) = spec.get_mut("finalizers")
+            && !finalizers.contains(&json!(EMPTIES))
+        {
+            finalizers.push(json!(EMPTIES));
+        }
     }
     if served.is_core("persistentvolumes") {
         value["status"] = json!({ "phase": "Available" });
@@ -84,13 +93,13 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
 pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
     if target.served.is_core("pods") {
         pods::keep(old, new);
+        pods::tolerate(new);
     }
     if target.served.is_core("services") {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let (None, Some(value)) = (new["spec"].get(field), old["spec"].get(field)) {
-                new["spec"][field] = value.clone();
-            }
-        }
+        service::keep(old, new);
+    }
+    if target.served.is_core("namespaces") && target.subresource != "finalize" {
+        new["spec"] = old["spec"].clone();
     }
     if is_signing_request(&target.served) {
         new["spec"] = old["spec"].clone();
@@ -108,7 +117,12 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
         ("", "pods") => pod::defaults::pod(value),
         ("", "secrets") => configs::secret(value),
-        ("", "services") => configs::service(value),
+        ("", "namespaces") => {
+            let name = object::name(value).to_owned();
+            let labels = object::map_in(object::metadata(value), "labels");
+            labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+        }
+        ("", "services") => service::complete(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
@@ -120,6 +134,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             if let Some(phase) = Phase::of_resource(group, resource) {
                 webhooks::complete(phase, value);
             }
+            plain::complete(group, resource, value);
         }
     }
 }
@@ -133,6 +148,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("", "pods") => pod::problems("spec", &value["spec"]),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
+            causes.extend(workload::problems(&served.resource.plural, value));
             if !workloads::selects_itself(value) {
                 let (field, labels) =
                     ("spec.template.metadata.labels", &value["spec"]["template"]["metadata"]["labels"]);
@@ -143,16 +159,24 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("batch", "jobs") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
             if workloads::restarts_always(value) {
-                let (field, allowed) = ("spec.template.spec.restartPolicy", ["OnFailure", "Never"]);
-                causes.push(Cause::unsupported(field, &json!("Always"), &allowed));
+                let why = "valid values: \"OnFailure\", \"Never\"";
+                causes.push(Cause::required("spec.template.spec.restartPolicy", why));
             }
+            causes.extend(workload::problems("jobs", value));
             causes
         }
+        ("batch", "cronjobs") | ("policy", "poddisruptionbudgets") => {
+            workload::problems(&served.resource.plural, value)
+        }
         ("", "configmaps" | "secrets") => configs::problems(value),
-        ("", "services") => configs::service_problems(value),
+        ("", "services") => service::problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),
-            None => grants::problems(group, resource, value),
+            None => {
+                let mut causes = plain::problems(group, resource, value);
+                causes.extend(grants::problems(group, resource, value));
+                causes
+            }
         },
     }
 }
@@ -174,30 +198,58 @@ fn hooks(phase: Phase, value: &Value) -> Vec<Cause> {
 }
 
 /// What an update must not have changed.
-pub(crate) fn changes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
+pub(crate) fn changes(target: &Target, old: &Value, new: &Value) -> Vec<Cause> {
+    let served = &target.served;
+    // What was stored before a default was known has it now.
+    let completed = || {
+        let mut old = old.clone();
+        complete(served, &mut old);
+        old
+    };
     match (served.resource.group.as_str(), served.resource.plural.as_str()) {
-        ("", "pods") => pods::changes(old, new),
+        ("", "pods") => {
+            let mut causes = pods::changes(old, new);
+            causes.extend(pods::ephemeral(&target.subresource, old, new));
+            causes
+        }
         ("", "configmaps" | "secrets") => configs::changes(old, new),
+        ("", "services") => service::changes(old, new),
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") | ("batch", "jobs")
             if old["spec"]["selector"] != new["spec"]["selector"] =>
         {
             vec![Cause::invalid("spec.selector", &new["spec"]["selector"], "field is immutable")]
         }
+        ("apps" | "batch", plural) => workload::changes(plural, &completed(), new),
         (rbac::GROUP, "rolebindings" | "clusterrolebindings") => rbac::roles_changed(old, new),
-        _ => vec![],
+        (group, plural) => plain::changes(group, plural, &completed(), new),
     }
 }
 
 /// Prunes, defaults and checks a custom resource by its schema.
-pub(crate) fn custom(served: &Served, value: &mut Value, name: &str) -> Result<(), Status> {
+///
+/// What was wrong before and has not been touched may stay (KEP-4008).
+pub(crate) fn custom(
+    served: &Served,
+    old: Option<&Value>,
+    value: &mut Value,
+    name: &str,
+) -> Result<(), Status> {
     let Some(schema) = &served.version().schema else { return Ok(()) };
     schema::prune(value, schema);
     schema::defaults(value, schema);
     // The stored form has no type; a schema that requires it is satisfied by the envelope.
-    let mut typed = value.clone();
-    typed["apiVersion"] = json!(served.api_version());
-    typed["kind"] = json!(served.resource.kind);
-    refuse(served, name, schema::validate(&typed, schema))
+    let wrong = |value: &Value| {
+        let mut typed = value.clone();
+        typed["apiVersion"] = json!(served.api_version());
+        typed["kind"] = json!(served.resource.kind);
+        schema::validate(&typed, schema)
+    };
+    let mut causes = wrong(value);
+    if let (Some(old), false) = (old, causes.is_empty()) {
+        let before = wrong(old);
+        causes.retain(|cause| !before.contains(cause));
+    }
+    refuse(served, name, causes)
 }
 
 /// 422 if there are causes.

@@ -18,7 +18,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::EMPTIES;
 use crate::context::Context;
+use crate::dependents;
 use crate::storage::{Change, WriteError};
 use crate::verbs::delete;
 
@@ -132,20 +134,28 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
     Ok(())
 }
 
-/// Deletes an object if it has owners and none of them exists.
+/// Deletes an object if it has owners and none of them exists; takes out references to some that do not.
 async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
     let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
     let value = stored.value()?;
     let owners = object::list(&value, "/metadata/ownerReferences");
+    let mut gone = Vec::new();
     for owner in owners {
-        if context.storage.exists(object::text(owner, "/uid")).await? {
-            return Ok(());
+        let uid = object::text(owner, "/uid");
+        if !context.storage.exists(uid).await? {
+            gone.push(uid);
         }
     }
-    if owners.is_empty() || object::deleting(&value) {
+    if gone.is_empty() || object::deleting(&value) {
         return Ok(());
     }
-    remove(context, key).await
+    if gone.len() == owners.len() {
+        return remove(context, key).await;
+    }
+    for uid in gone {
+        dependents::release(context, key.clone(), uid).await?;
+    }
+    Ok(())
 }
 
 async fn remove(context: &Context, key: &Key) -> Result<(), Status> {
@@ -198,7 +208,9 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
     for inner in context.storage.contents(namespace).await? {
         remove(context, &inner).await?;
     }
-    let waits = object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
+    let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
+    let waits =
+        others || object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
     if waits { Ok(()) } else { purge(context, &key).await }
 }
 

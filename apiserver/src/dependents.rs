@@ -22,7 +22,8 @@ pub(crate) async fn release_all(context: &Context, uid: &str) -> Result<(), Stat
     }
 }
 
-async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status> {
+/// Takes the owner out of one object.
+pub(crate) async fn release(context: &Context, key: Key, owner: &str) -> Result<(), Status> {
     let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
     let mut value = stored.value()?;
     let previous = Traits::of(&key.resource, &value);

@@ -1,6 +1,6 @@
-//! ConfigMaps, Secrets and Services.
+//! ConfigMaps and Secrets.
 
-use apimachinery::object::{self, list, maps_in, set_default, text};
+use apimachinery::object::{self, set_default, text};
 use apimachinery::{Cause, names};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -47,10 +47,64 @@ pub(super) fn problems(value: &Value) -> Vec<Cause> {
             }
         }
     }
+    for key in value["data"].as_object().into_iter().flatten().map(|(key, _)| key) {
+        if value["binaryData"].get(key).is_some() {
+            causes.push(Cause::invalid(
+                format!("data[{key}]"),
+                &json!(key),
+                "duplicate of key present in binaryData",
+            ));
+        }
+    }
+    if secret {
+        typed(value, &mut causes);
+    }
     if size > MAX_DATA {
         causes.push(Cause::too_long("data", MAX_DATA));
     }
     causes
+}
+
+/// What secrets of known types must hold (`ValidateSecret`).
+fn typed(value: &Value, causes: &mut Vec<Cause>) {
+    let data = &value["data"];
+    let mut needs = |keys: &[&str]| {
+        if keys.iter().all(|key| data.get(*key).is_none()) {
+            causes.extend(keys.iter().map(|key| Cause::required(format!("data[{key}]"), "")));
+        }
+    };
+    match text(value, "/type") {
+        "kubernetes.io/tls" => {
+            needs(&["tls.crt"]);
+            needs(&["tls.key"]);
+        }
+        "kubernetes.io/ssh-auth" => needs(&["ssh-privatekey"]),
+        "kubernetes.io/basic-auth" => needs(&["username", "password"]),
+        "kubernetes.io/dockerconfigjson" => {
+            needs(&[".dockerconfigjson"]);
+            json_in(data, ".dockerconfigjson", causes);
+        }
+        "kubernetes.io/dockercfg" => {
+            needs(&[".dockercfg"]);
+            json_in(data, ".dockercfg", causes);
+        }
+        "kubernetes.io/service-account-token" => {
+            let account = value.pointer("/metadata/annotations/kubernetes.io~1service-account.name");
+            if account.and_then(Value::as_str).unwrap_or_default().is_empty() {
+                let field = "metadata.annotations[kubernetes.io/service-account.name]";
+                causes.push(Cause::required(field, ""));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn json_in(data: &Value, key: &str, causes: &mut Vec<Cause>) {
+    let Some(bytes) = data[key].as_str().and_then(|text| STANDARD.decode(text).ok()) else { return };
+    if let Err(error) = serde_json::from_slice::<Value>(&bytes) {
+        let hidden = json!("<secret contents redacted>");
+        causes.push(Cause::invalid(format!("data[{key}]"), &hidden, &error.to_string()));
+    }
 }
 
 pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
@@ -64,39 +118,6 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
     }
     if old.get("type").is_some() && old.get("type") != new.get("type") {
         causes.push(Cause::invalid("type", &new["type"], "field is immutable"));
-    }
-    causes
-}
-
-pub(super) fn service(value: &mut Value) {
-    let spec = object::map_in(object::as_map(value), "spec");
-    set_default(spec, "type", "ClusterIP");
-    set_default(spec, "sessionAffinity", "None");
-    for port in maps_in(spec, "ports") {
-        set_default(port, "protocol", "TCP");
-        if let Some(number) = port.get("port").cloned() {
-            set_default(port, "targetPort", number);
-        }
-    }
-}
-
-pub(super) fn service_problems(value: &Value) -> Vec<Cause> {
-    let spec = &value["spec"];
-    let ports = list(spec, "/ports");
-    let mut causes = Vec::new();
-    let portless = text(spec, "/clusterIP") == "None" || text(spec, "/type") == "ExternalName";
-    if ports.is_empty() && !portless {
-        causes.push(Cause::required("spec.ports", ""));
-    }
-    for (at, port) in ports.iter().enumerate() {
-        let valid = object::integer(port, "/port").is_some_and(|port| (1..=65_535).contains(&port));
-        if !valid {
-            let detail = "must be between 1 and 65535, inclusive";
-            causes.push(Cause::invalid(format!("spec.ports[{at}].port"), &port["port"], detail));
-        }
-        if ports.len() > 1 && text(port, "/name").is_empty() {
-            causes.push(Cause::required(format!("spec.ports[{at}].name"), ""));
-        }
     }
     causes
 }

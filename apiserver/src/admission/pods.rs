@@ -1,6 +1,6 @@
 //! Pods: first status, what an update may change, quality of service.
 
-use apimachinery::object::{list, text};
+use apimachinery::object::{integer, list, text};
 use apimachinery::{Cause, quantity};
 use serde_json::{Map, Value, json};
 
@@ -8,6 +8,17 @@ use serde_json::{Map, Value, json};
 pub(super) fn start(pod: &mut Value) {
     let class = qos(&pod["spec"]);
     pod["status"] = json!({ "phase": "Pending", "qosClass": class });
+    if !list(pod, "/spec/schedulingGates").is_empty() {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null,
+            "lastTransitionTime": null, "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    tolerate(pod);
+}
+
+/// Every pod stays a while on a node that is not ready or out of reach.
+pub(super) fn tolerate(pod: &mut Value) {
     let Some(spec) = pod["spec"].as_object_mut() else { return };
     let tolerations = spec.entry("tolerations").or_insert_with(|| json!([]));
     if let Value::Array(tolerations) = tolerations {
@@ -85,13 +96,46 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Cause> {
             "existing toleration can not be modified except its tolerationSeconds",
         ));
     }
+    let deadline = |pod: &Value| integer(pod, "/spec/activeDeadlineSeconds");
+    if let Some(before) = deadline(old)
+        && deadline(new).is_none_or(|now| now > before)
+    {
+        let (field, why) = ("spec.activeDeadlineSeconds", "must be less than or equal to previous value");
+        causes.push(Cause::invalid(field, &new["spec"]["activeDeadlineSeconds"], why));
+    }
+    let gates = list(old, "/spec/schedulingGates");
+    let added: Vec<&Value> =
+        list(new, "/spec/schedulingGates").iter().filter(|gate| !gates.contains(gate)).collect();
+    if !added.is_empty() {
+        let why = format!("only deletion is allowed, but found new scheduling gates {}", json!(added));
+        causes.push(Cause::forbidden("spec.schedulingGates", &why));
+    }
     if mutable_removed(&old["spec"]) != mutable_removed(&new["spec"]) {
-        causes.push(Cause::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
+        causes.push(Cause::forbidden("spec", FIXED));
+    }
+    causes
+}
+
+const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+    tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// Ephemeral containers come through their subresource alone, and stay as they are.
+pub(super) fn ephemeral(subresource: &str, old: &Value, new: &Value) -> Vec<Cause> {
+    let (before, now) = (list(old, "/spec/ephemeralContainers"), list(new, "/spec/ephemeralContainers"));
+    if subresource != "ephemeralcontainers" {
+        return if before == now { vec![] } else { vec![Cause::forbidden("spec", FIXED)] };
+    }
+    let mut causes = Vec::new();
+    for container in before {
+        let name = text(container, "/name");
+        let why = match now.iter().find(|one| text(one, "/name") == name) {
+            Some(same) if same == container => continue,
+            Some(_) => "may not be changed",
+            None => "may not be removed",
+        };
+        let why = format!("existing ephemeral containers {name:?} {why}\n");
+        causes.push(Cause::forbidden("spec.ephemeralContainers", &why));
     }
     causes
 }
@@ -108,7 +152,7 @@ fn without_seconds(toleration: &Value) -> Value {
 fn mutable_removed(spec: &Value) -> Value {
     let mut spec = spec.clone();
     if let Some(spec) = spec.as_object_mut() {
-        for field in ["tolerations", "activeDeadlineSeconds", "ephemeralContainers"] {
+        for field in ["tolerations", "activeDeadlineSeconds", "ephemeralContainers", "schedulingGates"] {
             spec.remove(field);
         }
         for containers in ["containers", "initContainers"] {

@@ -60,6 +60,7 @@ fn job(spec: &mut Json) {
     set_default(spec, "parallelism", 1);
     set_default(spec, "completionMode", "NonIndexed");
     set_default(spec, "suspend", false);
+    set_default(spec, "manualSelector", false);
     let usual = if spec.contains_key("backoffLimitPerIndex") { i64::from(i32::MAX) } else { 6 };
     set_default(spec, "backoffLimit", usual);
     set_default(spec, "podReplacementPolicy", "TerminatingOrFailed");
@@ -89,7 +90,9 @@ pub(super) fn new_job(value: &mut Value) {
         labels.insert(label.to_owned(), json!(own));
     }
     let labels = value["spec"]["template"]["metadata"]["labels"].clone();
-    value["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    if value["spec"]["selector"].is_null() {
+        value["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    }
     let metadata = object::metadata(value);
     let own = map_in(metadata, "labels");
     for (label, value) in labels.as_object().into_iter().flatten() {

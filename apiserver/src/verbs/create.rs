@@ -3,7 +3,7 @@
 pub(crate) mod namespace;
 
 use apimachinery::webhooks::Operation;
-use apimachinery::{Status, object};
+use apimachinery::{Cause, Status, object};
 use kubeapi::registry::Served;
 use kubeapi::respond::Answer;
 use kubeapi::stored::{Key, Stored};
@@ -67,7 +67,7 @@ pub(crate) async fn insert(
         let mut causes = prepare::problems(&target, &value);
         causes.extend(admission::problems(served, &value));
         admission::refuse(served, &target.name, causes)?;
-        admission::custom(served, &mut value, &target.name)?;
+        admission::custom(served, None, &mut value, &target.name)?;
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
             change.validate(Objects { new: Some(&value), old: None }).await?;
@@ -112,7 +112,13 @@ async fn in_live_namespace(context: &Context, target: &Target) -> Result<(), Sta
             "unable to create new content in namespace {} because it is being terminated",
             target.namespace
         );
-        return Err(Status::refused(&resource.group, &resource.plural, &target.name, &why));
+        let mut status = Status::refused(&resource.group, &resource.plural, &target.name, &why);
+        status.causes.push(Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {} is being terminated", target.namespace),
+            field: "metadata.namespace".to_owned(),
+        });
+        return Err(status);
     }
     Ok(())
 }

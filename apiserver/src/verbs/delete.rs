@@ -4,7 +4,7 @@ use apimachinery::listing::Asked as _;
 use apimachinery::object::{self, integer, text};
 use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
-use apimachinery::{Status, status};
+use apimachinery::{Cause, Status, status};
 use daemon::clock;
 use kubeapi::render::{Include, Renderer};
 use kubeapi::respond::{self, Answer, Form};
@@ -38,10 +38,14 @@ async fn options<'a>(
         true => Value::Null,
         false => kubeapi::request::parse(kubeapi::request::content_type(&call.parts.headers), &bytes)?,
     };
+    well_formed(&given)?;
     let policy = match text(&given, "/propagationPolicy") {
         "" => call.query.get("propagationPolicy"),
         policy => policy,
     };
+    let orphans = given.get("orphanDependents").is_some_and(Value::is_boolean)
+        || call.query.get("orphanDependents") != "";
+    check_policy(policy, orphans)?;
     let grace = match integer(&given, "/gracePeriodSeconds") {
         None => call.query.number("gracePeriodSeconds")?,
         given => given,
@@ -64,11 +68,57 @@ async fn options<'a>(
     Ok((options, caller))
 }
 
+/// `DeleteOptions` of a body have the types of their fields.
+fn well_formed(given: &Value) -> Result<(), Status> {
+    let kind = text(given, "/kind");
+    if !matches!(kind, "" | "DeleteOptions") {
+        return Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as DeleteOptions",
+            text(given, "/apiVersion")
+        )));
+    }
+    for (field, is, wanted) in [
+        ("gracePeriodSeconds", Value::is_i64 as fn(&Value) -> bool, "int64"),
+        ("propagationPolicy", Value::is_string, "string"),
+        ("orphanDependents", Value::is_boolean, "bool"),
+        ("preconditions", Value::is_object, "object"),
+    ] {
+        let value = &given[field];
+        if !value.is_null() && !is(value) {
+            return Err(Status::bad_request(format!(
+                "json: cannot unmarshal {value} into Go struct field DeleteOptions.{field} of type {wanted}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `orphans`: the older field is given as well.
+fn check_policy(policy: &str, orphans: bool) -> Result<(), Status> {
+    let field = "propagationPolicy";
+    let cause = match policy {
+        "" => return Ok(()),
+        "Foreground" | "Background" | "Orphan" if orphans => {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            Cause::invalid(field, &json!(policy), why)
+        }
+        "Foreground" | "Background" | "Orphan" => return Ok(()),
+        other => Cause::unsupported(field, &json!(other), &["Foreground", "Background", "Orphan", "nil"]),
+    };
+    Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]))
+}
+
 pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let resource = &call.target.served.resource;
     match remove(call.backend, &call.target, &options, Some(&caller)).await? {
         Removal::Pending(stored) => call.answer(200, &stored),
+        // Pods show what they were.
+        Removal::Gone(stored) if call.target.served.is_core("pods") => {
+            let mut value = stored.value()?;
+            object::metadata(&mut value).insert("deletionGracePeriodSeconds".to_owned(), json!(0));
+            call.answer(200, &super::unstored(&call.target, stored.revision, &value))
+        }
         Removal::Gone(stored) => {
             let uid = stored.value()?;
             let answer =
@@ -79,6 +129,9 @@ pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Res
 }
 
 pub(crate) async fn collection(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
+    if call.target.served.is_core("namespaces") {
+        return Err(Status::method_not_allowed(call.parts.method.as_str()));
+    }
     let (options, caller) = options(&call, body).await?;
     let (labels, fields) = call.query.selectors(&call.target.served)?;
     let scope = ListQuery {
@@ -176,15 +229,16 @@ pub(crate) async fn remove(
 fn check_preconditions(target: &Target, options: &Options, value: &Value) -> Result<(), Status> {
     let resource = &target.served.resource;
     let pairs = [
-        ("UID", &options.uid, object::uid(value)),
-        ("ResourceVersion", &options.resource_version, object::resource_version(value)),
+        ("UID", &options.uid, object::uid(value), "deleted and then recreated"),
+        ("ResourceVersion", &options.resource_version, object::resource_version(value), "modified"),
     ];
-    for (what, wanted, found) in pairs {
+    for (what, wanted, found, how) in pairs {
         if !wanted.is_empty() && wanted != found {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). \
+                 The object might have been {how}"
             );
-            return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
+            return Err(Status::conflict(&resource.group, &resource.kind, &target.name, &why));
         }
     }
     Ok(())
@@ -234,5 +288,9 @@ fn mark(value: &Value, grace: i64) -> Value {
     let metadata = object::metadata(&mut marked);
     metadata.insert("deletionTimestamp".to_owned(), json!(clock::rfc3339(at)));
     metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    // That it is to go is a change of what is wanted.
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|count| *count > 0) {
+        metadata.insert("generation".to_owned(), json!(generation + 1));
+    }
     marked
 }

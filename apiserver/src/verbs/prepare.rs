@@ -125,22 +125,43 @@ pub(super) fn problems(target: &Target, value: &Value) -> Vec<Cause> {
     }
     check_pairs(value, "labels", names::label_value, &mut causes);
     check_pairs(value, "annotations", |_| None, &mut causes);
-    for (at, finalizer) in object::list(value, "/metadata/finalizers").iter().enumerate() {
+    for finalizer in object::list(value, "/metadata/finalizers") {
         if let Some(why) = names::qualified(finalizer.as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid(format!("metadata.finalizers[{at}]"), finalizer, &why));
+            causes.push(Cause::invalid("metadata.finalizers", finalizer, &why));
         }
     }
-    for (at, owner) in object::list(value, "/metadata/ownerReferences").iter().enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
+    owners(value, &mut causes);
+    causes
+}
+
+/// Owners are named in full, and one of them at most is the controller. Kubernetes does not say which of them is wrong.
+fn owners(value: &Value, causes: &mut Vec<Cause>) {
+    let owners = object::list(value, "/metadata/ownerReferences");
+    for owner in owners {
+        for (field, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if text(owner, &format!("/{field}")).is_empty() {
-                causes.push(Cause::required(
-                    format!("metadata.ownerReferences[{at}].{field}"),
-                    "must not be empty",
-                ));
+                causes.push(Cause::invalid(format!("metadata.ownerReferences.{field}"), &json!(""), why));
             }
         }
     }
-    causes
+    let mut controllers = owners.iter().filter(|owner| owner["controller"] == true);
+    if let (Some(one), Some(other)) = (controllers.next(), controllers.next()) {
+        let why = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            named(one),
+            named(other)
+        );
+        causes.push(Cause::invalid("metadata.ownerReferences", &json!(owners), &why));
+    }
+}
+
+fn named(owner: &Value) -> String {
+    format!("{}/{}", text(owner, "/kind"), text(owner, "/name"))
 }
 
 /// Kubernetes' limit for all annotations of an object together.

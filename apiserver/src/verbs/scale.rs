@@ -1,8 +1,8 @@
 //! The subresource `scale` of workloads: how many pods there are to be, without the rest (`autoscaling/v1`).
 
-use apimachinery::Status;
 use apimachinery::object::{self, integer, list, text};
 use apimachinery::patch::{self, PatchKind};
+use apimachinery::{Cause, Status};
 use http::Method;
 use kubeapi::request::{self, Incoming};
 use kubeapi::respond::{self, Answer};
@@ -73,7 +73,9 @@ fn scale(workload: &Value) -> Value {
 fn resized(current: &Value, scale: &Value) -> Result<Value, Status> {
     let replicas = integer(scale, "/spec/replicas").unwrap_or(0);
     if replicas < 0 {
-        return Err(Status::bad_request("spec.replicas: must be greater than or equal to 0"));
+        let why = "must be greater than or equal to 0";
+        let cause = Cause::invalid("spec.replicas", &json!(replicas), why);
+        return Err(Status::invalid("autoscaling", "Scale", object::name(current), vec![cause]));
     }
     let mut workload = current.clone();
     workload["spec"]["replicas"] = json!(replicas);

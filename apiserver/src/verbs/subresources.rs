@@ -91,10 +91,13 @@ async fn bind(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer
 
 async fn evict(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let eviction = posted(&call, body, "policy/v1", "Eviction").await?;
+    if object::name(&eviction) != call.target.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let options = delete::Options {
         grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
         uid: text(&eviction, "/deleteOptions/preconditions/uid").to_owned(),
-        dry_run: call.query.dry_run()?,
+        dry_run: call.query.dry_run()? || eviction["deleteOptions"]["dryRun"] == json!(["All"]),
         ..delete::Options::default()
     };
     budgets::spend(call.backend, &call.target, options.dry_run).await?;

@@ -9,7 +9,7 @@ use apimachinery::patch::{self, PatchKind};
 use apimachinery::schemas::Type;
 use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
-use apimachinery::{Cause, Status};
+use apimachinery::{Cause, Status, rbac};
 use kubeapi::request;
 use kubeapi::respond::Answer;
 use kubeapi::stored::Stored;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::decode::Directive;
 use super::ownership::Ownership;
-use super::{Call, prepare, unstored};
+use super::{Call, create, prepare, unstored};
 use crate::admission;
 use crate::certificates;
 use crate::context::Context;
@@ -49,6 +49,9 @@ pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> 
     let directive = Directive::of_request(&call, "UpdateOptions")?;
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
     let value = directive.object(&call, call.strict_body(body).await?)?;
+    if object::name(&value).is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
     if object::name(&value) != call.target.name {
         let message = format!(
             "the name of the object ({}) does not match the name on the URL ({})",
@@ -61,8 +64,39 @@ pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> 
         let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
         admission::refuse(&call.target.served, &call.target.name, vec![cause])?;
     }
+    if made_by_updates(&call.target) && call.backend.storage.get(&call.target.key()).await?.is_none() {
+        return make(&call, value).await;
+    }
     let stored = modify(&call, &ownership, |_| Ok(value.clone())).await?;
     call.answer(200, &stored)
+}
+
+/// Kinds whose objects an update makes if they are not there (`AllowCreateOnUpdate` of their strategies).
+fn made_by_updates(target: &Target) -> bool {
+    let resource = &target.served.resource;
+    target.subresource.is_empty()
+        && matches!(
+            (resource.group.as_str(), resource.plural.as_str()),
+            ("", "endpoints" | "events" | "limitranges" | "services")
+                | ("coordination.k8s.io", "leases")
+                | ("events.k8s.io", "events")
+                | ("node.k8s.io", "runtimeclasses")
+                | (rbac::GROUP, "roles" | "rolebindings" | "clusterroles" | "clusterrolebindings")
+        )
+}
+
+/// Makes an object by an update, which takes the right to create it.
+async fn make(call: &Call<'_>, mut value: Value) -> Result<Answer, Status> {
+    if !matches!(object::resource_version(&value), "" | "0") || !object::uid(&value).is_empty() {
+        return Err(call.target.not_found());
+    }
+    apply::may_create(call)?;
+    object::metadata(&mut value).remove("resourceVersion");
+    let ownership = Ownership::of_request(call, "UpdateOptions", false)?;
+    let caller = super::caller(call, "CreateOptions")?;
+    call.renderer()?;
+    let stored = create::insert(call.backend, &call.target, value, &ownership, Some(&caller)).await?;
+    call.answer(201, &stored)
 }
 
 pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
@@ -90,10 +124,28 @@ pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> R
             PatchKind::Strategic => decode::in_go(&read.value),
             _ => make().unwrap_or_default().to_string(),
         };
-        directive.patched(&call, current, make()?, (&read, &shown))
+        let made = make()?;
+        stays(&call.target, current, &made)?;
+        directive.patched(&call, current, made, (&read, &shown))
     })
     .await?;
     call.answer(200, &stored)
+}
+
+/// A patch changes neither name nor uid.
+fn stays(target: &Target, old: &Value, new: &Value) -> Result<(), Status> {
+    let name = object::name(new);
+    if name != target.name {
+        let message =
+            format!("the name of the object ({name}) does not match the name on the URL ({})", target.name);
+        return Err(Status::bad_request(message));
+    }
+    let uid = object::uid(new);
+    if uid.is_empty() || uid == object::uid(old) {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.uid", &json!(uid), "field is immutable");
+    admission::refuse(&target.served, &target.name, vec![cause])
 }
 
 /// Races lost to other writers before giving up. From the second on, writers of one object take turns, so that only those lose that
@@ -244,10 +296,10 @@ fn check(target: &Target, part: Part, old: &Value, new: &mut Value) -> Result<()
         // What was stored under other rules can still be changed, and deleted.
         let before = admission::problems(served, old);
         causes.extend(admission::problems(served, new).into_iter().filter(|cause| !before.contains(cause)));
-        causes.extend(admission::changes(served, old, new));
+        causes.extend(admission::changes(target, old, new));
     }
     admission::refuse(served, &target.name, causes)?;
-    admission::custom(served, new, &target.name)
+    admission::custom(served, Some(old), new, &target.name)
 }
 
 fn copy(from: &Value, to: &mut Value, field: &str) {
@@ -285,12 +337,16 @@ fn counted(target: &Target, old: &Value, new: &Value) -> bool {
 
 fn new_finalizers(old: &Value, new: &Value) -> Vec<Cause> {
     let before = object::list(old, "/metadata/finalizers");
-    let added = object::list(new, "/metadata/finalizers").iter().any(|finalizer| !before.contains(finalizer));
-    match added && !text(old, "/metadata/deletionTimestamp").is_empty() {
-        true => vec![Cause::forbidden(
-            "metadata.finalizers",
-            "no new finalizers can be added if the object is being deleted",
-        )],
-        false => vec![],
+    let now = object::list(new, "/metadata/finalizers").iter();
+    let added: Vec<&str> =
+        now.filter(|finalizer| !before.contains(finalizer)).filter_map(Value::as_str).collect();
+    if added.is_empty() || text(old, "/metadata/deletionTimestamp").is_empty() {
+        return vec![];
     }
+    let added: Vec<String> = added.iter().map(|finalizer| format!("{finalizer:?}")).collect();
+    let why = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.join(", ")
+    );
+    vec![Cause::forbidden("metadata.finalizers", &why)]
 }

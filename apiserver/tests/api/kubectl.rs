@@ -59,7 +59,7 @@ async fn the_everyday_commands_work() {
         return;
     }
     let server = Server::start().await;
-    shows(run(&server, "version", "").await, &["Server Version: v1.33"]);
+    shows(run(&server, "version", "").await, &["Server Version: v1.36"]);
     shows(run(&server, "create namespace demo", "").await, &["created"]);
     shows(run(&server, "-n demo create configmap settings --from-literal=a=b", "").await, &["created"]);
     shows(run(&server, "-n demo create secret generic keys --from-literal=a=b", "").await, &["created"]);

@@ -28,7 +28,7 @@ async fn a_stale_update_conflicts_and_an_unchanged_one_keeps_the_version() {
     let (code, status) = server.get(&format!("{MAPS}/none")).await;
     assert_eq!((code, &status["reason"], &status["kind"]), (404, &json!("NotFound"), &json!("Status")));
     let (_, status) = server.patch(&path, "merge-patch+json", &json!({"metadata": {"uid": "other"}})).await;
-    assert_eq!(status["reason"], "Conflict");
+    assert_eq!(status["reason"], "Invalid");
     let current = server.get(&path).await.1["metadata"]["resourceVersion"].clone();
     let guarded = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": current},
         {"op": "replace", "path": "/data/k", "value": "guarded"}]);

@@ -29,10 +29,10 @@ async fn a_pod_on_a_node_stays_until_the_node_lets_it_go() {
     let wrong = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "another"}});
     assert_eq!(server.delete(&path, &wrong).await.0, 409);
     let right = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": made["metadata"]["uid"]}});
-    assert_eq!(server.delete(&path, &right).await.1["status"], "Success");
+    assert_eq!(server.delete(&path, &right).await.1["kind"], "Pod");
     assert_eq!(server.get(&path).await.0, 404);
     server.create(PODS, pod("unbound", "")).await;
-    assert_eq!(server.delete(&format!("{PODS}/unbound"), &Value::Null).await.1["status"], "Success");
+    assert_eq!(server.delete(&format!("{PODS}/unbound"), &Value::Null).await.1["kind"], "Pod");
     server.stop().await;
 }
 

@@ -3,7 +3,7 @@
 //! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
 //! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`listing`] the options of lists and watches, [`names`] the naming rules, [`decode`] what becomes of unknown and mistyped fields, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`fields`] who owns which fields (server-side apply), [`object`] metadata access,
-//! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`webhooks`] admission webhooks: who is asked
+//! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`service`], [`workload`] and [`plain`] the same of services, workloads and small kinds, [`webhooks`] admission webhooks: who is asked
 //! about what, the questions and the answers; [`rbac`] roles and bindings, [`traits`] what selectors look at.
 
 #![deny(clippy::missing_errors_doc)]
@@ -18,15 +18,18 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod path;
+pub mod plain;
 pub mod pod;
 pub mod quantity;
 pub mod rbac;
 pub mod schema;
 pub mod schemas;
 pub mod selector;
+pub mod service;
 pub mod status;
 pub mod traits;
 pub mod webhooks;
+pub mod workload;
 pub mod yaml;
 
 pub use path::RequestPath;

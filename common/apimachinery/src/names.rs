@@ -17,6 +17,7 @@ pub fn label(text: &str) -> Option<String> {
     match text {
         _ if text.len() > 63 => Some("must be no more than 63 characters".to_owned()),
         _ if is_label(text) => None,
+        _ if text.contains('.') => Some("must not contain dots".to_owned()),
         _ => Some(LABEL.to_owned()),
     }
 }
@@ -82,7 +83,7 @@ pub fn config_key(text: &str) -> Option<String> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match text {
         _ if text.len() > 253 => Some("must be no more than 253 characters".to_owned()),
-        "." | ".." => Some(format!("may not be '{text}'")),
+        "." | ".." => Some(format!("must not be '{text}'")),
         _ if !text.is_empty() && text.chars().all(valid) => None,
         _ => Some(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \

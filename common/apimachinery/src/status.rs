@@ -67,6 +67,10 @@ impl Cause {
     pub fn type_invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
         Cause::new("FieldValueTypeInvalid", field, format!("Invalid value: {value}: {detail}"))
     }
+    pub fn too_many(field: impl Into<String>, found: usize, limit: usize) -> Cause {
+        let message = format!("Too many: {found}: must have at most {limit} items");
+        Cause::new("FieldValueTooMany", field, message)
+    }
     pub fn too_long(field: impl Into<String>, limit: usize) -> Cause {
         Cause::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"))
     }

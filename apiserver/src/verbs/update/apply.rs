@@ -69,7 +69,7 @@ pub(super) async fn apply(
 }
 
 /// Who applies what is not there makes it, which takes another right than a change.
-fn may_create(call: &Call<'_>) -> Result<(), Status> {
+pub(super) fn may_create(call: &Call<'_>) -> Result<(), Status> {
     let (resource, target) = (&call.target.served.resource, &call.target);
     let what = What::Resource {
         group: &resource.group,

@@ -125,11 +125,8 @@ fn check_text(text: &str, value: &Value, schema: &Value, path: &str, causes: &mu
     count(text.chars().count(), schema, ["minLength", "maxLength"], path, causes);
     let format = schema.get("format").and_then(Value::as_str);
     if format == Some("date-time") && text.parse::<jiff::Timestamp>().is_err() {
-        causes.push(Cause::invalid(
-            path,
-            value,
-            &format!("{} in body must be of type date-time", named(path)),
-        ));
+        let detail = format!("{} in body must be of type date-time: {value}", named(path));
+        causes.push(Cause::type_invalid(path, value, &detail));
     }
 }
 
@@ -162,6 +159,11 @@ fn count(found: usize, schema: &Value, [least, most]: [&str; 2], path: &str, cau
         causes.push(Cause::invalid(path, &Value::from(found), &detail));
     }
     if let Some(limit) = limit(most).filter(|limit| found as u64 > *limit) {
+        match most {
+            "maxLength" => return causes.push(Cause::too_long(path, limit as usize)),
+            "maxItems" => return causes.push(Cause::too_many(path, found, limit as usize)),
+            _ => {}
+        }
         let detail = format!("{} in body should have at most {limit} ({most})", named(path));
         causes.push(Cause::invalid(path, &Value::from(found), &detail));
     }
