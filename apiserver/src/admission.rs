@@ -149,7 +149,9 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("apps", "deployments" | "daemonsets" | "replicasets" | "statefulsets") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
             causes.extend(workload::problems(&served.resource.plural, value));
-            if !workloads::selects_itself(value) {
+            if value["spec"]["selector"].is_null() {
+                causes.push(Cause::required("spec.selector", ""));
+            } else if !workloads::selects_itself(value) {
                 let (field, labels) =
                     ("spec.template.metadata.labels", &value["spec"]["template"]["metadata"]["labels"]);
                 causes.push(Cause::invalid(field, labels, "`selector` does not match template `labels`"));

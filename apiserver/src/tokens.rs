@@ -126,7 +126,7 @@ pub(crate) async fn review(context: &Context, request: &Value) -> Value {
     let status = match verify(context, text(request, "/spec/token"), &wanted).await {
         Ok(Verified { user, audiences }) => json!({ "authenticated": true, "audiences": audiences,
             "user": { "username": user.name, "uid": user.uid, "groups": user.groups } }),
-        Err(_) => json!({ "authenticated": false, "user": {}, "error": "invalid bearer token" }),
+        Err(_) => json!({ "user": {}, "error": "invalid bearer token" }),
     };
     let mut answer = request.clone();
     answer["status"] = status;

@@ -44,7 +44,7 @@ async fn options<'a>(
         policy => policy,
     };
     let orphans = given.get("orphanDependents").is_some_and(Value::is_boolean)
-        || call.query.get("orphanDependents") != "";
+        || !call.query.get("orphanDependents").is_empty();
     check_policy(policy, orphans)?;
     let grace = match integer(&given, "/gracePeriodSeconds") {
         None => call.query.number("gracePeriodSeconds")?,

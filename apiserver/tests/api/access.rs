@@ -97,8 +97,8 @@ async fn a_token_counts_before_its_own_audiences_only() {
         let review = json!({"spec": {"token": token, "audiences": audiences}});
         server.create("/apis/authentication.k8s.io/v1/tokenreviews", review).await["status"].clone()
     };
-    assert_eq!(ask(json!([])).await["authenticated"], false);
-    assert_eq!(ask(json!(["elsewhere"])).await["authenticated"], false);
+    assert_eq!(ask(json!([])).await.get("authenticated"), None);
+    assert_eq!(ask(json!(["elsewhere"])).await.get("authenticated"), None);
     assert_eq!(ask(json!(["elsewhere", "vault"])).await["audiences"], json!(["vault"]));
     server.stop().await;
 }

@@ -33,23 +33,15 @@ pub enum ClusterError {
     Version(#[source] anyhow::Error),
 }
 
-impl Cluster {
-    /// The current context's cluster and user of a kubeconfig: certificates in it or in files beside it, or a token.
-    ///
-    /// # Errors
-    /// [`ClusterError`]: the file cannot be read, names no server or credentials, or the server does not answer.
-    pub async fn connect(kubeconfig: &Path) -> Result<Cluster, ClusterError> {
-        let path = kubeconfig.to_owned();
-        let text = std::fs::read_to_string(kubeconfig)
-            .map_err(|source| ClusterError::Read { path: path.clone(), source })?;
-        let form = |problem: String| ClusterError::Form { path: path.clone(), problem };
-        let config = apimachinery::yaml::parse(&text).map_err(|error| form(error.to_string()))?;
-        let folder = kubeconfig.parent().unwrap_or(Path::new("."));
-        let mut cluster = read(&config, folder).map_err(form)?;
-        let version = crate::client::Client::new(&cluster).version().await.map_err(ClusterError::Version)?;
-        cluster.minor = version;
-        Ok(cluster)
-    }
+/// The current context's cluster and user of a kubeconfig: certificates in it or in files beside it, or a token.
+pub(crate) fn of_kubeconfig(kubeconfig: &Path) -> Result<Cluster, ClusterError> {
+    let path = kubeconfig.to_owned();
+    let text = std::fs::read_to_string(kubeconfig)
+        .map_err(|source| ClusterError::Read { path: path.clone(), source })?;
+    let form = |problem: String| ClusterError::Form { path: path.clone(), problem };
+    let config = apimachinery::yaml::parse(&text).map_err(|error| form(error.to_string()))?;
+    let folder = kubeconfig.parent().unwrap_or(Path::new("."));
+    read(&config, folder).map_err(form)
 }
 
 fn read(config: &Value, folder: &Path) -> Result<Cluster, String> {

@@ -177,7 +177,9 @@ mod tests {
 
     #[test]
     fn places_name_elements_by_a_field() {
-        let value = json!({ "items": [{ "metadata": { "name": "a/b" }, "n": 1 }, { "metadata": { "name": "c" }, "n": 2 }] });
+        let items =
+            json!([{ "metadata": { "name": "a/b" }, "n": 1 }, { "metadata": { "name": "c" }, "n": 2 }]);
+        let value = json!({ "items": items });
         assert_eq!(at(&value, "/items/[metadata.name=a/b]/n"), Some(&json!(1)));
         assert_eq!(at(&value, "/items/1/n"), Some(&json!(2)));
         assert_eq!(at(&value, "/items/[metadata.name=x]"), None);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use conformance::{Cluster, Embedded, Group, Known, Outcome, Summary, Verdict, load, run};
+use conformance::{Embedded, Group, Known, Outcome, Summary, Verdict, connect, load, run};
 
 #[derive(Parser)]
 #[command(name = "conformance")]
@@ -51,7 +51,7 @@ async fn conform(flags: &Flags) -> Result<ExitCode> {
         // What is known to fail is known of the embedded server.
         Some(kubeconfig) => {
             let known = Known::default();
-            (run(&Cluster::connect(kubeconfig).await?, &groups, flags.beside, &known).await, known)
+            (run(&connect(kubeconfig).await?, &groups, flags.beside, &known).await, known)
         }
         None => {
             let server = Embedded::start().await?;

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
+use crate::connect::connect;
 
 /// An embedded API server with all its controllers, in a folder of its own that goes away with it.
 pub struct Embedded {
@@ -39,7 +40,7 @@ impl Embedded {
         .context("building the embedded API server")?;
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
-        let cluster = Cluster::connect(&kubeconfig).await?;
+        let cluster = connect(&kubeconfig).await?;
         Ok(Embedded { cluster, stop, running, _folder: folder })
     }
 

@@ -171,12 +171,16 @@ async fn events(ground: &mut Ground, watch: &mut Watch, step: &Step) -> Result<(
         }
         capture(ground, &expected, &event["object"], None)?;
     }
-    while step.end {
+    if step.end { ended(ground, watch, step).await } else { Ok(()) }
+}
+
+/// Reads a watch to its end, on which nothing but bookmarks may come.
+async fn ended(ground: &Ground, watch: &mut Watch, step: &Step) -> Result<()> {
+    loop {
         match watch.next(within(ground, step)).await.context("expected the end of the watch")? {
-            None => break,
+            None => return Ok(()),
             Some(event) if event["type"] == "BOOKMARK" => {}
             Some(event) => bail!("expected the end of the watch, got {}", short(&event)),
         }
     }
-    Ok(())
 }

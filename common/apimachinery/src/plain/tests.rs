@@ -23,7 +23,8 @@ fn fields(group: &str, plural: &str, object: &Value) -> Vec<String> {
 
 #[test]
 fn each_mistake_is_named_by_its_field() {
-    let node = json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"},
+    let node = json!({"spec": {"taints": [
+        {"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"},
         {"key": "b c", "effect": "Never"}, {"key": "d"}]}});
     let wanted = [
         "metadata.taints[1]",
@@ -38,7 +39,10 @@ fn each_mistake_is_named_by_its_field() {
     let subsets = json!({"subsets": [{"addresses": [{"ip": "127.0.0.1"}, {"ip": "0.0.0.0"}, {"ip": "x"}]}]});
     let wanted = ["subsets[0].addresses[1].ip", "subsets[0].addresses[2].ip"];
     assert_eq!(fields("", "endpoints", &subsets), wanted);
-    let path = |kind: &str, path: &str| json!({"spec": {"rules": [{"http": {"paths": [{"pathType": kind, "path": path}]}}]}});
+    let path = |kind: &str, path: &str| {
+        let paths = json!([{"pathType": kind, "path": path}]);
+        json!({"spec": {"rules": [{"http": {"paths": paths}}]}})
+    };
     assert_eq!(fields("networking.k8s.io", "ingresses", &path("Exact", "x")).len(), 1);
     assert!(fields("networking.k8s.io", "ingresses", &path("Prefix", "/x")).is_empty());
     let event = json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}});

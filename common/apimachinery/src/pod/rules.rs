@@ -18,6 +18,9 @@ use crate::{Cause, names};
 /// Checks the pod spec found at `path`, with its defaults filled in.
 pub fn problems(path: &str, spec: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
+    if spec.is_null() {
+        return vec![Cause::required(format!("{path}.containers"), "")];
+    }
     if !spec.is_object() {
         return vec![Cause::required(path, "")];
     }

@@ -70,7 +70,13 @@ enum Holder {
 impl Holder {
     fn told(&self) -> String {
         match self {
-            Holder::User(name) => format!("User {name:?}"),
+            // A service account is named as one, also where a binding names its user.
+            Holder::User(name) => {
+                match name.strip_prefix("system:serviceaccount:").and_then(|own| own.split_once(':')) {
+                    Some((namespace, name)) => format!("ServiceAccount {:?}", format!("{name}/{namespace}")),
+                    None => format!("User {name:?}"),
+                }
+            }
             Holder::Group(name) => format!("Group {name:?}"),
         }
     }

@@ -17,6 +17,7 @@ pub(super) fn check(at: &str, container: &Value, volumes: &[String], causes: &mu
     }
     choice(at, container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], causes);
     optional_choice(at, container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], causes);
+    optional_choice(at, container, "restartPolicy", &["Always", "Never", "OnFailure"], causes);
     ports::check(at, container, causes);
     environment(at, container, causes);
     mounts::check(at, container, volumes, causes);
