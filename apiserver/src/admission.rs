@@ -14,6 +14,7 @@ use kubeapi::target::Target;
 use kubeapi::user::User;
 use serde_json::{Value, json};
 
+use crate::addresses::Reserved;
 use crate::context::Context;
 
 /// True if `metadata.generation` follows the spec of this resource.
@@ -75,6 +76,9 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
         {
             finalizers.push(json!(EMPTIES));
         }
+    }
+    if served.is_core("services") {
+        value["status"] = json!({ "loadBalancer": {} });
     }
     if served.is_core("persistentvolumes") {
         value["status"] = json!({ "phase": "Available" });
@@ -252,6 +256,18 @@ pub(crate) fn custom(
         causes.retain(|cause| !before.contains(cause));
     }
     refuse(served, name, causes)
+}
+
+/// Gives a service its addresses and ports, which are held until the result is dropped.
+pub(crate) fn assign(
+    context: &Context,
+    target: &Target,
+    old: Option<&Value>,
+    value: &mut Value,
+) -> Result<Reserved, Status> {
+    let resource = &target.served.resource;
+    let refused = |causes| Status::invalid(&resource.group, &resource.kind, &target.name, causes);
+    context.addresses.assign(old, value).map_err(refused)
 }
 
 /// 422 if there are causes.

@@ -26,10 +26,11 @@ pub(crate) async fn defaults(context: &Context, port: u16) -> Result<(), Status>
             furnish(context, &namespace.key.name).await?;
         }
     }
+    let first = context.addresses.first();
     let service = json!({
         "metadata": { "labels": { "component": "apiserver", "provider": "kubernetes" } },
         "spec": {
-            "type": "ClusterIP", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ipFamilies": ["IPv4"],
+            "type": "ClusterIP", "clusterIP": first, "clusterIPs": [first], "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack",
             "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": port }],
         },

@@ -7,6 +7,7 @@ use daemon::memory::HeapTrimmer;
 use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::Addresses;
 use crate::nodes::WayToNodes;
 use crate::registered::Registered;
 use crate::roles::Roles;
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub stop: CancellationToken,
     pub traffic: Traffic,
     pub usage: Recent,
+    /// Of services.
+    pub addresses: Arc<Addresses>,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

@@ -4,6 +4,7 @@
 //! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate CEL (no
 //! policies, no `matchConditions` of webhooks), or convert between versions of custom resources.
 
+mod addresses;
 mod admission;
 mod aggregator;
 mod auth;
@@ -38,6 +39,7 @@ use kubeapi::{CONNECTIONS, Door, Transport, audit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use addresses::{NotARange, ServiceRange};
 pub use controlling::UnknownController;
 pub use keys::KeysError;
 pub use kubeapi::Limits;
@@ -102,11 +104,13 @@ impl ApiServer {
         let registry = Arc::new(kubeapi::registry::Registry::new());
         let webhooks = Arc::new(registered::Registered::default());
         let roles = Arc::new(roles::Roles::default());
+        let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
             webhooks: webhooks.clone(),
             roles: roles.clone(),
+            addresses: addresses.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -124,6 +128,7 @@ impl ApiServer {
             stop: CancellationToken::new(),
             traffic: context::Traffic::default(),
             usage: usage::Recent::default(),
+            addresses,
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use apiserver::{ApiServer, Limits, Reach, Settings};
+use apiserver::{ApiServer, Limits, Reach, ServiceRange, Settings};
 use clap::Parser;
 use daemon::exit::{Exit, report};
 
@@ -40,6 +40,9 @@ struct Arguments {
     /// The same of requests that change something.
     #[arg(long, default_value_t = Limits::default().changes)]
     max_mutating_requests_inflight: usize,
+    /// Addresses that services are given (IPv4). Of services that are there already, those outside keep theirs.
+    #[arg(long, value_name = "RANGE", default_value_t = ServiceRange::default())]
+    service_cluster_ip_range: ServiceRange,
     /// The private key that tokens of service accounts are signed with: RSA (RS256) or P-256 (ES256), PEM. Without it a P-256 key is made
     /// at the first start.
     #[arg(long, value_name = "PATH")]
@@ -76,6 +79,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             reads: arguments.max_requests_inflight,
             changes: arguments.max_mutating_requests_inflight,
         },
+        service_range: arguments.service_cluster_ip_range,
         service_account_signing_key: arguments.service_account_signing_key_file,
         audit_log: arguments.audit_log,
     })

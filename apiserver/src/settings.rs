@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kubeapi::Limits;
 
+use crate::addresses::ServiceRange;
 use crate::nodes::Reach;
 
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Settings {
     pub clients: Vec<Client>,
     /// Who reaches nodes for logs, exec, attach, port-forward and `nodes/NAME/proxy`.
     pub nodes: Reach,
+    /// Addresses that services are given.
+    pub service_range: ServiceRange,
     /// The RSA or P-256 key (PEM) that tokens of service accounts are signed with; `None`: one that is made at the first start.
     pub service_account_signing_key: Option<PathBuf>,
     /// Which controllers run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for all

@@ -140,6 +140,7 @@ async fn with_embedded(
         nodes: apiserver::Reach::Program(Arc::new(streams.clone())),
         controllers: standalone.controllers.clone(),
         limits: standalone.limits,
+        service_range: standalone.service_range,
         service_account_signing_key: None,
         audit_log: standalone.audit_log.clone(),
     })

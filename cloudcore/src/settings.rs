@@ -54,6 +54,7 @@ pub struct Standalone {
     pub controllers: Vec<String>,
     pub limits: apiserver::Limits,
     pub audit_log: Option<PathBuf>,
+    pub service_range: apiserver::ServiceRange,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,13 @@ impl Settings {
         if audit_log.as_ref().is_some_and(|path| !path.is_absolute()) {
             problems.push(format!("modules.standalone.auditLog: {:?} is not absolute", standalone.audit_log));
         }
+        let service_range = standalone.service_cluster_ip_range.parse();
+        let service_range = service_range.unwrap_or_else(|error| {
+            problems.push(format!("modules.standalone.serviceClusterIPRange: {error}"));
+            apiserver::ServiceRange::default()
+        });
         let standalone = standalone.enable.then(|| Standalone {
+            service_range,
             data_dir: PathBuf::from(&standalone.data_dir),
             listen: standalone_listen.unwrap_or_else(|_| {
                 problems

@@ -9,6 +9,7 @@ use kubeapi::registry::{DEFINITIONS, Registry};
 use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
+use crate::addresses::{Addresses, SERVICES};
 use crate::registered::{self, Registered};
 use crate::roles::{self, Roles};
 
@@ -21,6 +22,7 @@ pub(crate) struct Followers {
     pub registry: Arc<Registry>,
     pub webhooks: Arc<Registered>,
     pub roles: Arc<Roles>,
+    pub addresses: Arc<Addresses>,
 }
 
 impl Followers {
@@ -28,7 +30,7 @@ impl Followers {
     pub(super) fn resources() -> Vec<String> {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        std::iter::once(DEFINITIONS.to_owned()).chain(webhooks).chain(roles).collect()
+        [DEFINITIONS, SERVICES].map(str::to_owned).into_iter().chain(webhooks).chain(roles).collect()
     }
 
     /// Takes note of an object as it is after a change.
@@ -40,6 +42,8 @@ impl Followers {
                 None => self.registry.forget(&key.name),
                 Some(definition) => self.registry.define(&key.name, &definition),
             }
+        } else if key.resource == SERVICES {
+            self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {
             self.webhooks.set(phase, &key.name, value().as_ref());
         } else if let Some(kind) = roles::kind(&key.resource) {

@@ -64,6 +64,11 @@ pub(crate) async fn insert(
             value = changed;
             admission::create(context, &target, &mut value).await?;
         }
+        // Held until the service is stored.
+        let _reserved = match served.is_core("services") {
+            true => Some(admission::assign(context, &target, None, &mut value)?),
+            false => None,
+        };
         let mut causes = prepare::problems(&target, &value);
         causes.extend(admission::problems(served, &value));
         admission::refuse(served, &target.name, causes)?;

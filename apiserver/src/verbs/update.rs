@@ -192,6 +192,10 @@ pub(super) async fn modify(
             prepare::keep_record(&new, &mut changed);
             new = changed;
         }
+        let _reserved = match target.served.is_core("services") && part == Part::Main {
+            true => Some(admission::assign(context, target, Some(&old), &mut new)?),
+            false => None,
+        };
         check(target, part, &old, &mut new)?;
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;

@@ -65,6 +65,7 @@ impl Server {
             clients: vec![],
             nodes: apiserver::Reach::Nobody,
             controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            service_range: apiserver::ServiceRange::default(),
             service_account_signing_key: None,
             limits: apiserver::Limits::default(),
             audit_log,

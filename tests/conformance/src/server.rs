@@ -33,6 +33,7 @@ impl Embedded {
             nodes: Reach::Nobody,
             controllers: vec!["*".to_owned()],
             limits: apiserver::Limits::default(),
+            service_range: apiserver::ServiceRange::default(),
             service_account_signing_key: None,
             audit_log: None,
         })

@@ -182,6 +182,7 @@ async fn the_api_server() {
         nodes: apiserver::Reach::Nobody,
         controllers: vec!["*".to_owned()],
         limits: apiserver::Limits::default(),
+        service_range: apiserver::ServiceRange::default(),
         service_account_signing_key: None,
         audit_log: None,
     })

@@ -381,6 +381,9 @@ pub struct Standalone {
     /// Controllers that run, as for kube-controller-manager's `--controllers`: `*` for all, a name for one, `-` and a name for
     /// all but that one; empty: none. The scheduler is `default-scheduler`.
     pub controllers: Vec<String>,
+    /// Addresses that services are given (IPv4, `base/prefix`); of services that are there already, those outside keep theirs.
+    #[serde(rename = "serviceClusterIPRange")]
+    pub service_cluster_ip_range: String,
     /// Reads under way at once, without watches and other requests that last; further ones are told to come again (429). 0: any
     /// number.
     pub max_requests_inflight: u32,
@@ -399,6 +402,7 @@ impl Default for Standalone {
             listen: "127.0.0.1:6443".to_owned(),
             admin_kubeconfig: "/etc/kubeedge/admin.kubeconfig".to_owned(),
             controllers: vec!["*".to_owned()],
+            service_cluster_ip_range: "10.96.0.0/16".to_owned(),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             audit_log: String::new(),
