@@ -22,6 +22,7 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
     let resource = &served.resource;
     resource.custom
         || served.is_definition()
+        || served.is_core("pods")
         || matches!(
             resource.group.as_str(),
             "admissionregistration.k8s.io" | "apps" | "batch" | "networking.k8s.io" | "policy"

@@ -22,7 +22,7 @@ use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
 use crate::storage::{Change, WriteError};
-use crate::verbs::delete;
+use crate::verbs::delete::{self, Propagation};
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut events = context.storage.subscribe(None);
@@ -54,6 +54,9 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         }
     }
 }
+
+/// The finalizers of this room, as they are in stored objects.
+const HOLDING: [&str; 2] = ["\"foregroundDeletion\"", "\"orphan\""];
 
 /// Seconds an event is kept, the default of the real server.
 const EVENT_LIFETIME: i64 = 3600;
@@ -115,6 +118,12 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
             for dependent in context.storage.dependents(object::uid(&value)).await? {
                 reconsider(context, &dependent).await?;
             }
+            // An owner may wait for it.
+            for owner in object::list(&value, "/metadata/ownerReferences") {
+                if let Some(owner) = context.storage.by_uid(object::text(owner, "/uid")).await? {
+                    dependents::advance(context, &owner).await?;
+                }
+            }
             if key.resource == kubeapi::registry::DEFINITIONS {
                 remove_instances(context, &key.name).await?;
             }
@@ -125,6 +134,9 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
         EventKind::Added | EventKind::Modified => {
             if event.stored.body.contains("\"ownerReferences\"") {
                 reconsider(context, key).await?;
+            }
+            if HOLDING.iter().any(|finalizer| event.stored.body.contains(finalizer)) {
+                dependents::advance(context, key).await?;
             }
             if key.resource == "namespaces" {
                 empty_namespace(context, &key.name).await?;
@@ -150,7 +162,7 @@ async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
         return Ok(());
     }
     if gone.len() == owners.len() {
-        return remove(context, key).await;
+        return remove(context, key, Propagation::Background).await;
     }
     for uid in gone {
         dependents::release(context, key.clone(), uid).await?;
@@ -158,7 +170,7 @@ async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
     Ok(())
 }
 
-async fn remove(context: &Context, key: &Key) -> Result<(), Status> {
+pub(crate) async fn remove(context: &Context, key: &Key, propagation: Propagation) -> Result<(), Status> {
     let Some(served) = context.registry.by_key(&key.resource) else {
         return purge(context, key).await;
     };
@@ -168,7 +180,8 @@ async fn remove(context: &Context, key: &Key) -> Result<(), Status> {
         name: key.name.clone(),
         subresource: String::new(),
     };
-    match delete::remove(context, &target, &delete::Options::default(), None).await {
+    let options = delete::Options { propagation, ..delete::Options::default() };
+    match delete::remove(context, &target, &options, None).await {
         Err(status) if status.code == 404 => Ok(()),
         other => other.map(|_| ()),
     }
@@ -206,7 +219,7 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
         return Ok(());
     }
     for inner in context.storage.contents(namespace).await? {
-        remove(context, &inner).await?;
+        remove(context, &inner, Propagation::Background).await?;
     }
     let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
     let waits =
@@ -223,6 +236,11 @@ async fn sweep(context: &Context) {
 async fn try_sweep(context: &Context) -> Result<(), Status> {
     for key in context.storage.orphans().await? {
         reconsider(context, &key).await?;
+    }
+    for finalizer in HOLDING {
+        for key in context.storage.that_say(finalizer).await? {
+            dependents::advance(context, &key).await?;
+        }
     }
     let namespaces = ListQuery { resource: "namespaces".to_owned(), ..ListQuery::default() };
     for namespace in context.storage.list(namespaces).await?.items {

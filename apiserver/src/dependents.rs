@@ -1,4 +1,4 @@
-//! Dependents of an object that goes without them.
+//! Dependents of an object that goes: after them, or without them.
 
 use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
+use crate::verbs::delete::Propagation;
+use crate::verbs::update;
 
 /// Takes the owner `uid` out of its dependents, so that they survive it.
 pub(crate) async fn release_all(context: &Context, uid: &str) -> Result<(), Status> {
@@ -29,10 +31,94 @@ pub(crate) async fn release(context: &Context, key: Key, owner: &str) -> Result<
     let previous = Traits::of(&key.resource, &value);
     if let Some(Value::Array(owners)) = value.pointer_mut("/metadata/ownerReferences") {
         owners.retain(|reference| object::text(reference, "/uid") != owner);
+        if owners.is_empty() {
+            object::metadata(&mut value).remove("ownerReferences");
+        }
     }
     let change = Change::Update { value, expected: stored.revision, previous };
     match context.storage.commit(key, change).await {
         Err(WriteError::Store(status)) => Err(status),
         Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
+}
+
+/// Moves on the deletion of an object that waits for what becomes of its dependents: by foreground deletion or orphaning.
+pub(crate) async fn advance(context: &Context, key: &Key) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+    let value = stored.value()?;
+    if !object::deleting(&value) {
+        return Ok(());
+    }
+    for propagation in [Propagation::Orphan, Propagation::Foreground] {
+        let Some(finalizer) = propagation.finalizer().filter(|one| has(&value, one)) else { continue };
+        let is_done = match propagation {
+            Propagation::Orphan => release_all(context, object::uid(&value)).await.map(|()| true)?,
+            _ => foreground(context, object::uid(&value)).await?,
+        };
+        if is_done {
+            return let_go(context, key, finalizer).await;
+        }
+    }
+    Ok(())
+}
+
+fn has(value: &Value, finalizer: &str) -> bool {
+    object::list(value, "/metadata/finalizers").iter().any(|one| one == finalizer)
+}
+
+/// Deletes the dependents of `owner`; true when none is left that blocks it.
+async fn foreground(context: &Context, owner: &str) -> Result<bool, Status> {
+    let mut is_blocked = false;
+    for key in context.storage.dependents(owner).await? {
+        let Some(stored) = context.storage.get(&key).await? else { continue };
+        let value = stored.value()?;
+        let (own, others): (Vec<&Value>, Vec<&Value>) = object::list(&value, "/metadata/ownerReferences")
+            .iter()
+            .partition(|reference| object::text(reference, "/uid") == owner);
+        let mut stays = false;
+        for other in others {
+            stays |= context.storage.exists(object::text(other, "/uid")).await?;
+        }
+        if stays {
+            release(context, key, owner).await?;
+            continue;
+        }
+        let has_dependents = !context.storage.dependents(object::uid(&value)).await?.is_empty();
+        let propagation = if has_dependents { Propagation::Foreground } else { Propagation::Background };
+        if !object::deleting(&value) {
+            crate::collector::remove(context, &key, propagation).await?;
+        }
+        let blocks = own.iter().any(|reference| reference["blockOwnerDeletion"] == true);
+        is_blocked |= blocks && context.storage.get(&key).await?.is_some();
+    }
+    Ok(!is_blocked)
+}
+
+/// Takes a finalizer off; the object goes with its last one.
+async fn let_go(context: &Context, key: &Key, finalizer: &str) -> Result<(), Status> {
+    loop {
+        let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+        let mut value = stored.value()?;
+        let previous = Traits::of(&key.resource, &value);
+        if !has(&value, finalizer) {
+            return Ok(());
+        }
+        if let Some(Value::Array(finalizers)) = value.pointer_mut("/metadata/finalizers") {
+            finalizers.retain(|one| one != finalizer);
+            if finalizers.is_empty() {
+                object::metadata(&mut value).remove("finalizers");
+            }
+        }
+        let expected = stored.revision;
+        let change = match update::finished(&value) {
+            true => Change::Delete { value, expected, previous },
+            false => Change::Update { value, expected, previous },
+        };
+        match context.storage.commit(key.clone(), change).await {
+            Err(WriteError::Store(status)) => return Err(status),
+            // Changed meanwhile: looked at again.
+            Err(WriteError::Stale) => {}
+            Ok(_) | Err(WriteError::Missing | WriteError::Exists) => return Ok(()),
+        }
     }
 }

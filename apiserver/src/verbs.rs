@@ -29,7 +29,7 @@ pub(crate) type Call<'a> = kubeapi::Call<'a, Context>;
 
 /// Who asks, for webhooks. `options` is the kind of the request's options.
 pub(crate) fn caller<'a>(call: &'a Call<'_>, options: &str) -> Result<Caller<'a>, Status> {
-    let dry_run = call.query.dry_run()?;
+    let dry_run = call.query.dry_run(options)?;
     if call.backend.webhooks.is_empty() {
         return Ok(Caller::new(&call.user, &call.warnings, dry_run, Value::Null));
     }

@@ -118,6 +118,30 @@ impl Storage {
         .await
     }
 
+    /// The key of the object with this uid.
+    pub(crate) async fn by_uid(&self, uid: &str) -> Result<Option<Key>, Status> {
+        let uid = uid.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE uid = ?1")?
+                .query_row([uid], key)
+                .optional()
+        })
+        .await
+    }
+
+    /// Keys of all objects whose text has `words`. Reads everything.
+    pub(crate) async fn that_say(&self, words: &str) -> Result<Vec<Key>, Status> {
+        let words = words.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE instr(body, ?1) > 0")?
+                .query_map([words], key)?
+                .collect()
+        })
+        .await
+    }
+
     /// True if an object with this uid exists.
     pub(crate) async fn exists(&self, uid: &str) -> Result<bool, Status> {
         let uid = uid.to_owned();

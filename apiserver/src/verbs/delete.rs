@@ -17,6 +17,29 @@ use crate::context::Context;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
+/// What becomes of those that name an object as their owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    /// They go after it.
+    #[default]
+    Background,
+    /// Those that block it go before it.
+    Foreground,
+    /// They stay, without their owner.
+    Orphan,
+}
+
+impl Propagation {
+    /// What holds the object until it is done.
+    pub(crate) fn finalizer(self) -> Option<&'static str> {
+        match self {
+            Propagation::Background => None,
+            Propagation::Foreground => Some("foregroundDeletion"),
+            Propagation::Orphan => Some("orphan"),
+        }
+    }
+}
+
 /// `DeleteOptions`, from the body or the query.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -24,7 +47,7 @@ pub(crate) struct Options {
     pub grace: Option<i64>,
     pub uid: String,
     pub resource_version: String,
-    pub orphan: bool,
+    pub propagation: Propagation,
     pub dry_run: bool,
 }
 
@@ -60,12 +83,33 @@ async fn options<'a>(
         grace: grace.map(|seconds| seconds.max(0)),
         uid: text(&given, "/preconditions/uid").to_owned(),
         resource_version: text(&given, "/preconditions/resourceVersion").to_owned(),
-        orphan: policy == "Orphan"
-            || given["orphanDependents"] == true
-            || call.query.flag("orphanDependents"),
+        propagation: propagation(call, policy, &given, orphans),
         dry_run: caller.dry_run,
     };
     Ok((options, caller))
+}
+
+fn propagation(call: &Call<'_>, policy: &str, given: &Value, orphans: bool) -> Propagation {
+    match policy {
+        "Foreground" => Propagation::Foreground,
+        "Orphan" => Propagation::Orphan,
+        "" if given["orphanDependents"] == true || call.query.flag("orphanDependents") => Propagation::Orphan,
+        // As clients of old expect it of this kind (`jobStrategy.DefaultGarbageCollectionPolicy`).
+        "" if !orphans && is_job(&call.target) => {
+            call.warnings.add(
+                "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+                 propagationPolicy=Orphan to suppress this warning"
+                    .to_owned(),
+            );
+            Propagation::Orphan
+        }
+        _ => Propagation::Background,
+    }
+}
+
+fn is_job(target: &Target) -> bool {
+    let resource = &target.served.resource;
+    (resource.group.as_str(), resource.plural.as_str()) == ("batch", "jobs")
 }
 
 /// `DeleteOptions` of a body have the types of their fields.
@@ -130,7 +174,7 @@ pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Res
 
 pub(crate) async fn collection(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     if call.target.served.is_core("namespaces") {
-        return Err(Status::method_not_allowed(call.parts.method.as_str()));
+        return Err(Status::method_not_allowed());
     }
     let (options, caller) = options(&call, body).await?;
     let (labels, fields) = call.query.selectors(&call.target.served)?;
@@ -203,9 +247,6 @@ pub(crate) async fn remove(
             change.mutate(objects).await?;
             change.validate(objects).await?;
         }
-        if options.orphan && !options.dry_run {
-            crate::dependents::release_all(context, object::uid(&value)).await?;
-        }
         let previous = Traits::of(&stored.key.resource, &value);
         let expected = stored.revision;
         let (change, gone) = match step {
@@ -245,6 +286,9 @@ fn check_preconditions(target: &Target, options: &Options, value: &Value) -> Res
 }
 
 fn step(target: &Target, options: &Options, value: &Value) -> Step {
+    let wanted = options.propagation.finalizer().filter(|_| !object::deleting(value));
+    let held = wanted.map(|finalizer| with_finalizer(value, finalizer));
+    let value = held.as_ref().unwrap_or(value);
     let finalizers = object::has_finalizers(value);
     let deleting = object::deleting(value);
     if target.served.is_core("namespaces") {
@@ -271,6 +315,17 @@ fn step(target: &Target, options: &Options, value: &Value) -> Step {
         true => Step::Remove,
         false => Step::Mark(mark(value, grace)),
     }
+}
+
+fn with_finalizer(value: &Value, finalizer: &str) -> Value {
+    let mut held = value.clone();
+    let finalizers = object::metadata(&mut held).entry("finalizers").or_insert_with(|| json!([]));
+    match finalizers.as_array_mut() {
+        Some(all) if !all.contains(&json!(finalizer)) => all.push(json!(finalizer)),
+        Some(_) => {}
+        None => *finalizers = json!([finalizer]),
+    }
+    held
 }
 
 /// Seconds a pod gets: none if no node runs it.

@@ -27,7 +27,7 @@ pub(crate) async fn answer(
     body: kubeapi::request::Incoming,
 ) -> Result<Answer, Status> {
     if parts.method != Method::POST {
-        return Err(Status::method_not_allowed(parts.method.as_str()));
+        return Err(Status::method_not_allowed());
     }
     let bytes = request::body(&parts.headers, body).await?;
     let mut review: Value = request::parse(request::content_type(&parts.headers), &bytes)?;

@@ -4,6 +4,7 @@ use apimachinery::object::{self, integer, list, text};
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::{Cause, Status};
 use http::Method;
+use kubeapi::registry::ScalePaths;
 use kubeapi::request::{self, Incoming};
 use kubeapi::respond::{self, Answer};
 use kubeapi::target::Target;
@@ -14,10 +15,15 @@ use super::{Call, update};
 
 pub(crate) fn is_one(call: &Call<'_>) -> bool {
     let resource = &call.target.served.resource;
-    call.target.subresource == "scale" && !resource.custom && resource.subresources.contains(&"scale")
+    let is_scaled = match resource.custom {
+        true => call.target.served.version().scale.is_some(),
+        false => resource.subresources.contains(&"scale"),
+    };
+    call.target.subresource == "scale" && is_scaled
 }
 
 pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Status> {
+    let paths = paths(&call.target);
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
     let main = Call { target: Target { subresource: String::new(), ..call.target.clone() }, ..call };
     let stored = match main.parts.method {
@@ -26,7 +32,7 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
         }
         Method::PUT => {
             let scale = main.body(body).await?;
-            update::modify(&main, &ownership, |current| resized(current, &scale)).await?
+            update::modify(&main, &ownership, |current| resized(&paths, current, &scale)).await?
         }
         Method::PATCH => {
             let content_type = request::content_type(&main.parts.headers).to_owned();
@@ -39,30 +45,43 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
                 .ok_or_else(unsupported)?;
             let with = request::parse(&content_type, &request::body(&main.parts.headers, body).await?)?;
             update::modify(&main, &ownership, |current| {
-                let scale = patch::apply(kind, &scale(current), &with, None)?;
-                resized(current, &scale)
+                let scale = patch::apply(kind, &scale(&paths, current), &with, None)?;
+                resized(&paths, current, &scale)
             })
             .await?
         }
-        ref method => return Err(Status::method_not_allowed(method.as_str())),
+        _ => return Err(Status::method_not_allowed()),
     };
-    Ok(respond::json(200, &scale(&stored.value()?)))
+    Ok(respond::json(200, &scale(&paths, &stored.value()?)))
+}
+
+/// Where the parts of the scale are.
+fn paths(target: &Target) -> ScalePaths {
+    let built_in = || ScalePaths {
+        wanted: "/spec/replicas".to_owned(),
+        status: "/status/replicas".to_owned(),
+        selector: None,
+    };
+    target.served.version().scale.clone().unwrap_or_else(built_in)
 }
 
 /// The scale of a workload.
-fn scale(workload: &Value) -> Value {
+fn scale(paths: &ScalePaths, workload: &Value) -> Value {
     let metadata = &workload["metadata"];
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"]},
         "spec": {},
-        "status": {"replicas": integer(workload, "/status/replicas").unwrap_or(0)},
+        "status": {"replicas": integer(workload, &paths.status).unwrap_or(0)},
     });
-    if let Some(replicas) = integer(workload, "/spec/replicas").filter(|replicas| *replicas != 0) {
+    if let Some(replicas) = integer(workload, &paths.wanted).filter(|replicas| *replicas != 0) {
         scale["spec"]["replicas"] = json!(replicas);
     }
-    let selector = selector(&workload["spec"]["selector"]);
+    let selector = match &paths.selector {
+        Some(path) => text(workload, path).to_owned(),
+        None => selector(&workload["spec"]["selector"]),
+    };
     if !selector.is_empty() {
         scale["status"]["selector"] = json!(selector);
     }
@@ -70,7 +89,7 @@ fn scale(workload: &Value) -> Value {
 }
 
 /// A workload as a scale wants it.
-fn resized(current: &Value, scale: &Value) -> Result<Value, Status> {
+fn resized(paths: &ScalePaths, current: &Value, scale: &Value) -> Result<Value, Status> {
     let replicas = integer(scale, "/spec/replicas").unwrap_or(0);
     if replicas < 0 {
         let why = "must be greater than or equal to 0";
@@ -78,7 +97,12 @@ fn resized(current: &Value, scale: &Value) -> Result<Value, Status> {
         return Err(Status::invalid("autoscaling", "Scale", object::name(current), vec![cause]));
     }
     let mut workload = current.clone();
-    workload["spec"]["replicas"] = json!(replicas);
+    let mut place = &mut workload;
+    for part in paths.wanted.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        place = object::as_map(place).entry(part).or_insert(Value::Null);
+    }
+    *place = json!(replicas);
     let metadata = object::metadata(&mut workload);
     for field in ["resourceVersion", "uid"] {
         let named = text(scale, &format!("/metadata/{field}"));
@@ -115,14 +139,30 @@ mod tests {
     fn a_scale_tells_the_size_and_the_selector_and_changes_only_the_size() {
         let workload = json!({"metadata": {"name": "d", "resourceVersion": "7"}, "status": {"replicas": 2}, "spec": {"replicas": 3,
             "selector": {"matchLabels": {"app": "a"}, "matchExpressions": [{"key": "b", "operator": "In", "values": ["c", "d"]}]}}});
-        let told = scale(&workload);
+        let paths =
+            ScalePaths { wanted: "/spec/replicas".into(), status: "/status/replicas".into(), selector: None };
+        let told = scale(&paths, &workload);
         assert_eq!((&told["spec"]["replicas"], &told["status"]["replicas"]), (&json!(3), &json!(2)));
         assert_eq!(told["status"]["selector"], "app=a,b in (c,d)");
-        let resized = resized(&workload, &json!({"spec": {"replicas": 5}})).unwrap();
+        let resized = resized(&paths, &workload, &json!({"spec": {"replicas": 5}})).unwrap();
         assert_eq!(resized["spec"]["replicas"], 5);
         assert_eq!(
             (&resized["spec"]["selector"], &resized["metadata"]),
             (&workload["spec"]["selector"], &workload["metadata"])
         );
+    }
+
+    #[test]
+    fn a_custom_resource_is_scaled_where_its_definition_says() {
+        let paths = ScalePaths {
+            wanted: "/spec/size/of".into(),
+            status: "/status/is".into(),
+            selector: Some("/status/by".into()),
+        };
+        let current = json!({"metadata": {"name": "g"}, "spec": {}, "status": {"is": 2, "by": "a=b"}});
+        let told = scale(&paths, &current);
+        assert_eq!(told["status"], json!({"replicas": 2, "selector": "a=b"}));
+        let resized = resized(&paths, &current, &json!({"spec": {"replicas": 4}})).unwrap();
+        assert_eq!(resized["spec"], json!({"size": {"of": 4}}));
     }
 }

@@ -62,7 +62,7 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
         _ => matches!(method, Method::GET | Method::POST),
     };
     if !takes_method {
-        return Err(Status::method_not_allowed(method.as_str()));
+        return Err(Status::method_not_allowed());
     }
     connect::admit(&call).await?;
     let (node, path) = match call.target.subresource.as_str() {

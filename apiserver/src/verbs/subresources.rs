@@ -97,7 +97,8 @@ async fn evict(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answe
     let options = delete::Options {
         grace: object::integer(&eviction, "/deleteOptions/gracePeriodSeconds"),
         uid: text(&eviction, "/deleteOptions/preconditions/uid").to_owned(),
-        dry_run: call.query.dry_run()? || eviction["deleteOptions"]["dryRun"] == json!(["All"]),
+        dry_run: call.query.dry_run("DeleteOptions")?
+            || eviction["deleteOptions"]["dryRun"] == json!(["All"]),
         ..delete::Options::default()
     };
     budgets::spend(call.backend, &call.target, options.dry_run).await?;

@@ -237,7 +237,7 @@ fn may_sign(call: &Call<'_>, part: Part, old: &Value, new: &Value) -> Result<(),
 }
 
 /// True for an object that was waiting for its last finalizer.
-fn finished(object: &Value) -> bool {
+pub(crate) fn finished(object: &Value) -> bool {
     object::deleting(object)
         && !object::has_finalizers(object)
         && object::list(object, "/spec/finalizers").is_empty()

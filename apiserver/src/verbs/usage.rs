@@ -64,7 +64,7 @@ pub(crate) async fn answer(
         return Err(Status::no_such_path());
     }
     if method != Method::GET || query.flag("watch") {
-        return Err(Status::method_not_allowed(method.as_str()));
+        return Err(Status::method_not_allowed());
     }
     let selector = LabelSelector::parse(query.get("labelSelector"));
     let selector = selector.map_err(|error| Status::bad_request(error.to_string()))?;

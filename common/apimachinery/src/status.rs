@@ -117,8 +117,8 @@ impl Status {
         status.causes.push(Cause::new("UnexpectedServerResponse", "", "404 page not found"));
         status
     }
-    pub fn method_not_allowed(verb: &str) -> Status {
-        let message = format!("the server does not allow this method on the requested resource ({verb})");
+    pub fn method_not_allowed() -> Status {
+        let message = "the server does not allow this method on the requested resource";
         Status::new(405, "MethodNotAllowed", message)
     }
     pub fn not_acceptable() -> Status {

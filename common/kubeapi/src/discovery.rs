@@ -88,8 +88,9 @@ fn subresources(
         "log" => (name, resource.kind.clone(), &["get"] as &[_]),
         _ => (name, resource.kind.clone(), &STATUS_VERBS as &[_]),
     };
-    let status = version.status.then_some("status");
-    status.into_iter().chain(resource.subresources.iter().copied()).map(named).collect()
+    let status = version.status.then_some("status").into_iter();
+    let scale = version.scale.is_some().then_some("scale");
+    status.chain(scale).chain(resource.subresources.iter().copied()).map(named).collect()
 }
 
 /// Group and version of what a subresource is, if it is of another group than its resource.

@@ -108,9 +108,7 @@ impl<B: Backend> Api<B> {
         decision?;
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
-            _ if request.method() != Method::GET => {
-                Err(Status::method_not_allowed(request.method().as_str()))
-            }
+            _ if request.method() != Method::GET => Err(Status::method_not_allowed()),
             RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers(), request.uri())),
             RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
             RequestPath::Group(group) => discovery::group(offer, &group),
@@ -161,6 +159,12 @@ async fn resource<B: Backend>(
     }
     let served = backend.catalog().find(&path.group, &path.version, &path.resource);
     let served = served.ok_or_else(Status::no_such_path)?;
+    if let Some(warning) = &served.version().deprecated {
+        warnings.add(match warning.is_empty() {
+            true => format!("{} {} is deprecated", served.api_version(), served.resource.kind),
+            false => warning.clone(),
+        });
+    }
     let misplaced = !served.resource.namespaced && !path.namespace.is_empty();
     let unplaced = served.resource.namespaced && path.namespace.is_empty() && !path.name.is_empty();
     if misplaced || unplaced {

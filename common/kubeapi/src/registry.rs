@@ -43,6 +43,19 @@ pub struct Version {
     pub schema: Option<Value>,
     /// `additionalPrinterColumns`.
     pub columns: Vec<Value>,
+    /// Where the subresource `scale` of a custom resource has its parts.
+    pub scale: Option<ScalePaths>,
+    /// What is told who uses this version, if it is deprecated.
+    pub deprecated: Option<String>,
+}
+
+/// Parts of a scale, as JSON pointers into the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub wanted: String,
+    pub status: String,
+    /// Of a selector as text.
+    pub selector: Option<String>,
 }
 
 /// A resource in the version that a request named.
@@ -55,7 +68,14 @@ pub struct Served {
 impl Version {
     /// Nothing but its name.
     pub fn named(name: &str) -> Version {
-        Version { name: name.to_owned(), status: false, schema: None, columns: vec![] }
+        Version {
+            name: name.to_owned(),
+            status: false,
+            schema: None,
+            columns: vec![],
+            scale: None,
+            deprecated: None,
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use apimachinery::decode::Strict;
 use apimachinery::listing::Asked;
 use apimachinery::path::query_pairs;
-use apimachinery::{FieldSelector, LabelSelector, Status};
+use apimachinery::{Cause, FieldSelector, LabelSelector, Status};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, Limited};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::registry::Served;
 
@@ -49,18 +49,17 @@ impl Query {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Nothing is to be changed.
+    /// Nothing is to be changed. `options` is the kind of the request's options.
     ///
     /// # Errors
-    /// 400 for a value of `dryRun` that is not `All`.
-    pub fn dry_run(&self) -> Result<bool, Status> {
-        match self.get("dryRun") {
-            "" => Ok(false),
-            "All" => Ok(true),
-            other => Err(Status::bad_request(format!(
-                "Unsupported value for dryRun: {other:?}, supported: \"All\""
-            ))),
+    /// 422 for a value of `dryRun` that is not `All`.
+    pub fn dry_run(&self, options: &str) -> Result<bool, Status> {
+        let given: Vec<&str> = self.all("dryRun").collect();
+        if given.iter().all(|value| *value == "All") {
+            return Ok(!given.is_empty());
         }
+        let cause = Cause::unsupported("dryRun", &json!(given), &["All"]);
+        Err(Status::invalid("meta.k8s.io", options, "", vec![cause]))
     }
 
     /// `resourceVersion` of a get, 0 if unset.

@@ -20,12 +20,13 @@ pub(crate) struct Column {
     name: String,
     kind: &'static str,
     format: &'static str,
+    description: String,
     priority: i64,
 }
 
 impl Column {
     fn text(name: &str) -> Column {
-        Column { name: name.to_owned(), kind: "string", format: "", priority: 0 }
+        Column { name: name.to_owned(), kind: "string", format: "", description: String::new(), priority: 0 }
     }
     fn wide(name: &str) -> Column {
         Column { priority: 1, ..Column::text(name) }
@@ -115,7 +116,7 @@ impl Printer {
         };
         let column = |column: &Column| {
             json!({
-                "name": column.name, "type": column.kind, "format": column.format, "description": "",
+                "name": column.name, "type": column.kind, "format": column.format, "description": column.description,
                 "priority": column.priority,
             })
         };

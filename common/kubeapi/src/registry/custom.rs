@@ -4,7 +4,7 @@ use apimachinery::object::{list, text};
 use apimachinery::{Cause, names};
 use serde_json::{Value, json};
 
-use super::{Resource, Version};
+use super::{Resource, ScalePaths, Version};
 
 /// What a CRD serves, or `None` if nothing.
 pub(super) fn read(definition: &Value) -> Option<Resource> {
@@ -38,7 +38,16 @@ fn version(version: &Value) -> Version {
         status: version.pointer("/subresources/status").is_some(),
         schema: version.pointer("/schema/openAPIV3Schema").cloned(),
         columns: list(version, "/additionalPrinterColumns").to_vec(),
+        scale: version.pointer("/subresources/scale").map(scale),
+        deprecated: (version["deprecated"] == true).then(|| text(version, "/deprecationWarning").to_owned()),
     }
+}
+
+fn scale(scale: &Value) -> ScalePaths {
+    // Simple paths: `.spec.replicas`.
+    let pointer = |name: &str| text(scale, name).replace('~', "~0").replace('/', "~1").replace('.', "/");
+    let selector = Some(pointer("/labelSelectorPath")).filter(|path| !path.is_empty());
+    ScalePaths { wanted: pointer("/specReplicasPath"), status: pointer("/statusReplicasPath"), selector }
 }
 
 /// Kubernetes' version order: v10 > v2 > v1 > v2beta1 > v1beta2 > v1alpha1 > anything else.

@@ -28,6 +28,7 @@ impl Columns {
                 _ => "string",
             },
             format: "",
+            description: text(column, "/description").to_owned(),
             priority: integer(column, "/priority").unwrap_or(0),
         }));
         let paths = declared.iter().map(|column| JsonPath::parse(text(column, "/jsonPath")).ok()).collect();
