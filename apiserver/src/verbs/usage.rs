@@ -96,10 +96,7 @@ async fn objects(
         resource: path.resource.clone(),
         namespace,
         labels,
-        fields: Default::default(),
-        limit: 0,
-        after: None,
-        at: None,
+        ..ListQuery::default()
     };
     context.storage.list(query).await?.items.iter().map(|stored| stored.value()).collect()
 }

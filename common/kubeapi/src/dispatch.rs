@@ -71,6 +71,13 @@ impl<B: Backend> Api<B> {
         let query = Query::parse(request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
+            let (parts, body) = request.into_parts();
+            if parts.method == Method::GET
+                && let Some(answer) = backend.document(None, &parts).await?
+            {
+                return Ok(answer);
+            }
+            let request = Request::from_parts(parts, body);
             return generic(backend.catalog(), &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
         }
         let Asker { user, .. } = asker.ok_or_else(Status::unauthorized)?;
@@ -83,12 +90,22 @@ impl<B: Backend> Api<B> {
         if let Some(more) = action.more() {
             backend.authorise(&user, &more).await?;
         }
+        let request = match path {
+            RequestPath::Resource(_) => request,
+            _ if request.method() != Method::GET => {
+                return Err(Status::method_not_allowed(request.method().as_str()));
+            }
+            _ => {
+                let (parts, body) = request.into_parts();
+                if let Some(answer) = backend.document(Some(&user), &parts).await? {
+                    return Ok(answer);
+                }
+                Request::from_parts(parts, body)
+            }
+        };
         let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
-            _ if request.method() != Method::GET => {
-                Err(Status::method_not_allowed(request.method().as_str()))
-            }
             RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers())),
             RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
             RequestPath::Group(group) => discovery::group(offer, &group),
