@@ -56,6 +56,9 @@ impl Informer<'_> {
     async fn follow(&mut self, node: &Node, wanted: &BTreeMap<String, i64>) {
         while self.known != *wanted {
             self.begin(node).await;
+            if self.known == *wanted {
+                return;
+            }
             let Some(lines) = &mut self.lines else { continue };
             let Some((kind, object)) = lines.next().await else {
                 self.lines = None;
