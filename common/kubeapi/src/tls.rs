@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pki::Identity;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 

@@ -166,9 +166,8 @@ fn aggregated(accept: &str, told: &str) -> Option<&'static str> {
     let is_beta = told.contains("apidiscovery.k8s.io/v2beta1");
     let (version, media) = FORMS[usize::from(is_beta)];
     let accept = accept.replace(' ', "");
-    let takes = |range: &str| {
-        range.contains("g=apidiscovery.k8s.io") && range.split(';').any(|part| part == version)
-    };
+    let takes =
+        |range: &str| range.contains("g=apidiscovery.k8s.io") && range.split(';').any(|part| part == version);
     accept.split(',').any(takes).then_some(media)
 }
 

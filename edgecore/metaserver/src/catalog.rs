@@ -91,7 +91,9 @@ impl Catalog {
         }
         let [(_, core), (_, groups), _] = read.as_slice() else { return };
         if !self.define(&[core, groups]) {
-            tracing::debug!("the API server does not tell in one document what it serves: only built-in resources are known");
+            tracing::debug!(
+                "the API server does not tell in one document what it serves: only built-in resources are known"
+            );
             return;
         }
         for (name, body) in read {

@@ -46,7 +46,10 @@ pub(crate) struct Key {
 
 #[derive(Clone, Debug)]
 enum Public {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// PKCS#1.
     RsaDer(Vec<u8>),
     /// The point, uncompressed.
@@ -226,12 +229,7 @@ pub(crate) fn expiry(token: &str) -> Option<i64> {
 
 /// What `token` says, if one of `keys` signed it for one of `audiences` (or for the issuer itself, which is the API server's own
 /// audience) and it is valid `now` (Unix seconds).
-pub(crate) fn verify(
-    token: &str,
-    keys: &[Key],
-    audiences: &[String],
-    now: i64,
-) -> Result<Claims, Rejection> {
+pub(crate) fn verify(token: &str, keys: &[Key], audiences: &[String], now: i64) -> Result<Claims, Rejection> {
     let (text, signature) =
         token.rsplit_once('.').filter(|_| token.len() <= MAX_BYTES).ok_or(Rejection::Malformed)?;
     let (header, claims) = text.split_once('.').ok_or(Rejection::Malformed)?;

@@ -40,8 +40,8 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use kubeapi::{Api, Door, Limits, Transport};
-use metamanager::Objects;
 use metamanager::sealed::Seals;
+use metamanager::{Objects, Reach};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -95,17 +95,6 @@ pub struct Deps {
     pub reach: watch::Sender<Option<Reach>>,
 }
 
-/// How pods reach MetaServer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// For pods in the host's network.
-    pub host: SocketAddr,
-    /// For all others, if there is such an address.
-    pub pods: Option<SocketAddr>,
-    /// The CAs that sign what it shows, in PEM.
-    pub ca: String,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("opening the database of MetaServer")]
@@ -152,6 +141,8 @@ pub async fn run(settings: Settings, deps: Deps, stop: CancellationToken) {
 /// Built, not running.
 pub struct MetaServer {
     listener: TcpListener,
+    /// Where pods reach it, if that address is there already.
+    dummy: Option<TcpListener>,
     address: SocketAddr,
     settings: Settings,
     live: Live,
@@ -174,8 +165,13 @@ impl MetaServer {
         let listen = |source| BuildError::Listen { address: settings.server, source };
         let listener = TcpListener::bind(settings.server).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let dummy = match settings.dummy {
+            Some(address) => TcpListener::bind(address).await.ok(),
+            None => None,
+        };
         let live = Live::new();
-        let names = serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
+        let names =
+            serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
         let trust = live.look(settings.files.clone(), names, address).await?;
         let Settings { issuers, audiences, key_files, .. } = &settings;
         let keys =
@@ -195,7 +191,7 @@ impl MetaServer {
             users,
         };
         let shared = Arc::new(shared);
-        Ok(MetaServer { listener, address, settings, live, trust, shared, reach, views_stop: stop })
+        Ok(MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop: stop })
     }
 
     /// The bound address.
@@ -210,21 +206,29 @@ impl MetaServer {
 
     /// Serves until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let MetaServer { listener, address, settings, live, trust, shared, reach, views_stop } = self;
+        let MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop } = self;
         tracing::info!(peer = %address, "MetaServer listening");
-        let told = Reach { host: address, pods: None, ca: trust };
+        let bound = dummy.as_ref().and_then(|dummy| dummy.local_addr().ok());
+        let told = Reach { host: address, pods: bound, ca: trust };
         reach.send_replace(Some(told));
         let api = Api::new(shared.clone(), kubeapi::Settings { limits: LIMITS });
         let door = |what| Door { what, transport: Transport::Tls(live.tls()), connections: CONNECTIONS };
         let main = kubeapi::serve(api.clone(), listener, door("MetaServer"), stop.clone());
         let dummy = async {
-            let Some(wanted) = settings.dummy else { return };
-            let Some((listener, bound)) = bind_when_there(wanted, &stop).await else { return };
+            let (listener, bound) = match (dummy.zip(bound), settings.dummy) {
+                (Some(there), _) => there,
+                (None, None) => return,
+                (None, Some(wanted)) => match bind_when_there(wanted, &stop).await {
+                    Some(there) => there,
+                    None => return,
+                },
+            };
             tracing::info!(peer = %bound, "MetaServer listening for pods");
             reach.send_modify(|told| told.iter_mut().for_each(|told| told.pods = Some(bound)));
             kubeapi::serve(api.clone(), listener, door("MetaServer's port for pods"), stop.clone()).await;
         };
-        let names = serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
+        let names =
+            serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
         let looking = async {
             loop {
                 sleep(serving::LOOK).await;
@@ -287,10 +291,7 @@ async fn links(shared: &Shared) {
 }
 
 /// A listener on an address that may not be there yet. `None`: it is over.
-async fn bind_when_there(
-    address: SocketAddr,
-    stop: &CancellationToken,
-) -> Option<(TcpListener, SocketAddr)> {
+async fn bind_when_there(address: SocketAddr, stop: &CancellationToken) -> Option<(TcpListener, SocketAddr)> {
     let mut is_told = false;
     loop {
         match TcpListener::bind(address).await {

@@ -106,7 +106,10 @@ mod tests {
         log.bookmark(15);
         assert!(matches!(log.replay(10), Replay::Events(events, 15) if events.len() == 1));
         assert!(matches!(log.replay(12), Replay::Events(events, 15) if events.is_empty()));
-        assert!(matches!(log.replay(99), Replay::Events(events, 15) if events.is_empty()), "ahead of the view");
+        assert!(
+            matches!(log.replay(99), Replay::Events(events, 15) if events.is_empty()),
+            "ahead of the view"
+        );
     }
 
     #[test]
@@ -114,7 +117,9 @@ mod tests {
         let mut log = Log::new(0);
         (1..=1000).for_each(|revision| push(&mut log, revision, 1));
         assert_eq!(log.events.len(), EVENTS);
-        assert!(matches!(log.replay(1000 - EVENTS as i64), Replay::Events(events, 1000) if events.len() == EVENTS));
+        assert!(
+            matches!(log.replay(1000 - EVENTS as i64), Replay::Events(events, 1000) if events.len() == EVENTS)
+        );
         assert!(matches!(log.replay(1000 - EVENTS as i64 - 1), Replay::Expired(1000)));
         push(&mut log, 1001, BYTES / 2);
         push(&mut log, 1002, BYTES / 2);
@@ -128,7 +133,10 @@ mod tests {
         let put = Change::Put(stored("a", 2, body));
         assert_eq!(event(&put, None).unwrap().kind, EventKind::Added);
         let changed = event(&put, Some(body)).unwrap();
-        assert_eq!((changed.kind, changed.previous.unwrap().labels["x"].as_str()), (EventKind::Modified, "1"));
+        assert_eq!(
+            (changed.kind, changed.previous.unwrap().labels["x"].as_str()),
+            (EventKind::Modified, "1")
+        );
         let gone = Change::Remove(stored("a", 3, body));
         assert_eq!(event(&gone, Some(body)).unwrap().kind, EventKind::Deleted);
         assert!(event(&gone, None).is_none());

@@ -154,10 +154,16 @@ mod tests {
         let read = list("pods", "", text).unwrap();
         assert_eq!((read.revision, read.continued.as_str(), read.items.len()), (7, "x", 1));
         assert!(list("pods", "", &text[..text.len() - 2]).is_err());
-        assert!(list("pods", "", br#"{"metadata":{"resourceVersion":"7"},"items":null}"#).unwrap().items.is_empty());
+        assert!(
+            list("pods", "", br#"{"metadata":{"resourceVersion":"7"},"items":null}"#)
+                .unwrap()
+                .items
+                .is_empty()
+        );
         let line = br#"{"type":"DELETED","object":{"metadata":{"name":"a","resourceVersion":"9"}}}"#;
         assert!(matches!(event("pods", "", line).unwrap(), Told::Deleted(gone) if gone.revision == 9));
-        let line = br#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"m"}}"#;
+        let line =
+            br#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"m"}}"#;
         assert!(matches!(event("pods", "", line).unwrap(), Told::Failed(status) if status.code == 410));
     }
 }

@@ -95,7 +95,9 @@ pub(crate) async fn over(
 ) -> Result<Answer, String> {
     let upgrades = httpproxy::wants_upgrade(&parts.headers);
     let body = match body.filter(|_| !upgrades) {
-        Some(body) => Limited::new(body, MAX_BODY).map_err(|error: BodyError| std::io::Error::other(error)).boxed_unsync(),
+        Some(body) => Limited::new(body, MAX_BODY)
+            .map_err(|error: BodyError| std::io::Error::other(error))
+            .boxed_unsync(),
         None => Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync(),
     };
     let mut request = Request::new(body);
@@ -185,8 +187,14 @@ mod tests {
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "authorization", "connection", "host", "if-none-match", "user-agent"]);
-        assert_eq!((&headers[CONNECTION], &headers[AUTHORIZATION]), (&"close".parse().unwrap(), &"Bearer a.b.c".parse().unwrap()));
+        assert_eq!(
+            (&headers[CONNECTION], &headers[AUTHORIZATION]),
+            (&"close".parse().unwrap(), &"Bearer a.b.c".parse().unwrap())
+        );
         let headers = onward(&parts, &Caller::node("n".into()));
-        assert_eq!((headers.get(AUTHORIZATION), headers.get("causeway-caller")), (None, Some(&"node".parse().unwrap())));
+        assert_eq!(
+            (headers.get(AUTHORIZATION), headers.get("causeway-caller")),
+            (None, Some(&"node".parse().unwrap()))
+        );
     }
 }

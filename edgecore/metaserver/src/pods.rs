@@ -116,7 +116,8 @@ fn path<B>(call: &Call<'_, B>, pod: &Value) -> Result<String, Status> {
             format!("/containerLogs/{namespace}/{name}/{}", encoded(&container(call, pod)?))
         }
         verb => {
-            for (from, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+            for (from, to) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+            {
                 if call.query.flag(from) {
                     add(to, "1");
                 }

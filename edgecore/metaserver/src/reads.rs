@@ -91,11 +91,7 @@ impl Shared {
         noted.map_err(stored)
     }
 
-    pub(crate) async fn object(
-        &self,
-        reader: Reader<'_>,
-        target: &Target,
-    ) -> Result<Option<Stored>, Status> {
+    pub(crate) async fn object(&self, reader: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
         let caller = Caller::of(reader.user, reader.headers);
         let scope = Scope {
             api_version: target.served.api_version(),
@@ -278,11 +274,7 @@ impl Shared {
         }
     }
 
-    pub(crate) async fn watch(
-        &self,
-        reader: Reader<'_>,
-        query: &ListQuery,
-    ) -> Result<Subscription, Status> {
+    pub(crate) async fn watch(&self, reader: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
         let caller = Caller::of(reader.user, reader.headers);
         let scope = Scope::of(query);
         // The cloud is asked whether he may, with the smallest list there is.
@@ -333,11 +325,8 @@ mod tests {
     use crate::tables::Known;
 
     fn state(names: &[&str]) -> State {
-        let item = |name: &&str| Stored {
-            key: Key::new("configmaps", "n", name),
-            revision: 1,
-            body: "{}".into(),
-        };
+        let item =
+            |name: &&str| Stored { key: Key::new("configmaps", "n", name), revision: 1, body: "{}".into() };
         State { known: Known { id: 1, revision: 7, seen: 0 }, items: names.iter().map(item).collect() }
     }
 

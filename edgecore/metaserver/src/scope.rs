@@ -67,7 +67,8 @@ impl Scope {
     pub(crate) fn wider(&self) -> Vec<Scope> {
         let mut all = vec![self.clone()];
         let bare = Scope { labels: String::new(), fields: String::new(), ..self.clone() };
-        for scope in [bare.clone(), Scope { namespace: None, ..self.clone() }, Scope { namespace: None, ..bare }]
+        for scope in
+            [bare.clone(), Scope { namespace: None, ..self.clone() }, Scope { namespace: None, ..bare }]
         {
             if !all.contains(&scope) {
                 all.push(scope);
@@ -86,8 +87,13 @@ fn encoded(text: &str) -> String {
 pub(crate) fn object_path(target: &Target) -> String {
     let (resource, version) = (&target.served.resource, &target.served.version().name);
     let namespace = Some(encoded(&target.namespace)).filter(|namespace| !namespace.is_empty());
-    let mut path =
-        api_path(&resource.group, version, &encoded(&resource.plural), namespace.as_deref(), &encoded(&target.name));
+    let mut path = api_path(
+        &resource.group,
+        version,
+        &encoded(&resource.plural),
+        namespace.as_deref(),
+        &encoded(&target.name),
+    );
     if !target.subresource.is_empty() {
         path.push('/');
         path.push_str(&encoded(&target.subresource));
@@ -129,8 +135,12 @@ mod tests {
         let scope = Scope::of(&query(Some("shop"), "a=1", ""));
         let wider: Vec<_> = scope.wider().into_iter().map(|one| (one.namespace, one.labels)).collect();
         let shop = || Some("shop".to_owned());
-        let expected =
-            [(shop(), "a=1".to_owned()), (shop(), String::new()), (None, "a=1".to_owned()), (None, String::new())];
+        let expected = [
+            (shop(), "a=1".to_owned()),
+            (shop(), String::new()),
+            (None, "a=1".to_owned()),
+            (None, String::new()),
+        ];
         assert_eq!(wider, expected);
         assert_eq!(Scope::of(&query(None, "", "")).wider().len(), 1);
     }

@@ -151,7 +151,8 @@ fn find(
         trust = bundle.to_pem();
     }
     let chain = std::iter::once(identity.certificate()).chain(identity.intermediates()).cloned().collect();
-    let shown = CertifiedKey::from_der(chain, identity.private_key(), provider).map_err(ServingError::Pair)?;
+    let shown =
+        CertifiedKey::from_der(chain, identity.private_key(), provider).map_err(ServingError::Pair)?;
     // A node that has not registered yet has none.
     let clients = files::read_bundle(&files.client_ca).ok().and_then(|bundle| {
         let mut roots = RootCertStore::empty();

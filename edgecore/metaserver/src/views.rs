@@ -82,7 +82,8 @@ const ENDING: Duration = Duration::from_secs(3);
 
 /// Why a watch cannot be had.
 pub(crate) fn unknown(scope: &Scope) -> Status {
-    let of = scope.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+    let of =
+        scope.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
     let text = format!(
         "this node is cut off from the cloud, and holds no complete list of {}{of} with these selectors",
         scope.resource

@@ -46,7 +46,10 @@ fn a_token_of_the_clusters_key_says_who_it_is() {
     let keys = delivered(&jwks(&key)).unwrap();
     let token = signed_ec(&key, &json!({ "alg": "ES256", "kid": "k1" }), &claims());
     let read = verify(&token, &keys, &[], 500).unwrap();
-    assert_eq!((read.user(), read.bound.pod.as_ref().unwrap().uid.as_str()), ("system:serviceaccount:shop:web", "p"));
+    assert_eq!(
+        (read.user(), read.bound.pod.as_ref().unwrap().uid.as_str()),
+        ("system:serviceaccount:shop:web", "p")
+    );
     assert_eq!(expiry(&token), Some(1000));
 }
 
@@ -87,7 +90,10 @@ fn forged_expired_and_misdirected_tokens_are_rejected_each_for_its_reason() {
     for bad in ["", ".", "..", "a.b.c", "x".repeat(100_000).as_str()] {
         assert_eq!(reason(bad, 500), Rejection::Malformed);
     }
-    assert!(verify(&signed_ec(&key, &header, &with("aud", json!(["mine"]))), &keys, &["mine".to_owned()], 500).is_ok());
+    assert!(
+        verify(&signed_ec(&key, &header, &with("aud", json!(["mine"]))), &keys, &["mine".to_owned()], 500)
+            .is_ok()
+    );
 }
 
 #[test]

@@ -35,9 +35,15 @@ fn a_node_makes_its_own_certificates_once_and_keeps_their_keys_to_itself() {
     let more = [names, vec!["10.0.0.1".to_owned()]].concat();
     let renewed = look(&files, &more);
     assert_ne!(renewed.shown.cert[0], first.shown.cert[0], "another name needs another certificate");
-    assert_eq!((renewed.trust.as_str(), &renewed.shown.cert[1]), (first.trust.as_str(), &first.shown.cert[1]));
+    assert_eq!(
+        (renewed.trust.as_str(), &renewed.shown.cert[1]),
+        (first.trust.as_str(), &first.shown.cert[1])
+    );
     let kubeconfig = std::fs::read_to_string(files.folder.join("kubeconfig")).unwrap();
-    assert!(kubeconfig.contains("https://127.0.0.1:10550") && kubeconfig.contains("node.crt"), "{kubeconfig}");
+    assert!(
+        kubeconfig.contains("https://127.0.0.1:10550") && kubeconfig.contains("node.crt"),
+        "{kubeconfig}"
+    );
 }
 
 #[test]

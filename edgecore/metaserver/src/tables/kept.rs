@@ -78,13 +78,12 @@ impl Tables {
     pub(crate) async fn forget(&self, api_version: &str, key: &Key) -> Result<(), StoreError> {
         let place = place(api_version, key);
         let asked = place.clone();
-        let is_kept =
-            self.store.read(move |db| db.prepare_cached("SELECT 1 FROM kept WHERE place = ?1")?.exists([asked]));
+        let is_kept = self
+            .store
+            .read(move |db| db.prepare_cached("SELECT 1 FROM kept WHERE place = ?1")?.exists([asked]));
         if !is_kept.await? {
             return Ok(());
         }
-        self.store
-            .write(move |tx| tx.execute("DELETE FROM kept WHERE place = ?1", [place]).map(drop))
-            .await
+        self.store.write(move |tx| tx.execute("DELETE FROM kept WHERE place = ?1", [place]).map(drop)).await
     }
 }

@@ -98,7 +98,9 @@ impl Tables {
                     .prepare_cached(
                         "SELECT revision, body FROM objects WHERE list = ?1 AND namespace = ?2 AND name = ?3",
                     )?
-                    .query_row(params![known.id, key.namespace, key.name], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .query_row(params![known.id, key.namespace, key.name], |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
                     .optional()?;
                 let Some((revision, body)) = found else { return Ok(Some((known, None))) };
                 let Some(body) = opened(&seals, &key, body) else { return Ok(None) };
@@ -178,7 +180,9 @@ impl Tables {
         self.store
             .write(move |tx| {
                 let updated = tx
-                    .prepare_cached("UPDATE lists SET revision = ?2, seen = ?3 WHERE id = ?1 AND complete = 1")?
+                    .prepare_cached(
+                        "UPDATE lists SET revision = ?2, seen = ?3 WHERE id = ?1 AND complete = 1",
+                    )?
                     .execute(params![id, revision, now])?;
                 if updated == 0 {
                     return Ok(None);
@@ -187,7 +191,9 @@ impl Tables {
                 for change in &changes {
                     let key = &change.stored().key;
                     let old: Option<String> = tx
-                        .prepare_cached("SELECT body FROM objects WHERE list = ?1 AND namespace = ?2 AND name = ?3")?
+                        .prepare_cached(
+                            "SELECT body FROM objects WHERE list = ?1 AND namespace = ?2 AND name = ?3",
+                        )?
                         .query_row(params![id, key.namespace, key.name], |row| row.get(0))
                         .optional()?;
                     before.push(old.and_then(|old| opened(&seals, key, old)));
@@ -213,8 +219,8 @@ impl Tables {
                 tx.prepare_cached(
                     "UPDATE lists SET revision = max(revision, ?2), seen = coalesce(?3, seen) WHERE id = ?1",
                 )?
-                    .execute(params![id, revision, now])
-                    .map(drop)
+                .execute(params![id, revision, now])
+                .map(drop)
             })
             .await
     }
@@ -240,8 +246,11 @@ impl Tables {
         }
         self.store
             .write(move |tx| {
-                tx.execute("UPDATE lists SET asked = ?2 WHERE scope = ?1 AND complete = 1", params![scope, now])
-                    .map(drop)
+                tx.execute(
+                    "UPDATE lists SET asked = ?2 WHERE scope = ?1 AND complete = 1",
+                    params![scope, now],
+                )
+                .map(drop)
             })
             .await
     }
@@ -280,7 +289,8 @@ impl Tables {
                     tx.prepare_cached("SELECT id, asked FROM lists WHERE complete = 1 ORDER BY asked, id")?;
                 let lists = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let lists: Vec<(i64, i64)> = lists.collect::<Result<_, _>>()?;
-                let (mut count, mut objects, mut bytes) = (i64::try_from(lists.len()).unwrap_or(i64::MAX), 0, 0);
+                let (mut count, mut objects, mut bytes) =
+                    (i64::try_from(lists.len()).unwrap_or(i64::MAX), 0, 0);
                 for (more_objects, more_bytes) in sizes.values() {
                     objects += more_objects;
                     bytes += more_bytes;
@@ -300,7 +310,12 @@ impl Tables {
     }
 }
 
-fn put(tx: &Connection, id: i64, stored: &Stored, seals: &metamanager::sealed::Seals) -> rusqlite::Result<()> {
+fn put(
+    tx: &Connection,
+    id: i64,
+    stored: &Stored,
+    seals: &metamanager::sealed::Seals,
+) -> rusqlite::Result<()> {
     let (key, body) = (&stored.key, closed(seals, stored)?);
     tx.prepare_cached(
         "INSERT INTO objects VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT(list, namespace, name)

@@ -119,8 +119,6 @@ impl Tables {
     /// The cloud knows the user no longer (401): nothing is left of what he might do.
     pub(crate) async fn disown(&self, user: &str) -> Result<(), StoreError> {
         let user = user.to_owned();
-        self.store
-            .write(move |tx| tx.execute("DELETE FROM rights WHERE user = ?1", [user]).map(drop))
-            .await
+        self.store.write(move |tx| tx.execute("DELETE FROM rights WHERE user = ?1", [user]).map(drop)).await
     }
 }

@@ -318,7 +318,8 @@ impl Task {
             let applied = self.shared.tables.apply(self.list, changes, reached, unix_seconds()).await?;
             let (changes, before) = applied.ok_or(End::Gone)?;
             let events = changes.iter().zip(&before);
-            let events = events.filter_map(|(change, before)| log::event(change, before.as_deref())).collect();
+            let events =
+                events.filter_map(|(change, before)| log::event(change, before.as_deref())).collect();
             self.view.publish(events);
         }
         self.view.bookmark(reached);

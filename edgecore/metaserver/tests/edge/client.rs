@@ -114,7 +114,9 @@ impl Lines {
     pub(crate) async fn brief(&mut self) -> String {
         match self.next().await {
             Some((kind, object)) if kind == "ERROR" => format!("ERROR {}", object["code"]),
-            Some((kind, object)) => format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or_default()),
+            Some((kind, object)) => {
+                format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or_default())
+            }
             None => String::new(),
         }
     }

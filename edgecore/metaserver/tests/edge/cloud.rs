@@ -171,7 +171,8 @@ impl Cloud {
     }
 
     pub(crate) async fn config_map(&self, name: &str, data: &str) -> Value {
-        let object = json!({ "metadata": { "name": name, "labels": { "app": name } }, "data": { "k": data } });
+        let object =
+            json!({ "metadata": { "name": name, "labels": { "app": name } }, "data": { "k": data } });
         self.create("/api/v1/namespaces/shop/configmaps", object).await
     }
 
@@ -225,7 +226,10 @@ impl Cloud {
             _ => None,
         };
         let Some(user) = user else {
-            return answer(401, &json!({ "kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized" }));
+            return answer(
+                401,
+                &json!({ "kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized" }),
+            );
         };
         headers.insert("impersonate-user", user.parse().unwrap());
         if user.starts_with("system:node:") {
@@ -274,7 +278,8 @@ impl Upstream for Link {
                     let cloud = cloud.clone();
                     async move { Ok::<_, Infallible>(cloud.relay(request).await) }
                 });
-                let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
                 tokio::select! {
                     () = session.cancelled() => {}
                     _ = serving => {}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
-use metamanager::sealed::{Seals, Sealer, key};
+use metamanager::sealed::{Sealer, Seals, key};
 use metamanager::{Change, ObjectChange, Objects};
 use metaserver::serving::Files;
 use metaserver::{Bounds, Deps, MetaServer, Settings};

@@ -27,9 +27,15 @@ async fn a_user_without_rights_reads_nothing_on_or_offline_and_does_not_profit_f
         if cut {
             cloud.cut();
         }
-        for path in [one.as_str(), MAPS, &watch, &format!("{MAPS}?labelSelector=app%3Da"), "/api/v1/configmaps"] {
+        for path in
+            [one.as_str(), MAPS, &watch, &format!("{MAPS}?labelSelector=app%3Da"), "/api/v1/configmaps"]
+        {
             let told = node.get(&stranger, path).await;
-            assert_eq!((told.code, told.body["reason"].as_str()), (403, Some("Forbidden")), "{path}, cut: {cut}");
+            assert_eq!(
+                (told.code, told.body["reason"].as_str()),
+                (403, Some("Forbidden")),
+                "{path}, cut: {cut}"
+            );
             assert!(told.body.get("items").is_none() && told.body.get("data").is_none(), "{}", told.body);
         }
         let others = node.get(&reader, "/api/v1/namespaces/default/configmaps").await;
@@ -128,16 +134,25 @@ async fn the_node_itself_reads_what_it_holds_and_nothing_else_when_cut_off() {
     let own = node.own();
     let (operator, token) = (Who::Certificate(&own), cloud.token("reader"));
     let got = node.get(&operator, "/api/v1/namespaces/shop/pods/web").await;
-    assert_eq!((got.code, &got.body["kind"], &got.body["metadata"]["uid"]), (200, &json!("Pod"), &json!("p")));
+    assert_eq!(
+        (got.code, &got.body["kind"], &got.body["metadata"]["uid"]),
+        (200, &json!("Pod"), &json!("p"))
+    );
     assert!(got.warnings[0].contains("node holds"), "{:?}", got.warnings);
     assert_eq!(node.get(&operator, &format!("{MAPS}/cfg")).await.body["data"]["k"], "v");
     let mine = format!("?fieldSelector=spec.nodeName%3D{NODE}");
     assert_eq!(node.get(&operator, &format!("/api/v1/pods{mine}")).await.names(), ["web"]);
     assert_eq!(node.get(&operator, &format!("/api/v1/namespaces/other/pods{mine}")).await.names(), [""; 0]);
-    for path in ["/api/v1/pods", "/api/v1/namespaces/shop/pods/other", MAPS, "/api/v1/namespaces/shop/secrets/s"] {
+    for path in
+        ["/api/v1/pods", "/api/v1/namespaces/shop/pods/other", MAPS, "/api/v1/namespaces/shop/secrets/s"]
+    {
         assert_eq!(node.get(&operator, path).await.code, 403, "{path}");
     }
-    assert_eq!(node.get(&Who::Token(&token), "/api/v1/namespaces/shop/pods/web").await.code, 401, "no keys yet");
+    assert_eq!(
+        node.get(&Who::Token(&token), "/api/v1/namespaces/shop/pods/web").await.code,
+        401,
+        "no keys yet"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +167,9 @@ async fn custom_resources_are_served_as_discovery_tells_also_after_a_start_witho
         "names": { "plural": "valves", "kind": "Valve" }, "versions": [{ "name": "v1", "served": true, "storage": true,
             "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } } }] } });
     cloud.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
-    cloud.create(valves, json!({ "apiVersion": "x.io/v1", "kind": "Valve", "metadata": { "name": "v" } })).await;
+    cloud
+        .create(valves, json!({ "apiVersion": "x.io/v1", "kind": "Valve", "metadata": { "name": "v" } }))
+        .await;
     // Unknown resources are asked for every few seconds at most.
     let mut list = node.get(&who, valves).await;
     while list.code == 404 {
@@ -164,8 +181,10 @@ async fn custom_resources_are_served_as_discovery_tells_also_after_a_start_witho
     node.stop().await;
     node.begin().await;
     assert_eq!(node.get(&who, valves).await.body["items"], list.body["items"]);
-    let request = http::Request::get("/apis")
-        .header("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json");
+    let request = http::Request::get("/apis").header(
+        "accept",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+    );
     let answer = node.send(&who, request.body(Default::default()).unwrap()).await;
     assert!(answer.headers()["content-type"].to_str().unwrap().contains("apidiscovery"));
     let resources = node.get(&who, "/apis/x.io/v1").await;

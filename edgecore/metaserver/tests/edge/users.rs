@@ -34,7 +34,11 @@ async fn forged_expired_and_misdirected_tokens_are_refused_on_and_offline() {
         }
         for (what, token) in &bad {
             let told = node.get(&Who::Token(token), MAPS).await;
-            assert_eq!((told.code, told.body["reason"].as_str()), (401, Some("Unauthorized")), "{what}, cut: {cut}");
+            assert_eq!(
+                (told.code, told.body["reason"].as_str()),
+                (401, Some("Unauthorized")),
+                "{what}, cut: {cut}"
+            );
         }
         for path in [MAPS, "/api", "/apis", "/openapi/v2", "/.causeway/v1/keys", "/metrics"] {
             assert_eq!(node.get(&Who::Nobody, path).await.code, 401, "{path}");
@@ -71,7 +75,8 @@ async fn a_token_of_a_pod_that_was_replaced_here_is_refused() {
         claims["kubernetes.io"]["pod"] = json!({ "name": "web", "uid": uid });
         sign(&cloud.key, &claims)
     };
-    let pod = json!({ "metadata": { "name": "web", "namespace": "shop", "uid": "new", "resourceVersion": "5" } });
+    let pod =
+        json!({ "metadata": { "name": "web", "namespace": "shop", "uid": "new", "resourceVersion": "5" } });
     node.hold(ObjectKind::Pod, &pod).await;
     assert_eq!(node.get(&Who::Token(&token("old")), "/metrics").await.code, 401);
     assert_eq!(node.get(&Who::Token(&token("new")), "/metrics").await.code, 404);
@@ -83,7 +88,8 @@ async fn nobody_is_taken_for_another_and_no_path_leads_astray() {
     let node = Node::start(&cloud).await;
     let (token, own) = (cloud.token("reader"), node.own());
     for who in [Who::Token(&token), Who::Certificate(&own)] {
-        let request = http::Request::get(MAPS).header("impersonate-user", "admin").body(Default::default()).unwrap();
+        let request =
+            http::Request::get(MAPS).header("impersonate-user", "admin").body(Default::default()).unwrap();
         assert_eq!(node.send(&who, request).await.status(), 403);
     }
     let request = http::Request::get("/api/v1/namespaces/shop/secrets")

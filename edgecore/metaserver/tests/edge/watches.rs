@@ -105,7 +105,10 @@ async fn a_watch_goes_on_over_a_restart_that_has_no_cloud() {
     let (kind, same) = again.next().await.unwrap();
     assert_eq!((kind.as_str(), &same), ("ADDED", &object));
     let (kind, end) = again.next().await.unwrap();
-    assert_eq!((kind.as_str(), &end["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &json!("true")));
+    assert_eq!(
+        (kind.as_str(), &end["metadata"]["annotations"]["k8s.io/initial-events-end"]),
+        ("BOOKMARK", &json!("true"))
+    );
     let seen = end["metadata"]["resourceVersion"].as_str().unwrap();
     let mut from = node.watch(&who, &format!("{MAPS}?watch=1&resourceVersion={seen}")).await;
     let mut old = node.watch(&who, &format!("{MAPS}?watch=1&resourceVersion=1")).await;

@@ -45,7 +45,11 @@ async fn writes_go_to_the_cloud_as_their_caller_and_are_refused_while_cut_off() 
         ("POST", reviews.to_owned(), review.clone()),
     ] {
         let told = node.call(&reader, method, &path, &body).await;
-        assert_eq!((told.code, told.body["reason"].as_str()), (503, Some("ServiceUnavailable")), "{method} {path}");
+        assert_eq!(
+            (told.code, told.body["reason"].as_str()),
+            (503, Some("ServiceUnavailable")),
+            "{method} {path}"
+        );
         assert!(told.body["message"].as_str().unwrap().contains("cut off"), "{}", told.body);
     }
     cloud.mend();
