@@ -143,7 +143,8 @@ impl Shared {
     ) -> Result<Option<Stored>, Status> {
         let is_allowed = self.tables.may(right).await.map_err(stored)?;
         let held = self.held.get(scope, &target.name).await?;
-        if !is_allowed && !(caller.is_node() && held.is_some()) {
+        let is_own = caller.is_node() && held.is_some();
+        if !is_allowed && !is_own {
             return Err(forbidden(right, scope));
         }
         let key = target.key();
@@ -231,7 +232,7 @@ impl Shared {
             if !self.is_connected() {
                 self.warn(reader, Some(state.known.seen));
             }
-            return Ok(of_state(state, &query)?);
+            return of_state(state, &query);
         }
         match self.ask_list(&caller, &scope, &query).await? {
             Ok(list) => {

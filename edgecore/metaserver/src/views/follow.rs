@@ -228,11 +228,12 @@ impl Task {
                     continue;
                 }
                 Err(End::Gone) => return,
-                Err(End::Failed(Failure::Refused(status))) if matches!(status.code, 401 | 403 | 404) => {
-                    // Another watcher may be asked as; without one, the view ends, and each hears for himself why.
-                    if status.code == 404 || self.view.caller().is_none() {
-                        return;
-                    }
+                // Another watcher may be asked as; without one, the view ends, and each hears for himself why.
+                Err(End::Failed(Failure::Refused(status)))
+                    if status.code == 404
+                        || (matches!(status.code, 401 | 403) && self.view.caller().is_none()) =>
+                {
+                    return;
                 }
                 Err(End::Store(error)) => {
                     tracing::warn!(error = %daemon::errors::describe(&error), "a view cannot be stored");
