@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::doors::Doors;
 use crate::metrics;
+use crate::upstream::Way;
 use devices::devicetwin::{self, DeviceTwin};
 use devices::eventbus::EventBus;
 use edged::{self, Edged};
@@ -33,6 +35,9 @@ use metamanager::{Cloud, LinkState, Objects, Outbox, Queries};
 /// Time rooms get to finish when the process stops: the longest is that of the link's goodbye.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long pods wait for the Kubernetes API of this node when the program starts.
+const API: Duration = Duration::from_secs(5);
+
 /// Runs EdgeCore until stopped. A room that ends early takes the process down with its error. Containers go on.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     // Before anything of another EdgeCore is touched: two on one folder would run the same pods.
@@ -41,8 +46,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let store = metamanager::database::open(&settings.database)?;
     let (link, link_state) = watch::channel(LinkState::Disconnected);
     let (cloud, calls) = Cloud::channel(link_state.clone());
-    let (_uplink, streams) = Uplink::channel(link_state);
-    let objects = Objects::sealing(store.clone(), seals);
+    let (uplink, streams) = Uplink::channel(link_state);
+    let objects = Objects::sealing(store.clone(), seals.clone());
     if let Err(error) = objects.respell().await {
         tracing::warn!(error = %error, "rows of kinds that are called otherwise by now are not found; the cloud sends them again");
     }
@@ -51,7 +56,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         tracing::warn!(error = %error, "copies of secrets that are gone stay in the database's pages");
     }
     let outbox = Outbox::new(store.clone());
-    let queries = Queries::new(objects.clone(), cloud.clone());
+    let (reach, mut reached) = watch::channel(None);
+    let queries = Queries::new(objects.clone(), cloud.clone()).reaching(reached.clone());
     let mut outlets = Outlets::default();
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
@@ -79,6 +85,15 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         rooms.essential("monitor", monitor(address, &health, &metrics, &doors, stop.clone()).await?);
     }
 
+    if let Some(settings) = settings.meta_server {
+        let upstream = Arc::new(Way::new(uplink));
+        let deps = metaserver::Deps { objects: objects.clone(), seals, upstream, reach };
+        let serving = doors.handle().spawn(metaserver::run(settings, deps, stop.clone()));
+        rooms.optional("metaserver", serving);
+        // Pods are told of it when they start: they wait for a moment, and start without it otherwise.
+        let listens = tokio::time::timeout(API, reached.wait_for(Option::is_some)).await.is_ok();
+        tracing::debug!(listens, "MetaServer was waited for");
+    }
     if let Some(settings) = settings.edged {
         let (outlet, changes) = mpsc::channel(CHANGE_QUEUE);
         outlets.edged = Some(outlet);

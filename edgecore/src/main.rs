@@ -6,6 +6,7 @@
 mod app;
 mod doors;
 mod metrics;
+mod upstream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -113,10 +113,7 @@ async fn backend(call: &Call<'_>, service: &Value, named: &Named<'_>) -> Result<
         resource: "pods".to_owned(),
         namespace: Some(call.target.namespace.clone()),
         labels,
-        fields: Default::default(),
-        limit: 0,
-        after: None,
-        at: None,
+        ..ListQuery::default()
     };
     let page = call.backend.storage.list(query).await?;
     for stored in &page.items {

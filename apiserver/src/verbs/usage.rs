@@ -92,15 +92,7 @@ async fn objects(
         return stored.iter().map(|stored| stored.value()).collect();
     }
     let namespace = Some(path.namespace.clone()).filter(|namespace| !namespace.is_empty());
-    let query = ListQuery {
-        resource: path.resource.clone(),
-        namespace,
-        labels,
-        fields: Default::default(),
-        limit: 0,
-        after: None,
-        at: None,
-    };
+    let query = ListQuery { resource: path.resource.clone(), namespace, labels, ..ListQuery::default() };
     context.storage.list(query).await?.items.iter().map(|stored| stored.value()).collect()
 }
 

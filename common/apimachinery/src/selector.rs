@@ -1,6 +1,7 @@
 //! Label selectors (equality and set based) and field selectors.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -221,6 +222,46 @@ fn check_value(value: &str) -> Result<(), SelectorError> {
     }
 }
 
+/// As [`LabelSelector::parse`] reads it, in an order of its own: selectors that say the same in another order read the same.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = |values: &[String]| {
+            let mut values = values.to_vec();
+            values.sort_unstable();
+            values.join(",")
+        };
+        let one = |(key, test): &(String, Test)| match test {
+            Test::Exists => key.clone(),
+            Test::Absent => format!("!{key}"),
+            Test::In(values) => match values.as_slice() {
+                [one] => format!("{key}={one}"),
+                values => format!("{key} in ({})", set(values)),
+            },
+            Test::NotIn(values) => match values.as_slice() {
+                [one] => format!("{key}!={one}"),
+                values => format!("{key} notin ({})", set(values)),
+            },
+            Test::GreaterThan(number) => format!("{key}>{number}"),
+            Test::LessThan(number) => format!("{key}<{number}"),
+        };
+        let mut parts: Vec<String> = self.0.iter().map(one).collect();
+        parts.sort_unstable();
+        f.write_str(&parts.join(","))
+    }
+}
+
+/// As [`FieldSelector::parse`] reads it, in an order of its own.
+impl fmt::Display for FieldSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = |(field, equal, value): &(String, bool, String)| {
+            format!("{field}{}{value}", if *equal { "=" } else { "!=" })
+        };
+        let mut parts: Vec<String> = self.0.iter().map(one).collect();
+        parts.sort_unstable();
+        f.write_str(&parts.join(","))
+    }
+}
+
 /// `field=value` and `field!=value`, all of which must hold. The default matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSelector(Vec<(String, bool, String)>);
@@ -371,5 +412,20 @@ mod tests {
             let unequal = LabelSelector::parse(&format!("{key}!={other}")).unwrap().matches(&object);
             prop_assert_ne!(equal, unequal);
         }
+    }
+
+    #[test]
+    fn a_selector_is_written_as_it_is_read_whatever_the_order() {
+        for text in ["a=b,c!=d,e in (f,g),h notin (i,j),!k,n>3,m<7,x", "", "app in (,a)"] {
+            let selector = LabelSelector::parse(text).unwrap();
+            let written = selector.to_string();
+            let again = LabelSelector::parse(&written).unwrap();
+            assert_eq!(again.to_string(), written);
+            assert_eq!(again.len(), selector.len());
+        }
+        let written = |text: &str| LabelSelector::parse(text).unwrap().to_string();
+        assert_eq!(written("b=1,a in (y,x)"), written("a in (x,y),b==1"));
+        let fields = |text: &str| FieldSelector::parse(text).unwrap().to_string();
+        assert_eq!(fields("status.phase!=Failed,spec.nodeName=n"), "spec.nodeName=n,status.phase!=Failed");
     }
 }

@@ -130,6 +130,20 @@ pub trait Backend: Send + Sync + Sized + 'static {
         std::future::ready(Err(Status::no_such_path()))
     }
 
+    /// Answers a GET of discovery, OpenAPI or the version in place of what is made of the catalogue. `user` is `None` for paths that
+    /// anyone may ask for.
+    ///
+    /// # Errors
+    /// What the client is told instead; `Ok(None)`: the catalogue answers.
+    fn document(
+        &self,
+        user: Option<&User>,
+        parts: &Parts,
+    ) -> impl Future<Output = Result<Option<Answer>, Status>> + Send {
+        let _ = (user, parts);
+        std::future::ready(Ok(None))
+    }
+
     /// Ends watches.
     fn stop(&self) -> &CancellationToken;
 

@@ -91,6 +91,13 @@ impl<B: Backend> Api<B> {
         record.asked_about(&action, request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
+            let (parts, body) = request.into_parts();
+            if parts.method == Method::GET
+                && let Some(answer) = backend.document(None, &parts).await?
+            {
+                return Ok(answer);
+            }
+            let request = Request::from_parts(parts, body);
             return generic(offer, &request, &raw).unwrap_or_else(|| Err(Status::no_such_path()));
         }
         let asker = asker.ok_or_else(Status::unauthorized)?;
@@ -106,9 +113,19 @@ impl<B: Backend> Api<B> {
         }
         record.decided(&decision);
         decision?;
+        let request = match path {
+            RequestPath::Resource(_) => request,
+            _ if request.method() != Method::GET => return Err(Status::method_not_allowed()),
+            _ => {
+                let (parts, body) = request.into_parts();
+                if let Some(answer) = backend.document(Some(&user), &parts).await? {
+                    return Ok(answer);
+                }
+                Request::from_parts(parts, body)
+            }
+        };
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
-            _ if request.method() != Method::GET => Err(Status::method_not_allowed()),
             RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers(), request.uri())),
             RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
             RequestPath::Group(group) => discovery::group(offer, &group),

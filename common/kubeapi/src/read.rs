@@ -53,6 +53,7 @@ fn scope<B: Backend>(call: &Call<'_, B>) -> Result<ListQuery, Status> {
     }
     Ok(ListQuery {
         resource: call.target.served.resource.key(),
+        api_version: call.target.served.api_version(),
         namespace: Some(call.target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
         labels,
         fields,

@@ -151,9 +151,11 @@ impl Registry {
 
     /// The resource of this plural, if it is served in this version.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
-        let resource = self.resources().into_iter().find(|r| r.group == group && r.plural == plural)?;
-        let version = resource.versions.iter().position(|served| served.name == version)?;
-        Some(Served { resource, version })
+        self.resources().into_iter().filter(|r| r.group == group && r.plural == plural).find_map(|resource| {
+            // A backend may have defined versions beside those that are built in.
+            let version = resource.versions.iter().position(|served| served.name == version)?;
+            Some(Served { resource, version })
+        })
     }
 
     /// The resource with this storage key, in its preferred version.

@@ -50,6 +50,9 @@ impl Stored {
 pub struct ListQuery {
     /// As in [`Key::resource`].
     pub resource: String,
+    /// As the request named it, such as `v1` or `apps/v1`; empty for this program's own questions. Storage that has one form of
+    /// an object needs it not.
+    pub api_version: String,
     /// `None` for all namespaces and for cluster-scoped resources.
     pub namespace: Option<String>,
     pub labels: LabelSelector,
@@ -60,6 +63,8 @@ pub struct ListQuery {
     pub after: Option<(String, String)>,
     /// As of this revision; `None` for now.
     pub at: Option<i64>,
+    /// A watch begins with it, which has subscribed: any state will do that the subscription goes on from.
+    pub begins_watch: bool,
 }
 
 impl ListQuery {

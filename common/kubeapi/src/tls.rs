@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pki::Identity;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -39,12 +39,23 @@ pub fn configure(serving: &Identity, ca: &[u8]) -> Result<Tls, TlsError> {
     roots.add(ca.clone()).map_err(TlsError::Root)?;
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().map_err(TlsError::Verifier)?;
     let lenient = Arc::new(AnyClient { strict: verifier.clone() });
-    let mut config = ServerConfig::builder()
+    let config = ServerConfig::builder()
         .with_client_cert_verifier(lenient)
         .with_single_cert(vec![serving.certificate().clone(), ca], serving.private_key())
         .map_err(TlsError::Identity)?;
+    Ok(Tls { config: Arc::new(with_protocols(config)), verifier })
+}
+
+/// Serves as `serving` says at each handshake; `verifier` says whose certificate it is.
+pub fn live(serving: Arc<dyn ResolvesServerCert>, verifier: Arc<dyn ClientCertVerifier>) -> Tls {
+    let lenient = Arc::new(AnyClient { strict: verifier.clone() });
+    let config = ServerConfig::builder().with_client_cert_verifier(lenient).with_cert_resolver(serving);
+    Tls { config: Arc::new(with_protocols(config)), verifier }
+}
+
+fn with_protocols(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Tls { config: Arc::new(config), verifier })
+    config
 }
 
 #[derive(Debug)]

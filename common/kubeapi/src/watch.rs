@@ -83,7 +83,8 @@ impl<B: Backend> Watch<B> {
             }
             Start::Now => watch.reached = watch.backend.revision(reader, &watch.scope).await?,
             Start::Everything { mark_end } => {
-                let page = watch.backend.list(reader, watch.scope.clone()).await?;
+                let query = ListQuery { begins_watch: true, ..watch.scope.clone() };
+                let page = watch.backend.list(reader, query).await?;
                 watch.reached = page.revision;
                 page.items.iter().for_each(|item| watch.send(EventKind::Added, item));
                 if mark_end {

@@ -5,6 +5,7 @@
 mod bus;
 mod file;
 mod kubelet;
+mod meta_server;
 mod node_api;
 mod ports;
 mod runtime;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub streams: Option<edgestream::Settings>,
     /// `None`: the modules are off.
     pub devices: Option<DeviceSettings>,
+    /// `None`: the module is off.
+    pub meta_server: Option<metaserver::Settings>,
 }
 
 /// The device rooms.
@@ -151,11 +154,12 @@ impl Settings {
                 accept_any_reporter: config.modules.device_twin.accept_any_reporter,
             },
         });
+        let meta_server = meta_server::settings(config, &node, hub.node_api.clone(), &mut checker);
         switches::check(config, &mut checker);
         let secrets_key = secrets::key(&config.database.secrets_key_file, &mut checker);
         let monitor = monitor(&config.common_config.monitor_server.bind_address, &mut checker);
         if let Some(api) = edged.as_mut().and_then(|edged| edged.server.as_mut()) {
-            let own = own_ports(api, monitor, devices.as_ref());
+            let own = own_ports(api, monitor, devices.as_ref(), meta_server.as_ref());
             let entries = &config.modules.edged.node_api.forwarded_ports;
             api.forwarded = ports::forwarded(entries, own, &mut checker);
         }
@@ -163,7 +167,7 @@ impl Settings {
             return Err(BadSettings(checker.problems));
         }
         let database = PathBuf::from(&config.database.data_source);
-        Ok(Settings { database, secrets_key, monitor, hub, edged, streams, devices })
+        Ok(Settings { database, secrets_key, monitor, hub, edged, streams, devices, meta_server })
     }
 }
 
@@ -172,13 +176,14 @@ fn own_ports(
     api: &nodeapi::Settings,
     monitor: Option<SocketAddr>,
     devices: Option<&DeviceSettings>,
+    meta_server: Option<&metaserver::Settings>,
 ) -> ports::Own {
     let tls = api.tls.as_ref().map(|port| port.address);
     let broker = devices.and_then(|devices| devices.bus.internal);
-    let ports = |addresses: [Option<SocketAddr>; 2]| {
-        addresses.into_iter().flatten().map(|address| address.port()).collect()
-    };
-    ports::Own { node_api: ports([tls, api.loopback]), others: ports([monitor, broker]) }
+    let ports = |addresses: &[Option<SocketAddr>]| addresses.iter().flatten().map(SocketAddr::port).collect();
+    let server = meta_server.map(|settings| settings.server);
+    let dummy = meta_server.and_then(|settings| settings.dummy);
+    ports::Own { node_api: ports(&[tls, api.loopback]), others: ports(&[monitor, broker, server, dummy]) }
 }
 
 /// Whoever reaches the port is answered, so it is for programs of this machine.

@@ -19,6 +19,7 @@ pub mod intake;
 pub mod objects;
 pub mod outbox;
 pub mod queries;
+pub mod reach;
 pub mod reseal;
 pub mod sealed;
 
@@ -26,3 +27,4 @@ pub use cloud::{Cloud, CloudCallError, LinkState};
 pub use objects::{Change, ObjectChange, Objects, StoredObject};
 pub use outbox::{Outbox, SubmitError};
 pub use queries::{Queries, QueryError, Token};
+pub use reach::Reach;

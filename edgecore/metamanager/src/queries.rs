@@ -13,9 +13,10 @@ use message::{Json, ObjectKey, ObjectKind, Reply, Request, ResourceVersion, Stat
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use super::objects::Arrivals;
-use super::{Change, Cloud, CloudCallError, ObjectChange, Objects};
+use super::{Change, Cloud, CloudCallError, ObjectChange, Objects, Reach};
 
 use asked::Asked;
 
@@ -25,6 +26,8 @@ pub struct Queries {
     objects: Objects,
     cloud: Cloud,
     asked: Asked,
+    /// `None`: there is no Kubernetes API on this node.
+    reach: Option<watch::Receiver<Option<Reach>>>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,7 +92,18 @@ const TOKEN_ROWS: &str = "serviceaccounttoken";
 
 impl Queries {
     pub fn new(objects: Objects, cloud: Cloud) -> Queries {
-        Queries { objects, cloud, asked: Asked::default() }
+        Queries { objects, cloud, asked: Asked::default(), reach: None }
+    }
+
+    /// Pods are told how they reach the Kubernetes API on this node.
+    #[must_use]
+    pub fn reaching(self, reach: watch::Receiver<Option<Reach>>) -> Queries {
+        Queries { reach: Some(reach), ..self }
+    }
+
+    /// How pods reach the Kubernetes API on this node now.
+    pub fn reach(&self) -> Option<Reach> {
+        self.reach.as_ref().and_then(|reach| reach.borrow().clone())
     }
 
     pub async fn config_map(&self, namespace: &str, name: &str) -> Result<Json, QueryError> {

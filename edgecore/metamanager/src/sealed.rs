@@ -127,6 +127,22 @@ impl Seals {
         sealer.seal(row, text).map(Cow::from).map_err(not_stored)
     }
 
+    /// What is stored of a secret in a table other than `meta`; `row` names its place there, and no row of `meta`.
+    ///
+    /// # Errors
+    /// It cannot be sealed: it must not be stored.
+    pub fn close(&self, row: &str, text: &str) -> store::rusqlite::Result<String> {
+        match self.sealer() {
+            Some(sealer) => sealer.seal(row, text).map_err(not_stored),
+            None => Ok(text.to_owned()),
+        }
+    }
+
+    /// The text of what [`Seals::close`] made for this row; `None` if it is sealed and does not open.
+    pub fn open(&self, row: &str, value: String) -> Option<String> {
+        self.text(row, value)
+    }
+
     /// Whether the value is sealed and opens.
     pub(super) fn opens(&self, row: &str, value: &str) -> bool {
         self.sealer().is_some_and(|sealer| sealer.open(row, value).is_some())

@@ -100,6 +100,20 @@ pub(super) async fn gather(site: &VolumeContext<'_>, volume: &Volume) -> Result<
     Ok(payload)
 }
 
+/// The config map of every namespace that says whom clients of the API server trust.
+const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// Adds the CA of the Kubernetes API on this node, so that clients trust both.
+fn trust(data: &mut BTreeMap<String, String>, ca: &str) {
+    let known = data.entry("ca.crt".to_owned()).or_default();
+    if !known.contains(ca.trim()) {
+        if !known.is_empty() && !known.ends_with('\n') {
+            known.push('\n');
+        }
+        known.push_str(ca);
+    }
+}
+
 async fn config_map(
     site: &VolumeContext<'_>,
     name: &str,
@@ -116,7 +130,12 @@ async fn config_map(
         }
     };
     let unreadable = |source| PayloadError::Unreadable { kind, name: name.to_owned(), source };
-    let map = object.parse::<ConfigMap>().map_err(unreadable)?;
+    let mut map = object.parse::<ConfigMap>().map_err(unreadable)?;
+    if name == ROOT_CA
+        && let Some(reach) = site.queries.reach()
+    {
+        trust(map.data.get_or_insert_default(), &reach.ca);
+    }
     let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
     let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
     pick(kind, name, text.chain(binary).collect(), select, payload)
@@ -234,5 +253,22 @@ fn token_access(site: &VolumeContext<'_>, default: u32) -> (u32, Option<u32>) {
     match first.and_then(|user| u32::try_from(user).ok()) {
         Some(user) if users.all(|other| other == first) => (0o600, Some(user)),
         _ => (default, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_trust_the_clusters_ca_and_that_of_the_node_each_once() {
+        let mut data = BTreeMap::from([("ca.crt".to_owned(), "cluster".to_owned())]);
+        for _ in 0..2 {
+            trust(&mut data, "node\n");
+        }
+        assert_eq!(data["ca.crt"], "cluster\nnode\n");
+        let mut empty = BTreeMap::new();
+        trust(&mut empty, "node\n");
+        assert_eq!(empty["ca.crt"], "node\n");
     }
 }

@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mapper-sdk", 2),
     ("keadm", 2),
     ("cloudcore", 3),
+    ("metaserver", 3),
     ("edgehub", 3),
     ("edgestream", 3),
     ("volumes", 3),

@@ -81,6 +81,8 @@ pub struct Modules {
     pub event_bus: EventBus,
     /// Devices and their mappers.
     pub device_twin: DeviceTwin,
+    /// What the node holds of the cluster.
+    pub meta_manager: MetaManager,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -412,6 +414,53 @@ pub struct DeviceTwin {
 impl Default for DeviceTwin {
     fn default() -> Self {
         DeviceTwin { enable: true, dmi_sock_path: "/etc/kubeedge/".to_owned(), accept_any_reporter: false }
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaManager {
+    /// The Kubernetes API on this node.
+    pub meta_server: MetaServer,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaServer {
+    /// Whether it is served. Unlike KubeEdge's it is always behind TLS, and knows and authorises who asks.
+    pub enable: bool,
+    /// `address:port` where programs in the host's network reach it.
+    pub server: String,
+    /// `address:port` where pods reach it, if the address is one of this machine's; empty: nowhere.
+    pub dummy_server: String,
+    /// The CA that signed `tlsCertFile`; pods are told to trust it. Used with that file only.
+    pub tls_ca_file: String,
+    /// A certificate to show; with `tlsPrivateKeyFile`, and once both are there. Empty: one of a CA that the node makes for itself. What
+    /// KubeEdge writes here, EdgeHub's own certificate, counts as empty: it is none for a server.
+    pub tls_cert_file: String,
+    /// Its key.
+    pub tls_private_key_file: String,
+    /// Issuers of the tokens that keys of `serviceAccountKeyFiles` sign.
+    pub service_account_issuers: Vec<String>,
+    /// Tokens must be meant for one of these, or for their issuer.
+    pub api_audiences: Vec<String>,
+    /// Public keys (PEM) of service-account tokens, beside those that the cloud delivers.
+    pub service_account_key_files: Vec<String>,
+}
+
+impl Default for MetaServer {
+    fn default() -> Self {
+        MetaServer {
+            enable: false,
+            server: "127.0.0.1:10550".to_owned(),
+            dummy_server: "169.254.30.10:10550".to_owned(),
+            tls_ca_file: String::new(),
+            tls_cert_file: String::new(),
+            tls_private_key_file: String::new(),
+            service_account_issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+            api_audiences: Vec::new(),
+            service_account_key_files: Vec::new(),
+        }
     }
 }
 

@@ -130,8 +130,8 @@ mod tests {
     fn a_usual_value_is_harmless_and_another_one_is_judged() {
         let judge = |key: &str, value: Value| judge(EDGECORE, key, &value);
         let kubelet = "modules.edged.tailoredKubeletConfig";
-        assert_eq!(judge("modules.metaManager.metaServer.enable", json!(false)), KeyUse::Harmless);
-        assert!(matches!(judge("modules.metaManager.metaServer.enable", json!(true)), KeyUse::Warn(_)));
+        assert_eq!(judge("modules.serviceBus.enable", json!(false)), KeyUse::Harmless);
+        assert!(matches!(judge("modules.serviceBus.enable", json!(true)), KeyUse::Warn(_)));
         assert_eq!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("none")), KeyUse::Harmless);
         assert!(matches!(judge(&format!("{kubelet}.cpuManagerPolicy"), json!("static")), KeyUse::Refuse(_)));
         assert_eq!(judge(&format!("{kubelet}.featureGates"), json!({})), KeyUse::Harmless);

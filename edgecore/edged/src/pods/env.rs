@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 
-use metamanager::{Queries, QueryError};
+use metamanager::{Queries, QueryError, Reach};
 use podmodel::expand::expand;
 use podmodel::fields::{self, FieldError, NodeFacts};
 
@@ -29,10 +29,24 @@ pub struct Reader<'a> {
 
 type Values = BTreeMap<String, String>;
 
+/// How the pod finds the Kubernetes API on this node; nothing if it cannot reach it.
+fn api_server(reach: Option<&Reach>, is_in_host_network: bool) -> Vec<(String, String)> {
+    let address = reach.and_then(|reach| if is_in_host_network { Some(reach.host) } else { reach.pods });
+    let Some(address) = address else { return Vec::new() };
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let pairs = [
+        ("KUBERNETES_SERVICE_HOST", host),
+        ("KUBERNETES_SERVICE_PORT", port.clone()),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", port),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 impl Reader<'_> {
-    /// The variables in order: `envFrom`, then `env`; a later one of the same name wins.
+    /// The variables in order: those of the API server, `envFrom`, then `env`; a later one of the same name wins.
     pub async fn environment(&self, container: &Container) -> Result<Vec<(String, String)>, EnvError> {
-        let mut vars: Vec<(String, String)> = Vec::new();
+        let is_in_host_network = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let mut vars = api_server(self.queries.reach().as_ref(), is_in_host_network);
         for source in container.env_from.iter().flatten() {
             let values = match (&source.config_map_ref, &source.secret_ref) {
                 (Some(map), _) => self.config_map(&map.name, map.optional == Some(true)).await?,
@@ -131,4 +145,28 @@ fn set(vars: &mut Vec<(String, String)>, name: String, value: String) {
 /// Printable ASCII without `=` (the relaxed rule of Kubernetes 1.30 and later).
 fn is_env_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| (' '..='~').contains(&c) && c != '=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_told_of_the_api_that_it_can_reach_and_of_no_other() {
+        let reach = |pods: Option<&str>| Reach {
+            host: "127.0.0.1:10550".parse().unwrap(),
+            pods: pods.map(|address| address.parse().unwrap()),
+            ca: String::new(),
+        };
+        let told = |reach: Option<&Reach>, is_in_host_network: bool| {
+            let vars = api_server(reach, is_in_host_network);
+            let of = |name: &str| get(&vars, name).unwrap_or_default().to_owned();
+            format!("{}:{}", of("KUBERNETES_SERVICE_HOST"), of("KUBERNETES_SERVICE_PORT"))
+        };
+        let both = reach(Some("169.254.30.10:10550"));
+        assert_eq!(told(Some(&both), false), "169.254.30.10:10550");
+        assert_eq!(told(Some(&both), true), "127.0.0.1:10550");
+        assert_eq!(told(Some(&reach(None)), true), "127.0.0.1:10550");
+        assert!(api_server(Some(&reach(None)), false).is_empty() && api_server(None, true).is_empty());
+    }
 }

@@ -12,7 +12,7 @@ pub const EDGECORE: &[Rule] = &[
     harmless("edgecoreVersion", "KubeEdge's note to itself"),
     harmless("database.driverName", "the database is always SQLite"),
     harmless("database.aliasName", "the database is always SQLite"),
-    harmless("featureGates.requireAuthorization", "it guards the MetaServer, which is not there"),
+    harmless("featureGates.requireAuthorization", "MetaServer always authorises"),
     warn("featureGates.*", &["false", "{}"], "this feature gate is not known here"),
     harmless("modules.edgeHub.messageQPS", "what is sent is bounded by what was acknowledged"),
     harmless("modules.edgeHub.messageBurst", "what is sent is bounded by what was acknowledged"),
@@ -33,11 +33,6 @@ pub const EDGECORE: &[Rule] = &[
     ),
     harmless("modules.eventBus.eventBusTLS.*", "used with eventBusTLS.enable only"),
     warn("modules.metaManager.enable", &["true"], "MetaManager is always on: pods and devices live in it"),
-    warn(
-        "modules.metaManager.metaServer.enable",
-        OFF,
-        "there is no Kubernetes API for programs of this node",
-    ),
     harmless("modules.metaManager.*", "queries have deadlines of their own"),
     warn(
         "modules.serviceBus.enable",

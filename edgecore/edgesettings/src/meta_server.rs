@@ -1,0 +1,139 @@
+//! `modules.metaManager.metaServer` -> the settings of MetaServer.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use api::config::edgecore::EdgeCoreConfig;
+use message::NodeName;
+use metaserver::serving::Files;
+use metaserver::{Bounds, Settings};
+
+use super::Checker;
+
+const KEY: &str = "modules.metaManager.metaServer";
+
+/// `None`: it is off. `node_api` is the socket of the Node API.
+pub(super) fn settings(
+    config: &EdgeCoreConfig,
+    node: &NodeName,
+    node_api: Option<PathBuf>,
+    checker: &mut Checker,
+) -> Option<Settings> {
+    let (module, hub) = (&config.modules.meta_manager.meta_server, &config.modules.edge_hub);
+    if !module.enable {
+        return None;
+    }
+    let server = address("server", &module.server, checker);
+    let dummy = match module.dummy_server.as_str() {
+        "" => None,
+        text => address("dummyServer", text, checker),
+    };
+    let pair = (&module.tls_cert_file, &module.tls_private_key_file);
+    let given = match (pair.0.as_str(), pair.1.as_str()) {
+        ("", "") => None,
+        // KubeEdge writes the certificate that the node shows to the cloud here: it is none of a server.
+        (certificate, _) if certificate == hub.tls_cert_file => None,
+        ("", _) | (_, "") => {
+            let text = "and tlsPrivateKeyFile belong together: name both, or none of them";
+            checker.problem(&format!("{KEY}.tlsCertFile"), text);
+            None
+        }
+        (certificate, key) => Some((PathBuf::from(certificate), PathBuf::from(key))),
+    };
+    let folder = Path::new(&config.database.data_source).parent().unwrap_or(Path::new("/"));
+    let given_ca = (!module.tls_ca_file.is_empty()).then(|| PathBuf::from(&module.tls_ca_file));
+    let issuers = module.service_account_issuers.clone();
+    let audiences = match module.api_audiences.as_slice() {
+        [] => issuers.clone(),
+        given => given.to_vec(),
+    };
+    if !module.service_account_key_files.is_empty() && issuers.is_empty() {
+        let text = "is empty: no token of serviceAccountKeyFiles would be taken";
+        checker.problem(&format!("{KEY}.serviceAccountIssuers"), text);
+    }
+    Some(Settings {
+        node: node.as_str().to_owned(),
+        server: server?,
+        dummy: dummy.filter(|dummy| Some(*dummy) != server),
+        database: folder.join("metaserver.db"),
+        files: Files {
+            folder: folder.join("metaserver"),
+            given_ca: given_ca.filter(|_| given.is_some()),
+            given,
+            client_ca: PathBuf::from(&hub.tls_ca_file),
+            node: (PathBuf::from(&hub.tls_cert_file), PathBuf::from(&hub.tls_private_key_file)),
+        },
+        issuers,
+        audiences,
+        key_files: module.service_account_key_files.iter().map(PathBuf::from).collect(),
+        node_api,
+        bounds: Bounds::default(),
+    })
+}
+
+fn address(name: &str, text: &str, checker: &mut Checker) -> Option<SocketAddr> {
+    let parsed = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    if parsed.is_none() {
+        checker.problem(&format!("{KEY}.{name}"), format!("{text:?} is not address:port"));
+    }
+    parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(config: &EdgeCoreConfig) -> (Option<Settings>, Vec<String>) {
+        let mut checker = Checker { problems: Vec::new() };
+        let node = NodeName::new("edge-1").unwrap();
+        let settings = settings(config, &node, None, &mut checker);
+        (settings, checker.problems)
+    }
+
+    #[test]
+    fn it_is_off_unless_asked_for_and_then_makes_its_own_certificate() {
+        let mut config = EdgeCoreConfig::default();
+        assert!(check(&config).0.is_none());
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.enable = true;
+        // As KubeEdge writes them.
+        module.tls_cert_file = "/etc/kubeedge/certs/server.crt".into();
+        module.tls_private_key_file = "/etc/kubeedge/certs/server.key".into();
+        module.tls_ca_file = "/etc/kubeedge/ca/rootCA.crt".into();
+        let (settings, problems) = check(&config);
+        let settings = settings.unwrap();
+        assert_eq!(problems, Vec::<String>::new());
+        assert!(settings.files.given.is_none() && settings.files.given_ca.is_none());
+        assert_eq!(settings.server.to_string(), "127.0.0.1:10550");
+        assert_eq!(settings.dummy.unwrap().to_string(), "169.254.30.10:10550");
+        assert_eq!(settings.audiences, settings.issuers);
+        assert_eq!(settings.database, Path::new("/var/lib/kubeedge/metaserver.db"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_named() {
+        let mut config = EdgeCoreConfig::default();
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.enable = true;
+        module.server = "localhost".into();
+        module.dummy_server = "169.254.30.10".into();
+        module.tls_cert_file = "/x".into();
+        module.service_account_issuers.clear();
+        module.service_account_key_files.push("/k".into());
+        let problems = check(&config).1;
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.starts_with(KEY)), "{problems:?}");
+        let module = &mut config.modules.meta_manager.meta_server;
+        *module = Default::default();
+        module.enable = true;
+        module.dummy_server = String::new();
+        module.tls_cert_file = "/x".into();
+        module.tls_private_key_file = "/y".into();
+        module.api_audiences.push("a".into());
+        let (settings, problems) = check(&config);
+        let settings = settings.unwrap();
+        assert_eq!((problems, settings.dummy), (Vec::new(), None));
+        assert_eq!(settings.files.given, Some(("/x".into(), "/y".into())));
+        assert_eq!(settings.audiences, ["a"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Requests that are handed to the API server as they are: all that writes, connects or is not kept here.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use apimachinery::Status;
+use bytes::Bytes;
+use daemon::errors::describe;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use httpproxy::{Framing, Terms};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use kubeapi::request::MAX_BODY;
+use kubeapi::respond::{self, Answer, BodyError};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::ask::{self, SERVER, Unreached};
+use crate::caller::Caller;
+use crate::upstream::{Io, Upstream};
+
+/// How long the API server may take for the head of an answer: admission webhooks and starting commands count.
+const ANSWER: Duration = Duration::from_secs(90);
+/// Sessions and answers in which nothing moves end after this.
+const IDLE: Duration = Duration::from_secs(4 * 3600);
+const STUCK: Duration = Duration::from_secs(60);
+
+/// 503: this needs the cloud.
+pub(crate) fn cut_off(what: &str) -> Status {
+    let text = format!("this node is cut off from the cloud, which {what} needs; nothing was done");
+    Status { retry_after: Some(10), ..Status::unavailable(text) }
+}
+
+/// Headers that only those in between may send.
+fn is_of_the_way(name: &str) -> bool {
+    ["x-remote-", "x-forwarded-", "causeway-", "impersonate-", "forwarded"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// The headers of a client as they go to the cloud.
+fn onward(parts: &Parts, caller: &Caller) -> HeaderMap {
+    let mut headers = httpproxy::onward(&parts.headers, SERVER);
+    let names: Vec<_> = headers.keys().filter(|name| is_of_the_way(name.as_str())).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+    caller.show(&mut headers);
+    if !httpproxy::wants_upgrade(&parts.headers) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        // The body is as long as the client said.
+        if let Some(length) = parts.headers.get(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, length.clone());
+        }
+    }
+    headers
+}
+
+/// Hands a request to the API server, and what it answers to the client; where that is an upgrade, bytes go both ways from then on.
+///
+/// # Errors
+/// 503 if the node is cut off, 504 if no answer came, 413 for a body that is too large.
+pub(crate) async fn hand_on(
+    upstream: &dyn Upstream,
+    caller: &Caller,
+    parts: &Parts,
+    body: Option<Incoming>,
+    stop: &CancellationToken,
+) -> Result<Answer, Status> {
+    if body.as_ref().is_some_and(|body| body.size_hint().lower() > MAX_BODY as u64) {
+        return Err(Status::too_large(MAX_BODY));
+    }
+    let stream = match ask::open(upstream).await {
+        Ok(stream) => stream,
+        Err(Unreached::CutOff) => return Err(cut_off("this request")),
+        Err(error) => return Err(Status::new(504, "Timeout", error.to_string())),
+    };
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let answer = over(stream, path, onward(parts, caller), parts, body, stop).await;
+    answer.map_err(|why| {
+        let text = format!("the API server did not answer, and may have done what was asked: {why}");
+        Status::new(504, "Timeout", text)
+    })
+}
+
+/// The same over a stream that is there already; `headers` are those that go there.
+pub(crate) async fn over(
+    stream: Box<dyn Io>,
+    path: &str,
+    headers: HeaderMap,
+    parts: &Parts,
+    body: Option<Incoming>,
+    stop: &CancellationToken,
+) -> Result<Answer, String> {
+    let upgrades = httpproxy::wants_upgrade(&parts.headers);
+    let body = match body.filter(|_| !upgrades) {
+        Some(body) => Limited::new(body, MAX_BODY)
+            .map_err(|error: BodyError| std::io::Error::other(error))
+            .boxed_unsync(),
+        None => Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync(),
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = path.parse().map_err(|_| format!("{path:?} is not a path"))?;
+    *request.headers_mut() = headers;
+    let client = hyper::upgrade::on(Request::from_parts(parts.clone(), ()));
+    let terms = Terms { patience: ANSWER, idle: IDLE, framing: Framing::Unknown, stop: stop.clone() };
+    let answer = httpproxy::hand_on(stream, request, client, terms, ()).await;
+    let (head, body) = answer.map_err(|error| describe(&error))?.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Response::from_parts(head, respond::empty()));
+    }
+    let lasts = parts.uri.query().is_some_and(|query| query.contains("follow=") || query.contains("watch="));
+    let patience = if lasts { IDLE } else { STUCK };
+    let body = Moving { body, patience, until: Box::pin(tokio::time::sleep(patience)) };
+    let mut handed = Response::new(body.boxed_unsync());
+    *handed.status_mut() = head.status;
+    *handed.headers_mut() = httpproxy::answered(&head.headers);
+    Ok(handed)
+}
+
+/// A body that breaks off if nothing of it comes for too long.
+struct Moving {
+    body: Incoming,
+    patience: Duration,
+    until: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for Moving {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                let until = Instant::now() + self.patience;
+                self.until.as_mut().reset(until);
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Poll::Pending => match self.until.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(Some(Err("nothing came for too long".into()))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{AUTHORIZATION, HeaderName};
+    use kubeapi::user::User;
+
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_say_what_only_those_in_between_say() {
+        let mut request = Request::new(());
+        for (name, value) in [
+            ("authorization", "Bearer a.b.c"),
+            ("causeway-caller", "node"),
+            ("x-remote-user", "admin"),
+            ("x-remote-group", "system:masters"),
+            ("impersonate-user", "admin"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("accept", "application/json"),
+            ("if-none-match", "\"x\""),
+            ("user-agent", "test"),
+        ] {
+            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let (parts, ()) = request.into_parts();
+        let caller = Caller::of(&User::default(), &parts.headers);
+        let headers = onward(&parts, &caller);
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "authorization", "connection", "host", "if-none-match", "user-agent"]);
+        assert_eq!(
+            (&headers[CONNECTION], &headers[AUTHORIZATION]),
+            (&"close".parse().unwrap(), &"Bearer a.b.c".parse().unwrap())
+        );
+        let headers = onward(&parts, &Caller::node("n".into()));
+        assert_eq!(
+            (headers.get(AUTHORIZATION), headers.get("causeway-caller")),
+            (None, Some(&"node".parse().unwrap()))
+        );
+    }
+}

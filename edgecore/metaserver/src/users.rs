@@ -1,0 +1,91 @@
+//! Who asks: tokens of service accounts, and the certificate of this node.
+
+use apimachinery::Status;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use kubeapi::user::{AUTHENTICATED, Asker, User, service_account_groups};
+use kubeapi::{Certificate, Peer};
+
+use crate::held::Held;
+use crate::keys::Keys;
+
+/// A user name of nodes.
+const NODES: &str = "system:node:";
+
+pub(crate) struct Users {
+    pub keys: Keys,
+    /// This node's name.
+    pub node: String,
+}
+
+impl Users {
+    /// The user that this node is.
+    pub(crate) fn node_user(&self) -> String {
+        format!("{NODES}{}", self.node)
+    }
+
+    /// The user of a request; `None` for one that shows nothing.
+    pub(crate) async fn authenticate(
+        &self,
+        held: &Held,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> Result<Option<Asker>, Status> {
+        let user = match bearer(headers)? {
+            Some(token) => Some(self.account(held, token).await?),
+            None => self.node(&peer.certificate)?,
+        };
+        let impersonates = |name: &http::HeaderName| name.as_str().starts_with("impersonate-");
+        if user.is_some() && headers.keys().any(impersonates) {
+            let text = "nobody is taken for another through a node: ask the API server itself";
+            return Err(Status::new(403, "Forbidden", text));
+        }
+        Ok(user.map(Asker::from))
+    }
+
+    async fn account(&self, held: &Held, token: &str) -> Result<User, Status> {
+        let claims = self.keys.verify(token).await.map_err(|why| {
+            tracing::debug!(error = %why, "a token is not taken");
+            Status::unauthorized()
+        })?;
+        let bound = &claims.bound;
+        if let Some(pod) = &bound.pod {
+            let here = held.uid(&bound.namespace, &pod.name).await?;
+            if here.is_some_and(|uid| uid != pod.uid) {
+                return Err(Status::unauthorized());
+            }
+        }
+        let mut groups = service_account_groups(&bound.namespace).to_vec();
+        groups.push(AUTHENTICATED.to_owned());
+        let (name, uid) = (claims.user().to_owned(), bound.account.uid.clone());
+        Ok(User { name, uid, groups, ..User::default() })
+    }
+
+    /// Only this node itself is known by a certificate.
+    fn node(&self, certificate: &Certificate) -> Result<Option<User>, Status> {
+        match certificate {
+            Certificate::Missing => Ok(None),
+            Certificate::Known { user, not_after }
+                if user.name == self.node_user() && *not_after > daemon::clock::unix_seconds() =>
+            {
+                Ok(Some(user.clone()))
+            }
+            _ => Err(Status::unauthorized()),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let Some(header) = all.next() else { return Ok(None) };
+    // Two of them could be read as one here and as the other in the cloud.
+    if all.next().is_some() {
+        return Err(Status::unauthorized());
+    }
+    let text = header.to_str().map_err(|_| Status::unauthorized())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(Status::unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Status::unauthorized());
+    }
+    Ok(Some(token.trim()))
+}

@@ -1,0 +1,125 @@
+//! What is handed on to the cloud, and refused without it.
+
+use std::sync::Arc;
+
+use message::ObjectKind;
+use metaserver::Bounds;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+
+use crate::client::Who;
+use crate::cloud::{Cloud, NODE};
+use crate::node::Node;
+
+const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_to_the_cloud_as_their_caller_and_are_refused_while_cut_off() {
+    let cloud = Cloud::start().await;
+    let node = Node::start(&cloud).await;
+    let (reader, stranger) = (cloud.token("reader"), cloud.token("stranger"));
+    let (reader, stranger) = (Who::Token(&reader), Who::Token(&stranger));
+    let map = |name: &str| json!({ "metadata": { "name": name }, "data": { "k": "v" } }).to_string();
+    let made = node.call(&reader, "POST", MAPS, &map("a")).await;
+    assert_eq!((made.code, &made.body["data"]["k"]), (201, &json!("v")));
+    assert_eq!(node.call(&stranger, "POST", MAPS, &map("b")).await.code, 403);
+    let again = node.call(&reader, "POST", MAPS, &map("a")).await;
+    assert_eq!((again.code, again.body["reason"].as_str()), (409, Some("AlreadyExists")));
+    let patched = node.call(&reader, "PUT", &format!("{MAPS}/a"), &map("a")).await;
+    assert_eq!(patched.code, 200);
+    let review = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": { "resourceAttributes": { "verb": "get", "resource": "configmaps", "namespace": "shop" } } });
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = review.to_string();
+    for (who, may) in [(&reader, true), (&stranger, false)] {
+        assert_eq!(node.call(who, "POST", reviews, &review).await.body["status"]["allowed"], may);
+    }
+    cloud.cut();
+    for (method, path, body) in [
+        ("POST", MAPS.to_owned(), map("c")),
+        ("PUT", format!("{MAPS}/a"), map("a")),
+        ("PATCH", format!("{MAPS}/a"), "{}".to_owned()),
+        ("DELETE", format!("{MAPS}/a"), String::new()),
+        ("DELETE", MAPS.to_owned(), String::new()),
+        ("POST", reviews.to_owned(), review.clone()),
+    ] {
+        let told = node.call(&reader, method, &path, &body).await;
+        assert_eq!(
+            (told.code, told.body["reason"].as_str()),
+            (503, Some("ServiceUnavailable")),
+            "{method} {path}"
+        );
+        assert!(told.body["message"].as_str().unwrap().contains("cut off"), "{}", told.body);
+    }
+    cloud.mend();
+    let (_, list) = cloud.admin("GET", MAPS, json!(null)).await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "nothing was done, and nothing is done later");
+}
+
+/// A Node API that answers once, and tells what it was asked.
+async fn node_api(path: &std::path::Path) -> tokio::task::JoinHandle<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: 7\r\n\r\na line\n";
+        stream.write_all(answer).await.unwrap();
+        String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_a_pod_here_are_read_by_the_node_itself_without_the_cloud() {
+    let cloud = Cloud::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("edged.sock");
+    let asked = node_api(&socket).await;
+    let node = Node::start_with(&cloud, Bounds::default(), Some(socket)).await;
+    let pod = json!({ "metadata": { "name": "web", "namespace": "shop", "uid": "p", "resourceVersion": "5" },
+        "spec": { "nodeName": NODE, "containers": [{ "name": "main", "image": "i" }] } });
+    node.hold(ObjectKind::Pod, &pod).await;
+    let token = cloud.token("reader");
+    assert_eq!(node.get(&Who::Token(&token), MAPS).await.code, 200);
+    cloud.cut();
+    let path = "/api/v1/namespaces/shop/pods/web/log?tailLines=5&previous=false";
+    assert_eq!(node.get(&Who::Token(&token), path).await.code, 503, "only who may");
+    let own = node.own();
+    let request = http::Request::get(path).body(Default::default()).unwrap();
+    let answer = node.send(&Who::Certificate(&own), request).await;
+    assert_eq!(answer.status(), 200);
+    let text = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    assert_eq!(&text[..], b"a line\n");
+    let asked = asked.await.unwrap();
+    assert_eq!(asked, "GET /containerLogs/shop/web/main?previous=false&tailLines=5 HTTP/1.1");
+    let missing = node.get(&Who::Certificate(&own), "/api/v1/namespaces/shop/pods/other/log").await;
+    assert_eq!(missing.code, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_bounded() {
+    let cloud = Cloud::start().await;
+    for name in ["a", "b", "c"] {
+        cloud.config_map(name, "1").await;
+    }
+    let bounds = Bounds { views: 1, objects_of_one: 2, ..Bounds::default() };
+    let node = Node::start_with(&cloud, bounds, None).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let large = node.get(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!(large.code, 413, "{}", large.body);
+    let scope = |name: &str| format!("{MAPS}?watch=1&labelSelector=app%3D{name}");
+    let mut first = node.watch(&who, &scope("a")).await;
+    assert_eq!(first.brief().await, "ADDED a");
+    assert_eq!(node.get(&who, &scope("b")).await.code, 503, "all views are watched");
+    drop(first);
+    let mut second = Arc::new(node.get(&who, &format!("{}&timeoutSeconds=1", scope("b"))).await);
+    while second.code == 503 {
+        tokio::task::yield_now().await;
+        second = Arc::new(node.get(&who, &format!("{}&timeoutSeconds=1", scope("b"))).await);
+    }
+    assert_eq!(second.code, 200, "one that nobody watches gives way");
+}

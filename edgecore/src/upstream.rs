@@ -1,0 +1,49 @@
+//! The way of MetaServer to the API server: streams of the session with the cloud.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use edgehub::{NoStream, Uplink};
+use metamanager::LinkState;
+use metaserver::upstream::{CutOff, Io, Opening, Upstream};
+use tokio::sync::watch;
+
+pub(crate) struct Way {
+    uplink: Uplink,
+    connected: watch::Receiver<bool>,
+    /// It is known that this cloud takes none.
+    is_told: AtomicBool,
+}
+
+impl Way {
+    /// Follows the link for as long as `uplink` is told of it; has to be made within a runtime.
+    pub(crate) fn new(uplink: Uplink) -> Way {
+        let mut link = uplink.link();
+        let (tell, connected) = watch::channel(*link.borrow_and_update() == LinkState::Connected);
+        tokio::spawn(async move {
+            while link.changed().await.is_ok() {
+                tell.send_replace(*link.borrow_and_update() == LinkState::Connected);
+            }
+        });
+        Way { uplink, connected, is_told: AtomicBool::new(false) }
+    }
+}
+
+impl Upstream for Way {
+    fn open(&self) -> Opening<'_> {
+        Box::pin(async {
+            match self.uplink.open().await {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn Io>),
+                Err(why) => {
+                    if why == NoStream::Unable && !self.is_told.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(error = %why, "MetaServer serves what the node holds and nothing else");
+                    }
+                    Err(CutOff)
+                }
+            }
+        })
+    }
+
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+}
