@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A stream is one HTTP/1.1 connection with one request. Requests without a token are answered with 401 here: CloudCore lends
-//! its own rights to nobody. One path is its own: [`KEYS`] tells by which keys the API server signs tokens, so that the
-//! edge can check them while it is cut off. The wire is told in docs/protocol/native.md.
+//! its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is discovery; to
+//! anything else it hears 503, and answers from what it holds. One path is this room's own: [`KEYS`] tells by which keys the API
+//! server signs tokens, so that the edge can check them while it is cut off.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::kubernetes::Cluster;
 /// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
 pub const KEYS: &str = "/.causeway/v1/keys";
 
+/// Says `node` where the node itself asks.
+const CALLER: HeaderName = HeaderName::from_static("causeway-caller");
 /// Bytes between the session and the connection to the API server.
 const PIPE: usize = 32 * 1024;
 /// The headers of a request.
@@ -103,8 +106,28 @@ impl Requests {
         Ok(json!({ "issuer": found["issuer"], "keys": keys["keys"].take() }))
     }
 
+    /// What the node asks for itself, as CloudCore, which may read no more of this than anyone.
+    async fn of_the_node(&self, parts: http::request::Parts) -> Result<Response<Body>, Status> {
+        if parts.method != Method::GET || !is_discovery(parts.uri.path()) {
+            let why = "the cloud hands on what callers with a token of their own ask for; of the node itself it takes discovery";
+            return Err(Status::new(503, "ServiceUnavailable", why));
+        }
+        let mut request = Request::get(parts.uri);
+        for name in [header::ACCEPT, header::IF_NONE_MATCH] {
+            if let Some(value) = parts.headers.get(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(kube::client::Body::empty());
+        let request = request.map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
+        answer(self.0.send_raw(request)).await
+    }
+
     async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
+        if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
+            return self.of_the_node(parts).await;
+        }
         let bearer =
             parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
         if !bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")) {
@@ -116,13 +139,18 @@ impl Requests {
         }
         strip(&mut parts.headers);
         let request = Request::from_parts(parts, kube::client::Body::from(read(body).await?));
-        let answered = tokio::time::timeout(ANSWER, self.0.send_as_caller(request)).await;
-        let late =
-            |_| Status::new(504, "Timeout", format!("the API server did not answer within {ANSWER:?}"));
-        let mut answer = answered.map_err(late)??;
-        strip(answer.headers_mut());
-        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+        answer(self.0.send_as_caller(request)).await
     }
+}
+
+/// The API server's answer, in time, without what is of its connection.
+async fn answer(
+    asked: impl Future<Output = Result<Response<kube::client::Body>, Status>>,
+) -> Result<Response<Body>, Status> {
+    let late = |_| Status::new(504, "Timeout", format!("the API server did not answer within {ANSWER:?}"));
+    let mut answer = tokio::time::timeout(ANSWER, asked).await.map_err(late)??;
+    strip(answer.headers_mut());
+    Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 /// A whole body, within the API server's own limits.
@@ -132,6 +160,19 @@ async fn read(body: Incoming) -> Result<Bytes, Status> {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY)),
         Ok(Err(error)) => Err(Status::new(400, "BadRequest", format!("reading the request body: {error}"))),
         Err(_) => Err(Status::new(408, "Timeout", "the request body took too long")),
+    }
+}
+
+/// True for what every user of an API server may read (the role `system:discovery`).
+fn is_discovery(path: &str) -> bool {
+    if path.contains(['%', '?']) || path.contains("//") || path.contains("/.") {
+        return false;
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["api" | "apis" | "version"] | ["api" | "apis", _] | ["apis", _, _] => true,
+        ["openapi", rest @ ..] => !rest.is_empty(),
+        _ => false,
     }
 }
 

@@ -87,3 +87,31 @@ async fn nodes_learn_by_which_keys_tokens_are_signed() {
     let told: Value = serde_json::from_str(body).unwrap();
     assert_eq!(told, json!({"issuer": "https://here", "keys": [{"kid": "k"}]}));
 }
+
+#[tokio::test]
+async fn a_node_itself_reads_discovery_and_nothing_else() {
+    let (requests, seen) = requests();
+    let of_node =
+        |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nAccept: a/b\r\n\r\n");
+    for path in ["/api", "/apis", "/api/v1", "/apis/apps/v1", "/version", "/openapi/v3/api/v1"] {
+        let answer = ask(&requests, &of_node(&format!("GET {path}"))).await;
+        assert!(answer.starts_with("HTTP/1.1 203"), "{path}: {answer}");
+    }
+    let asked = seen.lock().unwrap().len();
+    for line in [
+        "GET /api/v1/secrets",
+        "GET /apis/apps/v1/deployments",
+        "GET /apis/../api/v1/secrets",
+        "GET /api/v1%2fsecrets",
+        "GET /openapi/..%2f..%2fapi/v1/secrets",
+        "GET /openapi//api/v1",
+        "POST /api",
+        "GET /metrics",
+    ] {
+        let answer = ask(&requests, &of_node(line)).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{line}: {answer}");
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), asked, "the API server heard of it: {seen:?}");
+    assert_eq!(seen[0].1["accept"], "a/b");
+}

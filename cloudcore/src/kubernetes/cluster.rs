@@ -157,6 +157,17 @@ impl Cluster {
         self.callers.send(request).await.map_err(to_status)
     }
 
+    /// Sends a request as CloudCore. The body of the answer is read by who asked.
+    ///
+    /// # Errors
+    /// 503: the API server cannot be reached.
+    pub async fn send_raw(
+        &self,
+        request: Request<kube::client::Body>,
+    ) -> Result<http::Response<kube::client::Body>, Status> {
+        self.client.send(request).await.map_err(to_status)
+    }
+
     pub async fn get(&self, path: &str) -> Result<Json, Status> {
         self.send(Method::GET, path, None, String::new()).await
     }

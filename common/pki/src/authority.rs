@@ -138,7 +138,7 @@ impl Authority {
         earliest: Option<i64>,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = distinguished_name(&profile.common_name, &profile.organizations);
+        params.distinguished_name = distinguished_name(&profile.common_name, &profile.organizations)?;
         params.subject_alt_names =
             profile.names.iter().map(|name| alternative_name(name)).collect::<Result<Vec<_>, _>>()?;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -185,7 +185,7 @@ pub fn fingerprint(certificate: &[u8]) -> String {
 
 fn ca_params(common_name: &str, now: i64) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::default();
-    params.distinguished_name = distinguished_name(common_name, &[]);
+    params.distinguished_name = distinguished_name(common_name, &[])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,

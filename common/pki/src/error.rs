@@ -6,6 +6,8 @@ pub enum AuthorityError {
     Generate(#[source] rcgen::Error),
     #[error("reading the CA key (neither SEC1 nor PKCS#8 P-256)")]
     BadKey,
+    #[error("a certificate of {count} organizations is asked for; it can name {most}")]
+    Organizations { count: usize, most: usize },
     #[error("reading the CA certificate")]
     BadCertificate(#[source] rcgen::Error),
     #[error(

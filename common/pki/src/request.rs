@@ -132,7 +132,7 @@ fn only(values: &[String]) -> Option<&str> {
 pub fn node_request(name: &str) -> Result<(Vec<u8>, Vec<u8>), AuthorityError> {
     let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()]);
+    params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()])?;
     let request = params.serialize_request(&key).map_err(AuthorityError::Generate)?;
     Ok((key.serialized_der().to_vec(), request.der().to_vec()))
 }
@@ -145,7 +145,7 @@ pub fn node_request(name: &str) -> Result<(Vec<u8>, Vec<u8>), AuthorityError> {
 pub fn serving_request(name: &str, hosts: &[String]) -> Result<(Vec<u8>, String), AuthorityError> {
     let key = KeyPair::generate().map_err(AuthorityError::Generate)?;
     let mut params = CertificateParams::default();
-    params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()]);
+    params.distinguished_name = distinguished_name(&edge_common_name(name), &[NODES_GROUP.to_owned()])?;
     params.subject_alt_names =
         hosts.iter().map(|host| alternative_name(host)).collect::<Result<Vec<_>, _>>()?;
     let request = params.serialize_request(&key).map_err(AuthorityError::Generate)?;

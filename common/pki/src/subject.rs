@@ -104,13 +104,22 @@ impl EdgeSubject {
 }
 
 /// A name as it is in certificates and requests.
-pub(crate) fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
+/// `rcgen` keeps one value of each type of attribute: a second organization is told by the number of its type.
+pub(crate) fn distinguished_name(
+    common_name: &str,
+    organizations: &[String],
+) -> Result<DistinguishedName, AuthorityError> {
+    const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
     let mut name = DistinguishedName::new();
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
+    let types = [DnType::OrganizationName, DnType::CustomDnType(ORGANIZATION.to_vec())];
+    if organizations.len() > types.len() {
+        return Err(AuthorityError::Organizations { count: organizations.len(), most: types.len() });
+    }
+    for (organization, kind) in organizations.iter().zip(types) {
+        name.push(kind, organization.as_str());
     }
     name.push(DnType::CommonName, common_name);
-    name
+    Ok(name)
 }
 
 /// A host as it is in certificates and requests: an IP address or a DNS name.

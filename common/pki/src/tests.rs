@@ -19,6 +19,20 @@ fn node_profile(name: &str) -> Profile {
 }
 
 #[test]
+fn a_certificate_names_both_of_two_organizations_and_never_drops_one() {
+    let ca = authority();
+    let of = |names: &[&str]| {
+        let organizations = names.iter().map(|name| (*name).to_owned()).collect();
+        ca.issue(&Profile { organizations, ..node_profile("a") }, NOW)
+    };
+    for wanted in [&[][..], &["one"], &["one", "two"]] {
+        let issued = of(wanted).unwrap();
+        assert_eq!(Subject::of(issued.certificate()).unwrap().organizations, wanted);
+    }
+    assert!(matches!(of(&["one", "two", "three"]), Err(AuthorityError::Organizations { count: 3, .. })));
+}
+
+#[test]
 fn a_ca_survives_the_sec1_form_kubeedge_stores() {
     let ca = authority();
     let again = Authority::from_der(ca.certificate(), ca.key_sec1()).unwrap();

@@ -35,10 +35,12 @@ pub(crate) enum Unreached {
 }
 
 /// Why there is no answer to use.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    #[error(transparent)]
     Unreached(Unreached),
     /// The API server's word.
+    #[error(transparent)]
     Refused(Status),
 }
 

@@ -109,13 +109,19 @@ impl Keys {
             return false;
         }
         let answer = ask::whole(&*self.upstream, None, PATH, "application/json").await;
-        let text = answer.ok().and_then(|body| String::from_utf8(body.to_vec()).ok());
-        let Some((keys, text)) = text.and_then(|text| Some((jwt::delivered(&text)?, text))) else {
-            tracing::warn!("the cloud did not tell the keys of service-account tokens");
-            *asked = Some(Instant::now());
-            return false;
-        };
         *asked = Some(Instant::now());
+        let told = answer.map_err(|failure| failure.to_string()).and_then(|body| {
+            let text = String::from_utf8_lossy(&body).into_owned();
+            let keys = jwt::delivered(&text).ok_or("that is no set of keys with its issuer")?;
+            Ok((keys, text))
+        });
+        let (keys, text) = match told {
+            Ok(told) => told,
+            Err(why) => {
+                tracing::warn!(why, "the cloud did not tell the keys of service-account tokens");
+                return false;
+            }
+        };
         let seen = unix_seconds();
         *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) =
             Delivered { keys: Arc::new(keys), seen };

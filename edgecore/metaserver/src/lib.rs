@@ -229,9 +229,19 @@ impl MetaServer {
         };
         let names =
             serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
+        // With the link come the node's first certificate and new CAs.
+        let mut connected = shared.upstream.connected();
         let looking = async {
             loop {
-                sleep(serving::LOOK).await;
+                let linked = async {
+                    if connected.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                tokio::select! {
+                    () = sleep(serving::LOOK) => {}
+                    () = linked => {}
+                }
                 match live.look(settings.files.clone(), names.clone(), address).await {
                     Ok(ca) => {
                         reach.send_if_modified(|told| {

@@ -1,6 +1,6 @@
 //! The Kubernetes API on a node: what pods are told of it, and kubectl of who is root there, without the cloud.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::kubectl::Kubectl;
 use harness::ports;
 use harness::programs::Programs;
@@ -59,5 +59,121 @@ fn an_operator_reads_pods_and_logs_at_the_node_and_pods_are_told_of_its_api() ->
         let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(why.contains("cut off"), "a write was not refused: {why}");
     }
+    Ok(())
+}
+
+/// What a reader of config maps is given in the cloud, and a service account without rights.
+const ACCOUNTS: &str = "\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader, namespace: default}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nobody, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: default}
+rules: [{apiGroups: [\"\"], resources: [configmaps], verbs: [get, list, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: default, labels: {app: shop}}
+data: {round: one}
+";
+
+/// kubectl with the token of a service account, at the node's API.
+fn with_token(site: &Site, account: &str, server: u16) -> Result<Kubectl> {
+    let token = site.kubectl().run(&["create", "token", account])?;
+    let own = std::fs::read_to_string(site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig"))?;
+    let ca = own.lines().find(|line| line.trim().starts_with("certificate-authority")).context("a CA")?;
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster:\n    server: https://127.0.0.1:{server}\n    {}\n\
+         contexts:\n- name: c\n  context: {{cluster: c, user: u}}\nusers:\n- name: u\n  user: {{token: {}}}\n",
+        ca.trim(),
+        token.trim()
+    );
+    let path = site.edge.root.join(format!("{account}.kubeconfig"));
+    std::fs::write(&path, text)?;
+    Ok(Kubectl::new(&path))
+}
+
+fn round(kubectl: &Kubectl) -> Result<String> {
+    let map = kubectl.get("configmap", "settings")?;
+    Ok(map["data"]["round"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A command that has to fail, and with these words.
+fn fails(kubectl: &Kubectl, arguments: &[&str], words: &str) -> Result<()> {
+    let told = kubectl.run(arguments).err().map(|error| format!("{error:#}"));
+    ensure!(told.as_ref().is_some_and(|told| told.contains(words)), "{arguments:?}: {told:?}");
+    Ok(())
+}
+
+#[test]
+fn a_service_account_reads_at_the_node_what_it_may_with_the_cloud_and_without() -> Result<()> {
+    let server = ports::free()?;
+    let module = "modules.metaManager.metaServer";
+    let settings = [
+        format!("{module}.enable=true"),
+        format!("{module}.server=127.0.0.1:{server}"),
+        format!("{module}.dummyServer=127.0.0.2:{}", ports::free()?),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let site = Site::start_with(&Programs::find()?, false, &settings, |_| {})?;
+    site.kubectl().apply(ACCOUNTS)?;
+    let kubeconfig = site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
+    wait::for_true("the node's own API", PATIENCE, || Ok(kubeconfig.exists()))?;
+    let (reader, nobody) = (with_token(&site, "reader", server)?, with_token(&site, "nobody", server)?);
+
+    wait::for_true("the cloud's answer at the node", PATIENCE, || {
+        Ok(round(&reader).is_ok_and(|round| round == "one"))
+    })?;
+    ensure!(reader.run(&["get", "configmaps", "-o", "name"])?.contains("configmap/settings"));
+    fails(&reader, &["get", "secrets"], "forbidden")?;
+    fails(&reader, &["create", "configmap", "x"], "forbidden")?;
+    fails(&nobody, &["get", "configmap", "settings"], "forbidden")?;
+    let forged = Kubectl::new(&site.edge.root.join("reader.kubeconfig"));
+    fails(&forged, &["--token=eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", "get", "configmaps"], "nauthorized")?;
+
+    site.relay.cut();
+    for started_again in [false, true] {
+        if started_again {
+            site.edge.kill9()?;
+            site.edge.start()?;
+        }
+        wait::for_true("the same without the cloud", PATIENCE, || {
+            Ok(round(&reader).is_ok_and(|round| round == "one"))
+        })?;
+        ensure!(
+            reader.run(&["get", "configmaps", "-l", "app=shop", "-o", "name"])?.trim()
+                == "configmap/settings"
+        );
+        fails(&reader, &["get", "secrets"], "forbidden")?;
+        fails(&nobody, &["get", "configmap", "settings"], "forbidden")?;
+        fails(
+            &reader,
+            &["patch", "configmap", "settings", "-p", "{\"data\": {\"round\": \"x\"}}"],
+            "cut off",
+        )?;
+        fails(
+            &forged,
+            &["--token=eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.", "get", "configmaps"],
+            "nauthorized",
+        )?;
+    }
+    site.kubectl().run(&["patch", "configmap", "settings", "-p", "{\"data\": {\"round\": \"two\"}}"])?;
+    ensure!(round(&reader)? == "one", "the node knew of a change while it was cut off");
+    site.relay.heal();
+    wait::for_true("the change after the cut", PATIENCE, || {
+        Ok(round(&reader).is_ok_and(|round| round == "two"))
+    })?;
     Ok(())
 }
