@@ -230,8 +230,13 @@ impl MetaServer {
         let names =
             serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
         let looking = async {
+            let mut connected = shared.upstream.connected();
             loop {
-                sleep(serving::LOOK).await;
+                tokio::select! {
+                    () = sleep(live.rest()) => {}
+                    // Another CA is learnt of in a session.
+                    Ok(()) = connected.changed() => {}
+                }
                 match live.look(settings.files.clone(), names.clone(), address).await {
                     Ok(ca) => {
                         reach.send_if_modified(|told| {

@@ -88,7 +88,7 @@ pub(crate) fn unknown(scope: &Scope) -> Status {
         "this node is cut off from the cloud, and holds no complete list of {}{of} with these selectors",
         scope.resource
     );
-    Status { retry_after: Some(10), ..Status::unavailable(text) }
+    Status::unavailable(text)
 }
 
 /// Objects and bytes.
@@ -163,7 +163,7 @@ impl Views {
             let unwatched = lives().filter(|view| !view.is_watched());
             let Some(oldest) = unwatched.min_by_key(|view| view.last_watched()) else {
                 let text = format!("this node already keeps {} views, and all are watched", lives().count());
-                return Err(Status { retry_after: Some(30), ..Status::unavailable(text) });
+                return Err(Status::unavailable(text));
             };
             oldest.end();
         }

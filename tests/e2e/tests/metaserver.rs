@@ -1,6 +1,6 @@
 //! The Kubernetes API on a node: what pods are told of it, and kubectl of who is root there, without the cloud.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::kubectl::Kubectl;
 use harness::ports;
 use harness::programs::Programs;
@@ -54,7 +54,13 @@ fn an_operator_reads_pods_and_logs_at_the_node_and_pods_are_told_of_its_api() ->
             site.edge.kill9()?;
             site.edge.start()?;
         }
-        wait::for_true("the node's own API", PATIENCE, || Ok(node_answers(&kubectl).is_ok()))?;
+        let mut last = String::new();
+        let answers = wait::for_true("the node's own API", PATIENCE, || {
+            let answers = node_answers(&kubectl);
+            last = answers.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+            Ok(answers.is_ok())
+        });
+        answers.with_context(|| last)?;
         let refused = kubectl.run(&["create", "configmap", "x", "--from-literal=a=b"]);
         let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(why.contains("cut off"), "a write was not refused: {why}");

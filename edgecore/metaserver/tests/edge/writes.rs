@@ -51,6 +51,7 @@ async fn writes_go_to_the_cloud_as_their_caller_and_are_refused_while_cut_off() 
             "{method} {path}"
         );
         assert!(told.body["message"].as_str().unwrap().contains("cut off"), "{}", told.body);
+        assert!(told.body["details"].get("retryAfterSeconds").is_none(), "clients would wait and ask again");
     }
     cloud.mend();
     let (_, list) = cloud.admin("GET", MAPS, json!(null)).await;
