@@ -112,3 +112,6 @@ fn closed(seals: &Seals, stored: &Stored) -> rusqlite::Result<String> {
 fn opened(seals: &Seals, key: &Key, body: String) -> Option<String> {
     if key.resource == "secrets" { seals.open(&row_of(key), body) } else { Some(body) }
 }
+
+#[cfg(test)]
+mod tests;
