@@ -19,8 +19,12 @@ fn node_answers(kubectl: &Kubectl) -> Result<()> {
     let here = format!("--field-selector=spec.nodeName={NODE}");
     let pods = kubectl.run(&["get", "pods", "-A", &here])?;
     ensure!(pods.contains("greeter"), "{pods}");
-    let described = kubectl.run(&["logs", "greeter", "-c", "greeter", "--tail=1"])?;
-    ensure!(!described.trim().is_empty(), "no log");
+    let described = kubectl.run(&["describe", "pod", "greeter"])?;
+    ensure!(described.contains("Name:") && described.contains("counter:"), "{described}");
+    let log = kubectl.run(&["logs", "greeter", "-c", "greeter", "--tail=1"])?;
+    ensure!(!log.trim().is_empty(), "no log");
+    let inside = kubectl.run(&["exec", "greeter", "-c", "greeter", "--", "echo", "inside"])?;
+    ensure!(inside.trim() == "inside", "{inside}");
     Ok(())
 }
 

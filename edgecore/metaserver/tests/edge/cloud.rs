@@ -43,6 +43,8 @@ pub(crate) struct Cloud {
     session: Mutex<CancellationToken>,
     /// Bytes of answers until the link is cut.
     budget: Mutex<Option<usize>>,
+    /// The next watch is told that its revision is forgotten.
+    pub forgetful: std::sync::atomic::AtomicBool,
     /// (user, method, path) of what came over the link.
     pub asked: Mutex<Vec<(String, String, String)>>,
 }
@@ -104,6 +106,7 @@ impl Cloud {
             connected: watch::Sender::new(true),
             session: Mutex::default(),
             budget: Mutex::default(),
+            forgetful: Default::default(),
             asked: Mutex::default(),
         });
         cloud.create("/api/v1/namespaces", json!({ "metadata": { "name": "shop" } })).await;
@@ -114,6 +117,7 @@ impl Cloud {
         }
         let role = json!({ "metadata": { "name": "reader" }, "rules": [
             { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["list"] },
             { "apiGroups": ["x.io"], "resources": ["valves"], "verbs": ["get", "list", "watch"] }] });
         let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
         cloud.create(&format!("{rbac}/roles"), role).await;
@@ -235,7 +239,14 @@ impl Cloud {
         if user.starts_with("system:node:") {
             headers.insert("impersonate-group", "system:nodes".parse().unwrap());
         }
+        let is_watch = path.contains("watch=1");
         self.asked.lock().unwrap().push((user, request.method().to_string(), path));
+        if is_watch && self.forgetful.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return answer(
+                410,
+                &json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old" }),
+            );
+        }
         let (parts, body) = self.send(request).await.into_parts();
         let counted = self.clone();
         let body = body.map_frame(move |frame| {

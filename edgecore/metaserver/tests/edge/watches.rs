@@ -174,3 +174,28 @@ async fn a_view_outlives_the_rights_of_him_who_began_it_and_shows_him_nothing_mo
     assert_eq!(two.brief().await, "MODIFIED a");
     assert_eq!(node.get(&Who::Token(&first), &format!("{MAPS}?watch=1")).await.code, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_lists_again_when_the_api_server_has_forgotten_and_so_do_its_watchers() {
+    let cloud = Cloud::start().await;
+    cloud.config_map("a", "1").await;
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    let (_, object) = lines.next().await.unwrap();
+    let before = object["metadata"]["resourceVersion"].as_str().unwrap();
+    cloud.cut();
+    cloud.forgetful.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (code, _) = cloud.admin("DELETE", &format!("{MAPS}/a"), json!({})).await;
+    assert_eq!(code, 200);
+    cloud.config_map("b", "1").await;
+    cloud.mend();
+    assert_eq!(lines.brief().await, "", "what was missed cannot be told one by one");
+    let mut from = node.watch(&who, &format!("{MAPS}?watch=1&resourceVersion={before}")).await;
+    assert_eq!(from.brief().await, "ERROR 410");
+    let mut again = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!(again.brief().await, "ADDED b");
+    cloud.config_map("c", "1").await;
+    assert_eq!(again.brief().await, "ADDED c");
+}
