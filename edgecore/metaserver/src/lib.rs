@@ -176,11 +176,11 @@ impl MetaServer {
         let Settings { issuers, audiences, key_files, .. } = &settings;
         let keys =
             Keys::build(tables.clone(), upstream.clone(), key_files, issuers, audiences.clone()).await?;
-        let users = Users { keys, node: settings.node.clone() };
+        let users = Users { keys: Arc::new(keys), node: settings.node.clone() };
         let node = Caller::node(users.node_user());
         let stop = CancellationToken::new();
         let shared = Shared {
-            catalog: Catalog::build(tables.clone(), upstream.clone(), node).await,
+            catalog: Arc::new(Catalog::build(tables.clone(), upstream.clone(), node).await),
             views: Views::new(tables.clone(), upstream.clone(), settings.bounds, stop.clone()),
             held: Held::new(objects, settings.node.clone()),
             node_api: settings.node_api.clone().map(NodeApi),

@@ -46,7 +46,7 @@ pub(crate) struct Cloud {
     /// The next watch is told that its revision is forgotten.
     pub forgetful: std::sync::atomic::AtomicBool,
     /// (user, method, path) of what came over the link.
-    pub asked: Mutex<Vec<(String, String, String)>>,
+    asked: Mutex<Vec<(String, String, String)>>,
 }
 
 /// What a token is to say.
@@ -166,6 +166,12 @@ impl Cloud {
     /// How often something was asked whose path has `part`.
     pub(crate) fn count(&self, part: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|(.., path)| path.contains(part)).count()
+    }
+
+    /// As whom that was asked.
+    pub(crate) fn askers(&self, part: &str) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(.., path)| path.contains(part)).map(|(user, ..)| user.clone()).collect()
     }
 
     pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
