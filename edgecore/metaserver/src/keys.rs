@@ -96,7 +96,9 @@ impl Keys {
                 if checked.is_ok() && is_old && may_ask {
                     // Nobody waits for it: the keys that are known are good so far.
                     let keys = self.clone();
-                    daemon::spawn(async move { drop(keys.refresh().await) });
+                    daemon::spawn(async move {
+                        let _ = keys.refresh().await;
+                    });
                 }
                 checked
             }
