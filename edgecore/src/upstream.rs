@@ -3,7 +3,8 @@
 use metaserver::upstream::{CutOff, Opening, Upstream};
 use tokio::sync::watch;
 
-/// No stream is opened through the session yet: to MetaServer, the node is cut off. It serves what the node holds, and refuses the rest.
+/// No stream is opened through the session yet: to MetaServer, the node is cut off. It serves what the node holds, and
+/// refuses the rest.
 pub(crate) struct NoWay {
     connected: watch::Sender<bool>,
 }

@@ -57,8 +57,8 @@ pub(crate) async fn open(upstream: &dyn Upstream) -> Result<Box<dyn Io>, Unreach
     }
 }
 
-/// Asks with GET; `path` has its query. `caller` is `None` for what the relay answers itself. The head of the answer, whatever its
-/// code is but for those that say that nobody was reached.
+/// Asks with GET; `path` has its query. `caller` is `None` for what the relay answers itself. The head of the answer,
+/// whatever its code is but for those that say that nobody was reached.
 async fn head(
     upstream: &dyn Upstream,
     caller: Option<&Caller>,

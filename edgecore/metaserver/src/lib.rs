@@ -7,9 +7,9 @@
 //!                         --> pass     all else: the cloud, or 503 while the node is cut off
 //! ```
 //!
-//! Promises: nobody is anonymous; what the cloud has not allowed to a user is not shown to him, on- or offline; a list is shown only if
-//! it is complete; what is stale says since when; a write is never acknowledged by the node. Behaviour of KubeEdge's MetaServer:
-//! docs/protocol/edge-runtime.md 3.
+//! Promises: nobody is anonymous; what the cloud has not allowed to a user is not shown to him, on- or offline; a list is
+//! shown only if it is complete; what is stale says since when; a write is never acknowledged by the node. Behaviour of
+//! KubeEdge's MetaServer: docs/protocol/edge-runtime.md 3.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 

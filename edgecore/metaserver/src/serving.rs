@@ -1,7 +1,8 @@
-//! What MetaServer shows: certificates of a CA of the node's own, made here and renewed in time, or the files that are configured; and
-//! whose client certificates it knows.
+//! What MetaServer shows: certificates of a CA of the node's own, made here and renewed in time, or the files that are
+//! configured; and whose client certificates it knows.
 //!
-//! Below its folder: `ca.crt`, `ca.key` (100 years), `server.crt`, `server.key`, and `kubeconfig` for who administers the node.
+//! Below its folder: `ca.crt`, `ca.key` (100 years), `server.crt`, `server.key`, and `kubeconfig` for who administers the
+//! node.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

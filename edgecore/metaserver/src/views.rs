@@ -4,9 +4,9 @@
 //! cloud --list, watch--> View (a task) --commit--> tables --then--> log, subscribers --> watches of clients
 //! ```
 //!
-//! A view lives while it is watched and a little longer; its state stays in the database, and the next one of its scope goes on from
-//! there. While the node is cut off it stands still, and its watchers stay. Promises: a state is complete or not there; what is told to
-//! watchers is committed; each change is told once, in the order of the revisions.
+//! A view lives while it is watched and a little longer; its state stays in the database, and the next one of its scope
+//! goes on from there. While the node is cut off it stands still, and its watchers stay. Promises: a state is complete or
+//! not there; what is told to watchers is committed; each change is told once, in the order of the revisions.
 
 mod callers;
 mod follow;

@@ -1,5 +1,6 @@
-//! The cloud: an embedded API server, and a relay that stands for the session with the node. Tokens are signed with ES256 by a key
-//! that the relay tells; to the API server it goes as the administrator who impersonates, which leaves all rights to the API server.
+//! The cloud: an embedded API server, and a relay that stands for the session with the node. Tokens are signed with ES256
+//! by a key that the relay tells; to the API server it goes as the administrator who impersonates, which leaves all
+//! rights to the API server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
