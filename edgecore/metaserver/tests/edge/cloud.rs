@@ -21,6 +21,7 @@ use pki::Identity;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -46,6 +47,9 @@ pub(crate) struct Cloud {
     budget: Mutex<Option<usize>>,
     /// The next watch is told that its revision is forgotten.
     pub forgetful: std::sync::atomic::AtomicBool,
+    /// What is opened next is answered with 101, and echoed; the head of the request is kept.
+    pub upgrades: std::sync::atomic::AtomicBool,
+    pub head: Mutex<String>,
     /// (user, method, path) of what came over the link.
     asked: Mutex<Vec<(String, String, String)>>,
 }
@@ -65,8 +69,12 @@ pub(crate) fn new_key() -> EcdsaKeyPair {
 }
 
 pub(crate) fn sign(key: &EcdsaKeyPair, claims: &Value) -> String {
+    sign_as(key, "k1", claims)
+}
+
+pub(crate) fn sign_as(key: &EcdsaKeyPair, kid: &str, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let text = format!("{}.{}", encode(&json!({ "alg": "ES256", "kid": "k1" })), encode(claims));
+    let text = format!("{}.{}", encode(&json!({ "alg": "ES256", "kid": kid })), encode(claims));
     let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -108,6 +116,8 @@ impl Cloud {
             session: Mutex::default(),
             budget: Mutex::default(),
             forgetful: Default::default(),
+            upgrades: Default::default(),
+            head: Mutex::default(),
             asked: Mutex::default(),
         });
         cloud.create("/api/v1/namespaces", json!({ "metadata": { "name": "shop" } })).await;
@@ -185,6 +195,12 @@ impl Cloud {
         let object =
             json!({ "metadata": { "name": name, "labels": { "app": name } }, "data": { "k": data } });
         self.create("/api/v1/namespaces/shop/configmaps", object).await
+    }
+
+    /// What the API server itself answers to the administrator, to the byte.
+    pub(crate) async fn raw(&self, path: &str) -> Bytes {
+        let answer = self.send(Request::get(path).body(Full::new(Bytes::new())).unwrap()).await;
+        answer.into_body().collect().await.unwrap().to_bytes()
     }
 
     /// As the administrator, not over the link.
@@ -280,6 +296,18 @@ fn answer(code: u16, body: &Value) -> Response<Body> {
     response
 }
 
+async fn echo(cloud: &Cloud, mut stream: tokio::io::DuplexStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    *cloud.head.lock().unwrap() = String::from_utf8(head).unwrap().to_lowercase();
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+}
+
 /// The node's end of the link.
 pub(crate) struct Link(pub Arc<Cloud>);
 
@@ -291,6 +319,10 @@ impl Upstream for Link {
             }
             let (near, far) = tokio::io::duplex(16 * 1024);
             let (cloud, session) = (self.0.clone(), self.0.session.lock().unwrap().clone());
+            if cloud.upgrades.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                tokio::spawn(async move { echo(&cloud, far).await });
+                return Ok(Box::new(near) as Box<dyn Io>);
+            }
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let cloud = cloud.clone();

@@ -4,7 +4,7 @@ use message::ObjectKind;
 use serde_json::json;
 
 use crate::client::Who;
-use crate::cloud::{Cloud, ISSUER, claims, new_key, sign};
+use crate::cloud::{Cloud, ISSUER, claims, new_key, sign, sign_as};
 use crate::node::Node;
 
 const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
@@ -107,4 +107,22 @@ async fn nobody_is_taken_for_another_and_no_path_leads_astray() {
         let code = node.get(&Who::Token(&token), path).await.code;
         assert_eq!(code, 404, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_keys_are_asked_for_rarely_and_known_ones_outlive_a_restart_without_the_cloud() {
+    let cloud = Cloud::start().await;
+    let mut node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    assert_eq!(node.get(&Who::Token(&token), MAPS).await.code, 200);
+    for kid in 0..20 {
+        let forged = sign_as(&new_key(), &format!("x{kid}"), &claims("reader", ISSUER, ISSUER, 3600));
+        assert_eq!(node.get(&Who::Token(&forged), MAPS).await.code, 401);
+    }
+    assert_eq!(cloud.count("/.causeway/v1/keys"), 1);
+    cloud.cut();
+    node.stop().await;
+    node.begin().await;
+    assert_eq!(node.get(&Who::Token(&token), MAPS).await.code, 200);
+    assert_eq!(cloud.count("/.causeway/v1/keys"), 1);
 }

@@ -1,5 +1,8 @@
 //! Watches: views that clients share.
 
+use std::time::Duration;
+
+use metaserver::Bounds;
 use serde_json::json;
 
 use crate::client::Who;
@@ -198,4 +201,50 @@ async fn a_view_lists_again_when_the_api_server_has_forgotten_and_so_do_its_watc
     assert_eq!(again.brief().await, "ADDED b");
     cloud.config_map("c", "1").await;
     assert_eq!(again.brief().await, "ADDED c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_ended_is_gone_on_from_without_another_list() {
+    let cloud = Cloud::start().await;
+    cloud.config_map("a", "1").await;
+    let bounds = Bounds { idle: Duration::from_millis(1), ..Bounds::default() };
+    let node = Node::start_with(&cloud, bounds, None).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!(lines.brief().await, "ADDED a");
+    drop(lines);
+    // The view ends soon; whether it has does not matter to who watches next.
+    for name in ["b", "c", "d"] {
+        cloud.config_map(name, "1").await;
+        let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+        let mut last = String::new();
+        while last != format!("ADDED {name}") {
+            last = lines.brief().await;
+        }
+    }
+    assert_eq!(cloud.count("limit=500"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_objects_come_through_to_the_byte() {
+    let cloud = Cloud::start().await;
+    for (name, kilobytes) in [("small", 31), ("large", 900)] {
+        cloud.config_map(name, &"\u{e4}\"\\\n x".repeat(kilobytes * 128)).await;
+    }
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let one = format!("{MAPS}/large");
+    let theirs = [cloud.raw(MAPS).await, cloud.raw(&one).await];
+    let ours = [node.raw(&who, MAPS).await, node.raw(&who, &one).await];
+    assert!(ours[0] == theirs[0] && ours[1] == theirs[1], "online");
+    let watch = format!("{MAPS}?watch=1&timeoutSeconds=1");
+    let watched = node.raw(&who, &watch).await;
+    cloud.cut();
+    let stale = [node.raw(&who, MAPS).await, node.raw(&who, &one).await];
+    assert!(stale[0] == theirs[0] && stale[1] == theirs[1], "cut off");
+    assert!(node.raw(&who, &watch).await == watched, "the watch");
+    let object = &theirs[1][..];
+    assert!(watched.windows(object.len()).any(|part| part == object), "the object in the watch");
 }
