@@ -159,3 +159,18 @@ async fn a_session_is_carried_to_the_cloud_as_its_caller() {
         assert!(head.contains(part), "no {part:?} in {head}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_large_for_the_node_is_refused_and_its_pages_are_not() {
+    let cloud = Cloud::start().await;
+    for number in 0..18 {
+        cloud.config_map(&format!("m{number:02}"), &"x".repeat(1_000_000)).await;
+    }
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let whole = node.get(&who, MAPS).await;
+    assert_eq!((whole.code, whole.body["reason"].as_str()), (413, Some("RequestEntityTooLarge")));
+    assert_eq!(node.get(&who, &format!("{MAPS}?limit=3")).await.names(), ["m00", "m01", "m02"]);
+    assert_eq!(node.get(&who, &format!("{MAPS}/m17")).await.code, 200);
+}
