@@ -15,8 +15,9 @@ use crate::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
 use crate::target::Target;
 use crate::user::{Asker, User};
 
-/// The half of an API server that is not HTTP. Every failure is a Status, which the client gets as it is: 503 or 504 where what
-/// is asked for cannot be had now. What a client is to be told beside an answer goes into the call's or reader's warnings.
+/// The half of an API server that is not HTTP. Every failure is a Status, which the client gets as it is: 503 or 504
+/// where what is asked for cannot be had now. What a client is to be told beside an answer goes into the call's or
+/// reader's warnings.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// What is served. A backend serves none that it does not know ([`Registry::serving`]).
     fn catalog(&self) -> &Registry;
@@ -63,8 +64,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn list(&self, reader: Reader<'_>, query: ListQuery)
     -> impl Future<Output = Result<Page, Status>> + Send;
 
-    /// Live changes of at least what `query` is of. A watch subscribes first and lists, or asks for the revision, afterwards: no
-    /// change may fall between the two.
+    /// Live changes of at least what `query` is of. A watch subscribes first and lists, or asks for the revision,
+    /// afterwards: no change may fall between the two.
     ///
     /// # Errors
     /// It cannot be watched.
@@ -130,8 +131,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         std::future::ready(Err(Status::no_such_path()))
     }
 
-    /// Answers a GET of discovery, OpenAPI or the version in place of what is made of the catalogue. `user` is `None` for paths that
-    /// anyone may ask for.
+    /// Answers a GET of discovery, OpenAPI or the version in place of what is made of the catalogue. `user` is `None` for
+    /// paths that anyone may ask for.
     ///
     /// # Errors
     /// What the client is told instead; `Ok(None)`: the catalogue answers.

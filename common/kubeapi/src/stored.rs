@@ -50,8 +50,8 @@ impl Stored {
 pub struct ListQuery {
     /// As in [`Key::resource`].
     pub resource: String,
-    /// As the request named it, such as `v1` or `apps/v1`; empty for this program's own questions. Storage that has one form of
-    /// an object needs it not.
+    /// As the request named it, such as `v1` or `apps/v1`; empty for this program's own questions. Storage that has one
+    /// form of an object needs it not.
     pub api_version: String,
     /// `None` for all namespaces and for cluster-scoped resources.
     pub namespace: Option<String>,
@@ -137,8 +137,8 @@ pub enum Replay {
     Expired(i64),
 }
 
-/// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch drops
-/// what its namespace and selectors do not choose.
+/// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch
+/// drops what its namespace and selectors do not choose.
 pub struct Subscription {
     pub(crate) events: broadcast::Receiver<Arc<Event>>,
     /// Dropped with the watch.

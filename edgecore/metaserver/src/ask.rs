@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use apimachinery::Status;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use daemon::errors::describe;
 use http::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::caller::Caller;
@@ -22,6 +23,9 @@ const OPEN: Duration = Duration::from_secs(10);
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// Most of an answer that is read whole, in bytes.
 pub(crate) const WHOLE: usize = 16 * 1024 * 1024;
+/// Larger answers are read a few at a time.
+const LARGE: usize = 1024 * 1024;
+static LARGE_ONES: Semaphore = Semaphore::const_new(4);
 /// Most of a refusal that is read.
 const REFUSAL: usize = 64 * 1024;
 
@@ -59,8 +63,8 @@ pub(crate) async fn open(upstream: &dyn Upstream) -> Result<Box<dyn Io>, Unreach
     }
 }
 
-/// Asks with GET; `path` has its query. `caller` is `None` for what the relay answers itself. The head of the answer, whatever its
-/// code is but for those that say that nobody was reached.
+/// Asks with GET; `path` has its query. `caller` is `None` for what the relay answers itself. The head of the answer,
+/// whatever its code is but for those that say that nobody was reached.
 async fn head(
     upstream: &dyn Upstream,
     caller: Option<&Caller>,
@@ -108,19 +112,31 @@ pub(crate) async fn whole(
     if answer.status() != StatusCode::OK {
         return Err(refusal(answer).await);
     }
-    let reading = Limited::new(answer.into_body(), WHOLE).collect();
-    match timeout(ANSWER, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match timeout(ANSWER, collect(answer.into_body())).await {
+        Ok(read) => read,
+        Err(_) => Err(Unreached::Silent(format!("no whole answer within {ANSWER:?}")).into()),
+    }
+}
+
+/// Reads a body of at most [`WHOLE`] bytes; only a few large ones at a time.
+async fn collect(mut body: Incoming) -> Result<Bytes, Failure> {
+    let (mut text, mut place) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Unreached::Silent(describe(&error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if text.len() + data.len() > WHOLE {
             let text = format!(
                 "the answer has more than {WHOLE} bytes, which is too much for this node: ask for less with limit, a \
                  namespace or a selector"
             );
-            Err(Failure::Refused(Status::new(413, "RequestEntityTooLarge", text)))
+            return Err(Failure::Refused(Status::new(413, "RequestEntityTooLarge", text)));
         }
-        Ok(Err(error)) => Err(Unreached::Silent(error.to_string()).into()),
-        Err(_) => Err(Unreached::Silent(format!("no whole answer within {ANSWER:?}")).into()),
+        if text.len() + data.len() > LARGE && place.is_none() {
+            place = LARGE_ONES.acquire().await.ok();
+        }
+        text.extend_from_slice(&data);
     }
+    Ok(text.freeze())
 }
 
 /// What an answer says that is not 200.

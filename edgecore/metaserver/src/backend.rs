@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub upstream: Arc<dyn Upstream>,
     pub tables: Tables,
     pub views: Views,
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     pub users: Users,
     pub held: Held,
     pub node_api: Option<NodeApi>,
@@ -58,7 +58,10 @@ impl Backend for Shared {
             What::Resource { group, resource, .. } => !self.catalog.has(group, resource),
             _ => false,
         };
-        self.catalog.refresh(is_unknown).await;
+        match is_unknown {
+            true => self.catalog.refresh().await,
+            false => self.catalog.refresh_if_old(),
+        }
         Ok(String::new())
     }
 

@@ -1,6 +1,7 @@
 //! What the API server serves, as it told last: the catalogue, with custom resources, and the documents of discovery.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Catalog {
     node: Caller,
     /// Definitions made of the documents, by name.
     defined: Mutex<BTreeSet<String>>,
+    /// When the API server told it, in Unix seconds.
+    seen: AtomicI64,
     /// When the API server was asked last; one asks at a time.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -47,8 +50,11 @@ impl Catalog {
             upstream,
             node,
             defined: Mutex::default(),
+            seen: AtomicI64::new(0),
             asked: Default::default(),
         };
+        let seen = catalog.tables.document(GROUPS).await.ok().flatten().map_or(0, |(_, seen)| seen);
+        catalog.seen.store(seen, Ordering::Relaxed);
         if let (Some(core), Some(groups)) = (catalog.kept(CORE).await, catalog.kept(GROUPS).await) {
             catalog.define(&[&core, &groups]);
         }
@@ -65,17 +71,24 @@ impl Catalog {
         self.registry.resources().iter().any(|one| one.group == group && one.plural == plural)
     }
 
-    /// Asks the API server if what is kept is old, or at once `now`; not while the node is cut off, and not too often.
-    pub(crate) async fn refresh(&self, now: bool) {
+    /// Has the API server asked if what is kept is old, while others are answered.
+    pub(crate) fn refresh_if_old(self: &Arc<Catalog>) {
+        let age = unix_seconds() - self.seen.load(Ordering::Relaxed);
+        let is_being_asked = self.asked.try_lock().is_err();
+        if (0..OLD).contains(&age) || is_being_asked || !*self.upstream.connected().borrow() {
+            return;
+        }
+        let catalog = self.clone();
+        daemon::spawn(async move { catalog.refresh().await });
+    }
+
+    /// Asks the API server; not while the node is cut off, and not too often.
+    pub(crate) async fn refresh(&self) {
         if !*self.upstream.connected().borrow() {
             return;
         }
         let mut asked = self.asked.lock().await;
         if asked.is_some_and(|at| at.elapsed() < RARELY) {
-            return;
-        }
-        let seen = self.tables.document(GROUPS).await.ok().flatten().map_or(0, |(_, seen)| seen);
-        if !now && (0..OLD).contains(&(unix_seconds() - seen)) {
             return;
         }
         *asked = Some(Instant::now());
@@ -96,6 +109,7 @@ impl Catalog {
             );
             return;
         }
+        self.seen.store(unix_seconds(), Ordering::Relaxed);
         for (name, body) in read {
             if let Err(error) = self.tables.keep_document(name, body, unix_seconds()).await {
                 tracing::warn!(error = %error, "what the API server serves is not stored: it is gone with this process");

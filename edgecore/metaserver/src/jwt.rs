@@ -1,5 +1,6 @@
-//! Service-account tokens: JWTs (RFC 7519) with RS256 or ES256 (RFC 7518 3.3, 3.4), and the keys that they are checked with, as JWKs
-//! (RFC 7517) or in PEM. Pure; what is checked is what kube-apiserver checks (`pkg/serviceaccount/jwt.go`, `claims.go`).
+//! Service-account tokens: JWTs (RFC 7519) with RS256 or ES256 (RFC 7518 3.3, 3.4), and the keys that they are checked
+//! with, as JWKs (RFC 7517) or in PEM. Pure; what is checked is what kube-apiserver checks (`pkg/serviceaccount/jwt.go`,
+//! `claims.go`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -227,8 +228,8 @@ pub(crate) fn expiry(token: &str) -> Option<i64> {
     serde_json::from_slice::<Expiry>(&claims).ok().map(|claims| claims.exp)
 }
 
-/// What `token` says, if one of `keys` signed it for one of `audiences` (or for the issuer itself, which is the API server's own
-/// audience) and it is valid `now` (Unix seconds).
+/// What `token` says, if one of `keys` signed it for one of `audiences` (or for the issuer itself, which is the API
+/// server's own audience) and it is valid `now` (Unix seconds).
 pub(crate) fn verify(token: &str, keys: &[Key], audiences: &[String], now: i64) -> Result<Claims, Rejection> {
     let (text, signature) =
         token.rsplit_once('.').filter(|_| token.len() <= MAX_BYTES).ok_or(Rejection::Malformed)?;

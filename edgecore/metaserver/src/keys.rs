@@ -87,24 +87,28 @@ impl Keys {
     }
 
     /// What a token says. A key that is not known yet is asked for, if that was not done just now.
-    pub(crate) async fn verify(&self, token: &str) -> Result<Claims, Rejection> {
+    pub(crate) async fn verify(self: &Arc<Keys>, token: &str) -> Result<Claims, Rejection> {
         match self.check(token) {
-            Err(Rejection::UnknownKey) if self.refresh(RARELY).await => self.check(token),
+            Err(Rejection::UnknownKey) if self.refresh().await => self.check(token),
             checked => {
                 let is_old = unix_seconds() - self.delivered().seen >= DAILY;
-                if checked.is_ok() && is_old {
-                    self.refresh(RARELY).await;
-                    return self.check(token);
+                let may_ask = *self.upstream.connected().borrow() && self.asked.try_lock().is_ok();
+                if checked.is_ok() && is_old && may_ask {
+                    // Nobody waits for it: the keys that are known are good so far.
+                    let keys = self.clone();
+                    daemon::spawn(async move {
+                        let _ = keys.refresh().await;
+                    });
                 }
                 checked
             }
         }
     }
 
-    /// Asks the cloud, unless that was done less than `rarely` ago. True if there are other keys now.
-    async fn refresh(&self, rarely: Duration) -> bool {
+    /// Asks the cloud, unless that was done just now. True if it told its keys.
+    async fn refresh(&self) -> bool {
         let mut asked = self.asked.lock().await;
-        let is_early = asked.is_some_and(|at| at.elapsed() < rarely);
+        let is_early = asked.is_some_and(|at| at.elapsed() < RARELY);
         if is_early || !*self.upstream.connected().borrow() {
             return false;
         }

@@ -7,9 +7,9 @@
 //!                         --> pass     all else: the cloud, or 503 while the node is cut off
 //! ```
 //!
-//! Promises: nobody is anonymous; what the cloud has not allowed to a user is not shown to him, on- or offline; a list is shown only if
-//! it is complete; what is stale says since when; a write is never acknowledged by the node. Behaviour of KubeEdge's MetaServer:
-//! docs/protocol/edge-runtime.md 3.
+//! Promises: nobody is anonymous; what the cloud has not allowed to a user is not shown to him, on- or offline; a list is
+//! shown only if it is complete; what is stale says since when; a write is never acknowledged by the node. Behaviour of
+//! KubeEdge's MetaServer: docs/protocol/edge-runtime.md 3.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 
@@ -176,11 +176,11 @@ impl MetaServer {
         let Settings { issuers, audiences, key_files, .. } = &settings;
         let keys =
             Keys::build(tables.clone(), upstream.clone(), key_files, issuers, audiences.clone()).await?;
-        let users = Users { keys, node: settings.node.clone() };
+        let users = Users { keys: Arc::new(keys), node: settings.node.clone() };
         let node = Caller::node(users.node_user());
         let stop = CancellationToken::new();
         let shared = Shared {
-            catalog: Catalog::build(tables.clone(), upstream.clone(), node).await,
+            catalog: Arc::new(Catalog::build(tables.clone(), upstream.clone(), node).await),
             views: Views::new(tables.clone(), upstream.clone(), settings.bounds, stop.clone()),
             held: Held::new(objects, settings.node.clone()),
             node_api: settings.node_api.clone().map(NodeApi),
@@ -229,18 +229,13 @@ impl MetaServer {
         };
         let names =
             serving::names(&[Some(address), settings.dummy].into_iter().flatten().collect::<Vec<_>>());
-        // With the link come the node's first certificate and new CAs.
-        let mut connected = shared.upstream.connected();
         let looking = async {
+            let mut connected = shared.upstream.connected();
             loop {
-                let linked = async {
-                    if connected.changed().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                };
                 tokio::select! {
-                    () = sleep(serving::LOOK) => {}
-                    () = linked => {}
+                    () = sleep(live.rest()) => {}
+                    // Another CA is learnt of in a session.
+                    Ok(()) = connected.changed() => {}
                 }
                 match live.look(settings.files.clone(), names.clone(), address).await {
                     Ok(ca) => {

@@ -49,7 +49,8 @@ impl Log {
         }
     }
 
-    /// What happened after `since`. A client may have listed in the cloud what has not come here yet: it is told what is newer.
+    /// What happened after `since`. A client may have listed in the cloud what has not come here yet: it is told what is
+    /// newer.
     pub(crate) fn replay(&self, since: i64) -> Replay {
         if since < self.floor {
             return Replay::Expired(self.reached);

@@ -1,4 +1,5 @@
-//! Objects, lists and events of an API server as this node stores them: texts without `apiVersion` and `kind`, otherwise as they came.
+//! Objects, lists and events of an API server as this node stores them: texts without `apiVersion` and `kind`, otherwise
+//! as they came.
 
 use std::fmt;
 

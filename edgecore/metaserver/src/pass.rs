@@ -28,10 +28,11 @@ const ANSWER: Duration = Duration::from_secs(90);
 const IDLE: Duration = Duration::from_secs(4 * 3600);
 const STUCK: Duration = Duration::from_secs(60);
 
-/// 503: this needs the cloud.
+/// 503: this needs the cloud. It does not say when to ask again: clients that are told so wait and ask up to ten times
+/// (client-go's `rest/with_retry.go`), instead of telling their user.
 pub(crate) fn cut_off(what: &str) -> Status {
     let text = format!("this node is cut off from the cloud, which {what} needs; nothing was done");
-    Status { retry_after: Some(10), ..Status::unavailable(text) }
+    Status::unavailable(text)
 }
 
 /// Headers that only those in between may send.
@@ -57,7 +58,8 @@ fn onward(parts: &Parts, caller: &Caller) -> HeaderMap {
     headers
 }
 
-/// Hands a request to the API server, and what it answers to the client; where that is an upgrade, bytes go both ways from then on.
+/// Hands a request to the API server, and what it answers to the client; where that is an upgrade, bytes go both ways
+/// from then on.
 ///
 /// # Errors
 /// 503 if the node is cut off, 504 if no answer came, 413 for a body that is too large.

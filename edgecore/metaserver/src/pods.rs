@@ -1,5 +1,5 @@
-//! Logs, exec, attach and port-forward of this node's pods: asked of the Node API beside us, so that they work without the cloud.
-//! Requests are translated as kube-apiserver does (`pkg/registry/core/pod/strategy.go`).
+//! Logs, exec, attach and port-forward of this node's pods: asked of the Node API beside us, so that they work without
+//! the cloud. Requests are translated as kube-apiserver does (`pkg/registry/core/pod/strategy.go`).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

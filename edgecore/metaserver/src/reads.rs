@@ -177,7 +177,7 @@ impl Shared {
                 "this node is cut off from the cloud, and knows nothing of {} {:?}",
                 right.resource, target.name
             );
-            return Err(Status { retry_after: Some(10), ..Status::unavailable(text) });
+            return Err(Status::unavailable(text));
         };
         self.warn(reader, seen);
         Ok(found)

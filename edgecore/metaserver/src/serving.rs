@@ -1,7 +1,8 @@
-//! What MetaServer shows: certificates of a CA of the node's own, made here and renewed in time, or the files that are configured; and
-//! whose client certificates it knows.
+//! What MetaServer shows: certificates of a CA of the node's own, made here and renewed in time, or the files that are
+//! configured; and whose client certificates it knows.
 //!
-//! Below its folder: `ca.crt`, `ca.key` (100 years), `server.crt`, `server.key`, and `kubeconfig` for who administers the node.
+//! Below its folder: `ca.crt`, `ca.key` (100 years), `server.crt`, `server.key`, and `kubeconfig` for who administers the
+//! node.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,9 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 const LIFE: i64 = 365 * DAY;
 const LEFT: i64 = LIFE / 3;
 /// How often dates and files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(600);
+const LOOK: Duration = Duration::from_secs(600);
+/// The same until the node has registered, and knows who signs its certificates.
+const UNREGISTERED: Duration = Duration::from_secs(2);
 
 /// Files of certificates and keys.
 #[derive(Clone, Debug)]
@@ -97,6 +100,11 @@ impl Live {
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(found.shown);
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = found.clients;
         Ok(found.trust)
+    }
+
+    /// When files are to be looked at again.
+    pub(crate) fn rest(&self) -> Duration {
+        if self.verifier().is_some() { LOOK } else { UNREGISTERED }
     }
 
     fn verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {

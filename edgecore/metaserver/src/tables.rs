@@ -1,7 +1,7 @@
 //! The database of MetaServer: lists and objects that clients asked for, who was allowed what, documents of the API server.
 //!
-//! A file of its own beside the node's database: it can be lost, and grows and shrinks with what clients ask for. Bodies of secrets
-//! are sealed as the node's database does it ([`metamanager::sealed`]).
+//! A file of its own beside the node's database: it can be lost, and grows and shrinks with what clients ask for. Bodies
+//! of secrets are sealed as the node's database does it ([`metamanager::sealed`]).
 
 mod kept;
 mod lists;
@@ -112,3 +112,6 @@ fn closed(seals: &Seals, stored: &Stored) -> rusqlite::Result<String> {
 fn opened(seals: &Seals, key: &Key, body: String) -> Option<String> {
     if key.resource == "secrets" { seals.open(&row_of(key), body) } else { Some(body) }
 }
+
+#[cfg(test)]
+mod tests;

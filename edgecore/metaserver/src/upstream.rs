@@ -18,8 +18,9 @@ pub struct CutOff;
 /// A stream that is being opened.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, CutOff>> + Send + 'a>>;
 
-/// The way to the API server, through the session with the cloud. What is at its other end speaks HTTP/1.1, hands each request to the
-/// API server as its caller (`Authorization` as it came, or `Causeway-Caller: node`), and answers `GET /.causeway/v1/keys` itself.
+/// The way to the API server, through the session with the cloud. What is at its other end speaks HTTP/1.1, hands each
+/// request to the API server as its caller (`Authorization` as it came, or `Causeway-Caller: node`), and answers `GET
+/// /.causeway/v1/keys` itself.
 pub trait Upstream: Send + Sync + 'static {
     /// A new stream for one HTTP/1.1 request; fails at once while the node is cut off.
     fn open(&self) -> Opening<'_>;

@@ -1,5 +1,7 @@
 //! Who asks: tokens of service accounts, and the certificate of this node.
 
+use std::sync::Arc;
+
 use apimachinery::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -13,7 +15,7 @@ use crate::keys::Keys;
 const NODES: &str = "system:node:";
 
 pub(crate) struct Users {
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
     /// This node's name.
     pub node: String,
 }

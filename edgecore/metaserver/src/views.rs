@@ -4,9 +4,9 @@
 //! cloud --list, watch--> View (a task) --commit--> tables --then--> log, subscribers --> watches of clients
 //! ```
 //!
-//! A view lives while it is watched and a little longer; its state stays in the database, and the next one of its scope goes on from
-//! there. While the node is cut off it stands still, and its watchers stay. Promises: a state is complete or not there; what is told to
-//! watchers is committed; each change is told once, in the order of the revisions.
+//! A view lives while it is watched and a little longer; its state stays in the database, and the next one of its scope
+//! goes on from there. While the node is cut off it stands still, and its watchers stay. Promises: a state is complete or
+//! not there; what is told to watchers is committed; each change is told once, in the order of the revisions.
 
 mod callers;
 mod follow;
@@ -88,7 +88,7 @@ pub(crate) fn unknown(scope: &Scope) -> Status {
         "this node is cut off from the cloud, and holds no complete list of {}{of} with these selectors",
         scope.resource
     );
-    Status { retry_after: Some(10), ..Status::unavailable(text) }
+    Status::unavailable(text)
 }
 
 /// Objects and bytes.
@@ -163,7 +163,7 @@ impl Views {
             let unwatched = lives().filter(|view| !view.is_watched());
             let Some(oldest) = unwatched.min_by_key(|view| view.last_watched()) else {
                 let text = format!("this node already keeps {} views, and all are watched", lives().count());
-                return Err(Status { retry_after: Some(30), ..Status::unavailable(text) });
+                return Err(Status::unavailable(text));
             };
             oldest.end();
         }

@@ -19,8 +19,12 @@ fn node_answers(kubectl: &Kubectl) -> Result<()> {
     let here = format!("--field-selector=spec.nodeName={NODE}");
     let pods = kubectl.run(&["get", "pods", "-A", &here])?;
     ensure!(pods.contains("greeter"), "{pods}");
-    let described = kubectl.run(&["logs", "greeter", "-c", "greeter", "--tail=1"])?;
-    ensure!(!described.trim().is_empty(), "no log");
+    let described = kubectl.run(&["describe", "pod", "greeter"])?;
+    ensure!(described.contains("Name:") && described.contains("counter:"), "{described}");
+    let log = kubectl.run(&["logs", "greeter", "-c", "greeter", "--tail=1"])?;
+    ensure!(!log.trim().is_empty(), "no log");
+    let inside = kubectl.run(&["exec", "greeter", "-c", "greeter", "--", "echo", "inside"])?;
+    ensure!(inside.trim() == "inside", "{inside}");
     Ok(())
 }
 
@@ -54,7 +58,13 @@ fn an_operator_reads_pods_and_logs_at_the_node_and_pods_are_told_of_its_api() ->
             site.edge.kill9()?;
             site.edge.start()?;
         }
-        wait::for_true("the node's own API", PATIENCE, || Ok(node_answers(&kubectl).is_ok()))?;
+        let mut last = String::new();
+        let answers = wait::for_true("the node's own API", PATIENCE, || {
+            let answers = node_answers(&kubectl);
+            last = answers.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+            Ok(answers.is_ok())
+        });
+        answers.with_context(|| last)?;
         let refused = kubectl.run(&["create", "configmap", "x", "--from-literal=a=b"]);
         let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(why.contains("cut off"), "a write was not refused: {why}");

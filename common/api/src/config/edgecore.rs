@@ -132,9 +132,9 @@ pub struct NodeApi {
     pub allowed_clients: Vec<String>,
     /// Groups whose client certificates the TLS port serves, by one of their organisations.
     pub allowed_groups: Vec<String>,
-    /// Ports of the node's loopback address, `"9100"` or `"8000-8100"`, that are reached through the Node API by whoever may use
-    /// it (`nodes/proxy`); empty: none. Ports of EdgeCore itself are never part of a range, and those of the Node API cannot be
-    /// named.
+    /// Ports of the node's loopback address, `"9100"` or `"8000-8100"`, that are reached through the Node API by whoever
+    /// may use it (`nodes/proxy`); empty: none. Ports of EdgeCore itself are never part of a range, and those of the Node
+    /// API cannot be named.
     #[serde(deserialize_with = "ports")]
     pub forwarded_ports: Vec<String>,
     /// KubeEdge's 127.0.0.1:10350, where every program of the machine may do everything without saying who it is.
@@ -260,8 +260,8 @@ pub struct EdgeHub {
     pub quic: Quic,
     /// Ours. `auto`: the native dialect where the cloud knows it; `kubeedge`: KubeEdge's only.
     pub dialect: String,
-    /// Ours: proxy to the cloud, `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if it asks for them; empty:
-    /// none. For registration as well; QUIC must be off.
+    /// Ours: proxy to the cloud, `http://host:port` (CONNECT) or `socks5://host:port`, with `user:password@` if it asks
+    /// for them; empty: none. For registration as well; QUIC must be off.
     pub proxy: String,
     /// URL of the cloud's registration port.
     pub http_server: String,
@@ -309,9 +309,11 @@ pub struct WebSocket {
     pub handshake_timeout: u32,
     /// `host:port` of the cloud.
     pub server: String,
-    /// Ours: `host:port` of further CloudCores, or of other ways to the same one. One that fails or takes long is passed over.
+    /// Ours: `host:port` of further CloudCores, or of other ways to the same one. One that fails or takes long is passed
+    /// over.
     pub other_servers: Vec<String>,
-    /// Ours. `priority`: `server` is tried first, then the others in their order; `roundRobin`: each connection begins with another.
+    /// Ours. `priority`: `server` is tried first, then the others in their order; `roundRobin`: each connection begins
+    /// with another.
     pub order: String,
 }
 
@@ -435,8 +437,8 @@ pub struct MetaServer {
     pub dummy_server: String,
     /// The CA that signed `tlsCertFile`; pods are told to trust it. Used with that file only.
     pub tls_ca_file: String,
-    /// A certificate to show; with `tlsPrivateKeyFile`, and once both are there. Empty: one of a CA that the node makes for itself. What
-    /// KubeEdge writes here, EdgeHub's own certificate, counts as empty: it is none for a server.
+    /// A certificate to show; with `tlsPrivateKeyFile`, and once both are there. Empty: one of a CA that the node makes
+    /// for itself. What KubeEdge writes here, EdgeHub's own certificate, counts as empty: it is none for a server.
     pub tls_cert_file: String,
     /// Its key.
     pub tls_private_key_file: String,

@@ -112,6 +112,7 @@ impl Backend for Double {
             return Err(Status::new(504, "Timeout", "the cloud did not answer"));
         }
         reader.warnings.add("this is how it was an hour ago".to_owned());
+        reader.warnings.add(format!("{} begins a watch: {}", query.api_version, query.begins_watch));
         let objects = self.objects.lock().unwrap();
         let of = |stored: &&Stored| stored.key.resource == query.resource && query.selects(stored);
         let items = objects.iter().filter(of).cloned().collect();
@@ -159,6 +160,14 @@ impl Backend for Double {
             "/door" => Ok(respond::text(200, &user.extra["door"][0])),
             _ => Err(Status::no_such_path()),
         }
+    }
+
+    async fn document(&self, user: Option<&User>, parts: &Parts) -> Result<Option<Answer>, Status> {
+        Ok(match (parts.uri.path(), user) {
+            ("/version", None) => Some(respond::text(200, "the backend's")),
+            ("/apis/documented", Some(user)) => Some(respond::text(200, &user.name)),
+            _ => None,
+        })
     }
 
     fn stop(&self) -> &CancellationToken {

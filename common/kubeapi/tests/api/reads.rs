@@ -80,6 +80,26 @@ async fn a_watch_begins_with_the_list_goes_on_with_changes_and_lets_go_when_its_
 }
 
 #[tokio::test]
+async fn a_backend_is_told_which_version_was_named_and_which_list_begins_a_watch() {
+    let api = api(Settings::default());
+    for (path, expected) in [(MAPS.to_owned(), "false"), (format!("{MAPS}?watch=true"), "true")] {
+        let answer = get(&api, &path).await;
+        let warnings: Vec<_> = answer.headers().get_all("warning").iter().collect();
+        assert_eq!(warnings[1], &format!("299 - \"v1 begins a watch: {expected}\""));
+    }
+}
+
+#[tokio::test]
+async fn a_backends_documents_come_before_what_the_catalogue_tells() {
+    let api = api(Settings::default());
+    assert_eq!(text(get(&api, "/apis/documented").await).await, "ann");
+    assert_eq!(get(&api, "/apis/undocumented").await.status(), 404);
+    let version = send(&api, http::Request::get("/version"), "").await;
+    assert_eq!(text(version).await, "the backend's", "also for who shows nothing");
+    assert_eq!(send(&api, http::Request::get("/apis/documented"), "").await.status(), 401);
+}
+
+#[tokio::test]
 async fn who_shows_nothing_sees_health_only_and_who_may_not_is_told_so() {
     let api = api(Settings::default());
     let anonymous = |path: &str| http::Request::builder().method(Method::GET).uri(path);

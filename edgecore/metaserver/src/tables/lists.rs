@@ -1,5 +1,5 @@
-//! Whole lists: each the state of a scope at a revision. One that is being read is incomplete, and seen by nobody, until its last page
-//! is there; it then takes the place of the one before in one transaction.
+//! Whole lists: each the state of a scope at a revision. One that is being read is incomplete, and seen by nobody, until
+//! its last page is there; it then takes the place of the one before in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -168,7 +168,8 @@ impl Tables {
             .await
     }
 
-    /// Applies changes in their order, up to `revision`. Answers what each object was before; `None`: the list is not there any more.
+    /// Applies changes in their order, up to `revision`. Answers what each object was before; `None`: the list is not
+    /// there any more.
     pub(crate) async fn apply(
         &self,
         id: i64,
@@ -268,7 +269,8 @@ impl Tables {
             .await
     }
 
-    /// Removes lists beyond these bounds, or that nobody asked for since `since`, least recently asked first; those of `live` stay.
+    /// Removes lists beyond these bounds, or that nobody asked for since `since`, least recently asked first; those of
+    /// `live` stay.
     pub(crate) async fn shrink(
         &self,
         live: Vec<i64>,

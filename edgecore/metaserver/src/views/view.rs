@@ -135,7 +135,8 @@ impl View {
         self.inner().callers.refuse(caller);
     }
 
-    /// The view has a new state. Who watched the one before is ended, begins again where he was, and learns that he has to list.
+    /// The view has a new state. Who watched the one before is ended, begins again where he was, and learns that he has
+    /// to list.
     pub(super) fn begin_at(&self, revision: i64) {
         let mut inner = self.inner();
         inner.log = Log::new(revision);

@@ -51,7 +51,7 @@ impl Node {
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         request.headers_mut().insert("host", "localhost".parse().unwrap());
         if let Who::Token(token) = who {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -68,6 +68,12 @@ impl Node {
         let text = tokio::time::timeout(PATIENCE, answer.into_body().collect()).await.unwrap().unwrap();
         let body = serde_json::from_slice(&text.to_bytes()).unwrap_or_default();
         Told { code, warnings, body }
+    }
+
+    /// The body of an answer, to the byte.
+    pub(crate) async fn raw(&self, who: &Who<'_>, path: &str) -> Bytes {
+        let answer = self.send(who, Request::get(path).body(Full::default()).unwrap()).await;
+        answer.into_body().collect().await.unwrap().to_bytes()
     }
 
     pub(crate) async fn get(&self, who: &Who<'_>, path: &str) -> Told {

@@ -1,5 +1,6 @@
-//! The cloud: an embedded API server, and a relay that stands for the session with the node. Tokens are signed with ES256 by a key
-//! that the relay tells; to the API server it goes as the administrator who impersonates, which leaves all rights to the API server.
+//! The cloud: an embedded API server, and a relay that stands for the session with the node. Tokens are signed with ES256
+//! by a key that the relay tells; to the API server it goes as the administrator who impersonates, which leaves all
+//! rights to the API server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use pki::Identity;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -43,8 +45,13 @@ pub(crate) struct Cloud {
     session: Mutex<CancellationToken>,
     /// Bytes of answers until the link is cut.
     budget: Mutex<Option<usize>>,
+    /// The next watch is told that its revision is forgotten.
+    pub forgetful: std::sync::atomic::AtomicBool,
+    /// What is opened next is answered with 101, and echoed; the head of the request is kept.
+    pub upgrades: std::sync::atomic::AtomicBool,
+    pub head: Mutex<String>,
     /// (user, method, path) of what came over the link.
-    pub asked: Mutex<Vec<(String, String, String)>>,
+    asked: Mutex<Vec<(String, String, String)>>,
 }
 
 /// What a token is to say.
@@ -62,8 +69,12 @@ pub(crate) fn new_key() -> EcdsaKeyPair {
 }
 
 pub(crate) fn sign(key: &EcdsaKeyPair, claims: &Value) -> String {
+    sign_as(key, "k1", claims)
+}
+
+pub(crate) fn sign_as(key: &EcdsaKeyPair, kid: &str, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let text = format!("{}.{}", encode(&json!({ "alg": "ES256", "kid": "k1" })), encode(claims));
+    let text = format!("{}.{}", encode(&json!({ "alg": "ES256", "kid": kid })), encode(claims));
     let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -107,6 +118,9 @@ impl Cloud {
             connected: watch::Sender::new(true),
             session: Mutex::default(),
             budget: Mutex::default(),
+            forgetful: Default::default(),
+            upgrades: Default::default(),
+            head: Mutex::default(),
             asked: Mutex::default(),
         });
         cloud.create("/api/v1/namespaces", json!({ "metadata": { "name": "shop" } })).await;
@@ -117,6 +131,7 @@ impl Cloud {
         }
         let role = json!({ "metadata": { "name": "reader" }, "rules": [
             { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["list"] },
             { "apiGroups": ["x.io"], "resources": ["valves"], "verbs": ["get", "list", "watch"] }] });
         let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
         cloud.create(&format!("{rbac}/roles"), role).await;
@@ -167,6 +182,12 @@ impl Cloud {
         self.asked.lock().unwrap().iter().filter(|(.., path)| path.contains(part)).count()
     }
 
+    /// As whom that was asked.
+    pub(crate) fn askers(&self, part: &str) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(.., path)| path.contains(part)).map(|(user, ..)| user.clone()).collect()
+    }
+
     pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
         let (code, answer) = self.admin("POST", path, object).await;
         assert_eq!(code, 201, "{answer}");
@@ -177,6 +198,12 @@ impl Cloud {
         let object =
             json!({ "metadata": { "name": name, "labels": { "app": name } }, "data": { "k": data } });
         self.create("/api/v1/namespaces/shop/configmaps", object).await
+    }
+
+    /// What the API server itself answers to the administrator, to the byte.
+    pub(crate) async fn raw(&self, path: &str) -> Bytes {
+        let answer = self.send(Request::get(path).body(Full::new(Bytes::new())).unwrap()).await;
+        answer.into_body().collect().await.unwrap().to_bytes()
     }
 
     /// As the administrator, not over the link.
@@ -238,7 +265,14 @@ impl Cloud {
         if user.starts_with("system:node:") {
             headers.insert("impersonate-group", "system:nodes".parse().unwrap());
         }
+        let is_watch = path.contains("watch=1");
         self.asked.lock().unwrap().push((user, request.method().to_string(), path));
+        if is_watch && self.forgetful.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return answer(
+                410,
+                &json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old" }),
+            );
+        }
         let (parts, body) = self.send(request).await.into_parts();
         let counted = self.clone();
         let body = body.map_frame(move |frame| {
@@ -265,6 +299,18 @@ fn answer(code: u16, body: &Value) -> Response<Body> {
     response
 }
 
+async fn echo(cloud: &Cloud, mut stream: tokio::io::DuplexStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    *cloud.head.lock().unwrap() = String::from_utf8(head).unwrap().to_lowercase();
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+}
+
 /// The node's end of the link.
 pub(crate) struct Link(pub Arc<Cloud>);
 
@@ -276,6 +322,10 @@ impl Upstream for Link {
             }
             let (near, far) = tokio::io::duplex(16 * 1024);
             let (cloud, session) = (self.0.clone(), self.0.session.lock().unwrap().clone());
+            if cloud.upgrades.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                tokio::spawn(async move { echo(&cloud, far).await });
+                return Ok(Box::new(near) as Box<dyn Io>);
+            }
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let cloud = cloud.clone();

@@ -5,6 +5,7 @@
 mod client;
 mod cloud;
 mod cuts;
+mod kubectl;
 mod node;
 mod reads;
 mod users;

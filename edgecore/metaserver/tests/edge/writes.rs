@@ -51,6 +51,7 @@ async fn writes_go_to_the_cloud_as_their_caller_and_are_refused_while_cut_off() 
             "{method} {path}"
         );
         assert!(told.body["message"].as_str().unwrap().contains("cut off"), "{}", told.body);
+        assert!(told.body["details"].get("retryAfterSeconds").is_none(), "clients would wait and ask again");
     }
     cloud.mend();
     let (_, list) = cloud.admin("GET", MAPS, json!(null)).await;
@@ -122,4 +123,54 @@ async fn views_are_bounded() {
         second = Arc::new(node.get(&who, &format!("{}&timeoutSeconds=1", scope("b"))).await);
     }
     assert_eq!(second.code, 200, "one that nobody watches gives way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_carried_to_the_cloud_as_its_caller() {
+    let cloud = Cloud::start().await;
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    // The keys are known then, and the next stream is the session's.
+    assert_eq!(node.get(&Who::Token(&token), MAPS).await.code, 200);
+    while cloud.count("/version") == 0 {
+        tokio::task::yield_now().await;
+    }
+    cloud.upgrades.store(true, std::sync::atomic::Ordering::SeqCst);
+    let path = "/api/v1/namespaces/shop/pods/web/exec?command=sh&stdin=true";
+    let request = http::Request::post(path)
+        .header("connection", "Upgrade")
+        .header("upgrade", "SPDY/3.1")
+        .header("x-stream-protocol-version", "v4.channel.k8s.io");
+    let answer = node.send(&Who::Token(&token), request.body(Default::default()).unwrap()).await;
+    assert_eq!(answer.status(), 101);
+    let session = hyper::upgrade::on(answer).await.unwrap();
+    let mut session = hyper_util::rt::TokioIo::new(session);
+    session.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    session.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"hello");
+    let head = cloud.head.lock().unwrap().clone();
+    for part in [
+        "post /api/v1/namespaces/shop/pods/web/exec?command=sh&stdin=true http/1.1",
+        "upgrade: spdy/3.1",
+        "x-stream-protocol-version: v4.channel.k8s.io",
+        "authorization: bearer ",
+    ] {
+        assert!(head.contains(part), "no {part:?} in {head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_large_for_the_node_is_refused_and_its_pages_are_not() {
+    let cloud = Cloud::start().await;
+    for number in 0..18 {
+        cloud.config_map(&format!("m{number:02}"), &"x".repeat(1_000_000)).await;
+    }
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let whole = node.get(&who, MAPS).await;
+    assert_eq!((whole.code, whole.body["reason"].as_str()), (413, Some("RequestEntityTooLarge")));
+    assert_eq!(node.get(&who, &format!("{MAPS}?limit=3")).await.names(), ["m00", "m01", "m02"]);
+    assert_eq!(node.get(&who, &format!("{MAPS}/m17")).await.code, 200);
 }
