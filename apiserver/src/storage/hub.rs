@@ -9,8 +9,10 @@ use kubeapi::registry::{DEFINITIONS, Registry};
 use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
+use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
 use crate::roles::{self, Roles};
+use crate::rules::Rules;
 
 /// Events a watch may fall behind by before it reads the log instead.
 const BEHIND: usize = 512;
@@ -20,6 +22,8 @@ const BEHIND: usize = 512;
 pub(crate) struct Followers {
     pub registry: Arc<Registry>,
     pub webhooks: Arc<Registered>,
+    pub policies: Arc<Policies>,
+    pub rules: Arc<Rules>,
     pub roles: Arc<Roles>,
 }
 
@@ -27,8 +31,9 @@ impl Followers {
     /// The keys of what they follow.
     pub(super) fn resources() -> Vec<String> {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
+        let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        std::iter::once(DEFINITIONS.to_owned()).chain(webhooks).chain(roles).collect()
+        std::iter::once(DEFINITIONS.to_owned()).chain(webhooks).chain(policies).chain(roles).collect()
     }
 
     /// Takes note of an object as it is after a change.
@@ -36,12 +41,15 @@ impl Followers {
         let key = &stored.key;
         let value = || stored.value().ok().filter(|_| change != EventKind::Deleted);
         if key.resource == DEFINITIONS {
+            self.rules.forget(&key.name);
             match value() {
                 None => self.registry.forget(&key.name),
                 Some(definition) => self.registry.define(&key.name, &definition),
             }
         } else if let Some(phase) = registered::phase(&key.resource) {
             self.webhooks.set(phase, &key.name, value().as_ref());
+        } else if policies::FOLLOWED.contains(&key.resource.as_str()) {
+            self.policies.set(&key.resource, &key.name, value().as_ref());
         } else if let Some(kind) = roles::kind(&key.resource) {
             self.roles.set(kind, &key.namespace, &key.name, value().as_ref());
         }

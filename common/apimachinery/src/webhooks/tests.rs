@@ -6,7 +6,15 @@ use super::*;
 use crate::Status;
 
 fn asked<'a>(operation: Operation, group: &'a str, resource: &'a str, subresource: &'a str) -> Asked<'a> {
-    Asked { operation, group, version: "v1", resource, subresource, namespaced: resource != "nodes" }
+    Asked {
+        operation,
+        group,
+        version: "v1",
+        resource,
+        subresource,
+        name: "",
+        namespaced: resource != "nodes",
+    }
 }
 
 fn rule(operations: &[&str], groups: &[&str], resources: &[&str], scope: &str) -> Rule {
@@ -62,7 +70,7 @@ fn what_a_configuration_leaves_out_is_as_in_kubernetes() {
     assert_eq!(hook["rules"][0]["scope"], "*");
     let read = read(&configuration);
     assert_eq!(read[0].timeout, Duration::from_secs(10));
-    assert!(!read[0].fails_open && read[0].equivalent && !read[0].again && read[0].ca.is_empty());
+    assert!(!read[0].fails_open && read[0].matching.equivalent && !read[0].again && read[0].ca.is_empty());
     let validating = configured(Phase::Validating, &[minimal()]);
     assert!(validating["webhooks"][0]["reinvocationPolicy"].is_null());
     assert_eq!(problems(Phase::Validating, &validating), []);
