@@ -13,6 +13,29 @@ const TURNS: i64 = 2_000_000;
 /// The function that programs call before each turn of a loop (see [`crate::program`]).
 pub(crate) const TICK: &str = "@tick";
 
+/// What `type(x)` is compared with.
+pub(crate) const TYPES: [&str; 9] =
+    ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type"];
+
+fn named(name: &str) -> String {
+    format!("type {name}")
+}
+
+fn type_of(value: &Value) -> String {
+    named(match value {
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int",
+        Value::UInt(_) => "uint",
+        Value::Float(_) => "double",
+        Value::String(_) => "string",
+        Value::Bytes(_) => "bytes",
+        Value::List(_) => "list",
+        Value::Map(_) => "map",
+        Value::Null => "null_type",
+        _ => "other",
+    })
+}
+
 /// Shared by the rules of one request, and by whom waits for them.
 #[derive(Debug)]
 pub struct Budget {
@@ -60,6 +83,10 @@ impl Budget {
     /// What expressions are evaluated in, without variables.
     pub(crate) fn context(self: &Arc<Budget>) -> Context<'static> {
         let mut context = Context::default().with_all();
+        context.add_function("type", |value: Value| -> String { type_of(&value) });
+        for name in TYPES {
+            context.add_variable_from_value(name, named(name));
+        }
         let budget = self.clone();
         context.add_function(TICK, move || -> Result<Value, ExecutionError> {
             match budget.tick() {

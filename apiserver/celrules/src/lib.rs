@@ -19,6 +19,8 @@ mod program;
 mod review;
 mod runner;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod types;
 mod values;
 

@@ -1,8 +1,8 @@
 //! Expressions: parsed, completed by what the parser does not know, and made to look at the clock.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{mem, panic};
 
 use kube_cel::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, operators,
@@ -15,6 +15,8 @@ use crate::types::{Checked, Scope};
 
 /// Bytes of an expression.
 pub(crate) const LONGEST: usize = 16 * 1024;
+/// Brackets within brackets, which the parser would give up on after a long time.
+const NESTED: usize = 90;
 /// Expressions within expressions.
 const DEEPEST: usize = 250;
 /// Characters of what is told of an error.
@@ -49,7 +51,12 @@ impl Program {
         if text.len() > LONGEST {
             return Err(ProgramError::TooLong);
         }
-        let parsed = Parser::new().enable_optional_syntax(true).parse(text);
+        if brackets(text) > NESTED {
+            return Err(ProgramError::TooDeep);
+        }
+        // The parser counts wrongly where it gives up on what is too deep, and panics over it.
+        let parse = || Parser::new().enable_optional_syntax(true).parse(text);
+        let parsed = panic::catch_unwind(parse).map_err(|_| ProgramError::TooDeep)?;
         let mut expression = parsed.map_err(|error| ProgramError::Syntax(error.to_string()))?;
         if depth(&expression) > DEEPEST {
             return Err(ProgramError::TooDeep);
@@ -73,6 +80,20 @@ impl Program {
         budget.begin(&self.text);
         context.resolve(&self.expression).map_err(|error| told(&error))
     }
+}
+
+/// How deep brackets are nested; those in texts count as well.
+fn brackets(text: &str) -> usize {
+    let (mut open, mut most) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => open += 1,
+            b')' | b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 fn told(error: &ExecutionError) -> String {

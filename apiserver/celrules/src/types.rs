@@ -8,6 +8,7 @@ use kube_cel::cel::Context;
 use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 use serde_json::Value as Json;
 
+use crate::budget::TYPES;
 use crate::program::{functions, is_function};
 use crate::values::{escape, is_map};
 
@@ -195,10 +196,6 @@ impl Wrong {
         format!("ERROR: <input>:{line}:{}: {}\n | {shown}\n | {}^", column + 1, self.why, ".".repeat(column))
     }
 }
-
-/// Names that are types, where they are not called.
-const TYPES: [&str; 11] =
-    ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type", "optional_type"];
 
 struct Walk<'a, 's> {
     scope: &'a Scope<'s>,
