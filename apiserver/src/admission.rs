@@ -246,16 +246,10 @@ pub(crate) async fn custom(
     schema::prune(value, schema);
     schema::defaults(value, schema);
     // The stored form has no type; a schema that requires it is satisfied by the envelope.
-    let typed = |value: &Value| {
-        let mut typed = value.clone();
-        typed["apiVersion"] = json!(served.api_version());
-        typed["kind"] = json!(served.resource.kind);
-        typed
-    };
-    let (old, value) = (old.map(typed), typed(value));
-    let mut causes = schema::validate(&value, schema);
-    if let (Some(old), false) = (&old, causes.is_empty()) {
-        let before = schema::validate(old, schema);
+    let wrong = |value: &Value| schema::validate(&rules::typed(served, value), schema);
+    let mut causes = wrong(value);
+    if let (Some(old), false) = (old, causes.is_empty()) {
+        let before = wrong(old);
         causes.retain(|cause| !before.contains(cause));
     }
     let verdict = context.rules.custom(served, old, value, &causes).await?;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use apimachinery::object::list;
 use apimachinery::webhooks::Phase;
-use apimachinery::{Cause, Status};
+use apimachinery::{Cause, Status, schema};
 use celrules::{Late, Runner, Schema, Verdict};
 use kubeapi::registry::{Resource, Served};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The rules of a version.
 type Compiled = Arc<OnceLock<Schema>>;
@@ -50,15 +50,15 @@ impl Rules {
         compiled.get(&key)?.versions.get(served.version)?.clone()
     }
 
-    /// What the rules of its version say of a custom resource, which comes with its kind. `wrong` is what its schema says.
+    /// What the rules of its version say of a custom resource. `wrong` is what its schema says.
     ///
     /// # Errors
     /// 500 if that takes too long.
     pub(crate) async fn custom(
         &self,
         served: &Served,
-        old: Option<Value>,
-        object: Value,
+        old: Option<&Value>,
+        object: &Value,
         wrong: &[Cause],
     ) -> Result<Verdict, Status> {
         let Some(compiled) = self.of(served) else { return Ok(Verdict::default()) };
@@ -73,9 +73,14 @@ impl Rules {
             };
             self.runner.compile(compile).await.map_err(late)?;
         }
+        let (mut old, object) = (old.map(|old| typed(served, old)), typed(served, object));
         let served = served.clone();
         let check = move |budget: &_| {
             let schema = served.version().schema.as_ref().unwrap_or(&Value::Null);
+            // What was stored before a default was known has it now.
+            if let Some(old) = &mut old {
+                schema::defaults(old, schema);
+            }
             let rules = compiled.get();
             rules
                 .map(|rules| celrules::check(rules, schema, &object, old.as_ref(), budget))
@@ -125,6 +130,14 @@ impl Rules {
         };
         self.runner.compile(problems).await.map_err(late)
     }
+}
+
+/// A stored object with its type, in the version of the request.
+pub(crate) fn typed(served: &Served, value: &Value) -> Value {
+    let mut typed = value.clone();
+    typed["apiVersion"] = json!(served.api_version());
+    typed["kind"] = json!(served.resource.kind);
+    typed
 }
 
 /// True for ValidatingAdmissionPolicies.

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::{Context, ExecutionError, Value};
+use tokio::time::Instant;
 
 /// Turns of loops of all rules of a request. Of a rule that kube-apiserver takes, by its estimate, there are fewer.
 const TURNS: i64 = 2_000_000;

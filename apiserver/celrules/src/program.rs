@@ -1,7 +1,7 @@
 //! Expressions: parsed, completed by what the parser does not know, and made to look at the clock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{mem, panic};
 
 use kube_cel::cel::common::ast::{
@@ -9,6 +9,7 @@ use kube_cel::cel::common::ast::{
 };
 use kube_cel::cel::parser::Parser;
 use kube_cel::cel::{Context, ExecutionError, Value};
+use tokio::time::Instant;
 
 use crate::budget::{Budget, TICK};
 use crate::types::{Checked, Scope};

@@ -1,8 +1,9 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use apimachinery::Cause;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
 

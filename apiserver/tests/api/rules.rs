@@ -1,7 +1,7 @@
 //! Rules in CEL: of custom resources (`x-kubernetes-validations`), of ValidatingAdmissionPolicies, and of webhooks.
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 use crate::client::{MAPS, Server, Who, config_map};
@@ -224,7 +224,7 @@ async fn what_a_binding_only_warns_of_and_audits_is_done_warned_of_and_written_d
     assert_eq!(answer.status(), 201);
     let told = "299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no\"";
     assert_eq!(answer.headers()["warning"], told);
-    drop(answer);
+    answer.into_body().collect().await.unwrap();
     server.stop().await;
     let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -95,7 +95,6 @@ fn what_is_wrong_with_a_configuration_is_told_field_by_field() {
         ("timeoutSeconds", json!(31), "timeoutSeconds"),
         ("admissionReviewVersions", json!([]), "admissionReviewVersions"),
         ("admissionReviewVersions", json!(["v1beta1"]), "admissionReviewVersions"),
-        ("matchConditions", json!([{"name": "a", "expression": "true"}]), "matchConditions"),
         ("clientConfig", json!({}), "clientConfig"),
         (
             "clientConfig",
@@ -212,4 +211,17 @@ fn a_denial_is_told_with_the_name_of_the_webhook_and_a_code_that_is_one() {
     let silent = denied(Value::Null);
     assert_eq!((silent.code, silent.message), (400, format!("{by} without explanation")));
     assert_eq!(denied(json!({"code": 200})).code, 400);
+}
+
+#[test]
+fn policies_match_by_names_and_leave_out_what_is_excluded() {
+    let rule = |names: &[&str]| json!({"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "resourceNames": names});
+    let matching = json!({"resourceRules": [rule(&[])], "excludeResourceRules": [rule(&["a", "b"])], "matchPolicy": "Exact"});
+    let matching = Matching::of_policy(&matching).unwrap();
+    for (name, excluded) in [("a", true), ("b", true), ("c", false), ("", false)] {
+        let pods = Asked { name, ..asked(Operation::Create, "", "pods", "") };
+        assert!(matching.matches(&pods));
+        assert_eq!(matching.excludes(&pods), excluded, "{name}");
+    }
+    assert!(!matching.equivalent);
 }
