@@ -14,8 +14,8 @@ const LIMIT: u64 = 10_000_000;
 /// The estimate here is rougher than kube-apiserver's: only what is beyond its limit by this factor is refused.
 const FAR: u64 = 10;
 
-/// Everything that is wrong with rules of a definition. Schemas that are as they were in `old` are not looked at. Recursive: call it
-/// on a thread of a [`crate::Runner`].
+/// Everything that is wrong with rules of a definition. Schemas that are as they were in `old` are not looked at. Recursive:
+/// call it on a thread of a [`crate::Runner`].
 pub fn problems(definition: &Json, old: Option<&Json>, budget: &Budget) -> Vec<Cause> {
     let versions = list(definition, "/spec/versions");
     let of = |version: &Json| version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default();

@@ -6,9 +6,9 @@
 //! schema --schema--> Schema --custom--> causes      policy --policy--> Policy --review--> decisions
 //! ```
 //!
-//! Everything is a pure function over JSON, except [`Runner`], which runs it on threads of its own: with room on the stack for what
-//! is deeply nested, with a deadline that [`Budget`] keeps inside of loops, and at most four at once. The library evaluates and knows
-//! Kubernetes' functions; it has neither a type checker nor limits, which are here.
+//! Everything is a pure function over JSON, except [`Runner`], which runs it on threads of its own: with room on the stack for
+//! what is deeply nested, with a deadline that [`Budget`] keeps inside of loops, and at most four at once. The library evaluates and
+//! knows Kubernetes' functions; it has neither a type checker nor limits, which are here.
 
 mod budget;
 mod custom;

@@ -194,8 +194,8 @@ pub(crate) fn variable(name: &str) -> String {
     format!("variables.{name}")
 }
 
-/// Loops ask for the time before each turn; `variables.x` becomes a name, so that it is evaluated when it is looked up; `dyn` is for
-/// type checkers.
+/// Loops ask for the time before each turn; `variables.x` becomes a name, so that it is evaluated when it is looked up; `dyn` is
+/// for type checkers.
 fn meter(expression: &mut IdedExpr) {
     match &mut expression.expr {
         Expr::Comprehension(of) => {
