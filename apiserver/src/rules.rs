@@ -1,5 +1,5 @@
-//! Rules in CEL: those of definitions, compiled when they are first needed and kept until the definition changes; and what is wrong
-//! with expressions of configurations.
+//! Rules in CEL: those of definitions, compiled when they are first needed and kept until the definition changes; and what is
+//! wrong with expressions of configurations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -89,7 +89,8 @@ impl Rules {
         self.runner.evaluate(check).await.map_err(late)
     }
 
-    /// What is wrong with the expressions of a definition, a policy or a configuration of webhooks, if it is one. `old`: what it was.
+    /// What is wrong with the expressions of a definition, a policy or a configuration of webhooks, if it is one. `old`: what it
+    /// was.
     ///
     /// # Errors
     /// 500 if there are so many that they cannot be compiled in time.

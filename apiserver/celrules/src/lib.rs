@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Everything is a pure function over JSON, except [`Runner`], which runs it on threads of its own: with room on the stack for
-//! what is deeply nested, with a deadline that [`Budget`] keeps inside of loops, and at most four at once. The library evaluates and
-//! knows Kubernetes' functions; it has neither a type checker nor limits, which are here.
+//! what is deeply nested, with a deadline that [`Budget`] keeps inside of loops, and at most four at once. The library evaluates
+//! and knows Kubernetes' functions; it has neither a type checker nor limits, which are here.
 
 mod budget;
 mod custom;
 mod definition;
+mod functions;
 mod policy;
 mod problems;
 mod program;

@@ -1,7 +1,5 @@
 //! Expressions: parsed, completed by what the parser does not know, and made to look at the clock.
 
-use std::sync::Arc;
-use std::time::Duration;
 use std::{mem, panic};
 
 use kube_cel::cel::common::ast::{
@@ -9,7 +7,6 @@ use kube_cel::cel::common::ast::{
 };
 use kube_cel::cel::parser::Parser;
 use kube_cel::cel::{Context, ExecutionError, Value};
-use tokio::time::Instant;
 
 use crate::budget::{Budget, TICK};
 use crate::types::{Checked, Scope};
@@ -213,16 +210,4 @@ fn meter(expression: &mut IdedExpr) {
         }
         _ => {}
     }
-}
-
-/// True if there is a function of this name, of a value or alone.
-pub(crate) fn is_function(context: &Context<'_>, name: &str) -> bool {
-    let asked = call(name, vec![]);
-    !matches!(context.resolve(&asked), Err(ExecutionError::UndeclaredReference(unknown)) if *unknown == name)
-}
-
-/// A context to look for functions in.
-pub(crate) fn functions() -> Context<'static> {
-    let budget: Arc<Budget> = Budget::until(Instant::now() + Duration::from_secs(3600));
-    budget.context()
 }

@@ -10,7 +10,7 @@ use kube_cel::cel::Context;
 use kube_cel::cel::common::ast::IdedExpr;
 use serde_json::Value as Json;
 
-use crate::program::functions;
+use crate::functions::functions;
 use crate::values::{escape, is_map};
 use walk::Walk;
 

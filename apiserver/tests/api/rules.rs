@@ -114,6 +114,11 @@ fn binding(spec: Value) -> Value {
         "metadata": {"name": "b"}, "spec": all})
 }
 
+/// A rule about a resource of the core group.
+fn of_core(operations: &[&str], resource: &str) -> Value {
+    json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": operations, "resources": [resource]})
+}
+
 async fn bind(server: &Server, spec: Value, bound: Value) {
     server.create(POLICIES, policy(spec)).await;
     server.create(BINDINGS, binding(bound)).await;
@@ -136,7 +141,8 @@ async fn a_policy_counts_while_it_is_bound_and_for_every_write() {
     server.create(BINDINGS, binding(json!({}))).await;
     let (code, status) = server.patch(&path, "merge-patch+json", &bad).await;
     let told = format!(
-        "configmaps \"kept\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: failed expression: {expression}"
+        "configmaps \"kept\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: \
+         failed expression: {expression}"
     );
     assert_eq!((code, &status["message"]), (403, &json!(told)));
     assert_eq!(server.delete(&path, &json!({})).await.0, 403);
@@ -153,8 +159,9 @@ async fn bindings_narrow_a_policy_down_and_excluded_resources_are_left_alone() {
     let server = Server::start().await;
     let rules =
         json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["*"]}]);
-    let names = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"], "resourceNames": ["free"]}]);
-    let constraints = json!({"resourceRules": rules, "excludeResourceRules": names,
+    let mut names = of_core(&["*"], "configmaps");
+    names["resourceNames"] = json!(["free"]);
+    let constraints = json!({"resourceRules": rules, "excludeResourceRules": [names],
         "objectSelector": {"matchExpressions": [{"key": "skip", "operator": "DoesNotExist"}]}});
     let narrower = json!({"matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}});
     bind(
@@ -176,8 +183,9 @@ async fn bindings_narrow_a_policy_down_and_excluded_resources_are_left_alone() {
 async fn parameters_are_found_by_name_or_selector_and_their_lack_is_decided_by_the_binding() {
     let server = Server::start().await;
     let spec = json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}]},
-        "validations": [{"expression": "size(object.data) <= int(params.data.most)", "messageExpression": "'at most ' + params.data.most"}]});
+        "matchConstraints": {"resourceRules": [of_core(&["CREATE"], "secrets")]},
+        "validations": [{"expression": "size(object.data) <= int(params.data.most)",
+            "messageExpression": "'at most ' + params.data.most"}]});
     let selector = json!({"selector": {"matchLabels": {"limit": "yes"}}, "parameterNotFoundAction": "Deny"});
     bind(&server, spec, json!({"paramRef": selector})).await;
     let secrets = "/api/v1/namespaces/default/secrets";

@@ -73,7 +73,8 @@ fn failure_policies_and_match_conditions_decide_what_becomes_of_errors() {
 
 #[test]
 fn what_is_wrong_with_a_policy_is_told_field_by_field() {
-    let constraints = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["pods"]}]});
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["pods"]});
+    let constraints = json!({"resourceRules": [rule]});
     let with = |more: Value| {
         let mut spec = json!({"matchConstraints": constraints, "validations": [{"expression": "true"}]});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -7,7 +7,7 @@ use kube_cel::cel::common::ast::{
 
 use super::{Scope, Type, Wrong};
 use crate::budget::TYPES;
-use crate::program::is_function;
+use crate::functions::is_function;
 
 pub(super) struct Walk<'a, 's> {
     pub scope: &'a Scope<'s>,

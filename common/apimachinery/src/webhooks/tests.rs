@@ -215,7 +215,10 @@ fn a_denial_is_told_with_the_name_of_the_webhook_and_a_code_that_is_one() {
 
 #[test]
 fn policies_match_by_names_and_leave_out_what_is_excluded() {
-    let rule = |names: &[&str]| json!({"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "resourceNames": names});
+    let rule = |names: &[&str]| {
+        json!({"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            "resourceNames": names})
+    };
     let matching = json!({"resourceRules": [rule(&[])], "excludeResourceRules": [rule(&["a", "b"])], "matchPolicy": "Exact"});
     let matching = Matching::of_policy(&matching).unwrap();
     for (name, excluded) in [("a", true), ("b", true), ("c", false), ("", false)] {
