@@ -7,10 +7,12 @@ use kube_cel::KubeCelExt as _;
 use kube_cel::cel::{Context, ExecutionError, Value};
 use tokio::time::Instant;
 
+use crate::sizes;
+
 /// Turns of loops of all rules of a request. Of a rule that kube-apiserver takes, by its estimate, there are fewer.
 const TURNS: i64 = 2_000_000;
 
-/// The function that programs call before each turn of a loop (see [`crate::program`]).
+/// The function that programs call before each turn of a loop, with what it has collected (see [`crate::program`]).
 pub(crate) const TICK: &str = "@tick";
 
 /// What `type(x)` is compared with.
@@ -75,8 +77,12 @@ impl Budget {
         named.push_str(rule);
     }
 
-    fn tick(&self) -> bool {
+    /// A turn of a loop, with what it has collected; false: there is to be no further one.
+    fn tick(&self, collected: &Value) -> bool {
         self.turns.fetch_sub(1, Ordering::Relaxed);
+        if sizes::is_too_large(collected) {
+            self.is_spent.store(true, Ordering::Relaxed);
+        }
         !self.is_spent()
     }
 
@@ -88,8 +94,9 @@ impl Budget {
             context.add_variable_from_value(name, named(name));
         }
         let budget = self.clone();
-        context.add_function(TICK, move || -> Result<Value, ExecutionError> {
-            match budget.tick() {
+        sizes::limit(&mut context);
+        context.add_function(TICK, move |collected: Value| -> Result<Value, ExecutionError> {
+            match budget.tick(&collected) {
                 true => Ok(Value::Bool(true)),
                 false => Err(ExecutionError::function_error(TICK, "out of time")),
             }

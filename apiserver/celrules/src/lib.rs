@@ -20,6 +20,7 @@ mod program;
 mod review;
 mod runner;
 mod schema;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod types;

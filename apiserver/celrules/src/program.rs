@@ -197,7 +197,8 @@ fn meter(expression: &mut IdedExpr) {
     match &mut expression.expr {
         Expr::Comprehension(of) => {
             let condition = mem::take(&mut of.loop_cond);
-            of.loop_cond = call(operators::LOGICAL_AND, vec![condition, call(TICK, vec![])]);
+            let collected = IdedExpr { id: 0, expr: Expr::Ident(of.accu_var.clone()) };
+            of.loop_cond = call(operators::LOGICAL_AND, vec![condition, call(TICK, vec![collected])]);
         }
         Expr::Select(select) if matches!(&select.operand.expr, Expr::Ident(name) if name == "variables") => {
             expression.expr = match select.test {

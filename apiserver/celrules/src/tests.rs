@@ -191,6 +191,7 @@ fn rules_that_kubernetes_takes_are_taken() {
         "cel.bind(n, size(self.list), n < 3 && n > 0)",
         "dyn(self.number) == 1",
         "math.greatest(1, self.number) < 5 && quantity('1Gi').isGreaterThan(quantity('1Mi'))",
+        "self.text.replace('a', 'b', -1) == self.list.map(x, x.name).join(',') && lists.range(3) == [0, 1, 2]",
         "self.?text.orValue('') != '' && sets.contains(['a'], [self.text])",
         "ip(self.text).family() == 4 && url(self.text).getHost() == 'h' && isSemver(self.text)",
         "duration('1h') > duration('1m') && type(self.text) == string",
@@ -198,6 +199,16 @@ fn rules_that_kubernetes_takes_are_taken() {
         let found = wrong(json!({"rule": rule}));
         assert!(found.is_empty(), "{rule}: {found:?}");
     }
+}
+
+#[test]
+fn the_size_of_a_text_is_its_characters() {
+    let schema = schema(
+        json!({"properties": {"t": {"type": "string"}}}),
+        json!([{"rule": "size(self.t) == 2 && self.t.size() == 2"}]),
+    );
+    assert_eq!(verdict(&schema, json!({"t": "äö"}), None), Verdict::default());
+    assert_eq!(verdict(&schema, json!({"t": "äöü"}), None).causes.len(), 1);
 }
 
 #[test]
@@ -279,6 +290,32 @@ async fn a_rule_that_does_not_end_is_ended_and_named_and_others_go_on() {
         last = runner.evaluate(|_| 1).await;
     }
     assert_eq!(last, Ok(1));
+}
+
+#[tokio::test]
+async fn values_do_not_grow_beyond_a_few_megabytes() {
+    let big = "a".repeat(1024 * 1024);
+    let texts = vec![big.clone(); 3];
+    let spec = json!({"big": big, "texts": texts, "n": 1_000_000_000_000u64});
+    let runner = Runner::default();
+    for (rule, is_late) in [
+        ("self.big.replace('a', self.big) != ''", false),
+        ("self.texts.join(self.texts.join(self.big)) != ''", false),
+        ("lists.range(self.n).size() > 0", false),
+        ("[1,2,3,4,5].map(a, self.texts.map(b, self.texts.map(c, b + c))).size() == 0", true),
+    ] {
+        let open = json!({"x-kubernetes-preserve-unknown-fields": true});
+        let schema = schema(open, json!([{"rule": rule}]));
+        let object = json!({"metadata": {}, "spec": spec});
+        let check = move |budget: &_| check(&Schema::compile(&schema), &schema, &object, None, budget);
+        match runner.evaluate(check).await {
+            Ok(verdict) if !is_late => {
+                assert!(told(&verdict.causes)[0].contains("the result is larger"), "{rule}: {verdict:?}")
+            }
+            Err(Late::Slow(_)) if is_late => {}
+            other => panic!("{rule}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
