@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::addresses::Reserved;
 use crate::context::Context;
+use crate::rules;
 
 /// True if `metadata.generation` follows the spec of this resource.
 pub(crate) fn counts_generations(served: &Served) -> bool {
@@ -136,6 +137,9 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             pod::defaults::template(value);
         }
         (group, resource) => {
+            if rules::is_policy(served) || rules::is_binding(served) {
+                celrules::complete(value);
+            }
             if let Some(phase) = Phase::of_resource(group, resource) {
                 webhooks::complete(phase, value);
             }
@@ -177,6 +181,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => service::problems(value),
+        _ if rules::is_binding(served) => celrules::binding_problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),
             None => {
@@ -234,29 +239,28 @@ pub(crate) fn changes(target: &Target, old: &Value, new: &Value) -> Vec<Cause> {
 
 /// Prunes, defaults and checks a custom resource by its schema.
 ///
-/// What was wrong before and has not been touched may stay (KEP-4008).
-pub(crate) fn custom(
+/// What was wrong before and has not been touched may stay (KEP-4008); the result tells of such, by rules.
+pub(crate) async fn custom(
+    context: &Context,
     served: &Served,
     old: Option<&Value>,
     value: &mut Value,
     name: &str,
-) -> Result<(), Status> {
-    let Some(schema) = &served.version().schema else { return Ok(()) };
+) -> Result<Vec<String>, Status> {
+    let Some(schema) = &served.version().schema else { return Ok(vec![]) };
     schema::prune(value, schema);
     schema::defaults(value, schema);
     // The stored form has no type; a schema that requires it is satisfied by the envelope.
-    let wrong = |value: &Value| {
-        let mut typed = value.clone();
-        typed["apiVersion"] = json!(served.api_version());
-        typed["kind"] = json!(served.resource.kind);
-        schema::validate(&typed, schema)
-    };
+    let wrong = |value: &Value| schema::validate(&rules::typed(served, value), schema);
     let mut causes = wrong(value);
     if let (Some(old), false) = (old, causes.is_empty()) {
         let before = wrong(old);
         causes.retain(|cause| !before.contains(cause));
     }
-    refuse(served, name, causes)
+    let verdict = context.rules.custom(served, old, value, &causes).await?;
+    causes.extend(verdict.causes);
+    refuse(served, name, causes)?;
+    Ok(verdict.kept.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect())
 }
 
 /// Gives a service its addresses and ports, which are held until the result is dropped.

@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::nodes::WayToNodes;
+use crate::policies::Policies;
 use crate::registered::Registered;
 use crate::roles::Roles;
+use crate::rules::Rules;
 use crate::signer::Signer;
 use crate::storage::Storage;
 use crate::turns::Turns;
@@ -21,6 +23,10 @@ pub(crate) struct Context {
     pub registry: Arc<Registry>,
     /// Whom to ask before a change.
     pub webhooks: Arc<Registered>,
+    /// What changes must fulfil.
+    pub policies: Arc<Policies>,
+    /// What custom resources must fulfil.
+    pub rules: Arc<Rules>,
     /// What users may do.
     pub roles: Arc<Roles>,
     pub signer: Signer,
@@ -37,6 +43,13 @@ pub(crate) struct Context {
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,
+}
+
+impl Context {
+    /// True if somebody is to be asked about changes.
+    pub(crate) fn asks(&self) -> bool {
+        !self.webhooks.is_empty() || !self.policies.is_empty()
+    }
 }
 
 /// Bytes asked and answered: large work leaves memory that is to go back to the kernel.

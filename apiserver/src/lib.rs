@@ -1,8 +1,8 @@
 //! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
-//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: evaluate CEL (no
-//! policies, no `matchConditions` of webhooks), or convert between versions of custom resources.
+//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: convert between
+//! versions of custom resources.
 
 mod addresses;
 mod admission;
@@ -19,8 +19,10 @@ mod dependents;
 mod in_process;
 mod keys;
 mod nodes;
+mod policies;
 mod registered;
 mod roles;
+mod rules;
 mod settings;
 mod signer;
 mod storage;
@@ -103,12 +105,16 @@ impl ApiServer {
         let audit = settings.audit_log.clone().map(audit::Settings::at).map(audit::open).transpose()?;
         let registry = Arc::new(kubeapi::registry::Registry::new());
         let webhooks = Arc::new(registered::Registered::default());
+        let policies = Arc::new(policies::Policies::default());
+        let rules = Arc::new(rules::Rules::default());
         let roles = Arc::new(roles::Roles::default());
         let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
             webhooks: webhooks.clone(),
+            policies: policies.clone(),
+            rules: rules.clone(),
             roles: roles.clone(),
             addresses: addresses.clone(),
         };
@@ -121,6 +127,8 @@ impl ApiServer {
             storage,
             registry,
             webhooks,
+            policies,
+            rules,
             roles,
             signer,
             authority: keys.authority.clone(),

@@ -4,9 +4,10 @@
 //! none, a request costs a look at an empty list.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use apimachinery::webhooks::{self, Phase, Webhook};
+use celrules::Condition;
 use pki::Bundle;
 use pki::tls::LiveClient;
 use rustls::ClientConfig;
@@ -23,11 +24,17 @@ pub(crate) struct Hook {
     /// Or why there is none.
     pub tls: Result<Arc<ClientConfig>, String>,
     pub turns: Semaphore,
+    conditions: OnceLock<Vec<Condition>>,
 }
 
 impl Hook {
     fn new(webhook: Webhook) -> Hook {
-        Hook { tls: tls(&webhook.ca), webhook, turns: Semaphore::new(AT_ONCE) }
+        Hook { tls: tls(&webhook.ca), webhook, turns: Semaphore::new(AT_ONCE), conditions: OnceLock::new() }
+    }
+
+    /// Compiled when they are first needed. Call it on a thread for rules.
+    pub(crate) fn conditions(&self) -> &[Condition] {
+        self.conditions.get_or_init(|| celrules::conditions(&self.webhook.conditions))
     }
 }
 

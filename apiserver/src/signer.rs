@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 8 * 1024;
 pub struct NotAKey;
 
 enum Pair {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -54,7 +54,7 @@ impl Signer {
                 match RsaKeyPair::from_pkcs8(key) {
                     Ok(pair) => Pair::Rsa(Box::new(pair)),
                     Err(_) => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random)
-                        .map(Pair::Ec)
+                        .map(|pair| Pair::Ec(Box::new(pair)))
                         .map_err(|_| NotAKey)?,
                 }
             }

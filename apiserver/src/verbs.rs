@@ -27,10 +27,10 @@ use crate::webhooks::Caller;
 /// One request for a resource.
 pub(crate) type Call<'a> = kubeapi::Call<'a, Context>;
 
-/// Who asks, for webhooks. `options` is the kind of the request's options.
+/// Who asks, for webhooks and policies. `options` is the kind of the request's options.
 pub(crate) fn caller<'a>(call: &'a Call<'_>, options: &str) -> Result<Caller<'a>, Status> {
     let dry_run = call.query.dry_run(options)?;
-    if call.backend.webhooks.is_empty() {
+    if !call.backend.asks() {
         return Ok(Caller::new(&call.user, &call.warnings, dry_run, Value::Null));
     }
     let mut said = json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});

@@ -1,16 +1,17 @@
-//! Admission webhooks are asked before a change is stored, as kube-apiserver asks them
-//! (`apiserver/pkg/admission/plugin/webhook`).
+//! Policies and admission webhooks are asked before a change is stored, as kube-apiserver asks them
+//! (`apiserver/pkg/admission/plugin/{webhook,policy/validating}`).
 //!
 //! ```text
-//! verb --object completed--> mutating, one after the other --> completed and checked again --> validating, all at once --> storage
+//! verb --object completed--> mutating, one after the other --> completed and checked again --> policies --> validating, all at once --> storage
 //! ```
 //!
 //! What the server changes itself, such as the contents of a namespace that is deleted, is not asked about, nor are
-//! configurations of webhooks: nobody could mend one that refuses everything.
+//! configurations of webhooks and policies: nobody could mend one that refuses everything.
 
 mod ask;
 mod forms;
 mod reach;
+mod reviews;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use apimachinery::Status;
 use apimachinery::patch::{self, PatchKind};
-use apimachinery::webhooks::{Asked, Operation, Phase};
+use apimachinery::webhooks::{Asked, Matching, Operation, Phase};
 use kubeapi::stored::Key;
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::registered::Hook;
+use crate::rules;
 use forms::{Form, Forms};
 
 /// Time for all webhooks of a request (`requestTimeoutUpperBound` of kube-apiserver).
@@ -103,7 +105,9 @@ impl<'a> Change<'a> {
     fn hooks(&self, phase: Phase) -> Option<Arc<[Arc<Hook>]>> {
         let hooks = Some(self.context.webhooks.all(phase)).filter(|hooks| !hooks.is_empty())?;
         let resource = &self.target.served.resource;
-        Phase::of_resource(&resource.group, &resource.plural).is_none().then_some(hooks)
+        let is_policy = rules::is_policy(&self.target.served) || rules::is_binding(&self.target.served);
+        let is_asked = !is_policy && Phase::of_resource(&resource.group, &resource.plural).is_none();
+        is_asked.then_some(hooks)
     }
 
     fn forms(&self) -> Forms {
@@ -120,12 +124,16 @@ impl<'a> Change<'a> {
     pub(crate) async fn mutate(&self, objects: Objects<'_>) -> Result<Option<Value>, Status> {
         let Some(hooks) = self.hooks(Phase::Mutating) else { return Ok(None) };
         let forms = self.forms();
-        let namespace = self.namespace(&hooks, objects).await?;
+        let namespace = self.namespace(by_namespaces(&hooks), objects).await?;
         let mut current = objects.new.cloned();
         let (mut asked, mut again, mut is_changed) = (Vec::new(), BTreeSet::new(), false);
         for (at, hook) in hooks.iter().enumerate() {
             let now = Objects { new: current.as_ref(), ..objects };
-            let Some(form) = self.form(&forms, hook, now, &namespace) else { continue };
+            let matching = &hook.webhook.matching;
+            let Some(form) = self.form(&forms, matching, now, &namespace) else { continue };
+            if !self.fulfils(hook, (&forms, form), now).await? {
+                continue;
+            }
             if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
                 current = Some(changed);
                 is_changed = true;
@@ -137,7 +145,11 @@ impl<'a> Change<'a> {
         }
         for hook in again.into_iter().filter_map(|at: usize| hooks.get(at)) {
             let now = Objects { new: current.as_ref(), ..objects };
-            let Some(form) = self.form(&forms, hook, now, &namespace) else { continue };
+            let matching = &hook.webhook.matching;
+            let Some(form) = self.form(&forms, matching, now, &namespace) else { continue };
+            if !self.fulfils(hook, (&forms, form), now).await? {
+                continue;
+            }
             if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
                 current = Some(changed);
             }
@@ -145,17 +157,24 @@ impl<'a> Change<'a> {
         Ok(current.filter(|_| is_changed).map(|object| forms.requested.out(&object)))
     }
 
-    /// Asks the validating webhooks.
+    /// Reviews the change by policies, then asks the validating webhooks.
     ///
     /// # Errors
-    /// The first refusal or failure, in the order of the webhooks.
+    /// The first refusal or failure, in the order of the policies and the webhooks.
     pub(crate) async fn validate(&self, objects: Objects<'_>) -> Result<(), Status> {
+        self.review(objects).await?;
         let Some(hooks) = self.hooks(Phase::Validating) else { return Ok(()) };
         let forms = self.forms();
-        let namespace = self.namespace(&hooks, objects).await?;
+        let namespace = self.namespace(by_namespaces(&hooks), objects).await?;
+        let forms = &forms;
         let asked = hooks.iter().filter_map(|hook| {
-            let form = self.form(&forms, hook, objects, &namespace)?;
-            Some(ask::ask(self, hook, (&forms, form), objects, Phase::Validating))
+            let form = (forms, self.form(forms, &hook.webhook.matching, objects, &namespace)?);
+            Some(async move {
+                match self.fulfils(hook, form, objects).await? {
+                    true => ask::ask(self, hook, form, objects, Phase::Validating).await,
+                    false => Ok(None),
+                }
+            })
         });
         for answer in futures_util::future::join_all(asked).await {
             answer?;
@@ -188,42 +207,71 @@ impl<'a> Change<'a> {
         Ok(Some(patched).filter(|patched| patched != new))
     }
 
-    /// In which form a webhook wants to hear of it; `None`: it does not.
+    /// In which form a webhook or a policy wants to hear of it; `None`: it does not.
     fn form<'f>(
         &self,
         forms: &'f Forms,
-        hook: &Hook,
+        matching: &Matching,
         objects: Objects<'_>,
         namespace: &Value,
     ) -> Option<&'f Form> {
-        let webhook = &hook.webhook;
-        let namespaced = self.target.served.resource.namespaced;
+        let form = self.formed(forms, matching.equivalent, |asked| matching.matches(asked))?;
+        self.is_selected(forms, matching, objects, namespace).then_some(form)
+    }
+
+    /// True if a binding is of it; without rules it is of all.
+    fn is_bound(&self, forms: &Forms, matching: &Matching, objects: Objects<'_>, namespace: &Value) -> bool {
+        let matches = |asked: &Asked<'_>| matching.rules.is_empty() || matching.matches(asked);
+        self.formed(forms, matching.equivalent, matches).is_some()
+            && self.is_selected(forms, matching, objects, namespace)
+    }
+
+    fn formed<'f>(
+        &self,
+        forms: &'f Forms,
+        equivalent: bool,
+        matches: impl Fn(&Asked<'_>) -> bool,
+    ) -> Option<&'f Form> {
         let matches = |form: &&Form| {
             let (group, version, resource) = form.named().resource;
-            webhook.matches(&Asked {
+            matches(&Asked {
                 operation: self.operation,
                 group,
                 version,
                 resource,
                 subresource: &self.target.subresource,
-                namespaced,
+                name: &self.target.name,
+                namespaced: self.target.served.resource.namespaced,
             })
         };
-        let equivalent = || forms.equivalents.iter().filter(|_| webhook.equivalent).find(matches);
-        let form = Some(&forms.requested).filter(matches).or_else(equivalent)?;
-        let is_in_one = namespaced || self.target.served.is_core("namespaces");
-        if is_in_one && !webhook.namespaces.matches_object(namespace) {
-            return None;
+        let equivalent = || forms.equivalents.iter().filter(|_| equivalent).find(matches);
+        Some(&forms.requested).filter(matches).or_else(equivalent)
+    }
+
+    /// True if nothing but rules keeps it out.
+    fn is_selected(
+        &self,
+        forms: &Forms,
+        matching: &Matching,
+        objects: Objects<'_>,
+        namespace: &Value,
+    ) -> bool {
+        if self.formed(forms, matching.equivalent, |asked| matching.excludes(asked)).is_some() {
+            return false;
         }
-        let selector = &webhook.objects;
+        let is_in_one = self.target.served.resource.namespaced || self.target.served.is_core("namespaces");
+        if is_in_one && !matching.namespaces.matches_object(namespace) {
+            return false;
+        }
+        let selector = &matching.objects;
         let is_selected = |object: &Value| object["metadata"].is_object() && selector.matches_object(object);
         let selected = [objects.new, objects.old].into_iter().flatten().any(is_selected);
-        (selector.is_everything() || selected).then_some(form)
+        selector.is_everything() || selected
     }
 
     /// The namespace that selectors look at: of a Namespace itself as it will be.
-    async fn namespace(&self, hooks: &[Arc<Hook>], objects: Objects<'_>) -> Result<Value, Status> {
-        if hooks.iter().all(|hook| hook.webhook.namespaces.is_everything()) {
+    async fn namespace(&self, is_needed: bool, objects: Objects<'_>) -> Result<Value, Status> {
+        if !is_needed {
             return Ok(Value::Null);
         }
         if self.target.served.is_core("namespaces") && self.target.subresource.is_empty() {
@@ -238,4 +286,9 @@ impl<'a> Change<'a> {
             None => Ok(Value::Null),
         }
     }
+}
+
+/// True if webhooks select by namespaces.
+fn by_namespaces(hooks: &[Arc<Hook>]) -> bool {
+    hooks.iter().any(|hook| !hook.webhook.matching.namespaces.is_everything())
 }

@@ -10,8 +10,10 @@ use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
 use crate::roles::{self, Roles};
+use crate::rules::Rules;
 
 /// Events a watch may fall behind by before it reads the log instead.
 const BEHIND: usize = 512;
@@ -21,6 +23,8 @@ const BEHIND: usize = 512;
 pub(crate) struct Followers {
     pub registry: Arc<Registry>,
     pub webhooks: Arc<Registered>,
+    pub policies: Arc<Policies>,
+    pub rules: Arc<Rules>,
     pub roles: Arc<Roles>,
     pub addresses: Arc<Addresses>,
 }
@@ -29,8 +33,10 @@ impl Followers {
     /// The keys of what they follow.
     pub(super) fn resources() -> Vec<String> {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
+        let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        [DEFINITIONS, SERVICES].map(str::to_owned).into_iter().chain(webhooks).chain(roles).collect()
+        let own = [DEFINITIONS, SERVICES].map(str::to_owned).into_iter();
+        own.chain(webhooks).chain(policies).chain(roles).collect()
     }
 
     /// Takes note of an object as it is after a change.
@@ -38,6 +44,7 @@ impl Followers {
         let key = &stored.key;
         let value = || stored.value().ok().filter(|_| change != EventKind::Deleted);
         if key.resource == DEFINITIONS {
+            self.rules.forget(&key.name);
             match value() {
                 None => self.registry.forget(&key.name),
                 Some(definition) => self.registry.define(&key.name, &definition),
@@ -46,6 +53,8 @@ impl Followers {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {
             self.webhooks.set(phase, &key.name, value().as_ref());
+        } else if policies::FOLLOWED.contains(&key.resource.as_str()) {
+            self.policies.set(&key.resource, &key.name, value().as_ref());
         } else if let Some(kind) = roles::kind(&key.resource) {
             self.roles.set(kind, &key.namespace, &key.name, value().as_ref());
         }

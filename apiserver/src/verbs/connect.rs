@@ -9,7 +9,7 @@ use super::Call;
 use crate::webhooks::{Caller, Change, Objects};
 
 pub(super) async fn admit(call: &Call<'_>) -> Result<(), Status> {
-    if call.backend.webhooks.is_empty() {
+    if !call.backend.asks() {
         return Ok(());
     }
     let Some(options) = options(call) else { return Ok(()) };

@@ -71,8 +71,9 @@ pub(crate) async fn insert(
         };
         let mut causes = prepare::problems(&target, &value);
         causes.extend(admission::problems(served, &value));
+        causes.extend(context.rules.problems(served, None, &value).await?);
         admission::refuse(served, &target.name, causes)?;
-        admission::custom(served, None, &mut value, &target.name)?;
+        admission::custom(context, served, None, &mut value, &target.name).await?;
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
             change.validate(Objects { new: Some(&value), old: None }).await?;

@@ -196,7 +196,9 @@ pub(super) async fn modify(
             true => Some(admission::assign(context, target, Some(&old), &mut new)?),
             false => None,
         };
-        check(target, part, &old, &mut new)?;
+        for kept in check(context, target, part, &old, &mut new).await? {
+            call.warnings.add(kept);
+        }
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
@@ -287,8 +289,14 @@ fn take_part(
     Ok(())
 }
 
-/// Counts and checks what is to be stored.
-fn check(target: &Target, part: Part, old: &Value, new: &mut Value) -> Result<(), Status> {
+/// Counts and checks what is to be stored. The result is what is wrong and may stay so.
+async fn check(
+    context: &Context,
+    target: &Target,
+    part: Part,
+    old: &Value,
+    new: &mut Value,
+) -> Result<Vec<String>, Status> {
     let served = &target.served;
     if counted(target, old, new) {
         let generation = integer(old, "/metadata/generation").unwrap_or(0) + 1;
@@ -301,9 +309,10 @@ fn check(target: &Target, part: Part, old: &Value, new: &mut Value) -> Result<()
         let before = admission::problems(served, old);
         causes.extend(admission::problems(served, new).into_iter().filter(|cause| !before.contains(cause)));
         causes.extend(admission::changes(target, old, new));
+        causes.extend(context.rules.problems(served, Some(old), new).await?);
     }
     admission::refuse(served, &target.name, causes)?;
-    admission::custom(served, Some(old), new, &target.name)
+    admission::custom(context, served, Some(old), new, &target.name).await
 }
 
 fn copy(from: &Value, to: &mut Value, field: &str) {

@@ -108,7 +108,7 @@ pub(super) async fn ask(
 }
 
 /// That of the request; a Namespace counts as in itself.
-fn namespace<'a>(change: &Change<'a>) -> &'a str {
+pub(super) fn namespace<'a>(change: &Change<'a>) -> &'a str {
     match change.target.served.is_core("namespaces") {
         true => &change.target.name,
         false => &change.target.namespace,

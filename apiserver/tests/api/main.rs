@@ -13,6 +13,7 @@ mod objects;
 mod openapi;
 mod pods;
 mod roles;
+mod rules;
 mod validation;
 mod watches;
 mod webhooks;

@@ -351,11 +351,11 @@ async fn a_configuration_that_cannot_work_is_refused() {
     let (server, hook) = (Server::start().await, Hook::lenient().await);
     let plain = json!({"clientConfig": {"url": "http://h"}});
     let noise = json!({"clientConfig": {"url": "https://h", "caBundle": "bm9pc2U="}});
-    let conditions = json!({"matchConditions": [{"name": "a", "expression": "true"}]});
+    let conditions = json!({"matchConditions": [{"name": "a", "expression": "1"}]});
     for (more, field) in [
         (plain, "webhooks[0].clientConfig.url"),
         (noise, "webhooks[0].clientConfig.caBundle"),
-        (conditions, "webhooks[0].matchConditions"),
+        (conditions, "webhooks[0].matchConditions[0].expression"),
     ] {
         let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "a"},

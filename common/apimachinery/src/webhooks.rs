@@ -7,6 +7,7 @@
 
 mod client;
 mod configuration;
+mod matching;
 mod problems;
 mod review;
 mod rules;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use client::{Client, Url, UrlError};
 pub use configuration::{Phase, Webhook, complete, read};
-pub use problems::problems;
+pub use matching::Matching;
+pub use problems::{problems, rule_problems};
 pub use review::{Answer, AnswerError, Named, Question, Verdict, denied_by};
 pub use rules::{Asked, Operation, Rule};

@@ -61,6 +61,10 @@ impl<B: Backend> Api<B> {
         let layout = Layout::of(request.headers(), &Query::parse(request.uri().query()));
         let mut record = Record::begin(self.audit.as_ref(), peer, &request);
         let answer = self.route(peer, request, &warnings, &mut record).await;
+        let said = warnings.annotations();
+        if !said.is_empty() {
+            record.annotated(said);
+        }
         let mut answer = match answer {
             Ok(answer) => record.answered(None, answer),
             Err(status) => record.answered(Some(&status), respond::failure(&status)),

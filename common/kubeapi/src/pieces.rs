@@ -8,7 +8,6 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 
-use crate::render::Renderer;
 use crate::respond::{self, Answer, BodyError};
 use crate::stored::Stored;
 
@@ -16,18 +15,21 @@ use crate::stored::Stored;
 const PIECE: usize = 64 * 1024;
 
 /// The text of a list that is left to write.
-pub(crate) struct Pieces {
-    renderer: Renderer,
+pub(crate) struct Pieces<W> {
+    write: W,
     text: String,
     items: IntoIter<Stored>,
     is_first: bool,
     is_over: bool,
 }
 
-impl Pieces {
-    /// `head` is the text in front of the items.
-    pub(crate) fn new(renderer: Renderer, head: String, items: Vec<Stored>) -> Pieces {
-        Pieces { renderer, text: head, items: items.into_iter(), is_first: true, is_over: false }
+impl<W> Pieces<W>
+where
+    W: FnMut(&Stored, &mut String) -> Result<(), Status> + Send + 'static,
+{
+    /// `head` is the text in front of the items, `write` appends one.
+    pub(crate) fn new(head: String, items: Vec<Stored>, write: W) -> Pieces<W> {
+        Pieces { write, text: head, items: items.into_iter(), is_first: true, is_over: false }
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
@@ -43,7 +45,7 @@ impl Pieces {
             if !std::mem::take(&mut self.is_first) {
                 self.text.push(',');
             }
-            self.renderer.item(&item, &mut self.text)?;
+            (self.write)(&item, &mut self.text)?;
         }
         let room = if self.is_over { 0 } else { PIECE + PIECE / 4 };
         Ok(Some(Bytes::from(std::mem::replace(&mut self.text, String::with_capacity(room)))))

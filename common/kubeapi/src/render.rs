@@ -122,11 +122,11 @@ impl Renderer {
             Value::from(kind),
             Value::from(api_version)
         );
-        Pieces::new(self, head, page.items).answer()
+        Pieces::new(head, page.items, move |item, text| self.item(item, text)).answer()
     }
 
     /// Appends an item of a list.
-    pub(crate) fn item(&self, item: &Stored, text: &mut String) -> Result<(), Status> {
+    fn item(&self, item: &Stored, text: &mut String) -> Result<(), Status> {
         let shared = self.served.resource.group == crate::events::GROUP;
         match self.form {
             // Items of lists of built-in kinds are bare, as upstream's.

@@ -64,6 +64,12 @@ impl Printer {
             ("apiextensions.k8s.io", _) => {
                 (vec![Column::name(), Column::text("Created At")], cluster::definition)
             }
+            ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+                (cluster::columns(&["Validations", "ParamKind"]), cluster::policy)
+            }
+            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+                (cluster::columns(&["PolicyName", "ParamRef"]), cluster::policy_binding)
+            }
             ("admissionregistration.k8s.io", _) => (cluster::columns(&["Webhooks"]), cluster::webhooks),
             ("apps", "deployments") => {
                 (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)

@@ -1,5 +1,6 @@
-//! What a client is told beside the answer: `Warning` headers (RFC 7234 5.5, code 299).
+//! What is told beside the answer: to the client by `Warning` headers (RFC 7234 5.5, code 299), to the audit log by annotations.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +9,12 @@ use http::header::{HeaderValue, WARNING};
 
 /// Characters of all warnings of one answer; what is beyond is left out.
 const ALL: usize = 4096;
+/// Bytes of an annotation.
+const ANNOTATION: usize = 10 * 1024;
 
 /// The warnings of one request. Clones share them.
 #[derive(Clone, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Vec<String>>>, Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Warnings {
     /// Adds a warning, unless the same was given.
@@ -21,6 +24,18 @@ impl Warnings {
         if length + text.len() <= ALL && !texts.contains(&text) {
             texts.push(text);
         }
+    }
+
+    /// Adds an annotation of the audit log; what is too long is cut off.
+    pub fn annotate(&self, key: &str, mut value: String) {
+        if value.len() > ANNOTATION {
+            value.truncate(value.floor_char_boundary(ANNOTATION));
+        }
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), value);
+    }
+
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        std::mem::take(&mut *self.1.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn tell(&self, headers: &mut HeaderMap) {

@@ -115,6 +115,10 @@ kinds! {
         "MutatingWebhookConfiguration" "mutatingwebhookconfiguration" Cluster BuiltIn [] [] NO;
     ValidatingWebhookConfiguration: "admissionregistration.k8s.io" "v1" "validatingwebhookconfigurations"
         "ValidatingWebhookConfiguration" "validatingwebhookconfiguration" Cluster BuiltIn [] [] NO;
+    ValidatingAdmissionPolicy: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies"
+        "ValidatingAdmissionPolicy" "validatingadmissionpolicy" Cluster BuiltIn ["status"] [] NO;
+    ValidatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings"
+        "ValidatingAdmissionPolicyBinding" "validatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
     CustomResourceDefinition: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition"
         "customresourcedefinition" Cluster BuiltIn ["status"] ["crd" "crds"] NO;
     Device: "devices.kubeedge.io" "v1beta1" "devices" "Device" "device" Namespaced Custom [] [] Some(2);

@@ -41,6 +41,7 @@ struct Details {
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct DetailCause {
+    #[serde(skip_serializing_if = "str::is_empty")]
     reason: Cow<'static, str>,
     message: String,
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::rules::{Asked, Rule};
-use crate::LabelSelector;
+use super::matching::Matching;
+use super::rules::Asked;
 use crate::kinds::lines;
 use crate::object::{self, integer, list, maps_in, set_default, text};
 
@@ -60,13 +60,11 @@ pub struct Webhook {
     pub client: Client,
     /// PEM; empty: none is given yet.
     pub ca: Vec<u8>,
-    pub rules: Vec<Rule>,
-    pub namespaces: LabelSelector,
-    pub objects: LabelSelector,
+    pub matching: Matching,
+    /// `matchConditions`, as they are written.
+    pub conditions: Vec<Value>,
     /// `failurePolicy: Ignore`: a webhook that cannot be asked is passed over.
     pub fails_open: bool,
-    /// `matchPolicy: Equivalent`: rules are also matched by other versions of the resource.
-    pub equivalent: bool,
     pub timeout: Duration,
     /// `reinvocationPolicy: IfNeeded`: asked once more if another one changed the object after it.
     pub again: bool,
@@ -74,7 +72,7 @@ pub struct Webhook {
 
 impl Webhook {
     pub fn matches(&self, asked: &Asked<'_>) -> bool {
-        self.rules.iter().any(|rule| rule.matches(asked))
+        self.matching.matches(asked)
     }
 }
 
@@ -91,11 +89,9 @@ fn webhook(hook: &Value) -> Option<Webhook> {
         name: text(hook, "/name").to_owned(),
         client: Client::read(&hook["clientConfig"])?,
         ca,
-        rules: list(hook, "/rules").iter().map(Rule::read).collect(),
-        namespaces: LabelSelector::of_object(&hook["namespaceSelector"], "").ok()?,
-        objects: LabelSelector::of_object(&hook["objectSelector"], "").ok()?,
+        matching: Matching::of_webhook(hook)?,
+        conditions: list(hook, "/matchConditions").to_vec(),
         fails_open: text(hook, "/failurePolicy") == "Ignore",
-        equivalent: text(hook, "/matchPolicy") != "Exact",
         timeout: Duration::from_secs(seconds.unwrap_or(10)),
         again: text(hook, "/reinvocationPolicy") == "IfNeeded",
     })

@@ -12,7 +12,7 @@ use super::rules::Operation;
 use crate::object::{integer, list, text};
 use crate::{Cause, LabelSelector, names};
 
-/// Everything that is wrong with a configuration, which was completed before.
+/// Everything that is wrong with a configuration, which was completed before, except for its expressions.
 pub fn problems(phase: Phase, configuration: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let mut seen = HashSet::new();
@@ -54,14 +54,9 @@ fn webhook(phase: Phase, hook: &Value, path: &str, causes: &mut Vec<Cause>) {
     for field in ["namespaceSelector", "objectSelector"] {
         causes.extend(LabelSelector::of_object(&hook[field], &at(field)).err().into_iter().flatten());
     }
-    if !list(hook, "/matchConditions").is_empty() {
-        let detail = "this API server does not evaluate CEL expressions; leave them out, or narrow the webhook down by rules \
-                      and selectors";
-        causes.push(Cause::forbidden(at("matchConditions"), detail));
-    }
     client(&hook["clientConfig"], &at("clientConfig"), causes);
     for (number, rule) in list(hook, "/rules").iter().enumerate() {
-        rules(rule, &format!("{path}.rules[{number}]"), causes);
+        rule_problems(rule, &format!("{path}.rules[{number}]"), causes);
     }
 }
 
@@ -124,7 +119,8 @@ fn client(config: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn rules(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
+/// What is wrong with a rule, of webhooks or of policies, which was completed before.
+pub fn rule_problems(rule: &Value, path: &str, causes: &mut Vec<Cause>) {
     for field in ["operations", "apiGroups", "apiVersions", "resources"] {
         let words = list(rule, &format!("/{field}"));
         let field = format!("{path}.{field}");

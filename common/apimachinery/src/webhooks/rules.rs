@@ -38,6 +38,8 @@ pub struct Asked<'a> {
     pub resource: &'a str,
     /// Empty: the object itself.
     pub subresource: &'a str,
+    /// Empty: it is not drawn yet.
+    pub name: &'a str,
     /// True for an object of a namespace; the Namespace itself is one of the cluster.
     pub namespaced: bool,
 }
@@ -56,6 +58,8 @@ pub struct Rule {
     groups: Vec<String>,
     versions: Vec<String>,
     resources: Vec<String>,
+    /// Of policies only; none: any.
+    names: Vec<String>,
     scope: Scope,
 }
 
@@ -69,6 +73,7 @@ impl Rule {
             groups: texts("/apiGroups"),
             versions: texts("/apiVersions"),
             resources: texts("/resources"),
+            names: texts("/resourceNames"),
             scope: match text(rule, "/scope") {
                 "Cluster" => Scope::Cluster,
                 "Namespaced" => Scope::Namespaced,
@@ -83,6 +88,7 @@ impl Rule {
             && has(&self.groups, asked.group)
             && has(&self.versions, asked.version)
             && self.resources.iter().any(|resource| is_of(resource, asked))
+            && (self.names.is_empty() || self.names.iter().any(|name| name == asked.name))
             && match self.scope {
                 Scope::Any => true,
                 Scope::Cluster => !asked.namespaced,

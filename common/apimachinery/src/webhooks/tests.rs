@@ -6,7 +6,15 @@ use super::*;
 use crate::Status;
 
 fn asked<'a>(operation: Operation, group: &'a str, resource: &'a str, subresource: &'a str) -> Asked<'a> {
-    Asked { operation, group, version: "v1", resource, subresource, namespaced: resource != "nodes" }
+    Asked {
+        operation,
+        group,
+        version: "v1",
+        resource,
+        subresource,
+        name: "",
+        namespaced: resource != "nodes",
+    }
 }
 
 fn rule(operations: &[&str], groups: &[&str], resources: &[&str], scope: &str) -> Rule {
@@ -62,7 +70,7 @@ fn what_a_configuration_leaves_out_is_as_in_kubernetes() {
     assert_eq!(hook["rules"][0]["scope"], "*");
     let read = read(&configuration);
     assert_eq!(read[0].timeout, Duration::from_secs(10));
-    assert!(!read[0].fails_open && read[0].equivalent && !read[0].again && read[0].ca.is_empty());
+    assert!(!read[0].fails_open && read[0].matching.equivalent && !read[0].again && read[0].ca.is_empty());
     let validating = configured(Phase::Validating, &[minimal()]);
     assert!(validating["webhooks"][0]["reinvocationPolicy"].is_null());
     assert_eq!(problems(Phase::Validating, &validating), []);
@@ -87,7 +95,6 @@ fn what_is_wrong_with_a_configuration_is_told_field_by_field() {
         ("timeoutSeconds", json!(31), "timeoutSeconds"),
         ("admissionReviewVersions", json!([]), "admissionReviewVersions"),
         ("admissionReviewVersions", json!(["v1beta1"]), "admissionReviewVersions"),
-        ("matchConditions", json!([{"name": "a", "expression": "true"}]), "matchConditions"),
         ("clientConfig", json!({}), "clientConfig"),
         (
             "clientConfig",
@@ -204,4 +211,20 @@ fn a_denial_is_told_with_the_name_of_the_webhook_and_a_code_that_is_one() {
     let silent = denied(Value::Null);
     assert_eq!((silent.code, silent.message), (400, format!("{by} without explanation")));
     assert_eq!(denied(json!({"code": 200})).code, 400);
+}
+
+#[test]
+fn policies_match_by_names_and_leave_out_what_is_excluded() {
+    let rule = |names: &[&str]| {
+        json!({"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            "resourceNames": names})
+    };
+    let matching = json!({"resourceRules": [rule(&[])], "excludeResourceRules": [rule(&["a", "b"])], "matchPolicy": "Exact"});
+    let matching = Matching::of_policy(&matching).unwrap();
+    for (name, excluded) in [("a", true), ("b", true), ("c", false), ("", false)] {
+        let pods = Asked { name, ..asked(Operation::Create, "", "pods", "") };
+        assert!(matching.matches(&pods));
+        assert_eq!(matching.excludes(&pods), excluded, "{name}");
+    }
+    assert!(!matching.equivalent);
 }

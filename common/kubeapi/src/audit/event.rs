@@ -1,5 +1,6 @@
 //! One event, from the request to the end of its answer.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -110,6 +111,15 @@ impl Record {
         let annotations =
             || json!({ "authorization.k8s.io/decision": word, "authorization.k8s.io/reason": why });
         self.note("annotations", annotations);
+    }
+
+    /// What admission has to say.
+    pub(crate) fn annotated(&mut self, said: BTreeMap<String, String>) {
+        let Some(open) = &mut self.0 else { return };
+        let annotations = open.event.entry("annotations").or_insert_with(|| json!({}));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.extend(said.into_iter().map(|(key, value)| (key, json!(value))));
+        }
     }
 
     /// The answer, which takes this with it.

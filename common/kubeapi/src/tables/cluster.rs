@@ -46,6 +46,27 @@ pub(super) fn webhooks(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(list(object, "/webhooks").len()), age(object, now)]
 }
 
+pub(super) fn policy(object: &Value, now: i64) -> Vec<Value> {
+    let param = |field: &str| text(object, &format!("/spec/paramKind/{field}"));
+    let kind = match (param("apiVersion"), param("kind")) {
+        (_, "") => "<unset>".to_owned(),
+        (version, kind) => format!("{version}/{kind}"),
+    };
+    vec![own_name(object), json!(list(object, "/spec/validations").len()), json!(kind), age(object, now)]
+}
+
+pub(super) fn policy_binding(object: &Value, now: i64) -> Vec<Value> {
+    let reference = match (&object["spec"]["paramRef"], text(object, "/spec/paramRef/name")) {
+        (Value::Null, _) => "<unset>".to_owned(),
+        (reference, "") if !reference["selector"].is_null() => "<selector>".to_owned(),
+        (reference, name) => match text(reference, "/namespace") {
+            "" => name.to_owned(),
+            namespace => format!("{namespace}/{name}"),
+        },
+    };
+    vec![own_name(object), json!(text(object, "/spec/policyName")), json!(reference), age(object, now)]
+}
+
 pub(super) fn definition(object: &Value, _: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/metadata/creationTimestamp"))]
 }
