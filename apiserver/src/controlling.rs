@@ -73,9 +73,9 @@ mod tests {
         assert!(!names(&["*", "-deployment-controller"]).contains(&"deployment-controller"));
         assert_eq!(names(&["default-scheduler"]), ["default-scheduler"]);
         assert!(names(&[]).is_empty());
-        let error = choose(&["-deplyment-controller".to_owned()]).err().unwrap().to_string();
+        let error = choose(&["-depl-controller".to_owned()]).err().unwrap().to_string();
         assert!(
-            error.contains("\"deplyment-controller\"") && error.contains("deployment-controller"),
+            error.contains("\"depl-controller\"") && error.contains("deployment-controller"),
             "{error}"
         );
     }

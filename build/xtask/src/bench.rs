@@ -56,6 +56,8 @@ enum Name {
     Attack(Link),
     /// CloudCore beside config maps and secrets that hardly any edge uses: what it holds.
     Unused(Link),
+    /// An API server under objects, lists, watchers and writers: the embedded one, or any cluster (`--kubeconfig FILE --pid N --data DIR`).
+    Api(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
     /// Append what was measured to benches/history.jsonl, with the commit and the machine.
@@ -93,6 +95,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Name::Replicas(link) => pods("replicas", link),
         Name::Attack(link) => load("attack", link),
         Name::Unused(link) => load("unused", link),
+        Name::Api(link) => load("api", link),
         Name::Fleet(link) => load("fleet", link),
         Name::Record(flags) => history::record(flags),
         Name::Compare(flags) => compare::run(flags),

@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 12_000;
 const BLOCKS: u16 = 300;
 const BLOCK: u16 = 64;
+/// Above these, of those that services may have on nodes.
+const NODE_FIRST: u16 = FIRST + BLOCKS * BLOCK;
+const NODE_BLOCKS: u16 = 24;
 
 /// What this process has of the ports. A block belongs to whoever listens on its first port.
 #[derive(Default)]
@@ -20,18 +23,25 @@ struct Leases {
 }
 
 static LEASES: Mutex<Option<Leases>> = Mutex::new(None);
+static NODE_LEASES: Mutex<Option<Leases>> = Mutex::new(None);
 
 /// A port, of TCP and of UDP, that nobody listens on and no other call of this or any other test gives.
 pub fn free() -> Result<u16> {
     let mut leases = LEASES.lock().unwrap_or_else(PoisonError::into_inner);
-    leases.get_or_insert_default().take()
+    leases.get_or_insert_default().take(FIRST, BLOCKS)
+}
+
+/// Like [`free`], a port that may be the node port of a service (30000 to 32767).
+pub fn free_on_nodes() -> Result<u16> {
+    let mut leases = NODE_LEASES.lock().unwrap_or_else(PoisonError::into_inner);
+    leases.get_or_insert_default().take(NODE_FIRST, NODE_BLOCKS)
 }
 
 impl Leases {
-    fn take(&mut self) -> Result<u16> {
+    fn take(&mut self, from: u16, blocks: u16) -> Result<u16> {
         loop {
             if self.left == 0 {
-                self.lease()?;
+                self.lease(from, blocks)?;
             }
             let port = self.next;
             (self.next, self.left) = (port + 1, self.left - 1);
@@ -43,19 +53,19 @@ impl Leases {
         }
     }
 
-    fn lease(&mut self) -> Result<()> {
+    fn lease(&mut self, from: u16, blocks: u16) -> Result<()> {
         // Each test begins elsewhere: whoever still dials ports of a test that ended reaches nobody.
-        let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap_or_default();
-        for step in 0..BLOCKS {
-            let block = (start + step) % BLOCKS;
-            let first = FIRST + block * BLOCK;
+        let start = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or_default();
+        for step in 0..blocks {
+            let block = (start + step) % blocks;
+            let first = from + block * BLOCK;
             if let Ok(listener) = TcpListener::bind(("127.0.0.1", first)) {
                 self.blocks.push(listener);
                 (self.next, self.left) = (first + 1, BLOCK - 1);
                 return Ok(());
             }
         }
-        bail!("no free block of ports between {FIRST} and {}", FIRST + BLOCKS * BLOCK)
+        bail!("no free block of ports between {from} and {}", from + blocks * BLOCK)
     }
 }
 
@@ -71,7 +81,9 @@ mod tests {
         let mut ports = BTreeSet::new();
         for _ in 0..2 * BLOCK {
             assert!(ports.insert(free().unwrap()));
-            assert!(ports.insert(other.take().unwrap()));
+            let node = free_on_nodes().unwrap();
+            assert!((30_000..=32_767).contains(&node) && ports.insert(node));
+            assert!(ports.insert(other.take(FIRST, BLOCKS).unwrap()));
         }
     }
 }
