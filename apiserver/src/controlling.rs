@@ -74,9 +74,6 @@ mod tests {
         assert_eq!(names(&["default-scheduler"]), ["default-scheduler"]);
         assert!(names(&[]).is_empty());
         let error = choose(&["-depl-controller".to_owned()]).err().unwrap().to_string();
-        assert!(
-            error.contains("\"depl-controller\"") && error.contains("deployment-controller"),
-            "{error}"
-        );
+        assert!(error.contains("\"depl-controller\"") && error.contains("deployment-controller"), "{error}");
     }
 }
