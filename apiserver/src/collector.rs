@@ -9,10 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
 use kubeapi::stored::{Event, EventKind, Key, ListQuery};
-use kubeapi::target::Target;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
@@ -21,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
-use crate::storage::{Change, WriteError};
-use crate::verbs::delete::{self, Propagation};
+use crate::verbs::delete::Propagation;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut events = context.storage.subscribe(None);
@@ -83,7 +80,7 @@ async fn expire(context: &Context) -> Result<(), Status> {
     let query = ListQuery { resource: REQUESTS.to_owned(), ..ListQuery::default() };
     for item in context.storage.list(query).await?.items {
         if is_over(&item.value()?, &waiting, &decided) {
-            purge(context, &item.key).await?;
+            dependents::purge(context, &item.key).await?;
         }
     }
     Ok(())
@@ -104,7 +101,7 @@ async fn expire_events(context: &Context) -> Result<(), Status> {
         // RFC 3339 in UTC sorts as text.
         let last = times.iter().map(|pointer| object::text(&value, pointer)).max().unwrap_or_default();
         if last < oldest.as_str() {
-            purge(context, &item.key).await?;
+            dependents::purge(context, &item.key).await?;
         }
     }
     Ok(())
@@ -162,7 +159,7 @@ async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
         return Ok(());
     }
     if gone.len() == owners.len() {
-        return remove(context, key, Propagation::Background).await;
+        return dependents::remove(context, key, Propagation::Background).await;
     }
     for uid in gone {
         dependents::release(context, key.clone(), uid).await?;
@@ -170,42 +167,10 @@ async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
     Ok(())
 }
 
-pub(crate) async fn remove(context: &Context, key: &Key, propagation: Propagation) -> Result<(), Status> {
-    let Some(served) = context.registry.by_key(&key.resource) else {
-        return purge(context, key).await;
-    };
-    let target = Target {
-        served,
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
-        subresource: String::new(),
-    };
-    let options = delete::Options { propagation, ..delete::Options::default() };
-    match delete::remove(context, &target, &options, None).await {
-        Err(status) if status.code == 404 => Ok(()),
-        other => other.map(|_| ()),
-    }
-}
-
-/// Removes an object of a resource that is not served any more.
-async fn purge(context: &Context, key: &Key) -> Result<(), Status> {
-    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
-    let value = stored.value()?;
-    let previous = Traits::of(&key.resource, &value);
-    match context
-        .storage
-        .commit(key.clone(), Change::Delete { value, expected: stored.revision, previous })
-        .await
-    {
-        Ok(_) | Err(WriteError::Missing | WriteError::Stale | WriteError::Exists) => Ok(()),
-        Err(WriteError::Store(status)) => Err(status),
-    }
-}
-
 async fn remove_instances(context: &Context, resource: &str) -> Result<(), Status> {
     let query = ListQuery { resource: resource.to_owned(), ..ListQuery::default() };
     for item in context.storage.list(query).await?.items {
-        purge(context, &item.key).await?;
+        dependents::purge(context, &item.key).await?;
     }
     Ok(())
 }
@@ -219,12 +184,12 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
         return Ok(());
     }
     for inner in context.storage.contents(namespace).await? {
-        remove(context, &inner, Propagation::Background).await?;
+        dependents::remove(context, &inner, Propagation::Background).await?;
     }
     let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
     let waits =
         others || object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
-    if waits { Ok(()) } else { purge(context, &key).await }
+    if waits { Ok(()) } else { dependents::purge(context, &key).await }
 }
 
 async fn sweep(context: &Context) {

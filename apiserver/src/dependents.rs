@@ -3,11 +3,12 @@
 use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
 use kubeapi::stored::Key;
+use kubeapi::target::Target;
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
-use crate::verbs::delete::Propagation;
+use crate::verbs::delete::{self, Propagation};
 use crate::verbs::update;
 
 /// Takes the owner `uid` out of its dependents, so that they survive it.
@@ -86,7 +87,7 @@ async fn foreground(context: &Context, owner: &str) -> Result<bool, Status> {
         let has_dependents = !context.storage.dependents(object::uid(&value)).await?.is_empty();
         let propagation = if has_dependents { Propagation::Foreground } else { Propagation::Background };
         if !object::deleting(&value) {
-            crate::collector::remove(context, &key, propagation).await?;
+            remove(context, &key, propagation).await?;
         }
         let blocks = own.iter().any(|reference| reference["blockOwnerDeletion"] == true);
         is_blocked |= blocks && context.storage.get(&key).await?.is_some();
@@ -120,5 +121,38 @@ async fn let_go(context: &Context, key: &Key, finalizer: &str) -> Result<(), Sta
             Err(WriteError::Stale) => {}
             Ok(_) | Err(WriteError::Missing | WriteError::Exists) => return Ok(()),
         }
+    }
+}
+
+/// Deletes an object as its client would, without webhooks.
+pub(crate) async fn remove(context: &Context, key: &Key, propagation: Propagation) -> Result<(), Status> {
+    let Some(served) = context.registry.by_key(&key.resource) else {
+        return purge(context, key).await;
+    };
+    let target = Target {
+        served,
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        subresource: String::new(),
+    };
+    let options = delete::Options { propagation, ..delete::Options::default() };
+    match delete::remove(context, &target, &options, None).await {
+        Err(status) if status.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Removes an object of a resource that is not served any more.
+pub(crate) async fn purge(context: &Context, key: &Key) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+    let value = stored.value()?;
+    let previous = Traits::of(&key.resource, &value);
+    match context
+        .storage
+        .commit(key.clone(), Change::Delete { value, expected: stored.revision, previous })
+        .await
+    {
+        Ok(_) | Err(WriteError::Missing | WriteError::Stale | WriteError::Exists) => Ok(()),
+        Err(WriteError::Store(status)) => Err(status),
     }
 }

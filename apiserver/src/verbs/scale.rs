@@ -26,13 +26,20 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
     let paths = paths(&call.target);
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
     let main = Call { target: Target { subresource: String::new(), ..call.target.clone() }, ..call };
+    let served = main.target.served.clone();
+    // As if its client had sent the whole object.
+    let of_target = |mut workload: Value| {
+        workload["apiVersion"] = json!(served.api_version());
+        workload["kind"] = json!(served.resource.kind);
+        Ok(workload)
+    };
     let stored = match main.parts.method {
         Method::GET => {
             main.backend.storage.get(&main.target.key()).await?.ok_or_else(|| main.target.not_found())?
         }
         Method::PUT => {
             let scale = main.body(body).await?;
-            update::modify(&main, &ownership, |current| resized(&paths, current, &scale)).await?
+            update::modify(&main, &ownership, |current| of_target(resized(&paths, current, &scale)?)).await?
         }
         Method::PATCH => {
             let content_type = request::content_type(&main.parts.headers).to_owned();
@@ -46,7 +53,7 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
             let with = request::parse(&content_type, &request::body(&main.parts.headers, body).await?)?;
             update::modify(&main, &ownership, |current| {
                 let scale = patch::apply(kind, &scale(&paths, current), &with, None)?;
-                resized(&paths, current, &scale)
+                of_target(resized(&paths, current, &scale)?)
             })
             .await?
         }

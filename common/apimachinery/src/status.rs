@@ -123,8 +123,7 @@ impl Status {
     }
     pub fn not_acceptable() -> Status {
         let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-                       application/vnd.kubernetes.protobuf, application/json;stream=watch, \
-                       application/vnd.kubernetes.protobuf;stream=watch";
+                       application/json;stream=watch";
         Status::new(406, "NotAcceptable", message)
     }
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Status {
