@@ -105,18 +105,34 @@ impl Layout {
     }
 }
 
-/// The same answer laid out, if it is a whole one in JSON.
+/// Most of an answer that is laid out, in bytes: it is parsed for that, which takes many times as much memory.
+const LAID_OUT: usize = 4 * 1024 * 1024;
+
+/// The same answer laid out, if it is a whole one in JSON. Long ones are not indented.
 pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
     let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|media| media == "application/json");
     let is_whole = answer.extensions().get::<Long>().is_some() || answer.body().size_hint().exact().is_some();
     if layout == Layout::Dense || !is_json || !is_whole {
         return answer;
     }
-    let (mut parts, body) = answer.into_parts();
-    let text = match body.collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) => return failure(&Status::internal(format!("making the answer: {error}"))),
-    };
+    let fits = answer.body().size_hint().exact().is_some_and(|bytes| bytes <= LAID_OUT as u64);
+    if layout == Layout::Pretty && !fits {
+        return answer;
+    }
+    let (mut parts, mut body) = answer.into_parts();
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map(|frame| frame.into_data().unwrap_or_default()) {
+            Ok(data) => text.extend_from_slice(&data),
+            Err(error) => return failure(&Status::internal(format!("making the answer: {error}"))),
+        }
+        if text.len() > LAID_OUT {
+            let why = format!(
+                "more than {LAID_OUT} bytes are not told in YAML: ask for JSON, or for less with limit"
+            );
+            return failure(&Status::new(413, "RequestEntityTooLarge", why));
+        }
+    }
     let told = serde_json::from_slice::<Value>(&text).ok().and_then(|value| match layout {
         Layout::Yaml => apimachinery::yaml::text(&value).ok(),
         _ => serde_json::to_string_pretty(&value).ok().map(|text| text + "\n"),
@@ -178,4 +194,24 @@ pub fn stream(body: Body) -> Answer {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn laid_out(bytes: usize, layout: Layout) -> (u16, usize) {
+        let text = serde_json::json!({ "k": "x".repeat(bytes) }).to_string();
+        let answer = lay_out(super::bytes(200, "application/json", text), layout).await;
+        let code = answer.status().as_u16();
+        (code, answer.into_body().collect().await.unwrap().to_bytes().len())
+    }
+
+    #[tokio::test]
+    async fn what_is_long_is_not_parsed_to_be_laid_out() {
+        assert_eq!(laid_out(3, Layout::Pretty).await, (200, "{\n  \"k\": \"xxx\"\n}\n".len()));
+        assert_eq!(laid_out(3, Layout::Yaml).await.0, 200);
+        assert_eq!(laid_out(LAID_OUT, Layout::Pretty).await, (200, LAID_OUT + "{\"k\":\"\"}".len()));
+        assert_eq!(laid_out(LAID_OUT, Layout::Yaml).await.0, 413);
+    }
 }
