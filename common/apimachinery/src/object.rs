@@ -2,19 +2,32 @@
 
 use serde_json::{Map, Value, json};
 
+/// What is at a JSON pointer, as [`Value::pointer`] finds it, which copies each part of the pointer.
+pub fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
+    let Some(parts) = pointer.strip_prefix('/').filter(|_| !pointer.contains('~')) else {
+        return object.pointer(pointer);
+    };
+    parts.split('/').try_fold(object, |value, part| match value {
+        Value::Object(map) => map.get(part),
+        // Which index is one, and which is not.
+        Value::Array(_) => value.pointer(&format!("/{part}")),
+        _ => None,
+    })
+}
+
 /// The string at a JSON pointer, or "".
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The list at a JSON pointer, or an empty one.
 pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    at(object, pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The integer at a JSON pointer.
 pub fn integer(object: &Value, pointer: &str) -> Option<i64> {
-    object.pointer(pointer).and_then(Value::as_i64)
+    at(object, pointer).and_then(Value::as_i64)
 }
 
 pub fn name(object: &Value) -> &str {
@@ -77,4 +90,36 @@ pub fn maps_in<'a>(
     key: &str,
 ) -> impl Iterator<Item = &'a mut Map<String, Value>> + use<'a> {
     map.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_finds_what_the_library_finds() {
+        let object = json!({
+            "": {"": 1}, "a": [{"b": "x"}, ["y"]], "m/n": {"o~p": 2}, "text": "t", "0": {"1": 3},
+        });
+        for pointer in [
+            "",
+            "/",
+            "//",
+            "/a",
+            "/a/0/b",
+            "/a/1/0",
+            "/a/00",
+            "/a/-",
+            "/a/2",
+            "/a/+1",
+            "/m~1n/o~0p",
+            "/text/0",
+            "/0/1",
+            "a",
+            "/none/of",
+            "/a/0/b/",
+        ] {
+            assert_eq!(at(&object, pointer), object.pointer(pointer), "{pointer}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::object::{list, text};
+use crate::object::{at, list, text};
 use crate::{Cause, names};
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -99,7 +99,7 @@ impl LabelSelector {
         if self.is_everything() {
             return true;
         }
-        let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = at(object, "/metadata/labels").and_then(Value::as_object).into_iter().flatten();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.matches(&labels.map(|(key, value)| (key.clone(), text(value))).collect())
     }

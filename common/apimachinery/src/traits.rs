@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::{integer, text};
+use crate::object::{at, integer, text};
 use crate::{FieldSelector, LabelSelector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,14 +68,15 @@ pub fn why_not_by(resource: &str, field: &str) -> Option<String> {
 
 impl Traits {
     pub fn of(resource: &str, object: &Value) -> Traits {
-        let labels = object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels = at(object, "/metadata/labels").and_then(Value::as_object).into_iter().flatten();
         let labels =
             labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
         let mut fields = BTreeMap::new();
         for field in ["metadata.name", "metadata.namespace"].iter().chain(selectable(resource)) {
             // The name that events.k8s.io has for it.
-            let stored = field.replace("regarding.", "involvedObject.");
-            let value = object.pointer(&format!("/{}", stored.replace('.', "/")));
+            let mut parts =
+                field.split('.').map(|part| if part == "regarding" { "involvedObject" } else { part });
+            let value = parts.try_fold(object, |value, part| value.get(part));
             let value = match (value, *field) {
                 (Some(Value::String(text)), _) => text.clone(),
                 (Some(Value::Bool(flag)), _) => flag.to_string(),

@@ -105,7 +105,7 @@ impl Entry {
 
 /// True for what a client writes to drop the record: no entry, or one with nothing in it.
 pub fn is_reset(object: &Value) -> bool {
-    match object.pointer("/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice) {
+    match object::at(object, "/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice) {
         Some([]) => true,
         Some([Value::Object(entry)]) => entry.is_empty(),
         _ => false,

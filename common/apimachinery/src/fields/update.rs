@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::managers::Entry;
 use super::{Comparison, Managers, Operation, Schema, Set, Writer, compare, is_reset};
+use crate::object;
 
 /// Entries of updates an object keeps; older ones are joined.
 const UPDATES: usize = 10;
@@ -81,7 +82,7 @@ fn repeated(old: &Value, new: &mut Value, found: &Comparison, writer: &Writer<'_
     if record(new) != Some(entries) {
         keep(Some(old), new);
     }
-    if let Some(Value::Array(entries)) = crate::object::metadata(new).get_mut("managedFields") {
+    if let Some(Value::Array(entries)) = object::metadata(new).get_mut("managedFields") {
         entries[mine]["time"] = json!(writer.now);
         Managers::sort_written(entries);
     }
@@ -89,12 +90,12 @@ fn repeated(old: &Value, new: &mut Value, found: &Comparison, writer: &Writer<'_
 }
 
 fn record(object: &Value) -> Option<&Vec<Value>> {
-    object.pointer("/metadata/managedFields").and_then(Value::as_array)
+    object::at(object, "/metadata/managedFields").and_then(Value::as_array)
 }
 
 fn keep(old: Option<&Value>, new: &mut Value) {
-    let metadata = crate::object::metadata(new);
-    match old.and_then(|old| old.pointer("/metadata/managedFields")) {
+    let metadata = object::metadata(new);
+    match old.and_then(|old| object::at(old, "/metadata/managedFields")) {
         Some(record) => metadata.insert("managedFields".to_owned(), record.clone()),
         None => metadata.remove("managedFields"),
     };
