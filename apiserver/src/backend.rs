@@ -44,6 +44,12 @@ impl Backend for Context {
         self.storage.list(query).await
     }
 
+    const PART: usize = 1024 * 1024;
+
+    async fn part(&self, query: ListQuery) -> Result<Page, Status> {
+        self.storage.list(query).await
+    }
+
     async fn subscribe(&self, _: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
         Ok(Subscription::new(self.storage.subscribe(Some(&query.resource))))
     }

@@ -8,6 +8,7 @@ use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::namespaces::Namespaces;
 use crate::nodes::WayToNodes;
 use crate::policies::Policies;
 use crate::registered::Registered;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub usage: Recent,
     /// Of services.
     pub addresses: Arc<Addresses>,
+    /// Those that are there.
+    pub namespaces: Arc<Namespaces>,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

@@ -18,6 +18,7 @@ mod controlling;
 mod dependents;
 mod in_process;
 mod keys;
+mod namespaces;
 mod nodes;
 mod policies;
 mod registered;
@@ -109,6 +110,7 @@ impl ApiServer {
         let rules = Arc::new(rules::Rules::default());
         let roles = Arc::new(roles::Roles::default());
         let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
+        let namespaces = Arc::new(namespaces::Namespaces::default());
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -117,6 +119,7 @@ impl ApiServer {
             rules: rules.clone(),
             roles: roles.clone(),
             addresses: addresses.clone(),
+            namespaces: namespaces.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -137,6 +140,7 @@ impl ApiServer {
             traffic: context::Traffic::default(),
             usage: usage::Recent::default(),
             addresses,
+            namespaces,
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });

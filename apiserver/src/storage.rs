@@ -1,9 +1,9 @@
 //! Objects, their revisions and the log of changes, in SQLite.
 //!
 //! Every change takes the next global revision, which is the object's `resourceVersion` and the log's key, so the log
-//! has no gaps between its horizon and the current revision. The log also keeps what each change replaced, so every
-//! revision since the horizon can be read as it was. Bodies are stored without `apiVersion` and `kind`: a
-//! reader prefixes them (see [`kubeapi::render`]) and need not parse. Changes are announced from the store's
+//! has no gaps between its horizon and the current revision. What each change replaced is kept as long as the log tells of it, so
+//! every revision since the horizon can be read as it was. Each body is stored once, by its revision, without `apiVersion` and
+//! `kind`: a reader prefixes them (see [`kubeapi::render`]) and need not parse. Changes are announced from the store's
 //! after-commit hook, in revision order.
 
 mod commit;
@@ -31,7 +31,11 @@ pub(crate) struct Storage {
     hub: Arc<hub::Hub>,
 }
 
-const MIGRATIONS: &[&str] = &[include_str!("storage/schema.sql"), include_str!("storage/history.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("storage/schema.sql"),
+    include_str!("storage/history.sql"),
+    include_str!("storage/bodies.sql"),
+];
 
 impl Storage {
     /// Opens the database; `followers` hear of every change of what they are of. Blocks.
@@ -39,6 +43,7 @@ impl Storage {
         let options = Options {
             migrations: MIGRATIONS,
             cache_kib: 4096,
+            log_pages: 2000,
             readers: 4,
             taken_over: None,
             recovery: store::Recovery::Refuse,

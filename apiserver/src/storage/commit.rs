@@ -71,6 +71,9 @@ impl Storage {
     }
 }
 
+/// Changes between two prunings of the log.
+const PRUNED: i64 = 64;
+
 type CommitResult = Result<Arc<Event>, WriteError>;
 
 fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::Result<CommitResult> {
@@ -95,26 +98,35 @@ fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::R
         .query_row([], |row| row.get(0))?;
     object::metadata(&mut value).insert("resourceVersion".to_owned(), json!(revision.to_string()));
     let body = value.to_string();
-    // Before the object is replaced: the log keeps what was.
-    let log = match kind {
-        EventKind::Added => {
-            "INSERT INTO log (revision, resource, namespace, name, kind, body) VALUES (?1,?2,?3,?4,?5,?6)"
-        }
-        EventKind::Modified | EventKind::Deleted => {
-            "INSERT INTO log (revision, resource, namespace, name, kind, body, was, before)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, revision, body FROM objects
-             WHERE resource = ?2 AND namespace = ?3 AND name = ?4"
-        }
-    };
-    let entry = params![revision, key.resource, key.namespace, key.name, kind.as_str(), body];
-    transaction.prepare_cached(log)?.execute(entry)?;
-    transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([revision - LOG_LENGTH])?;
-    write_object(transaction, &key, kind, revision, &value, &body)?;
+    transaction
+        .prepare_cached("INSERT INTO bodies (revision, body) VALUES (?1, ?2)")?
+        .execute(params![revision, body])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO log (revision, resource, namespace, name, kind, was) VALUES (?1,?2,?3,?4,?5,?6)",
+        )?
+        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), found])?;
+    if revision % PRUNED == 0 {
+        prune(transaction, revision - LOG_LENGTH)?;
+    }
+    write_object(transaction, &key, kind, revision, &value)?;
     let traits = Traits::of(&key.resource, &value);
     let now = Some(&traits).filter(|_| kind != EventKind::Deleted);
     facets::note(transaction, &key, previous.as_ref(), now)?;
     let stored = Stored { key, revision, body: body.into() };
     Ok(Ok(Arc::new(Event { kind, stored, traits, previous })))
+}
+
+/// Takes changes up to `horizon` out of the log, with what they replaced or deleted.
+fn prune(transaction: &Transaction<'_>, horizon: i64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "DELETE FROM bodies WHERE revision IN (
+                 SELECT was FROM log WHERE revision <= ?1 AND was IS NOT NULL
+                 UNION ALL SELECT revision FROM log WHERE revision <= ?1 AND kind = 'DELETED')",
+        )?
+        .execute([horizon])?;
+    transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([horizon]).map(drop)
 }
 
 fn write_object(
@@ -123,7 +135,6 @@ fn write_object(
     kind: EventKind,
     revision: i64,
     value: &Value,
-    body: &str,
 ) -> rusqlite::Result<()> {
     let place = params![key.resource, key.namespace, key.name];
     if kind != EventKind::Added {
@@ -140,14 +151,14 @@ fn write_object(
         }
         EventKind::Added => transaction
             .prepare_cached(
-                "INSERT INTO objects (resource, namespace, name, uid, revision, body) VALUES (?1,?2,?3,?4,?5,?6)",
+                "INSERT INTO objects (resource, namespace, name, uid, revision) VALUES (?1,?2,?3,?4,?5)",
             )?
-            .execute(params![key.resource, key.namespace, key.name, object::uid(value), revision, body])?,
+            .execute(params![key.resource, key.namespace, key.name, object::uid(value), revision])?,
         EventKind::Modified => transaction
             .prepare_cached(
-                "UPDATE objects SET revision = ?4, body = ?5 WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
+                "UPDATE objects SET revision = ?4 WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
             )?
-            .execute(params![key.resource, key.namespace, key.name, revision, body])?,
+            .execute(params![key.resource, key.namespace, key.name, revision])?,
     };
     for owner in object::list(value, "/metadata/ownerReferences") {
         transaction

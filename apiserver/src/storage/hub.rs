@@ -10,6 +10,7 @@ use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::namespaces::{NAMESPACES, Namespaces};
 use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
 use crate::roles::{self, Roles};
@@ -27,6 +28,7 @@ pub(crate) struct Followers {
     pub rules: Arc<Rules>,
     pub roles: Arc<Roles>,
     pub addresses: Arc<Addresses>,
+    pub namespaces: Arc<Namespaces>,
 }
 
 impl Followers {
@@ -35,7 +37,7 @@ impl Followers {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, SERVICES].map(str::to_owned).into_iter();
+        let own = [DEFINITIONS, NAMESPACES, SERVICES].map(str::to_owned).into_iter();
         own.chain(webhooks).chain(policies).chain(roles).collect()
     }
 
@@ -49,6 +51,8 @@ impl Followers {
                 None => self.registry.forget(&key.name),
                 Some(definition) => self.registry.define(&key.name, &definition),
             }
+        } else if key.resource == NAMESPACES {
+            self.namespaces.set(&key.name, value().as_ref());
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {

@@ -15,22 +15,24 @@ enum Missing {
     Future { current: i64 },
 }
 
-const NOW: &str = "SELECT resource, namespace, name, revision, body FROM objects
+const NOW: &str = "SELECT resource, namespace, name, revision, body
+    FROM objects CROSS JOIN bodies USING (revision)
     WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)
     ORDER BY namespace, name";
 const BY_FACET: &str = "SELECT resource, namespace, name, revision, body
-    FROM facets JOIN objects USING (resource, namespace, name)
+    FROM facets CROSS JOIN objects USING (resource, namespace, name) CROSS JOIN bodies USING (revision)
     WHERE resource = ?1 AND facet = ?5 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)
     ORDER BY namespace, name";
 /// What has not changed since, and what the first change after it replaced.
-const THEN: &str = "SELECT resource, namespace, name, revision, body FROM objects
+const THEN: &str = "SELECT resource, namespace, name, revision, body
+    FROM objects CROSS JOIN bodies USING (revision)
     WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4) AND revision <= ?5
     UNION ALL
-    SELECT resource, namespace, name, was, before FROM (
-        SELECT resource, namespace, name, was, before, min(revision) FROM log
+    SELECT resource, namespace, name, was, body FROM (
+        SELECT resource, namespace, name, was, min(revision) FROM log
         WHERE resource = ?1 AND revision > ?5 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)
         GROUP BY namespace, name
-    ) WHERE before IS NOT NULL
+    ) CROSS JOIN bodies ON bodies.revision = was
     ORDER BY 2, 3";
 const REMAINING: &str = "SELECT count(*) FROM objects
     WHERE resource = ?1 AND (?2 IS NULL OR namespace = ?2) AND (namespace, name) > (?3, ?4)";
@@ -38,14 +40,17 @@ const REMAINING: &str = "SELECT count(*) FROM objects
 /// Takes a page out of `rows`, and tells whether there is more. `sure`: every row is selected.
 fn page(query: &ListQuery, mut rows: Rows<'_>, sure: bool) -> rusqlite::Result<(Vec<Stored>, bool)> {
     let mut items = Vec::new();
+    let mut bytes = 0;
     while let Some(row) = rows.next()? {
         let item = stored(row)?;
         if !sure && !query.selects(&item) {
             continue;
         }
-        if query.limit > 0 && items.len() == query.limit {
+        let is_full = query.limit > 0 && items.len() == query.limit || query.part > 0 && bytes >= query.part;
+        if is_full {
             return Ok((items, true));
         }
+        bytes += item.body.len();
         items.push(item);
     }
     Ok((items, false))
@@ -89,7 +94,7 @@ fn read(query: &ListQuery, connection: &Connection) -> rusqlite::Result<Result<P
         }
         (None, None) => page(query, snapshot.prepare_cached(NOW)?.query(place)?, everything)?,
     };
-    let last = items.last().filter(|_| more && everything);
+    let last = items.last().filter(|_| more && everything && query.part == 0);
     let remaining = last.map(|last| after(query, &snapshot, &last.key, past)).transpose()?;
     Ok(Ok(Page { items, revision: past.unwrap_or(current), more, remaining }))
 }

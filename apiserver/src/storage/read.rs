@@ -23,8 +23,8 @@ pub(super) fn horizon(connection: &Connection) -> rusqlite::Result<i64> {
 
 pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let key = Key { resource: row.get(0)?, namespace: row.get(1)?, name: row.get(2)? };
-    let body: String = row.get(4)?;
-    Ok(Stored { key, revision: row.get(3)?, body: body.into() })
+    let body = row.get_ref(4)?.as_str()?.into();
+    Ok(Stored { key, revision: row.get(3)?, body })
 }
 
 impl Storage {
@@ -36,16 +36,25 @@ impl Storage {
         self.store.read(work).await.map_err(store_failure)
     }
 
+    /// Like [`Storage::read`], for `work` that looks up a few rows by an index.
+    async fn look_up<T, F>(&self, work: F) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.store.look_up(work).await.map_err(store_failure)
+    }
+
     pub(crate) async fn revision(&self) -> Result<i64, Status> {
-        self.read(current).await
+        self.look_up(current).await
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Stored>, Status> {
         let key = key.clone();
-        self.read(move |connection| {
+        self.look_up(move |connection| {
             connection
                 .prepare_cached(
-                    "SELECT resource, namespace, name, revision, body FROM objects
+                    "SELECT resource, namespace, name, revision, body FROM objects JOIN bodies USING (revision)
                      WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
                 )?
                 .query_row(params![key.resource, key.namespace, key.name], stored)
@@ -64,8 +73,9 @@ impl Storage {
                 return Ok(Replay::Expired(revision));
             }
             let mut statement = snapshot.prepare_cached(
-                "SELECT resource, namespace, name, revision, body, kind, before FROM log
-                 WHERE resource = ?1 AND revision > ?2 ORDER BY revision LIMIT ?3",
+                "SELECT resource, namespace, name, log.revision, made.body, kind, replaced.body
+                 FROM log JOIN bodies AS made USING (revision) LEFT JOIN bodies AS replaced ON replaced.revision = was
+                 WHERE resource = ?1 AND log.revision > ?2 ORDER BY log.revision LIMIT ?3",
             )?;
             let events = statement
                 .query_map(params![resource, since, REPLAY], logged)?
@@ -81,12 +91,14 @@ impl Storage {
     pub(crate) async fn before(&self, stored: &Stored) -> Result<Option<Stored>, Status> {
         let (key, revision) = (stored.key.clone(), stored.revision);
         let replaced = self
-            .read(move |connection| {
-                let mut found = connection.prepare_cached("SELECT before FROM log WHERE revision = ?1")?;
-                found.query_row([revision], |row| row.get::<_, Option<String>>(0)).optional()
+            .look_up(move |connection| {
+                let mut found = connection.prepare_cached(
+                    "SELECT body FROM log JOIN bodies ON bodies.revision = was WHERE log.revision = ?1",
+                )?;
+                found.query_row([revision], |row| row.get::<_, String>(0)).optional()
             })
             .await?;
-        let Some(body) = replaced.flatten() else { return Ok(None) };
+        let Some(body) = replaced else { return Ok(None) };
         let mut value = Stored { key: key.clone(), revision, body: body.into() }.value()?;
         object::metadata(&mut value).insert("resourceVersion".to_owned(), revision.to_string().into());
         Ok(Some(Stored { key, revision, body: value.to_string().into() }))
@@ -121,7 +133,7 @@ impl Storage {
     /// The key of the object with this uid.
     pub(crate) async fn by_uid(&self, uid: &str) -> Result<Option<Key>, Status> {
         let uid = uid.to_owned();
-        self.read(move |connection| {
+        self.look_up(move |connection| {
             connection
                 .prepare_cached("SELECT resource, namespace, name FROM objects WHERE uid = ?1")?
                 .query_row([uid], key)
@@ -135,7 +147,10 @@ impl Storage {
         let words = words.to_owned();
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE instr(body, ?1) > 0")?
+                .prepare_cached(
+                    "SELECT resource, namespace, name FROM objects JOIN bodies USING (revision)
+                     WHERE instr(body, ?1) > 0",
+                )?
                 .query_map([words], key)?
                 .collect()
         })
@@ -145,7 +160,7 @@ impl Storage {
     /// True if an object with this uid exists.
     pub(crate) async fn exists(&self, uid: &str) -> Result<bool, Status> {
         let uid = uid.to_owned();
-        self.read(move |connection| {
+        self.look_up(move |connection| {
             connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1")?.exists([uid])
         })
         .await

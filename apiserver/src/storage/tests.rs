@@ -13,7 +13,7 @@ fn object(uid: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_log_keeps_its_length_and_older_revisions_expire() {
+async fn revisions_older_than_the_log_expire() {
     let folder = tempfile::tempdir().unwrap();
     let storage = storage(&folder).await;
     let first = storage.commit(Key::new("configmaps", "n", "a"), Change::Create(object("a"))).await.unwrap();
@@ -32,9 +32,90 @@ async fn the_log_keeps_its_length_and_older_revisions_expire() {
         Replay::Events(events, reached) => assert_eq!((events.len(), reached), (1, next.revision)),
         Replay::Expired(_) => panic!("recent revisions are kept"),
     }
-    let kept: i64 =
-        storage.store.read(|c| c.query_row("SELECT count(*) FROM log", [], |row| row.get(0))).await.unwrap();
-    assert_eq!(kept, 1);
+}
+
+async fn count(storage: &Storage, table: &'static str) -> i64 {
+    let question = format!("SELECT count(*) FROM {table}");
+    storage.store.read(move |c| c.query_row(&question, [], |row| row.get(0))).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_the_log_no_longer_tells_of_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = storage(&folder).await;
+    let key = |name: &str| Key::new("configmaps", "n", name);
+    let mut revision = 0;
+    for name in ["changed", "deleted"] {
+        revision = storage.commit(key(name), Change::Create(object(name))).await.unwrap().revision;
+    }
+    let delete = Change::Delete { value: object("deleted"), expected: revision, previous: Traits::default() };
+    storage.commit(key("deleted"), delete).await.unwrap();
+    let mut expected = revision - 1;
+    for _ in 0..3 {
+        let value = object("changed");
+        let update = Change::Update { value, expected, previous: Traits::default() };
+        expected = storage.commit(key("changed"), update).await.unwrap().revision;
+    }
+    assert_eq!((count(&storage, "log").await, count(&storage, "bodies").await), (6, 6));
+    // As if many other objects had changed in between.
+    let skip = |tx: &store::rusqlite::Transaction<'_>| {
+        tx.execute("UPDATE revision SET current = current + ?1", [LOG_LENGTH])
+    };
+    storage.store.write(skip).await.unwrap();
+    for at in 0..64 {
+        let name = format!("new{at}");
+        storage.commit(key(&name), Change::Create(object(&name))).await.unwrap();
+    }
+    assert!(count(&storage, "log").await <= 64);
+    assert_eq!((count(&storage, "objects").await, count(&storage, "bodies").await), (65, 65));
+    assert_eq!(storage.get(&key("changed")).await.unwrap().unwrap().revision, expected);
+    assert!(storage.get(&key("deleted")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_database_with_whole_bodies_in_its_log_is_taken_over_with_its_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let old = Options {
+        migrations: &MIGRATIONS[..2],
+        cache_kib: 64,
+        log_pages: 400,
+        readers: 1,
+        taken_over: None,
+        recovery: store::Recovery::Refuse,
+    };
+    let store = Store::open(&path, &old).unwrap();
+    let body =
+        |state: &str| json!({"metadata": {"name": "a", "uid": "a"}, "data": {"state": state}}).to_string();
+    store
+        .write(move |tx| {
+            let log = "INSERT INTO log VALUES (?1, 'configmaps', 'n', ?2, ?3, ?4, ?5, ?6)";
+            tx.execute("INSERT INTO objects VALUES ('configmaps', 'n', 'a', 'a', 3, ?1)", [body("second")])?;
+            tx.execute(log, (2, "a", "ADDED", body("first"), None::<i64>, None::<String>))?;
+            tx.execute(log, (3, "a", "MODIFIED", body("second"), 2, body("first")))?;
+            tx.execute(log, (4, "b", "ADDED", body("other"), None::<i64>, None::<String>))?;
+            tx.execute(log, (5, "b", "DELETED", body("last"), 4, body("other")))?;
+            tx.execute("UPDATE revision SET current = 5, floor = 1", [])
+        })
+        .await
+        .unwrap();
+    drop(store);
+    let storage = storage(&folder).await;
+    let now = storage.get(&Key::new("configmaps", "n", "a")).await.unwrap().unwrap();
+    assert_eq!((now.revision, now.value().unwrap()["data"]["state"].clone()), (3, json!("second")));
+    let Replay::Events(events, 5) = storage.replay("configmaps", 1).await.unwrap() else {
+        panic!("the whole history is there")
+    };
+    let told: Vec<_> = events.iter().map(|event| (event.kind.as_str(), event.stored.revision)).collect();
+    assert_eq!(told, [("ADDED", 2), ("MODIFIED", 3), ("ADDED", 4), ("DELETED", 5)]);
+    let then = ListQuery { resource: "configmaps".into(), at: Some(2), ..ListQuery::default() };
+    let page = storage.list(then).await.unwrap();
+    assert_eq!(
+        (page.items.len(), page.items[0].value().unwrap()["data"]["state"].clone()),
+        (1, json!("first"))
+    );
+    let before = storage.before(&events[3].stored).await.unwrap().unwrap();
+    assert_eq!(before.value().unwrap()["data"]["state"], "other");
 }
 
 #[tokio::test]
@@ -164,6 +245,7 @@ async fn a_database_of_before_is_taken_over_with_its_labels_and_history_begins_a
     let old = Options {
         migrations: &MIGRATIONS[..1],
         cache_kib: 64,
+        log_pages: 400,
         readers: 1,
         taken_over: None,
         recovery: store::Recovery::Refuse,

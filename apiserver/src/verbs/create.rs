@@ -6,7 +6,7 @@ use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status, object};
 use kubeapi::registry::Served;
 use kubeapi::respond::Answer;
-use kubeapi::stored::{Key, Stored};
+use kubeapi::stored::Stored;
 use kubeapi::target::Target;
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
 use crate::admission;
 use crate::context::Context;
+use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
@@ -46,12 +47,14 @@ pub(crate) async fn insert(
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     }
     prepare::envelope(target, &mut value)?;
-    for attempt in 0..NAMES {
-        let mut value = value.clone();
-        let generated = object::name(&value).is_empty();
+    let generated = object::name(&value).is_empty();
+    // Only a name that was generated can be tried again.
+    let attempts = if generated { NAMES } else { 1 };
+    for attempt in 1..=attempts {
+        let mut value = if attempt < attempts { value.clone() } else { std::mem::take(&mut value) };
         prepare::created(&mut value, admission::counts_generations(served))?;
         let target = Target { name: object::name(&value).to_owned(), ..target.clone() };
-        in_live_namespace(context, &target).await?;
+        in_live_namespace(context, &target)?;
         record(served, ownership, &mut value);
         admission::create(context, &target, &mut value).await?;
         let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
@@ -85,7 +88,7 @@ pub(crate) async fn insert(
             return Ok(unstored(&target, 0, &value));
         }
         match context.storage.commit(target.key(), Change::Create(value)).await {
-            Err(WriteError::Exists) if generated && attempt + 1 < NAMES => {}
+            Err(WriteError::Exists) if attempt < attempts => {}
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
             Ok(stored) => {
                 if served.is_core("namespaces") {
@@ -106,13 +109,15 @@ fn record(served: &Served, ownership: &Ownership, value: &mut Value) {
     prepare::keep_record(&defaulted, value);
 }
 
-async fn in_live_namespace(context: &Context, target: &Target) -> Result<(), Status> {
+fn in_live_namespace(context: &Context, target: &Target) -> Result<(), Status> {
     if !target.served.resource.namespaced {
         return Ok(());
     }
-    let found = context.storage.get(&Key::new("namespaces", "", &target.namespace)).await?;
-    let namespace = found.ok_or_else(|| Status::not_found("", "namespaces", &target.namespace))?.value()?;
-    if object::deleting(&namespace) {
+    let state = context.namespaces.state(&target.namespace);
+    if state == State::Missing {
+        return Err(Status::not_found("", "namespaces", &target.namespace));
+    }
+    if state == State::Terminating {
         let resource = &target.served.resource;
         let why = format!(
             "unable to create new content in namespace {} because it is being terminated",

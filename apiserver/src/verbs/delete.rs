@@ -199,7 +199,7 @@ pub(crate) async fn collection(call: Call<'_>, body: kubeapi::request::Incoming)
         }
     }
     let renderer = Renderer::new(&call.target.served, Form::Object, Include::None);
-    renderer.list(page, "")
+    renderer.list(page, "").await
 }
 
 /// How far a deletion got.

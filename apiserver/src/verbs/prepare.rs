@@ -103,7 +103,7 @@ pub(super) fn keep(old: &Value, new: &mut Value) {
 /// Puts back who owns which fields.
 pub(super) fn keep_record(old: &Value, new: &mut Value) {
     let metadata = object::metadata(new);
-    match old.pointer("/metadata/managedFields") {
+    match object::at(old, "/metadata/managedFields") {
         Some(record) => metadata.insert("managedFields".to_owned(), record.clone()),
         None => metadata.remove("managedFields"),
     };
@@ -170,7 +170,7 @@ const ANNOTATIONS: usize = 256 * 1024;
 fn check_pairs(value: &Value, field: &str, rule: impl Fn(&str) -> Option<String>, causes: &mut Vec<Cause>) {
     let path = format!("metadata.{field}");
     let empty = Map::new();
-    let pairs = match value.pointer(&format!("/metadata/{field}")) {
+    let pairs = match value.get("metadata").and_then(|metadata| metadata.get(field)) {
         None => &empty,
         Some(Value::Object(pairs)) => pairs,
         Some(other) => return causes.push(Cause::type_invalid(path, other, "must be a map")),

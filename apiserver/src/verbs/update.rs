@@ -305,9 +305,13 @@ async fn check(
     let mut causes = prepare::problems(target, new);
     causes.extend(new_finalizers(old, new));
     if part == Part::Main {
-        // What was stored under other rules can still be changed, and deleted.
-        let before = admission::problems(served, old);
-        causes.extend(admission::problems(served, new).into_iter().filter(|cause| !before.contains(cause)));
+        let mut wrong = admission::problems(served, new);
+        if !wrong.is_empty() {
+            // What was stored under other rules can still be changed, and deleted.
+            let before = admission::problems(served, old);
+            wrong.retain(|cause| !before.contains(cause));
+        }
+        causes.extend(wrong);
         causes.extend(admission::changes(target, old, new));
         causes.extend(context.rules.problems(served, Some(old), new).await?);
     }
@@ -326,7 +330,7 @@ fn copy(from: &Value, to: &mut Value, field: &str) {
 
 fn copy_metadata(from: &Value, to: &mut Value, fields: &[&str]) {
     for field in fields {
-        match from.pointer(&format!("/metadata/{field}")) {
+        match from.get("metadata").and_then(|metadata| metadata.get(*field)) {
             Some(value) => object::metadata(to).insert((*field).to_owned(), value.clone()),
             None => object::metadata(to).remove(*field),
         };

@@ -1,8 +1,10 @@
 //! What happens to stored objects.
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
-use crate::client::{MAPS, Server, config_map};
+use crate::client::{MAPS, Server, Who, config_map};
 
 fn version(object: &Value) -> i64 {
     object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
@@ -238,4 +240,41 @@ async fn of_a_crowd_that_patches_one_object_nobody_fails_and_nothing_is_lost() {
     let written = object["data"].as_object().unwrap().iter().filter(|(key, _)| key.starts_with('w'));
     assert!(written.clone().all(|(_, value)| value == "4"));
     assert_eq!(written.count(), 50);
+}
+
+#[tokio::test]
+async fn a_long_list_is_of_one_state_while_everything_changes() {
+    let server = Server::start().await;
+    let map = |at: usize, state: &str| {
+        let mut map = config_map(&format!("long-{at}"));
+        map["metadata"]["labels"] = json!({"of": "list"});
+        map["data"] = json!({"state": state, "filler": "x".repeat(500_000)});
+        map
+    };
+    for at in 0..24 {
+        server.create(MAPS, map(at, "old")).await;
+    }
+    let path = format!("{MAPS}?labelSelector=of%3Dlist");
+    let request = http::Request::get(&path).body(Full::<Bytes>::default()).unwrap();
+    let mut body = server.send(Who::Admin, request).await.into_body();
+    let mut text = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+    for at in 0..24 {
+        let path = format!("{MAPS}/long-{at}");
+        match at % 3 {
+            0 => assert_eq!(server.delete(&path, &Value::Null).await.0, 200),
+            _ => assert_eq!(server.put(&path, &map(at, "new")).await.0, 200),
+        }
+    }
+    server.create(MAPS, map(99, "new")).await;
+    while let Some(frame) = body.frame().await {
+        text.extend_from_slice(frame.unwrap().data_ref().unwrap());
+    }
+    let list: Value = serde_json::from_slice(&text).unwrap();
+    let items = list["items"].as_array().unwrap();
+    assert_eq!((items.len(), list["metadata"].get("continue")), (24, None));
+    assert!(items.iter().all(|item| item["data"]["state"] == "old"));
+    let (_, list) = server.get(&path).await;
+    let items = list["items"].as_array().unwrap();
+    assert!(items.len() == 17 && items.iter().all(|item| item["data"]["state"] == "new"));
+    server.stop().await;
 }

@@ -64,6 +64,19 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn list(&self, reader: Reader<'_>, query: ListQuery)
     -> impl Future<Output = Result<Page, Status>> + Send;
 
+    /// Bytes of a part in which a long list is read and written ([`ListQuery::part`]); 0: lists are read as a whole.
+    const PART: usize = 0;
+
+    /// A further part of a list, of the revision that the first one has ([`ListQuery::at`]). Asked only where [`Backend::PART`] is
+    /// not 0, once [`Backend::list`] has answered with more to come.
+    ///
+    /// # Errors
+    /// The part cannot be had; the client's connection breaks off.
+    fn part(&self, query: ListQuery) -> impl Future<Output = Result<Page, Status>> + Send {
+        drop(query);
+        std::future::ready(Err(Status::internal("lists of this backend have no parts")))
+    }
+
     /// Live changes of at least what `query` is of. A watch subscribes first and lists, or asks for the revision,
     /// afterwards: no change may fall between the two.
     ///

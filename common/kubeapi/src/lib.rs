@@ -23,6 +23,7 @@ pub mod events;
 mod gzip;
 mod inflight;
 mod openapi;
+mod parts;
 pub mod peer;
 mod pieces;
 mod protobuf;

@@ -1,13 +1,12 @@
 //! Lists as they are written: piece by piece, so that a long list is never in memory a second time as one text.
 
-use std::vec::IntoIter;
-
 use apimachinery::Status;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 
+use crate::parts::Items;
 use crate::respond::{self, Answer, BodyError};
 use crate::stored::Stored;
 
@@ -18,7 +17,7 @@ const PIECE: usize = 64 * 1024;
 pub(crate) struct Pieces<W> {
     write: W,
     text: String,
-    items: IntoIter<Stored>,
+    items: Items,
     is_first: bool,
     is_over: bool,
 }
@@ -28,16 +27,16 @@ where
     W: FnMut(&Stored, &mut String) -> Result<(), Status> + Send + 'static,
 {
     /// `head` is the text in front of the items, `write` appends one.
-    pub(crate) fn new(head: String, items: Vec<Stored>, write: W) -> Pieces<W> {
-        Pieces { write, text: head, items: items.into_iter(), is_first: true, is_over: false }
+    pub(crate) fn new(head: String, items: Items, write: W) -> Pieces<W> {
+        Pieces { write, text: head, items, is_first: true, is_over: false }
     }
 
-    fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if self.is_over {
             return Ok(None);
         }
         while self.text.len() < PIECE {
-            let Some(item) = self.items.next() else {
+            let Some(item) = self.items.next().await? else {
                 self.is_over = true;
                 self.text.push_str("]}");
                 break;
@@ -52,8 +51,8 @@ where
     }
 
     /// 200 with the list. An object that cannot be rendered fails a short list, and breaks a long one off.
-    pub(crate) fn answer(mut self) -> Result<Answer, Status> {
-        let first = self.next()?.unwrap_or_default();
+    pub(crate) async fn answer(mut self) -> Result<Answer, Status> {
+        let first = self.next().await?.unwrap_or_default();
         if self.is_over {
             return Ok(respond::bytes(200, "application/json", first));
         }
@@ -61,7 +60,7 @@ where
             let (first, mut pieces) = state?;
             let piece = match first {
                 Some(first) => Ok(Some(first)),
-                None => pieces.next(),
+                None => pieces.next().await,
             };
             match piece {
                 Ok(piece) => Some((Ok(Frame::data(piece?)), Some((None, pieces)))),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::backend::Backend;
 use crate::call::Call;
+use crate::parts::Items;
 use crate::respond::{self, Answer};
 use crate::stored::ListQuery;
 use crate::target::Target;
@@ -78,6 +79,11 @@ pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status
     if let (Some((namespace, _)), Some(one)) = (&mut scope.after, &one_namespace) {
         namespace.clone_from(one);
     }
+    let in_parts = limit == 0 && renderer.takes_parts() && B::PART > 0;
+    if in_parts {
+        scope.part = B::PART;
+    }
+    let asked = in_parts.then(|| scope.clone());
     let page = match (call.backend.list(call.reader(), scope).await, &continued) {
         (Err(status), Some(continued)) if status.code == 410 => return Ok(expired(continued)),
         (page, _) => page?,
@@ -86,6 +92,11 @@ pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status
         && wanted > page.revision
     {
         return Err(Status::too_large_version(wanted, page.revision));
+    }
+    if let Some(query) = asked.filter(|_| page.more) {
+        let revision = page.revision;
+        let items = Items::in_parts(call.backend.clone(), query, page);
+        return renderer.list_in_parts(revision, items).await;
     }
     let token = match page.items.last().filter(|_| page.more) {
         Some(last) => {
@@ -96,7 +107,7 @@ pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status
         }
         None => String::new(),
     };
-    renderer.list(page, &token)
+    renderer.list(page, &token).await
 }
 
 /// The state of the first page is gone: the client may go on with what is there now.

@@ -3,6 +3,7 @@
 use apimachinery::Status;
 use serde_json::{Value, json};
 
+use crate::parts::Items;
 use crate::pieces::Pieces;
 use crate::registry::Served;
 use crate::respond::{self, Answer, Form};
@@ -97,11 +98,16 @@ impl Renderer {
         }
     }
 
-    /// A list; `continuation` is the token of the next page.
+    /// True if a list can be written while it is read: a Table is made of all its rows.
+    pub(crate) fn takes_parts(&self) -> bool {
+        !matches!(self.form, Form::Table(_))
+    }
+
+    /// A list of one page; `continuation` is the token of the next one.
     ///
     /// # Errors
     /// 500 if an object does not parse that has to be parsed.
-    pub fn list(self, page: Page, continuation: &str) -> Result<Answer, Status> {
+    pub async fn list(self, page: Page, continuation: &str) -> Result<Answer, Status> {
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if !continuation.is_empty() {
             metadata["continue"] = json!(continuation);
@@ -109,11 +115,24 @@ impl Renderer {
         if let Some(remaining) = page.remaining {
             metadata["remainingItemCount"] = json!(remaining);
         }
+        if let Form::Table(_) = self.form {
+            let items: Vec<&Stored> = page.items.iter().collect();
+            return Ok(respond::bytes(200, "application/json", self.table(&items, metadata, true)?));
+        }
+        self.items(metadata, Items::of_page(page)).await
+    }
+
+    /// A list that is read while it is written. Not for Tables ([`Renderer::takes_parts`]).
+    ///
+    /// # Errors
+    /// As for [`Renderer::list`], and those of reading the first items.
+    pub(crate) async fn list_in_parts(self, revision: i64, items: Items) -> Result<Answer, Status> {
+        self.items(json!({ "resourceVersion": revision.to_string() }), items).await
+    }
+
+    async fn items(self, metadata: Value, items: Items) -> Result<Answer, Status> {
         let (kind, api_version) = match self.form {
-            Form::Table(_) => {
-                let items: Vec<&Stored> = page.items.iter().collect();
-                return Ok(respond::bytes(200, "application/json", self.table(&items, metadata, true)?));
-            }
+            Form::Table(_) => return Err(Status::internal("a Table is made as a whole")),
             Form::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.to_owned()),
             Form::Object => (self.served.resource.list_kind.clone(), self.served.api_version()),
         };
@@ -122,7 +141,7 @@ impl Renderer {
             Value::from(kind),
             Value::from(api_version)
         );
-        Pieces::new(head, page.items, move |item, text| self.item(item, text)).answer()
+        Pieces::new(head, items, move |item, text| self.item(item, text)).answer().await
     }
 
     /// Appends an item of a list.

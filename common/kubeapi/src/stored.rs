@@ -59,6 +59,8 @@ pub struct ListQuery {
     pub fields: FieldSelector,
     /// Most items returned; 0 for all.
     pub limit: usize,
+    /// The page ends after this many bytes of bodies, with one item at least; 0: it does not.
+    pub part: usize,
     /// Return only what comes after this (namespace, name).
     pub after: Option<(String, String)>,
     /// As of this revision; `None` for now.

@@ -31,6 +31,9 @@ pub struct Options {
     pub migrations: &'static [&'static str],
     /// Page cache per connection, in KiB.
     pub cache_kib: u32,
+    /// Pages (4 KiB) that the write-ahead log may hold before they go into the file: more, and pages that change often are written
+    /// fewer times, with fewer waits for the disk.
+    pub log_pages: u32,
     /// Connections that read while the writer writes.
     pub readers: usize,
     /// A table of databases without a version that are taken over: those of a predecessor.
@@ -173,12 +176,36 @@ impl Store {
             Inner::Disk { readers, .. } | Inner::Frozen { readers, .. } => readers.clone(),
         };
         let read = tokio::task::spawn_blocking(move || readers.with(work)).await;
-        let read = read.map_err(|_| StoreError::Closed)?;
-        if let Err(error) = &read {
-            writer::end_if_damaged(error);
-        }
-        read
+        checked(read.map_err(|_| StoreError::Closed)?)
     }
+
+    /// Like [`Store::read`], for `work` that looks up a few rows by an index: it is done on the thread that asks, since to hand it
+    /// to another one takes several times as long. While all readers are lent, it is handed over.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::read`]'s.
+    pub async fn look_up<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let done = match &self.inner {
+            Inner::Disk { readers, .. } | Inner::Frozen { readers, .. } => readers.try_with(work),
+            Inner::Memory(_) => Err(work),
+        };
+        match done {
+            Ok(read) => checked(read),
+            Err(work) => self.read(work).await,
+        }
+    }
+}
+
+/// Ends the process if it read what is damaged.
+fn checked<T>(read: Result<T, StoreError>) -> Result<T, StoreError> {
+    if let Err(error) = &read {
+        writer::end_if_damaged(error);
+    }
+    read
 }
 
 fn in_memory_write<T, F, A>(connection: &Mutex<Connection>, work: F, after: A) -> Result<T, StoreError>

@@ -7,6 +7,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{OpenError, Options};
 
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Bytes that the file of the write-ahead log may keep, at least, when it is empty.
+const LOG: u64 = 4 * 1024 * 1024;
+
 pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenError> {
     create_private(path)?;
     let open_error = |source| open_error(path, source);
@@ -18,7 +23,9 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
         .execute_batch(&format!(
             "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
              PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;
-             PRAGMA secure_delete=ON; PRAGMA wal_autocheckpoint=400; PRAGMA journal_size_limit=4194304; PRAGMA cache_size=-{};",
+             PRAGMA secure_delete=ON; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; PRAGMA cache_size=-{};",
+            options.log_pages,
+            (u64::from(options.log_pages) * PAGE).max(LOG),
             options.cache_kib
         ))
         .map_err(open_error)?;

@@ -2,11 +2,14 @@ mod memory;
 mod rescue;
 
 use super::*;
+use std::future::Future as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY, v INTEGER) STRICT"],
     cache_kib: 256,
+    log_pages: 400,
     readers: 2,
     taken_over: None,
     recovery: Recovery::Refuse,
@@ -84,4 +87,37 @@ fn a_database_of_a_newer_program_is_refused_by_name() {
     drop(Store::open(&path, &Options { migrations: &["SELECT 1", "SELECT 1"], ..OPTIONS }).unwrap());
     let Err(error) = Store::open(&path, &OPTIONS) else { panic!("opened") };
     assert!(matches!(error, OpenError::FromTheFuture { found: 2, known: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn rows_are_looked_up_also_while_every_reader_is_lent() {
+    let (_folder, store) = store();
+    store.write(put("x", 1)).await.unwrap();
+    let value = |c: &Connection| c.query_row("SELECT v FROM t WHERE k = 'x'", [], |row| row.get::<_, i64>(0));
+    assert_eq!(store.look_up(value).await.unwrap(), 1);
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(OPTIONS.readers + 1));
+    let long = || {
+        let (store, barrier) = (store.clone(), barrier.clone());
+        tokio::spawn(async move {
+            let held = store.read(move |_| {
+                // Once when all are lent, once when they may end.
+                barrier.wait();
+                barrier.wait();
+                Ok(())
+            });
+            held.await.unwrap();
+        })
+    };
+    let held: Vec<_> = (0..OPTIONS.readers).map(|_| long()).collect();
+    let meet =
+        |barrier: std::sync::Arc<std::sync::Barrier>| tokio::task::spawn_blocking(move || barrier.wait());
+    meet(barrier.clone()).await.unwrap();
+    let mut waiting = Box::pin(store.look_up(value));
+    let once = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending()));
+    assert!(once.await);
+    meet(barrier).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 1);
+    for reader in held {
+        reader.await.unwrap();
+    }
 }

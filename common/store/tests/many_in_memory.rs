@@ -6,6 +6,7 @@ use store::{Options, Store};
 const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT PRIMARY KEY) STRICT"],
     cache_kib: 256,
+    log_pages: 400,
     readers: 2,
     taken_over: None,
     recovery: store::Recovery::Refuse,

@@ -8,6 +8,7 @@ use store::{Options, Store};
 const OPTIONS: Options = Options {
     migrations: &["CREATE TABLE t(k TEXT) STRICT"],
     cache_kib: 256,
+    log_pages: 400,
     readers: 1,
     taken_over: None,
     recovery: store::Recovery::Refuse,

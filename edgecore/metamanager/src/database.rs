@@ -54,6 +54,7 @@ DROP INDEX device_twin_device;
 const OPTIONS: Options = Options {
     migrations: &[KUBEEDGE_TABLES, OUTBOX, NATIVE, TWIN_NAMES],
     cache_kib: 1024,
+    log_pages: 400,
     readers: 2,
     taken_over: Some("meta"),
     recovery: Recovery::Refill,

@@ -37,6 +37,7 @@ CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL, seen INTEGER 
 const OPTIONS: Options = Options {
     migrations: &[TABLES],
     cache_kib: 128,
+    log_pages: 400,
     readers: 1,
     taken_over: None,
     recovery: Recovery::Refill,
