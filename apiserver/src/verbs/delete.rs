@@ -6,6 +6,7 @@ use apimachinery::traits::Traits;
 use apimachinery::webhooks::Operation;
 use apimachinery::{Cause, Status, status};
 use daemon::clock;
+use kubeapi::registry::Resource;
 use kubeapi::render::{Include, Renderer};
 use kubeapi::respond::{self, Answer, Form};
 use kubeapi::stored::{ListQuery, Stored};
@@ -152,6 +153,29 @@ fn check_policy(policy: &str, orphans: bool) -> Result<(), Status> {
     Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]))
 }
 
+/// Kinds whose deletion answers the object; others answer a Status (`ReturnDeletedObject` of their stores).
+fn shows_what_was(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" => matches!(
+            resource.plural.as_str(),
+            "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "podtemplates"
+                | "replicationcontrollers"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ),
+        "storage.k8s.io" => {
+            matches!(
+                resource.plural.as_str(),
+                "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments"
+            )
+        }
+        _ => false,
+    }
+}
+
 pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let (options, caller) = options(&call, body).await?;
     let resource = &call.target.served.resource;
@@ -163,6 +187,7 @@ pub(crate) async fn one(call: Call<'_>, body: kubeapi::request::Incoming) -> Res
             object::metadata(&mut value).insert("deletionGracePeriodSeconds".to_owned(), json!(0));
             call.answer(200, &super::unstored(&call.target, stored.revision, &value))
         }
+        Removal::Gone(stored) if shows_what_was(resource) => call.answer(200, &stored),
         Removal::Gone(stored) => {
             let uid = stored.value()?;
             let answer =

@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod chart;
+mod clients;
 mod conformance;
 mod demo;
 mod deps;
@@ -57,6 +58,8 @@ enum Command {
     Install(install::Flags),
     /// Install the Debian packages that demo and test need.
     Setup,
+    /// Install the clients of Kubernetes that the tests run: of Python and JavaScript, and five versions of kubectl.
+    Clients,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Schemas(flags) => schemas::run(&flags),
         Command::Images(flags) => images::run(&flags),
         Command::Setup => packages::ensure(),
+        Command::Clients => clients::ensure(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,6 +29,11 @@ pub(crate) fn ensure() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    install(&missing)
+}
+
+/// Installs packages. Needs root.
+pub(crate) fn install(missing: &[&str]) -> Result<()> {
     println!("Installing {} ...", missing.join(" "));
     if !rustix::process::geteuid().is_root() {
         bail!("not root: run apt-get install {} as root first", missing.join(" "));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use harness::wait;
 
-use crate::{build, chart, deps, docs, msrv, packages, tools};
+use crate::{build, chart, clients, deps, docs, msrv, packages, tools};
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -77,6 +77,7 @@ fn tests() -> Result<()> {
         }
         println!("not root: the tests that run containers say so and are skipped");
     }
+    clients::ensure()?;
     build::cargo(&["build", "--quiet", "--workspace", "--bins"])?;
     tools::nextest(&["run", "--workspace", "--no-fail-fast"])
 }

@@ -5,6 +5,7 @@
 pub mod account;
 pub mod balancer;
 pub mod cgroups;
+pub mod clients;
 pub mod cloud;
 pub mod connect_proxy;
 pub mod containerd;
