@@ -67,7 +67,10 @@ pub fn amounts(value: &mut Value, of: Type) {
             }
         }
         (Shape::Map(inner), Value::Object(map)) => {
-            map.values_mut().for_each(|value| amounts(value, inner));
+            for value in map.values_mut() {
+                amounts(value, inner);
+                round(value, inner);
+            }
         }
         (Shape::List(inner, _), Value::Array(list)) => {
             list.iter_mut().for_each(|value| amounts(value, inner));
@@ -79,6 +82,15 @@ pub fn amounts(value: &mut Value, of: Type) {
             }
         }
         _ => {}
+    }
+}
+
+/// Rounds an amount in a map, which is one of resources.
+fn round(value: &mut Value, of: Type) {
+    if let (Shape::Scalar(Scalar::Quantity), Value::String(text)) = (of.shape(), &*value)
+        && let Some(rounded) = quantity::rounded(text)
+    {
+        *value = json!(rounded);
     }
 }
 
@@ -123,6 +135,7 @@ impl Decoder {
                     self.path.push_str(key);
                     self.element(value, inner)?;
                     self.path.truncate(before);
+                    round(value, inner);
                 }
                 Ok(())
             }

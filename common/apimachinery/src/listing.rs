@@ -198,7 +198,7 @@ impl WatchOptions {
         let bookmarks = asked.flag("allowWatchBookmarks");
         let start = match (initial.map(|_| asked.flag(INITIAL)), revision) {
             (Some(true), _) => Start::Everything { mark_end: bookmarks },
-            (None, 0) => Start::Everything { mark_end: false },
+            (None, 0) => Start::Everything { mark_end: bookmarks },
             (Some(false), 0) => Start::Now,
             (_, revision) => Start::After(revision),
         };

@@ -1,5 +1,6 @@
 //! Patches: JSON patch (RFC 6902), merge patch (RFC 7386), and strategic merge patch.
 
+mod json;
 mod merge;
 mod strategic;
 
@@ -73,33 +74,7 @@ pub fn apply(kind: PatchKind, object: &Value, patch: &Value, of: Option<Type>) -
 pub fn apply_to(kind: PatchKind, object: Value, patch: &Value, of: Option<Type>) -> Result<Value, Status> {
     let mut out = object;
     match kind {
-        PatchKind::Json => {
-            let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-                .map_err(|error| Status::bad_request(error.to_string()))?;
-            if patch.0.len() > MAX_OPERATIONS {
-                return Err(Status::too_large(MAX_OPERATIONS));
-            }
-            let invalid = |error: json_patch::PatchError| {
-                Status::new(
-                    422,
-                    "Invalid",
-                    format!("the server rejected our request due to an error in our request: {error}"),
-                )
-            };
-            let mut copied = 0;
-            for (operation, each) in patch.0.iter().enumerate() {
-                if let json_patch::PatchOperation::Copy(copy) = each {
-                    copied += out.pointer(copy.from.as_str()).map_or(0, size);
-                    if copied > MAX_COPIED {
-                        return Err(Status::too_large(MAX_COPIED));
-                    }
-                }
-                json_patch::patch(&mut out, std::slice::from_ref(each)).map_err(|mut error| {
-                    error.operation = operation;
-                    invalid(error)
-                })?;
-            }
-        }
+        PatchKind::Json => json::patch(&mut out, patch)?,
         PatchKind::Merge => require_map(patch).map(|()| merge(&mut out, patch))?,
         // Needs to know who owns what.
         PatchKind::Apply => return Err(Status::internal("apply is no patch of an object alone")),

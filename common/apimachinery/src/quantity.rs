@@ -95,6 +95,18 @@ pub fn canonical(text: &str) -> Option<String> {
     })
 }
 
+/// [`canonical`] of what it is rounded up to thousandths, as amounts of resources are (`SetDefaults_ResourceList`).
+pub fn rounded(text: &str) -> Option<String> {
+    let is_exact = || Some(milli(text)?.checked_mul(1_000_000)? == scaled(text, 1_000_000_000)?);
+    if is_exact().unwrap_or(true) {
+        return canonical(text);
+    }
+    let thousandths = milli(text)?;
+    let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'));
+    let is_exponent = suffix.starts_with(['e', 'E']) && suffix.len() > 1;
+    canonical(&format!("{thousandths}{}", if is_exponent { "e-3" } else { "m" }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +133,21 @@ mod tests {
             assert_eq!(canonical(given).as_deref(), Some(written), "{given}");
         }
         assert_eq!(canonical("much"), None);
+    }
+
+    #[test]
+    fn amounts_of_resources_are_rounded_up_to_thousandths() {
+        for (given, written) in [
+            ("1.5e-3", "2e-3"),
+            ("1500u", "2m"),
+            ("0.0001", "1m"),
+            ("-1500u", "-1m"),
+            ("1.5", "1500m"),
+            ("0.5Gi", "512Mi"),
+        ] {
+            assert_eq!(rounded(given).as_deref(), Some(written), "{given}");
+        }
+        assert_eq!(rounded("much"), None);
     }
 
     #[test]

@@ -45,6 +45,9 @@ impl LabelSelector {
     /// # Errors
     /// [`SelectorError`] says which part of `text` cannot be read.
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
+        if text.trim().is_empty() {
+            return Ok(LabelSelector::default());
+        }
         split_outside_parentheses(text).map(requirement).collect::<Result<_, _>>().map(LabelSelector)
     }
 
@@ -166,10 +169,13 @@ fn split_outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
         };
         c == ',' && depth <= 0
     });
-    parts.map(str::trim).filter(|part| !part.is_empty())
+    parts.map(str::trim)
 }
 
 fn requirement(text: &str) -> Result<(String, Test), SelectorError> {
+    if text.is_empty() {
+        return Err(SelectorError::Label("found '', expected: identifier after ','".to_owned()));
+    }
     let (key, test) = match text.strip_prefix('!') {
         Some(key) => (key, Test::Absent),
         None => test_of(text)?,

@@ -121,7 +121,10 @@ impl Kubectl {
         self.tells("get deployment web -n shop -o wide", "a/web:1")?;
         self.tells("get deployment web -n shop -o jsonpath={.spec.strategy.type}", "RollingUpdate")?;
         self.tells("get all -n shop", "deployment.apps/web")?;
-        self.tells("get configmaps -n shop -o custom-columns=NAME:.metadata.name,K:.data.k", "applied                    four")?;
+        self.tells(
+            "get configmaps -n shop -o custom-columns=NAME:.metadata.name,K:.data.k",
+            "applied                    four",
+        )?;
         self.tells("get configmap c -n shop -o yaml", "k: v")?;
         self.tells("get configmaps -A --chunk-size=1 -o name", "configmap/c")?;
         self.tells("explain deployment.spec.strategy", "maxSurge")
@@ -151,11 +154,7 @@ impl Kubectl {
         self.tells("get deployment web -n shop -o jsonpath={..image}", "a/web:1")?;
         self.tells("rollout restart deployment/web -n shop", "restarted")?;
         self.tells("scale deployment/web --replicas=1 --current-replicas=0 -n shop", "scaled")?;
-        self.fails(
-            "scale deployment/web --replicas=1 --current-replicas=7 -n shop",
-            "",
-            "xpected replicas",
-        )?;
+        self.fails("scale deployment/web --replicas=1 --current-replicas=7 -n shop", "", "xpected replicas")?;
         self.tells("scale deployment/web --replicas=0 -n shop", "scaled")?;
         self.tells(
             "autoscale deployment/web --min=1 --max=3 -n shop",

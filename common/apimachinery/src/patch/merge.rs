@@ -1,6 +1,37 @@
-//! JSON merge patch (RFC 7386).
+//! JSON merge patch (RFC 7386), as Kubernetes applies it: of objects in lists, members that are null are left out as well
+//! (`gopkg.in/evanphx/json-patch.v4`).
 
-pub use json_patch::merge;
+use serde_json::{Map, Value};
+
+/// Applies a merge patch.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = without_nulls(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(target.remove(key)),
+            value => merge(target.entry(key.as_str()).or_insert(Value::Null), value),
+        }
+    }
+}
+
+/// What is put where nothing was: nulls of objects mean nothing; those of lists stay.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+        }
+        Value::Array(list) => Value::Array(list.iter().map(without_nulls).collect()),
+        other => other.clone(),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -9,7 +40,7 @@ mod tests {
     use serde_json::{Value, json};
 
     #[test]
-    fn the_examples_of_rfc_7386_hold() {
+    fn the_examples_of_rfc_7386_hold_and_nulls_in_lists_are_left_out() {
         for (target, patch, want) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
@@ -19,6 +50,12 @@ mod tests {
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            // Kubernetes' own.
+            (
+                json!({}),
+                json!({"a": [{"b": null, "c": [{"d": null}]}, null]}),
+                json!({"a": [{"c": [{}]}, null]}),
+            ),
         ] {
             let mut out = target.clone();
             merge(&mut out, &patch);

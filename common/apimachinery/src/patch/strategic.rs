@@ -137,11 +137,14 @@ fn merge_field(
                 Some(Value::Array(list)) => list,
                 _ => Vec::new(),
             };
-            let list = match list_rule(of) {
-                ListRule::Replace => patch.clone(),
+            let rule = list_rule(of);
+            let original = old.clone();
+            let mut list = match rule {
+                ListRule::Replace => return Ok(Some(Value::Array(patch.clone()))),
                 ListRule::Primitives => merge_primitives(old, patch),
                 ListRule::ByKey(merge_key) => merge_lists(old, patch, key, merge_key, items(of))?,
             };
+            reorder(&mut list, patch, rule, Some(&original));
             Ok(Some(Value::Array(list)))
         }
         scalar => Ok(Some(scalar.clone())),
@@ -197,7 +200,8 @@ fn merge_lists(
     Ok(out)
 }
 
-/// Puts the items that `order` names into that order; others stay behind the item they followed in `original`.
+/// Puts the items that `order` names into that order. Others stay among each other as they are, and go in front of one that they were in front of in
+/// `original`; what is new comes before them (`normalizeElementOrder` upstream).
 fn reorder(list: &mut Vec<Value>, order: &[Value], rule: ListRule, original: Option<&Vec<Value>>) {
     let same = |item: &Value, wanted: &Value| match rule {
         ListRule::ByKey(key) => item.get(key).is_some() && item.get(key) == wanted.get(key),
@@ -215,7 +219,7 @@ fn reorder(list: &mut Vec<Value>, order: &[Value], rule: ListRule, original: Opt
     for other in others {
         while let Some(item) = named.next_if(|item| match (place(item), place(&other)) {
             (Some(item), Some(other)) => item < other,
-            _ => false,
+            _ => true,
         }) {
             list.push(item);
         }
@@ -245,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn containers_merge_by_name_and_new_ones_are_appended() {
+    fn containers_merge_by_name_and_new_members_come_first() {
         check(
             json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}]}}),
             json!({"spec": {"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "image": "2"}]}}),
             json!({"spec": {"containers": [
-                {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                {"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
                 {"name": "b", "image": "2"}]}}),
         );
     }
@@ -300,7 +304,7 @@ mod tests {
         check(
             json!({"metadata": {"finalizers": ["a", "b"]}}),
             json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}}),
-            json!({"metadata": {"finalizers": ["b", "c"]}}),
+            json!({"metadata": {"finalizers": ["c", "b"]}}),
         );
     }
 
@@ -320,7 +324,7 @@ mod tests {
             json!({"status": {"conditions": [{"type": "Ready", "status": "False"}], "addresses": [{"type": "Hostname", "address": "a"}]}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}}),
             json!({"status": {"conditions": [{"type": "Ready", "status": "True"}],
-                "addresses": [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": "1.2.3.4"}]}}),
+                "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}, {"type": "Hostname", "address": "a"}]}}),
         );
         check_of(
             "Service",
@@ -331,7 +335,7 @@ mod tests {
         check(
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}),
             json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}]}]}}),
-            json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 81}]}]}}),
+            json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 81}, {"containerPort": 80}]}]}}),
         );
     }
 
@@ -355,7 +359,7 @@ mod tests {
             "ServiceAccount",
             json!({"secrets": [{"name": "a"}]}),
             json!({"secrets": [{"name": "b"}]}),
-            json!({"secrets": [{"name": "a"}, {"name": "b"}]}),
+            json!({"secrets": [{"name": "b"}, {"name": "a"}]}),
         );
     }
 
