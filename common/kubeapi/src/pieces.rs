@@ -68,7 +68,7 @@ where
                 Err(status) => Some((Err(BodyError::from(status)), None)),
             }
         });
-        let mut answer = respond::stream(StreamBody::new(rest).boxed_unsync());
+        let mut answer = respond::stream(StreamBody::new(rest).boxed_unsync(), "application/json");
         answer.extensions_mut().insert(respond::Long);
         Ok(answer)
     }

@@ -1,0 +1,133 @@
+//! What goes out piece by piece: lists, and the events of watches.
+
+use std::collections::VecDeque;
+use std::vec::IntoIter;
+
+use apimachinery::Status;
+use apimachinery::messages::{Message, Of};
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use serde_json::Value;
+
+use super::wire::{put_bytes, put_head};
+use super::{MEDIA_TYPE, encode, envelope};
+use crate::respond::{self, Answer, BodyError};
+use crate::stored::Stored;
+
+/// Bytes of a piece, about.
+const PIECE: usize = 64 * 1024;
+/// Lists of objects with fewer bytes than this are written at once, so that one that cannot be written fails with a Status.
+const SHORT: usize = 256 * 1024;
+
+/// A list on its way out. Its length comes first, so it is encoded before anything is written; each object is let go as soon as it
+/// is encoded, and others have their turn after every piece.
+pub(crate) struct Listing<W> {
+    api_version: String,
+    kind: String,
+    write: W,
+    items: IntoIter<Stored>,
+    pieces: VecDeque<Bytes>,
+    length: usize,
+    open: Vec<u8>,
+    /// Of the items.
+    message: Message,
+}
+
+impl<W> Listing<W>
+where
+    W: FnMut(&Stored, Message, &mut Vec<u8>) -> Result<(), Status> + Send + 'static,
+{
+    /// `write` appends the message of an object.
+    ///
+    /// # Errors
+    /// 500: `kind` is of no list that has a message.
+    pub(crate) fn new(
+        (api_version, kind): (String, String),
+        metadata: &Value,
+        items: Vec<Stored>,
+        write: W,
+    ) -> Result<Listing<W>, Status> {
+        let unknown = || Status::internal(format!("there is no message of {api_version} {kind}"));
+        let list = Message::of_kind(&api_version, &kind).ok_or_else(unknown)?;
+        let Some(Of::Message(message)) = list.field(1).map(|items| items.of) else { return Err(unknown()) };
+        let mut open = Vec::new();
+        encode::object(list, serde_json::json!({ "metadata": metadata }), &mut open)
+            .map_err(super::untold)?;
+        let (items, pieces) = (items.into_iter(), VecDeque::new());
+        Ok(Listing { api_version, kind, write, items, pieces, length: 0, open, message })
+    }
+
+    /// Encodes about a piece; false: there is nothing left.
+    fn encode(&mut self) -> Result<bool, Status> {
+        let mut message = Vec::new();
+        while self.open.len() < PIECE {
+            let Some(item) = self.items.next() else { break };
+            message.clear();
+            (self.write)(&item, self.message, &mut message)?;
+            put_head(&mut self.open, 2, message.len());
+            self.open.extend_from_slice(&message);
+        }
+        let is_over = self.open.is_empty();
+        if !is_over {
+            self.length += self.open.len();
+            self.pieces.push_back(std::mem::take(&mut self.open).into());
+        }
+        Ok(!is_over)
+    }
+
+    /// Puts on the envelope, when all is encoded.
+    fn close(&mut self) {
+        let head = envelope::head(&self.api_version, &self.kind, self.length);
+        self.pieces.push_front(head.into());
+        self.pieces.push_back(Bytes::from_static(envelope::end()));
+    }
+
+    /// 200 with the list. An object that cannot be encoded fails a short list, and breaks a long one off.
+    ///
+    /// # Errors
+    /// 500 for such an object.
+    pub(crate) fn answer(mut self) -> Result<Answer, Status> {
+        let size: usize = self.items.as_slice().iter().map(|item| item.body.len()).sum();
+        if size < SHORT {
+            while self.encode()? {}
+            self.close();
+            let whole: Vec<u8> = self.pieces.iter().flatten().copied().collect();
+            return Ok(respond::bytes(200, MEDIA_TYPE, whole));
+        }
+        let pieces = stream::unfold(Some((false, self)), |state| async move {
+            let (mut is_closed, mut list) = state?;
+            while !is_closed {
+                match list.encode() {
+                    Ok(true) => tokio::task::yield_now().await,
+                    Ok(false) => {
+                        list.close();
+                        is_closed = true;
+                    }
+                    Err(status) => return Some((Err(BodyError::from(status)), None)),
+                }
+            }
+            let piece = list.pieces.pop_front()?;
+            Some((Ok(Frame::data(piece)), Some((true, list))))
+        });
+        let mut answer = respond::stream(StreamBody::new(pieces).boxed_unsync(), MEDIA_TYPE);
+        answer.extensions_mut().insert(respond::Long);
+        Ok(answer)
+    }
+}
+
+/// An event of a watch: a `WatchEvent` with the object in an envelope of its own, and four bytes of length in front.
+pub(crate) fn event(kind: &str, object: &[u8]) -> Bytes {
+    let mut raw = Vec::with_capacity(object.len() + 8);
+    put_bytes(&mut raw, 1, object);
+    let mut event = vec![0; 4];
+    put_bytes(&mut event, 1, kind.as_bytes());
+    put_bytes(&mut event, 2, &raw);
+    // A longer one is not made: objects are at most a few megabytes.
+    let length = u32::try_from(event.len() - 4).unwrap_or(u32::MAX);
+    if let Some(front) = event.first_chunk_mut() {
+        *front = length.to_be_bytes();
+    }
+    event.into()
+}
