@@ -1,5 +1,7 @@
 //! Lists as they are written: piece by piece, so that a long list is never in memory a second time as one text.
 
+mod packed;
+
 use std::vec::IntoIter;
 
 use apimachinery::Status;
@@ -7,6 +9,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+
+pub(crate) use packed::Listing;
 
 use crate::respond::{self, Answer, BodyError};
 use crate::stored::Stored;

@@ -12,7 +12,7 @@ mod decode;
 mod encode;
 mod envelope;
 mod scalars;
-mod stream;
+mod watch;
 mod wire;
 
 #[cfg(test)]
@@ -22,8 +22,8 @@ use apimachinery::Status;
 use apimachinery::messages::Message;
 use serde_json::Value;
 
-pub(crate) use envelope::answer;
-pub(crate) use stream::{Listing, event};
+pub(crate) use envelope::{answer, end, head};
+pub(crate) use watch::event;
 
 use crate::registry::Served;
 
@@ -45,7 +45,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, Status> {
         return Err(Status::new(415, "UnsupportedMediaType", what));
     };
     let mut value = decode::object(message, unknown.raw).map_err(|error| bad(error.to_string()))?;
-    value.insert("apiVersion".to_owned(), Value::from(api_version));
+    if !api_version.is_empty() {
+        value.insert("apiVersion".to_owned(), Value::from(api_version));
+    }
     value.insert("kind".to_owned(), Value::from(kind));
     Ok(Value::Object(value))
 }
@@ -71,6 +73,11 @@ pub(crate) fn object(api_version: &str, kind: &str, json: &str) -> Result<Vec<u8
 /// 500 for JSON that is no object of it.
 pub(crate) fn append(message: Message, json: &str, out: &mut Vec<u8>) -> Result<(), Status> {
     encode::object(message, &mut serde_json::Deserializer::from_str(json), out).map_err(untold)
+}
+
+/// Appends an object's message to those of a list.
+pub(crate) fn put_item(list: &mut Vec<u8>, message: &[u8]) {
+    wire::put_bytes(list, 2, message);
 }
 
 fn untold(error: serde_json::Error) -> Status {

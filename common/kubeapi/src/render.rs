@@ -6,7 +6,7 @@ use apimachinery::Status;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::pieces::Pieces;
+use crate::pieces::{Listing, Pieces};
 use crate::protobuf;
 use crate::registry::Served;
 use crate::respond::{self, Answer, Form, Wanted};
@@ -184,7 +184,7 @@ impl Renderer {
                 Form::Metadata(_) => protobuf::append(message, &item.body, out),
                 _ => protobuf::append(message, &self.body(item)?, out),
             };
-            return protobuf::Listing::new(list, &metadata, page.items, write)?.answer();
+            return Listing::new(list, &metadata, page.items, write)?.answer();
         }
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",

@@ -134,7 +134,7 @@ impl<'a> Builder<'a> {
             if known.kind == kind::STRUCT {
                 self.names(name, &[], &mut found)?;
             }
-            found.sort();
+            found.sort_by(|(one, _), (other, _)| (one.len(), one).cmp(&(other.len(), other)));
             ensure!(found.windows(2).all(|two| two[0].0 != two[1].0), "{name} has a name twice");
             let mut parts = name.rsplit('.');
             let (last, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -150,6 +150,7 @@ impl<'a> Builder<'a> {
             }
             for (text, place) in &found {
                 names.extend(short(strings.index(text))?.to_le_bytes());
+                names.push(u8::try_from(text.len())?);
                 names.extend(place);
             }
             (field_count, name_count) = (field_count + known.fields.len(), name_count + found.len());

@@ -6,7 +6,7 @@
 //! | offset of each string in the text at the end, and the end of the last one | strings + 1 | 4 |
 //! | messages: name, first field, first name, number of names, number of fields, kind | messages | [`MESSAGE`] |
 //! | fields, by number within a message: number, type, flags, name in JSON, message | fields | [`FIELD`] |
-//! | names of a message in JSON, sorted: the name, then the field's place in the message | names | [`NAME`] |
+//! | names of a message in JSON, shorter ones first, then by their bytes: the name, its length, the field's place in the message | names | [`NAME`] |
 //! | roots: group, version, kind, message, sorted by the first three as text | roots | [`ROOT`] |
 //! | text of all strings | | |
 //!
@@ -17,7 +17,7 @@ pub const MAGIC: &[u8; 4] = b"KPB1";
 pub const HEAD: usize = 14;
 pub const MESSAGE: usize = 10;
 pub const FIELD: usize = 8;
-pub const NAME: usize = 2 + DEPTH;
+pub const NAME: usize = 3 + DEPTH;
 pub const ROOT: usize = 8;
 
 /// Most messages that are inlined in one another, and one.

@@ -223,7 +223,7 @@ impl Message {
         Some((index, field(first + index)))
     }
 
-    /// The names of its fields in JSON, sorted.
+    /// The names of its fields in JSON, shorter ones first.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let (first, count) = (number(self.place() + 4), number(self.place() + 6));
         (first..first + count).map(|index| string(number(NAMES + index * NAME)))
@@ -236,9 +236,12 @@ impl Message {
         while low < high {
             let middle = usize::midpoint(low, high);
             let at = NAMES + middle * NAME;
-            match bytes(number(at)).cmp(name.as_bytes()) {
+            let [low_byte, high_byte, length, place @ ..] = *DATA[at..].first_chunk::<NAME>()?;
+            let text = || bytes(usize::from(u16::from_le_bytes([low_byte, high_byte])));
+            // Lengths settle most of it.
+            match usize::from(length).cmp(&name.len()).then_with(|| text().cmp(name.as_bytes())) {
                 Ordering::Equal => {
-                    let place = Place([DATA[at + 2], DATA[at + 3], DATA[at + 4]]);
+                    let place = Place(place);
                     return Some((place, self.placed(place, 0)?));
                 }
                 Ordering::Less => low = middle + 1,
@@ -259,18 +262,20 @@ impl Message {
 
 fn field(index: usize) -> Field {
     let at = FIELDS + index * FIELD;
-    let flags = DATA[at + 2];
+    let mut entry = [0; FIELD];
+    entry.copy_from_slice(&DATA[at..at + FIELD]);
+    let [number, of, flags, _, name, high, message, above] = entry;
     Field {
-        number: DATA[at],
-        name: u16::from_le_bytes([DATA[at + 4], DATA[at + 5]]),
-        of: match DATA[at + 1] {
+        number,
+        name: u16::from_le_bytes([name, high]),
+        of: match of {
             of::STRING => Of::String,
             of::BOOL => Of::Bool,
             of::INT32 => Of::Int32,
             of::INT64 => Of::Int64,
             of::DOUBLE => Of::Double,
             of::BYTES => Of::Bytes,
-            _ => Of::Message(Message::at(number(at + 6))),
+            _ => Of::Message(Message(u16::from_le_bytes([message, above]))),
         },
         shape: match flags & (flag::REPEATED | flag::MAP) {
             flag::REPEATED => Shape::Repeated,

@@ -48,7 +48,9 @@ fn compare(message: Message, of: Type, path: &str, seen: &mut BTreeSet<&'static 
     let is_kind = NOT_WRITTEN.iter().all(|name| message.named(name).is_none());
     let theirs: Vec<&str> =
         of.fields().map(|field| field.name).filter(|name| !is_kind || !NOT_WRITTEN.contains(name)).collect();
-    assert_eq!(message.names().collect::<Vec<_>>(), theirs, "{path}");
+    let mut ours: Vec<&str> = message.names().collect();
+    ours.sort_unstable();
+    assert_eq!(ours, theirs, "{path}");
     for name in message.names() {
         let (path, of) = (format!("{path}.{name}"), of.field(name).unwrap().of);
         let (_, field) = message.named(name).unwrap();

@@ -2,7 +2,7 @@
 //! once more in the order of their numbers, with the zeros that Go writes of what is not set.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use apimachinery::messages::{Field, Kind, Message, Of, Place, Shape};
 use base64::Engine as _;
@@ -23,17 +23,39 @@ pub(super) fn object<'de, D>(message: Message, json: D, out: &mut Vec<u8>) -> Re
 where
     D: Deserializer<'de>,
 {
-    let is_set = Content { of: Of::Message(message), out }.deserialize(json)?;
-    if !is_set {
-        zero(message, out);
+    let mut made = Out { bytes: std::mem::take(out), pieces: Vec::with_capacity(64) };
+    let is_set = Content { of: Of::Message(message), out: &mut made }.deserialize(json);
+    if let Ok(false) = is_set {
+        zero(message, &mut made);
     }
-    Ok(())
+    *out = made.bytes;
+    is_set.map(|_| ())
+}
+
+/// What is written, and where in it the fields of the messages are that are being read.
+struct Out {
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+impl Deref for Out {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Out {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
 }
 
 /// One value, without tag and length. False: it is null, and nothing was written.
 struct Content<'o> {
     of: Of,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl Content<'_> {
@@ -213,7 +235,7 @@ impl<'de> Visitor<'de> for Content<'_> {
 /// All that a field has. What is repeated or a map is written with tags, anything else as [`Content`]. False: it is null.
 struct Whole<'o> {
     field: Field,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for Whole<'_> {
@@ -278,7 +300,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
 struct Item<'o> {
     number: u8,
     of: Of,
-    out: &'o mut Vec<u8>,
+    out: &'o mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for Item<'_> {
@@ -290,7 +312,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
         if wire != BYTES {
             put_tag(out, number, wire);
         }
-        if !(Content { of, out: &mut *out }).deserialize(json)? {
+        if !(Content { of, out }).deserialize(json)? {
             zero_of(of, out);
         }
         if wire == BYTES {
@@ -306,9 +328,8 @@ struct Piece {
     range: Range<usize>,
 }
 
-fn fields<'de, A: MapAccess<'de>>(message: Message, mut map: A, out: &mut Vec<u8>) -> Result<(), A::Error> {
-    let base = out.len();
-    let mut pieces: Vec<Piece> = Vec::new();
+fn fields<'de, A: MapAccess<'de>>(message: Message, mut map: A, out: &mut Out) -> Result<(), A::Error> {
+    let (base, first) = (out.len(), out.pieces.len());
     while let Some(named) = map.next_key_seed(Name(message))? {
         let Some((place, field)) = named else {
             map.next_value::<IgnoredAny>()?;
@@ -316,36 +337,45 @@ fn fields<'de, A: MapAccess<'de>>(message: Message, mut map: A, out: &mut Vec<u8
         };
         let start = out.len();
         if map.next_value_seed(Whole { field, out })? {
-            pieces.push(Piece { place, range: start..out.len() });
+            let range = start..out.len();
+            out.pieces.push(Piece { place, range });
         }
     }
-    pieces.sort_by_key(|piece| piece.place);
     let end = out.len();
-    assemble(message, 0, &pieces, out);
+    if let Some(mine) = out.pieces.get_mut(first..) {
+        mine.sort_by_key(|piece| piece.place);
+    }
+    let all = first..out.pieces.len();
+    assemble(message, 0, all, out);
+    out.pieces.truncate(first);
     out.drain(base..end);
     Ok(())
 }
 
-/// Appends a message of pieces that lie in `out`, sorted by place; `depth` messages around it have it inlined.
-fn assemble(message: Message, depth: usize, pieces: &[Piece], out: &mut Vec<u8>) {
-    let mut rest = pieces;
+/// Appends a message of these pieces, which are sorted by place; `depth` messages around it have it inlined.
+fn assemble(message: Message, depth: usize, pieces: Range<usize>, out: &mut Out) {
+    let mut next = pieces.start;
     for (index, field) in message.fields().enumerate() {
-        let count = rest.iter().take_while(|piece| piece.place.index(depth) == Some(index)).count();
-        let (mine, others) = rest.split_at(count);
-        rest = others;
-        match (field.of, mine.last()) {
+        let first = next;
+        let is_mine = |piece: &Piece| piece.place.index(depth) == Some(index);
+        while next < pieces.end && out.pieces.get(next).is_some_and(is_mine) {
+            next += 1;
+        }
+        // Of what comes twice, the last.
+        let range = out.pieces.get(first..next).and_then(<[Piece]>::last).map(|piece| piece.range.clone());
+        match (field.of, range) {
             (Of::Message(inner), _) if field.is_inline() => {
                 let start = out.len();
-                assemble(inner, depth + 1, mine, out);
+                assemble(inner, depth + 1, first..next, out);
                 wrap(out, start, field.number);
             }
-            (of, Some(piece)) => {
+            (of, Some(range)) => {
                 match (field.shape, wire(of)) {
-                    (Shape::One, BYTES) => put_head(out, field.number, piece.range.len()),
+                    (Shape::One, BYTES) => put_head(out, field.number, range.len()),
                     (Shape::One, wire) => put_tag(out, field.number, wire),
                     _ => {}
                 }
-                out.extend_from_within(piece.range.clone());
+                out.extend_from_within(range);
             }
             (of, None) if is_always_written(&field) => {
                 let (start, wire) = (out.len(), wire(of));
@@ -376,7 +406,7 @@ fn wire(of: Of) -> u8 {
 }
 
 /// What Go writes of a value that is not set, without tag and length.
-fn zero_of(of: Of, out: &mut Vec<u8>) {
+fn zero_of(of: Of, out: &mut Out) {
     match of {
         Of::String | Of::Bytes => {}
         Of::Bool | Of::Int32 | Of::Int64 => out.push(0),
@@ -385,9 +415,9 @@ fn zero_of(of: Of, out: &mut Vec<u8>) {
     }
 }
 
-fn zero(message: Message, out: &mut Vec<u8>) {
+fn zero(message: Message, out: &mut Out) {
     match message.kind() {
-        Kind::Struct => assemble(message, 0, &[], out),
+        Kind::Struct => assemble(message, 0, 0..0, out),
         Kind::Quantity => put_bytes(out, 1, b"0"),
         Kind::IntOrString => {
             for number in [1, 2] {

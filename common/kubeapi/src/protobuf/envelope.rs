@@ -60,7 +60,7 @@ pub(super) fn open(body: &[u8]) -> Result<Unknown<'_>, OpenError> {
 }
 
 /// Everything of an envelope in front of a message of this length.
-pub(super) fn head(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
+pub(crate) fn head(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     let start = out.len();
     put_bytes(&mut out, 1, api_version.as_bytes());
@@ -70,7 +70,8 @@ pub(super) fn head(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
     out
 }
 
-pub(super) const fn end() -> &'static [u8] {
+/// Everything of an envelope behind a message.
+pub(crate) const fn end() -> &'static [u8] {
     &END
 }
 
@@ -78,7 +79,7 @@ pub(super) const fn end() -> &'static [u8] {
 ///
 /// # Errors
 /// The text does not read as JSON, or as an object of this kind.
-pub(crate) fn typed(
+pub(super) fn typed(
     message: Message,
     api_version: &str,
     kind: &str,

@@ -1,4 +1,4 @@
-//! What goes out piece by piece: lists, and the events of watches.
+//! Lists in Protobuf, piece by piece.
 
 use std::collections::VecDeque;
 use std::vec::IntoIter;
@@ -11,8 +11,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 
-use super::wire::{put_bytes, put_head};
-use super::{MEDIA_TYPE, encode, envelope};
+use crate::protobuf::{self, MEDIA_TYPE};
 use crate::respond::{self, Answer, BodyError};
 use crate::stored::Stored;
 
@@ -53,8 +52,7 @@ where
         let list = Message::of_kind(&api_version, &kind).ok_or_else(unknown)?;
         let Some(Of::Message(message)) = list.field(1).map(|items| items.of) else { return Err(unknown()) };
         let mut open = Vec::new();
-        encode::object(list, serde_json::json!({ "metadata": metadata }), &mut open)
-            .map_err(super::untold)?;
+        protobuf::append(list, &format!("{{\"metadata\":{metadata}}}"), &mut open)?;
         let (items, pieces) = (items.into_iter(), VecDeque::new());
         Ok(Listing { api_version, kind, write, items, pieces, length: 0, open, message })
     }
@@ -66,8 +64,7 @@ where
             let Some(item) = self.items.next() else { break };
             message.clear();
             (self.write)(&item, self.message, &mut message)?;
-            put_head(&mut self.open, 2, message.len());
-            self.open.extend_from_slice(&message);
+            protobuf::put_item(&mut self.open, &message);
         }
         let is_over = self.open.is_empty();
         if !is_over {
@@ -79,9 +76,9 @@ where
 
     /// Puts on the envelope, when all is encoded.
     fn close(&mut self) {
-        let head = envelope::head(&self.api_version, &self.kind, self.length);
+        let head = protobuf::head(&self.api_version, &self.kind, self.length);
         self.pieces.push_front(head.into());
-        self.pieces.push_back(Bytes::from_static(envelope::end()));
+        self.pieces.push_back(Bytes::from_static(protobuf::end()));
     }
 
     /// 200 with the list. An object that cannot be encoded fails a short list, and breaks a long one off.
@@ -115,19 +112,4 @@ where
         answer.extensions_mut().insert(respond::Long);
         Ok(answer)
     }
-}
-
-/// An event of a watch: a `WatchEvent` with the object in an envelope of its own, and four bytes of length in front.
-pub(crate) fn event(kind: &str, object: &[u8]) -> Bytes {
-    let mut raw = Vec::with_capacity(object.len() + 8);
-    put_bytes(&mut raw, 1, object);
-    let mut event = vec![0; 4];
-    put_bytes(&mut event, 1, kind.as_bytes());
-    put_bytes(&mut event, 2, &raw);
-    // A longer one is not made: objects are at most a few megabytes.
-    let length = u32::try_from(event.len() - 4).unwrap_or(u32::MAX);
-    if let Some(front) = event.first_chunk_mut() {
-        *front = length.to_be_bytes();
-    }
-    event.into()
 }
