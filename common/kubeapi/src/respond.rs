@@ -3,7 +3,7 @@
 use apimachinery::Status;
 use apimachinery::listing::Asked as _;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -181,21 +181,26 @@ pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
     Response::from_parts(parts, Full::new(Bytes::from(told)).map_err(|never| match never {}).boxed_unsync())
 }
 
-/// The same answer in Protobuf, if it is a short one of a kind that has it.
+/// The same answer in Protobuf, if it is a whole one of at most [`LAID_OUT`] bytes and of a kind that has it.
 async fn encoded(answer: Answer) -> Answer {
-    if answer.body().size_hint().exact().is_none() {
+    if answer.body().size_hint().exact().is_none_or(|bytes| bytes > LAID_OUT as u64) {
         return answer;
     }
     let (mut parts, body) = answer.into_parts();
-    // It is in memory, so nothing is waited for.
-    let text = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = match body.collect().await {
+        Ok(whole) => whole.to_bytes(),
+        Err(error) => return failure(&Status::internal(format!("making the answer: {error}"))),
+    };
     let told = match std::str::from_utf8(&text).map(crate::protobuf::answer) {
         Ok(Ok(Some(told))) => {
+            parts.headers.remove(CONTENT_LENGTH);
             parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
             Bytes::from(told)
         }
+        // Done is done: who asked learns it, if in JSON.
         Ok(Err(error)) => {
-            return failure(&Status::internal(format!("the answer is not told in Protobuf: {error}")));
+            tracing::warn!(%error, "an answer was not told in Protobuf but in JSON");
+            text
         }
         Ok(Ok(None)) | Err(_) => text,
     };
@@ -271,5 +276,21 @@ mod tests {
         assert_eq!(laid_out(3, Layout::Yaml).await.0, 200);
         assert_eq!(laid_out(LAID_OUT, Layout::Pretty).await, (200, LAID_OUT + "{\"k\":\"\"}".len()));
         assert_eq!(laid_out(LAID_OUT, Layout::Yaml).await.0, 413);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_in_protobuf_stays_json() {
+        let media = async |text: String| {
+            let answer = lay_out(super::bytes(200, "application/json", text), Layout::Protobuf).await;
+            answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned()
+        };
+        let map = |name: Value| {
+            serde_json::json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": name } })
+                .to_string()
+        };
+        assert_eq!(media(map("a".into())).await, MEDIA_TYPE);
+        assert_eq!(media(map(5.into())).await, "application/json");
+        assert_eq!(media(map("x".repeat(LAID_OUT).into())).await, "application/json");
+        assert_eq!(media("{\"kind\":\"Gadget\",\"apiVersion\":\"v1\"}".to_owned()).await, "application/json");
     }
 }

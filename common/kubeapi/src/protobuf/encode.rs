@@ -1,8 +1,10 @@
 //! From JSON to messages, as it is read. What a message has is put behind what is written, field by field as JSON has them, and then
 //! once more in the order of their numbers, with the zeros that Go writes of what is not set.
 
+mod assemble;
+
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 
 use apimachinery::messages::{Field, Kind, Message, Of, Place, Shape};
 use base64::Engine as _;
@@ -12,8 +14,10 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
+use assemble::{Out, Piece, assemble, wire, zero, zero_of};
+
 use super::scalars;
-use super::wire::{BYTES, FIXED64, VARINT, put_bytes, put_head, put_tag, put_varint, wrap};
+use super::wire::{BYTES, VARINT, put_bytes, put_head, put_tag, put_varint, wrap};
 
 /// Appends the message of an object. Fields that the message does not have are left out.
 ///
@@ -30,26 +34,6 @@ where
     }
     *out = made.bytes;
     is_set.map(|_| ())
-}
-
-/// What is written, and where in it the fields of the messages are that are being read.
-struct Out {
-    bytes: Vec<u8>,
-    pieces: Vec<Piece>,
-}
-
-impl Deref for Out {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
-    }
-}
-
-impl DerefMut for Out {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
 }
 
 /// One value, without tag and length. False: it is null, and nothing was written.
@@ -322,12 +306,6 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     }
 }
 
-/// Where what was read of a field is.
-struct Piece {
-    place: Place,
-    range: Range<usize>,
-}
-
 fn fields<'de, A: MapAccess<'de>>(message: Message, mut map: A, out: &mut Out) -> Result<(), A::Error> {
     let (base, first) = (out.len(), out.pieces.len());
     while let Some(named) = map.next_key_seed(Name(message))? {
@@ -350,88 +328,6 @@ fn fields<'de, A: MapAccess<'de>>(message: Message, mut map: A, out: &mut Out) -
     out.pieces.truncate(first);
     out.drain(base..end);
     Ok(())
-}
-
-/// Appends a message of these pieces, which are sorted by place; `depth` messages around it have it inlined.
-fn assemble(message: Message, depth: usize, pieces: Range<usize>, out: &mut Out) {
-    let mut next = pieces.start;
-    for (index, field) in message.fields().enumerate() {
-        let first = next;
-        let is_mine = |piece: &Piece| piece.place.index(depth) == Some(index);
-        while next < pieces.end && out.pieces.get(next).is_some_and(is_mine) {
-            next += 1;
-        }
-        // Of what comes twice, the last.
-        let range = out.pieces.get(first..next).and_then(<[Piece]>::last).map(|piece| piece.range.clone());
-        match (field.of, range) {
-            (Of::Message(inner), _) if field.is_inline() => {
-                let start = out.len();
-                assemble(inner, depth + 1, first..next, out);
-                wrap(out, start, field.number);
-            }
-            (of, Some(range)) => {
-                match (field.shape, wire(of)) {
-                    (Shape::One, BYTES) => put_head(out, field.number, range.len()),
-                    (Shape::One, wire) => put_tag(out, field.number, wire),
-                    _ => {}
-                }
-                out.extend_from_within(range);
-            }
-            (of, None) if is_always_written(&field) => {
-                let (start, wire) = (out.len(), wire(of));
-                if wire != BYTES {
-                    put_tag(out, field.number, wire);
-                }
-                zero_of(of, out);
-                if wire == BYTES {
-                    wrap(out, start, field.number);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Go writes it even if it has no value.
-fn is_always_written(field: &Field) -> bool {
-    field.shape == Shape::One && !field.is_pointer() && field.of != Of::Bytes
-}
-
-fn wire(of: Of) -> u8 {
-    match of {
-        Of::String | Of::Bytes | Of::Message(_) => BYTES,
-        Of::Double => FIXED64,
-        Of::Bool | Of::Int32 | Of::Int64 => VARINT,
-    }
-}
-
-/// What Go writes of a value that is not set, without tag and length.
-fn zero_of(of: Of, out: &mut Out) {
-    match of {
-        Of::String | Of::Bytes => {}
-        Of::Bool | Of::Int32 | Of::Int64 => out.push(0),
-        Of::Double => out.extend([0; 8]),
-        Of::Message(message) => zero(message, out),
-    }
-}
-
-fn zero(message: Message, out: &mut Out) {
-    match message.kind() {
-        Kind::Struct => assemble(message, 0, 0..0, out),
-        Kind::Quantity => put_bytes(out, 1, b"0"),
-        Kind::IntOrString => {
-            for number in [1, 2] {
-                put_tag(out, number, VARINT);
-                out.push(0);
-            }
-            put_bytes(out, 3, &[]);
-        }
-        Kind::Duration | Kind::SchemaOrBool => {
-            put_tag(out, 1, VARINT);
-            out.push(0);
-        }
-        Kind::Time | Kind::MicroTime | Kind::Raw | Kind::List | Kind::SchemaOrList | Kind::SchemaOrTexts => {}
-    }
 }
 
 /// The name of a field in JSON; `None`: the message has none of it.
