@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use kubeapi::{CONNECTIONS, Door, Transport, audit};
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use addresses::{NotARange, ServiceRange};
@@ -73,9 +74,9 @@ pub enum BuildError {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("the clean-up task ended early")]
-    Collector(#[source] tokio::task::JoinError),
+    Collector(#[source] JoinError),
     #[error("the controllers ended early")]
-    Controllers(#[source] tokio::task::JoinError),
+    Controllers(#[source] JoinError),
 }
 
 /// Built, not running.
@@ -186,9 +187,18 @@ impl ApiServer {
                 }
                 Ok(())
             }
-            ended = &mut controllers, if !controlling.is_cancelled() => ended.map_err(RunError::Controllers),
+            ended = before(&stop, &mut controllers) => ended.map_err(RunError::Controllers),
             // Only a panic ends it before it is told to stop.
             ended = &mut collector => ended.map_err(RunError::Collector),
         }
+    }
+}
+
+/// How a task ends before the stop; after it, its end is nobody's business here.
+async fn before<T>(stop: &CancellationToken, task: &mut JoinHandle<T>) -> Result<T, JoinError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => std::future::pending().await,
+        ended = task => ended,
     }
 }

@@ -66,7 +66,9 @@ async fn bodies_and_answers_are_negotiated() {
         415
     );
     for (accept, code) in [
-        ("application/vnd.kubernetes.protobuf", 406),
+        ("application/vnd.kubernetes.protobuf", 200),
+        ("application/cbor", 406),
+        ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", 406),
         ("application/vnd.kubernetes.protobuf, application/json", 200),
         ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", 200),
         ("*/*", 200),

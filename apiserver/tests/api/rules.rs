@@ -236,7 +236,8 @@ async fn what_a_binding_only_warns_of_and_audits_is_done_warned_of_and_written_d
     server.stop().await;
     let text = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let line = lines.into_iter().find(|line| line["objectRef"]["resource"] == "configmaps").unwrap();
+    let line = lines.into_iter().find(|line| line["objectRef"]["resource"] == "configmaps");
+    let line = line.unwrap_or_else(|| panic!("the request is not in {text}"));
     let annotations = &line["annotations"];
     let failure = annotations["validation.policy.admission.k8s.io/validation_failure"].as_str().unwrap();
     let failure: Value = serde_json::from_str(failure).unwrap();

@@ -78,6 +78,8 @@ async fn a_watch_ends_when_its_time_is_up() {
     let mut watch =
         server.watch(&format!("{MAPS}?watch=true&timeoutSeconds=1&allowWatchBookmarks=true")).await;
     assert_eq!(watch.expect().await.0, "ADDED");
+    // One at the end of what was there, one before the watch ends.
+    assert_eq!(watch.expect().await.0, "BOOKMARK");
     assert_eq!(watch.expect().await.0, "BOOKMARK");
     assert_eq!(watch.next().await, None);
     server.stop().await;

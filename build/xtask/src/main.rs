@@ -13,6 +13,7 @@ mod images;
 mod install;
 mod msrv;
 mod packages;
+mod protobuf;
 mod schemas;
 mod test;
 mod tools;
@@ -52,6 +53,8 @@ enum Command {
     Chart(chart::Flags),
     /// Make the schemas of Kubernetes' kinds anew, from its OpenAPI document.
     Schemas(schemas::Flags),
+    /// Make the table of Kubernetes' Protobuf messages anew, from a folder of its Go modules.
+    Protobuf(protobuf::Flags),
     /// Make container images of the programs, as files.
     Images(images::Flags),
     /// Build the programs as release builds and install them.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Docs(flags) => docs::run(&flags),
         Command::Chart(flags) => chart::run(&flags),
         Command::Schemas(flags) => schemas::run(&flags),
+        Command::Protobuf(flags) => protobuf::run(&flags),
         Command::Images(flags) => images::run(&flags),
         Command::Setup => packages::ensure(),
         Command::Clients => clients::ensure(),

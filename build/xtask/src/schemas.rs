@@ -1,6 +1,6 @@
 //! `cargo xtask schemas DOCUMENT`: the data of `apimachinery::schemas`, from Kubernetes' OpenAPI document.
 
-mod strings;
+pub(crate) mod strings;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,7 +70,7 @@ fn kinds(schema: &Value) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-fn is_stable(version: &str) -> bool {
+pub(crate) fn is_stable(version: &str) -> bool {
     version.strip_prefix('v').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 

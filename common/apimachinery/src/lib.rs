@@ -1,7 +1,7 @@
 //! Kubernetes API rules as pure functions over raw JSON: no I/O, no clock, no storage.
 //!
 //! [`kinds`] is the table of kinds, [`path`] reads URLs, [`selector`] label and field selectors, [`patch`] the four patch formats, [`schema`] the
-//! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
+//! structural schemas of custom resources, [`schemas`] those of the built-in kinds, [`messages`] their Protobuf messages, [`status`] the errors that clients expect, [`jsonpath`] printer columns,
 //! [`listing`] the options of lists and watches, [`names`] the naming rules, [`decode`] what becomes of unknown and mistyped fields, [`quantity`] resource amounts, [`duration`] kubectl's ages, [`fields`] who owns which fields (server-side apply), [`object`] metadata access,
 //! [`yaml`] how manifests are read, [`pod`] what pods have by default and must have, [`service`], [`workload`] and [`plain`] the same of services, workloads and small kinds, [`webhooks`] admission webhooks: who is asked
 //! about what, the questions and the answers; [`rbac`] roles and bindings, [`traits`] what selectors look at.
@@ -14,6 +14,7 @@ pub mod fields;
 pub mod jsonpath;
 pub mod kinds;
 pub mod listing;
+pub mod messages;
 pub mod names;
 pub mod object;
 pub mod patch;

@@ -22,6 +22,10 @@ pub fn complete(service: &mut Value) {
     for port in maps_in(spec, "ports") {
         set_default(port, "protocol", "TCP");
         if let Some(number) = port.get("port").cloned() {
+            // Go writes its zero where nothing was said.
+            if port.get("targetPort").is_some_and(|target| *target == json!(0) || *target == json!("")) {
+                port.remove("targetPort");
+            }
             set_default(port, "targetPort", number);
         }
     }
@@ -136,6 +140,14 @@ mod tests {
             let mut twice = once.clone();
             complete(&mut twice);
             assert_eq!(once, twice, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_names_no_target_is_its_own() {
+        for target in [Value::Null, json!(0), json!("")] {
+            let service = completed(json!({"ports": [{"port": 80, "targetPort": target}]}));
+            assert_eq!(service["spec"]["ports"][0]["targetPort"], 80);
         }
     }
 

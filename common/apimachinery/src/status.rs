@@ -123,7 +123,14 @@ impl Status {
     }
     pub fn not_acceptable() -> Status {
         let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-                       application/json;stream=watch";
+                       application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+                       application/vnd.kubernetes.protobuf;stream=watch";
+        Status::new(406, "NotAcceptable", message)
+    }
+    /// The types asked for are known, and objects of this kind do not have the form that is asked for.
+    pub fn no_such_form() -> Status {
+        let message = "only the following media types are accepted: application/json, application/yaml, \
+                       application/vnd.kubernetes.protobuf";
         Status::new(406, "NotAcceptable", message)
     }
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Status {

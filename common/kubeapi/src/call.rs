@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 
+use crate::protobuf;
 use crate::render::{Include, Renderer};
 use crate::request::{self, Incoming, Query};
 use crate::respond::{self, Answer, Holds};
@@ -56,9 +57,10 @@ impl<B> Call<'_, B> {
             (false, true) => Holds::List,
             (false, false) => Holds::One,
         };
-        let form = respond::negotiate(&self.parts.headers, holds)?;
+        let has_message = protobuf::has_message(&self.target.served);
+        let wanted = respond::negotiate(&self.parts.headers, holds, has_message)?;
         let include = Include::parse(self.query.get("includeObject"))?;
-        Ok(Renderer::new(&self.target.served, form, include))
+        Ok(Renderer::wanted(&self.target.served, wanted, include))
     }
 
     /// The body, parsed.
@@ -84,7 +86,7 @@ impl<B> Call<'_, B> {
     /// # Errors
     /// Those of [`Call::renderer`], and 500 for an object that does not parse.
     pub fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {
-        let mut answer = respond::bytes(code, "application/json", self.renderer()?.object(stored)?);
+        let mut answer = self.renderer()?.answer(code, stored)?;
         // For the audit log, which does not read answers.
         answer.extensions_mut().insert(stored.key.clone());
         Ok(answer)

@@ -10,12 +10,22 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::{Value, json};
 
+use crate::protobuf;
 use crate::registry::{Computed, Registry, Resource, Version};
 use crate::respond::{self, Answer};
 
-const AGGREGATED: [(&str, &str); 2] = [
-    ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
-    ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"),
+/// (version, its media type in JSON, in Protobuf)
+const AGGREGATED: [(&str, &str, &str); 2] = [
+    (
+        "v2",
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    ),
+    (
+        "v2beta1",
+        "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+    ),
 ];
 
 /// The Kubernetes version whose API this follows.
@@ -161,14 +171,14 @@ fn storage_hash(group: &str, version: &str, kind: &str) -> String {
 fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Option<Answer> {
     let accept = headers.get(http::header::ACCEPT)?.to_str().ok()?.replace(' ', "");
     let wanted = accept.split(',').find_map(|range| {
-        let (version, media) = AGGREGATED.iter().find(|(version, _)| {
+        let (version, json, packed) = AGGREGATED.iter().find(|(version, ..)| {
             range.contains("g=apidiscovery.k8s.io")
                 && range.contains("as=APIGroupDiscoveryList")
                 && range.split(';').any(|part| part.strip_prefix("v=") == Some(*version))
         })?;
-        Some((*version, *media))
+        Some((*version, *json, range.starts_with(protobuf::MEDIA_TYPE).then_some(*packed)))
     });
-    let (version, media) = wanted?;
+    let (version, media, packed) = wanted?;
     let items: Vec<Value> = groups
         .iter()
         .map(|(group, versions)| {
@@ -188,7 +198,12 @@ fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Optio
     let mark: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
     let mark = format!("\"{mark}\"");
     let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == mark.as_bytes());
-    let mut answer = if is_known { respond::bytes(304, media, "") } else { respond::bytes(200, media, text) };
+    let in_protobuf = |packed| Some((packed, protobuf::answer(&text).ok()??));
+    let mut answer = match packed.and_then(in_protobuf) {
+        _ if is_known => respond::bytes(304, media, ""),
+        Some((packed, told)) => respond::bytes(200, packed, told),
+        None => respond::bytes(200, media, text),
+    };
     answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if let Ok(mark) = HeaderValue::from_str(&mark) {
         answer.headers_mut().insert(ETAG, mark);

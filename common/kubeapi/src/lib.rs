@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A backend brings objects, users and rights, and whatever writes; it gets negotiation, selectors, pages, tables, watches with
-//! bookmarks, protobuf bodies, discovery and OpenAPI. Objects are stored without `apiVersion` and `kind`: answers are made of
+//! bookmarks, Protobuf both ways, discovery and OpenAPI. Objects are stored without `apiVersion` and `kind`: answers are made of
 //! stored texts without parsing them, where a client wants whole objects.
 
 #![deny(clippy::missing_errors_doc)]

@@ -1,10 +1,14 @@
 //! Lists as they are written: piece by piece, so that a long list is never in memory a second time as one text.
 
+mod packed;
+
 use apimachinery::Status;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+
+pub(crate) use packed::Listing;
 
 use crate::parts::Items;
 use crate::respond::{self, Answer, BodyError};
@@ -67,7 +71,7 @@ where
                 Err(status) => Some((Err(BodyError::from(status)), None)),
             }
         });
-        let mut answer = respond::stream(StreamBody::new(rest).boxed_unsync());
+        let mut answer = respond::stream(StreamBody::new(rest).boxed_unsync(), "application/json");
         answer.extensions_mut().insert(respond::Long);
         Ok(answer)
     }

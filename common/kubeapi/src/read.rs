@@ -122,5 +122,6 @@ async fn watch<B: Backend>(call: Call<'_, B>, scope: ListQuery) -> Result<Answer
     let WatchOptions { start, bookmarks, timeout } = WatchOptions::read(&call.query)?;
     let timeout = timeout.map_or(WATCH, Duration::from_secs).min(4 * WATCH);
     let watch = Watch::open(&call, scope, Options { start, bookmarks, timeout }).await?;
-    Ok(respond::stream(watch.into_body()))
+    let content_type = watch.content_type();
+    Ok(respond::stream(watch.into_body(), content_type))
 }

@@ -1,12 +1,16 @@
-//! Objects and lists in the form a client asked for. Full objects are never parsed: stored bodies get a prefix.
+//! Objects and lists in the form a client asked for. Full objects are never parsed for JSON: stored bodies get a prefix.
+
+use std::borrow::Cow;
 
 use apimachinery::Status;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::parts::Items;
-use crate::pieces::Pieces;
+use crate::pieces::{Listing, Pieces};
+use crate::protobuf;
 use crate::registry::Served;
-use crate::respond::{self, Answer, Form};
+use crate::respond::{self, Answer, Form, Wanted};
 use crate::stored::{Page, Stored};
 use crate::tables;
 
@@ -33,10 +37,13 @@ impl Include {
     }
 }
 
+const METADATA: &str = "PartialObjectMetadata";
+
 /// Renders objects of one resource in the form that a client asked for.
 pub struct Renderer {
     served: Served,
     form: Form,
+    is_protobuf: bool,
     include: Include,
     /// `{"kind":"Pod","apiVersion":"v1",`
     prefix: String,
@@ -49,7 +56,61 @@ impl Renderer {
             Value::from(served.resource.kind.as_str()),
             Value::from(served.api_version())
         );
-        Renderer { served: served.clone(), form, include, prefix }
+        Renderer { served: served.clone(), form, is_protobuf: false, include, prefix }
+    }
+
+    pub(crate) fn wanted(served: &Served, wanted: Wanted, include: Include) -> Renderer {
+        Renderer { is_protobuf: wanted.is_protobuf, ..Renderer::new(served, wanted.form, include) }
+    }
+
+    /// An answer with one object.
+    pub(crate) fn answer(&self, code: u16, stored: &Stored) -> Result<Answer, Status> {
+        Ok(match self.is_protobuf {
+            true => respond::bytes(code, protobuf::MEDIA_TYPE, self.encoded(stored)?),
+            false => respond::bytes(code, "application/json", self.object(stored)?),
+        })
+    }
+
+    /// One object in Protobuf, in its envelope.
+    fn encoded(&self, stored: &Stored) -> Result<Vec<u8>, Status> {
+        match self.form {
+            Form::Metadata(version) => protobuf::object(version, METADATA, &stored.body),
+            _ => {
+                protobuf::object(&self.served.api_version(), &self.served.resource.kind, &self.body(stored)?)
+            }
+        }
+    }
+
+    /// What is stored, with the names of fields that the served version has.
+    fn body<'a>(&self, stored: &'a Stored) -> Result<Cow<'a, str>, Status> {
+        match self.served.resource.group == crate::events::GROUP {
+            true => Ok(Cow::Owned(self.typed(stored.value()?).to_string())),
+            false => Ok(Cow::Borrowed(&stored.body)),
+        }
+    }
+
+    /// The content type of watches.
+    pub(crate) fn stream_type(&self) -> &'static str {
+        if self.is_protobuf { protobuf::STREAM_TYPE } else { "application/json" }
+    }
+
+    /// One event of a watch; only the first table of a stream has its columns.
+    ///
+    /// # Errors
+    /// 500 if the object does not parse.
+    pub(crate) fn event(&self, kind: &str, stored: &Stored, first: bool) -> Result<Bytes, Status> {
+        Ok(match self.is_protobuf {
+            true => protobuf::event(kind, &self.encoded(stored)?),
+            false => format!("{{\"type\":\"{kind}\",\"object\":{}}}\n", self.watched(stored, first)?).into(),
+        })
+    }
+
+    /// One event of a watch with an object that is made for it: a bookmark or a Status.
+    pub(crate) fn event_of(&self, kind: &str, object: &Value) -> Bytes {
+        match self.is_protobuf.then(|| protobuf::answer(&object.to_string())) {
+            Some(Ok(Some(object))) => protobuf::event(kind, &object),
+            _ => format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into(),
+        }
     }
 
     /// One object as JSON text.
@@ -90,7 +151,7 @@ impl Renderer {
                 json!({ "kind": self.served.resource.kind, "apiVersion": self.served.api_version(), "metadata": metadata })
             }
             Form::Metadata(version) => {
-                json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
+                json!({ "kind": METADATA, "apiVersion": version, "metadata": metadata })
             }
             Form::Table(version) => {
                 json!({ "kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": [] })
@@ -133,9 +194,17 @@ impl Renderer {
     async fn items(self, metadata: Value, items: Items) -> Result<Answer, Status> {
         let (kind, api_version) = match self.form {
             Form::Table(_) => return Err(Status::internal("a Table is made as a whole")),
-            Form::Metadata(version) => ("PartialObjectMetadataList".to_owned(), version.to_owned()),
+            Form::Metadata(version) => (format!("{METADATA}List"), version.to_owned()),
             Form::Object => (self.served.resource.list_kind.clone(), self.served.api_version()),
         };
+        if self.is_protobuf {
+            let list = (api_version, kind);
+            let write = move |item: &Stored, message, out: &mut Vec<u8>| match self.form {
+                Form::Metadata(_) => protobuf::append(message, &item.body, out),
+                _ => protobuf::append(message, &self.body(item)?, out),
+            };
+            return Listing::new(list, &metadata, items, write)?.answer().await;
+        }
         let head = format!(
             "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
             Value::from(kind),
@@ -199,5 +268,5 @@ impl Renderer {
 }
 
 fn partial(value: &Value, version: &str) -> Value {
-    json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": value["metadata"] })
+    json!({ "kind": METADATA, "apiVersion": version, "metadata": value["metadata"] })
 }

@@ -3,13 +3,14 @@
 use apimachinery::Status;
 use apimachinery::listing::Asked as _;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Body as _;
 use serde_json::Value;
 
+use crate::protobuf::MEDIA_TYPE;
 use crate::request::Query;
 
 /// A body that breaks off breaks its connection off: what is cut short must not look complete.
@@ -33,6 +34,14 @@ pub enum Form {
     Metadata(&'static str),
 }
 
+/// What a client wants objects as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub form: Form,
+    /// In Protobuf; else in JSON.
+    pub is_protobuf: bool,
+}
+
 /// What an answer holds, which decides between `PartialObjectMetadata` and `PartialObjectMetadataList`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
@@ -45,21 +54,41 @@ pub enum Holds {
 const JSON: [&str; 4] = ["application/json", "*/*", "application/*", ""];
 const YAML: &str = "application/yaml";
 
-/// The first of the accepted types that can be served, 406 if none can.
+/// The first of the accepted types that can be served, 406 if none can. `has_message`: the objects have a form in Protobuf.
 ///
 /// # Errors
 /// 406.
-pub fn negotiate(headers: &HeaderMap, holds: Holds) -> Result<Form, Status> {
-    let Some(accept) = headers.get(http::header::ACCEPT) else { return Ok(Form::Object) };
+pub fn negotiate(headers: &HeaderMap, holds: Holds, has_message: bool) -> Result<Wanted, Status> {
+    let plain = Wanted { form: Form::Object, is_protobuf: false };
+    let Some(accept) = headers.get(http::header::ACCEPT) else { return Ok(plain) };
     let accept = accept.to_str().map_err(|_| Status::not_acceptable())?;
-    accept.split(',').find_map(|range| form(range, holds)).ok_or_else(Status::not_acceptable)
+    let wanted = accept.split(',').find_map(|range| {
+        let is_protobuf = media(range) == MEDIA_TYPE;
+        let form = form(range, holds)?;
+        let can_be = match form {
+            Form::Object => has_message,
+            Form::Metadata(_) => true,
+            Form::Table(_) => false,
+        };
+        (can_be || !is_protobuf).then_some(Wanted { form, is_protobuf })
+    });
+    let is_known = |range: &str| JSON.contains(&media(range)) || [YAML, MEDIA_TYPE].contains(&media(range));
+    wanted.ok_or_else(|| match has_message && !accept.split(',').any(is_known) {
+        true => Status::not_acceptable(),
+        false => Status::no_such_form(),
+    })
+}
+
+/// A range of an Accept header without its parameters.
+fn media(range: &str) -> &str {
+    range.split(';').next().unwrap_or_default().trim()
 }
 
 /// What one range of an Accept header asks for, if it can be served.
 fn form(range: &str, holds: Holds) -> Option<Form> {
     let mut parts = range.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default();
-    if !JSON.contains(&media) && media != YAML {
+    if !JSON.contains(&media) && ![YAML, MEDIA_TYPE].contains(&media) {
         return None;
     }
     let part = |name: &str| parts.clone().find_map(|part| part.strip_prefix(name));
@@ -85,6 +114,7 @@ pub(crate) enum Layout {
     /// For people: those who ask for it, and programs that show answers to them.
     Pretty,
     Yaml,
+    Protobuf,
 }
 
 impl Layout {
@@ -92,9 +122,13 @@ impl Layout {
     pub(crate) fn of(headers: &HeaderMap, query: &Query) -> Layout {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let accept = text(http::header::ACCEPT);
-        let mut medias = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
-        if medias.find(|media| JSON.contains(media) || *media == YAML) == Some(YAML) {
-            return Layout::Yaml;
+        // Objects in another form are Protobuf already where that was asked for; errors never have one.
+        let is_plain = |range: &&str| media(range) != MEDIA_TYPE || !range.contains("as=");
+        let mut medias = accept.split(',').filter(is_plain).map(media);
+        match medias.find(|media| JSON.contains(media) || [YAML, MEDIA_TYPE].contains(media)) {
+            Some(YAML) => return Layout::Yaml,
+            Some(MEDIA_TYPE) => return Layout::Protobuf,
+            _ => {}
         }
         let for_people = ["curl", "Wget", "Mozilla/5.0"];
         let is_pretty = match query.value("pretty") {
@@ -114,6 +148,9 @@ pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
     let is_whole = answer.extensions().get::<Long>().is_some() || answer.body().size_hint().exact().is_some();
     if layout == Layout::Dense || !is_json || !is_whole {
         return answer;
+    }
+    if layout == Layout::Protobuf {
+        return encoded(answer).await;
     }
     let fits = answer.body().size_hint().exact().is_some_and(|bytes| bytes <= LAID_OUT as u64);
     if layout == Layout::Pretty && !fits {
@@ -142,6 +179,32 @@ pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(YAML));
     }
     Response::from_parts(parts, Full::new(Bytes::from(told)).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// The same answer in Protobuf, if it is a whole one of at most [`LAID_OUT`] bytes and of a kind that has it.
+async fn encoded(answer: Answer) -> Answer {
+    if answer.body().size_hint().exact().is_none_or(|bytes| bytes > LAID_OUT as u64) {
+        return answer;
+    }
+    let (mut parts, body) = answer.into_parts();
+    let text = match body.collect().await {
+        Ok(whole) => whole.to_bytes(),
+        Err(error) => return failure(&Status::internal(format!("making the answer: {error}"))),
+    };
+    let told = match std::str::from_utf8(&text).map(crate::protobuf::answer) {
+        Ok(Ok(Some(told))) => {
+            parts.headers.remove(CONTENT_LENGTH);
+            parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+            Bytes::from(told)
+        }
+        // Done is done: who asked learns it, if in JSON.
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "an answer was not told in Protobuf but in JSON");
+            text
+        }
+        Ok(Ok(None)) | Err(_) => text,
+    };
+    Response::from_parts(parts, Full::new(told).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// An answer of this code and type.
@@ -189,10 +252,10 @@ pub(crate) fn mark(headers: &mut HeaderMap) {
     }
 }
 
-/// 200, with JSON that comes bit by bit.
-pub fn stream(body: Body) -> Answer {
+/// 200, with what comes bit by bit.
+pub fn stream(body: Body, content_type: &'static str) -> Answer {
     let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -213,5 +276,21 @@ mod tests {
         assert_eq!(laid_out(3, Layout::Yaml).await.0, 200);
         assert_eq!(laid_out(LAID_OUT, Layout::Pretty).await, (200, LAID_OUT + "{\"k\":\"\"}".len()));
         assert_eq!(laid_out(LAID_OUT, Layout::Yaml).await.0, 413);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_told_in_protobuf_stays_json() {
+        let media = async |text: String| {
+            let answer = lay_out(super::bytes(200, "application/json", text), Layout::Protobuf).await;
+            answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned()
+        };
+        let map = |name: Value| {
+            serde_json::json!({ "kind": "ConfigMap", "apiVersion": "v1", "metadata": { "name": name } })
+                .to_string()
+        };
+        assert_eq!(media(map("a".into())).await, MEDIA_TYPE);
+        assert_eq!(media(map(5.into())).await, "application/json");
+        assert_eq!(media(map("x".repeat(LAID_OUT).into())).await, "application/json");
+        assert_eq!(media("{\"kind\":\"Gadget\",\"apiVersion\":\"v1\"}".to_owned()).await, "application/json");
     }
 }

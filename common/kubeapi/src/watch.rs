@@ -17,7 +17,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
@@ -93,6 +92,10 @@ impl<B: Backend> Watch<B> {
             }
         }
         Ok(watch)
+    }
+
+    pub(crate) fn content_type(&self) -> &'static str {
+        self.renderer.stream_type()
     }
 
     pub(crate) fn into_body(self) -> Body {
@@ -204,10 +207,9 @@ impl<B: Backend> Watch<B> {
     }
 
     fn send(&mut self, kind: EventKind, stored: &Stored) {
-        match self.renderer.watched(stored, self.first) {
-            Ok(object) => {
-                let line = format!("{{\"type\":\"{}\",\"object\":{object}}}\n", kind.as_str());
-                self.queue.push_back(line.into());
+        match self.renderer.event(kind.as_str(), stored, self.first) {
+            Ok(event) => {
+                self.queue.push_back(event);
                 self.first = false;
             }
             Err(status) => self.fail(&status),
@@ -216,13 +218,12 @@ impl<B: Backend> Watch<B> {
 
     fn bookmark(&mut self, initial_end: bool) {
         let object = self.renderer.bookmark(self.reached, initial_end);
-        self.queue.push_back(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into());
+        self.queue.push_back(self.renderer.event_of("BOOKMARK", &object));
         self.bookmarked = self.reached;
     }
 
     fn fail(&mut self, status: &Status) {
-        let object = json!(status.to_json());
-        self.queue.push_back(format!("{{\"type\":\"ERROR\",\"object\":{object}}}\n").into());
+        self.queue.push_back(self.renderer.event_of("ERROR", &status.to_json()));
         self.ended = true;
     }
 }

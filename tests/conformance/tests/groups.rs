@@ -41,7 +41,7 @@ macro_rules! groups {
 }
 
 groups! {
-    apply, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, namespaces, objects, owners,
+    apply, clients, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, namespaces, objects, owners,
     patches, pods, policies, rbac, selectors, services, status, subresources, update, watch, workloads,
 }
 

@@ -68,6 +68,27 @@ pub fn token(data: &[u8]) {
     }
 }
 
+/// A request body in Kubernetes' Protobuf: as it is, and as an object whose kind the first byte chooses.
+pub fn protobuf(data: &[u8]) {
+    const KINDS: [(&str, &str); 4] = [
+        ("v1", "Pod"),
+        ("v1", "Secret"),
+        ("apps/v1", "ControllerRevision"),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+    ];
+    let read = |body: &[u8]| kubeapi::request::parse("application/vnd.kubernetes.protobuf", body);
+    let _ = read(data);
+    let Some((choice, object)) = data.split_first() else { return };
+    let (version, kind) = KINDS[usize::from(*choice) % KINDS.len()];
+    let field = |number: u8, bytes: &[u8]| {
+        let (low, high) = (bytes.len() % 128, bytes.len() / 128);
+        // Two bytes of length are enough for what is fed here; more is cut off, as a broken body is.
+        [&[number << 3 | 2, low as u8 | 0x80, high as u8 & 0x7f], bytes].concat()
+    };
+    let types = [field(1, version.as_bytes()), field(2, kind.as_bytes())].concat();
+    let _ = read(&[b"k8s\0".to_vec(), field(1, &types), field(2, object)].concat());
+}
+
 /// An inventory: the digests of a hello, then lists, whatever they hold.
 pub fn inventory(data: &[u8]) {
     let (hello, lists) = data.split_at(data.len() / 2);

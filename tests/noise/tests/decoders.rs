@@ -96,6 +96,7 @@ proptest! {
         noise::signing_request(&data);
         noise::token(&data);
         noise::inventory(&data);
+        noise::protobuf(&data);
     }
 
     #[test]

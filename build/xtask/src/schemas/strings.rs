@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 #[derive(Default)]
-pub(super) struct Strings {
+pub(crate) struct Strings {
     texts: Vec<String>,
     numbers: HashMap<String, usize>,
 }
 
 impl Strings {
     /// The number of a text, which is added if it is new.
-    pub(super) fn index(&mut self, text: &str) -> usize {
+    pub(crate) fn index(&mut self, text: &str) -> usize {
         if let Some(number) = self.numbers.get(text) {
             return *number;
         }
@@ -19,7 +19,7 @@ impl Strings {
         self.texts.len() - 1
     }
 
-    pub(super) fn all(&self) -> &[String] {
+    pub(crate) fn all(&self) -> &[String] {
         &self.texts
     }
 }

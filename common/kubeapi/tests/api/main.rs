@@ -6,4 +6,5 @@ mod audit;
 mod doors;
 mod double;
 mod limits;
+mod protobuf;
 mod reads;
