@@ -24,6 +24,7 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
             set_default(map, "reclaimPolicy", "Delete");
             set_default(map, "volumeBindingMode", "Immediate");
         }
+        ("storage.k8s.io", "csidrivers") => csi_driver(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {
             let spec = map_in(map, "spec");
@@ -33,6 +34,15 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
         }
         _ => {}
     }
+}
+
+fn csi_driver(spec: &mut Map<String, Value>) {
+    set_default(spec, "attachRequired", true);
+    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+        set_default(spec, field, false);
+    }
+    set_default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    set_default(spec, "volumeLifecycleModes", json!(["Persistent"]));
 }
 
 fn volume(spec: &mut Map<String, Value>) {

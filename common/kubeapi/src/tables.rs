@@ -4,8 +4,13 @@ mod batch;
 mod cluster;
 mod custom;
 mod endpoints;
+mod networks;
 mod nodes;
+mod parts;
 mod pods;
+mod rights;
+mod scaling;
+mod storage;
 mod volumes;
 mod workloads;
 
@@ -57,13 +62,10 @@ impl Printer {
             ("", "configmaps") => (cluster::columns(&["Data"]), cluster::config_map),
             ("", "secrets") => (cluster::columns(&["Type", "Data"]), cluster::secret),
             ("", "namespaces") => (cluster::columns(&["Status"]), cluster::namespace),
-            ("", "serviceaccounts") => (cluster::columns(&["Secrets"]), cluster::service_account),
             ("", "services") => (cluster::service_columns(), cluster::service),
             ("" | crate::events::GROUP, "events") => (cluster::event_columns(), cluster::event),
             ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
-            ("apiextensions.k8s.io", _) => {
-                (vec![Column::name(), Column::text("Created At")], cluster::definition)
-            }
+            ("apiextensions.k8s.io", _) => (created(), rights::role),
             ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
                 (cluster::columns(&["Validations", "ParamKind"]), cluster::policy)
             }
@@ -77,9 +79,16 @@ impl Printer {
             ("apps", "replicasets") => {
                 (workloads::columns(&["Desired", "Current", "Ready"]), workloads::replica_set)
             }
-            ("apps", "statefulsets") => (workloads::columns(&["Ready"]), workloads::stateful_set),
+            ("apps", "statefulsets") => (workloads::stateful_set_columns(), workloads::stateful_set),
             ("apps", "daemonsets") => (
-                workloads::columns(&["Desired", "Current", "Ready", "Up-to-date", "Available"]),
+                workloads::columns(&[
+                    "Desired",
+                    "Current",
+                    "Ready",
+                    "Up-to-date",
+                    "Available",
+                    "Node Selector",
+                ]),
                 workloads::daemon_set,
             ),
             ("batch", "jobs") => (workloads::columns(&["Status", "Completions", "Duration"]), batch::job),
@@ -88,24 +97,66 @@ impl Printer {
                 batch::cron_job,
             ),
             ("policy", "poddisruptionbudgets") => (
-                workloads::columns(&["Min Available", "Max Unavailable", "Allowed Disruptions"]),
+                cluster::columns(&["Min Available", "Max Unavailable", "Allowed Disruptions"]),
                 batch::budget,
             ),
-            ("", "persistentvolumes") => (
+            ("", "persistentvolumes") => (volumes::volume_columns(), volumes::volume),
+            ("", "persistentvolumeclaims") => (volumes::claim_columns(), volumes::claim),
+            ("", "podtemplates") => (workloads::pod_template_columns(), workloads::pod_template),
+            ("", "replicationcontrollers") => {
+                (workloads::columns(&["Desired", "Current", "Ready"]), workloads::replication_controller)
+            }
+            ("", "resourcequotas") => (cluster::columns(&["Request", "Limit"]), scaling::quota),
+            ("", "limitranges") => (created(), scaling::limit_range),
+            ("apps", "controllerrevisions") => {
+                (cluster::columns(&["Controller", "Revision"]), scaling::revision)
+            }
+            ("autoscaling", _) => (
+                cluster::columns(&["Reference", "Targets", "MinPods", "MaxPods", "Replicas"]),
+                scaling::autoscaler,
+            ),
+            ("certificates.k8s.io", "certificatesigningrequests") => {
+                (rights::signing_request_columns(), rights::signing_request)
+            }
+            ("networking.k8s.io", "networkpolicies") => {
+                (cluster::columns(&["Pod-Selector"]), networks::policy)
+            }
+            ("networking.k8s.io", "ingresses") => {
+                (cluster::columns(&["Class", "Hosts", "Address", "Ports"]), networks::ingress)
+            }
+            ("networking.k8s.io", "ingressclasses") => {
+                (cluster::columns(&["Controller", "Parameters"]), networks::ingress_class)
+            }
+            ("node.k8s.io", "runtimeclasses") => (cluster::columns(&["Handler"]), scaling::runtime_class),
+            ("rbac.authorization.k8s.io", "roles" | "clusterroles") => (created(), rights::role),
+            ("rbac.authorization.k8s.io", _) => (rights::binding_columns(), rights::binding),
+            ("scheduling.k8s.io", "priorityclasses") => {
+                (scaling::priority_class_columns(), scaling::priority_class)
+            }
+            ("storage.k8s.io", "storageclasses") => (
                 cluster::columns(&[
-                    "Capacity",
-                    "Access Modes",
-                    "Reclaim Policy",
-                    "Status",
-                    "Claim",
-                    "StorageClass",
+                    "Provisioner",
+                    "ReclaimPolicy",
+                    "VolumeBindingMode",
+                    "AllowVolumeExpansion",
                 ]),
-                volumes::volume,
+                storage::class,
             ),
-            ("", "persistentvolumeclaims") => (
-                cluster::columns(&["Status", "Volume", "Capacity", "Access Modes", "StorageClass"]),
-                volumes::claim,
+            ("storage.k8s.io", "csidrivers") => (
+                cluster::columns(&[
+                    "AttachRequired",
+                    "PodInfoOnMount",
+                    "StorageCapacity",
+                    "TokenRequests",
+                    "RequiresRepublish",
+                    "Modes",
+                ]),
+                storage::driver,
             ),
+            ("storage.k8s.io", "csinodes") => (cluster::columns(&["Drivers"]), storage::node),
+            ("storage.k8s.io", "volumeattachments") => {
+                (cluster::columns(&["Attacher", "PV", "Node", "Attached"]), storage::attachment)
+            }
             ("", "endpoints") => (cluster::columns(&["Endpoints"]), endpoints::list_cells),
             ("discovery.k8s.io", "endpointslices") => {
                 (cluster::columns(&["AddressType", "Ports", "Endpoints"]), endpoints::slice)
@@ -138,6 +189,11 @@ impl Printer {
     }
 }
 
+/// Columns of kinds that tell nothing but when they were made.
+fn created() -> Vec<Column> {
+    vec![Column::name(), Column::text("Created At")]
+}
+
 /// The time since an RFC 3339 timestamp.
 fn since(timestamp: &str, now: i64) -> String {
     match timestamp.parse::<jiff::Timestamp>() {
@@ -157,3 +213,6 @@ fn own_name(object: &Value) -> Value {
 fn or_none(text: &str) -> Value {
     json!(if text.is_empty() { "<none>" } else { text })
 }
+
+#[cfg(test)]
+mod tests;

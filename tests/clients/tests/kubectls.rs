@@ -121,17 +121,15 @@ impl Kubectl {
         self.tells("get deployment web -n shop -o wide", "a/web:1")?;
         self.tells("get deployment web -n shop -o jsonpath={.spec.strategy.type}", "RollingUpdate")?;
         self.tells("get all -n shop", "deployment.apps/web")?;
-        self.tells(
-            "get configmaps -n shop -o custom-columns=NAME:.metadata.name,K:.data.k",
-            "applied                    four",
-        )?;
+        let columns = "get configmap applied -n shop -o custom-columns=NAME:.metadata.name,K:.data.k";
+        self.tells(columns, "applied   four")?;
         self.tells("get configmap c -n shop -o yaml", "k: v")?;
         self.tells("get configmaps -A --chunk-size=1 -o name", "configmap/c")?;
         self.tells("explain deployment.spec.strategy", "maxSurge")
             .or_else(|_| self.tells("explain deployment.spec.strategy.rollingUpdate", "maxSurge"))?;
         self.tells("explain pods --recursive", "readinessProbe")?;
         self.tells("describe deployment web -n shop", "StrategyType:")?;
-        self.tells("describe quota q -n shop", "pods")?;
+        self.tells("describe quota q -n shop", "Hard")?;
         self.tells("events -n shop", "").map(drop)?;
         self.tells("api-resources --namespaced=true -o name", "deployments.apps")?;
         self.tells("api-versions", "apps/v1")?;

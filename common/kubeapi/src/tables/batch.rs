@@ -4,6 +4,7 @@ use apimachinery::duration;
 use apimachinery::object::{integer, list, text};
 use serde_json::{Value, json};
 
+use super::parts::{containers, selector};
 use super::{age, or_none, own_name, since};
 
 fn is_true(object: &Value, kind: &str) -> bool {
@@ -29,7 +30,11 @@ pub(super) fn job(object: &Value, now: i64) -> Vec<Value> {
     let start = seconds("/status/startTime");
     let lasted = start.map(|start| seconds("/status/completionTime").unwrap_or(now) - start);
     let lasted = lasted.map(duration::human).unwrap_or_default();
-    vec![own_name(object), json!(status), json!(completions), json!(lasted), age(object, now)]
+    let mut cells =
+        vec![own_name(object), json!(status), json!(completions), json!(lasted), age(object, now)];
+    cells.extend(containers(object, "/spec/template/spec"));
+    cells.push(selector(object, "/spec/selector"));
+    cells
 }
 
 pub(super) fn cron_job(object: &Value, now: i64) -> Vec<Value> {
@@ -37,7 +42,7 @@ pub(super) fn cron_job(object: &Value, now: i64) -> Vec<Value> {
     let last = text(object, "/status/lastScheduleTime");
     let last = if last.is_empty() { "<none>".to_owned() } else { since(last, now) };
     let active = list(object, "/status/active").len();
-    vec![
+    let mut cells = vec![
         own_name(object),
         json!(text(object, "/spec/schedule")),
         or_none(text(object, "/spec/timeZone")),
@@ -45,7 +50,10 @@ pub(super) fn cron_job(object: &Value, now: i64) -> Vec<Value> {
         json!(active),
         json!(last),
         age(object, now),
-    ]
+    ];
+    cells.extend(containers(object, "/spec/jobTemplate/spec/template/spec"));
+    cells.push(selector(object, "/spec/jobTemplate/spec/selector"));
+    cells
 }
 
 pub(super) fn budget(object: &Value, now: i64) -> Vec<Value> {

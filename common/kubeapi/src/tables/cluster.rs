@@ -3,6 +3,7 @@
 use apimachinery::object::{integer, list, text};
 use serde_json::{Value, json};
 
+use super::parts::labels;
 use super::{Column, age, or_none, own_name, since};
 
 /// Name, the given columns, Age.
@@ -34,10 +35,6 @@ pub(super) fn namespace(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/status/phase")), age(object, now)]
 }
 
-pub(super) fn service_account(object: &Value, now: i64) -> Vec<Value> {
-    vec![own_name(object), json!(list(object, "/secrets").len()), age(object, now)]
-}
-
 pub(super) fn lease(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/spec/holderIdentity")), age(object, now)]
 }
@@ -67,10 +64,6 @@ pub(super) fn policy_binding(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(text(object, "/spec/policyName")), json!(reference), age(object, now)]
 }
 
-pub(super) fn definition(object: &Value, _: i64) -> Vec<Value> {
-    vec![own_name(object), json!(text(object, "/metadata/creationTimestamp"))]
-}
-
 pub(super) fn service_columns() -> Vec<Column> {
     let mut columns = columns(&["Type", "Cluster-IP", "External-IP", "Port(s)"]);
     columns.push(Column::wide("Selector"));
@@ -86,9 +79,6 @@ pub(super) fn service(object: &Value, now: i64) -> Vec<Value> {
         }
     });
     let ports: Vec<String> = ports.collect();
-    let selector = object.pointer("/spec/selector").and_then(Value::as_object).into_iter().flatten();
-    let selector: Vec<String> =
-        selector.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     vec![
         own_name(object),
         json!(text(object, "/spec/type")),
@@ -96,34 +86,48 @@ pub(super) fn service(object: &Value, now: i64) -> Vec<Value> {
         or_none(text(object, "/spec/externalName")),
         or_none(&ports.join(",")),
         age(object, now),
-        or_none(&selector.join(",")),
+        labels(object, "/spec/selector"),
     ]
 }
 
 pub(super) fn event_columns() -> Vec<Column> {
     let mut columns: Vec<Column> = ["Last Seen", "Type", "Reason", "Object"].map(Column::text).into();
-    columns.push(Column::wide("Source"));
+    columns.extend(["Subobject", "Source"].map(Column::wide));
     columns.push(Column::text("Message"));
+    columns.extend(["First Seen", "Count"].map(Column::wide));
     columns.push(Column { priority: 1, ..Column::name() });
     columns
 }
 
 pub(super) fn event(object: &Value, now: i64) -> Vec<Value> {
-    let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"];
-    let last =
-        times.iter().map(|pointer| text(object, pointer)).find(|time| !time.is_empty()).unwrap_or_default();
-    let about = format!(
-        "{}/{}",
-        text(object, "/involvedObject/kind").to_lowercase(),
-        text(object, "/involvedObject/name")
-    );
+    let first = |pointers: &[&str]| {
+        let times = pointers.iter().map(|pointer| text(object, pointer));
+        since(times.into_iter().find(|time| !time.is_empty()).unwrap_or_default(), now)
+    };
+    let last = first(&["/series/lastObservedTime", "/lastTimestamp", "/eventTime"]);
+    let began = first(&["/firstTimestamp", "/eventTime"]);
+    let about = match text(object, "/involvedObject/kind").to_lowercase() {
+        kind if kind.is_empty() => text(object, "/involvedObject/name").to_owned(),
+        kind => format!("{kind}/{}", text(object, "/involvedObject/name")),
+    };
+    let either = |one: &str, other: &str| match text(object, one) {
+        "" => text(object, other).to_owned(),
+        given => given.to_owned(),
+    };
+    let component = either("/source/component", "/reportingComponent");
+    let host = either("/source/host", "/reportingInstance");
+    let source = if host.is_empty() { component } else { format!("{component}, {host}") };
+    let count = integer(object, "/series/count").or_else(|| integer(object, "/count")).unwrap_or(0).max(1);
     vec![
-        json!(since(last, now)),
+        json!(last),
         json!(text(object, "/type")),
         json!(text(object, "/reason")),
         json!(about),
-        json!(text(object, "/source/component")),
+        json!(text(object, "/involvedObject/fieldPath")),
+        json!(source),
         json!(text(object, "/message").trim()),
+        json!(began),
+        json!(count),
         own_name(object),
     ]
 }

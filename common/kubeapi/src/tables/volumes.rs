@@ -3,7 +3,7 @@
 use apimachinery::object::{deleting, list, text};
 use serde_json::{Value, json};
 
-use super::{age, own_name};
+use super::{Column, age, own_name};
 
 fn modes(object: &Value, pointer: &str) -> Value {
     let short = |mode: &Value| match mode.as_str().unwrap_or_default() {
@@ -18,6 +18,33 @@ fn modes(object: &Value, pointer: &str) -> Value {
 
 fn phase(object: &Value) -> Value {
     json!(if deleting(object) { "Terminating" } else { text(object, "/status/phase") })
+}
+
+pub(super) fn volume_columns() -> Vec<Column> {
+    let mut columns = super::cluster::columns(&[
+        "Capacity",
+        "Access Modes",
+        "Reclaim Policy",
+        "Status",
+        "Claim",
+        "StorageClass",
+        "VolumeAttributesClass",
+        "Reason",
+    ]);
+    columns.push(Column::wide("VolumeMode"));
+    columns
+}
+
+pub(super) fn claim_columns() -> Vec<Column> {
+    let inner = ["Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass"];
+    let mut columns = super::cluster::columns(&inner);
+    columns.push(Column::wide("VolumeMode"));
+    columns
+}
+
+fn or_unset(object: &Value, pointer: &str) -> Value {
+    let given = text(object, pointer);
+    json!(if given.is_empty() { "<unset>" } else { given })
 }
 
 pub(super) fn volume(object: &Value, now: i64) -> Vec<Value> {
@@ -37,7 +64,10 @@ pub(super) fn volume(object: &Value, now: i64) -> Vec<Value> {
         phase(object),
         json!(claim),
         json!(text(object, "/spec/storageClassName")),
+        or_unset(object, "/spec/volumeAttributesClassName"),
+        json!(text(object, "/status/reason")),
         age(object, now),
+        or_unset(object, "/spec/volumeMode"),
     ]
 }
 
@@ -49,6 +79,8 @@ pub(super) fn claim(object: &Value, now: i64) -> Vec<Value> {
         json!(text(object, "/status/capacity/storage")),
         modes(object, "/status/accessModes"),
         json!(text(object, "/spec/storageClassName")),
+        or_unset(object, "/spec/volumeAttributesClassName"),
         age(object, now),
+        or_unset(object, "/spec/volumeMode"),
     ]
 }
