@@ -8,7 +8,7 @@ mod traffic;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use crate::{build, packages};
+use crate::{build, clients, packages};
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -58,6 +58,8 @@ enum Name {
     Unused(Link),
     /// An API server under objects, lists, watchers and writers: the embedded one, or any cluster (`--kubeconfig FILE --pid N --data DIR`).
     Api(Link),
+    /// Ten minutes of informers of Python, JavaScript and kube-rs over fifty cuts and kills: what they missed, told twice or made up.
+    Informers(Link),
     /// Thousands of hollow edges: memory, CPU, storms.
     Fleet(Link),
     /// Append what was measured to benches/history.jsonl, with the commit and the machine.
@@ -96,6 +98,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Name::Attack(link) => load("attack", link),
         Name::Unused(link) => load("unused", link),
         Name::Api(link) => load("api", link),
+        Name::Informers(link) => informers(link),
         Name::Fleet(link) => load("fleet", link),
         Name::Record(flags) => history::record(flags),
         Name::Compare(flags) => compare::run(flags),
@@ -106,6 +109,12 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
 fn pods(scenario: &str, link: &Link) -> Result<()> {
     packages::ensure()?;
     load(scenario, link)
+}
+
+/// A scenario with other people's clients.
+fn informers(link: &Link) -> Result<()> {
+    clients::ensure()?;
+    load("informers", link)
 }
 
 fn load(scenario: &str, link: &Link) -> Result<()> {

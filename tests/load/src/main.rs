@@ -16,6 +16,7 @@ mod fake_node;
 mod fleet;
 mod ground;
 mod hollow;
+mod informers;
 mod latency;
 mod memory;
 mod metrics;
@@ -108,6 +109,8 @@ enum Name {
     Unused(unused::Flags),
     /// Power-on without a link.
     Poweron(poweron::Flags),
+    /// Informers of three clients over cuts and kills of an API server.
+    Informers(informers::Flags),
     /// An API server under objects, lists and watchers; the embedded one, or any cluster beside it.
     Api(api::Flags),
     /// Hostile peers against programs that may hold 128 MiB each.
@@ -142,6 +145,7 @@ fn main() -> Result<()> {
         Name::Streams(flags) => return streams::run(flags),
         Name::Replicas(flags) => return streams::replicas::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
+        Name::Informers(flags) => return informers::run(flags),
         Name::Dictionary(flags) => return dictionary::run(flags),
         _ => {}
     }
@@ -171,6 +175,7 @@ fn main() -> Result<()> {
             | Name::Pods(_)
             | Name::Memory(_)
             | Name::Poweron(_)
+            | Name::Informers(_)
             | Name::Streams(_)
             | Name::Replicas(_)
             | Name::Dictionary(_) => Ok(()),
