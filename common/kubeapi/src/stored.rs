@@ -8,6 +8,8 @@ use apimachinery::{FieldSelector, LabelSelector, Status};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::lens::Lens;
+
 /// The place of an object, or of a collection where `name` is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -141,6 +143,7 @@ pub enum Replay {
 /// drops what its namespace and selectors do not choose.
 pub struct Subscription {
     pub(crate) events: broadcast::Receiver<Arc<Event>>,
+    pub(crate) lens: Option<Box<dyn Lens>>,
     /// Dropped with the watch.
     _held: Option<Box<dyn Any + Send>>,
 }
@@ -148,7 +151,13 @@ pub struct Subscription {
 impl Subscription {
     /// A receiver that lags makes the watch read [`crate::Backend::replay`]; one that is closed ends it.
     pub fn new(events: broadcast::Receiver<Arc<Event>>) -> Subscription {
-        Subscription { events, _held: None }
+        Subscription { events, lens: None, _held: None }
+    }
+
+    /// The watch shows objects as `lens` does.
+    #[must_use]
+    pub fn through(self, lens: impl Lens + 'static) -> Subscription {
+        Subscription { lens: Some(Box::new(lens)), ..self }
     }
 
     /// Keeps `guard` for as long as the watch lives.
