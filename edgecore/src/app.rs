@@ -87,7 +87,13 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
 
     if let Some(settings) = settings.meta_server {
         let upstream = Arc::new(Way::new(uplink));
-        let deps = metaserver::Deps { objects: objects.clone(), seals, upstream, reach };
+        let deps = metaserver::Deps {
+            objects: objects.clone(),
+            outbox: Some(outbox.clone()),
+            seals,
+            upstream,
+            reach,
+        };
         let serving = doors.handle().spawn(metaserver::run(settings, deps, stop.clone()));
         rooms.optional("metaserver", serving);
         // Pods are told of it when they start: they wait for a moment, and start without it otherwise.

@@ -25,8 +25,8 @@ pub trait Lens: Send {
     /// They cannot be had; the watch tells it as its last event.
     fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>>;
 
-    /// An object has always looked as it does: who saw it before a watch that goes on from a revision has seen it so.
-    fn is_fixed(&self) -> bool;
+    /// The object may have looked different in this very version: who goes on from a revision is told how it looks now.
+    fn may_differ(&self, stored: &Stored) -> bool;
 }
 
 /// What one watch has shown.
@@ -104,6 +104,9 @@ impl Sight {
             let shown = self.lens.show(&stored);
             let now = shown.as_ref().map(digest);
             self.seen.insert(place, (stored.revision, now));
+            if known.is_none() && !self.lens.may_differ(&stored) {
+                continue;
+            }
             match (known.map(|(_, before)| before), shown) {
                 (Some(before), _) if before == now => {}
                 (Some(None), Some(shown)) => told.push((EventKind::Added, shown)),
@@ -118,7 +121,7 @@ impl Sight {
 
     /// The client may have seen objects differently before it went on here.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.is_unsure && !self.lens.is_fixed()
+        self.is_unsure
     }
 }
 
@@ -146,8 +149,8 @@ mod tests {
         fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>> {
             Box::pin(std::future::ready(Ok(self.1.lock().unwrap().clone())))
         }
-        fn is_fixed(&self) -> bool {
-            false
+        fn may_differ(&self, stored: &Stored) -> bool {
+            stored.key.name != "same"
         }
     }
 
@@ -196,7 +199,7 @@ mod tests {
         let mut sight = Sight::new(Box::new(lens.clone()), true);
         lens.0.lock().unwrap().0 = "b".into();
         assert_eq!(brief(sight.take(&stored("a", 5), true, true)), "MODIFIED a5");
-        *lens.1.lock().unwrap() = vec![stored("a", 5), stored("b", 1), stored("c", 1)];
+        *lens.1.lock().unwrap() = vec![stored("a", 5), stored("b", 1), stored("c", 1), stored("same", 1)];
         assert!(sight.is_in_doubt());
         let told = sight.again().await.unwrap();
         let told: Vec<String> = told.into_iter().map(|one| brief(Some(one))).collect();

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use api::config::edgecore::EdgeCoreConfig;
+use api::config::edgecore::{EdgeCoreConfig, MetaServerFilters};
 use message::NodeName;
 use metaserver::serving::Files;
-use metaserver::{Bounds, Settings};
+use metaserver::{Bounds, Filter, Filters, Settings};
 
 use super::Checker;
 
@@ -68,7 +68,25 @@ pub(super) fn settings(
         key_files: module.service_account_key_files.iter().map(PathBuf::from).collect(),
         node_api,
         bounds: Bounds::default(),
+        filters: filters(&module.filters, checker),
+        watch_services: module.watch_services,
     })
+}
+
+fn filters(given: &MetaServerFilters, checker: &mut Checker) -> Filters {
+    let mut named = |key: &str, name: &str| {
+        let filter = Filter::named(name);
+        if filter.is_none() {
+            let all = Filter::ALL.map(Filter::name).join(", ");
+            checker
+                .problem(&format!("{KEY}.filters.{key}"), format!("{name:?} is no filter; there are {all}"));
+        }
+        filter
+    };
+    let off = given.disabled.iter().filter_map(|name| named("disabled", name)).collect();
+    let more = given.components.iter();
+    let more = more.filter_map(|(name, all)| Some((named("components", name)?, all.clone()))).collect();
+    Filters { off, more }
 }
 
 fn address(name: &str, text: &str, checker: &mut Checker) -> Option<SocketAddr> {
@@ -108,6 +126,24 @@ mod tests {
         assert_eq!(settings.dummy.unwrap().to_string(), "169.254.30.10:10550");
         assert_eq!(settings.audiences, settings.issuers);
         assert_eq!(settings.database, Path::new("/var/lib/kubeedge/metaserver.db"));
+    }
+
+    #[test]
+    fn filters_are_turned_off_and_given_to_components_by_name() {
+        let mut config = EdgeCoreConfig::default();
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.enable = true;
+        module.filters.disabled = vec!["servicetopology".into()];
+        module.filters.components.insert("masterservice".into(), vec!["k3s".into()]);
+        let filters = check(&config).0.unwrap().filters;
+        assert!(filters.off.contains(&Filter::ServiceTopology));
+        assert_eq!(filters.more[&Filter::MasterService], ["k3s"]);
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.filters.disabled.push("all".into());
+        module.filters.components.insert("x".into(), vec![]);
+        let problems = check(&config).1;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("masterservice"), "{problems:?}");
     }
 
     #[test]

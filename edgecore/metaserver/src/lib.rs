@@ -17,6 +17,8 @@ mod ask;
 mod backend;
 mod caller;
 mod catalog;
+mod filters;
+mod gathering;
 mod held;
 mod jwt;
 mod keys;
@@ -41,7 +43,7 @@ use std::time::Duration;
 use daemon::errors::describe;
 use kubeapi::{Api, Door, Limits, Transport};
 use metamanager::sealed::Seals;
-use metamanager::{Objects, Reach};
+use metamanager::{Objects, Outbox, Reach};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -50,6 +52,8 @@ use tokio_util::sync::CancellationToken;
 use backend::Shared;
 use caller::Caller;
 use catalog::Catalog;
+pub use filters::{Filter, Filters};
+use gathering::Gathered;
 use held::Held;
 use keys::Keys;
 pub use keys::KeysError;
@@ -82,6 +86,10 @@ pub struct Settings {
     /// The Node API's socket.
     pub node_api: Option<PathBuf>,
     pub bounds: Bounds,
+    /// Who is shown what differently.
+    pub filters: Filters,
+    /// Views of Services, and of nodes where filters need them, are kept as the node.
+    pub watch_services: bool,
 }
 
 /// What MetaServer is built on.
@@ -89,6 +97,8 @@ pub struct Settings {
 pub struct Deps {
     /// What the node holds for its own work.
     pub objects: Objects,
+    /// What this node says of its pods waits there; `None`: something else runs them.
+    pub outbox: Option<Outbox>,
     pub seals: Seals,
     pub upstream: Arc<dyn Upstream>,
     /// Told how pods reach it.
@@ -101,6 +111,8 @@ pub enum BuildError {
     Database(#[from] store::OpenError),
     #[error("reading the database of MetaServer")]
     Read(#[from] store::StoreError),
+    #[error("reading what filters need to know: {0}")]
+    Facts(apimachinery::Status),
     #[error("MetaServer's serviceAccountKeyFiles")]
     Keys(#[from] KeysError),
     #[error(transparent)]
@@ -159,7 +171,7 @@ impl MetaServer {
     /// # Errors
     /// What of it failed.
     pub async fn build(settings: Settings, deps: Deps) -> Result<MetaServer, BuildError> {
-        let Deps { objects, seals, upstream, reach } = deps;
+        let Deps { objects, outbox, seals, upstream, reach } = deps;
         let tables = open(settings.database.clone(), seals).await?;
         tables.tidy().await?;
         let listen = |source| BuildError::Listen { address: settings.server, source };
@@ -186,11 +198,16 @@ impl MetaServer {
             node_api: settings.node_api.clone().map(NodeApi),
             cut: Arc::new(AtomicI64::new(0)),
             stop: stop.clone(),
+            filters: settings.filters.clone(),
+            gathered: Gathered::new(),
+            outbox,
+            reach: reach.subscribe(),
             upstream,
             tables,
             users,
         };
         let shared = Arc::new(shared);
+        shared.gather().await.map_err(BuildError::Facts)?;
         Ok(MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop: stop })
     }
 
@@ -253,7 +270,15 @@ impl MetaServer {
             stop.cancelled().await;
             views_stop.cancel();
         };
-        let aside = async { tokio::join!(looking, tidying(&shared), links(&shared)) };
+        let aside = async {
+            tokio::join!(
+                looking,
+                tidying(&shared),
+                links(&shared),
+                gathering::run(&shared),
+                gathering::keep(&shared, settings.watch_services)
+            )
+        };
         tokio::select! {
             _ = async { tokio::join!(main, dummy, ending) } => {}
             _ = aside => {}

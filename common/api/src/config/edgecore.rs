@@ -448,6 +448,23 @@ pub struct MetaServer {
     pub api_audiences: Vec<String>,
     /// Public keys (PEM) of service-account tokens, beside those that the cloud delivers.
     pub service_account_key_files: Vec<String>,
+    /// Ours: what clients are shown differently than it is stored (docs/metaserver.md).
+    pub filters: MetaServerFilters,
+    /// Ours: keep views of all Services, and of nodes where a Service stays within a pool or a zone, as the node: for the filter
+    /// `servicetopology` and the service environment variables of pods. The cloud has to let nodes ask
+    /// (`modules.dynamicController.nodeIdentity` of CloudCore); otherwise what clients on the node watch is used.
+    pub watch_services: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaServerFilters {
+    /// Filters that are off: of `masterservice`, `serviceenvupdater`, `inclusterconfig`, `discardcloudservice`,
+    /// `servicetopology`, `nodeportisolation` and `forwardkubesvctraffic`.
+    pub disabled: Vec<String>,
+    /// Components that see through a filter beside its own, by the filter's name: the part of their `User-Agent` before the
+    /// first slash, or `*` for all.
+    pub components: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 impl Default for MetaServer {
@@ -462,6 +479,8 @@ impl Default for MetaServer {
             service_account_issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
             api_audiences: Vec::new(),
             service_account_key_files: Vec::new(),
+            filters: MetaServerFilters::default(),
+            watch_services: true,
         }
     }
 }

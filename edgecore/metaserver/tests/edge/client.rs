@@ -81,7 +81,20 @@ impl Node {
     }
 
     pub(crate) async fn watch(&self, who: &Who<'_>, path: &str) -> Lines {
-        let answer = self.send(who, Request::get(path).body(Full::default()).unwrap()).await;
+        self.watch_with("test", who, path).await
+    }
+
+    /// What a component sees, by its name in the user agent.
+    pub(crate) async fn get_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Value {
+        let request = Request::get(path).header("user-agent", format!("{agent}/v1.36.0"));
+        let answer = self.send(who, request.body(Full::default()).unwrap()).await;
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    pub(crate) async fn watch_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Lines {
+        let request = Request::get(path).header("user-agent", format!("{agent}/v1.36.0"));
+        let answer = self.send(who, request.body(Full::default()).unwrap()).await;
         let code = answer.status();
         let mut lines = Lines { body: answer.into_body(), buffer: Vec::new() };
         if code != 200 {

@@ -5,6 +5,7 @@
 mod client;
 mod cloud;
 mod cuts;
+mod filters;
 mod kubectl;
 mod node;
 mod reads;

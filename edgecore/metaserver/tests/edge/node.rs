@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use metamanager::sealed::{Sealer, Seals, key};
-use metamanager::{Change, ObjectChange, Objects};
+use metamanager::{Change, ObjectChange, Objects, Outbox};
 use metaserver::serving::Files;
-use metaserver::{Bounds, Deps, MetaServer, Settings};
+use metaserver::{Bounds, Deps, Filters, MetaServer, Settings};
 use pki::{Authority, Identity, Profile, Usage};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -21,6 +21,9 @@ pub(crate) struct Node {
     pub objects: Objects,
     pub authority: Authority,
     pub node_api: Option<PathBuf>,
+    pub outbox: Outbox,
+    pub filters: Filters,
+    pub watch_services: bool,
     bounds: Bounds,
     running: Option<Running>,
 }
@@ -43,11 +46,32 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate(None, now).unwrap();
         pki::files::write_ca(&folder.path().join("rootCA.crt"), authority.certificate()).unwrap();
-        let objects = Objects::new(metamanager::database::in_memory().unwrap());
+        let store = metamanager::database::in_memory().unwrap();
+        let (objects, outbox) = (Objects::new(store.clone()), Outbox::new(store));
         let cloud = cloud.clone();
-        let mut node = Node { folder, cloud, objects, authority, node_api, bounds, running: None };
+        let filters = Filters::default();
+        let (running, watch_services) = (None, false);
+        let mut node = Node {
+            folder,
+            cloud,
+            objects,
+            authority,
+            node_api,
+            outbox,
+            filters,
+            watch_services,
+            bounds,
+            running,
+        };
         node.begin().await;
         node
+    }
+
+    /// With other settings.
+    pub(crate) async fn again(&mut self, change: impl FnOnce(&mut Node)) {
+        self.stop().await;
+        change(self);
+        self.begin().await;
     }
 
     fn seals(&self) -> Seals {
@@ -73,9 +97,12 @@ impl Node {
             key_files: vec![],
             node_api: self.node_api.clone(),
             bounds: self.bounds,
+            filters: self.filters.clone(),
+            watch_services: self.watch_services,
         };
         let deps = Deps {
             objects: self.objects.clone(),
+            outbox: Some(self.outbox.clone()),
             seals: self.seals(),
             upstream: Arc::new(Link(self.cloud.clone())),
             reach: tokio::sync::watch::Sender::new(None),

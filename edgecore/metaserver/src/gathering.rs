@@ -1,0 +1,241 @@
+//! Gathers what filters have to know: from views that are kept anyway, whoever asked for them, and from two that MetaServer keeps
+//! itself, as the node, where the cloud lets it.
+//!
+//! ```text
+//! views of Services, nodes, slices --+
+//! statuses of pods not taken yet   --+--> Facts --> watches look again
+//! where pods reach MetaServer      --+
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apimachinery::object::{list, text};
+use apimachinery::{FieldSelector, Status};
+use futures_util::future::BoxFuture;
+use kubeapi::lens::Lens;
+use kubeapi::stored::{Key, ListQuery, Stored};
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep};
+
+use crate::backend::Shared;
+use crate::caller::Caller;
+use crate::filters::Glass;
+use crate::filters::facts::{Facts, Place, SLICES, Sources, Topology};
+use crate::scope::Scope;
+use crate::tables::trouble;
+use crate::views::Views;
+
+/// What comes within this time is looked at once.
+const GATHER: Duration = Duration::from_millis(100);
+/// The node's own object may be kept without a view.
+const LOOK: Duration = Duration::from_secs(30);
+/// After the cloud took a pod's status, its slices follow within this time.
+const FOLLOWS: Duration = Duration::from_secs(60);
+/// Between attempts to have a view that the cloud refuses.
+const REFUSED: Duration = Duration::from_secs(600);
+
+/// The facts, and what they are remembered from.
+pub(crate) struct Gathered {
+    pub facts: watch::Sender<Arc<Facts>>,
+    /// Readiness of pods that was told, until when it counts while the node is connected.
+    told: Mutex<BTreeMap<Place, (bool, Instant)>>,
+}
+
+impl Gathered {
+    pub(crate) fn new() -> Gathered {
+        Gathered { facts: watch::Sender::new(Arc::default()), told: Mutex::default() }
+    }
+}
+
+fn query(resource: &str, api_version: &str) -> ListQuery {
+    ListQuery { resource: resource.to_owned(), api_version: api_version.to_owned(), ..ListQuery::default() }
+}
+
+/// Whether a status says that its pod is ready; `None`: it says nothing of it.
+pub(crate) fn is_ready(status: &Value) -> Option<bool> {
+    if matches!(text(status, "/phase"), "Failed" | "Succeeded") {
+        return Some(false);
+    }
+    let mut conditions = list(status, "/conditions").iter();
+    let ready = conditions.find(|condition| text(condition, "/type") == "Ready")?;
+    Some(text(ready, "/status") == "True")
+}
+
+impl Shared {
+    async fn items(&self, query: &ListQuery) -> Result<Option<Vec<Stored>>, Status> {
+        Ok(self.views.peek(query).await?.map(|state| state.items))
+    }
+
+    /// This node's object, as far as it is known.
+    async fn own_node(&self) -> Result<Option<Value>, Status> {
+        let name = &self.users.node;
+        let mut own = query("nodes", "v1");
+        own.fields = FieldSelector::parse(&format!("metadata.name={name}"))
+            .map_err(|error| Status::internal(error.to_string()))?;
+        if let Some(found) = self.items(&own).await?.and_then(|mut items| items.pop()) {
+            return found.value().map(Some);
+        }
+        let scope = Scope::of(&query("nodes", "v1"));
+        let kept = self.tables.kept("v1", &Key::new("nodes", "", name)).await;
+        let kept = kept.map_err(|error| trouble(&error))?.map(|(found, _)| found);
+        let found = match kept {
+            Some(found) => Some(found),
+            None => self.held.get(&scope, name).await?,
+        };
+        found.map(|found| found.value()).transpose()
+    }
+
+    /// Pods whose readiness the cloud, or its slices, may not know yet.
+    async fn readiness(&self) -> Result<BTreeMap<Place, bool>, Status> {
+        let mut told = self.gathered.told.lock().await;
+        let until = Instant::now() + FOLLOWS;
+        for (namespace, name, patch) in self.statuses().await? {
+            let patch: Value = serde_json::from_str(&patch).unwrap_or_default();
+            if let Some(ready) = is_ready(&patch["status"]) {
+                told.insert((namespace, name), (ready, until));
+            }
+        }
+        if self.is_connected() {
+            told.retain(|_, (_, until)| *until > Instant::now());
+        }
+        Ok(told.iter().map(|(pod, (ready, _))| (pod.clone(), *ready)).collect())
+    }
+
+    /// The statuses of this node's pods that wait for the cloud: namespace, name, patch.
+    async fn statuses(&self) -> Result<Vec<(String, String, String)>, Status> {
+        match &self.outbox {
+            Some(outbox) => outbox.pod_statuses().await.map_err(|error| trouble(&error)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads the facts anew, and tells watches if they are others.
+    pub(crate) async fn gather(&self) -> Result<(), Status> {
+        let address = self.reach.borrow().as_ref().map(|reach| reach.pods.unwrap_or(reach.host));
+        let mut sources = Sources {
+            node: self.users.node.clone(),
+            address,
+            own: self.own_node().await?,
+            nodes: self.items(&query("nodes", "v1")).await?,
+            services: self.items(&query("services", "v1")).await?,
+            slices: None,
+            ready: self.readiness().await?,
+        };
+        let mut facts = Facts::of(&sources);
+        if facts.services.values().any(|topology| matches!(topology, Topology::Near(_))) {
+            sources.slices = self.items(&query(SLICES, "discovery.k8s.io/v1")).await?;
+            facts = Facts::of(&sources);
+        }
+        self.gathered.facts.send_if_modified(|known| {
+            let is_new = **known != facts;
+            if is_new {
+                *known = Arc::new(facts);
+            }
+            is_new
+        });
+        Ok(())
+    }
+
+    /// How a client sees objects; `None`: as they are.
+    pub(crate) fn lens(&self, glass: Glass, query: &ListQuery) -> Option<Seeing> {
+        let (views, facts) = (self.views.clone(), self.gathered.facts.subscribe());
+        (!glass.is_clear()).then(|| Seeing { views, glass, facts, query: query.clone() })
+    }
+}
+
+/// The eyes of one watch.
+pub(crate) struct Seeing {
+    views: Views,
+    glass: Glass,
+    facts: watch::Receiver<Arc<Facts>>,
+    query: ListQuery,
+}
+
+impl Lens for Seeing {
+    fn show(&mut self, stored: &Stored) -> Option<Stored> {
+        self.glass.show(&self.facts.borrow(), stored)
+    }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.facts.changed().await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
+
+    fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>> {
+        Box::pin(async {
+            let state = self.views.peek(&self.query).await?;
+            Ok(state.map(|state| state.items).unwrap_or_default())
+        })
+    }
+
+    fn may_differ(&self, stored: &Stored) -> bool {
+        self.glass.may_differ(stored)
+    }
+}
+
+/// Gathers for as long as it is polled.
+pub(crate) async fn run(shared: &Shared) {
+    let (mut views, mut connected) = (shared.views.told(), shared.upstream.connected());
+    let mut reach = shared.reach.clone();
+    let mut statuses = shared.outbox.as_ref().map(metamanager::Outbox::changes);
+    loop {
+        if let Err(status) = shared.gather().await {
+            tracing::warn!(error = %status, "what filters need to know cannot be read");
+        }
+        let reported = async {
+            match &mut statuses {
+                Some(statuses) => statuses.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Ok(()) = views.changed() => {}
+            Ok(()) = connected.changed() => {}
+            Ok(()) = reach.changed() => {}
+            Ok(()) = reported => {}
+            () = sleep(LOOK) => {}
+        }
+        sleep(GATHER).await;
+    }
+}
+
+/// Keeps views of Services, and of nodes where a Service stays within a pool or a zone, as the node.
+pub(crate) async fn keep(shared: &Shared, is_wanted: bool) {
+    if !is_wanted {
+        return;
+    }
+    let services = hold(shared, query("services", "v1"));
+    let nodes = async {
+        let mut facts = shared.gathered.facts.subscribe();
+        let needs = |facts: &Arc<Facts>| facts.services.values().any(|topology| *topology != Topology::Node);
+        if facts.wait_for(needs).await.is_ok() {
+            hold(shared, query("nodes", "v1")).await;
+        }
+    };
+    tokio::join!(services, nodes);
+}
+
+async fn hold(shared: &Shared, query: ListQuery) {
+    let mut connected = shared.upstream.connected();
+    loop {
+        let node = Caller::node(shared.users.node_user());
+        match shared.views.join(&query, node).await {
+            Ok((mut changes, _watching)) => while !matches!(changes.recv().await, Err(RecvError::Closed)) {},
+            Err(status) => {
+                tracing::debug!(resource = %query.resource, error = %status, "the node has no view of these");
+                tokio::select! {
+                    () = sleep(REFUSED) => {}
+                    _ = connected.changed() => {}
+                }
+            }
+        }
+        sleep(GATHER).await;
+    }
+}
