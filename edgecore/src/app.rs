@@ -57,7 +57,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     }
     let outbox = Outbox::new(store.clone());
     let (reach, mut reached) = watch::channel(None);
-    let queries = Queries::new(objects.clone(), cloud.clone()).reaching(reached.clone());
+    let (services, known) = watch::channel(metamanager::KnownServices::default());
+    let queries = Queries::new(objects.clone(), cloud.clone()).reaching(reached.clone()).knowing(known);
     let mut outlets = Outlets::default();
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
@@ -92,6 +93,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
             outbox: Some(outbox.clone()),
             seals,
             upstream,
+            services,
             reach,
         };
         let serving = doors.handle().spawn(metaserver::run(settings, deps, stop.clone()));

@@ -16,6 +16,7 @@ use apimachinery::{FieldSelector, Status};
 use futures_util::future::BoxFuture;
 use kubeapi::lens::Lens;
 use kubeapi::stored::{Key, ListQuery, Stored};
+use metamanager::{KnownPort, KnownService, KnownServices};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, watch};
@@ -43,11 +44,13 @@ pub(crate) struct Gathered {
     pub facts: watch::Sender<Arc<Facts>>,
     /// Readiness of pods that was told, until when it counts while the node is connected.
     told: Mutex<BTreeMap<Place, (bool, Instant)>>,
+    /// For the environment of pods.
+    services: watch::Sender<KnownServices>,
 }
 
 impl Gathered {
-    pub(crate) fn new() -> Gathered {
-        Gathered { facts: watch::Sender::new(Arc::default()), told: Mutex::default() }
+    pub(crate) fn new(services: watch::Sender<KnownServices>) -> Gathered {
+        Gathered { facts: watch::Sender::new(Arc::default()), told: Mutex::default(), services }
     }
 }
 
@@ -63,6 +66,25 @@ pub(crate) fn is_ready(status: &Value) -> Option<bool> {
     let mut conditions = list(status, "/conditions").iter();
     let ready = conditions.find(|condition| text(condition, "/type") == "Ready")?;
     Some(text(ready, "/status") == "True")
+}
+
+/// A Service as pods are told of it; `None`: it has no address.
+fn known_service(stored: &Stored) -> Option<KnownService> {
+    let service = stored.value().ok()?;
+    let ip = text(&service, "/spec/clusterIP");
+    let port = |port: &Value| {
+        Some(KnownPort {
+            name: text(port, "/name").to_owned(),
+            port: u16::try_from(port["port"].as_u64()?).ok()?,
+            protocol: port["protocol"].as_str().unwrap_or("TCP").to_owned(),
+        })
+    };
+    (!matches!(ip, "" | "None")).then(|| KnownService {
+        namespace: stored.key.namespace.clone(),
+        name: stored.key.name.clone(),
+        ip: ip.to_owned(),
+        ports: list(&service, "/spec/ports").iter().filter_map(port).collect(),
+    })
 }
 
 impl Shared {
@@ -125,6 +147,16 @@ impl Shared {
             slices: None,
             ready: self.readiness().await?,
         };
+        if let Some(services) = &sources.services {
+            let known: Vec<_> = services.iter().filter_map(known_service).collect();
+            self.gathered.services.send_if_modified(|before| {
+                let is_new = **before != known;
+                if is_new {
+                    *before = Arc::new(known);
+                }
+                is_new
+            });
+        }
         let mut facts = Facts::of(&sources);
         if facts.services.values().any(|topology| matches!(topology, Topology::Near(_))) {
             sources.slices = self.items(&query(SLICES, "discovery.k8s.io/v1")).await?;

@@ -43,7 +43,7 @@ use std::time::Duration;
 use daemon::errors::describe;
 use kubeapi::{Api, Door, Limits, Transport};
 use metamanager::sealed::Seals;
-use metamanager::{Objects, Outbox, Reach};
+use metamanager::{KnownServices, Objects, Outbox, Reach};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -101,6 +101,8 @@ pub struct Deps {
     pub outbox: Option<Outbox>,
     pub seals: Seals,
     pub upstream: Arc<dyn Upstream>,
+    /// Told which Services are known.
+    pub services: watch::Sender<KnownServices>,
     /// Told how pods reach it.
     pub reach: watch::Sender<Option<Reach>>,
 }
@@ -171,7 +173,7 @@ impl MetaServer {
     /// # Errors
     /// What of it failed.
     pub async fn build(settings: Settings, deps: Deps) -> Result<MetaServer, BuildError> {
-        let Deps { objects, outbox, seals, upstream, reach } = deps;
+        let Deps { objects, outbox, seals, upstream, services, reach } = deps;
         let tables = open(settings.database.clone(), seals).await?;
         tables.tidy().await?;
         let listen = |source| BuildError::Listen { address: settings.server, source };
@@ -199,7 +201,7 @@ impl MetaServer {
             cut: Arc::new(AtomicI64::new(0)),
             stop: stop.clone(),
             filters: settings.filters.clone(),
-            gathered: Gathered::new(),
+            gathered: Gathered::new(services),
             outbox,
             reach: reach.subscribe(),
             upstream,

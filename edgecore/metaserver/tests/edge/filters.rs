@@ -187,3 +187,18 @@ async fn a_pod_that_dies_while_the_node_is_cut_off_leaves_the_service_on_the_nod
         assert_eq!((ready(0), ready(1)), (json!(expected), json!(true)), "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_knows_services_for_the_environment_of_pods_also_after_a_start_without_the_cloud() {
+    let cloud = cloud().await;
+    let mut node = Node::start(&cloud).await;
+    node.again(|node| node.watch_services = true).await;
+    let known = |services: &metamanager::KnownServices| services.iter().any(|one| one.name == "web");
+    let mut services = node.services.subscribe();
+    let told = services.wait_for(known).await.unwrap().clone();
+    let web = told.iter().find(|one| one.name == "web").unwrap();
+    assert_eq!((web.namespace.as_str(), web.ports[0].port), ("shop", 80));
+    cloud.cut();
+    node.again(|node| drop(node.services.send_replace(Default::default()))).await;
+    assert_eq!(*node.services.borrow(), told, "when it begins to serve");
+}

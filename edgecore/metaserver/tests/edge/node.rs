@@ -24,6 +24,7 @@ pub(crate) struct Node {
     pub outbox: Outbox,
     pub filters: Filters,
     pub watch_services: bool,
+    pub services: tokio::sync::watch::Sender<metamanager::KnownServices>,
     bounds: Bounds,
     running: Option<Running>,
 }
@@ -50,7 +51,7 @@ impl Node {
         let (objects, outbox) = (Objects::new(store.clone()), Outbox::new(store));
         let cloud = cloud.clone();
         let filters = Filters::default();
-        let (running, watch_services) = (None, false);
+        let (running, watch_services, services) = (None, false, Default::default());
         let mut node = Node {
             folder,
             cloud,
@@ -60,6 +61,7 @@ impl Node {
             outbox,
             filters,
             watch_services,
+            services,
             bounds,
             running,
         };
@@ -105,6 +107,7 @@ impl Node {
             outbox: Some(self.outbox.clone()),
             seals: self.seals(),
             upstream: Arc::new(Link(self.cloud.clone())),
+            services: self.services.clone(),
             reach: tokio::sync::watch::Sender::new(None),
         };
         let server = MetaServer::build(settings, deps).await.unwrap();
