@@ -151,7 +151,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         records: Arc::new(syncs.clone()),
         volumes: volumes.clone(),
         upstreams: Arc::new(upstream),
-        requests: settings.requests.then(|| Requests::new(cluster.clone())),
+        requests: settings.requests.then(|| Requests::new(cluster.clone(), settings.node_identity)),
     };
     let refused = RefusedNodes::default();
     let hub =

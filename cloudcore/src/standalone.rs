@@ -46,12 +46,11 @@ fn kubeconfig(data_dir: &Path) -> PathBuf {
 pub async fn furnish(
     admin: &Path,
     data_dir: &Path,
-    streams: bool,
-    webhooks: bool,
+    parts: manifests::Parts,
 ) -> Result<Cluster, FurnishError> {
     let cluster = Cluster::connect(Some(admin.to_owned()), "").await?;
     install_crds(&cluster).await?;
-    for object in manifests::rights(streams, webhooks) {
+    for object in manifests::rights(parts) {
         put(&cluster, &object).await?;
     }
     Ok(Cluster::connect(Some(kubeconfig(data_dir)), "").await?)
@@ -84,7 +83,9 @@ mod tests {
 
     #[test]
     fn every_object_that_cloudcore_needs_has_a_path() {
-        for object in manifests::rights(true, true) {
+        for object in
+            manifests::rights(manifests::Parts { streams: true, webhooks: true, node_identity: true })
+        {
             assert!(line(&object).is_some(), "{object}");
         }
     }

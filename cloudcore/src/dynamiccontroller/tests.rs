@@ -9,6 +9,10 @@ type Seen = Arc<Mutex<Vec<(String, HeaderMap, String)>>>;
 
 /// An API server that notes what it is asked, says its keys, and answers everything else with two pieces of text.
 fn requests() -> (Requests, Seen) {
+    requests_with(false)
+}
+
+fn requests_with(node_identity: bool) -> (Requests, Seen) {
     let seen = Seen::default();
     let notes = seen.clone();
     let service = tower::service_fn(move |request: Request<KubeBody>| {
@@ -35,7 +39,8 @@ fn requests() -> (Requests, Seen) {
             Ok::<_, Infallible>(answer.body(KubeBody::from(text.as_bytes().to_vec())).unwrap())
         }
     });
-    (Requests::new(Cluster::with_client(kube::Client::new(service, "default"))), seen)
+    let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+    (Requests::new(cluster, node_identity), seen)
 }
 
 /// What a stream answers to a request, to the end of the stream.
@@ -114,4 +119,32 @@ async fn a_node_itself_reads_discovery_and_nothing_else() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), asked, "the API server heard of it: {seen:?}");
     assert_eq!(seen[0].1["accept"], "a/b");
+}
+
+#[tokio::test]
+async fn a_node_that_may_ask_as_itself_is_the_node_of_its_session_whatever_it_says() {
+    let (requests, seen) = requests_with(true);
+    let text = "PATCH /api/v1/nodes/edge-1/status HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nImpersonate-User: admin\r\n\
+                Impersonate-Group: system:masters\r\nImpersonate-Uid: 1\r\nImpersonate-Extra-a: b\r\nAuthorization: Bearer t\r\n\
+                X-Remote-User: admin\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = ask(&requests, text).await;
+    assert!(answer.starts_with("HTTP/1.1 203"), "{answer}");
+    let (line, headers, body) = seen.lock().unwrap()[0].clone();
+    assert_eq!((line.as_str(), body.as_str()), ("PATCH /api/v1/nodes/edge-1/status", "{}"));
+    let said =
+        |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(
+        (said("impersonate-user"), said("impersonate-group")),
+        (vec!["system:node:edge-1"], vec!["system:nodes"])
+    );
+    for name in
+        ["impersonate-uid", "impersonate-extra-a", "authorization", "x-remote-user", "causeway-caller"]
+    {
+        assert!(!headers.contains_key(name), "{name} was passed on");
+    }
+    // Callers with a token stay who they are, and say nothing of it.
+    ask(&requests, "GET /api/v1/pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n").await;
+    assert!(!seen.lock().unwrap()[1].1.contains_key("impersonate-user"));
+    let upgrade = "GET /api/v1/x HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert!(ask(&requests, upgrade).await.starts_with("HTTP/1.1 400"));
 }
