@@ -8,8 +8,11 @@
 //! A stream is one HTTP/1.1 connection with one request. Requests without a token are answered with 401 here: CloudCore lends
 //! its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is discovery; to
 //! anything else it hears 503, and answers from what it holds, unless `modules.dynamicController.nodeIdentity` lets nodes ask as
-//! themselves: then it is impersonated, by the name of its session and no other, and the API server decides what it may. One path is this room's own: [`KEYS`] tells by which keys the API
+//! themselves: then it is impersonated, by the name of its session and no other, for what is its own
+//! (`node_requests`), and the API server decides what it may. One path is this room's own: [`KEYS`] tells by which keys the API
 //! server signs tokens, so that the edge can check them while it is cut off.
+
+mod node_requests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use message::{NodeName, Status};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
+use crate::edgecontroller::Rights;
 use crate::kubernetes::Cluster;
 
 /// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
@@ -65,13 +69,13 @@ type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 #[derive(Clone)]
 pub struct Requests {
     cluster: Arc<Cluster>,
-    /// Nodes may ask as themselves.
-    node_identity: bool,
+    /// Nodes may ask as themselves, for what these allow.
+    node_identity: Option<Rights>,
 }
 
 impl Requests {
-    pub fn new(cluster: Cluster, node_identity: bool) -> Requests {
-        if node_identity {
+    pub fn new(cluster: Cluster, node_identity: Option<Rights>) -> Requests {
+        if node_identity.is_some() {
             tracing::warn!(
                 "modules.dynamicController.nodeIdentity: nodes ask the API server as themselves, and CloudCore may impersonate users"
             );
@@ -138,10 +142,12 @@ impl Requests {
     /// What the node asks for, as the node.
     async fn as_the_node(
         &self,
-        node: &NodeName,
+        (node, rights): (&NodeName, &Rights),
         mut parts: http::request::Parts,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
+        let body = read(body).await?;
+        node_requests::check(node, &parts, &body, rights).await?;
         strip(&mut parts.headers);
         // Whoever the request says to be, it is the node of this session.
         let said =
@@ -154,7 +160,7 @@ impl Requests {
             .map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
         parts.headers.insert(IMPERSONATE_USER, user);
         parts.headers.insert(IMPERSONATE_GROUP, HeaderValue::from_static("system:nodes"));
-        let request = Request::from_parts(parts, kube::client::Body::from(read(body).await?));
+        let request = Request::from_parts(parts, kube::client::Body::from(body));
         answer(self.cluster.send_raw(request)).await
     }
 
@@ -164,9 +170,11 @@ impl Requests {
             return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
         }
         if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
-            return match self.node_identity && !is_discovery(parts.uri.path()) {
-                true => self.as_the_node(node, parts, body).await,
-                false => self.of_the_node(parts).await,
+            return match &self.node_identity {
+                Some(rights) if !is_discovery(parts.uri.path()) => {
+                    self.as_the_node((node, rights), parts, body).await
+                }
+                _ => self.of_the_node(parts).await,
             };
         }
         let bearer = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();

@@ -4,6 +4,8 @@ use kube::client::Body as KubeBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::devicecontroller::Devices;
+use crate::edgecontroller::Downstream;
 
 type Seen = Arc<Mutex<Vec<(String, HeaderMap, String)>>>;
 
@@ -40,7 +42,9 @@ fn requests_with(node_identity: bool) -> (Requests, Seen) {
         }
     });
     let cluster = Cluster::with_client(kube::Client::new(service, "default"));
-    (Requests::new(cluster, node_identity), seen)
+    let rights =
+        node_identity.then(|| Rights::new(Downstream::default(), Devices::default(), cluster.clone()));
+    (Requests::new(cluster, rights), seen)
 }
 
 /// What a stream answers to a request, to the end of the stream.
@@ -145,6 +149,24 @@ async fn a_node_that_may_ask_as_itself_is_the_node_of_its_session_whatever_it_sa
     // Callers with a token stay who they are, and say nothing of it.
     ask(&requests, "GET /api/v1/pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n").await;
     assert!(!seen.lock().unwrap()[1].1.contains_key("impersonate-user"));
+    // What is not its own is not asked for.
+    let asked = seen.lock().unwrap().len();
+    for line in [
+        "PATCH /api/v1/nodes/edge-2/status",
+        "GET /api/v1/secrets",
+        "GET /api/v1/namespaces/a/secrets/s",
+        "POST /api/v1/nodes",
+    ] {
+        let text = format!(
+            "{line} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: 32\r\n\r\n{{\"metadata\": {{\"name\": \"edge-2\"}} }}"
+        );
+        let answer = ask(&requests, &text).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("may not"), "{line}: {answer}");
+    }
+    let binary =
+        "POST /api/v1/nodes HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: 4\r\n\r\nk8s\0";
+    assert!(ask(&requests, binary).await.starts_with("HTTP/1.1 415"));
+    assert_eq!(seen.lock().unwrap().len(), asked);
     let upgrade = "GET /api/v1/x HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     assert!(ask(&requests, upgrade).await.starts_with("HTTP/1.1 400"));
 }

@@ -23,6 +23,7 @@ use crate::gathering::Gathered;
 use crate::held::Held;
 use crate::pass;
 use crate::pods::{self, NodeApi};
+use crate::queueing::Queue;
 use crate::tables::{Right, Tables, trouble};
 use crate::upstream::Upstream;
 use crate::users::Users;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub cut: Arc<std::sync::atomic::AtomicI64>,
     pub filters: Filters,
     pub gathered: Gathered,
+    pub queue: Queue,
     /// What this node says of its pods waits there.
     pub outbox: Option<Outbox>,
     /// Where programs of this node reach MetaServer.
@@ -116,6 +118,13 @@ impl Backend for Shared {
     async fn answer(call: Call<'_, Shared>, body: Incoming) -> Result<Answer, Status> {
         let backend = call.backend.clone();
         let caller = Caller::of(&call.user, &call.parts.headers);
+        let body = match caller.is_node() {
+            true => match backend.node_writes(&call, body).await? {
+                Ok(answer) => return Ok(answer),
+                Err(body) => body,
+            },
+            false => body,
+        };
         let body = body.of_connection()?;
         if pods::is_one(&call)
             && let Some(node_api) = &backend.node_api

@@ -20,6 +20,7 @@ use http::header::USER_AGENT;
 use kubeapi::stored::Stored;
 use serde_json::Value;
 
+use crate::queue;
 use facts::Facts;
 
 /// A filter, by the name that YurtHub gives it.
@@ -139,7 +140,8 @@ impl Filters {
                 && all.any(|name| name == "*" || name == component)
         };
         let is_sliced = [facts::SLICES, facts::ENDPOINTS].contains(&resource);
-        Glass { filters: Filter::ALL.into_iter().filter(sees).collect(), is_sliced }
+        let is_written = ["pods", "nodes", facts::LEASES].contains(&resource);
+        Glass { filters: Filter::ALL.into_iter().filter(sees).collect(), is_sliced, is_written }
     }
 }
 
@@ -149,16 +151,18 @@ pub(crate) struct Glass {
     filters: Vec<Filter>,
     /// They have endpoints.
     is_sliced: bool,
+    /// The node writes them, and its writes may wait for the cloud.
+    is_written: bool,
 }
 
 impl Glass {
     /// Nothing is ever shown differently.
     pub(crate) fn is_clear(&self) -> bool {
-        self.filters.is_empty() && !self.is_sliced
+        self.filters.is_empty() && !self.is_sliced && !self.is_written
     }
 
     /// The object may have looked different in this very version, when the facts were others.
-    pub(crate) fn may_differ(&self, stored: &Stored) -> bool {
+    pub(crate) fn may_differ(&self, facts: &Facts, stored: &Stored) -> bool {
         let is_about = |filter: &Filter| match filter {
             Filter::MasterService => stored.key.name == "kubernetes",
             Filter::NodePortIsolation => stored.body.contains(services::LISTEN),
@@ -166,12 +170,18 @@ impl Glass {
             Filter::InClusterConfig | Filter::DiscardCloudService => false,
             Filter::ServiceTopology | Filter::ForwardKubeSvcTraffic => true,
         };
-        self.is_sliced || self.filters.iter().any(is_about)
+        let is_waited_for = || facts.writes.iter().any(|write| write.is_of(stored));
+        self.is_sliced || self.is_written && is_waited_for() || self.filters.iter().any(is_about)
     }
 
     /// The object as the client sees it; `None`: it is hidden.
     pub(crate) fn show(&self, facts: &Facts, stored: &Stored) -> Option<Stored> {
         let mut shown = stored.clone();
+        if self.is_written
+            && let Some(written) = queue::shown(&shown, &facts.writes)
+        {
+            shown.body = written.to_string().into();
+        }
         if self.is_sliced {
             let ready = slices::readiness(facts, &shown);
             shown = changed(shown, ready)?;

@@ -18,6 +18,7 @@ use kubeapi::lens::Lens;
 use kubeapi::stored::{Key, ListQuery, Stored};
 use metamanager::{KnownPort, KnownService, KnownServices};
 use serde_json::Value;
+use store::StoreError;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep};
@@ -26,6 +27,7 @@ use crate::backend::Shared;
 use crate::caller::Caller;
 use crate::filters::Glass;
 use crate::filters::facts::{Facts, Place, SLICES, Sources, Topology};
+use crate::queue::{Queued, Write};
 use crate::scope::Scope;
 use crate::tables::trouble;
 use crate::views::Views;
@@ -65,7 +67,8 @@ pub(crate) fn is_ready(status: &Value) -> Option<bool> {
     }
     let mut conditions = list(status, "/conditions").iter();
     let ready = conditions.find(|condition| text(condition, "/type") == "Ready")?;
-    Some(text(ready, "/status") == "True")
+    // A patch may say something else of it.
+    ready["status"].as_str().map(|status| status == "True")
 }
 
 /// A Service as pods are told of it; `None`: it has no address.
@@ -112,32 +115,54 @@ impl Shared {
     }
 
     /// Pods whose readiness the cloud, or its slices, may not know yet.
-    async fn readiness(&self) -> Result<BTreeMap<Place, bool>, Status> {
+    async fn readiness(&self, writes: &[Write]) -> BTreeMap<Place, bool> {
         let mut told = self.gathered.told.lock().await;
         let until = Instant::now() + FOLLOWS;
-        for (namespace, name, patch) in self.statuses().await? {
-            let patch: Value = serde_json::from_str(&patch).unwrap_or_default();
-            if let Some(ready) = is_ready(&patch["status"]) {
-                told.insert((namespace, name), (ready, until));
+        for write in writes.iter().filter(|write| write.kind == Queued::PodStatus) {
+            if let Some(ready) = is_ready(&write.body["status"]) {
+                told.insert((write.namespace.clone(), write.name.clone()), (ready, until));
             }
         }
         if self.is_connected() {
             told.retain(|_, (_, until)| *until > Instant::now());
         }
-        Ok(told.iter().map(|(pod, (ready, _))| (pod.clone(), *ready)).collect())
+        told.iter().map(|(pod, (ready, _))| (pod.clone(), *ready)).collect()
     }
 
-    /// The statuses of this node's pods that wait for the cloud: namespace, name, patch.
-    async fn statuses(&self) -> Result<Vec<(String, String, String)>, Status> {
-        match &self.outbox {
-            Some(outbox) => outbox.pod_statuses().await.map_err(|error| trouble(&error)),
-            None => Ok(Vec::new()),
-        }
+    /// Who reads here sees what waits, from now on.
+    pub(crate) async fn show_writes(&self) -> Result<(), StoreError> {
+        let (_, shown) = self.waiting_writes().await?;
+        self.gathered.facts.send_if_modified(|known| {
+            let is_new = known.writes != shown;
+            if is_new {
+                *known = Arc::new(Facts { writes: shown, ..(**known).clone() });
+            }
+            is_new
+        });
+        Ok(())
+    }
+
+    /// Writes of this node that wait for the cloud: those of a kubelet, and statuses of pods that EdgeCore runs itself; and those
+    /// that are shown. What EdgeCore says itself the cloud has in a moment while it is connected.
+    async fn waiting_writes(&self) -> Result<(Vec<Write>, Vec<Write>), StoreError> {
+        let statuses = match &self.outbox {
+            Some(outbox) => outbox.pod_statuses().await?,
+            None => Vec::new(),
+        };
+        let waiting = self.queue.waiting().borrow().clone();
+        let queued: Vec<Write> = waiting.iter().map(|(_, write)| write.clone()).collect();
+        let of_pod = |(namespace, name, patch): (String, String, String)| {
+            Write::status_of_pod(namespace, name, &patch)
+        };
+        let all: Vec<Write> = statuses.into_iter().map(of_pod).chain(queued.iter().cloned()).collect();
+        let shown = if self.is_connected() { queued } else { all.clone() };
+        Ok((all, shown))
     }
 
     /// Reads the facts anew, and tells watches if they are others.
     pub(crate) async fn gather(&self) -> Result<(), Status> {
-        let address = self.reach.borrow().as_ref().map(|reach| reach.pods.unwrap_or(reach.host));
+        let address = self.reach.borrow().as_ref().and_then(|reach| reach.pods);
+        let (all, writes) = self.waiting_writes().await.map_err(|error| trouble(&error))?;
         let mut sources = Sources {
             node: self.users.node.clone(),
             address,
@@ -145,7 +170,8 @@ impl Shared {
             nodes: self.items(&query("nodes", "v1")).await?,
             services: self.items(&query("services", "v1")).await?,
             slices: None,
-            ready: self.readiness().await?,
+            ready: self.readiness(&all).await,
+            writes,
         };
         if let Some(services) = &sources.services {
             let known: Vec<_> = services.iter().filter_map(known_service).collect();
@@ -208,7 +234,7 @@ impl Lens for Seeing {
     }
 
     fn may_differ(&self, stored: &Stored) -> bool {
-        self.glass.may_differ(stored)
+        self.glass.may_differ(&self.facts.borrow(), stored)
     }
 }
 
@@ -216,6 +242,7 @@ impl Lens for Seeing {
 pub(crate) async fn run(shared: &Shared) {
     let (mut views, mut connected) = (shared.views.told(), shared.upstream.connected());
     let mut reach = shared.reach.clone();
+    let mut waiting = shared.queue.waiting();
     let mut statuses = shared.outbox.as_ref().map(metamanager::Outbox::changes);
     loop {
         if let Err(status) = shared.gather().await {
@@ -232,6 +259,7 @@ pub(crate) async fn run(shared: &Shared) {
             Ok(()) = connected.changed() => {}
             Ok(()) = reach.changed() => {}
             Ok(()) = reported => {}
+            Ok(()) = waiting.changed() => {}
             () = sleep(LOOK) => {}
         }
         sleep(GATHER).await;

@@ -26,6 +26,8 @@ mod log;
 mod object;
 mod pass;
 mod pods;
+mod queue;
+mod queueing;
 mod reads;
 mod scope;
 pub mod serving;
@@ -34,6 +36,7 @@ pub mod upstream;
 mod users;
 mod views;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +61,8 @@ use held::Held;
 use keys::Keys;
 pub use keys::KeysError;
 use pods::NodeApi;
+pub use queue::Queued;
+use queueing::Queue;
 use serving::{Files, Live, ServingError};
 use tables::Tables;
 use upstream::Upstream;
@@ -90,6 +95,10 @@ pub struct Settings {
     pub filters: Filters,
     /// Views of Services, and of nodes where filters need them, are kept as the node.
     pub watch_services: bool,
+    /// Writes of the node itself that are taken while it is cut off.
+    pub queued_writes: BTreeSet<Queued>,
+    /// Hub form: a kubelet that is not ours asks here.
+    pub hub: Option<Hub>,
 }
 
 /// What MetaServer is built on.
@@ -105,6 +114,13 @@ pub struct Deps {
     pub services: watch::Sender<KnownServices>,
     /// Told how pods reach it.
     pub reach: watch::Sender<Option<Reach>>,
+}
+
+/// The hub form: something else runs this node's pods, and takes MetaServer for the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// Where requests are taken without TLS, and those without a token as the node's own: loopback only.
+    pub plain: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +171,8 @@ pub async fn run(settings: Settings, deps: Deps, stop: CancellationToken) {
 /// Built, not running.
 pub struct MetaServer {
     listener: TcpListener,
+    /// Where it is reached without TLS, in hub form.
+    plain: Option<TcpListener>,
     /// Where pods reach it, if that address is there already.
     dummy: Option<TcpListener>,
     address: SocketAddr,
@@ -179,6 +197,13 @@ impl MetaServer {
         let listen = |source| BuildError::Listen { address: settings.server, source };
         let listener = TcpListener::bind(settings.server).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let plain = match settings.hub.and_then(|hub| hub.plain) {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| BuildError::Listen { address, source })?)
+            }
+            None => None,
+        };
         let dummy = match settings.dummy {
             Some(address) => TcpListener::bind(address).await.ok(),
             None => None,
@@ -202,6 +227,7 @@ impl MetaServer {
             stop: stop.clone(),
             filters: settings.filters.clone(),
             gathered: Gathered::new(services),
+            queue: Queue::new(settings.queued_writes.clone(), settings.hub.is_some()),
             outbox,
             reach: reach.subscribe(),
             upstream,
@@ -209,13 +235,30 @@ impl MetaServer {
             users,
         };
         let shared = Arc::new(shared);
+        shared.look_at_queue().await?;
         shared.gather().await.map_err(BuildError::Facts)?;
-        Ok(MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop: stop })
+        Ok(MetaServer {
+            listener,
+            plain,
+            dummy,
+            address,
+            settings,
+            live,
+            trust,
+            shared,
+            reach,
+            views_stop: stop,
+        })
     }
 
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is reached without TLS.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The CAs that sign what it shows, in PEM.
@@ -225,7 +268,8 @@ impl MetaServer {
 
     /// Serves until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop } = self;
+        let MetaServer { listener, plain, dummy, address, settings, live, trust, shared, reach, views_stop } =
+            self;
         tracing::info!(peer = %address, "MetaServer listening");
         let bound = dummy.as_ref().and_then(|dummy| dummy.local_addr().ok());
         let told = Reach { host: address, pods: bound, ca: trust };
@@ -233,6 +277,16 @@ impl MetaServer {
         let api = Api::new(shared.clone(), kubeapi::Settings { limits: LIMITS, audit: None });
         let door = |what| Door { what, transport: Transport::Tls(live.tls()), connections: CONNECTIONS };
         let main = kubeapi::serve(api.clone(), listener, door("MetaServer"), stop.clone());
+        let plain = async {
+            let Some(listener) = plain else { return };
+            let bound = listener.local_addr().map(|bound| bound.to_string()).unwrap_or_default();
+            tracing::warn!(
+                peer = bound,
+                "MetaServer listens without TLS: every program of this machine that connects has the rights of the node"
+            );
+            let door = Door { what: users::PLAIN, transport: Transport::Plain, connections: CONNECTIONS };
+            kubeapi::serve(api.clone(), listener, door, stop.clone()).await;
+        };
         let dummy = async {
             let (listener, bound) = match (dummy.zip(bound), settings.dummy) {
                 (Some(there), _) => there,
@@ -278,11 +332,12 @@ impl MetaServer {
                 tidying(&shared),
                 links(&shared),
                 gathering::run(&shared),
+                queueing::run(&shared),
                 gathering::keep(&shared, settings.watch_services)
             )
         };
         tokio::select! {
-            _ = async { tokio::join!(main, dummy, ending) } => {}
+            _ = async { tokio::join!(main, plain, dummy, ending) } => {}
             _ = aside => {}
         }
         reach.send_replace(None);

@@ -86,6 +86,9 @@ pub(super) struct Shared {
 /// Resources that filters read.
 const FOR_FILTERS: [&str; 3] = ["services", "nodes", filters::SLICES];
 
+/// How often a view is begun for one watch, if it ends meanwhile.
+const ATTEMPTS: u32 = 3;
+
 /// Time for views to end.
 const ENDING: Duration = Duration::from_secs(3);
 
@@ -172,10 +175,19 @@ impl Views {
         caller: Caller,
     ) -> Result<(Changes, Watching), Status> {
         let scope = Scope::of(query);
-        let view = self.open(&scope, query)?;
-        // Before it is waited for: the view asks as him.
-        let guard = view.join(caller);
-        view.ready().await?;
+        let mut left = ATTEMPTS;
+        let (view, guard) = loop {
+            let view = self.open(&scope, query)?;
+            // Before it is waited for: the view asks as him.
+            let guard = view.join(caller.clone());
+            left -= 1;
+            match view.ready().await {
+                Ok(()) => break (view, guard),
+                // It ended at this moment, because nobody had watched it.
+                Err(status) if status.retry_after.is_some() && left > 0 => {}
+                Err(status) => return Err(status),
+            }
+        };
         self.0.tables.asked(&scope, daemon::clock::unix_seconds()).await.map_err(|error| trouble(&error))?;
         Ok((view.subscribe(), guard))
     }

@@ -454,6 +454,23 @@ pub struct MetaServer {
     /// `servicetopology` and the service environment variables of pods. The cloud has to let nodes ask
     /// (`modules.dynamicController.nodeIdentity` of CloudCore); otherwise what clients on the node watch is used.
     pub watch_services: bool,
+    /// Ours: writes of the node itself that are taken while it is cut off and carried out later, of `nodes/status`, `pods/status`,
+    /// `leases` and `events`. Empty: none; in hub form all of them. With `modules.edged` they have no use: EdgeCore keeps its own.
+    pub queued_writes: Vec<String>,
+    /// Ours: the hub form (`edgecore --hub`).
+    pub hub: MetaServerHub,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaServerHub {
+    /// Whether EdgeCore is a hub: it runs no pods (`modules.edged` is off), and a kubelet, kube-proxy and others take MetaServer, which
+    /// is on, for the API server. The same as `edgecore --hub`. CloudCore has to let nodes ask as themselves
+    /// (`modules.dynamicController.nodeIdentity`).
+    pub enable: bool,
+    /// `address:port` on loopback where requests are taken without TLS, and those without a token as the node's own, as YurtHub does at
+    /// 127.0.0.1:10261: whoever has an account on this machine then has the node's rights. Empty: nowhere.
+    pub plain_server: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -481,6 +498,8 @@ impl Default for MetaServer {
             service_account_key_files: Vec::new(),
             filters: MetaServerFilters::default(),
             watch_services: true,
+            queued_writes: Vec::new(),
+            hub: MetaServerHub::default(),
         }
     }
 }

@@ -8,9 +8,12 @@ use kubeapi::stored::Stored;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::queue::Write;
+
 /// EndpointSlices, as in [`kubeapi::stored::Key::resource`].
 pub(crate) const SLICES: &str = "endpointslices.discovery.k8s.io";
 pub(crate) const ENDPOINTS: &str = "endpoints";
+pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
 
 /// Labels that name a node's pool, the one that counts first (OpenYurt's, now and before 1.0).
 const POOLS: [&str; 2] = ["apps.openyurt.io/nodepool", "apps.openyurt.io/desired-nodepool"];
@@ -55,7 +58,7 @@ pub(crate) struct Pool {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     /// This node.
     pub node: String,
@@ -72,6 +75,8 @@ pub(crate) struct Facts {
     pub ready: BTreeMap<Place, bool>,
     /// Where pods of this node reach MetaServer.
     pub address: Option<SocketAddr>,
+    /// Writes of this node that the cloud does not have yet.
+    pub writes: Vec<Write>,
 }
 
 /// What facts are made of; `None`: it is not known.
@@ -85,6 +90,7 @@ pub(crate) struct Sources {
     pub services: Option<Vec<Stored>>,
     pub slices: Option<Vec<Stored>>,
     pub ready: BTreeMap<Place, bool>,
+    pub writes: Vec<Write>,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,9 +149,14 @@ fn wanted(service: &Service) -> Option<Wanted> {
 
 impl Facts {
     pub(crate) fn of(sources: &Sources) -> Facts {
-        let Sources { node, address, own, nodes, services, slices, ready } = sources;
-        let mut facts =
-            Facts { node: node.clone(), address: *address, ready: ready.clone(), ..Facts::default() };
+        let Sources { node, address, own, nodes, services, slices, ready, writes } = sources;
+        let mut facts = Facts {
+            node: node.clone(),
+            address: *address,
+            ready: ready.clone(),
+            writes: writes.clone(),
+            ..Facts::default()
+        };
         facts.know_nodes(own.as_ref(), nodes.as_deref());
         let mut near = BTreeMap::new();
         for stored in services.iter().flatten() {

@@ -6,6 +6,7 @@ mod client;
 mod cloud;
 mod cuts;
 mod filters;
+mod hub;
 mod kubectl;
 mod node;
 mod reads;

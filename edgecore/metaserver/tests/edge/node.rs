@@ -7,7 +7,7 @@ use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use metamanager::sealed::{Sealer, Seals, key};
 use metamanager::{Change, ObjectChange, Objects, Outbox};
 use metaserver::serving::Files;
-use metaserver::{Bounds, Deps, Filters, MetaServer, Settings};
+use metaserver::{Bounds, Deps, Filters, Hub, MetaServer, Queued, Settings};
 use pki::{Authority, Identity, Profile, Usage};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -24,6 +24,7 @@ pub(crate) struct Node {
     pub outbox: Outbox,
     pub filters: Filters,
     pub watch_services: bool,
+    pub hub: bool,
     pub services: tokio::sync::watch::Sender<metamanager::KnownServices>,
     bounds: Bounds,
     running: Option<Running>,
@@ -31,6 +32,7 @@ pub(crate) struct Node {
 
 struct Running {
     address: std::net::SocketAddr,
+    plain: Option<std::net::SocketAddr>,
     ca: Vec<u8>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -61,6 +63,7 @@ impl Node {
             outbox,
             filters,
             watch_services,
+            hub: false,
             services,
             bounds,
             running,
@@ -101,6 +104,8 @@ impl Node {
             bounds: self.bounds,
             filters: self.filters.clone(),
             watch_services: self.watch_services,
+            queued_writes: if self.hub { Queued::ALL.into() } else { Default::default() },
+            hub: self.hub.then_some(Hub { plain: Some(([127, 0, 0, 1], 0).into()) }),
         };
         let deps = Deps {
             objects: self.objects.clone(),
@@ -111,10 +116,10 @@ impl Node {
             reach: tokio::sync::watch::Sender::new(None),
         };
         let server = MetaServer::build(settings, deps).await.unwrap();
-        let (address, stop) = (server.address(), CancellationToken::new());
+        let (address, plain, stop) = (server.address(), server.plain_address(), CancellationToken::new());
         let ca = pki::Bundle::from_pem(server.trust().as_bytes()).unwrap().certificates()[0].to_vec();
         let task = tokio::spawn(server.run(stop.clone()));
-        self.running = Some(Running { address, ca, stop, task });
+        self.running = Some(Running { address, plain, ca, stop, task });
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -125,6 +130,11 @@ impl Node {
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.running.as_ref().unwrap().address
+    }
+
+    /// The door without TLS.
+    pub(crate) fn plain_address(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().plain.unwrap()
     }
 
     pub(crate) fn ca(&self) -> &[u8] {
