@@ -7,27 +7,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use apimachinery::Status;
-use futures_util::future::BoxFuture;
 
-use crate::stored::{EventKind, Stored};
-
-/// What a backend shows to one watch.
-pub trait Lens: Send {
-    /// The object as the client sees it; `None`: not at all.
-    fn show(&mut self, stored: &Stored) -> Option<Stored>;
-
-    /// Resolves when objects may look different though they have not changed. It may be dropped and called again.
-    fn changed(&mut self) -> BoxFuture<'_, ()>;
-
-    /// The objects that the watch is of, as they are stored now: asked for after [`Lens::changed`].
-    ///
-    /// # Errors
-    /// They cannot be had; the watch tells it as its last event.
-    fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>>;
-
-    /// The object may have looked different in this very version: who goes on from a revision is told how it looks now.
-    fn may_differ(&self, stored: &Stored) -> bool;
-}
+use crate::stored::{EventKind, Lens, Stored};
 
 /// What one watch has shown.
 pub(crate) struct Sight {
@@ -128,6 +109,8 @@ impl Sight {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::stored::Key;

@@ -22,7 +22,7 @@ mod dispatch;
 pub mod events;
 mod gzip;
 mod inflight;
-pub mod lens;
+mod lens;
 mod openapi;
 pub mod peer;
 mod pieces;

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use apimachinery::traits::Traits;
 use apimachinery::{FieldSelector, LabelSelector, Status};
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::broadcast;
-
-use crate::lens::Lens;
 
 /// The place of an object, or of a collection where `name` is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +136,24 @@ pub enum Replay {
     Events(Vec<Event>, i64),
     /// What is known does not reach back that far; the current revision.
     Expired(i64),
+}
+
+/// What a backend shows to one watch.
+pub trait Lens: Send {
+    /// The object as the client sees it; `None`: not at all.
+    fn show(&mut self, stored: &Stored) -> Option<Stored>;
+
+    /// Resolves when objects may look different though they have not changed. It may be dropped and called again.
+    fn changed(&mut self) -> BoxFuture<'_, ()>;
+
+    /// The objects that the watch is of, as they are stored now: asked for after [`Lens::changed`].
+    ///
+    /// # Errors
+    /// They cannot be had; the watch tells it as its last event.
+    fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>>;
+
+    /// The object may have looked different in this very version: who goes on from a revision is told how it looks now.
+    fn may_differ(&self, stored: &Stored) -> bool;
 }
 
 /// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch

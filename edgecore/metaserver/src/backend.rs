@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 use crate::caller::Caller;
 use crate::catalog::{self, Catalog};
 use crate::filters::Filters;
-use crate::gathering::Gathered;
+use crate::gathered::Gathered;
 use crate::held::Held;
 use crate::pass;
 use crate::pods::{self, NodeApi};
-use crate::queueing::Queue;
 use crate::tables::{Right, Tables, trouble};
 use crate::upstream::Upstream;
 use crate::users::Users;
 use crate::views::Views;
+use crate::waiting::Queue;
 
 /// All that answers are made of.
 pub(crate) struct Shared {

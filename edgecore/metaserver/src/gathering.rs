@@ -14,13 +14,12 @@ use std::time::Duration;
 use apimachinery::object::{list, text};
 use apimachinery::{FieldSelector, Status};
 use futures_util::future::BoxFuture;
-use kubeapi::lens::Lens;
-use kubeapi::stored::{Key, ListQuery, Stored};
-use metamanager::{KnownPort, KnownService, KnownServices};
+use kubeapi::stored::{Key, Lens, ListQuery, Stored};
+use metamanager::{KnownPort, KnownService};
 use serde_json::Value;
 use store::StoreError;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::backend::Shared;
@@ -40,21 +39,6 @@ const LOOK: Duration = Duration::from_secs(30);
 const FOLLOWS: Duration = Duration::from_secs(60);
 /// Between attempts to have a view that the cloud refuses.
 const REFUSED: Duration = Duration::from_secs(600);
-
-/// The facts, and what they are remembered from.
-pub(crate) struct Gathered {
-    pub facts: watch::Sender<Arc<Facts>>,
-    /// Readiness of pods that was told, until when it counts while the node is connected.
-    told: Mutex<BTreeMap<Place, (bool, Instant)>>,
-    /// For the environment of pods.
-    services: watch::Sender<KnownServices>,
-}
-
-impl Gathered {
-    pub(crate) fn new(services: watch::Sender<KnownServices>) -> Gathered {
-        Gathered { facts: watch::Sender::new(Arc::default()), told: Mutex::default(), services }
-    }
-}
 
 fn query(resource: &str, api_version: &str) -> ListQuery {
     ListQuery { resource: resource.to_owned(), api_version: api_version.to_owned(), ..ListQuery::default() }

@@ -18,6 +18,7 @@ mod backend;
 mod caller;
 mod catalog;
 mod filters;
+mod gathered;
 mod gathering;
 mod held;
 mod jwt;
@@ -35,6 +36,7 @@ mod tables;
 pub mod upstream;
 mod users;
 mod views;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -56,19 +58,19 @@ use backend::Shared;
 use caller::Caller;
 use catalog::Catalog;
 pub use filters::{Filter, Filters};
-use gathering::Gathered;
+use gathered::Gathered;
 use held::Held;
 use keys::Keys;
 pub use keys::KeysError;
 use pods::NodeApi;
 pub use queue::Queued;
-use queueing::Queue;
 use serving::{Files, Live, ServingError};
 use tables::Tables;
 use upstream::Upstream;
 use users::Users;
 pub use views::Bounds;
 use views::Views;
+use waiting::Queue;
 
 /// What MetaServer is told by the configuration.
 #[derive(Clone, Debug)]

@@ -7,7 +7,6 @@
 //! connected again -------> each that waits, as the node: done | refused: told and dropped | no answer: later
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use kubeapi::stored::Stored;
 use kubeapi::target::Target;
 use serde_json::{Value, json};
 use store::StoreError;
-use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 
 use crate::ask::{self, Unreached};
@@ -42,29 +40,6 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const AGAIN: Duration = Duration::from_secs(5);
 /// Answers of 500 to one write after which it is given up: it may be what the server stumbles over.
 const STUMBLES: u32 = 5;
-
-type Waiting = Arc<Vec<(i64, Write)>>;
-
-/// What is queued, and by whose leave.
-pub(crate) struct Queue {
-    kinds: BTreeSet<Queued>,
-    /// Answers to requests for tokens are kept.
-    keeps_tokens: bool,
-    waiting: watch::Sender<Waiting>,
-    /// Held by who takes a write or carries one out; how often the first one stumbled.
-    turn: Mutex<(i64, u32)>,
-}
-
-impl Queue {
-    pub(crate) fn new(kinds: BTreeSet<Queued>, keeps_tokens: bool) -> Queue {
-        Queue { kinds, keeps_tokens, waiting: watch::Sender::default(), turn: Mutex::default() }
-    }
-
-    /// What waits, and its changes.
-    pub(crate) fn waiting(&self) -> watch::Receiver<Waiting> {
-        self.waiting.subscribe()
-    }
-}
 
 /// `apps/v1` and a kind, for a write to `target`.
 fn write(kind: Queued, act: Act, target: &Target, name: String, path: &str, body: Value) -> Write {
@@ -140,7 +115,7 @@ impl Shared {
         body: Incoming,
     ) -> Result<Answer, Status> {
         let body = request::body(&call.parts.headers, body).await?;
-        let is_empty = || self.queue.waiting.borrow().is_empty();
+        let is_empty = || self.queue.told.borrow().is_empty();
         if self.is_connected() && (is_empty() || is_dry(call) || self.carry_out().await) {
             let caller = Caller::node(self.users.node_user());
             let (method, path) = (&call.parts.method, path_of(call));
@@ -279,7 +254,7 @@ impl Shared {
 
     pub(crate) async fn look_at_queue(&self) -> Result<(), StoreError> {
         let waiting = Arc::new(self.tables.queued().await?);
-        self.queue.waiting.send_replace(waiting);
+        self.queue.told.send_replace(waiting);
         self.show_writes().await
     }
 

@@ -79,6 +79,17 @@ pub(crate) struct Facts {
     pub writes: Vec<Write>,
 }
 
+/// Names the Service of a slice.
+const SERVICE: &str = "kubernetes.io/service-name";
+
+/// The Service that a slice is of.
+pub(crate) fn service_of(stored: &Stored, object: &Value) -> String {
+    match stored.key.resource.as_str() {
+        ENDPOINTS => stored.key.name.clone(),
+        _ => object["metadata"]["labels"][SERVICE].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
 /// What facts are made of; `None`: it is not known.
 #[derive(Default)]
 pub(crate) struct Sources {
@@ -212,7 +223,7 @@ impl Facts {
     /// Notes how near the ready endpoints of a slice are.
     fn approach(&self, stored: &Stored, services: &mut BTreeMap<Place, (bool, Near)>) {
         let slice: Value = serde_json::from_str(&stored.body).unwrap_or_default();
-        let place = (stored.key.namespace.clone(), super::slices::service_of(stored, &slice));
+        let place = (stored.key.namespace.clone(), service_of(stored, &slice));
         let Some((is_of_node, nearest)) = services.get_mut(&place) else { return };
         for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let node = text(endpoint, "/nodeName");

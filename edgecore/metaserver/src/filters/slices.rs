@@ -4,18 +4,8 @@ use apimachinery::object::text;
 use kubeapi::stored::Stored;
 use serde_json::{Value, json};
 
-use super::facts::{ENDPOINTS, Facts, Near, Topology};
+use super::facts::{Facts, Near, Topology, service_of};
 use super::{Seen, with};
-
-const SERVICE: &str = "kubernetes.io/service-name";
-
-/// The Service that a slice is of.
-pub(crate) fn service_of(stored: &Stored, object: &Value) -> String {
-    match stored.key.resource.as_str() {
-        ENDPOINTS => stored.key.name.clone(),
-        _ => object["metadata"]["labels"][SERVICE].as_str().unwrap_or_default().to_owned(),
-    }
-}
 
 /// True if what follows cannot change the object, without parsing it.
 fn is_of_interest(facts: &Facts, namespace: &str) -> bool {
