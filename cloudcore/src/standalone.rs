@@ -69,7 +69,7 @@ fn rights_of_nodes() -> Vec<Value> {
         rule("", &["nodes", "events"], WRITE),
         rule("events.k8s.io", &["events"], WRITE),
         rule("", &["pods"], &["create", "delete"]),
-        rule("", &["nodes/status", "pods/status"], &["update", "patch"]),
+        rule("", &["nodes/status", "pods/status"], &["get", "update", "patch"]),
         rule("", &["persistentvolumeclaims", "persistentvolumes"], &["get"]),
         rule("", &["serviceaccounts/token"], &["create"]),
         rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"]),
