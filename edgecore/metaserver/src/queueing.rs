@@ -34,6 +34,8 @@ use crate::scope::Scope;
 use crate::tables::queue::{Full, OF_ONE};
 use crate::tables::trouble;
 
+/// What a kubelet makes once and reads at each start.
+const KEPT: [&str; 2] = ["nodes", "csinodes.storage.k8s.io"];
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// After an attempt that the cloud did not answer.
@@ -102,8 +104,9 @@ impl Shared {
                 return Err(Status::already_exists("", "nodes", &own.name));
             }
         }
-        if makes && request::content_type(&call.parts.headers) == PROTOBUF {
-            return self.as_json(call, body).await.map(Ok);
+        let is_kept = KEPT.contains(&target.served.resource.key().as_str());
+        if makes && target.name.is_empty() && (is_kept || media_of(call) == PROTOBUF) {
+            return self.make(call, body).await.map(Ok);
         }
         Ok(Err(body))
     }
@@ -141,14 +144,20 @@ impl Shared {
         self.take(call, kind, &body).await
     }
 
-    /// What a kubelet makes in protobuf, as JSON: the cloud reads what a node makes before it lets it.
-    async fn as_json(&self, call: &Call<'_, Shared>, body: Incoming) -> Result<Answer, Status> {
+    /// What a kubelet makes, as JSON: the cloud reads what a node makes before it lets it. What it asks for again when it starts is
+    /// kept.
+    async fn make(&self, call: &Call<'_, Shared>, body: Incoming) -> Result<Answer, Status> {
         let body = request::body(&call.parts.headers, body).await?;
-        let body = Bytes::from(request::parse(PROTOBUF, &body)?.to_string());
+        let body = Bytes::from(request::parse(&media_of(call), &body)?.to_string());
         let caller = Caller::node(self.users.node_user());
         let sent = ask::send(&*self.upstream, &caller, &Method::POST, path_of(call), (JSON, body)).await;
         match sent {
-            Ok((code, told)) => Ok(respond::bytes(code, JSON, told)),
+            Ok((code, told)) => {
+                if KEPT.contains(&call.target.served.resource.key().as_str()) {
+                    self.learn_of(&call.target, code, &told).await?;
+                }
+                Ok(respond::bytes(code, JSON, told))
+            }
             Err(Unreached::CutOff) => Err(cut_off("this request")),
             Err(unreached) => Err(silent(&unreached)),
         }

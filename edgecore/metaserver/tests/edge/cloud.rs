@@ -140,7 +140,8 @@ impl Cloud {
         let rule = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["*"] });
         let rules = json!([
             rule("", &["nodes", "nodes/status", "pods", "pods/status", "events", "serviceaccounts/token"]),
-            rule("coordination.k8s.io", &["leases"])
+            rule("coordination.k8s.io", &["leases"]),
+            rule("storage.k8s.io", &["csinodes"])
         ]);
         let rbac = "/apis/rbac.authorization.k8s.io/v1";
         cloud

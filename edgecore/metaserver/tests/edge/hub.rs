@@ -13,6 +13,7 @@ const MERGE: &str = "application/merge-patch+json";
 const OWN: &str = "/api/v1/nodes/edge-1";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge-1";
+const CSI: &str = "/apis/storage.k8s.io/v1/csinodes/edge-1";
 const POD: &str = "/api/v1/namespaces/shop/pods/web";
 const PODS: &str = "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dedge-1";
 const EVENTS: &str = "/api/v1/namespaces/shop/events";
@@ -37,6 +38,9 @@ impl Hub {
             200
         );
         assert_eq!(hub.write("POST", LEASES, JSON, lease("", "1")).await.code, 201);
+        assert_eq!(hub.node.get(&Who::Certificate(&hub.own), CSI).await.code, 404);
+        let csi = json!({ "kind": "CSINode", "apiVersion": "storage.k8s.io/v1", "metadata": { "name": NODE }, "spec": { "drivers": [] } });
+        assert_eq!(hub.write("POST", "/apis/storage.k8s.io/v1/csinodes", JSON, csi).await.code, 201);
         for (name, node) in [("web", NODE), ("other", "edge-2")] {
             let spec = json!({ "nodeName": node, "containers": [{ "name": "c", "image": "i" }] });
             cloud
@@ -110,6 +114,7 @@ async fn what_a_kubelet_writes_while_cut_off_is_seen_here_outlives_a_restart_and
         assert_eq!(hub.get(LEASE).await["spec"]["renewTime"], lease("", "3")["spec"]["renewTime"]);
         let listed = hub.get(&PODS.replace("watch=1&", "")).await;
         assert_eq!(listed["items"][0]["status"]["conditions"][0]["status"], "False");
+        assert_eq!(hub.get(CSI).await["metadata"]["name"], NODE, "it was made here and never read");
         let again = hub.write("POST", "/api/v1/nodes", JSON, json!({ "metadata": { "name": NODE } })).await;
         assert_eq!(
             (again.code, &again.body["reason"]),
