@@ -151,16 +151,16 @@ async fn a_node_that_may_ask_as_itself_is_the_node_of_its_session_whatever_it_sa
     assert!(!seen.lock().unwrap()[1].1.contains_key("impersonate-user"));
     // What is not its own is not asked for.
     let asked = seen.lock().unwrap().len();
+    let other = "{\"metadata\": {\"name\": \"edge-2\"}}";
     for line in [
         "PATCH /api/v1/nodes/edge-2/status",
         "GET /api/v1/secrets",
         "GET /api/v1/namespaces/a/secrets/s",
         "POST /api/v1/nodes",
     ] {
-        let text = format!(
-            "{line} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: 32\r\n\r\n{{\"metadata\": {{\"name\": \"edge-2\"}} }}"
-        );
-        let answer = ask(&requests, &text).await;
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: {}", other.len());
+        let answer = ask(&requests, &format!("{head}\r\n\r\n{other}")).await;
         assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("may not"), "{line}: {answer}");
     }
     let binary =
