@@ -64,7 +64,8 @@ impl<B: Backend> Watch<B> {
         let (reader, renderer) = (call.reader(), call.renderer()?);
         // Before the snapshot, so that nothing falls between the two.
         let mut live = call.backend.subscribe(reader, &scope).await?;
-        let resumes = matches!(options.start, Start::After(_));
+        // Only who is told everything knows nothing more.
+        let resumes = !matches!(options.start, Start::Everything { .. });
         let sight = live.lens.take().map(|lens| Sight::new(lens, resumes));
         let mut watch = Watch {
             backend: call.backend.clone(),

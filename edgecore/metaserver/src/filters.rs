@@ -161,6 +161,11 @@ impl Glass {
         self.filters.is_empty() && !self.is_sliced && !self.is_written
     }
 
+    /// What waits for the cloud changes what is seen.
+    pub(crate) fn is_of_writes(&self) -> bool {
+        self.is_written
+    }
+
     /// The object may have looked different in this very version, when the facts were others.
     pub(crate) fn may_differ(&self, facts: &Facts, stored: &Stored) -> bool {
         let is_about = |filter: &Filter| match filter {

@@ -168,7 +168,7 @@ impl Shared {
             });
         }
         let mut facts = Facts::of(&sources);
-        if facts.services.values().any(|topology| matches!(topology, Topology::Near(_))) {
+        if facts.has_near() {
             sources.slices = self.items(&query(SLICES, "discovery.k8s.io/v1")).await?;
             facts = Facts::of(&sources);
         }
@@ -185,7 +185,8 @@ impl Shared {
     /// How a client sees objects; `None`: as they are.
     pub(crate) fn lens(&self, glass: Glass, query: &ListQuery) -> Option<Seeing> {
         let (views, facts) = (self.views.clone(), self.gathered.facts.subscribe());
-        (!glass.is_clear()).then(|| Seeing { views, glass, facts, query: query.clone() })
+        let seen = facts.borrow().clone();
+        (!glass.is_clear()).then(|| Seeing { views, glass, facts, seen, query: query.clone() })
     }
 }
 
@@ -194,6 +195,8 @@ pub(crate) struct Seeing {
     views: Views,
     glass: Glass,
     facts: watch::Receiver<Arc<Facts>>,
+    /// As they were when it was looked at them last.
+    seen: Arc<Facts>,
     query: ListQuery,
 }
 
@@ -204,8 +207,16 @@ impl Lens for Seeing {
 
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            if self.facts.changed().await.is_err() {
-                std::future::pending().await
+            loop {
+                if self.facts.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                let facts = self.facts.borrow_and_update().clone();
+                let matters = self.glass.is_of_writes() || !facts.is_same_but_for_writes(&self.seen);
+                self.seen = facts;
+                if matters {
+                    return;
+                }
             }
         })
     }
@@ -224,14 +235,18 @@ impl Lens for Seeing {
 
 /// Gathers for as long as it is polled.
 pub(crate) async fn run(shared: &Shared) {
-    let (mut views, mut connected) = (shared.views.told(), shared.upstream.connected());
+    let (mut views, mut slices) = (shared.views.told(), shared.views.told_slices());
+    let mut connected = shared.upstream.connected();
     let mut reach = shared.reach.clone();
     let mut waiting = shared.queue.waiting();
     let mut statuses = shared.outbox.as_ref().map(metamanager::Outbox::changes);
     loop {
+        let began = Instant::now();
         if let Err(status) = shared.gather().await {
             tracing::warn!(error = %status, "what filters need to know cannot be read");
         }
+        let took = began.elapsed();
+        let has_near = shared.gathered.facts.borrow().has_near();
         let reported = async {
             match &mut statuses {
                 Some(statuses) => statuses.changed().await,
@@ -240,13 +255,15 @@ pub(crate) async fn run(shared: &Shared) {
         };
         tokio::select! {
             Ok(()) = views.changed() => {}
+            Ok(()) = slices.changed(), if has_near => {}
             Ok(()) = connected.changed() => {}
             Ok(()) = reach.changed() => {}
             Ok(()) = reported => {}
             Ok(()) = waiting.changed() => {}
             () = sleep(LOOK) => {}
         }
-        sleep(GATHER).await;
+        // With many Services, a tenth of the time at most.
+        sleep(GATHER.max(took * 10)).await;
     }
 }
 

@@ -77,14 +77,13 @@ pub(super) struct Shared {
     pub stop: CancellationToken,
     live: Mutex<HashMap<Scope, Arc<View>>>,
     tasks: TaskTracker,
-    /// Told after every change of a state that filters read.
+    /// Told after every change of Services and nodes, which filters read.
     told: tokio::sync::watch::Sender<()>,
+    /// The same of EndpointSlices, which change more often.
+    told_slices: tokio::sync::watch::Sender<()>,
     /// Held by who begins a view or keeps a list: a list that a view goes on from is replaced by nobody else.
     changing: tokio::sync::Mutex<()>,
 }
-
-/// Resources that filters read.
-const FOR_FILTERS: [&str; 3] = ["services", "nodes", filters::SLICES];
 
 /// How often a view is begun for one watch, if it ends meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -117,8 +116,10 @@ impl Shared {
 
     /// The state of a scope has changed.
     pub(super) fn tell(&self, scope: &Scope) {
-        if FOR_FILTERS.contains(&scope.resource.as_str()) {
-            self.told.send_replace(());
+        match scope.resource.as_str() {
+            "services" | "nodes" => drop(self.told.send_replace(())),
+            filters::SLICES => drop(self.told_slices.send_replace(())),
+            _ => {}
         }
     }
 
@@ -155,8 +156,8 @@ impl Views {
         stop: CancellationToken,
     ) -> Views {
         let (live, tasks, changing) = (Mutex::default(), TaskTracker::new(), tokio::sync::Mutex::default());
-        let told = tokio::sync::watch::Sender::new(());
-        Views(Arc::new(Shared { tables, upstream, bounds, stop, live, tasks, told, changing }))
+        let (told, told_slices) = (tokio::sync::watch::Sender::new(()), tokio::sync::watch::Sender::new(()));
+        Views(Arc::new(Shared { tables, upstream, bounds, stop, live, tasks, told, told_slices, changing }))
     }
 
     /// Watches a scope: begins its view if there is none. `caller` may list it.
@@ -192,9 +193,14 @@ impl Views {
         Ok((view.subscribe(), guard))
     }
 
-    /// Told after every change of a state that filters read.
+    /// Told after every change of Services and nodes.
     pub(crate) fn told(&self) -> tokio::sync::watch::Receiver<()> {
         self.0.told.subscribe()
+    }
+
+    /// Told after every change of EndpointSlices.
+    pub(crate) fn told_slices(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.told_slices.subscribe()
     }
 
     /// As [`Views::state`], without a client that asks.

@@ -159,6 +159,20 @@ fn wanted(service: &Service) -> Option<Wanted> {
 }
 
 impl Facts {
+    /// A Service goes to the nearest endpoints.
+    pub(crate) fn has_near(&self) -> bool {
+        self.services.values().any(|topology| matches!(topology, Topology::Near(_)))
+    }
+
+    /// Nothing else is different than which writes wait.
+    pub(crate) fn is_same_but_for_writes(&self, other: &Facts) -> bool {
+        let Facts { node, zone, pool, group, zones, services, always_ready, ready, address, writes: _ } =
+            self;
+        (node, zone, address) == (&other.node, &other.zone, &other.address)
+            && (pool, group, zones) == (&other.pool, &other.group, &other.zones)
+            && (services, always_ready, ready) == (&other.services, &other.always_ready, &other.ready)
+    }
+
     pub(crate) fn of(sources: &Sources) -> Facts {
         let Sources { node, address, own, nodes, services, slices, ready, writes } = sources;
         let mut facts = Facts {
