@@ -117,8 +117,8 @@ impl Shared {
     /// The state of a scope has changed.
     pub(super) fn tell(&self, scope: &Scope) {
         match scope.resource.as_str() {
-            "services" | "nodes" => drop(self.told.send_replace(())),
-            filters::SLICES => drop(self.told_slices.send_replace(())),
+            "services" | "nodes" => self.told.send_replace(()),
+            filters::SLICES => self.told_slices.send_replace(()),
             _ => {}
         }
     }
