@@ -9,10 +9,7 @@ use http::{Method, Uri};
 use message::{NodeName, ObjectKey, ObjectKind, Status};
 use serde_json::Value;
 
-use crate::edgecontroller::{Rights, is_for_own_name};
-
-/// Signer of certificates that nodes show to API servers.
-const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+use crate::edgecontroller::{Rights, is_for_own_name, is_mirror_of};
 
 /// What has to be so for a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +30,10 @@ enum Need {
 enum InBody {
     /// The node's own name.
     OwnNode,
-    /// The node as the pod's.
-    OwnPod,
+    /// A mirror of a static pod of the node.
+    Mirror { namespace: String },
+    /// An event of the node or of its pods.
+    Event { namespace: String },
     /// A pod of the node that runs under this account.
     Token { namespace: String, account: String },
     /// A certificate for the node's own name.
@@ -57,10 +56,14 @@ fn need(node: &str, method: &Method, uri: &Uri) -> Need {
     let own = |name: &str| if name == node { Need::Nothing } else { Need::Never };
     let makes = *method == Method::POST && name.is_empty();
     match (group.as_str(), resource.as_str(), subresource.as_str()) {
-        ("", "nodes", _) if reads => Need::Nothing,
+        ("", "nodes", "" | "status") if reads => Need::Nothing,
         ("", "nodes", "") if makes => Need::Body(InBody::OwnNode),
-        ("", "nodes", _) => own(name),
-        ("", "pods", "") if makes => Need::Body(InBody::OwnPod),
+        ("", "nodes", "" | "status") => own(name),
+        ("", "nodes", _) => Need::Never,
+        ("" | "events.k8s.io", "events", "") if makes => {
+            Need::Body(InBody::Event { namespace: namespace.clone() })
+        }
+        ("", "pods", "") if makes => Need::Body(InBody::Mirror { namespace: namespace.clone() }),
         ("", "pods", _) if name.is_empty() => match pinned(uri, "spec.nodeName") {
             Some(pinned) if reads => own(&pinned),
             _ => Need::Never,
@@ -108,19 +111,31 @@ fn need(node: &str, method: &Method, uri: &Uri) -> Need {
 }
 
 /// True if the body of a creation is the node's to make.
-async fn is_own(node: &NodeName, wanted: &InBody, body: &Value, rights: &Rights) -> bool {
-    match wanted {
-        InBody::OwnNode | InBody::OwnLease => object::text(body, "/metadata/name") == node.as_str(),
-        InBody::OwnPod => object::text(body, "/spec/nodeName") == node.as_str(),
-        InBody::SigningRequest => {
-            is_for_own_name(body, node) || object::text(body, "/spec/signerName") == CLIENT
+async fn is_own(node: &NodeName, wanted: &InBody, body: &Value, rights: &Rights) -> Result<bool, Status> {
+    let name = object::text(body, "/metadata/name");
+    Ok(match wanted {
+        InBody::OwnNode | InBody::OwnLease => name == node.as_str(),
+        InBody::Mirror { namespace } => !name.is_empty() && is_mirror_of(body, node, namespace, name),
+        InBody::Event { namespace } => {
+            let about = body.get("involvedObject").or_else(|| body.get("regarding")).unwrap_or(&Value::Null);
+            let (name, uid) = (object::text(about, "/name"), object::text(about, "/uid"));
+            match object::text(about, "/kind") {
+                // Events of what has no namespace are in this one.
+                "Node" => name == node.as_str() && namespace == "default",
+                "Pod" => {
+                    object::text(about, "/namespace") == namespace
+                        && rights.owned_pod(node, namespace, name, uid).await?
+                }
+                _ => false,
+            }
         }
+        InBody::SigningRequest => is_for_own_name(body, node),
         InBody::Token { namespace, account } => {
             let pod = &body["spec"]["boundObjectRef"];
             let (name, uid) = (object::text(pod, "/name"), object::text(pod, "/uid"));
             object::text(pod, "/kind") == "Pod" && rights.may_mint(node, namespace, account, name, uid).await
         }
-    }
+    })
 }
 
 /// Refuses what is not the node's.
@@ -143,7 +158,7 @@ pub(super) async fn check(
                 let text = format!("what a node creates has to be JSON to be checked: {error}");
                 Status::new(415, "UnsupportedMediaType", text)
             })?;
-            is_own(node, &wanted, &body, rights).await
+            is_own(node, &wanted, &body, rights).await?
         }
     };
     match is_allowed {
@@ -172,7 +187,7 @@ mod tests {
             "GET /api/v1/pods?fieldSelector=spec.nodeName%3De1&watch=1",
             "GET /api/v1/watch/pods?fieldSelector=spec.nodeName%3De1",
             "PUT /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/e1",
-            "POST /api/v1/namespaces/a/events",
+            "PATCH /api/v1/namespaces/a/events/e",
             "GET /api/v1/services?watch=1",
             "PATCH /apis/storage.k8s.io/v1/csinodes/e1",
             "GET /apis/example.com/v1/things",
@@ -182,6 +197,7 @@ mod tests {
         for line in [
             "PATCH /api/v1/nodes/e2/status",
             "DELETE /api/v1/nodes/e2",
+            "GET /api/v1/nodes/e1/proxy/pods",
             "GET /api/v1/pods",
             "GET /api/v1/pods?fieldSelector=spec.nodeName%21%3De1",
             "GET /api/v1/pods?fieldSelector=spec.nodeName%3De2",
@@ -212,7 +228,12 @@ mod tests {
         let pod = Need::OwnPod { namespace: "a".into(), name: "p".into() };
         assert_eq!(of("PATCH /api/v1/namespaces/a/pods/p/status"), pod);
         assert_eq!(of("POST /api/v1/nodes"), Need::Body(InBody::OwnNode));
-        assert_eq!(of("POST /api/v1/namespaces/a/pods"), Need::Body(InBody::OwnPod));
+        assert_eq!(
+            of("POST /api/v1/namespaces/a/pods"),
+            Need::Body(InBody::Mirror { namespace: "a".into() })
+        );
+        let event = InBody::Event { namespace: "a".into() };
+        assert_eq!(of("POST /apis/events.k8s.io/v1/namespaces/a/events"), Need::Body(event));
         let token = InBody::Token { namespace: "a".into(), account: "s".into() };
         assert_eq!(of("POST /api/v1/namespaces/a/serviceaccounts/s/token"), Need::Body(token));
     }
