@@ -122,6 +122,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
     let (material, keeper) = material::obtain(cluster, &settings.material).await?;
     let (downstream, devices, syncs) = (Downstream::default(), Devices::default(), Syncs::default());
     let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
+    let of_nodes = settings.node_identity.then(|| rights.clone());
     let upstream = UpstreamRoom {
         cluster: cluster.clone(),
         downstream: downstream.clone(),
@@ -151,7 +152,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         records: Arc::new(syncs.clone()),
         volumes: volumes.clone(),
         upstreams: Arc::new(upstream),
-        requests: settings.requests.then(|| Requests::new(cluster.clone())),
+        requests: settings.requests.then(|| Requests::new(cluster.clone(), of_nodes)),
     };
     let refused = RefusedNodes::default();
     let hub =

@@ -7,15 +7,19 @@
 //!
 //! A stream is one HTTP/1.1 connection with one request. Requests without a token are answered with 401 here: CloudCore lends
 //! its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is discovery; to
-//! anything else it hears 503, and answers from what it holds. One path is this room's own: [`KEYS`] tells by which keys the API
+//! anything else it hears 503, and answers from what it holds, unless `modules.dynamicController.nodeIdentity` lets nodes ask as
+//! themselves: then it is impersonated, by the name of its session and no other, for what is its own
+//! (`node_requests`), and the API server decides what it may. One path is this room's own: [`KEYS`] tells by which keys the API
 //! server signs tokens, so that the edge can check them while it is cut off.
+
+mod node_requests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -25,6 +29,7 @@ use message::{NodeName, Status};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
+use crate::edgecontroller::Rights;
 use crate::kubernetes::Cluster;
 
 /// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
@@ -32,6 +37,8 @@ pub const KEYS: &str = "/.causeway/v1/keys";
 
 /// Says `node` where the node itself asks.
 const CALLER: HeaderName = HeaderName::from_static("causeway-caller");
+const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
+const IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-group");
 /// Bytes between the session and the connection to the API server.
 const PIPE: usize = 32 * 1024;
 /// The headers of a request.
@@ -60,11 +67,20 @@ type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Hands requests on. Clones share the connections.
 #[derive(Clone)]
-pub struct Requests(Arc<Cluster>);
+pub struct Requests {
+    cluster: Arc<Cluster>,
+    /// Nodes may ask as themselves, for what these allow.
+    node_identity: Option<Rights>,
+}
 
 impl Requests {
-    pub fn new(cluster: Cluster) -> Requests {
-        Requests(Arc::new(cluster))
+    pub fn new(cluster: Cluster, node_identity: Option<Rights>) -> Requests {
+        if node_identity.is_some() {
+            tracing::warn!(
+                "modules.dynamicController.nodeIdentity: nodes ask the API server as themselves, and CloudCore may impersonate users"
+            );
+        }
+        Requests { cluster: Arc::new(cluster), node_identity }
     }
 
     /// The end of a stream of `node`. It is served until its request is answered, or either end is gone.
@@ -92,7 +108,7 @@ impl Requests {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answered = match path.as_str() {
             KEYS => self.keys().await.map(|keys| whole(200, &keys)),
-            _ => self.pass_on(request).await,
+            _ => self.pass_on(node, request).await,
         };
         let answer = answered.unwrap_or_else(|status| refusal(&status));
         tracing::debug!(%node, operation = %method, path, code = answer.status().as_u16(), "answered a request of a node");
@@ -101,8 +117,8 @@ impl Requests {
 
     async fn keys(&self) -> Result<Value, Status> {
         let read = |text: message::Json| text.parse::<Value>().unwrap_or_default();
-        let found = read(self.0.get("/.well-known/openid-configuration").await?);
-        let mut keys = read(self.0.get("/openid/v1/jwks").await?);
+        let found = read(self.cluster.get("/.well-known/openid-configuration").await?);
+        let mut keys = read(self.cluster.get("/openid/v1/jwks").await?);
         Ok(json!({ "issuer": found["issuer"], "keys": keys["keys"].take() }))
     }
 
@@ -120,26 +136,55 @@ impl Requests {
         }
         let request = request.body(kube::client::Body::empty());
         let request = request.map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
-        answer(self.0.send_raw(request)).await
+        answer(self.cluster.send_raw(request)).await
     }
 
-    async fn pass_on(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
-        let (mut parts, body) = request.into_parts();
-        if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
-            return self.of_the_node(parts).await;
+    /// What the node asks for, as the node.
+    async fn as_the_node(
+        &self,
+        (node, rights): (&NodeName, &Rights),
+        mut parts: http::request::Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, Status> {
+        let body = read(body).await?;
+        node_requests::check(node, &parts, &body, rights).await?;
+        strip(&mut parts.headers);
+        // Whoever the request says to be, it is the node of this session.
+        let said =
+            |name: &&HeaderName| name.as_str().starts_with("impersonate-") || **name == header::AUTHORIZATION;
+        let said: Vec<HeaderName> = parts.headers.keys().filter(said).cloned().collect();
+        for name in said.iter().chain([&CALLER]) {
+            parts.headers.remove(name);
         }
-        let bearer =
-            parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let user = HeaderValue::from_str(&format!("system:node:{node}"))
+            .map_err(|error| Status::new(400, "BadRequest", error.to_string()))?;
+        parts.headers.insert(IMPERSONATE_USER, user);
+        parts.headers.insert(IMPERSONATE_GROUP, HeaderValue::from_static("system:nodes"));
+        let request = Request::from_parts(parts, kube::client::Body::from(body));
+        answer(self.cluster.send_raw(request)).await
+    }
+
+    async fn pass_on(&self, node: &NodeName, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let (mut parts, body) = request.into_parts();
+        if parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE) {
+            return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
+        }
+        if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
+            return match &self.node_identity {
+                Some(rights) if !is_discovery(parts.uri.path()) => {
+                    self.as_the_node((node, rights), parts, body).await
+                }
+                _ => self.of_the_node(parts).await,
+            };
+        }
+        let bearer = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         if !bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")) {
             let why = "requests of nodes need a token of their own: CloudCore lends its rights to nobody";
             return Err(Status::new(401, "Unauthorized", why));
         }
-        if parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE) {
-            return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
-        }
         strip(&mut parts.headers);
         let request = Request::from_parts(parts, kube::client::Body::from(read(body).await?));
-        answer(self.0.send_as_caller(request)).await
+        answer(self.cluster.send_as_caller(request)).await
     }
 }
 
@@ -193,7 +238,7 @@ fn whole(code: u16, value: &Value) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() =
         http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -161,7 +161,11 @@ async fn run_against(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (admin, data_dir) = (&embedded.admin_kubeconfig, &embedded.data_dir);
-    let (with_streams, with_webhooks) = (settings.streams.is_some(), settings.webhooks.is_some());
-    let cluster = standalone::furnish(admin, data_dir, with_streams, with_webhooks).await?;
+    let parts = manifests::Parts {
+        streams: settings.streams.is_some(),
+        webhooks: settings.webhooks.is_some(),
+        node_identity: settings.node_identity,
+    };
+    let cluster = standalone::furnish(admin, data_dir, parts).await?;
     cloudcore::app::run(settings, cluster, streams, stop).await
 }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub webhooks: Option<crate::webhooks::Settings>,
     /// Edges may send requests of programs on their nodes.
     pub requests: bool,
+    /// Nodes may ask as themselves.
+    pub node_identity: bool,
     /// Where a CSI driver in the cloud asks for volumes on nodes, if it may.
     pub volume_socket: Option<PathBuf>,
 }
@@ -242,6 +244,10 @@ impl Settings {
             streams,
             webhooks,
             requests: config.modules.dynamic_controller.enable,
+            node_identity: {
+                let module = &config.modules.dynamic_controller;
+                module.enable && module.node_identity
+            },
             volume_socket,
         })
     }

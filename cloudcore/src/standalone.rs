@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use apimachinery::kinds::{KINDS, KindInfo};
 use message::{Json, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kubernetes::{Cluster, ConnectError, InstallError, Merge, install_crds};
 
@@ -46,15 +46,46 @@ fn kubeconfig(data_dir: &Path) -> PathBuf {
 pub async fn furnish(
     admin: &Path,
     data_dir: &Path,
-    streams: bool,
-    webhooks: bool,
+    parts: manifests::Parts,
 ) -> Result<Cluster, FurnishError> {
     let cluster = Cluster::connect(Some(admin.to_owned()), "").await?;
     install_crds(&cluster).await?;
-    for object in manifests::rights(streams, webhooks) {
+    let of_nodes = if parts.node_identity { rights_of_nodes() } else { Vec::new() };
+    for object in manifests::rights(parts).into_iter().chain(of_nodes) {
         put(&cluster, &object).await?;
     }
     Ok(Cluster::connect(Some(kubeconfig(data_dir)), "").await?)
+}
+
+/// What nodes may do there that ask as themselves: the embedded API server has no Node authorizer, and nobody but CloudCore can
+/// ask as a node, which lets each have its own only (`dynamiccontroller/node_requests`).
+fn rights_of_nodes() -> Vec<Value> {
+    const NAME: &str = "causeway:nodes";
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
+    const READ: &[&str] = &["get", "list", "watch"];
+    const WRITE: &[&str] = &["create", "update", "patch"];
+    let rules = [
+        rule("", &["nodes", "pods", "services", "endpoints", "configmaps", "secrets"], READ),
+        rule("", &["nodes", "events"], WRITE),
+        rule("events.k8s.io", &["events"], WRITE),
+        rule("", &["pods"], &["create", "delete"]),
+        rule("", &["nodes/status", "pods/status"], &["get", "update", "patch"]),
+        rule("", &["persistentvolumeclaims", "persistentvolumes"], &["get"]),
+        rule("", &["serviceaccounts/token"], &["create"]),
+        rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"]),
+        rule("discovery.k8s.io", &["endpointslices"], READ),
+        rule("storage.k8s.io", &["csidrivers", "csinodes"], READ),
+        rule("storage.k8s.io", &["csinodes"], WRITE),
+        rule("node.k8s.io", &["runtimeclasses"], READ),
+        rule("certificates.k8s.io", &["certificatesigningrequests"], &["create", "get", "list", "watch"]),
+    ];
+    let rbac = "rbac.authorization.k8s.io";
+    vec![
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
+            "roleRef": { "apiGroup": rbac, "kind": "ClusterRole", "name": NAME },
+            "subjects": [{ "apiGroup": rbac, "kind": "Group", "name": pki::NODES_GROUP }] }),
+    ]
 }
 
 async fn put(cluster: &Cluster, object: &Value) -> Result<(), FurnishError> {
@@ -84,7 +115,9 @@ mod tests {
 
     #[test]
     fn every_object_that_cloudcore_needs_has_a_path() {
-        for object in manifests::rights(true, true) {
+        for object in
+            manifests::rights(manifests::Parts { streams: true, webhooks: true, node_identity: true })
+        {
             assert!(line(&object).is_some(), "{object}");
         }
     }

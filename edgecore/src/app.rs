@@ -57,7 +57,8 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     }
     let outbox = Outbox::new(store.clone());
     let (reach, mut reached) = watch::channel(None);
-    let queries = Queries::new(objects.clone(), cloud.clone()).reaching(reached.clone());
+    let (services, known) = watch::channel(metamanager::KnownServices::default());
+    let queries = Queries::new(objects.clone(), cloud.clone()).reaching(reached.clone()).knowing(known);
     let mut outlets = Outlets::default();
     let (health, metrics) = (Health::default(), Metrics::new("edgecore"));
     let mut rooms = Rooms::new(stop.clone(), health.clone());
@@ -87,7 +88,14 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
 
     if let Some(settings) = settings.meta_server {
         let upstream = Arc::new(Way::new(uplink));
-        let deps = metaserver::Deps { objects: objects.clone(), seals, upstream, reach };
+        let deps = metaserver::Deps {
+            objects: objects.clone(),
+            outbox: Some(outbox.clone()),
+            seals,
+            upstream,
+            services,
+            reach,
+        };
         let serving = doors.handle().spawn(metaserver::run(settings, deps, stop.clone()));
         rooms.optional("metaserver", serving);
         // Pods are told of it when they start: they wait for a moment, and start without it otherwise.

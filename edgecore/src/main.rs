@@ -28,6 +28,9 @@ struct Flags {
     /// Print the keys most installations set and exit.
     #[arg(long)]
     minconfig: bool,
+    /// Run no pods: be the API server of a kubelet, kube-proxy and others on this node (docs/metaserver.md).
+    #[arg(long)]
+    hub: bool,
     /// Check the configuration file and exit.
     #[arg(long)]
     check: bool,
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     if flags.defaultconfig || flags.minconfig {
         return report(print_config(flags.minconfig), Exit::Failed);
     }
-    let settings = match edgesettings::load(&flags.config) {
+    let settings = match edgesettings::load(&flags.config, flags.hub) {
         Ok(settings) => settings,
         Err(error) => return report(Err(error), Exit::BadConfiguration),
     };

@@ -4,11 +4,17 @@ use kube::client::Body as KubeBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::devicecontroller::Devices;
+use crate::edgecontroller::Downstream;
 
 type Seen = Arc<Mutex<Vec<(String, HeaderMap, String)>>>;
 
 /// An API server that notes what it is asked, says its keys, and answers everything else with two pieces of text.
 fn requests() -> (Requests, Seen) {
+    requests_with(false)
+}
+
+fn requests_with(node_identity: bool) -> (Requests, Seen) {
     let seen = Seen::default();
     let notes = seen.clone();
     let service = tower::service_fn(move |request: Request<KubeBody>| {
@@ -35,7 +41,10 @@ fn requests() -> (Requests, Seen) {
             Ok::<_, Infallible>(answer.body(KubeBody::from(text.as_bytes().to_vec())).unwrap())
         }
     });
-    (Requests::new(Cluster::with_client(kube::Client::new(service, "default"))), seen)
+    let cluster = Cluster::with_client(kube::Client::new(service, "default"));
+    let rights =
+        node_identity.then(|| Rights::new(Downstream::default(), Devices::default(), cluster.clone()));
+    (Requests::new(cluster, rights), seen)
 }
 
 /// What a stream answers to a request, to the end of the stream.
@@ -114,4 +123,50 @@ async fn a_node_itself_reads_discovery_and_nothing_else() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), asked, "the API server heard of it: {seen:?}");
     assert_eq!(seen[0].1["accept"], "a/b");
+}
+
+#[tokio::test]
+async fn a_node_that_may_ask_as_itself_is_the_node_of_its_session_whatever_it_says() {
+    let (requests, seen) = requests_with(true);
+    let text = "PATCH /api/v1/nodes/edge-1/status HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nImpersonate-User: admin\r\n\
+                Impersonate-Group: system:masters\r\nImpersonate-Uid: 1\r\nImpersonate-Extra-a: b\r\nAuthorization: Bearer t\r\n\
+                X-Remote-User: admin\r\nContent-Length: 2\r\n\r\n{}";
+    let answer = ask(&requests, text).await;
+    assert!(answer.starts_with("HTTP/1.1 203"), "{answer}");
+    let (line, headers, body) = seen.lock().unwrap()[0].clone();
+    assert_eq!((line.as_str(), body.as_str()), ("PATCH /api/v1/nodes/edge-1/status", "{}"));
+    let said =
+        |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(
+        (said("impersonate-user"), said("impersonate-group")),
+        (vec!["system:node:edge-1"], vec!["system:nodes"])
+    );
+    for name in
+        ["impersonate-uid", "impersonate-extra-a", "authorization", "x-remote-user", "causeway-caller"]
+    {
+        assert!(!headers.contains_key(name), "{name} was passed on");
+    }
+    // Callers with a token stay who they are, and say nothing of it.
+    ask(&requests, "GET /api/v1/pods HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n").await;
+    assert!(!seen.lock().unwrap()[1].1.contains_key("impersonate-user"));
+    // What is not its own is not asked for.
+    let asked = seen.lock().unwrap().len();
+    let other = "{\"metadata\": {\"name\": \"edge-2\"}}";
+    for line in [
+        "PATCH /api/v1/nodes/edge-2/status",
+        "GET /api/v1/secrets",
+        "GET /api/v1/namespaces/a/secrets/s",
+        "POST /api/v1/nodes",
+    ] {
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: {}", other.len());
+        let answer = ask(&requests, &format!("{head}\r\n\r\n{other}")).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("may not"), "{line}: {answer}");
+    }
+    let binary =
+        "POST /api/v1/nodes HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nContent-Length: 4\r\n\r\nk8s\0";
+    assert!(ask(&requests, binary).await.starts_with("HTTP/1.1 415"));
+    assert_eq!(seen.lock().unwrap().len(), asked);
+    let upgrade = "GET /api/v1/x HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert!(ask(&requests, upgrade).await.starts_with("HTTP/1.1 400"));
 }

@@ -43,8 +43,13 @@ fn cloudcore() -> Vec<Key> {
 }
 
 fn edgecore() -> Vec<Key> {
-    let files = ["common/api/src/config/edgecore.rs", "common/api/src/config/edgecore/kubelet.rs"].map(read);
-    let structs = Structs::parse(&[&files[0], &files[1]]);
+    let files = [
+        "common/api/src/config/edgecore.rs",
+        "common/api/src/config/edgecore/kubelet.rs",
+        "common/api/src/config/edgecore/meta_server.rs",
+    ]
+    .map(read);
+    let structs = Structs::parse(&files.each_ref().map(String::as_str));
     let defaults = serde_json::to_value(EdgeCoreConfig::default()).unwrap();
     let theirs = ["1.23", "1.13"]
         .map(|version| kubeedge(&format!("edgecore/edgesettings/src/fixtures/kubeedge-{version}.yaml")));

@@ -110,8 +110,9 @@ async fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics)
 pub fn probe(path: &str, query: Option<&str>, health: &Health) -> Option<(StatusCode, String)> {
     let verbose = query.is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
     Some(match path {
-        "/healthz" | "/livez" => verdict(&health.stuck(), "stuck", health, verbose),
-        "/readyz" => verdict(&health.waiting(), "waiting for", health, verbose),
+        // `/v1` as YurtHub has them.
+        "/healthz" | "/livez" | "/v1/healthz" => verdict(&health.stuck(), "stuck", health, verbose),
+        "/readyz" | "/v1/readyz" => verdict(&health.waiting(), "waiting for", health, verbose),
         _ => return None,
     })
 }
@@ -167,6 +168,7 @@ mod tests {
         let beat = health.beat("edgecontroller");
         let busy = beat.begin();
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/v1/healthz").await.starts_with("HTTP/1.1 200"));
         tokio::time::pause();
         tokio::time::advance(STUCK_AFTER + Duration::from_secs(1)).await;
         tokio::time::resume();

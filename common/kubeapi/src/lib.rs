@@ -22,6 +22,7 @@ mod dispatch;
 pub mod events;
 mod gzip;
 mod inflight;
+mod lens;
 mod openapi;
 mod parts;
 pub mod peer;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use apimachinery::traits::Traits;
 use apimachinery::{FieldSelector, LabelSelector, Status};
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -139,10 +140,29 @@ pub enum Replay {
     Expired(i64),
 }
 
+/// What a backend shows to one watch.
+pub trait Lens: Send {
+    /// The object as the client sees it; `None`: not at all.
+    fn show(&mut self, stored: &Stored) -> Option<Stored>;
+
+    /// Resolves when objects may look different though they have not changed. It may be dropped and called again.
+    fn changed(&mut self) -> BoxFuture<'_, ()>;
+
+    /// The objects that the watch is of, as they are stored now: asked for after [`Lens::changed`].
+    ///
+    /// # Errors
+    /// They cannot be had; the watch tells it as its last event.
+    fn state(&mut self) -> BoxFuture<'_, Result<Vec<Stored>, Status>>;
+
+    /// The object may have looked different in this very version: who goes on from a revision is told how it looks now.
+    fn may_differ(&self, stored: &Stored) -> bool;
+}
+
 /// Live changes of a resource, in the order of their revisions. They may be of more of it than was asked for: a watch
 /// drops what its namespace and selectors do not choose.
 pub struct Subscription {
     pub(crate) events: broadcast::Receiver<Arc<Event>>,
+    pub(crate) lens: Option<Box<dyn Lens>>,
     /// Dropped with the watch.
     _held: Option<Box<dyn Any + Send>>,
 }
@@ -150,7 +170,13 @@ pub struct Subscription {
 impl Subscription {
     /// A receiver that lags makes the watch read [`crate::Backend::replay`]; one that is closed ends it.
     pub fn new(events: broadcast::Receiver<Arc<Event>>) -> Subscription {
-        Subscription { events, _held: None }
+        Subscription { events, lens: None, _held: None }
+    }
+
+    /// The watch shows objects as `lens` does.
+    #[must_use]
+    pub fn through(self, lens: impl Lens + 'static) -> Subscription {
+        Subscription { lens: Some(Box::new(lens)), ..self }
     }
 
     /// Keeps `guard` for as long as the watch lives.

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::call::Call;
+use crate::lens::Sight;
 use crate::render::Renderer;
 use crate::respond::{Body, BodyError};
 use crate::stored::{Event, EventKind, ListQuery, Replay, Stored, Subscription};
@@ -39,6 +40,8 @@ pub(crate) struct Watch<B> {
     scope: ListQuery,
     renderer: Renderer,
     live: Subscription,
+    /// `None`: objects are shown as they are.
+    sight: Option<Sight>,
     /// Everything up to this revision was sent or does not concern this watch.
     reached: i64,
     replaying: bool,
@@ -59,12 +62,16 @@ impl<B: Backend> Watch<B> {
     ) -> Result<Watch<B>, Status> {
         let (reader, renderer) = (call.reader(), call.renderer()?);
         // Before the snapshot, so that nothing falls between the two.
-        let live = call.backend.subscribe(reader, &scope).await?;
+        let mut live = call.backend.subscribe(reader, &scope).await?;
+        // Only who is told everything knows nothing more.
+        let resumes = !matches!(options.start, Start::Everything { .. });
+        let sight = live.lens.take().map(|lens| Sight::new(lens, resumes));
         let mut watch = Watch {
             backend: call.backend.clone(),
             scope,
             renderer,
             live,
+            sight,
             reached: 0,
             replaying: false,
             ended: false,
@@ -85,6 +92,7 @@ impl<B: Backend> Watch<B> {
                 let query = ListQuery { begins_watch: true, ..watch.scope.clone() };
                 let page = watch.backend.list(reader, query).await?;
                 watch.reached = page.revision;
+                watch.sight.iter_mut().for_each(|sight| sight.listed(&page.items));
                 page.items.iter().for_each(|item| watch.send(EventKind::Added, item));
                 if mark_end {
                     watch.bookmark(true);
@@ -131,6 +139,9 @@ impl<B: Backend> Watch<B> {
                 // A full read ends before the current revision; the next one then finds the rest.
                 self.replaying = !events.is_empty() && self.reached < reached;
                 self.reached = self.reached.max(reached);
+                if !self.replaying && self.sight.as_ref().is_some_and(Sight::is_in_doubt) {
+                    self.look_again().await;
+                }
             }
             Ok(Replay::Expired(current)) => {
                 let message = format!("too old resource version: {} ({current})", self.reached);
@@ -147,6 +158,12 @@ impl<B: Backend> Watch<B> {
                 false => std::future::pending().await,
             }
         };
+        let looks_different = async {
+            match &mut self.sight {
+                Some(sight) => sight.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.backend.stop().cancelled() => self.ended = true,
@@ -155,6 +172,7 @@ impl<B: Backend> Watch<B> {
                 Err(RecvError::Lagged(_)) => self.replaying = true,
                 Err(RecvError::Closed) => self.ended = true,
             },
+            () = looks_different => self.look_again().await,
             () = tokio::time::sleep_until(self.deadline) => {
                 if self.bookmarks {
                     self.catch_up();
@@ -169,6 +187,15 @@ impl<B: Backend> Watch<B> {
                     self.bookmark(false);
                 }
             }
+        }
+    }
+
+    /// Tells what the client sees differently though it has not changed.
+    async fn look_again(&mut self) {
+        let Some(sight) = &mut self.sight else { return };
+        match sight.again().await {
+            Ok(told) => told.iter().for_each(|(kind, stored)| self.send(*kind, stored)),
+            Err(status) => self.fail(&status),
         }
     }
 
@@ -193,6 +220,12 @@ impl<B: Backend> Watch<B> {
         let selects = |traits: &Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
         let before = event.previous.as_ref().is_some_and(selects);
         let now = event.kind != EventKind::Deleted && selects(&event.traits);
+        if let Some(sight) = &mut self.sight {
+            if let Some((kind, shown)) = sight.take(&event.stored, before, now) {
+                self.send(kind, &shown);
+            }
+            return;
+        }
         match (before, now) {
             (false, true) => self.send(EventKind::Added, &event.stored),
             (true, true) => self.send(EventKind::Modified, &event.stored),

@@ -31,6 +31,8 @@ pub enum Part {
     Streams,
     /// `modules.webhooks`.
     Webhooks,
+    /// `modules.dynamicController.nodeIdentity`.
+    NodeIdentity,
 }
 
 const fn rule(
@@ -52,6 +54,10 @@ const fn for_streams(rule: Rule) -> Rule {
 
 const fn for_webhooks(rule: Rule) -> Rule {
     Rule { part: Part::Webhooks, ..rule }
+}
+
+const fn for_node_identity(rule: Rule) -> Rule {
+    Rule { part: Part::NodeIdentity, ..rule }
 }
 
 const DEVICES: &str = "devices.kubeedge.io";
@@ -178,6 +184,16 @@ pub const CLUSTER: &[Rule] = &[
             &["get", "update"],
         ),
     )),
+    for_node_identity(rule(
+        "Requests of a node itself are carried out as that node, with its rights; RBAC cannot say that it is a node's name.",
+        "",
+        &["users"],
+        &["impersonate"],
+    )),
+    for_node_identity(about(
+        &["system:nodes"],
+        rule("The same: its group.", "", &["groups"], &["impersonate"]),
+    )),
     about(&[NAMESPACE], rule("Whether its own namespace is there.", "", &["namespaces"], &["get"])),
 ];
 
@@ -242,6 +258,7 @@ fn role(values: &Values, kind: &str, namespace: Option<&str>, rules: &[Rule]) ->
             Part::All => &Switch::On,
             Part::Streams => &values.streams,
             Part::Webhooks => &values.webhooks,
+            Part::NodeIdentity => &values.node_identity,
         };
         explained(rule.why, when, told)
     });

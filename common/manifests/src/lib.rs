@@ -60,12 +60,24 @@ pub fn objects(installation: &Installation) -> Vec<Value> {
     documents.iter().filter(|document| document.when.is_there()).map(|document| document.object()).collect()
 }
 
+/// Parts of CloudCore that need rights of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// `modules.cloudStream`.
+    pub streams: bool,
+    /// `modules.webhooks`.
+    pub webhooks: bool,
+    /// `modules.dynamicController.nodeIdentity`.
+    pub node_identity: bool,
+}
+
 /// Of the objects of an installation: the namespace, the service account with what it may do, and where there are webhooks their
 /// configurations. What CloudCore needs wherever it runs.
-pub fn rights(streams: bool, webhooks: bool) -> Vec<Value> {
+pub fn rights(parts: Parts) -> Vec<Value> {
     let mut installation = Installation::default();
     let modules = &mut installation.cloud_core.modules;
-    (modules.cloud_stream.enable, modules.webhooks.enable) = (streams, webhooks);
+    (modules.cloud_stream.enable, modules.webhooks.enable) = (parts.streams, parts.webhooks);
+    modules.dynamic_controller.node_identity = parts.node_identity;
     let values = Values::of(&installation);
     let documents = [identity::documents(&values), access::documents(&values), webhooks::documents(&values)];
     let is_wanted = |object: &Value| object["kind"] != "ConfigMap";

@@ -56,6 +56,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("modules.cloudStream.streamPort", "", PORT),
     ("modules.cloudStream.tunnelPort", "", PORT),
     (
+        "modules.dynamicController.nodeIdentity",
+        "Nodes ask the API server as themselves, for EdgeCore's hub form. CloudCore then may impersonate every user.",
+        "",
+    ),
+    (
         "modules.webhooks",
         "Admission webhooks: tolerations and endpoints of nodes with an autonomy policy, changes of pods on nodes whose link is lost. One that is not reached holds up nothing.",
         "",

@@ -329,6 +329,17 @@ fn the_default_values_are_those_of_the_plain_manifests() {
 }
 
 #[test]
+fn cloudcore_may_impersonate_only_where_nodes_ask_as_themselves() {
+    let may = |parts: crate::Parts| {
+        let rules = crate::rights(parts).into_iter().filter(|object| object["kind"] == "ClusterRole");
+        rules.map(|role| role["rules"].to_string().matches("impersonate").count()).sum::<usize>()
+    };
+    let parts = crate::Parts { streams: true, webhooks: true, node_identity: false };
+    assert_eq!(may(parts), 0);
+    assert_eq!(may(crate::Parts { node_identity: true, ..parts }), 2);
+}
+
+#[test]
 fn what_the_templates_ask_for_are_values_that_exist() {
     let defaults = yaml::parse(&text_of("values.yaml")).unwrap();
     let mut asked = 0;

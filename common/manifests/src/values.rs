@@ -50,6 +50,8 @@ pub struct Values {
     pub streams: Switch,
     /// The admission webhooks.
     pub webhooks: Switch,
+    /// Requests of nodes as themselves.
+    pub node_identity: Switch,
     /// The PodDisruptionBudget.
     pub budget: Switch,
     /// The NetworkPolicy.
@@ -124,6 +126,7 @@ impl Values {
             common: Switch::of(hub.common_port > 0),
             streams: Switch::of(streams.enable),
             webhooks: Switch::of(core.modules.webhooks.enable),
+            node_identity: Switch::of(core.modules.dynamic_controller.node_identity),
             budget: Switch::of(core.pod_disruption_budget.enable),
             policy: Switch::of(core.network_policy.enable),
             monitor_from: core.network_policy.monitor_from.clone(),
@@ -182,6 +185,7 @@ impl Values {
             common: Switch::When(".Values.cloudCore.modules.cloudHub.commonPort"),
             streams: Switch::When(".Values.cloudCore.modules.cloudStream.enable"),
             webhooks: Switch::When(".Values.cloudCore.modules.webhooks.enable"),
+            node_identity: Switch::When(".Values.cloudCore.modules.dynamicController.nodeIdentity"),
             budget: Switch::When(".Values.cloudCore.podDisruptionBudget.enable"),
             policy: Switch::When(".Values.cloudCore.networkPolicy.enable"),
             monitor_from: of("networkPolicy.monitorFrom"),

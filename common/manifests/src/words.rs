@@ -28,6 +28,7 @@ pub(crate) const SHOWN: &[&str] = &[
     "cloudStream.nodeAddress",
     "cloudStream.streamPort",
     "cloudStream.tunnelPort",
+    "dynamicController.nodeIdentity",
     "webhooks.enable",
     "webhooks.port",
     "webhooks.offlineChanges",

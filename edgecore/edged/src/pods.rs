@@ -29,6 +29,7 @@ pub mod resolv;
 mod round;
 mod runtime_class;
 pub mod security;
+pub mod service_env;
 mod starting;
 mod stopping;
 mod syncing;

@@ -7,17 +7,19 @@ use api::config::edgecore::EdgeCoreConfig;
 use api::config::keys;
 
 use super::switches::warnings;
-use super::{BadSettings, Settings};
+use super::{BadSettings, Settings, hub_form};
 
-/// Reads and checks `file`. What is harmless or worth knowing is logged.
+/// Reads and checks `file`. What is harmless or worth knowing is logged. `as_hub`: in hub form, whatever the file says of it.
 ///
 /// # Errors
 /// The file cannot be read, is not a configuration of EdgeCore, or has problems, all of which are named.
-pub fn load(file: &Path) -> anyhow::Result<Settings> {
-    let (config, unused): (EdgeCoreConfig, _) = daemon::config::load_kind(file)?;
+pub fn load(file: &Path, as_hub: bool) -> anyhow::Result<Settings> {
+    let (mut config, unused): (EdgeCoreConfig, _) = daemon::config::load_kind(file)?;
     let unused = unused.iter().map(|unused| (unused.key.as_str(), &unused.value));
     let review = keys::review(keys::EDGECORE, unused);
     daemon::config::tell(file, &review.warnings, &review.harmless);
+    config.modules.meta_manager.meta_server.hub.enable |= as_hub;
+    hub_form(&mut config);
     daemon::config::tell(file, &warnings(&config), &[]);
     let checked = Settings::check(&config, file);
     let problems = checked.as_ref().err().map(|bad| bad.0.clone()).unwrap_or_default();

@@ -171,6 +171,22 @@ impl Settings {
     }
 }
 
+/// Makes a hub of EdgeCore, if the configuration wants one: no pods of its own, MetaServer, and YurtHub's port for probes.
+pub(crate) fn hub_form(config: &mut EdgeCoreConfig) {
+    if !config.modules.meta_manager.meta_server.hub.enable {
+        return;
+    }
+    config.modules.edged.enable = false;
+    config.modules.meta_manager.meta_server.enable = true;
+    let monitor = &mut config.common_config.monitor_server.bind_address;
+    if monitor.is_empty() {
+        HUB_MONITOR.clone_into(monitor);
+    }
+}
+
+/// Where YurtHub answers probes.
+const HUB_MONITOR: &str = "127.0.0.1:10267";
+
 /// Where this program listens for TCP.
 fn own_ports(
     api: &nodeapi::Settings,
@@ -183,7 +199,9 @@ fn own_ports(
     let ports = |addresses: &[Option<SocketAddr>]| addresses.iter().flatten().map(SocketAddr::port).collect();
     let server = meta_server.map(|settings| settings.server);
     let dummy = meta_server.and_then(|settings| settings.dummy);
-    ports::Own { node_api: ports(&[tls, api.loopback]), others: ports(&[monitor, broker, server, dummy]) }
+    let plain = meta_server.and_then(|settings| settings.hub?.plain);
+    let others = ports(&[monitor, broker, server, dummy, plain]);
+    ports::Own { node_api: ports(&[tls, api.loopback]), others }
 }
 
 /// Whoever reaches the port is answered, so it is for programs of this machine.

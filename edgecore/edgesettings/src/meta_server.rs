@@ -1,12 +1,13 @@
 //! `modules.metaManager.metaServer` -> the settings of MetaServer.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use api::config::edgecore::EdgeCoreConfig;
+use api::config::edgecore::{EdgeCoreConfig, MetaServer, MetaServerFilters};
 use message::NodeName;
 use metaserver::serving::Files;
-use metaserver::{Bounds, Settings};
+use metaserver::{Bounds, Filter, Filters, Hub, Queued, Settings};
 
 use super::Checker;
 
@@ -67,8 +68,62 @@ pub(super) fn settings(
         audiences,
         key_files: module.service_account_key_files.iter().map(PathBuf::from).collect(),
         node_api,
-        bounds: Bounds::default(),
+        bounds: if module.hub.enable { hub_bounds() } else { Bounds::default() },
+        queued_writes: queued(module, checker),
+        hub: module.hub.enable.then(|| Hub { plain: plain(&module.hub.plain_server, checker) }),
+        filters: filters(&module.filters, checker),
+        watch_services: module.watch_services,
     })
+}
+
+/// A kubelet watches each config map and secret of its pods by its name.
+fn hub_bounds() -> Bounds {
+    Bounds { views: 1000, lists: 2000, ..Bounds::default() }
+}
+
+fn queued(module: &MetaServer, checker: &mut Checker) -> BTreeSet<Queued> {
+    if module.hub.enable && module.queued_writes.is_empty() {
+        return Queued::ALL.into();
+    }
+    let named = |name: &String| {
+        let queued = Queued::named(name);
+        if queued.is_none() {
+            let all = Queued::ALL.map(Queued::name).join(", ");
+            checker
+                .problem(&format!("{KEY}.queuedWrites"), format!("{name:?} cannot wait; these can: {all}"));
+        }
+        queued
+    };
+    module.queued_writes.iter().filter_map(named).collect()
+}
+
+/// Whoever reaches it is the node.
+fn plain(text: &str, checker: &mut Checker) -> Option<SocketAddr> {
+    if text.is_empty() {
+        return None;
+    }
+    let address = address("hub.plainServer", text, checker)?;
+    if !address.ip().is_loopback() {
+        let why = format!("{text:?} is not of this machine alone: write 127.0.0.1:10261");
+        checker.problem(&format!("{KEY}.hub.plainServer"), why);
+    }
+    Some(address)
+}
+
+fn filters(given: &MetaServerFilters, checker: &mut Checker) -> Filters {
+    let mut named = |key: &str, name: &str| {
+        let filter = Filter::named(name);
+        if filter.is_none() {
+            let all = Filter::ALL.map(Filter::name).join(", ");
+            checker
+                .problem(&format!("{KEY}.filters.{key}"), format!("{name:?} is no filter; there are {all}"));
+        }
+        filter
+    };
+    let off = given.disabled.iter().filter_map(|name| named("disabled", name)).collect();
+    let more = given.components.iter();
+    let more = more.filter_map(|(name, all)| Some((named("components", name)?, all.clone()))).collect();
+    Filters { off, more }
 }
 
 fn address(name: &str, text: &str, checker: &mut Checker) -> Option<SocketAddr> {
@@ -108,6 +163,46 @@ mod tests {
         assert_eq!(settings.dummy.unwrap().to_string(), "169.254.30.10:10550");
         assert_eq!(settings.audiences, settings.issuers);
         assert_eq!(settings.database, Path::new("/var/lib/kubeedge/metaserver.db"));
+    }
+
+    #[test]
+    fn filters_are_turned_off_and_given_to_components_by_name() {
+        let mut config = EdgeCoreConfig::default();
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.enable = true;
+        module.filters.disabled = vec!["servicetopology".into()];
+        module.filters.components.insert("masterservice".into(), vec!["k3s".into()]);
+        let filters = check(&config).0.unwrap().filters;
+        assert!(filters.off.contains(&Filter::ServiceTopology));
+        assert_eq!(filters.more[&Filter::MasterService], ["k3s"]);
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.filters.disabled.push("all".into());
+        module.filters.components.insert("x".into(), vec![]);
+        let problems = check(&config).1;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("masterservice"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_hub_runs_no_pods_and_takes_what_a_kubelet_writes() {
+        let mut config = EdgeCoreConfig::default();
+        config.modules.edged.hostname_override = "edge-1".into();
+        config.modules.meta_manager.meta_server.hub.enable = true;
+        crate::hub_form(&mut config);
+        let settings = crate::Settings::check(&config, Path::new("x")).unwrap();
+        assert!(settings.edged.is_none());
+        assert_eq!(settings.monitor.unwrap().port(), 10267);
+        let server = settings.meta_server.unwrap();
+        assert_eq!((server.queued_writes.len(), server.hub), (4, Some(Hub { plain: None })));
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.queued_writes = vec!["leases".into()];
+        module.hub.plain_server = "127.0.0.1:10261".into();
+        let server = check(&config).0.unwrap();
+        assert_eq!((server.queued_writes.len(), server.hub.unwrap().plain.unwrap().port()), (1, 10261));
+        let module = &mut config.modules.meta_manager.meta_server;
+        module.queued_writes.push("secrets".into());
+        module.hub.plain_server = "0.0.0.0:10261".into();
+        assert_eq!(check(&config).1.len(), 2);
     }
 
     #[test]

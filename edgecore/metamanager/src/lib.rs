@@ -27,4 +27,4 @@ pub use cloud::{Cloud, CloudCallError, LinkState};
 pub use objects::{Change, ObjectChange, Objects, StoredObject};
 pub use outbox::{Outbox, SubmitError};
 pub use queries::{Queries, QueryError, Token};
-pub use reach::Reach;
+pub use reach::{KnownPort, KnownService, KnownServices, Reach};

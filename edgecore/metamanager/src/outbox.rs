@@ -22,10 +22,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use message::{Message, Upstream};
+use message::{Message, Request, Upstream};
 use store::rusqlite::{Connection, OptionalExtension, Transaction, params};
 use store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What happens to a message whose stream is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Outbox {
     added: Arc<Notify>,
     /// Told after every commit that removed rows.
     removed: Arc<Notify>,
+    /// Told after every commit.
+    changed: watch::Sender<()>,
     /// Rows dropped because their stream was full, since start.
     dropped: Arc<AtomicU64>,
 }
@@ -106,6 +108,9 @@ pub enum SubmitError {
     Store(#[source] StoreError),
 }
 
+/// States that are read at most where those of pods are wanted.
+const STATUSES: usize = 10_000;
+
 const STATE: &str = "state";
 const REPORT: &str = "report";
 const NEWER: &str = "newer";
@@ -128,7 +133,15 @@ impl Outbox {
     }
 
     pub fn with_limits(store: Store, limits: Limits) -> Outbox {
-        Outbox { store, limits, added: Arc::default(), removed: Arc::default(), dropped: Arc::default() }
+        let changed = watch::Sender::new(());
+        Outbox {
+            store,
+            limits,
+            added: Arc::default(),
+            removed: Arc::default(),
+            changed,
+            dropped: Arc::default(),
+        }
     }
 
     /// Keeps a message until the cloud answers it. Returns once it is on disk. A state submitted again replaces the
@@ -159,7 +172,7 @@ impl Outbox {
             let text = message::encode(&item.to_message(daemon::clock::unix_ms()));
             rows.push((stream, limit, item.coalesce_key(), text));
         }
-        let (added, dropped) = (self.added.clone(), self.dropped.clone());
+        let (added, changed, dropped) = (self.added.clone(), self.changed.clone(), self.dropped.clone());
         let write = move |tx: &Transaction<'_>| {
             also(tx)?;
             let over =
@@ -169,6 +182,7 @@ impl Outbox {
         let after = move |over: &u64| {
             dropped.fetch_add(*over, Ordering::Relaxed);
             added.notify_one();
+            changed.send_replace(());
         };
         self.store.write_then(write, after).await.map(|_| ()).map_err(SubmitError::Store)
     }
@@ -201,9 +215,10 @@ impl Outbox {
 
     /// Removes messages the cloud has answered; newer reports take their turn.
     pub async fn done(&self, seqs: Vec<i64>) -> Result<(), StoreError> {
-        let (added, removed) = (self.added.clone(), self.removed.clone());
+        let (added, removed, changed) = (self.added.clone(), self.removed.clone(), self.changed.clone());
         let after = move |advanced: &usize| {
             removed.notify_waiters();
+            changed.send_replace(());
             if *advanced > 0 {
                 added.notify_one();
             }
@@ -219,6 +234,26 @@ impl Outbox {
             self.done(overtaken.clone()).await?;
         }
         Ok(overtaken)
+    }
+
+    /// Told of every change.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The statuses of pods that the cloud has not taken yet: namespace, name, and the patch of each.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn pod_statuses(&self) -> Result<Vec<(String, String, String)>, StoreError> {
+        let waiting = self.store.read(|db| select(db, &[STATE], 0, STATUSES)).await?;
+        let statuses = waiting.into_iter().filter_map(|one| match Upstream::parse(&one.message) {
+            Ok(Upstream::Ask(Request::PatchPodStatus { namespace, name, patch })) => {
+                Some((namespace, name, patch))
+            }
+            _ => None,
+        });
+        Ok(statuses.collect())
     }
 
     /// Messages dropped because their stream was full, since start.

@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::objects::Arrivals;
-use super::{Change, Cloud, CloudCallError, ObjectChange, Objects, Reach};
+use super::{Change, Cloud, CloudCallError, KnownServices, ObjectChange, Objects, Reach};
 
 use asked::Asked;
 
@@ -28,6 +28,8 @@ pub struct Queries {
     asked: Asked,
     /// `None`: there is no Kubernetes API on this node.
     reach: Option<watch::Receiver<Option<Reach>>>,
+    /// `None`: nobody on this node knows Services.
+    services: Option<watch::Receiver<KnownServices>>,
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -92,13 +94,24 @@ const TOKEN_ROWS: &str = "serviceaccounttoken";
 
 impl Queries {
     pub fn new(objects: Objects, cloud: Cloud) -> Queries {
-        Queries { objects, cloud, asked: Asked::default(), reach: None }
+        Queries { objects, cloud, asked: Asked::default(), reach: None, services: None }
     }
 
     /// Pods are told how they reach the Kubernetes API on this node.
     #[must_use]
     pub fn reaching(self, reach: watch::Receiver<Option<Reach>>) -> Queries {
         Queries { reach: Some(reach), ..self }
+    }
+
+    /// Pods are told of Services in their environment.
+    #[must_use]
+    pub fn knowing(self, services: watch::Receiver<KnownServices>) -> Queries {
+        Queries { services: Some(services), ..self }
+    }
+
+    /// The Services that this node knows of now.
+    pub fn services(&self) -> KnownServices {
+        self.services.as_ref().map(|services| services.borrow().clone()).unwrap_or_default()
     }
 
     /// How pods reach the Kubernetes API on this node now.

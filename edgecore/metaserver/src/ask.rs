@@ -5,9 +5,9 @@ use std::time::Duration;
 use apimachinery::Status;
 use bytes::{Bytes, BytesMut};
 use daemon::errors::describe;
-use http::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -137,6 +137,37 @@ async fn collect(mut body: Incoming) -> Result<Bytes, Failure> {
         text.extend_from_slice(&data);
     }
     Ok(text.freeze())
+}
+
+/// A request with a body: the code of the answer, and its body as JSON.
+pub(crate) async fn send(
+    upstream: &dyn Upstream,
+    caller: &Caller,
+    method: &Method,
+    path: &str,
+    (media, body): (&str, Bytes),
+) -> Result<(u16, Bytes), Unreached> {
+    let silent = |why: String| Unreached::Silent(why);
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = path.parse().map_err(|_| silent(format!("{path:?} is not a path")))?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, SERVER);
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("causeway-metaserver"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let media = HeaderValue::from_str(media).map_err(|error| silent(error.to_string()))?;
+    headers.insert(CONTENT_TYPE, media);
+    caller.show(headers);
+    let stream = open(upstream).await?;
+    let answer = httpproxy::ask(stream, request, ANSWER).await.map_err(|error| silent(describe(&error)))?;
+    let code = answer.status().as_u16();
+    match timeout(ANSWER, collect(answer.into_body())).await {
+        Ok(Ok(body)) => Ok((code, body)),
+        Ok(Err(Failure::Unreached(unreached))) => Err(unreached),
+        Ok(Err(Failure::Refused(status))) => Err(silent(status.to_string())),
+        Err(_) => Err(silent(format!("no whole answer within {ANSWER:?}"))),
+    }
 }
 
 /// What an answer says that is not 200.

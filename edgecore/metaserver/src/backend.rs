@@ -13,10 +13,13 @@ use kubeapi::stored::{ListQuery, Page, Replay, Stored, Subscription};
 use kubeapi::target::Target;
 use kubeapi::user::{Asker, User};
 use kubeapi::{Backend, Call, Peer, Question, Reader};
+use metamanager::{Outbox, Reach};
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
 use crate::catalog::{self, Catalog};
+use crate::filters::Filters;
+use crate::gathered::Gathered;
 use crate::held::Held;
 use crate::pass;
 use crate::pods::{self, NodeApi};
@@ -24,6 +27,7 @@ use crate::tables::{Right, Tables, trouble};
 use crate::upstream::Upstream;
 use crate::users::Users;
 use crate::views::Views;
+use crate::waiting::Queue;
 
 /// All that answers are made of.
 pub(crate) struct Shared {
@@ -36,6 +40,13 @@ pub(crate) struct Shared {
     pub node_api: Option<NodeApi>,
     /// When the link was lost, in Unix seconds, as far as this process knows.
     pub cut: Arc<std::sync::atomic::AtomicI64>,
+    pub filters: Filters,
+    pub gathered: Gathered,
+    pub queue: Queue,
+    /// What this node says of its pods waits there.
+    pub outbox: Option<Outbox>,
+    /// Where programs of this node reach MetaServer.
+    pub reach: tokio::sync::watch::Receiver<Option<Reach>>,
     pub stop: CancellationToken,
 }
 
@@ -66,15 +77,29 @@ impl Backend for Shared {
     }
 
     async fn get(&self, reader: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
-        self.object(reader, target).await
+        let found = self.object(reader, target).await?;
+        let glass = self.filters.of(reader.headers, &target.served.resource.key());
+        let facts = self.gathered.facts.borrow().clone();
+        Ok(found.and_then(|found| glass.show(&facts, &found)))
     }
 
     async fn list(&self, reader: Reader<'_>, query: ListQuery) -> Result<Page, Status> {
-        self.page(reader, query).await
+        let glass = self.filters.of(reader.headers, &query.resource);
+        let mut page = self.page(reader, query).await?;
+        if !glass.is_clear() {
+            let facts = self.gathered.facts.borrow().clone();
+            page.items = page.items.iter().filter_map(|stored| glass.show(&facts, stored)).collect();
+        }
+        Ok(page)
     }
 
     async fn subscribe(&self, reader: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
-        self.watch(reader, query).await
+        let subscription = self.watch(reader, query).await?;
+        let lens = self.lens(self.filters.of(reader.headers, &query.resource), query);
+        Ok(match lens {
+            Some(lens) => subscription.through(lens),
+            None => subscription,
+        })
     }
 
     async fn revision(&self, _: Reader<'_>, query: &ListQuery) -> Result<i64, Status> {
@@ -93,6 +118,13 @@ impl Backend for Shared {
     async fn answer(call: Call<'_, Shared>, body: Incoming) -> Result<Answer, Status> {
         let backend = call.backend.clone();
         let caller = Caller::of(&call.user, &call.parts.headers);
+        let body = match caller.is_node() {
+            true => match backend.node_writes(&call, body).await? {
+                Ok(answer) => return Ok(answer),
+                Err(body) => body,
+            },
+            false => body,
+        };
         let body = body.of_connection()?;
         if pods::is_one(&call)
             && let Some(node_api) = &backend.node_api

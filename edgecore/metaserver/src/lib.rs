@@ -17,6 +17,9 @@ mod ask;
 mod backend;
 mod caller;
 mod catalog;
+mod filters;
+mod gathered;
+mod gathering;
 mod held;
 mod jwt;
 mod keys;
@@ -24,6 +27,8 @@ mod log;
 mod object;
 mod pass;
 mod pods;
+mod queue;
+mod queueing;
 mod reads;
 mod scope;
 pub mod serving;
@@ -31,7 +36,9 @@ mod tables;
 pub mod upstream;
 mod users;
 mod views;
+mod waiting;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +48,7 @@ use std::time::Duration;
 use daemon::errors::describe;
 use kubeapi::{Api, Door, Limits, Transport};
 use metamanager::sealed::Seals;
-use metamanager::{Objects, Reach};
+use metamanager::{KnownServices, Objects, Outbox, Reach};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -50,16 +57,20 @@ use tokio_util::sync::CancellationToken;
 use backend::Shared;
 use caller::Caller;
 use catalog::Catalog;
+pub use filters::{Filter, Filters};
+use gathered::Gathered;
 use held::Held;
 use keys::Keys;
 pub use keys::KeysError;
 use pods::NodeApi;
+pub use queue::Queued;
 use serving::{Files, Live, ServingError};
 use tables::Tables;
 use upstream::Upstream;
 use users::Users;
 pub use views::Bounds;
 use views::Views;
+use waiting::Queue;
 
 /// What MetaServer is told by the configuration.
 #[derive(Clone, Debug)]
@@ -82,6 +93,14 @@ pub struct Settings {
     /// The Node API's socket.
     pub node_api: Option<PathBuf>,
     pub bounds: Bounds,
+    /// Who is shown what differently.
+    pub filters: Filters,
+    /// Views of Services, and of nodes where filters need them, are kept as the node.
+    pub watch_services: bool,
+    /// Writes of the node itself that are taken while it is cut off.
+    pub queued_writes: BTreeSet<Queued>,
+    /// Hub form: a kubelet that is not ours asks here.
+    pub hub: Option<Hub>,
 }
 
 /// What MetaServer is built on.
@@ -89,10 +108,21 @@ pub struct Settings {
 pub struct Deps {
     /// What the node holds for its own work.
     pub objects: Objects,
+    /// What this node says of its pods waits there; `None`: something else runs them.
+    pub outbox: Option<Outbox>,
     pub seals: Seals,
     pub upstream: Arc<dyn Upstream>,
+    /// Told which Services are known.
+    pub services: watch::Sender<KnownServices>,
     /// Told how pods reach it.
     pub reach: watch::Sender<Option<Reach>>,
+}
+
+/// The hub form: something else runs this node's pods, and takes MetaServer for the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// Where requests are taken without TLS, and those without a token as the node's own: loopback only.
+    pub plain: Option<SocketAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +131,8 @@ pub enum BuildError {
     Database(#[from] store::OpenError),
     #[error("reading the database of MetaServer")]
     Read(#[from] store::StoreError),
+    #[error("reading what filters need to know: {0}")]
+    Facts(apimachinery::Status),
     #[error("MetaServer's serviceAccountKeyFiles")]
     Keys(#[from] KeysError),
     #[error(transparent)]
@@ -141,6 +173,8 @@ pub async fn run(settings: Settings, deps: Deps, stop: CancellationToken) {
 /// Built, not running.
 pub struct MetaServer {
     listener: TcpListener,
+    /// Where it is reached without TLS, in hub form.
+    plain: Option<TcpListener>,
     /// Where pods reach it, if that address is there already.
     dummy: Option<TcpListener>,
     address: SocketAddr,
@@ -159,12 +193,19 @@ impl MetaServer {
     /// # Errors
     /// What of it failed.
     pub async fn build(settings: Settings, deps: Deps) -> Result<MetaServer, BuildError> {
-        let Deps { objects, seals, upstream, reach } = deps;
+        let Deps { objects, outbox, seals, upstream, services, reach } = deps;
         let tables = open(settings.database.clone(), seals).await?;
         tables.tidy().await?;
         let listen = |source| BuildError::Listen { address: settings.server, source };
         let listener = TcpListener::bind(settings.server).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let plain = match settings.hub.and_then(|hub| hub.plain) {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| BuildError::Listen { address, source })?)
+            }
+            None => None,
+        };
         let dummy = match settings.dummy {
             Some(address) => TcpListener::bind(address).await.ok(),
             None => None,
@@ -186,17 +227,40 @@ impl MetaServer {
             node_api: settings.node_api.clone().map(NodeApi),
             cut: Arc::new(AtomicI64::new(0)),
             stop: stop.clone(),
+            filters: settings.filters.clone(),
+            gathered: Gathered::new(services),
+            queue: Queue::new(settings.queued_writes.clone(), settings.hub.is_some()),
+            outbox,
+            reach: reach.subscribe(),
             upstream,
             tables,
             users,
         };
         let shared = Arc::new(shared);
-        Ok(MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop: stop })
+        shared.look_at_queue().await?;
+        shared.gather().await.map_err(BuildError::Facts)?;
+        Ok(MetaServer {
+            listener,
+            plain,
+            dummy,
+            address,
+            settings,
+            live,
+            trust,
+            shared,
+            reach,
+            views_stop: stop,
+        })
     }
 
     /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is reached without TLS.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// The CAs that sign what it shows, in PEM.
@@ -206,7 +270,8 @@ impl MetaServer {
 
     /// Serves until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let MetaServer { listener, dummy, address, settings, live, trust, shared, reach, views_stop } = self;
+        let MetaServer { listener, plain, dummy, address, settings, live, trust, shared, reach, views_stop } =
+            self;
         tracing::info!(peer = %address, "MetaServer listening");
         let bound = dummy.as_ref().and_then(|dummy| dummy.local_addr().ok());
         let told = Reach { host: address, pods: bound, ca: trust };
@@ -214,6 +279,16 @@ impl MetaServer {
         let api = Api::new(shared.clone(), kubeapi::Settings { limits: LIMITS, audit: None });
         let door = |what| Door { what, transport: Transport::Tls(live.tls()), connections: CONNECTIONS };
         let main = kubeapi::serve(api.clone(), listener, door("MetaServer"), stop.clone());
+        let plain = async {
+            let Some(listener) = plain else { return };
+            let bound = listener.local_addr().map(|bound| bound.to_string()).unwrap_or_default();
+            tracing::warn!(
+                peer = bound,
+                "MetaServer listens without TLS: every program of this machine that connects has the rights of the node"
+            );
+            let door = Door { what: users::PLAIN, transport: Transport::Plain, connections: CONNECTIONS };
+            kubeapi::serve(api.clone(), listener, door, stop.clone()).await;
+        };
         let dummy = async {
             let (listener, bound) = match (dummy.zip(bound), settings.dummy) {
                 (Some(there), _) => there,
@@ -253,9 +328,18 @@ impl MetaServer {
             stop.cancelled().await;
             views_stop.cancel();
         };
-        let aside = async { tokio::join!(looking, tidying(&shared), links(&shared)) };
+        let aside = async {
+            tokio::join!(
+                looking,
+                tidying(&shared),
+                links(&shared),
+                gathering::run(&shared),
+                queueing::run(&shared),
+                gathering::keep(&shared, settings.watch_services)
+            )
+        };
         tokio::select! {
-            _ = async { tokio::join!(main, dummy, ending) } => {}
+            _ = async { tokio::join!(main, plain, dummy, ending) } => {}
             _ = aside => {}
         }
         reach.send_replace(None);

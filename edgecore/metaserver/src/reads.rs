@@ -39,16 +39,21 @@ fn resource(scope: &Scope) -> String {
     }
 }
 
-/// The right to list a scope. A list of one name is another right than of all.
+/// The right to list a scope. A list of one name is another right than of all, and so is that of the pods of a node, which the Node
+/// authorizer allows to it.
 fn to_list(caller: &Caller, scope: &Scope, query: &ListQuery) -> Right {
+    let of_node = query.fields.pinned(NODE_NAME).map(|node| format!("{NODE_NAME}={node}"));
+    let of_one = query.fields.pinned("metadata.name").map(str::to_owned);
     Right {
         user: caller.name.clone(),
         verb: "list",
         resource: resource(scope),
         namespace: scope.namespace.clone().unwrap_or_default(),
-        name: query.fields.pinned("metadata.name").unwrap_or_default().to_owned(),
+        name: of_one.or(of_node).unwrap_or_default(),
     }
 }
+
+const NODE_NAME: &str = "spec.nodeName";
 
 fn forbidden(right: &Right, scope: &Scope) -> Status {
     let what = What::Resource {
@@ -93,13 +98,7 @@ impl Shared {
 
     pub(crate) async fn object(&self, reader: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
         let caller = Caller::of(reader.user, reader.headers);
-        let scope = Scope {
-            api_version: target.served.api_version(),
-            resource: target.served.resource.key(),
-            namespace: Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
-            labels: String::new(),
-            fields: String::new(),
-        };
+        let scope = Scope::of_object(target);
         let mut right = Right {
             user: caller.name.clone(),
             verb: "get",
@@ -142,11 +141,43 @@ impl Shared {
         target: &Target,
     ) -> Result<Option<Stored>, Status> {
         let is_allowed = self.tables.may(right).await.map_err(stored)?;
-        let held = self.held.get(scope, &target.name).await?;
-        let is_own = caller.is_node() && held.is_some();
+        let is_own = caller.is_node() && self.is_own(scope, target).await?;
         if !is_allowed && !is_own {
             return Err(forbidden(right, scope));
         }
+        let Some((seen, found)) = self.newest(scope, target, is_allowed || is_own).await? else {
+            let text = format!(
+                "this node is cut off from the cloud, and knows nothing of {} {:?}",
+                right.resource, target.name
+            );
+            return Err(Status::unavailable(text));
+        };
+        self.warn(reader, seen);
+        Ok(found)
+    }
+
+    /// True for what the node holds for its own work, and for its pods.
+    async fn is_own(&self, scope: &Scope, target: &Target) -> Result<bool, Status> {
+        if self.held.get(scope, &target.name).await?.is_some() {
+            return Ok(true);
+        }
+        if !target.served.is_core("pods") {
+            return Ok(false);
+        }
+        let listed = self.tables.anywhere(scope, &target.key()).await.map_err(stored)?;
+        let pod = listed.map(|(pod, _)| pod.value()).transpose()?;
+        Ok(pod.is_some_and(|pod| pod["spec"]["nodeName"] == self.users.node))
+    }
+
+    /// The newest that is known of an object, and when it was (Unix seconds): of what clients got if `is_allowed`, and of what the
+    /// node holds. `Some(_, None)`: there is none; `None`: nothing is known.
+    pub(crate) async fn newest(
+        &self,
+        scope: &Scope,
+        target: &Target,
+        is_allowed: bool,
+    ) -> Result<Option<(Option<i64>, Option<Stored>)>, Status> {
+        let held = self.held.get(scope, &target.name).await?;
         let key = target.key();
         // (revision, when it was the newest, the object or that there is none)
         let mut best: Option<(i64, Option<i64>, Option<Stored>)> = None;
@@ -165,22 +196,16 @@ impl Shared {
                 }
             }
             let kept = self.tables.kept(&scope.api_version, &key).await.map_err(stored)?;
-            if let Some((found, seen)) = kept {
+            // That it is in some list is known as well, if not that it is in none.
+            let listed = self.tables.anywhere(scope, &key).await.map_err(stored)?;
+            for (found, seen) in kept.into_iter().chain(listed) {
                 offer(found.revision, Some(seen), Some(found));
             }
         }
         if let Some(found) = held {
             offer(found.revision, None, Some(found));
         }
-        let Some((_, seen, found)) = best else {
-            let text = format!(
-                "this node is cut off from the cloud, and knows nothing of {} {:?}",
-                right.resource, target.name
-            );
-            return Err(Status::unavailable(text));
-        };
-        self.warn(reader, seen);
-        Ok(found)
+        Ok(best.map(|(_, seen, found)| (seen, found)))
     }
 
     /// A page of a list in the cloud.

@@ -35,6 +35,17 @@ impl Scope {
         }
     }
 
+    /// All objects of the resource in the namespace of one.
+    pub(crate) fn of_object(target: &Target) -> Scope {
+        Scope {
+            api_version: target.served.api_version(),
+            resource: target.served.resource.key(),
+            namespace: Some(target.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            labels: String::new(),
+            fields: String::new(),
+        }
+    }
+
     pub(crate) fn group(&self) -> &str {
         split_api_version(&self.api_version).0
     }

@@ -1,10 +1,12 @@
-//! The database of MetaServer: lists and objects that clients asked for, who was allowed what, documents of the API server.
+//! The database of MetaServer: lists and objects that clients asked for, who was allowed what, documents of the API server, and
+//! writes that wait for the cloud.
 //!
 //! A file of its own beside the node's database: it can be lost, and grows and shrinks with what clients ask for. Bodies
 //! of secrets are sealed as the node's database does it ([`metamanager::sealed`]).
 
 mod kept;
 mod lists;
+pub(crate) mod queue;
 mod rights;
 
 use std::path::Path;
@@ -34,8 +36,13 @@ CREATE TABLE rights (user TEXT NOT NULL, verb TEXT NOT NULL, resource TEXT NOT N
 CREATE TABLE documents (name TEXT PRIMARY KEY, body TEXT NOT NULL, seen INTEGER NOT NULL) STRICT;
 ";
 
+const QUEUE: &str = "
+CREATE TABLE queue (id INTEGER PRIMARY KEY AUTOINCREMENT, message TEXT NOT NULL) STRICT;
+CREATE TABLE tokens (place TEXT PRIMARY KEY, seen INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+";
+
 const OPTIONS: Options = Options {
-    migrations: &[TABLES],
+    migrations: &[TABLES, QUEUE],
     cache_kib: 128,
     log_pages: 400,
     readers: 1,

@@ -1,10 +1,11 @@
 //! Who asks: tokens of service accounts, and the certificate of this node.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use apimachinery::Status;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use kubeapi::user::{AUTHENTICATED, Asker, User, service_account_groups};
 use kubeapi::{Certificate, Peer};
 
@@ -13,6 +14,8 @@ use crate::keys::Keys;
 
 /// A user name of nodes.
 const NODES: &str = "system:node:";
+/// The name of the door without TLS.
+pub(crate) const PLAIN: &str = "MetaServer's port without TLS";
 
 pub(crate) struct Users {
     pub keys: Arc<Keys>,
@@ -35,6 +38,7 @@ impl Users {
     ) -> Result<Option<Asker>, Status> {
         let user = match bearer(headers)? {
             Some(token) => Some(self.account(held, token).await?),
+            None if peer.door == Some(PLAIN) => Some(self.at_plain_door(headers)?),
             None => self.node(&peer.certificate)?,
         };
         let impersonates = |name: &http::HeaderName| name.as_str().starts_with("impersonate-");
@@ -61,6 +65,19 @@ impl Users {
         groups.push(AUTHENTICATED.to_owned());
         let (name, uid) = (claims.user().to_owned(), bound.account.uid.clone());
         Ok(User { name, uid, groups, ..User::default() })
+    }
+
+    /// Who shows nothing at the door without TLS is the node, as with YurtHub. A page in a browser is not: it asks for another
+    /// host than one of this machine, or says where it comes from.
+    fn at_plain_door(&self, headers: &HeaderMap) -> Result<User, Status> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+        let is_of_here = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !is_of_here || headers.contains_key(ORIGIN) {
+            return Err(Status::unauthorized());
+        }
+        let groups = vec!["system:nodes".to_owned(), AUTHENTICATED.to_owned()];
+        Ok(User { name: self.node_user(), groups, ..User::default() })
     }
 
     /// Only this node itself is known by a certificate.

@@ -23,10 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::caller::Caller;
+use crate::filters::facts as filters;
 use crate::scope::Scope;
 use crate::tables::{State, Tables, trouble};
 use crate::upstream::Upstream;
-pub(crate) use view::View;
+pub(crate) use view::{View, Watching};
+
+/// What happens to the objects of a view.
+pub(crate) type Changes = tokio::sync::broadcast::Receiver<Arc<kubeapi::stored::Event>>;
 
 /// How much clients may have kept here.
 #[derive(Clone, Copy, Debug)]
@@ -73,9 +77,16 @@ pub(super) struct Shared {
     pub stop: CancellationToken,
     live: Mutex<HashMap<Scope, Arc<View>>>,
     tasks: TaskTracker,
+    /// Told after every change of Services and nodes, which filters read.
+    told: tokio::sync::watch::Sender<()>,
+    /// The same of EndpointSlices, which change more often.
+    told_slices: tokio::sync::watch::Sender<()>,
     /// Held by who begins a view or keeps a list: a list that a view goes on from is replaced by nobody else.
     changing: tokio::sync::Mutex<()>,
 }
+
+/// How often a view is begun for one watch, if it ends meanwhile.
+const ATTEMPTS: u32 = 3;
 
 /// Time for views to end.
 const ENDING: Duration = Duration::from_secs(3);
@@ -101,6 +112,15 @@ fn size(items: &[Stored]) -> (i64, i64) {
 impl Shared {
     fn live(&self) -> std::sync::MutexGuard<'_, HashMap<Scope, Arc<View>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a scope has changed.
+    pub(super) fn tell(&self, scope: &Scope) {
+        match scope.resource.as_str() {
+            "services" | "nodes" => self.told.send_replace(()),
+            filters::SLICES => self.told_slices.send_replace(()),
+            _ => {}
+        }
     }
 
     /// Takes a view that has ended out of the map.
@@ -136,7 +156,8 @@ impl Views {
         stop: CancellationToken,
     ) -> Views {
         let (live, tasks, changing) = (Mutex::default(), TaskTracker::new(), tokio::sync::Mutex::default());
-        Views(Arc::new(Shared { tables, upstream, bounds, stop, live, tasks, changing }))
+        let (told, told_slices) = (tokio::sync::watch::Sender::new(()), tokio::sync::watch::Sender::new(()));
+        Views(Arc::new(Shared { tables, upstream, bounds, stop, live, tasks, told, told_slices, changing }))
     }
 
     /// Watches a scope: begins its view if there is none. `caller` may list it.
@@ -144,13 +165,47 @@ impl Views {
     /// # Errors
     /// There is no state and none can be had now, the cloud refuses it, or there is no room.
     pub(crate) async fn watch(&self, query: &ListQuery, caller: Caller) -> Result<Subscription, Status> {
+        let (events, guard) = self.join(query, caller).await?;
+        Ok(Subscription::new(events).holding(guard))
+    }
+
+    /// As [`Views::watch`], for this program's own use: the changes, and what keeps the view.
+    pub(crate) async fn join(
+        &self,
+        query: &ListQuery,
+        caller: Caller,
+    ) -> Result<(Changes, Watching), Status> {
         let scope = Scope::of(query);
-        let view = self.open(&scope, query)?;
-        // Before it is waited for: the view asks as him.
-        let guard = view.join(caller);
-        view.ready().await?;
+        let mut left = ATTEMPTS;
+        let (view, guard) = loop {
+            let view = self.open(&scope, query)?;
+            // Before it is waited for: the view asks as him.
+            let guard = view.join(caller.clone());
+            left -= 1;
+            match view.ready().await {
+                Ok(()) => break (view, guard),
+                // It ended at this moment, because nobody had watched it.
+                Err(status) if status.retry_after.is_some() && left > 0 => {}
+                Err(status) => return Err(status),
+            }
+        };
         self.0.tables.asked(&scope, daemon::clock::unix_seconds()).await.map_err(|error| trouble(&error))?;
-        Ok(Subscription::new(view.subscribe()).holding(guard))
+        Ok((view.subscribe(), guard))
+    }
+
+    /// Told after every change of Services and nodes.
+    pub(crate) fn told(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.told.subscribe()
+    }
+
+    /// Told after every change of EndpointSlices.
+    pub(crate) fn told_slices(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.told_slices.subscribe()
+    }
+
+    /// As [`Views::state`], without a client that asks.
+    pub(crate) async fn peek(&self, query: &ListQuery) -> Result<Option<State>, Status> {
+        self.0.state(query).await.map_err(|error| trouble(&error))
     }
 
     fn open(&self, scope: &Scope, query: &ListQuery) -> Result<Arc<View>, Status> {
@@ -223,7 +278,9 @@ impl Views {
                 return tables.seen(known.id, revision, Some(now)).await;
             }
         }
-        tables.replace(scope, items, revision, now).await.map(drop)
+        tables.replace(scope, items, revision, now).await?;
+        self.0.tell(scope);
+        Ok(())
     }
 
     /// Forgets what is beyond the bounds, and ends views that have grown beyond theirs.

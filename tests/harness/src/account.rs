@@ -14,7 +14,9 @@ const NAME: &str = "cloudcore";
 pub fn kubeconfig(admin: &Path, folder: &Path) -> Result<PathBuf> {
     let kubectl = Kubectl::new(admin);
     let definitions = api::crds::ALL.iter().map(|(_, text)| (*text).to_owned());
-    let objects = manifests::rights(true, true).into_iter().map(|object| object.to_string());
+    let objects = manifests::rights(manifests::Parts { streams: true, webhooks: true, node_identity: false })
+        .into_iter()
+        .map(|object| object.to_string());
     let all: Vec<String> = definitions.chain(objects).collect();
     kubectl.apply(&all.join("\n---\n"))?;
     let token = kubectl.run(&["create", "token", NAME, "-n", "kubeedge", "--duration", "24h"])?;

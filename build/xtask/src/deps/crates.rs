@@ -54,6 +54,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("edgecore", 6),
     ("mapper-virtual", 3),
     ("harness", 3),
+    ("clients", 5),
     ("interop", 3),
     ("simulation", 6),
     ("load", 6),
@@ -94,7 +95,7 @@ const BESIDE: &[(&str, &str)] = &[
 const IMPURE: &[&str] = &["tokio", "hyper", "rusqlite", "tonic", "kube"];
 
 /// Only these may use the Kubernetes client.
-const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "e2e", "load"];
+const KUBE_USERS: &[&str] = &["cloudcore", "keadm", "harness", "clients", "e2e", "load"];
 
 /// A crate of the workspace.
 pub(super) struct Package {

@@ -164,11 +164,16 @@ pub struct DynamicController {
     /// Whether edges may send requests of programs on their nodes to the API server, which decides by each caller's own token. Ours:
     /// on unless it is turned off; KubeEdge's is off unless it is turned on.
     pub enable: bool,
+    /// Ours: whether a node may ask as itself (`system:node:NAME`, group `system:nodes`), with the rights that the API server gives
+    /// to that node: for EdgeCore's hub form and for views that MetaServer keeps itself. CloudCore impersonates the node of the
+    /// session, and no other, for which it needs the right to impersonate users. Whoever has CloudCore's account then has the
+    /// rights of every user.
+    pub node_identity: bool,
 }
 
 impl Default for DynamicController {
     fn default() -> Self {
-        DynamicController { enable: true }
+        DynamicController { enable: true, node_identity: false }
     }
 }
 

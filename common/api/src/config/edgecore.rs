@@ -1,6 +1,7 @@
 //! `edgecore.yaml` (docs/protocol/transport.md 7.2, 7.3).
 
 mod kubelet;
+mod meta_server;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PROJECT_ID;
 pub use kubelet::{Authentication, CrashLoopBackOff, KubeletConfig, X509};
+pub use meta_server::{MetaServer, MetaServerFilters, MetaServerHub};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -424,46 +426,6 @@ impl Default for DeviceTwin {
 pub struct MetaManager {
     /// The Kubernetes API on this node.
     pub meta_server: MetaServer,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct MetaServer {
-    /// Whether it is served. Unlike KubeEdge's it is always behind TLS, and knows and authorises who asks.
-    pub enable: bool,
-    /// `address:port` where programs in the host's network reach it.
-    pub server: String,
-    /// `address:port` where pods reach it, if the address is one of this machine's; empty: nowhere.
-    pub dummy_server: String,
-    /// The CA that signed `tlsCertFile`; pods are told to trust it. Used with that file only.
-    pub tls_ca_file: String,
-    /// A certificate to show; with `tlsPrivateKeyFile`, and once both are there. Empty: one of a CA that the node makes
-    /// for itself. What KubeEdge writes here, EdgeHub's own certificate, counts as empty: it is none for a server.
-    pub tls_cert_file: String,
-    /// Its key.
-    pub tls_private_key_file: String,
-    /// Issuers of the tokens that keys of `serviceAccountKeyFiles` sign.
-    pub service_account_issuers: Vec<String>,
-    /// Tokens must be meant for one of these, or for their issuer.
-    pub api_audiences: Vec<String>,
-    /// Public keys (PEM) of service-account tokens, beside those that the cloud delivers.
-    pub service_account_key_files: Vec<String>,
-}
-
-impl Default for MetaServer {
-    fn default() -> Self {
-        MetaServer {
-            enable: false,
-            server: "127.0.0.1:10550".to_owned(),
-            dummy_server: "169.254.30.10:10550".to_owned(),
-            tls_ca_file: String::new(),
-            tls_cert_file: String::new(),
-            tls_private_key_file: String::new(),
-            service_account_issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
-            api_audiences: Vec::new(),
-            service_account_key_files: Vec::new(),
-        }
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
 //! A container's environment (docs/protocol/edge-runtime.md 5.11).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 
+use super::service_env;
 use metamanager::{Queries, QueryError, Reach};
 use podmodel::expand::expand;
 use podmodel::fields::{self, FieldError, NodeFacts};
@@ -29,24 +31,20 @@ pub struct Reader<'a> {
 
 type Values = BTreeMap<String, String>;
 
-/// How the pod finds the Kubernetes API on this node; nothing if it cannot reach it.
-fn api_server(reach: Option<&Reach>, is_in_host_network: bool) -> Vec<(String, String)> {
-    let address = reach.and_then(|reach| if is_in_host_network { Some(reach.host) } else { reach.pods });
-    let Some(address) = address else { return Vec::new() };
-    let (host, port) = (address.ip().to_string(), address.port().to_string());
-    let pairs = [
-        ("KUBERNETES_SERVICE_HOST", host),
-        ("KUBERNETES_SERVICE_PORT", port.clone()),
-        ("KUBERNETES_SERVICE_PORT_HTTPS", port),
-    ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+/// Where the pod reaches the Kubernetes API on this node; `None`: nowhere.
+fn api_server(reach: Option<&Reach>, is_in_host_network: bool) -> Option<SocketAddr> {
+    reach.and_then(|reach| if is_in_host_network { Some(reach.host) } else { reach.pods })
 }
 
 impl Reader<'_> {
-    /// The variables in order: those of the API server, `envFrom`, then `env`; a later one of the same name wins.
+    /// The variables in order: those of Services and of the API server, `envFrom`, then `env`; a later one of the same name wins.
     pub async fn environment(&self, container: &Container) -> Result<Vec<(String, String)>, EnvError> {
-        let is_in_host_network = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-        let mut vars = api_server(self.queries.reach().as_ref(), is_in_host_network);
+        let spec = self.pod.spec.as_ref();
+        let is_in_host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
+        let has_links = spec.is_none_or(|spec| spec.enable_service_links != Some(false));
+        let api = api_server(self.queries.reach().as_ref(), is_in_host_network);
+        let services = self.queries.services();
+        let mut vars = service_env::variables(&services, self.namespace(), has_links, api);
         for source in container.env_from.iter().flatten() {
             let values = match (&source.config_map_ref, &source.secret_ref) {
                 (Some(map), _) => self.config_map(&map.name, map.optional == Some(true)).await?,
@@ -159,14 +157,12 @@ mod tests {
             ca: String::new(),
         };
         let told = |reach: Option<&Reach>, is_in_host_network: bool| {
-            let vars = api_server(reach, is_in_host_network);
-            let of = |name: &str| get(&vars, name).unwrap_or_default().to_owned();
-            format!("{}:{}", of("KUBERNETES_SERVICE_HOST"), of("KUBERNETES_SERVICE_PORT"))
+            api_server(reach, is_in_host_network).map(|address| address.to_string()).unwrap_or_default()
         };
         let both = reach(Some("169.254.30.10:10550"));
         assert_eq!(told(Some(&both), false), "169.254.30.10:10550");
         assert_eq!(told(Some(&both), true), "127.0.0.1:10550");
         assert_eq!(told(Some(&reach(None)), true), "127.0.0.1:10550");
-        assert!(api_server(Some(&reach(None)), false).is_empty() && api_server(None, true).is_empty());
+        assert!(told(Some(&reach(None)), false).is_empty() && told(None, true).is_empty());
     }
 }

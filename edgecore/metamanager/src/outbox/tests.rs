@@ -165,3 +165,20 @@ async fn reports_past_the_limit_are_counted_unless_a_newer_one_takes_their_place
     assert_eq!(outbox.dropped(), 1);
     assert_eq!(outbox.next(0, 10).await.unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn what_the_cloud_does_not_know_of_pods_is_told_with_every_change() {
+    let (_folder, outbox) = outbox();
+    let mut changes = outbox.changes();
+    changes.mark_unchanged();
+    outbox.submit(event(1)).await.unwrap();
+    outbox.submit(status("1")).await.unwrap();
+    outbox.submit(status("2")).await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    let waiting = outbox.pod_statuses().await.unwrap();
+    assert_eq!(waiting, [("d".to_owned(), "p".to_owned(), "2".to_owned())]);
+    changes.mark_unchanged();
+    let seqs = outbox.next(0, 10).await.unwrap().iter().map(|one| one.seq).collect();
+    outbox.done(seqs).await.unwrap();
+    assert!(changes.has_changed().unwrap() && outbox.pod_statuses().await.unwrap().is_empty());
+}

@@ -109,6 +109,35 @@ impl Tables {
             .await
     }
 
+    /// The newest of an object in any complete list of its resource, whatever the list is of; and when that was.
+    pub(crate) async fn anywhere(&self, of: &Scope, key: &Key) -> Result<Option<(Stored, i64)>, StoreError> {
+        let (of, key, seals) = (of.clone(), key.clone(), self.seals.clone());
+        self.store
+            .read(move |db| {
+                let mut statement = db.prepare_cached(
+                    "SELECT lists.scope, lists.seen, objects.revision, objects.body FROM lists
+                       JOIN objects ON objects.list = lists.id
+                       WHERE lists.complete = 1 AND objects.namespace = ?1 AND objects.name = ?2
+                       ORDER BY objects.revision DESC",
+                )?;
+                let mut rows = statement.query(params![key.namespace, key.name])?;
+                while let Some(row) = rows.next()? {
+                    let scope: Option<Scope> = serde_json::from_str(row.get_ref(0)?.as_str()?).ok();
+                    let is_it = |scope: &Scope| {
+                        (&scope.resource, &scope.api_version) == (&of.resource, &of.api_version)
+                    };
+                    if !scope.as_ref().is_some_and(is_it) {
+                        continue;
+                    }
+                    let (seen, revision) = (row.get(1)?, row.get(2)?);
+                    let Some(body) = opened(&seals, &key, row.get(3)?) else { continue };
+                    return Ok(Some((Stored { key, revision, body: body.into() }, seen)));
+                }
+                Ok(None)
+            })
+            .await
+    }
+
     /// Begins a list that nobody sees yet.
     pub(crate) async fn begin(&self, scope: &Scope) -> Result<i64, StoreError> {
         let scope = scope.text();

@@ -167,6 +167,7 @@ impl Task {
         self.list = known.id;
         self.is_in_step = true;
         self.view.begin_at(revision);
+        self.shared.tell(self.view.scope());
         Ok(())
     }
 
@@ -322,6 +323,7 @@ impl Task {
             let events =
                 events.filter_map(|(change, before)| log::event(change, before.as_deref())).collect();
             self.view.publish(events);
+            self.shared.tell(&scope);
         }
         self.view.bookmark(reached);
         end.map_or(Ok(()), Err)

@@ -70,6 +70,40 @@ impl Node {
         Told { code, warnings, body }
     }
 
+    /// Over the door without TLS, with these headers: the code, and the body.
+    pub(crate) async fn plain(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let stream = TcpStream::connect(self.plain_address()).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&text).unwrap_or_default())
+    }
+
+    /// A write, with the media type of its body.
+    pub(crate) async fn write(
+        &self,
+        who: &Who<'_>,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: &Value,
+    ) -> Told {
+        let request = Request::builder().method(method).uri(path).header("content-type", media);
+        let answer = self.send(who, request.body(Full::new(Bytes::from(body.to_string()))).unwrap()).await;
+        let code = answer.status().as_u16();
+        let warnings = answer.headers().get_all("warning").iter();
+        let warnings = warnings.map(|warning| warning.to_str().unwrap().to_owned()).collect();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        Told { code, warnings, body: serde_json::from_slice(&text).unwrap_or_default() }
+    }
+
     /// The body of an answer, to the byte.
     pub(crate) async fn raw(&self, who: &Who<'_>, path: &str) -> Bytes {
         let answer = self.send(who, Request::get(path).body(Full::default()).unwrap()).await;
@@ -81,7 +115,20 @@ impl Node {
     }
 
     pub(crate) async fn watch(&self, who: &Who<'_>, path: &str) -> Lines {
-        let answer = self.send(who, Request::get(path).body(Full::default()).unwrap()).await;
+        self.watch_with("test", who, path).await
+    }
+
+    /// What a component sees, by its name in the user agent.
+    pub(crate) async fn get_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Value {
+        let request = Request::get(path).header("user-agent", format!("{agent}/v1.36.0"));
+        let answer = self.send(who, request.body(Full::default()).unwrap()).await;
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    pub(crate) async fn watch_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Lines {
+        let request = Request::get(path).header("user-agent", format!("{agent}/v1.36.0"));
+        let answer = self.send(who, request.body(Full::default()).unwrap()).await;
         let code = answer.status();
         let mut lines = Lines { body: answer.into_body(), buffer: Vec::new() };
         if code != 200 {

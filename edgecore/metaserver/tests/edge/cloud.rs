@@ -136,6 +136,24 @@ impl Cloud {
         let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
         cloud.create(&format!("{rbac}/roles"), role).await;
         cloud.bind("reader").await;
+        // What CloudCore gives to nodes there.
+        let rule = |group: &str, resources: &[&str]| json!({ "apiGroups": [group], "resources": resources, "verbs": ["*"] });
+        let rules = json!([
+            rule("", &["nodes", "nodes/status", "pods", "pods/status", "events", "serviceaccounts/token"]),
+            rule("coordination.k8s.io", &["leases"]),
+            rule("storage.k8s.io", &["csinodes"])
+        ]);
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        cloud
+            .create(
+                &format!("{rbac}/clusterroles"),
+                json!({ "metadata": { "name": "nodes" }, "rules": rules }),
+            )
+            .await;
+        let of = |kind: &str, name: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name });
+        let binding = json!({ "metadata": { "name": "nodes" }, "roleRef": of("ClusterRole", "nodes"),
+            "subjects": [of("Group", "system:nodes")] });
+        cloud.create(&format!("{rbac}/clusterrolebindings"), binding).await;
         cloud
     }
 

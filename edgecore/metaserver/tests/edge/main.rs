@@ -5,6 +5,8 @@
 mod client;
 mod cloud;
 mod cuts;
+mod filters;
+mod hub;
 mod kubectl;
 mod node;
 mod reads;

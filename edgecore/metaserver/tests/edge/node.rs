@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use metamanager::sealed::{Sealer, Seals, key};
-use metamanager::{Change, ObjectChange, Objects};
+use metamanager::{Change, ObjectChange, Objects, Outbox};
 use metaserver::serving::Files;
-use metaserver::{Bounds, Deps, MetaServer, Settings};
+use metaserver::{Bounds, Deps, Filters, Hub, MetaServer, Queued, Settings};
 use pki::{Authority, Identity, Profile, Usage};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -21,12 +21,18 @@ pub(crate) struct Node {
     pub objects: Objects,
     pub authority: Authority,
     pub node_api: Option<PathBuf>,
+    pub outbox: Outbox,
+    pub filters: Filters,
+    pub watch_services: bool,
+    pub hub: bool,
+    pub services: tokio::sync::watch::Sender<metamanager::KnownServices>,
     bounds: Bounds,
     running: Option<Running>,
 }
 
 struct Running {
     address: std::net::SocketAddr,
+    plain: Option<std::net::SocketAddr>,
     ca: Vec<u8>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -43,11 +49,34 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate(None, now).unwrap();
         pki::files::write_ca(&folder.path().join("rootCA.crt"), authority.certificate()).unwrap();
-        let objects = Objects::new(metamanager::database::in_memory().unwrap());
+        let store = metamanager::database::in_memory().unwrap();
+        let (objects, outbox) = (Objects::new(store.clone()), Outbox::new(store));
         let cloud = cloud.clone();
-        let mut node = Node { folder, cloud, objects, authority, node_api, bounds, running: None };
+        let filters = Filters::default();
+        let (running, watch_services, services) = (None, false, Default::default());
+        let mut node = Node {
+            folder,
+            cloud,
+            objects,
+            authority,
+            node_api,
+            outbox,
+            filters,
+            watch_services,
+            hub: false,
+            services,
+            bounds,
+            running,
+        };
         node.begin().await;
         node
+    }
+
+    /// With other settings.
+    pub(crate) async fn again(&mut self, change: impl FnOnce(&mut Node)) {
+        self.stop().await;
+        change(self);
+        self.begin().await;
     }
 
     fn seals(&self) -> Seals {
@@ -73,18 +102,24 @@ impl Node {
             key_files: vec![],
             node_api: self.node_api.clone(),
             bounds: self.bounds,
+            filters: self.filters.clone(),
+            watch_services: self.watch_services,
+            queued_writes: if self.hub { Queued::ALL.into() } else { Default::default() },
+            hub: self.hub.then_some(Hub { plain: Some(([127, 0, 0, 1], 0).into()) }),
         };
         let deps = Deps {
             objects: self.objects.clone(),
+            outbox: Some(self.outbox.clone()),
             seals: self.seals(),
             upstream: Arc::new(Link(self.cloud.clone())),
+            services: self.services.clone(),
             reach: tokio::sync::watch::Sender::new(None),
         };
         let server = MetaServer::build(settings, deps).await.unwrap();
-        let (address, stop) = (server.address(), CancellationToken::new());
+        let (address, plain, stop) = (server.address(), server.plain_address(), CancellationToken::new());
         let ca = pki::Bundle::from_pem(server.trust().as_bytes()).unwrap().certificates()[0].to_vec();
         let task = tokio::spawn(server.run(stop.clone()));
-        self.running = Some(Running { address, ca, stop, task });
+        self.running = Some(Running { address, plain, ca, stop, task });
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -95,6 +130,11 @@ impl Node {
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.running.as_ref().unwrap().address
+    }
+
+    /// The door without TLS.
+    pub(crate) fn plain_address(&self) -> std::net::SocketAddr {
+        self.running.as_ref().unwrap().plain.unwrap()
     }
 
     pub(crate) fn ca(&self) -> &[u8] {

@@ -35,7 +35,9 @@ pub(super) fn installed() -> Vec<String> {
     let all = manifests::objects(&Installation::default());
     let is_service =
         |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == "cloudcore-webhooks";
-    let objects = manifests::rights(true, true).into_iter().chain(all.iter().find(is_service).cloned());
+    let objects = manifests::rights(manifests::Parts { streams: true, webhooks: true, node_identity: false })
+        .into_iter()
+        .chain(all.iter().find(is_service).cloned());
     let definitions = manifests::chart().into_iter().filter(|file| file.path.starts_with("crds/"));
     objects.map(|object| object.to_string()).chain(definitions.map(|file| file.text)).collect()
 }
