@@ -1,16 +1,14 @@
 //! The items of a list, read part by part as they are written: a long list is never in memory as a whole.
 
-use std::sync::Arc;
 use std::vec::IntoIter;
 
 use apimachinery::Status;
 use tokio::task::JoinHandle;
 
-use crate::backend::Backend;
 use crate::stored::{ListQuery, Page, Stored};
 
 /// Reads the part that a query is of, in a task of its own.
-type Ask = Box<dyn Fn(ListQuery) -> JoinHandle<Result<Page, Status>> + Send>;
+pub(crate) type Ask = Box<dyn Fn(ListQuery) -> JoinHandle<Result<Page, Status>> + Send>;
 
 /// What is left of a list.
 pub(crate) struct Items {
@@ -27,13 +25,9 @@ impl Items {
     }
 
     /// A list whose first part is `page`; `query` is what it was asked for with.
-    pub(crate) fn in_parts<B: Backend>(backend: Arc<B>, query: ListQuery, page: Page) -> Items {
+    pub(crate) fn in_parts(ask: Ask, query: ListQuery, page: Page) -> Items {
         let query = ListQuery { at: Some(page.revision), ..query };
-        let ask = move |query| {
-            let backend = backend.clone();
-            tokio::spawn(async move { backend.part(query).await })
-        };
-        let mut items = Items { here: IntoIter::default(), rest: Some((query, Box::new(ask))), coming: None };
+        let mut items = Items { here: IntoIter::default(), rest: Some((query, ask)), coming: None };
         items.take(page);
         items
     }

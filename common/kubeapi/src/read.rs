@@ -95,7 +95,12 @@ pub(crate) async fn list<B: Backend>(call: Call<'_, B>) -> Result<Answer, Status
     }
     if let Some(query) = asked.filter(|_| page.more) {
         let revision = page.revision;
-        let items = Items::in_parts(call.backend.clone(), query, page);
+        let backend = call.backend.clone();
+        let ask = move |query| {
+            let backend = backend.clone();
+            tokio::spawn(async move { backend.part(query).await })
+        };
+        let items = Items::in_parts(Box::new(ask), query, page);
         return renderer.list_in_parts(revision, items).await;
     }
     let token = match page.items.last().filter(|_| page.more) {
