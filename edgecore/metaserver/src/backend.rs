@@ -136,6 +136,9 @@ impl Backend for Shared {
         let answer =
             pass::hand_on(&*backend.upstream, &caller, &call.parts, Some(body), &backend.stop).await?;
         backend.learn(&call, answer.status().as_u16()).await?;
+        if answer.status().is_success() {
+            backend.catalog.was_changed(&call.target.served.resource.group);
+        }
         Ok(answer)
     }
 

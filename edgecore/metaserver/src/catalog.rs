@@ -1,7 +1,7 @@
 //! What the API server serves, as it told last: the catalogue, with custom resources, and the documents of discovery.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(crate) struct Catalog {
     defined: Mutex<BTreeSet<String>>,
     /// When the API server told it, in Unix seconds.
     seen: AtomicI64,
+    /// Definitions were changed through this node: the next unknown resource is asked for at once.
+    changed: AtomicBool,
     /// When the API server was asked last; one asks at a time.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -51,6 +53,7 @@ impl Catalog {
             node,
             defined: Mutex::default(),
             seen: AtomicI64::new(0),
+            changed: AtomicBool::new(false),
             asked: Default::default(),
         };
         let seen = catalog.tables.document(GROUPS).await.ok().flatten().map_or(0, |(_, seen)| seen);
@@ -82,13 +85,21 @@ impl Catalog {
         daemon::spawn(async move { catalog.refresh().await });
     }
 
+    /// A client changed objects of this group: some groups define what is served.
+    pub(crate) fn was_changed(&self, group: &str) {
+        if matches!(group, "apiextensions.k8s.io" | "apiregistration.k8s.io") {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Asks the API server; not while the node is cut off, and not too often.
     pub(crate) async fn refresh(&self) {
         if !*self.upstream.connected().borrow() {
             return;
         }
         let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < RARELY) {
+        let is_new = self.changed.swap(false, Ordering::Relaxed);
+        if !is_new && asked.is_some_and(|at| at.elapsed() < RARELY) {
             return;
         }
         *asked = Some(Instant::now());

@@ -277,7 +277,7 @@ def reviews_and_tokens_are_answered(core):
     told = client.AuthenticationV1Api().create_token_review(review).status
     assert told.authenticated and told.user.username == f"system:serviceaccount:{NAMESPACE}:robot", told
     robot = client.Configuration.get_default_copy()
-    robot.cert_file = robot.key_file = None
+    robot.cert_file = robot.key_file = robot.refresh_api_key_hook = None
     robot.api_key = {"authorization": f"Bearer {token}"}
     robot.api_key.update({"BearerToken": f"Bearer {token}"})
     theirs = client.CoreV1Api(client.ApiClient(robot))

@@ -1,20 +1,19 @@
-//! Informers of several clients over cuts and restarts: each has to tell of every change once, and of nothing else.
+//! Informers of several clients over interruptions: each has to tell of every change once, and of nothing else.
 
 mod follow;
 mod ledger;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use harness::clients::Installed;
-use harness::relay::Relay;
 use harness::wait;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::server::Server;
 use follow::Follower;
 use ledger::Ledger;
 pub use ledger::Verdict;
@@ -27,15 +26,25 @@ const CHANGES: usize = 10;
 /// Time for a client to have heard of everything.
 const SETTLE: Duration = Duration::from_secs(120);
 
-/// What is done, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Cuts of the clients' connections, each with changes while they are away.
-    pub cuts: usize,
-    /// Kills of the server, each with changes right before.
-    pub kills: usize,
-    /// Between one interruption and the next.
-    pub pause: Duration,
+/// What the clients follow, and how they are interrupted.
+pub trait Ground {
+    /// An administrator's, which is never interrupted for long.
+    fn administrator(&self) -> &Path;
+
+    /// The clients'.
+    fn clients(&self) -> &Path;
+
+    /// Begins an interruption; changes follow if it is true.
+    ///
+    /// # Errors
+    /// It could not be done.
+    fn interrupt(&mut self, at: usize) -> Result<bool>;
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// What was interrupted does not come back.
+    fn resume(&mut self, at: usize) -> Result<()>;
 }
 
 /// What one client told.
@@ -45,24 +54,27 @@ pub struct Told {
     pub verdict: Verdict,
 }
 
-/// Runs the informers of Python, JavaScript and kube-rs against an API server of its own.
+/// Runs the informers of Python, JavaScript and kube-rs over `times` interruptions with `pause` after each. There are changes before, during (if the
+/// ground says so) and after each.
 ///
 /// # Errors
-/// A client or the server could not be started, or a client did not come to the end within two minutes.
-pub fn run(server: &mut Server, installed: &Installed, plan: Plan) -> Result<Vec<Told>> {
+/// A client could not be started, or did not come to the end within two minutes.
+pub fn run<G: Ground>(
+    ground: &mut G,
+    installed: &Installed,
+    times: usize,
+    pause: Duration,
+) -> Result<Vec<Told>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let relay = Relay::start(server.address)?;
-    let kubeconfig = server.kubeconfig.with_file_name("through-relay.kubeconfig");
-    let text = std::fs::read_to_string(&server.kubeconfig)?;
-    std::fs::write(&kubeconfig, text.replace(&server.address.to_string(), &relay.address().to_string()))?;
+    let administrator = ground.administrator().to_owned();
     let mut work =
-        Work { client: runtime.block_on(connect(&server.kubeconfig))?, ledger: Ledger::default(), next: 0 };
+        Work { client: runtime.block_on(connect(&administrator))?, ledger: Ledger::default(), next: 0 };
     runtime.block_on(work.begin())?;
     let mut python = installed.python("informer.py");
-    python.arg(NAMESPACE).env("KUBECONFIG", &kubeconfig);
+    python.arg(NAMESPACE).env("KUBECONFIG", ground.clients());
     let mut node = installed.node("informer.mjs")?;
-    node.arg(NAMESPACE).env("KUBECONFIG", &kubeconfig);
-    let rust = runtime.block_on(connect(&kubeconfig))?;
+    node.arg(NAMESPACE).env("KUBECONFIG", ground.clients());
+    let rust = runtime.block_on(connect(ground.clients()))?;
     let followers = [
         Follower::of_program("Python", python)?,
         Follower::of_program("JavaScript", node)?,
@@ -71,30 +83,21 @@ pub fn run(server: &mut Server, installed: &Installed, plan: Plan) -> Result<Vec
     for follower in &followers {
         wait::for_true(follower.client, SETTLE, || Ok(follower.told()?.len() >= OBJECTS))?;
     }
-    for at in 0..plan.cuts.max(plan.kills) {
-        if at < plan.cuts {
+    for at in 0..times {
+        runtime.block_on(work.change(CHANGES))?;
+        if ground.interrupt(at)? {
             runtime.block_on(work.change(CHANGES))?;
-            relay.cut();
-            runtime.block_on(work.change(CHANGES))?;
-            relay.heal();
-            wait::pause(plan.pause);
         }
-        if at < plan.kills {
-            runtime.block_on(work.change(CHANGES))?;
-            server.kill()?;
-            server.run()?;
-            // The connections of before are gone.
-            work.client = runtime.block_on(connect(&server.kubeconfig))?;
-            wait::pause(plan.pause);
-        }
+        ground.resume(at)?;
+        // The connections of before may be gone.
+        work.client = runtime.block_on(connect(&administrator))?;
+        wait::pause(pause);
     }
     let last = runtime.block_on(work.end())?;
     let mut all = Vec::new();
     for follower in &followers {
-        wait::for_true(follower.client, SETTLE, || {
-            Ok(follower.told()?.iter().any(|told| told.version == last))
-        })
-        .with_context(|| {
+        let heard = || Ok(follower.told()?.iter().any(|told| told.version == last));
+        wait::for_true(follower.client, SETTLE, heard).with_context(|| {
             format!("{}: {:?}", follower.client, work.ledger.judge(&follower.told().unwrap_or_default()))
         })?;
         all.push(Told { client: follower.client, verdict: work.ledger.judge(&follower.told()?) });
@@ -102,7 +105,7 @@ pub fn run(server: &mut Server, installed: &Installed, plan: Plan) -> Result<Vec
     Ok(all)
 }
 
-async fn connect(kubeconfig: &std::path::Path) -> Result<Client> {
+async fn connect(kubeconfig: &Path) -> Result<Client> {
     let config = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
     Ok(Client::try_from(config)?)

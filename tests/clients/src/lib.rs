@@ -3,4 +3,5 @@
 //! The scripts are in `python` and `js`; [`harness::clients`] says how they are installed.
 
 pub mod informers;
+pub mod node;
 pub mod server;

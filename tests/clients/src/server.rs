@@ -2,14 +2,17 @@
 //! ([`harness::given`]), which shows that the tests ask for nothing that Kubernetes does not do.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 use harness::process::Process;
 use harness::programs::Programs;
+use harness::relay::Relay;
 use harness::wait::{self, PATIENCE};
 use harness::{given, ports};
+
+use crate::informers::Ground;
 
 /// Whatever serves the tests; what was started ends with it.
 pub struct Cluster {
@@ -80,5 +83,59 @@ impl Server {
     /// It could not be killed.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().map_or(Ok(()), Process::kill9)
+    }
+}
+
+/// An API server behind a relay: every third interruption is a kill, the others cut the clients' connections.
+pub struct Interrupted {
+    server: Server,
+    relay: Relay,
+    kubeconfig: PathBuf,
+}
+
+impl Interrupted {
+    /// # Errors
+    /// The server does not serve.
+    pub fn start(programs: &Programs) -> Result<Interrupted> {
+        let server = Server::start(programs)?;
+        let relay = Relay::start(server.address)?;
+        let kubeconfig = server.kubeconfig.with_file_name("through-relay.kubeconfig");
+        let text = std::fs::read_to_string(&server.kubeconfig)?;
+        std::fs::write(&kubeconfig, text.replace(&server.address.to_string(), &relay.address().to_string()))?;
+        Ok(Interrupted { server, relay, kubeconfig })
+    }
+
+    pub fn is_kill(at: usize) -> bool {
+        at % 3 == 2
+    }
+}
+
+impl Ground for Interrupted {
+    fn administrator(&self) -> &Path {
+        &self.server.kubeconfig
+    }
+
+    fn clients(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    fn interrupt(&mut self, at: usize) -> Result<bool> {
+        match Interrupted::is_kill(at) {
+            true => self.server.kill().map(|()| false),
+            false => {
+                self.relay.cut();
+                Ok(true)
+            }
+        }
+    }
+
+    fn resume(&mut self, at: usize) -> Result<()> {
+        match Interrupted::is_kill(at) {
+            true => self.server.run(),
+            false => {
+                self.relay.heal();
+                Ok(())
+            }
+        }
     }
 }

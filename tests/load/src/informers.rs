@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use clients::informers::{self, Plan};
-use clients::server::Server;
+use clients::informers;
+use clients::server::Interrupted;
 use harness::clients::Installed;
 use harness::programs::Programs;
 use harness::wait;
@@ -21,12 +21,9 @@ pub(crate) struct Flags {
     /// The target folder that the clients are installed below; else the one that this program is in.
     #[arg(long)]
     clients: Option<PathBuf>,
-    /// Cuts of all connections, each with changes while they are cut.
-    #[arg(long, default_value_t = 30)]
-    cuts: usize,
-    /// Kills of the API server.
-    #[arg(long, default_value_t = 20)]
-    kills: usize,
+    /// Interruptions: of three, two cut all connections, with changes meanwhile, and one kills the API server.
+    #[arg(long, default_value_t = 50)]
+    times: usize,
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 }
@@ -36,16 +33,16 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Some(target) => Installed::below(target),
         None => Installed::find()?,
     };
-    let interruptions = u32::try_from(flags.cuts + flags.kills)?.max(1);
-    let pause = Duration::from_secs(flags.minutes * 60) / interruptions;
+    let pause = Duration::from_secs(flags.minutes * 60) / u32::try_from(flags.times)?.max(1);
     let began = wait::now();
-    let mut server = Server::start(&Programs::in_folder(&flags.programs)?)?;
-    let plan = Plan { cuts: flags.cuts, kills: flags.kills, pause };
-    let all = informers::run(&mut server, &installed, plan).context("following with informers")?;
+    let mut ground = Interrupted::start(&Programs::in_folder(&flags.programs)?)?;
+    let all =
+        informers::run(&mut ground, &installed, flags.times, pause).context("following with informers")?;
+    let kills = (0..flags.times).filter(|at| Interrupted::is_kill(*at)).count();
     let mut results = Results::default();
     results.add("minutes", "minutes", rounded(began.elapsed().as_secs_f64() / 60.0));
-    results.add("cuts", "cuts of all connections", flags.cuts);
-    results.add("kills", "kills of the API server", flags.kills);
+    results.add("cuts", "cuts of all connections", flags.times - kills);
+    results.add("kills", "kills of the API server", kills);
     let mut wrong = Vec::new();
     for told in &all {
         let key = told.client.to_lowercase().replace('-', "_");
