@@ -53,6 +53,8 @@ pub struct Cluster {
     pub(super) watching: kube::Client,
     /// Without credentials of CloudCore's, for requests that bring their own.
     callers: kube::Client,
+    /// With CloudCore's credentials, for requests of others: tries nothing again.
+    relaying: kube::Client,
     ca: std::sync::Arc<str>,
     metrics: Metrics,
     pub(super) reach: Reach,
@@ -105,6 +107,10 @@ impl Cluster {
         callers.auth_info = kube::config::AuthInfo::default();
         callers.headers.clear();
         callers.read_timeout = None;
+        // What is handed on is told as it comes: a refused eviction (429) would be tried for minutes.
+        callers.default_retry = false;
+        let mut relaying = config.clone();
+        relaying.default_retry = false;
         let mut watching = config.clone();
         watching.read_timeout = Some(SILENCE);
         let build =
@@ -113,6 +119,7 @@ impl Cluster {
             client: build(config)?,
             watching: build(watching)?,
             callers: build(callers)?,
+            relaying: build(relaying)?,
             ca: ca.into(),
             metrics: Metrics::default(),
             reach: Reach::default(),
@@ -125,6 +132,7 @@ impl Cluster {
         Cluster {
             watching: client.clone(),
             callers: client.clone(),
+            relaying: client.clone(),
             client,
             ca: "".into(),
             metrics: Metrics::default(),
@@ -165,7 +173,7 @@ impl Cluster {
         &self,
         request: Request<kube::client::Body>,
     ) -> Result<http::Response<kube::client::Body>, Status> {
-        self.client.send(request).await.map_err(to_status)
+        self.relaying.send(request).await.map_err(to_status)
     }
 
     pub async fn get(&self, path: &str) -> Result<Json, Status> {

@@ -42,11 +42,16 @@ fn resource(scope: &Scope) -> String {
 /// The right to list a scope. A list of one name is another right than of all, and so is that of the pods of a node, which the Node
 /// authorizer allows to it.
 fn to_list(caller: &Caller, scope: &Scope, query: &ListQuery) -> Right {
+    to_read("list", caller, scope, query)
+}
+
+/// The same for `list` and `watch`.
+fn to_read(verb: &'static str, caller: &Caller, scope: &Scope, query: &ListQuery) -> Right {
     let of_node = query.fields.pinned(NODE_NAME).map(|node| format!("{NODE_NAME}={node}"));
     let of_one = query.fields.pinned("metadata.name").map(str::to_owned);
     Right {
         user: caller.name.clone(),
-        verb: "list",
+        verb,
         resource: resource(scope),
         namespace: scope.namespace.clone().unwrap_or_default(),
         name: of_one.or(of_node).unwrap_or_default(),
@@ -303,20 +308,33 @@ impl Shared {
     pub(crate) async fn watch(&self, reader: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
         let caller = Caller::of(reader.user, reader.headers);
         let scope = Scope::of(query);
-        // The cloud is asked whether he may, with the smallest list there is.
-        let smallest = ListQuery { limit: 1, after: None, at: None, ..query.clone() };
-        if self.ask_list(&caller, &scope, &smallest).await?.is_err() {
-            let right = to_list(&caller, &scope, query);
-            if !self.tables.may(&right).await.map_err(stored)? {
-                return Err(forbidden(&right, &scope));
-            }
-        }
+        self.may_watch(&caller, &scope, query).await?;
         let subscription = self.views.watch(query, caller).await?;
         if !self.is_connected() {
             let seen = self.tables.known(&scope).await.map_err(stored)?.map(|known| known.seen);
             self.warn(reader, seen);
         }
         Ok(subscription)
+    }
+
+    /// 403 unless the cloud lets `caller` watch: it is asked by a watch of his, which is left at once. While it cannot be asked, what it
+    /// said before counts.
+    async fn may_watch(&self, caller: &Caller, scope: &Scope, query: &ListQuery) -> Result<(), Status> {
+        let right = to_read("watch", caller, scope, query);
+        // What is there already is not to be told again.
+        let since = self.views.of(query).map(|view| view.reached().to_string()).unwrap_or_default();
+        let path = scope.path(&[("watch", "1"), ("timeoutSeconds", "1"), ("resourceVersion", &since)]);
+        match ask::stream(&*self.upstream, caller, &path).await {
+            Ok(_) => self.note(&right, Ok(())).await,
+            Err(Failure::Refused(status)) => {
+                self.note(&right, Err(&status)).await?;
+                Err(status)
+            }
+            Err(Failure::Unreached(_)) => match self.tables.may(&right).await.map_err(stored)? {
+                true => Ok(()),
+                false => Err(forbidden(&right, scope)),
+            },
+        }
     }
 }
 

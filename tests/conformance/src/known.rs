@@ -17,7 +17,23 @@ impl Known {
     /// # Errors
     /// [`LoadError`]: the file cannot be read.
     pub fn load() -> Result<Known, LoadError> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("known.yaml");
+        Known::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("known.yaml"))
+    }
+
+    /// Those of the embedded API server, and of what is in front of it.
+    ///
+    /// # Errors
+    /// As for [`Known::load`].
+    pub fn with(path: &Path) -> Result<Known, LoadError> {
+        let mut known = Known::load()?;
+        for (group, cases) in Known::of(path)?.reasons {
+            known.reasons.entry(group).or_default().extend(cases);
+        }
+        Ok(known)
+    }
+
+    fn of(path: &Path) -> Result<Known, LoadError> {
+        let path = path.to_owned();
         let text = std::fs::read_to_string(&path)
             .map_err(|source| LoadError::Read { path: path.clone(), source })?;
         let value = apimachinery::yaml::parse(&text)

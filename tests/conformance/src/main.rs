@@ -14,6 +14,9 @@ struct Flags {
     /// Run on this cluster, as its administrator, instead of an embedded API server.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// A file of cases that are known to fail there, in the form of known.yaml, beside those of the embedded API server.
+    #[arg(long, requires = "kubeconfig")]
+    known: Option<PathBuf>,
     /// Only cases whose group and name (`group: name`) contain this.
     #[arg(long, default_value = "")]
     only: String,
@@ -50,7 +53,7 @@ async fn conform(flags: &Flags) -> Result<ExitCode> {
     let (outcomes, known) = match &flags.kubeconfig {
         // What is known to fail is known of the embedded server.
         Some(kubeconfig) => {
-            let known = Known::default();
+            let known = flags.known.as_deref().map(Known::with).transpose()?.unwrap_or_default();
             (run(&connect(kubeconfig).await?, &groups, flags.beside, &known).await, known)
         }
         None => {

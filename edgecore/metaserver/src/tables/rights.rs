@@ -14,7 +14,7 @@ const AGAIN: i64 = 3600;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Right {
     pub user: String,
-    /// `get`, or `list`, which stands for `watch` as well.
+    /// `get`, `list` or `watch`.
     pub verb: &'static str,
     /// `pods`, `deployments.apps`, `pods/log`
     pub resource: String,
@@ -25,10 +25,13 @@ pub(crate) struct Right {
 }
 
 impl Right {
-    /// What would allow this: itself, and what is wider. A list covers getting what is in it.
+    /// What would allow this: itself, and what is wider. Who lists or watches sees what the other would show, and what is in it.
     fn wider(&self) -> Vec<Right> {
-        let verbs: &[&'static str] =
-            if self.verb == "get" && !self.resource.contains('/') { &["get", "list"] } else { &[self.verb] };
+        let verbs: &[&'static str] = match self.verb {
+            "get" if !self.resource.contains('/') => &["get", "list", "watch"],
+            "list" | "watch" => &["list", "watch"],
+            other => &[other],
+        };
         let mut all = Vec::new();
         for verb in verbs {
             for namespace in [self.namespace.as_str(), ""] {

@@ -44,7 +44,8 @@ async fn watchers_of_one_scope_share_one_watch_in_the_cloud() {
         assert_eq!(object["metadata"]["resourceVersion"], revision.to_string(), "the cloud's");
         assert_eq!([lines.brief().await, lines.brief().await], ["ADDED b", "DELETED b"]);
     }
-    assert_eq!(cloud.count("watch=1"), 1);
+    // Besides, each watcher asks once whether he may.
+    assert_eq!(cloud.count("watch=1"), 1 + 4, "the view's, and each watcher asks whether he may");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,4 +248,17 @@ async fn large_objects_come_through_to_the_byte() {
     assert!(node.raw(&who, &watch).await == watched, "the watch");
     let object = &theirs[1][..];
     assert!(watched.windows(object.len()).any(|part| part == object), "the object in the watch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_list_and_not_watch_is_refused_a_watch() {
+    let cloud = Cloud::start().await;
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let events = "/api/v1/namespaces/shop/events";
+    assert_eq!(node.get(&who, events).await.code, 200);
+    let refused = node.get(&who, &format!("{events}?watch=1")).await;
+    assert_eq!((refused.code, refused.body["reason"].as_str()), (403, Some("Forbidden")), "{}", refused.body);
+    assert_eq!(node.get(&who, events).await.code, 200, "that took no right away");
 }
