@@ -22,7 +22,7 @@ pub(super) fn patch(object: &mut Value, patch: &Value) -> Result<(), Status> {
     for (at, operation) in operations.iter().enumerate() {
         apply(object, operation, &mut copied).map_err(|fault| match fault {
             Fault::TooLarge => Status::too_large(MAX_COPIED),
-            Fault::Unapplicable { path, why } => Status::new(
+            Fault::Inapplicable { path, why } => Status::new(
                 422,
                 "Invalid",
                 format!(
@@ -36,13 +36,13 @@ pub(super) fn patch(object: &mut Value, patch: &Value) -> Result<(), Status> {
 
 enum Fault {
     TooLarge,
-    Unapplicable { path: String, why: String },
+    Inapplicable { path: String, why: String },
 }
 
 fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), Fault> {
     let text = |field: &str| operation.get(field).and_then(Value::as_str);
     let path = text("path").unwrap_or_default();
-    let wrong = |why: &str| Fault::Unapplicable { path: path.to_owned(), why: why.to_owned() };
+    let wrong = |why: &str| Fault::Inapplicable { path: path.to_owned(), why: why.to_owned() };
     let from = || text("from").ok_or_else(|| wrong("the operation has no from"));
     if text("path").is_none() {
         return Err(wrong("the operation has no path"));
