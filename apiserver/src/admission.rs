@@ -2,6 +2,7 @@
 
 mod configs;
 pub(crate) mod grants;
+pub(crate) mod node_restriction;
 mod pods;
 mod priorities;
 mod service_accounts;

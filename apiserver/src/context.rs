@@ -8,6 +8,7 @@ use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::graph::Graph;
 use crate::namespaces::Namespaces;
 use crate::nodes::WayToNodes;
 use crate::policies::Policies;
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     pub addresses: Arc<Addresses>,
     /// Those that are there.
     pub namespaces: Arc<Namespaces>,
+    /// What is on which node.
+    pub graph: Arc<Graph>,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

@@ -16,6 +16,7 @@ mod collector;
 mod context;
 mod controlling;
 mod dependents;
+mod graph;
 mod in_process;
 mod keys;
 mod namespaces;
@@ -112,6 +113,7 @@ impl ApiServer {
         let roles = Arc::new(roles::Roles::default());
         let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
         let namespaces = Arc::new(namespaces::Namespaces::default());
+        let graph = Arc::new(graph::Graph::default());
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -121,6 +123,7 @@ impl ApiServer {
             roles: roles.clone(),
             addresses: addresses.clone(),
             namespaces: namespaces.clone(),
+            graph: graph.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -142,6 +145,7 @@ impl ApiServer {
             usage: usage::Recent::default(),
             addresses,
             namespaces,
+            graph,
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use apimachinery::rbac::Kind;
+use apimachinery::traits::Traits;
 use kubeapi::registry::{DEFINITIONS, Registry};
 use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::graph::{self, Graph};
 use crate::namespaces::{NAMESPACES, Namespaces};
 use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
@@ -29,6 +31,7 @@ pub(crate) struct Followers {
     pub roles: Arc<Roles>,
     pub addresses: Arc<Addresses>,
     pub namespaces: Arc<Namespaces>,
+    pub graph: Arc<Graph>,
 }
 
 impl Followers {
@@ -38,14 +41,17 @@ impl Followers {
         let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
         let own = [DEFINITIONS, NAMESPACES, SERVICES].map(str::to_owned).into_iter();
-        own.chain(webhooks).chain(policies).chain(roles).collect()
+        let graph = graph::FOLLOWED.map(str::to_owned);
+        own.chain(webhooks).chain(policies).chain(roles).chain(graph).collect()
     }
 
     /// Takes note of an object as it is after a change.
-    pub(super) fn hear(&self, stored: &Stored, change: EventKind) {
+    pub(super) fn hear(&self, stored: &Stored, change: EventKind, traits: &Traits) {
         let key = &stored.key;
         let value = || stored.value().ok().filter(|_| change != EventKind::Deleted);
-        if key.resource == DEFINITIONS {
+        if graph::FOLLOWED.contains(&key.resource.as_str()) {
+            self.graph.hear(stored, change, traits);
+        } else if key.resource == DEFINITIONS {
             self.rules.forget(&key.name);
             match value() {
                 None => self.registry.forget(&key.name),
@@ -99,7 +105,7 @@ impl Hub {
     pub(super) fn announce(&self, event: Arc<Event>) {
         let key = &event.stored.key;
         let revision = event.stored.revision;
-        self.followers.hear(&event.stored, event.kind);
+        self.followers.hear(&event.stored, event.kind, &event.traits);
         let channel =
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&key.resource).cloned();
         // No receivers is not a failure.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
-use crate::admission;
+use crate::admission::{self, node_restriction};
 use crate::context::Context;
 use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
@@ -57,6 +57,10 @@ pub(crate) async fn insert(
         in_live_namespace(context, &target)?;
         record(served, ownership, &mut value);
         admission::create(context, &target, &mut value).await?;
+        if let Some(caller) = caller {
+            let objects = Objects { new: Some(&value), old: None };
+            node_restriction::check(context, caller.user(), &target, Operation::Create, objects).await?;
+        }
         let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
         if let Some(change) = &change
             && let Some(mut changed) = change.mutate(Objects { new: Some(&value), old: None }).await?

@@ -14,6 +14,7 @@ use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::admission::node_restriction;
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
@@ -267,8 +268,9 @@ pub(crate) async fn remove(
         check_preconditions(target, options, &value)?;
         let step = step(target, options, &value);
         if let (Some(caller), false) = (caller, matches!(step, Step::Nothing)) {
-            let change = webhooks::Change::of(context, caller, target, Operation::Delete);
             let objects = Objects { old: Some(&value), new: None };
+            node_restriction::check(context, caller.user(), target, Operation::Delete, objects).await?;
+            let change = webhooks::Change::of(context, caller, target, Operation::Delete);
             change.mutate(objects).await?;
             change.validate(objects).await?;
         }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, create, prepare, unstored};
-use crate::admission;
+use crate::admission::{self, node_restriction};
 use crate::certificates;
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
@@ -186,6 +186,8 @@ pub(super) async fn modify(
         }
         take_part(context, target, part, &old, &mut new)?;
         ownership.updated(&target.served, &old, &mut new);
+        let objects = Objects { new: Some(&new), old: Some(&old) };
+        node_restriction::check(context, &call.user, target, Operation::Update, objects).await?;
         let change = webhooks::Change::of(context, &caller, target, Operation::Update);
         if let Some(mut changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
             take_part(context, target, part, &old, &mut changed)?;
