@@ -2,6 +2,7 @@
 
 mod configs;
 pub(crate) mod grants;
+pub(crate) mod limits;
 pub(crate) mod node_restriction;
 mod pods;
 mod priorities;
@@ -9,7 +10,7 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, service, workload};
+use apimachinery::{Cause, Status, object, plain, pod, quota, rbac, schema, service, workload};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -68,6 +69,8 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     if served.is_core("pods") {
         service_accounts::attach(context, target, value).await?;
         priorities::resolve(context, target, value).await?;
+        pod::defaults::pod(value);
+        limits::default_pod(context, target, value);
         pods::start(value);
     }
     if served.is_core("namespaces") {
@@ -130,6 +133,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
         }
         ("", "services") => service::complete(value),
+        ("", "limitranges") => apimachinery::limits::complete(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
@@ -182,6 +186,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => service::problems(value),
+        ("", "resourcequotas") => quota::problems(value),
         _ if rules::is_binding(served) => celrules::binding_problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::graph::Graph;
+use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::nodes::WayToNodes;
 use crate::policies::Policies;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub namespaces: Arc<Namespaces>,
     /// What is on which node.
     pub graph: Arc<Graph>,
+    /// What namespaces limit.
+    pub limits: Arc<Limits>,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

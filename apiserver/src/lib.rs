@@ -19,9 +19,11 @@ mod dependents;
 mod graph;
 mod in_process;
 mod keys;
+mod limits;
 mod namespaces;
 mod nodes;
 mod policies;
+mod quotas;
 mod registered;
 mod roles;
 mod rules;
@@ -114,6 +116,7 @@ impl ApiServer {
         let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
         let namespaces = Arc::new(namespaces::Namespaces::default());
         let graph = Arc::new(graph::Graph::default());
+        let limits = Arc::new(limits::Limits::default());
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -124,6 +127,7 @@ impl ApiServer {
             addresses: addresses.clone(),
             namespaces: namespaces.clone(),
             graph: graph.clone(),
+            limits: limits.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -146,6 +150,7 @@ impl ApiServer {
             addresses,
             namespaces,
             graph,
+            limits,
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
@@ -167,6 +172,7 @@ impl ApiServer {
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
+        let counting = tokio::spawn(quotas::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
         let watches = context.stop.clone();
@@ -184,6 +190,7 @@ impl ApiServer {
                 collecting.cancel();
                 trimming.abort();
                 aggregating.abort();
+                counting.abort();
                 controllers.await.map_err(RunError::Controllers)?;
                 collector.await.map_err(RunError::Collector)?;
                 if let Some(writer) = writer {

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
 use crate::graph::{self, Graph};
+use crate::limits::{Limits, QUOTAS, RANGES};
 use crate::namespaces::{NAMESPACES, Namespaces};
 use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
@@ -32,6 +33,7 @@ pub(crate) struct Followers {
     pub addresses: Arc<Addresses>,
     pub namespaces: Arc<Namespaces>,
     pub graph: Arc<Graph>,
+    pub limits: Arc<Limits>,
 }
 
 impl Followers {
@@ -40,7 +42,7 @@ impl Followers {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, NAMESPACES, SERVICES].map(str::to_owned).into_iter();
+        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES].map(str::to_owned).into_iter();
         let graph = graph::FOLLOWED.map(str::to_owned);
         own.chain(webhooks).chain(policies).chain(roles).chain(graph).collect()
     }
@@ -59,6 +61,8 @@ impl Followers {
             }
         } else if key.resource == NAMESPACES {
             self.namespaces.set(&key.name, value().as_ref());
+        } else if key.resource == QUOTAS || key.resource == RANGES {
+            self.limits.set(key, value().map(|value| (stored, value)));
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
-use crate::admission::{self, node_restriction};
+use crate::admission::{self, limits, node_restriction};
 use crate::context::Context;
 use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
@@ -83,9 +83,17 @@ pub(crate) async fn insert(
         admission::custom(context, served, None, &mut value, &target.name).await?;
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
+            limits::check(context, &target, Operation::Create, &value)?;
             change.validate(Objects { new: Some(&value), old: None }).await?;
         }
-        if caller.is_some_and(|caller| caller.dry_run) {
+        let dry_run = caller.is_some_and(|caller| caller.dry_run);
+        let charged = match caller {
+            Some(_) => {
+                limits::charge(context, &target, Objects { new: Some(&value), old: None }, dry_run).await?
+            }
+            None => None,
+        };
+        if dry_run {
             if context.storage.get(&target.key()).await?.is_some() {
                 return Err(WriteError::Exists.into_status(&served.resource, &target.name));
             }
@@ -95,6 +103,9 @@ pub(crate) async fn insert(
             Err(WriteError::Exists) if attempt < attempts => {}
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
             Ok(stored) => {
+                if let Some(charged) = charged {
+                    charged.stored();
+                }
                 if served.is_core("namespaces") {
                     namespace::furnish(context, &target.name).await?;
                 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, create, prepare, unstored};
-use crate::admission::{self, node_restriction};
+use crate::admission::{self, limits, node_restriction};
 use crate::certificates;
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
@@ -203,10 +203,13 @@ pub(super) async fn modify(
         }
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;
+        limits::check(context, target, Operation::Update, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old || fields::differ_in_times_alone(&old, &new) {
             return Ok(stored);
         }
+        let objects = Objects { new: Some(&new), old: Some(&old) };
+        let charged = limits::charge(context, target, objects, caller.dry_run).await?;
         if caller.dry_run {
             return Ok(unstored(target, stored.revision, &new));
         }
@@ -217,7 +220,12 @@ pub(super) async fn modify(
             false => Change::Update { value: new, expected: stored.revision, previous },
         };
         match context.storage.commit(target.key(), change).await {
-            Ok(stored) => return Ok(stored),
+            Ok(stored) => {
+                if let Some(charged) = charged {
+                    charged.stored();
+                }
+                return Ok(stored);
+            }
             // A change pinned to a version finds another one next time, and fails then.
             Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),

@@ -12,6 +12,7 @@ mod limits;
 mod objects;
 mod openapi;
 mod pods;
+mod quotas;
 mod roles;
 mod rules;
 mod validation;
