@@ -17,6 +17,7 @@ use kubeapi::user::User;
 use serde_json::{Value, json};
 
 use crate::addresses::Reserved;
+use crate::certificates;
 use crate::context::Context;
 use crate::rules;
 
@@ -50,7 +51,7 @@ pub(crate) fn sign_for(served: &Served, user: &User, value: &mut Value) {
     }
 }
 
-fn is_signing_request(served: &Served) -> bool {
+pub(crate) fn is_signing_request(served: &Served) -> bool {
     let resource = &served.resource;
     (resource.group.as_str(), resource.plural.as_str())
         == ("certificates.k8s.io", "certificatesigningrequests")
@@ -82,6 +83,9 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
         {
             finalizers.push(json!(EMPTIES));
         }
+    }
+    if is_signing_request(served) {
+        value["status"] = json!({});
     }
     if served.is_core("services") {
         value["status"] = json!({ "loadBalancer": {} });
@@ -186,6 +190,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         }
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => service::problems(value),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificates::problems(value),
         ("", "resourcequotas") => quota::problems(value),
         _ if rules::is_binding(served) => celrules::binding_problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {

@@ -7,6 +7,7 @@
 mod addresses;
 mod admission;
 mod aggregator;
+mod approving;
 mod auth;
 mod authorise;
 mod backend;

@@ -14,6 +14,7 @@ use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
 use crate::admission::{self, limits, node_restriction};
+use crate::certificates;
 use crate::context::Context;
 use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
@@ -84,6 +85,9 @@ pub(crate) async fn insert(
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
             limits::check(context, &target, Operation::Create, &value)?;
+            if admission::is_signing_request(served) {
+                certificates::restricted(&value, &target.name)?;
+            }
             change.validate(Objects { new: Some(&value), old: None }).await?;
         }
         let dry_run = caller.is_some_and(|caller| caller.dry_run);

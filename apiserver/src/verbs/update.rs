@@ -236,9 +236,7 @@ pub(super) async fn modify(
 
 /// Approving a signing request and giving it its certificate take rights about its signer.
 fn may_sign(call: &Call<'_>, part: Part, old: &Value, new: &Value) -> Result<(), Status> {
-    let resource = &call.target.served.resource;
-    let is_request =
-        resource.group == "certificates.k8s.io" && resource.plural == "certificatesigningrequests";
+    let is_request = admission::is_signing_request(&call.target.served);
     match part {
         Part::Approval => admission::grants::signer(call.backend, &call.user, "approve", old),
         Part::Status if is_request && old["status"]["certificate"] != new["status"]["certificate"] => {
@@ -282,6 +280,7 @@ fn take_part(
                 (Part::Approval, status) => {
                     let conditions = status.as_ref().and_then(|status| status.get("conditions"));
                     new["status"]["conditions"] = conditions.cloned().unwrap_or(json!([]));
+                    certificates::stamp(old, new);
                     certificates::sign(&context.authority, new, daemon::clock::unix_seconds());
                 }
                 (_, Some(status)) => new["status"] = status,
@@ -324,6 +323,9 @@ async fn check(
         causes.extend(wrong);
         causes.extend(admission::changes(target, old, new));
         causes.extend(context.rules.problems(served, Some(old), new).await?);
+    }
+    if admission::is_signing_request(served) {
+        causes.extend(certificates::changes(old, new, part == Part::Approval, part == Part::Status));
     }
     admission::refuse(served, &target.name, causes)?;
     admission::custom(context, served, Some(old), new, &target.name).await

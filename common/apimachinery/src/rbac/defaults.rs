@@ -195,6 +195,16 @@ const ROLES: &[(&str, &str, Rules)] = &[
         ],
     ),
     (
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        "",
+        &[("create", "certificates.k8s.io", "certificatesigningrequests/nodeclient")],
+    ),
+    (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        "",
+        &[("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeclient")],
+    ),
+    (
         "system:certificates.k8s.io:kube-apiserver-client-approver",
         "",
         &[("approve", "certificates.k8s.io", "signers @kubernetes.io/kube-apiserver-client")],
