@@ -100,11 +100,14 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
         workloads::new_job(value);
     }
     complete(served, value);
+    if served.is_definition() {
+        context.registry.accept(value, &daemon::clock::rfc3339(daemon::clock::now()), true);
+    }
     Ok(())
 }
 
 /// Completes a changed object.
-pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
+pub(crate) fn update(context: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
     if target.served.is_core("pods") {
         pods::keep(old, new);
         pods::tolerate(new);
@@ -119,6 +122,9 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
         new["spec"] = old["spec"].clone();
     }
     complete(&target.served, new);
+    if target.served.is_definition() && old["spec"] != new["spec"] {
+        context.registry.accept(new, &daemon::clock::rfc3339(daemon::clock::now()), false);
+    }
     Ok(())
 }
 

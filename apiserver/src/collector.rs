@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
+use kubeapi::registry::DEFINITIONS;
 use kubeapi::stored::{Event, EventKind, Key, ListQuery};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
+use crate::storage::{Change, WriteError};
 use crate::verbs::delete::Propagation;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -121,8 +124,9 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
                     dependents::advance(context, &owner).await?;
                 }
             }
-            if key.resource == kubeapi::registry::DEFINITIONS {
+            if key.resource == DEFINITIONS {
                 remove_instances(context, &key.name).await?;
+                accept_names(context).await?;
             }
             if !key.namespace.is_empty() {
                 empty_namespace(context, &key.namespace).await?;
@@ -171,6 +175,30 @@ async fn remove_instances(context: &Context, resource: &str) -> Result<(), Statu
     let query = ListQuery { resource: resource.to_owned(), ..ListQuery::default() };
     for item in context.storage.list(query).await?.items {
         dependents::purge(context, &item.key).await?;
+    }
+    Ok(())
+}
+
+/// Definitions whose names another one had may have them now.
+async fn accept_names(context: &Context) -> Result<(), Status> {
+    let query = ListQuery { resource: DEFINITIONS.to_owned(), ..ListQuery::default() };
+    for item in context.storage.list(query).await?.items {
+        let before = item.value()?;
+        let conditions = object::list(&before, "/status/conditions");
+        if !conditions.iter().any(|one| one["type"] == "NamesAccepted" && one["status"] == "False") {
+            continue;
+        }
+        let mut value = before.clone();
+        context.registry.accept(&mut value, &daemon::clock::rfc3339(daemon::clock::now()), false);
+        if value == before {
+            continue;
+        }
+        let previous = Traits::of(DEFINITIONS, &before);
+        let change = Change::Update { value, expected: item.revision, previous };
+        match context.storage.commit(item.key, change).await {
+            Err(WriteError::Store(status)) => return Err(status),
+            Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => {}
+        }
     }
     Ok(())
 }

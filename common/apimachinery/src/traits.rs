@@ -90,6 +90,26 @@ impl Traits {
         Traits { labels, fields }
     }
 
+    /// With fields of the object that have no place in the traits of all such objects, as definitions of custom resources name them.
+    #[must_use]
+    pub fn with_fields<'a>(mut self, object: &Value, fields: impl Iterator<Item = &'a str>) -> Traits {
+        for field in fields {
+            let value = field.split('.').try_fold(object, |value, part| value.get(part));
+            let text = match value {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+                _ => continue,
+            };
+            self.fields.entry(field.to_owned()).or_insert(text);
+        }
+        self
+    }
+
+    /// True if objects of `resource` have their traits in `fields`, and no others are asked about.
+    pub fn are_enough(resource: &str, fields: &FieldSelector) -> bool {
+        fields.fields().all(|field| why_not_by(resource, field).is_none())
+    }
+
     pub fn match_selectors(&self, labels: &LabelSelector, fields: &FieldSelector) -> bool {
         labels.matches(&self.labels) && fields.matches(&self.fields)
     }

@@ -3,6 +3,7 @@
 //! A backend adds and removes custom resources as it learns of their definitions; where that happens as a definition is
 //! committed, it is served as soon as its creation is answered.
 
+mod accepted;
 mod builtin;
 mod computed;
 mod custom;
@@ -31,7 +32,20 @@ pub struct Resource {
     pub subresources: Vec<&'static str>,
     /// Served versions, the preferred one first. Never empty.
     pub versions: Vec<Version>,
+    /// How stored objects become those of other versions; `None`: they are as they are in all.
+    pub conversion: Option<Conversion>,
     pub custom: bool,
+}
+
+/// A webhook that makes objects of one version out of those of another.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    /// The version in which objects are stored.
+    pub storage: String,
+    /// Of that version.
+    pub schema: Value,
+    /// `clientConfig`.
+    pub client: Value,
 }
 
 /// A version of a resource.
@@ -45,6 +59,8 @@ pub struct Version {
     pub columns: Vec<Value>,
     /// Where the subresource `scale` of a custom resource has its parts.
     pub scale: Option<ScalePaths>,
+    /// Fields that a custom resource can be selected by, such as `spec.color`.
+    pub selectable: Vec<String>,
     /// What is told who uses this version, if it is deprecated.
     pub deprecated: Option<String>,
 }
@@ -74,6 +90,7 @@ impl Version {
             schema: None,
             columns: vec![],
             scale: None,
+            selectable: vec![],
             deprecated: None,
         }
     }
@@ -177,6 +194,13 @@ impl Registry {
             Some(resource) => custom.insert(name.to_owned(), Arc::new(resource)),
             None => custom.remove(name),
         };
+    }
+
+    /// Says in the status of a CRD whether its names are accepted, as other definitions are now. `now` is RFC 3339. One that is
+    /// not new and has been served goes on to be.
+    pub fn accept(&self, definition: &mut Value, now: &str, is_new: bool) {
+        let all = self.resources();
+        accepted::accept(definition, all.iter().map(Arc::as_ref), (now, is_new));
     }
 
     /// Takes note of the end of a CRD.

@@ -191,8 +191,14 @@ impl<B: Backend> Watch<B> {
             return;
         }
         let selects = |traits: &Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
-        let before = event.previous.as_ref().is_some_and(selects);
-        let now = event.kind != EventKind::Deleted && selects(&event.traits);
+        let (before, now) = match Traits::are_enough(&self.scope.resource, &self.scope.fields) {
+            true => (event.previous.as_ref().is_some_and(selects), selects(&event.traits)),
+            false => match self.selected(event).await {
+                Ok(selected) => selected,
+                Err(status) => return self.fail(&status),
+            },
+        };
+        let now = event.kind != EventKind::Deleted && now;
         match (before, now) {
             (false, true) => self.send(EventKind::Added, &event.stored),
             (true, true) => self.send(EventKind::Modified, &event.stored),
@@ -204,6 +210,18 @@ impl<B: Backend> Watch<B> {
             },
             (false, false) => {}
         }
+    }
+
+    /// Whether an object was and is chosen, by fields that are read of the object itself.
+    async fn selected(&mut self, event: &Event) -> Result<(bool, bool), Status> {
+        let now = self.scope.selects(&event.stored);
+        let before = match (event.kind, &event.previous) {
+            (_, None) => false,
+            // As it was last.
+            (EventKind::Deleted, _) => now,
+            _ => self.backend.before(event).await?.is_some_and(|before| self.scope.selects(&before)),
+        };
+        Ok((before, now))
     }
 
     fn send(&mut self, kind: EventKind, stored: &Stored) {
