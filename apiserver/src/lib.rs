@@ -1,8 +1,7 @@
 //! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
-//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: convert between
-//! versions of custom resources.
+//! serves until told to stop, and runs the controllers of a small cluster and a scheduler.
 
 mod addresses;
 mod admission;
@@ -16,6 +15,7 @@ mod certificates;
 mod collector;
 mod context;
 mod controlling;
+mod conversion;
 mod dependents;
 mod graph;
 mod in_process;

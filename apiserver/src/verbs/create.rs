@@ -16,6 +16,7 @@ use super::{Call, prepare, unstored};
 use crate::admission::{self, limits, node_restriction};
 use crate::certificates;
 use crate::context::Context;
+use crate::conversion;
 use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
@@ -103,6 +104,7 @@ pub(crate) async fn insert(
             }
             return Ok(unstored(&target, 0, &value));
         }
+        let value = conversion::back(context, served, value).await?;
         match context.storage.commit(target.key(), Change::Create(value)).await {
             Err(WriteError::Exists) if attempt < attempts => {}
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
@@ -113,7 +115,7 @@ pub(crate) async fn insert(
                 if served.is_core("namespaces") {
                     namespace::furnish(context, &target.name).await?;
                 }
-                return Ok(stored);
+                return conversion::one(context, served, stored).await;
             }
         }
     }

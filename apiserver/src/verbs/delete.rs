@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::admission::node_restriction;
 use crate::context::Context;
+use crate::conversion;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
@@ -268,7 +269,8 @@ pub(crate) async fn remove(
         check_preconditions(target, options, &value)?;
         let step = step(target, options, &value);
         if let (Some(caller), false) = (caller, matches!(step, Step::Nothing)) {
-            let objects = Objects { old: Some(&value), new: None };
+            let shown = conversion::out(context, &target.served, value.clone()).await?;
+            let objects = Objects { old: Some(&shown), new: None };
             node_restriction::check(context, caller.user(), target, Operation::Delete, objects).await?;
             let change = webhooks::Change::of(context, caller, target, Operation::Delete);
             change.mutate(objects).await?;
@@ -277,7 +279,9 @@ pub(crate) async fn remove(
         let previous = Traits::of(&stored.key.resource, &value);
         let expected = stored.revision;
         let (change, gone) = match step {
-            Step::Nothing => return Ok(Removal::Pending(stored)),
+            Step::Nothing => {
+                return conversion::one(context, &target.served, stored).await.map(Removal::Pending);
+            }
             Step::Remove => (Change::Delete { value, expected, previous }, true),
             Step::Mark(value) => (Change::Update { value, expected, previous }, false),
         };
@@ -286,7 +290,9 @@ pub(crate) async fn remove(
         }
         match context.storage.commit(target.key(), change).await {
             Ok(stored) if gone => return Ok(Removal::Gone(stored)),
-            Ok(stored) => return Ok(Removal::Pending(stored)),
+            Ok(stored) => {
+                return conversion::one(context, &target.served, stored).await.map(Removal::Pending);
+            }
             Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),
         }

@@ -22,6 +22,7 @@ use super::{Call, create, prepare, unstored};
 use crate::admission::{self, limits, node_restriction};
 use crate::certificates;
 use crate::context::Context;
+use crate::conversion;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Objects};
 
@@ -171,6 +172,8 @@ pub(super) async fn modify(
         }
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let old = stored.value()?;
+        let previous = Traits::of(&stored.key.resource, &old);
+        let old = conversion::out(context, &target.served, old).await?;
         let mut new = change(&old)?;
         let pinned = object::resource_version(&new).to_owned();
         if !matches!(pinned.as_str(), "" | "0") && pinned != stored.revision.to_string() {
@@ -206,15 +209,15 @@ pub(super) async fn modify(
         limits::check(context, target, Operation::Update, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old || fields::differ_in_times_alone(&old, &new) {
-            return Ok(stored);
+            return conversion::one(context, &target.served, stored).await;
         }
         let objects = Objects { new: Some(&new), old: Some(&old) };
         let charged = limits::charge(context, target, objects, caller.dry_run).await?;
         if caller.dry_run {
             return Ok(unstored(target, stored.revision, &new));
         }
-        let previous = Traits::of(&stored.key.resource, &old);
         let gone = finished(&new);
+        let new = conversion::back(context, &target.served, new).await?;
         let change = match gone {
             true => Change::Delete { value: new, expected: stored.revision, previous },
             false => Change::Update { value: new, expected: stored.revision, previous },
@@ -224,7 +227,7 @@ pub(super) async fn modify(
                 if let Some(charged) = charged {
                     charged.stored();
                 }
-                return Ok(stored);
+                return conversion::one(context, &target.served, stored).await;
             }
             // A change pinned to a version finds another one next time, and fails then.
             Err(WriteError::Stale) => {}

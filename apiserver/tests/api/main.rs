@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod client;
 mod controllers;
+mod conversion;
 mod fields;
 mod hook;
 mod kubectl;

@@ -200,15 +200,25 @@ impl<B: Backend> Watch<B> {
         };
         let now = event.kind != EventKind::Deleted && now;
         match (before, now) {
-            (false, true) => self.send(EventKind::Added, &event.stored),
-            (true, true) => self.send(EventKind::Modified, &event.stored),
-            (true, false) if event.kind == EventKind::Deleted => self.send(EventKind::Deleted, &event.stored),
+            (false, true) => self.tell(EventKind::Added, &event.stored).await,
+            (true, true) => self.tell(EventKind::Modified, &event.stored).await,
+            (true, false) if event.kind == EventKind::Deleted => {
+                self.tell(EventKind::Deleted, &event.stored).await;
+            }
             // It is not chosen any more: as it was when it was, as upstream tells it.
             (true, false) => match self.backend.before(event).await {
-                Ok(before) => self.send(EventKind::Deleted, before.as_ref().unwrap_or(&event.stored)),
+                Ok(before) => self.tell(EventKind::Deleted, before.as_ref().unwrap_or(&event.stored)).await,
                 Err(status) => self.fail(&status),
             },
             (false, false) => {}
+        }
+    }
+
+    /// [`Watch::send`] of what is in the stored form.
+    async fn tell(&mut self, kind: EventKind, stored: &Stored) {
+        match self.backend.shown(&self.scope, stored).await {
+            Ok(shown) => self.send(kind, shown.as_ref().unwrap_or(stored)),
+            Err(status) => self.fail(&status),
         }
     }
 
