@@ -28,6 +28,7 @@ pub(crate) async fn create(call: Call<'_>, body: kubeapi::request::Incoming) -> 
     admission::sign_for(&call.target.served, &call.user, &mut value);
     let caller = super::caller(&call, "CreateOptions")?;
     call.renderer()?;
+    admission::deprecated(&call.target.served, &value).into_iter().for_each(|text| call.warnings.add(text));
     let stored = insert(call.backend, &call.target, value, &ownership, Some(&caller)).await?;
     call.answer(201, &stored)
 }

@@ -65,7 +65,7 @@ async fn bind(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer
     let mut pod = stored.value()?;
     let refuse = |why: &str| Err(Status::conflict("", "pods/binding", &call.target.name, why));
     if node.is_empty() {
-        return Err(Status::bad_request("binding.target.name: Required value"));
+        return Err(Status::new(500, "", "target.name: Required value"));
     }
     if object::deleting(&pod) {
         return refuse(&format!("pod {} is being deleted, cannot be assigned to a host", call.target.name));

@@ -286,7 +286,12 @@ fn take_part(
                     certificates::stamp(old, new);
                     certificates::sign(&context.authority, new, daemon::clock::unix_seconds());
                 }
-                (_, Some(status)) => new["status"] = status,
+                (_, Some(status)) => {
+                    new["status"] = status;
+                    if served.is_core("nodes") {
+                        admission::allocatable(new);
+                    }
+                }
                 (_, None) => {
                     object::as_map(new).remove("status");
                 }

@@ -62,6 +62,7 @@ pub fn why_not_by(resource: &str, field: &str) -> Option<String> {
         [] => {
             format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         }
+        _ if resource == "jobs.batch" => format!("field label {field:?} not supported for Job"),
         _ => format!("field label not supported: {field}"),
     })
 }

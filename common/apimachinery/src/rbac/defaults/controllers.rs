@@ -29,6 +29,16 @@ const CONTROLLERS: &[(&str, Rules)] = &[
         ],
     ),
     (
+        "pvc-protection-controller",
+        &[
+            ("get list update watch", "core", "persistentvolumeclaims"),
+            ("update", "core", "persistentvolumeclaims/status"),
+            (READ, "core", "pods"),
+            EVENTS,
+        ],
+    ),
+    ("pv-protection-controller", &[("get list update watch", "core", "persistentvolumes"), EVENTS]),
+    (
         "replicaset-controller",
         &[
             ("get list update watch", "apps", "replicasets"),
