@@ -4,7 +4,7 @@
 
 use apimachinery::Status;
 use apimachinery::kinds::{Definition, KindInfo, Scope, lines};
-use apimachinery::object::{self, list, text};
+use apimachinery::object::{list, text};
 use controllers::api::{Key, Kind};
 use controllers::cache::{Cache, Change};
 use controllers::shell::{Again, Controller, Work};
@@ -52,7 +52,7 @@ impl Controller for Approver {
         async move {
             let Some(mut request) = work.cache.store(KIND).get(key) else { return Ok(None) };
             let is_decided = !list(&request, "/status/conditions").is_empty();
-            if is_decided || object::text(&request, "/status/certificate") != "" {
+            if is_decided || request["status"]["certificate"].is_string() {
                 return Ok(None);
             }
             for (subresource, message) in asked_for(&request) {
