@@ -27,12 +27,7 @@ const TIME: Duration = Duration::from_secs(30);
 
 /// What a list or watch is of, if its objects may have to be converted.
 pub(crate) fn served(context: &Context, query: &ListQuery) -> Option<Served> {
-    if query.api_version.is_empty() || !query.resource.contains('.') {
-        return None;
-    }
-    let (group, version) = kinds::split_api_version(&query.api_version);
-    let plural = query.resource.split('.').next().unwrap_or_default();
-    context.registry.find(group, version, plural).filter(|served| served.resource.custom)
+    context.registry.custom(&query.resource, kinds::split_api_version(&query.api_version).1)
 }
 
 /// A stored object in the version of `served`.

@@ -279,9 +279,7 @@ pub(crate) async fn remove(
         let previous = Traits::of(&stored.key.resource, &value);
         let expected = stored.revision;
         let (change, gone) = match step {
-            Step::Nothing => {
-                return conversion::one(context, &target.served, stored).await.map(Removal::Pending);
-            }
+            Step::Nothing => return pending(context, target, caller, stored).await,
             Step::Remove => (Change::Delete { value, expected, previous }, true),
             Step::Mark(value) => (Change::Update { value, expected, previous }, false),
         };
@@ -290,14 +288,25 @@ pub(crate) async fn remove(
         }
         match context.storage.commit(target.key(), change).await {
             Ok(stored) if gone => return Ok(Removal::Gone(stored)),
-            Ok(stored) => {
-                return conversion::one(context, &target.served, stored).await.map(Removal::Pending);
-            }
+            Ok(stored) => return pending(context, target, caller, stored).await,
             Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),
         }
     }
     Err(Status::stale(&resource.group, &resource.plural, &target.name))
+}
+
+/// An object that waits, in the version of who asked. The server itself needs none.
+async fn pending(
+    context: &Context,
+    target: &Target,
+    caller: Option<&Caller<'_>>,
+    stored: Stored,
+) -> Result<Removal, Status> {
+    match caller {
+        Some(_) => conversion::one(context, &target.served, stored).await.map(Removal::Pending),
+        None => Ok(Removal::Pending(stored)),
+    }
 }
 
 fn check_preconditions(target: &Target, options: &Options, value: &Value) -> Result<(), Status> {

@@ -181,6 +181,14 @@ impl Registry {
         Some(Served { resource, version: 0 })
     }
 
+    /// The custom resource with this storage key, in the version of this name.
+    pub fn custom(&self, key: &str, version: &str) -> Option<Served> {
+        let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
+        let resource = custom.get(key)?.clone();
+        let version = resource.versions.iter().position(|served| served.name == version)?;
+        Some(Served { resource, version })
+    }
+
     /// All that is served now.
     pub fn resources(&self) -> Vec<Arc<Resource>> {
         let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
