@@ -2,19 +2,22 @@
 
 mod configs;
 pub(crate) mod grants;
+pub(crate) mod limits;
+pub(crate) mod node_restriction;
 mod pods;
 mod priorities;
 mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, service, workload};
+use apimachinery::{Cause, Status, object, plain, pod, quota, rbac, schema, service, workload};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
 use serde_json::{Value, json};
 
 use crate::addresses::Reserved;
+use crate::certificates;
 use crate::context::Context;
 use crate::rules;
 
@@ -48,10 +51,14 @@ pub(crate) fn sign_for(served: &Served, user: &User, value: &mut Value) {
     }
 }
 
-fn is_signing_request(served: &Served) -> bool {
+pub(crate) fn is_signing_request(served: &Served) -> bool {
     let resource = &served.resource;
     (resource.group.as_str(), resource.plural.as_str())
         == ("certificates.k8s.io", "certificatesigningrequests")
+}
+
+fn is_daemon_set(served: &Served) -> bool {
+    (served.resource.group.as_str(), served.resource.plural.as_str()) == ("apps", "daemonsets")
 }
 
 /// The finalizer of a namespace's spec that goes when what is in it has gone.
@@ -67,6 +74,8 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     if served.is_core("pods") {
         service_accounts::attach(context, target, value).await?;
         priorities::resolve(context, target, value).await?;
+        pod::defaults::pod(value);
+        limits::default_pod(context, target, value);
         pods::start(value);
     }
     if served.is_core("namespaces") {
@@ -79,24 +88,58 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
             finalizers.push(json!(EMPTIES));
         }
     }
+    if is_signing_request(served) {
+        value["status"] = json!({});
+    }
     if served.is_core("services") {
         value["status"] = json!({ "loadBalancer": {} });
     }
     if served.is_core("persistentvolumes") {
-        value["status"] = json!({ "phase": "Available" });
+        value["status"] = json!({ "phase": "Pending" });
+        hold(value, "kubernetes.io/pv-protection");
     }
     if served.is_core("persistentvolumeclaims") {
         value["status"] = json!({ "phase": "Pending" });
+        hold(value, "kubernetes.io/pvc-protection");
+    }
+    if let Some(status) = first_status(&served.resource.group, &served.resource.plural) {
+        value["status"] = status;
     }
     if (served.resource.group.as_str(), served.resource.plural.as_str()) == ("batch", "jobs") {
         workloads::new_job(value);
     }
     complete(served, value);
+    if is_daemon_set(served) {
+        workloads::template_generation(None, value);
+    }
+    if served.is_definition() {
+        context.registry.accept(value, &daemon::clock::rfc3339(daemon::clock::now()), true);
+    }
     Ok(())
 }
 
+/// The finalizer of something that is kept while it is used (`plugin/pkg/admission/storage/storageobjectinuseprotection`).
+fn hold(value: &mut Value, finalizer: &str) {
+    let finalizers = object::metadata(value).entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(all) = finalizers.as_array_mut().filter(|all| !all.contains(&json!(finalizer))) {
+        all.push(json!(finalizer));
+    }
+}
+
+/// The status of a new object of which nothing is known yet: the fields that its kind always has.
+fn first_status(group: &str, plural: &str) -> Option<Value> {
+    Some(match (group, plural) {
+        ("apps", "deployments") | ("batch", "jobs" | "cronjobs") | ("", "resourcequotas") => json!({}),
+        ("apps", "replicasets") => json!({ "replicas": 0 }),
+        ("apps", "statefulsets") => json!({ "replicas": 0, "availableReplicas": 0 }),
+        ("apps", "daemonsets") => json!({
+            "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0 }),
+        _ => return None,
+    })
+}
+
 /// Completes a changed object.
-pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
+pub(crate) fn update(context: &Context, target: &Target, old: &Value, new: &mut Value) -> Result<(), Status> {
     if target.served.is_core("pods") {
         pods::keep(old, new);
         pods::tolerate(new);
@@ -111,6 +154,12 @@ pub(crate) fn update(_: &Context, target: &Target, old: &Value, new: &mut Value)
         new["spec"] = old["spec"].clone();
     }
     complete(&target.served, new);
+    if is_daemon_set(&target.served) {
+        workloads::template_generation(Some(old), new);
+    }
+    if target.served.is_definition() && old["spec"] != new["spec"] {
+        context.registry.accept(new, &daemon::clock::rfc3339(daemon::clock::now()), false);
+    }
     Ok(())
 }
 
@@ -129,8 +178,10 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
         }
         ("", "services") => service::complete(value),
+        ("", "limitranges") => apimachinery::limits::complete(value),
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
+            allocatable(value);
         }
         ("apps" | "batch", plural) => {
             workloads::complete(plural, value);
@@ -145,6 +196,17 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             }
             plain::complete(group, resource, value);
         }
+    }
+}
+
+/// All of a node is for pods, unless it says otherwise.
+pub(crate) fn allocatable(node: &mut Value) {
+    let status = &mut node["status"];
+    if status["capacity"].is_object() && status["allocatable"].is_null() {
+        status["allocatable"] = status["capacity"].clone();
+    }
+    if node["status"].is_null() {
+        object::as_map(node).remove("status");
     }
 }
 
@@ -176,11 +238,16 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
             causes.extend(workload::problems("jobs", value));
             causes
         }
-        ("batch", "cronjobs") | ("policy", "poddisruptionbudgets") => {
-            workload::problems(&served.resource.plural, value)
+        ("batch", "cronjobs") => {
+            let mut causes = workload::problems("cronjobs", value);
+            causes.extend(workloads::schedule_problems(value));
+            causes
         }
+        ("policy", "poddisruptionbudgets") => workload::problems(&served.resource.plural, value),
         ("", "configmaps" | "secrets") => configs::problems(value),
         ("", "services") => service::problems(value),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificates::problems(value),
+        ("", "resourcequotas") => quota::problems(value),
         _ if rules::is_binding(served) => celrules::binding_problems(value),
         (group, resource) => match Phase::of_resource(group, resource) {
             Some(phase) => hooks(phase, value),
@@ -191,6 +258,30 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
             }
         },
     }
+}
+
+/// Labels of nodes that have other names now, since when, and these.
+const RENAMED: [(&str, &str, &str); 5] = [
+    ("beta.kubernetes.io/arch", "v1.14", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/os", "v1.14", "kubernetes.io/os"),
+    ("failure-domain.beta.kubernetes.io/region", "v1.17", "topology.kubernetes.io/region"),
+    ("failure-domain.beta.kubernetes.io/zone", "v1.17", "topology.kubernetes.io/zone"),
+    ("beta.kubernetes.io/instance-type", "v1.17", "node.kubernetes.io/instance-type"),
+];
+
+/// What a client is told of a new object that uses what is deprecated (`pkg/api/pod/warnings.go`).
+pub(crate) fn deprecated(served: &Served, value: &Value) -> Vec<String> {
+    let at = match (served.resource.group.as_str(), served.resource.plural.as_str()) {
+        ("", "pods") => "spec",
+        ("apps", _) | ("batch", "jobs") => "spec.template.spec",
+        _ => return vec![],
+    };
+    let spec = &value.pointer(&format!("/{}", at.replace('.', "/"))).unwrap_or(&Value::Null)["nodeSelector"];
+    let used = RENAMED.iter().filter(|(label, ..)| spec.get(label).is_some());
+    used.map(|(label, since, now)| {
+        format!("{at}.nodeSelector[{label}]: deprecated since {since}; use {now:?} instead")
+    })
+    .collect()
 }
 
 /// What is wrong with a configuration of webhooks, the CAs included.

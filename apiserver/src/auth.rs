@@ -92,7 +92,7 @@ fn may_impersonate(context: &Context, user: &User, wanted: &User) -> Result<(), 
     const GROUP: &str = "authentication.k8s.io";
     let may = |group, resource, subresource, namespace, name| {
         let what = What::Resource { group, resource, subresource, namespace, name };
-        authorise(context, user, &Attributes { verb: "impersonate", what })
+        authorise(context, user, &Attributes::new("impersonate", what))
     };
     match service_account(&wanted.name) {
         Some((namespace, name)) => may("", "serviceaccounts", "", namespace, name)?,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::verbs::{self, Call};
-use crate::{auth, authorise};
+use crate::{auth, authorise, conversion};
 
 impl Backend for Context {
     fn catalog(&self) -> &Registry {
@@ -37,17 +37,34 @@ impl Backend for Context {
     }
 
     async fn get(&self, _: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
-        self.storage.get(&target.key()).await
+        match self.storage.get(&target.key()).await? {
+            Some(stored) => conversion::one(self, &target.served, stored).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn list(&self, _: Reader<'_>, query: ListQuery) -> Result<Page, Status> {
-        self.storage.list(query).await
+        self.part(query).await
     }
 
     const PART: usize = 1024 * 1024;
 
     async fn part(&self, query: ListQuery) -> Result<Page, Status> {
-        self.storage.list(query).await
+        match conversion::served(self, &query) {
+            None => self.storage.list(query).await,
+            Some(served) => {
+                let page = self.storage.list(query).await?;
+                let items = conversion::all(self, &served, page.items).await?;
+                Ok(Page { items, ..page })
+            }
+        }
+    }
+
+    async fn shown(&self, query: &ListQuery, stored: &Stored) -> Result<Option<Stored>, Status> {
+        match conversion::served(self, query) {
+            None => Ok(None),
+            Some(served) => conversion::one(self, &served, stored.clone()).await.map(Some),
+        }
     }
 
     async fn subscribe(&self, _: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {

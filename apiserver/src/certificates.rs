@@ -1,7 +1,12 @@
-//! Signs the certificates that nodes serve with (`kubernetes.io/kubelet-serving`), once they are approved. No other signer is
-//! here: requests to others wait.
+//! Signs what the signers of kube-controller-manager sign, once it is approved: certificates that nodes serve with
+//! (`kubernetes.io/kubelet-serving`), and those that nodes and others show to the API (`kube-apiserver-client-kubelet`,
+//! `kube-apiserver-client`). Requests to other signers wait for these.
 //!
-//! The rules are those of kube-controller-manager (`pkg/apis/certificates/helpers.go`, `ValidateKubeletServingCSR`).
+//! The rules are those of kube-controller-manager (`pkg/apis/certificates/helpers.go`, `pkg/controller/certificates/signer`).
+
+mod rules;
+
+pub(crate) use rules::{changes, problems, restricted, stamp};
 
 use apimachinery::object;
 use base64::Engine as _;
@@ -10,16 +15,20 @@ use pki::{Authority, DAY, NODES_GROUP, Profile, SigningRequest, Usage, files, no
 use serde_json::{Value, json};
 
 const SERVING: &str = "kubernetes.io/kubelet-serving";
-const USAGES: [&str; 3] = ["digital signature", "server auth", "key encipherment"];
-/// Of those, what has to be asked for.
-const NEEDED: usize = 2;
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+const NODE_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// Usages that each signer allows; the first ones are needed, but for the signature of a client.
+const SERVING_USAGES: [&str; 3] = ["digital signature", "server auth", "key encipherment"];
+const CLIENT_USAGES: [&str; 3] = ["client auth", "digital signature", "key encipherment"];
 /// Seconds of the longest and of the shortest certificate (`--cluster-signing-duration`; the API takes no shorter one).
 const LIFETIMES: (i64, i64) = (365 * DAY, 600);
 
 /// Signs `object`, if it is a request that was approved and has no certificate yet. What cannot be signed gets the condition
 /// `Failed`.
 pub(crate) fn sign(authority: &Authority, object: &mut Value, now: i64) {
-    if object["spec"]["signerName"] != SERVING || object["status"]["certificate"].is_string() {
+    let is_ours =
+        [SERVING, CLIENT, NODE_CLIENT].iter().any(|signer| object["spec"]["signerName"] == **signer);
+    if !is_ours || object["status"]["certificate"].is_string() {
         return;
     }
     let conditions = object::list(object, "/status/conditions");
@@ -42,29 +51,71 @@ pub(crate) fn sign(authority: &Authority, object: &mut Value, now: i64) {
     }
 }
 
-fn signed(authority: &Authority, object: &Value, now: i64) -> Result<String, String> {
+fn read(object: &Value) -> Result<SigningRequest, String> {
     let text = STANDARD.decode(object::text(object, "/spec/request")).unwrap_or_default();
-    let request = SigningRequest::from_pem(&text).map_err(|error| daemon::errors::describe(&error))?;
-    let name = request.common_name().unwrap_or_default();
-    if node_of(name).is_none() || request.organization() != Some(NODES_GROUP) {
-        return Err(format!("{name:?} is no node's name in the organisation {NODES_GROUP}"));
-    }
+    SigningRequest::from_pem(&text).map_err(|error| daemon::errors::describe(&error))
+}
+
+/// The user that a request for a node's client certificate is for; `None`: it is none (`ValidateKubeletClientCSR`).
+pub(crate) fn client_of_node(object: &Value) -> Option<String> {
+    let request = read(object).ok().filter(|_| object["spec"]["signerName"] == NODE_CLIENT)?;
+    check_client_of_node(object, &request).ok()?;
+    request.common_name().map(str::to_owned)
+}
+
+fn check_client_of_node(object: &Value, request: &SigningRequest) -> Result<(), String> {
+    is_node(request)?;
     let (names, addresses) = request.hosts();
-    if request.asks_for_other_than_hosts() || (names.is_empty() && addresses.is_empty()) {
-        return Err("it asks for no host, or for names that are no hosts".to_owned());
+    if request.asks_for_other_than_hosts() || !names.is_empty() || !addresses.is_empty() {
+        return Err("DNS, email, URI and IP subjectAltNames are not allowed".to_owned());
     }
+    has_usages(object, &CLIENT_USAGES, &CLIENT_USAGES[..2])
+}
+
+fn is_node(request: &SigningRequest) -> Result<(), String> {
+    let name = request.common_name().unwrap_or_default();
+    match node_of(name).is_some() && request.organization() == Some(NODES_GROUP) {
+        true => Ok(()),
+        false => Err(format!("{name:?} is no node's name in the organisation {NODES_GROUP}")),
+    }
+}
+
+fn has_usages(object: &Value, allowed: &[&str], needed: &[&str]) -> Result<(), String> {
     let usages: Vec<&str> = object::list(object, "/spec/usages").iter().filter_map(Value::as_str).collect();
-    let is_server = USAGES[..NEEDED].iter().all(|usage| usages.contains(usage))
-        && usages.iter().all(|usage| USAGES.contains(usage));
-    if !is_server {
-        return Err(format!("the usages {usages:?} are not those of a server"));
+    let is_right = needed.iter().all(|usage| usages.contains(usage))
+        && usages.iter().all(|usage| allowed.contains(usage));
+    match is_right {
+        true => Ok(()),
+        false => Err(format!("the usages {usages:?} are not those that the signer allows: {allowed:?}")),
+    }
+}
+
+fn signed(authority: &Authority, object: &Value, now: i64) -> Result<String, String> {
+    let request = read(object)?;
+    let (names, addresses) = request.hosts();
+    let signer = object::text(object, "/spec/signerName");
+    match signer {
+        SERVING => {
+            is_node(&request)?;
+            if request.asks_for_other_than_hosts() || (names.is_empty() && addresses.is_empty()) {
+                return Err("it asks for no host, or for names that are no hosts".to_owned());
+            }
+            has_usages(object, &SERVING_USAGES, &SERVING_USAGES[..2])?;
+        }
+        NODE_CLIENT => check_client_of_node(object, &request)?,
+        _ => {
+            has_usages(object, &CLIENT_USAGES, &CLIENT_USAGES[..1])?;
+            if request.common_name().is_none() || request.asks_for_other_than_hosts() {
+                return Err("it names no user, or asks for names that are no hosts".to_owned());
+            }
+        }
     }
     let wanted = object::integer(object, "/spec/expirationSeconds").unwrap_or(LIFETIMES.0);
     let profile = Profile {
-        common_name: name.to_owned(),
-        organizations: vec![NODES_GROUP.to_owned()],
+        common_name: request.common_name().unwrap_or_default().to_owned(),
+        organizations: request.organizations().to_vec(),
         names: names.into_iter().chain(addresses.iter().map(ToString::to_string)).collect(),
-        usage: Usage::Server,
+        usage: if signer == SERVING { Usage::Server } else { Usage::Client },
         lifetime: wanted.clamp(LIFETIMES.1, LIFETIMES.0),
     };
     let certificate = authority.sign_request(&request, &profile, now, None);
@@ -120,7 +171,7 @@ mod tests {
     fn what_is_denied_or_of_another_signer_is_not_signed_and_what_breaks_a_rule_says_so() {
         let ca = Authority::generate(Some("causeway"), NOW).unwrap();
         let mut other = decided("Approved");
-        other["spec"]["signerName"] = json!("kubernetes.io/kube-apiserver-client");
+        other["spec"]["signerName"] = json!("example.com/own");
         for mut request in [decided("Denied"), other] {
             let before = request.clone();
             sign(&ca, &mut request, NOW);
@@ -131,5 +182,32 @@ mod tests {
         sign(&ca, &mut client, NOW);
         assert!(client["status"]["certificate"].is_null());
         assert_eq!(client["status"]["conditions"][1]["type"], "Failed");
+    }
+
+    #[test]
+    fn clients_of_the_api_and_nodes_among_them_are_signed_by_their_own_rules() {
+        let ca = Authority::generate(Some("causeway"), NOW).unwrap();
+        let (_, der) = pki::node_request("e1").unwrap();
+        let pem = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            STANDARD.encode(der)
+        );
+        let mut request = decided("Approved");
+        request["spec"]["request"] = json!(STANDARD.encode(pem));
+        request["spec"]["usages"] = json!(["client auth", "digital signature"]);
+        for signer in [CLIENT, NODE_CLIENT] {
+            request["spec"]["signerName"] = json!(signer);
+            let mut signed = request.clone();
+            sign(&ca, &mut signed, NOW);
+            let pem = STANDARD.decode(signed["status"]["certificate"].as_str().unwrap()).unwrap();
+            let subject = pki::Subject::of(&CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+            assert_eq!(subject.common_name, "system:node:e1");
+        }
+        assert_eq!(client_of_node(&request).as_deref(), Some("system:node:e1"));
+        let mut hosts = decided("Approved");
+        hosts["spec"]["signerName"] = json!(NODE_CLIENT);
+        hosts["spec"]["usages"] = request["spec"]["usages"].clone();
+        sign(&ca, &mut hosts, NOW);
+        assert_eq!(hosts["status"]["conditions"][1]["type"], "Failed", "a client has no hosts");
     }
 }

@@ -6,12 +6,15 @@
 //! One task that follows all changes. It keeps no state: after falling behind, and at the start, it looks at
 //! everything that could be left over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
+use kubeapi::registry::DEFINITIONS;
 use kubeapi::stored::{Event, EventKind, Key, ListQuery};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
+use crate::storage::{Change, WriteError};
 use crate::verbs::delete::Propagation;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -121,8 +125,9 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
                     dependents::advance(context, &owner).await?;
                 }
             }
-            if key.resource == kubeapi::registry::DEFINITIONS {
+            if key.resource == DEFINITIONS {
                 remove_instances(context, &key.name).await?;
+                accept_names(context).await?;
             }
             if !key.namespace.is_empty() {
                 empty_namespace(context, &key.namespace).await?;
@@ -175,6 +180,30 @@ async fn remove_instances(context: &Context, resource: &str) -> Result<(), Statu
     Ok(())
 }
 
+/// Definitions whose names another one had may have them now.
+async fn accept_names(context: &Context) -> Result<(), Status> {
+    let query = ListQuery { resource: DEFINITIONS.to_owned(), ..ListQuery::default() };
+    for item in context.storage.list(query).await?.items {
+        let before = item.value()?;
+        let conditions = object::list(&before, "/status/conditions");
+        if !conditions.iter().any(|one| one["type"] == "NamesAccepted" && one["status"] == "False") {
+            continue;
+        }
+        let mut value = before.clone();
+        context.registry.accept(&mut value, &daemon::clock::rfc3339(daemon::clock::now()), false);
+        if value == before {
+            continue;
+        }
+        let previous = Traits::of(DEFINITIONS, &before);
+        let change = Change::Update { value, expected: item.revision, previous };
+        match context.storage.commit(item.key, change).await {
+            Err(WriteError::Store(status)) => return Err(status),
+            Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Moves the deletion of a namespace on: deletes what is in it, or, if that is nothing, the namespace.
 async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Status> {
     let key = Key::new("namespaces", "", namespace);
@@ -189,7 +218,98 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
     let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
     let waits =
         others || object::has_finalizers(&value) || !context.storage.contents(namespace).await?.is_empty();
-    if waits { Ok(()) } else { dependents::purge(context, &key).await }
+    if waits { say_why(context, &key).await } else { dependents::purge(context, &key).await }
+}
+
+/// A namespace says what it waits for (`pkg/controller/namespace/deletion/status_condition_utils.go`).
+async fn say_why(context: &Context, key: &Key) -> Result<(), Status> {
+    let mut kinds = BTreeMap::<String, usize>::new();
+    let mut finalizers = BTreeMap::<String, usize>::new();
+    for inner in context.storage.contents(&key.name).await? {
+        let Some(stored) = context.storage.get(&inner).await? else { continue };
+        let (plural, group) = inner.resource.split_once('.').unwrap_or((&inner.resource, ""));
+        let name = if group.is_empty() { format!("{plural}.") } else { format!("{plural}.{group}") };
+        *kinds.entry(name).or_default() += 1;
+        for finalizer in object::list(&stored.value()?, "/metadata/finalizers") {
+            *finalizers.entry(finalizer.as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    }
+    let told = |all: &BTreeMap<String, usize>, what: &str| {
+        let each: Vec<String> = all
+            .iter()
+            .map(|(name, count)| format!("{name} {what} {count} {}", "resource instances"))
+            .collect();
+        each.join(", ")
+    };
+    let conditions = [
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            "ResourcesDiscovered",
+            "All resources successfully discovered".to_owned(),
+            false,
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed".to_owned(),
+            false,
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization".to_owned(),
+            false,
+        ),
+        match kinds.is_empty() {
+            true => (
+                "NamespaceContentRemaining",
+                "ContentRemoved",
+                "All content successfully removed".to_owned(),
+                false,
+            ),
+            false => {
+                let told = format!("Some resources are remaining: {}", told(&kinds, "has"));
+                ("NamespaceContentRemaining", "SomeResourcesRemain", told, true)
+            }
+        },
+        match finalizers.is_empty() {
+            true => (
+                "NamespaceFinalizersRemaining",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished".to_owned(),
+                false,
+            ),
+            false => {
+                let told = format!(
+                    "Some content in the namespace has finalizers remaining: {}",
+                    told(&finalizers, "in")
+                );
+                ("NamespaceFinalizersRemaining", "SomeFinalizersRemain", told, true)
+            }
+        },
+    ];
+    let Some(stored) = context.storage.get(key).await? else { return Ok(()) };
+    let before = stored.value()?;
+    let old = object::list(&before, "/status/conditions").to_vec();
+    let now = daemon::clock::rfc3339(daemon::clock::now());
+    let said = conditions.into_iter().map(|(kind, reason, message, is_true)| {
+        let status = if is_true { "True" } else { "False" };
+        let same = old.iter().find(|one| one["type"] == kind && one["status"] == status);
+        let since = same.map_or_else(|| json!(now), |one| one["lastTransitionTime"].clone());
+        json!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message})
+    });
+    let said: Vec<Value> = said.collect();
+    if said == old {
+        return Ok(());
+    }
+    let mut value = before.clone();
+    value["status"]["conditions"] = Value::Array(said);
+    let previous = Traits::of("namespaces", &before);
+    let change = Change::Update { value, expected: stored.revision, previous };
+    match context.storage.commit(key.clone(), change).await {
+        Err(WriteError::Store(status)) => Err(status),
+        Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
 }
 
 async fn sweep(context: &Context) {

@@ -8,6 +8,8 @@ use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::graph::Graph;
+use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::nodes::WayToNodes;
 use crate::policies::Policies;
@@ -43,6 +45,10 @@ pub(crate) struct Context {
     pub addresses: Arc<Addresses>,
     /// Those that are there.
     pub namespaces: Arc<Namespaces>,
+    /// What is on which node.
+    pub graph: Arc<Graph>,
+    /// What namespaces limit.
+    pub limits: Arc<Limits>,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

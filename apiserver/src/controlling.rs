@@ -7,6 +7,7 @@ use controllers::shell::{self, Controller, Users};
 use scheduler::Scheduler;
 use tokio_util::sync::CancellationToken;
 
+use crate::approving::Approver;
 use crate::context::Context;
 use crate::in_process::InProcess;
 
@@ -23,6 +24,7 @@ pub(crate) type Chosen = Vec<Box<dyn Controller>>;
 
 fn all() -> Chosen {
     let mut all = controllers::all();
+    all.push(Box::new(Approver));
     all.push(Box::new(Scheduler::default()));
     all
 }

@@ -1,12 +1,12 @@
 //! An embedded Kubernetes API server on SQLite: enough of Kubernetes for one machine, tests and small closed sites.
 //!
 //! [`ApiServer::build`] binds the socket, opens the database, makes keys and default objects; [`ApiServer::run`]
-//! serves until told to stop, and runs the controllers of a small cluster and a scheduler. What it does not do: convert between
-//! versions of custom resources.
+//! serves until told to stop, and runs the controllers of a small cluster and a scheduler.
 
 mod addresses;
 mod admission;
 mod aggregator;
+mod approving;
 mod auth;
 mod authorise;
 mod backend;
@@ -15,12 +15,16 @@ mod certificates;
 mod collector;
 mod context;
 mod controlling;
+mod conversion;
 mod dependents;
+mod graph;
 mod in_process;
 mod keys;
+mod limits;
 mod namespaces;
 mod nodes;
 mod policies;
+mod quotas;
 mod registered;
 mod roles;
 mod rules;
@@ -112,6 +116,8 @@ impl ApiServer {
         let roles = Arc::new(roles::Roles::default());
         let addresses = Arc::new(addresses::Addresses::new(settings.service_range));
         let namespaces = Arc::new(namespaces::Namespaces::default());
+        let graph = Arc::new(graph::Graph::default());
+        let limits = Arc::new(limits::Limits::default());
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -121,6 +127,8 @@ impl ApiServer {
             roles: roles.clone(),
             addresses: addresses.clone(),
             namespaces: namespaces.clone(),
+            graph: graph.clone(),
+            limits: limits.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -142,6 +150,8 @@ impl ApiServer {
             usage: usage::Recent::default(),
             addresses,
             namespaces,
+            graph,
+            limits,
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
@@ -163,6 +173,7 @@ impl ApiServer {
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
+        let counting = tokio::spawn(quotas::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
         let watches = context.stop.clone();
@@ -180,6 +191,7 @@ impl ApiServer {
                 collecting.cancel();
                 trimming.abort();
                 aggregating.abort();
+                counting.abort();
                 controllers.await.map_err(RunError::Controllers)?;
                 collector.await.map_err(RunError::Collector)?;
                 if let Some(writer) = writer {

@@ -95,7 +95,11 @@ pub(crate) fn phase(resource: &str) -> Option<Phase> {
     CONFIGURATIONS.iter().find(|(key, _)| *key == resource).map(|(_, phase)| *phase)
 }
 
-fn tls(ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
+/// The TLS of who trusts these CAs.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn tls(ca: &[u8]) -> Result<Arc<ClientConfig>, String> {
     if ca.is_empty() {
         return Err("clientConfig.caBundle is empty, and this server trusts no other CA".to_owned());
     }

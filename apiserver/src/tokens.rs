@@ -126,9 +126,20 @@ pub(crate) async fn review(context: &Context, request: &Value) -> Value {
     let status = match verify(context, text(request, "/spec/token"), &wanted).await {
         Ok(Verified { user, audiences }) => json!({ "authenticated": true, "audiences": audiences,
             "user": { "username": user.name, "uid": user.uid, "groups": user.groups } }),
-        Err(_) => json!({ "user": {}, "error": "invalid bearer token" }),
+        Err(_) => json!({ "user": {}, "error": not_meant(context, request, &wanted)
+            .unwrap_or_else(|| "invalid bearer token".to_owned()) }),
     };
     let mut answer = request.clone();
     answer["status"] = status;
     answer
+}
+
+/// What is said of a token that is right, but before others than these.
+fn not_meant(context: &Context, request: &Value, wanted: &[&str]) -> Option<String> {
+    let claims = context.signer.open(text(request, "/spec/token"), clock::unix_seconds())?;
+    let meant = list(&claims, "/aud");
+    let is_meant = meant.iter().any(|own| wanted.iter().any(|wanted| own == wanted));
+    let (meant, wanted) = (json!(meant), json!(wanted));
+    let said = "is invalid for the target audiences";
+    (!is_meant).then(|| format!("[invalid bearer token, token audiences {meant} {said} {wanted}]"))
 }

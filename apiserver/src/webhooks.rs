@@ -9,8 +9,9 @@
 //! configurations of webhooks and policies: nobody could mend one that refuses everything.
 
 mod ask;
+pub(crate) mod exchange;
 mod forms;
-mod reach;
+pub(crate) mod reach;
 mod reviews;
 
 use std::collections::BTreeSet;

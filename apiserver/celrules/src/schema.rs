@@ -6,7 +6,7 @@ use apimachinery::object::{list, text};
 use serde_json::{Value as Json, json};
 
 use crate::program::{Program, ProgramError};
-use crate::types::{Scope, Type, size};
+use crate::types::{Scope, Type, room, said};
 
 /// The field of a schema with its rules.
 pub(crate) const RULES: &str = "x-kubernetes-validations";
@@ -130,21 +130,23 @@ pub(crate) fn path(steps: &[Step]) -> String {
 
 /// Visits the parts of a schema that values are matched to.
 pub(crate) fn walk(schema: &Json, visit: &mut impl FnMut(&Part<'_>)) {
-    deeper(schema, &mut Vec::new(), 1, None, visit);
+    deeper(schema, &mut Vec::new(), Some(1), None, visit);
 }
 
 fn deeper(
     schema: &Json,
     steps: &mut Vec<Step>,
-    times: u64,
+    // `None`: no schema around it limits it.
+    times: Option<u64>,
     uncorrelatable: Option<String>,
     visit: &mut impl FnMut(&Part<'_>),
 ) {
     if steps.len() > DEEPEST {
         return;
     }
-    visit(&Part { schema, steps, times, uncorrelatable: uncorrelatable.clone() });
-    let mut inner = |schema: &Json, step: Step, times: u64, old: Option<String>| {
+    let most = times.unwrap_or_else(|| room(schema));
+    visit(&Part { schema, steps, times: most, uncorrelatable: uncorrelatable.clone() });
+    let mut inner = |schema: &Json, step: Step, times: Option<u64>, old: Option<String>| {
         steps.push(step);
         deeper(schema, steps, times, old, visit);
         steps.pop();
@@ -152,7 +154,7 @@ fn deeper(
     for (name, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
         inner(property, Step::Property(name.clone()), times, uncorrelatable.clone());
     }
-    let many = times.saturating_mul(size(schema));
+    let many = times.zip(said(schema)).map(|(times, each)| times.saturating_mul(each));
     if let Some(additional) = schema.get("additionalProperties").filter(|additional| additional.is_object()) {
         inner(additional, Step::Additional, many, uncorrelatable.clone());
     }

@@ -239,6 +239,16 @@ fn loops_that_may_be_far_too_long_are_refused_with_the_definition() {
 }
 
 #[test]
+fn a_rule_in_lists_within_lists_runs_as_often_as_a_request_has_room_for() {
+    let inner = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+        "x-kubernetes-validations": [{"rule": "has(self.a) || has(self.b)"}]});
+    let middle = json!({"type": "object", "properties": {"inner": {"type": "array", "items": inner}}});
+    let schema = schema(json!({"properties": {"list": {"type": "array", "items": middle}}}), json!([]));
+    let definition = json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}});
+    assert_eq!(told(&definition_problems(&definition, None, &budget())), Vec::<String>::new());
+}
+
+#[test]
 fn old_values_are_not_asked_for_where_they_are_not_known() {
     let items = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
     let schema = schema(json!({"properties": {"s": {"type": "array", "items": items}}}), json!([]));

@@ -106,11 +106,21 @@ fn fields(schema: &Json) -> BTreeMap<String, &Json> {
 
 /// Items that a list or a map has at most.
 pub(crate) fn size(schema: &Json) -> u64 {
-    let limits = ["/maxItems", "/maxProperties"].into_iter().filter_map(|limit| integer(schema, limit));
-    let limit = limits.min().and_then(|limit| u64::try_from(limit).ok());
+    let limit = said(schema);
     let items = schema.get("items").or_else(|| schema.get("additionalProperties"));
     let key = if schema.get("items").is_some() { 0 } else { 3 };
     limit.unwrap_or_else(|| LARGEST / (items.map_or(1, |items| least(items, 0)) + 1 + key))
+}
+
+/// Items that a list or a map has at most by what its schema says; `None`: it says nothing.
+pub(crate) fn said(schema: &Json) -> Option<u64> {
+    let limits = ["/maxItems", "/maxProperties"].into_iter().filter_map(|limit| integer(schema, limit));
+    limits.min().and_then(|limit| u64::try_from(limit).ok())
+}
+
+/// How many values of a schema a request has room for (`MaxCardinality`).
+pub(crate) fn room(schema: &Json) -> u64 {
+    LARGEST / (least(schema, 0) + 1)
 }
 
 /// Bytes that a value of a schema takes at least.

@@ -128,6 +128,16 @@ impl Client {
         Ok(made)
     }
 
+    /// Replaces a part of an object that is not its status, such as `approval`.
+    ///
+    /// # Errors
+    /// What the API server said: 409 if somebody else changed it.
+    pub async fn update_part(&self, kind: Kind, value: &Value, subresource: &str) -> Result<Value, Status> {
+        let made = within(self.api.update(kind, value, subresource)).await?;
+        self.note(kind, &made);
+        Ok(made)
+    }
+
     /// Gives an object this status, unless it has it.
     ///
     /// # Errors

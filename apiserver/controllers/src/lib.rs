@@ -27,6 +27,7 @@ mod ownership;
 pub mod percent;
 pub mod placement;
 pub mod pods;
+pub mod protection;
 pub mod queue;
 pub mod replicaset;
 mod revisions;
@@ -52,5 +53,7 @@ pub fn all() -> Vec<Box<dyn shell::Controller>> {
         Box::new(statefulset::StatefulSets),
         Box::new(nodes::Evictions::default()),
         Box::new(volumes::Binder),
+        Box::new(protection::Volumes),
+        Box::new(protection::Claims),
     ]
 }

@@ -22,6 +22,11 @@ const MEMORY: i64 = 200 * 1024 * 1024;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Facts {
     pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub priority: i64,
+    /// When it started, or was made.
+    pub since: String,
     pub node: String,
     pub labels: BTreeMap<String, String>,
     /// The uid of the controller, or "".
@@ -112,6 +117,13 @@ impl Facts {
         let owner = list(pod, "/metadata/ownerReferences").iter().find(|owner| owner["controller"] == true);
         Facts {
             namespace: object::namespace(pod).to_owned(),
+            name: object::name(pod).to_owned(),
+            uid: object::uid(pod).to_owned(),
+            priority: integer(pod, "/spec/priority").unwrap_or(0),
+            since: match text(pod, "/status/startTime") {
+                "" => text(pod, "/metadata/creationTimestamp").to_owned(),
+                started => started.to_owned(),
+            },
             node: pods::node(pod).to_owned(),
             labels: labels
                 .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))

@@ -1,4 +1,5 @@
-//! A scheduler: gives pods of `default-scheduler` a node, as kube-scheduler does with its default plugins, but for preemption.
+//! A scheduler: gives pods of `default-scheduler` a node, as kube-scheduler does with its default plugins; pods of
+//! lower priority make room for those that fit nowhere.
 //!
 //! It is a [`controllers::shell::Controller`] and shares the caches of the others. A round looks at all pods that wait, those of
 //! higher priority first: `filter` says for each node why not, `score` which of the rest is best. What is kept beside
@@ -8,6 +9,7 @@ mod affinity;
 mod facts;
 mod filter;
 mod nodes;
+mod preempt;
 mod round;
 mod score;
 mod spread;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::facts::{Amounts, Facts, amounts};
 
+#[derive(Clone)]
 pub(crate) struct Node {
     pub object: Value,
     pub offers: Amounts,

@@ -18,6 +18,7 @@ use crate::affinity::Affinity;
 use crate::facts::{Facts, Known, POD, is_ours};
 use crate::filter::{self, Candidate};
 use crate::nodes::{Node, with_pods};
+use crate::preempt;
 use crate::score;
 use crate::spread::Spread;
 use crate::terms::Namespaces;
@@ -39,7 +40,14 @@ impl Controller for Scheduler {
     }
 
     fn reads(&self) -> Vec<Kind> {
-        vec![POD, &lines::Node, &lines::Namespace, &lines::PersistentVolumeClaim, &lines::PersistentVolume]
+        vec![
+            POD,
+            &lines::Node,
+            &lines::Namespace,
+            &lines::PersistentVolumeClaim,
+            &lines::PersistentVolume,
+            &lines::PodDisruptionBudget,
+        ]
     }
 
     /// There is one key: a round is about all pods that wait.
@@ -104,7 +112,19 @@ async fn round(work: &Work, placed: Vec<Arc<Facts>>, mut waiting: Vec<Value>) ->
                 }
                 bound
             }
-            Err(message) => refuse(work, pod, &message).await,
+            Err(message) => {
+                let refused = refuse(work, pod, &message).await;
+                let made = make_room(work, &candidate, &nodes).await;
+                // Nobody less important takes what is nominated.
+                let nominated = match &made {
+                    Ok(Some(node)) => node.clone(),
+                    _ => text(pod, "/status/nominatedNodeName").to_owned(),
+                };
+                if let Some(at) = nodes.iter().position(|node| node.name() == nominated) {
+                    nodes[at].take(Arc::new(Facts { node: nominated, ..candidate.facts }));
+                }
+                refused.and(made.map(drop))
+            }
         };
         failed = outcome.err().or(failed);
     }
@@ -150,6 +170,38 @@ async fn bind(work: &Work, pod: &Value, node: &str) -> Result<(), Status> {
     let message = format!("Successfully assigned {}/{} to {node}", object::namespace(pod), object::name(pod));
     work.client.event(POD, pod, ("Normal", "Scheduled", &message)).await;
     Ok(())
+}
+
+/// Lets less important pods go for one that fits nowhere; the node on which it will have room.
+async fn make_room(work: &Work, candidate: &Candidate<'_>, nodes: &[Node]) -> Result<Option<String>, Status> {
+    let pod = candidate.pod;
+    if !preempt::may(candidate, nodes) {
+        return Ok(None);
+    }
+    let Some(victims) = preempt::choose(candidate, nodes, &preempt::budgets(&work.cache)) else {
+        return Ok(None);
+    };
+    let node = nodes[victims.at].name();
+    for victim in victims.pods.iter().filter(|victim| !victim.leaving) {
+        let reference = preempt::reference(victim);
+        let Some(found) = work.cache.store(POD).get(&Key::of(&reference)) else { continue };
+        let mut all = list(&found, "/status/conditions").to_vec();
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        let condition = ("True", "PreemptionByScheduler", message);
+        if conditions::set(&mut all, "DisruptionTarget", condition, &daemon::clock::rfc3339((work.now)())) {
+            let patch = json!({"metadata": {"uid": victim.uid}, "status": {"conditions": all}});
+            match work.client.patch(POD, &Key::of(&found), "status", &patch).await {
+                Err(status) if !status.is_not_found() => return Err(status),
+                _ => {}
+            }
+        }
+        work.client.delete(POD, &reference).await?;
+        let message = format!("Preempted by pod {} on node {node}", object::uid(pod));
+        work.client.event(POD, &found, ("Normal", "Preempted", &message)).await;
+    }
+    let patch = json!({"metadata": {"uid": object::uid(pod)}, "status": {"nominatedNodeName": node}});
+    work.client.patch(POD, &Key::of(pod), "status", &patch).await?;
+    Ok(Some(node.to_owned()))
 }
 
 async fn refuse(work: &Work, pod: &Value, message: &str) -> Result<(), Status> {

@@ -56,7 +56,7 @@ pub(crate) fn check(
             (context.roles.role(of, &target.namespace, name), "bind", role(resource, &target.namespace, name))
         }
     };
-    if context.roles.decide(user, &Attributes { verb, what }).is_some() {
+    if context.roles.decide(user, &Attributes::new(verb, what)).is_some() {
         return Ok(());
     }
     let What::Resource { resource, name, .. } = what else { return Ok(()) };
@@ -93,7 +93,7 @@ pub(crate) fn signer(context: &Context, user: &User, verb: &str, request: &Value
             namespace: "",
             name,
         };
-        Attributes { verb, what }
+        Attributes::new(verb, what)
     };
     match context.roles.decide(user, &asked(&domain)) {
         Some(_) => Ok(()),

@@ -1,7 +1,9 @@
 //! What workloads have by default, and what a new Job is given (`pkg/apis/apps/v1/defaults.go`, `pkg/apis/batch/v1/defaults.go`,
 //! `pkg/registry/batch/job/strategy.go`).
 
+use apimachinery::Cause;
 use apimachinery::object::{self, as_map, map_in, set_default, text};
+use controllers::cronjob::Schedule;
 use serde_json::{Map, Value, json};
 
 type Json = Map<String, Value>;
@@ -73,6 +75,17 @@ fn cron_job(spec: &mut Json) {
     set_default(spec, "failedJobsHistoryLimit", 1);
 }
 
+/// How often the template of a DaemonSet was changed, in the annotation by which clients of old know it. `old`: as it is stored.
+pub(super) fn template_generation(old: Option<&Value>, new: &mut Value) {
+    const NAME: &str = "deprecated.daemonset.template.generation";
+    let count = old.map_or(1, |old| {
+        let before =
+            old["metadata"]["annotations"][NAME].as_str().and_then(|text| text.parse().ok()).unwrap_or(1);
+        before + u64::from(old["spec"]["template"] != new["spec"]["template"])
+    });
+    map_in(object::metadata(new), "annotations").insert(NAME.to_owned(), json!(count.to_string()));
+}
+
 /// A new Job selects its pods by its own uid, unless it brings a selector of its own.
 pub(super) fn new_job(value: &mut Value) {
     if value["spec"]["manualSelector"] == true {
@@ -105,6 +118,24 @@ pub(super) fn selects_itself(value: &Value) -> bool {
     let selector = apimachinery::LabelSelector::of_object(&value["spec"]["selector"], "spec.selector");
     let labels = json!({"metadata": value["spec"]["template"]["metadata"]});
     selector.is_ok_and(|selector| !selector.is_everything() && selector.matches_object(&labels))
+}
+
+/// What is wrong with when a CronJob is to run.
+pub(super) fn schedule_problems(value: &Value) -> Vec<Cause> {
+    let (schedule, zone) = (text(value, "/spec/schedule"), text(value, "/spec/timeZone"));
+    let mut causes = Vec::new();
+    let is_known = zone.is_empty() || Schedule::parse("* * * * *", zone).is_ok();
+    if !schedule.is_empty()
+        && let Err(error) = Schedule::parse(schedule, if is_known { zone } else { "" })
+    {
+        let why = daemon::errors::describe(&error);
+        causes.push(Cause::invalid("spec.schedule", &json!(schedule), &why));
+    }
+    if !is_known {
+        let why = format!("unknown time zone {zone}");
+        causes.push(Cause::invalid("spec.timeZone", &json!(zone), &why));
+    }
+    causes
 }
 
 /// The policy that pods of a Job must not have.

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use apimachinery::rbac::Kind;
+use apimachinery::traits::Traits;
 use kubeapi::registry::{DEFINITIONS, Registry};
 use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::graph::{self, Graph};
+use crate::limits::{Limits, QUOTAS, RANGES};
 use crate::namespaces::{NAMESPACES, Namespaces};
 use crate::policies::{self, Policies};
 use crate::registered::{self, Registered};
@@ -29,6 +32,8 @@ pub(crate) struct Followers {
     pub roles: Arc<Roles>,
     pub addresses: Arc<Addresses>,
     pub namespaces: Arc<Namespaces>,
+    pub graph: Arc<Graph>,
+    pub limits: Arc<Limits>,
 }
 
 impl Followers {
@@ -37,15 +42,18 @@ impl Followers {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, NAMESPACES, SERVICES].map(str::to_owned).into_iter();
-        own.chain(webhooks).chain(policies).chain(roles).collect()
+        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES].map(str::to_owned).into_iter();
+        let graph = graph::FOLLOWED.map(str::to_owned);
+        own.chain(webhooks).chain(policies).chain(roles).chain(graph).collect()
     }
 
     /// Takes note of an object as it is after a change.
-    pub(super) fn hear(&self, stored: &Stored, change: EventKind) {
+    pub(super) fn hear(&self, stored: &Stored, change: EventKind, traits: &Traits) {
         let key = &stored.key;
         let value = || stored.value().ok().filter(|_| change != EventKind::Deleted);
-        if key.resource == DEFINITIONS {
+        if graph::FOLLOWED.contains(&key.resource.as_str()) {
+            self.graph.hear(stored, change, traits);
+        } else if key.resource == DEFINITIONS {
             self.rules.forget(&key.name);
             match value() {
                 None => self.registry.forget(&key.name),
@@ -53,6 +61,8 @@ impl Followers {
             }
         } else if key.resource == NAMESPACES {
             self.namespaces.set(&key.name, value().as_ref());
+        } else if key.resource == QUOTAS || key.resource == RANGES {
+            self.limits.set(key, value().map(|value| (stored, value)));
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {
@@ -99,7 +109,7 @@ impl Hub {
     pub(super) fn announce(&self, event: Arc<Event>) {
         let key = &event.stored.key;
         let revision = event.stored.revision;
-        self.followers.hear(&event.stored, event.kind);
+        self.followers.hear(&event.stored, event.kind, &event.traits);
         let channel =
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(&key.resource).cloned();
         // No receivers is not a failure.

@@ -182,7 +182,8 @@ impl Storage {
     pub(crate) async fn load(&self) -> Result<(), Status> {
         for resource in Followers::resources() {
             for stored in self.list(ListQuery { resource, ..ListQuery::default() }).await?.items {
-                self.hub.followers().hear(&stored, EventKind::Added);
+                let traits = Traits::of(&stored.key.resource, &stored.value()?);
+                self.hub.followers().hear(&stored, EventKind::Added, &traits);
             }
         }
         Ok(())

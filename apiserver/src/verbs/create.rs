@@ -13,8 +13,10 @@ use serde_json::Value;
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, prepare, unstored};
-use crate::admission;
+use crate::admission::{self, limits, node_restriction};
+use crate::certificates;
 use crate::context::Context;
+use crate::conversion;
 use crate::namespaces::State;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
@@ -26,6 +28,7 @@ pub(crate) async fn create(call: Call<'_>, body: kubeapi::request::Incoming) -> 
     admission::sign_for(&call.target.served, &call.user, &mut value);
     let caller = super::caller(&call, "CreateOptions")?;
     call.renderer()?;
+    admission::deprecated(&call.target.served, &value).into_iter().for_each(|text| call.warnings.add(text));
     let stored = insert(call.backend, &call.target, value, &ownership, Some(&caller)).await?;
     call.answer(201, &stored)
 }
@@ -57,6 +60,10 @@ pub(crate) async fn insert(
         in_live_namespace(context, &target)?;
         record(served, ownership, &mut value);
         admission::create(context, &target, &mut value).await?;
+        if let Some(caller) = caller {
+            let objects = Objects { new: Some(&value), old: None };
+            node_restriction::check(context, caller.user(), &target, Operation::Create, objects).await?;
+        }
         let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
         if let Some(change) = &change
             && let Some(mut changed) = change.mutate(Objects { new: Some(&value), old: None }).await?
@@ -79,22 +86,37 @@ pub(crate) async fn insert(
         admission::custom(context, served, None, &mut value, &target.name).await?;
         if let (Some(change), Some(caller)) = (&change, caller) {
             admission::grants::check(context, caller.user(), &target, None, &value)?;
+            limits::check(context, &target, Operation::Create, &value)?;
+            if admission::is_signing_request(served) {
+                certificates::restricted(&value, &target.name)?;
+            }
             change.validate(Objects { new: Some(&value), old: None }).await?;
         }
-        if caller.is_some_and(|caller| caller.dry_run) {
+        let dry_run = caller.is_some_and(|caller| caller.dry_run);
+        let charged = match caller {
+            Some(_) => {
+                limits::charge(context, &target, Objects { new: Some(&value), old: None }, dry_run).await?
+            }
+            None => None,
+        };
+        if dry_run {
             if context.storage.get(&target.key()).await?.is_some() {
                 return Err(WriteError::Exists.into_status(&served.resource, &target.name));
             }
             return Ok(unstored(&target, 0, &value));
         }
+        let value = conversion::back(context, served, value).await?;
         match context.storage.commit(target.key(), Change::Create(value)).await {
             Err(WriteError::Exists) if attempt < attempts => {}
             Err(error) => return Err(error.into_status(&served.resource, &target.name)),
             Ok(stored) => {
+                if let Some(charged) = charged {
+                    charged.stored();
+                }
                 if served.is_core("namespaces") {
                     namespace::furnish(context, &target.name).await?;
                 }
-                return Ok(stored);
+                return conversion::one(context, served, stored).await;
             }
         }
     }

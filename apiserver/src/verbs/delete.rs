@@ -14,7 +14,9 @@ use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::admission::node_restriction;
 use crate::context::Context;
+use crate::conversion;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Caller, Objects};
 
@@ -267,15 +269,17 @@ pub(crate) async fn remove(
         check_preconditions(target, options, &value)?;
         let step = step(target, options, &value);
         if let (Some(caller), false) = (caller, matches!(step, Step::Nothing)) {
+            let shown = conversion::out(context, &target.served, value.clone()).await?;
+            let objects = Objects { old: Some(&shown), new: None };
+            node_restriction::check(context, caller.user(), target, Operation::Delete, objects).await?;
             let change = webhooks::Change::of(context, caller, target, Operation::Delete);
-            let objects = Objects { old: Some(&value), new: None };
             change.mutate(objects).await?;
             change.validate(objects).await?;
         }
         let previous = Traits::of(&stored.key.resource, &value);
         let expected = stored.revision;
         let (change, gone) = match step {
-            Step::Nothing => return Ok(Removal::Pending(stored)),
+            Step::Nothing => return pending(context, target, caller, stored).await,
             Step::Remove => (Change::Delete { value, expected, previous }, true),
             Step::Mark(value) => (Change::Update { value, expected, previous }, false),
         };
@@ -284,12 +288,25 @@ pub(crate) async fn remove(
         }
         match context.storage.commit(target.key(), change).await {
             Ok(stored) if gone => return Ok(Removal::Gone(stored)),
-            Ok(stored) => return Ok(Removal::Pending(stored)),
+            Ok(stored) => return pending(context, target, caller, stored).await,
             Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),
         }
     }
     Err(Status::stale(&resource.group, &resource.plural, &target.name))
+}
+
+/// An object that waits, in the version of who asked. The server itself needs none.
+async fn pending(
+    context: &Context,
+    target: &Target,
+    caller: Option<&Caller<'_>>,
+    stored: Stored,
+) -> Result<Removal, Status> {
+    match caller {
+        Some(_) => conversion::one(context, &target.served, stored).await.map(Removal::Pending),
+        None => Ok(Removal::Pending(stored)),
+    }
 }
 
 fn check_preconditions(target: &Target, options: &Options, value: &Value) -> Result<(), Status> {

@@ -1,5 +1,6 @@
 //! Metadata rules that all objects share, on the way into storage.
 
+use apimachinery::kinds::{KINDS, split_api_version};
 use apimachinery::object::{self, map_in, text};
 use apimachinery::{Cause, Status, names};
 use daemon::clock;
@@ -16,7 +17,12 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
     }
     // Built-ins may come without: typed clients leave them out.
     let missing_ok = !served.resource.custom;
-    if kind != served.resource.kind && !(kind.is_empty() && missing_ok) {
+    let is_kind = kind == served.resource.kind || (kind.is_empty() && missing_ok);
+    let is_version = api_version == served.api_version() || (api_version.is_empty() && missing_ok);
+    if missing_ok && !(is_kind && is_version) {
+        return Err(other_kind(target, &kind, &api_version));
+    }
+    if !is_kind {
         return Err(Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered here",
             kind,
@@ -56,10 +62,29 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
     }
 }
 
+/// 400 for an object of another kind or version than is served at the URL, both built in.
+fn other_kind(target: &Target, kind: &str, api_version: &str) -> Status {
+    let served = &target.served;
+    let (own, version) = (&served.resource.kind, &served.version().name);
+    let api_version = if api_version.is_empty() { served.api_version() } else { api_version.to_owned() };
+    let (group, of) = split_api_version(&api_version);
+    let is_known = KINDS.iter().any(|(_, line)| (line.group, line.version, line.kind) == (group, of, kind));
+    let why = match is_known {
+        true => {
+            let internal = served.resource.group.split('.').next().filter(|group| !group.is_empty());
+            let internal = internal.unwrap_or("core");
+            format!("converting ({of}.{kind}) to ({internal}.{own}): unknown conversion")
+        }
+        false => format!("no kind {kind:?} is registered for version {api_version:?}"),
+    };
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {own}: {why}"))
+}
+
 /// Sets what the server sets on new objects.
 pub(super) fn created(value: &mut Value, counts_generations: bool) -> Result<(), Status> {
     if !matches!(object::resource_version(value), "" | "0") {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        // An error of its storage, as kube-apiserver has it.
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     let metadata = object::metadata(value);
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"] {

@@ -10,6 +10,7 @@ use kubeapi::respond::{self, Answer};
 use kubeapi::user::User;
 use serde_json::{Value, json};
 
+use crate::authorise;
 use crate::context::Context;
 use crate::tokens;
 
@@ -89,11 +90,11 @@ fn access(context: &Context, user: &User, review: &Value) -> Result<Value, Statu
                 namespace: field("namespace"),
                 name: field("name"),
             };
-            Attributes { verb: field("verb"), what }
+            Attributes { on_node: on_node(review), ..Attributes::new(field("verb"), what) }
         }
         (false, true) => {
             let path = text("/spec/nonResourceAttributes/path");
-            Attributes { verb: text("/spec/nonResourceAttributes/verb"), what: What::Path(path) }
+            Attributes::new(text("/spec/nonResourceAttributes/verb"), What::Path(path))
         }
         _ => {
             let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -101,11 +102,25 @@ fn access(context: &Context, user: &User, review: &Value) -> Result<Value, Statu
             return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", vec![cause]));
         }
     };
-    Ok(match context.roles.decide(user, &asked) {
-        Some(reason) if reason.is_empty() => json!({ "allowed": true }),
-        Some(reason) => json!({ "allowed": true, "reason": reason }),
-        None => json!({ "allowed": false }),
-    })
+    let (is_allowed, reason) = match authorise::decide(context, user, &asked) {
+        Ok(reason) => (true, reason),
+        Err(why) => (false, why),
+    };
+    let mut status = json!({ "allowed": is_allowed });
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
+    }
+    Ok(status)
+}
+
+/// The one node whose pods a review asks to list or watch.
+fn on_node(review: &Value) -> &str {
+    let selector = "/spec/resourceAttributes/fieldSelector";
+    let pins = |one: &&Value| {
+        one["key"] == "spec.nodeName" && one["operator"] == "In" && object::list(one, "/values").len() == 1
+    };
+    let required = object::list(review, &format!("{selector}/requirements")).iter().find(pins);
+    required.map(|one| object::text(one, "/values/0")).unwrap_or_default()
 }
 
 /// What somebody may do in a namespace.

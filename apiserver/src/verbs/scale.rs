@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::ownership::Ownership;
 use super::{Call, update};
+use crate::conversion;
 
 pub(crate) fn is_one(call: &Call<'_>) -> bool {
     let resource = &call.target.served.resource;
@@ -35,7 +36,9 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
     };
     let stored = match main.parts.method {
         Method::GET => {
-            main.backend.storage.get(&main.target.key()).await?.ok_or_else(|| main.target.not_found())?
+            let found = main.backend.storage.get(&main.target.key()).await?;
+            let found = found.ok_or_else(|| main.target.not_found())?;
+            conversion::one(main.backend, &main.target.served, found).await?
         }
         Method::PUT => {
             let scale = main.body(body).await?;

@@ -9,6 +9,7 @@ use kubeapi::respond::{self, Answer};
 use serde_json::{Value, json};
 
 use super::{Call, budgets, delete};
+use crate::admission::node_restriction;
 use crate::storage::Change;
 use crate::tokens;
 use crate::webhooks::{Change as Asked, Objects};
@@ -35,6 +36,8 @@ async fn posted(
     object::set_default(fields, "apiVersion", api_version);
     object::set_default(fields, "kind", kind);
     let caller = super::caller(call, "CreateOptions")?;
+    let objects = Objects { new: Some(&object), old: None };
+    node_restriction::check(call.backend, &call.user, &call.target, Operation::Create, objects).await?;
     let asked = Asked::posted(call.backend, &caller, &call.target, Operation::Create, &object);
     let changed = asked.mutate(Objects { new: Some(&object), old: None }).await?;
     asked.validate(Objects { new: Some(changed.as_ref().unwrap_or(&object)), old: None }).await?;
@@ -62,7 +65,7 @@ async fn bind(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer
     let mut pod = stored.value()?;
     let refuse = |why: &str| Err(Status::conflict("", "pods/binding", &call.target.name, why));
     if node.is_empty() {
-        return Err(Status::bad_request("binding.target.name: Required value"));
+        return Err(Status::new(500, "", "target.name: Required value"));
     }
     if object::deleting(&pod) {
         return refuse(&format!("pod {} is being deleted, cannot be assigned to a host", call.target.name));

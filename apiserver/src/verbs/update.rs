@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 use super::decode::Directive;
 use super::ownership::Ownership;
 use super::{Call, create, prepare, unstored};
-use crate::admission;
+use crate::admission::{self, limits, node_restriction};
 use crate::certificates;
 use crate::context::Context;
+use crate::conversion;
 use crate::storage::{Change, WriteError};
 use crate::webhooks::{self, Objects};
 
@@ -171,6 +172,8 @@ pub(super) async fn modify(
         }
         let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
         let old = stored.value()?;
+        let previous = Traits::of(&stored.key.resource, &old);
+        let old = conversion::out(context, &target.served, old).await?;
         let mut new = change(&old)?;
         let pinned = object::resource_version(&new).to_owned();
         if !matches!(pinned.as_str(), "" | "0") && pinned != stored.revision.to_string() {
@@ -186,6 +189,8 @@ pub(super) async fn modify(
         }
         take_part(context, target, part, &old, &mut new)?;
         ownership.updated(&target.served, &old, &mut new);
+        let objects = Objects { new: Some(&new), old: Some(&old) };
+        node_restriction::check(context, &call.user, target, Operation::Update, objects).await?;
         let change = webhooks::Change::of(context, &caller, target, Operation::Update);
         if let Some(mut changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
             take_part(context, target, part, &old, &mut changed)?;
@@ -201,21 +206,29 @@ pub(super) async fn modify(
         }
         admission::grants::check(context, &call.user, target, Some(&old), &new)?;
         may_sign(call, part, &old, &new)?;
+        limits::check(context, target, Operation::Update, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old || fields::differ_in_times_alone(&old, &new) {
-            return Ok(stored);
+            return conversion::one(context, &target.served, stored).await;
         }
+        let objects = Objects { new: Some(&new), old: Some(&old) };
+        let charged = limits::charge(context, target, objects, caller.dry_run).await?;
         if caller.dry_run {
             return Ok(unstored(target, stored.revision, &new));
         }
-        let previous = Traits::of(&stored.key.resource, &old);
         let gone = finished(&new);
+        let new = conversion::back(context, &target.served, new).await?;
         let change = match gone {
             true => Change::Delete { value: new, expected: stored.revision, previous },
             false => Change::Update { value: new, expected: stored.revision, previous },
         };
         match context.storage.commit(target.key(), change).await {
-            Ok(stored) => return Ok(stored),
+            Ok(stored) => {
+                if let Some(charged) = charged {
+                    charged.stored();
+                }
+                return conversion::one(context, &target.served, stored).await;
+            }
             // A change pinned to a version finds another one next time, and fails then.
             Err(WriteError::Stale) => {}
             Err(error) => return Err(error.into_status(resource, &target.name)),
@@ -226,9 +239,7 @@ pub(super) async fn modify(
 
 /// Approving a signing request and giving it its certificate take rights about its signer.
 fn may_sign(call: &Call<'_>, part: Part, old: &Value, new: &Value) -> Result<(), Status> {
-    let resource = &call.target.served.resource;
-    let is_request =
-        resource.group == "certificates.k8s.io" && resource.plural == "certificatesigningrequests";
+    let is_request = admission::is_signing_request(&call.target.served);
     match part {
         Part::Approval => admission::grants::signer(call.backend, &call.user, "approve", old),
         Part::Status if is_request && old["status"]["certificate"] != new["status"]["certificate"] => {
@@ -272,9 +283,15 @@ fn take_part(
                 (Part::Approval, status) => {
                     let conditions = status.as_ref().and_then(|status| status.get("conditions"));
                     new["status"]["conditions"] = conditions.cloned().unwrap_or(json!([]));
+                    certificates::stamp(old, new);
                     certificates::sign(&context.authority, new, daemon::clock::unix_seconds());
                 }
-                (_, Some(status)) => new["status"] = status,
+                (_, Some(status)) => {
+                    new["status"] = status;
+                    if served.is_core("nodes") {
+                        admission::allocatable(new);
+                    }
+                }
                 (_, None) => {
                     object::as_map(new).remove("status");
                 }
@@ -314,6 +331,9 @@ async fn check(
         causes.extend(wrong);
         causes.extend(admission::changes(target, old, new));
         causes.extend(context.rules.problems(served, Some(old), new).await?);
+    }
+    if admission::is_signing_request(served) {
+        causes.extend(certificates::changes(old, new, part == Part::Approval, part == Part::Status));
     }
     admission::refuse(served, &target.name, causes)?;
     admission::custom(context, served, Some(old), new, &target.name).await

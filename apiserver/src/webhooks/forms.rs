@@ -27,7 +27,9 @@ impl Forms {
     /// Of objects of the resource.
     pub(super) fn of(registry: &Registry, target: &Target) -> Forms {
         let served = &target.served;
-        let versions = (0..served.resource.versions.len()).filter(|version| *version != served.version);
+        // Where a webhook makes one version out of another, hooks hear of the version of the request alone.
+        let count = if served.resource.conversion.is_some() { 0 } else { served.resource.versions.len() };
+        let versions = (0..count).filter(|version| *version != served.version);
         let versions = versions.map(|version| Served { resource: served.resource.clone(), version });
         // Events are the only built-in objects with two groups.
         let other = match (served.resource.group.as_str(), served.resource.plural.as_str()) {

@@ -13,17 +13,17 @@ use crate::storage::Storage;
 
 /// Where to connect to, and whom to expect there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// What the server's certificate must name.
-    pub(super) name: String,
-    pub(super) path: String,
+    pub(crate) name: String,
+    pub(crate) path: String,
 }
 
 impl Place {
     /// `Host` of requests.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.name.contains(':') {
             true => format!("[{}]:{}", self.name, self.port),
             false => format!("{}:{}", self.name, self.port),
@@ -31,7 +31,7 @@ impl Place {
     }
 }
 
-pub(super) async fn place(storage: &Storage, client: &Client) -> Result<Place, Status> {
+pub(crate) async fn place(storage: &Storage, client: &Client) -> Result<Place, Status> {
     match client {
         Client::Url(Url { host, port, path }) => {
             Ok(Place { host: host.clone(), port: *port, name: host.clone(), path: path.clone() })

@@ -139,8 +139,10 @@ async fn impersonation_is_complete_or_refused() {
 async fn a_signing_request_says_who_made_it_and_keeps_saying_it() {
     let server = Server::start().await;
     let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let (_, pem) = pki::serving_request("e1", &["e1".to_owned()]).unwrap();
+    let pem = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
     let forged = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-        "metadata": {"name": "r"}, "spec": {"signerName": "example.com/x", "request": "eA==", "usages": ["client auth"],
+        "metadata": {"name": "r"}, "spec": {"signerName": "example.com/x", "request": pem, "usages": ["client auth"],
         "username": "system:node:other", "groups": ["system:nodes"]}});
     let made = server.create(requests, forged.clone()).await;
     assert_ne!(made["spec"]["username"], "system:node:other");

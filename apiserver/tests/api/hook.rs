@@ -123,10 +123,9 @@ async fn answer(
     let path = request.uri().path_and_query().unwrap().to_string();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(
-        (&review["apiVersion"], &review["kind"]),
-        (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
-    );
+    let of = (review["apiVersion"].as_str().unwrap(), review["kind"].as_str().unwrap());
+    let known = [("admission.k8s.io/v1", "AdmissionReview"), ("apiextensions.k8s.io/v1", "ConversionReview")];
+    assert!(known.contains(&of), "{of:?}");
     let asked = review["request"].clone();
     seen.lock().unwrap().push((path.clone(), asked.clone()));
     let (code, text) = match reply(path.split('?').next().unwrap(), &asked) {
@@ -137,7 +136,7 @@ async fn answer(
                 response["uid"] = asked["uid"].clone();
             }
             let review =
-                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+                json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response});
             (200, review.to_string())
         }
     };

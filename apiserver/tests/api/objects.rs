@@ -208,7 +208,8 @@ async fn an_event_shows_in_both_its_groups() {
     let server = Server::start().await;
     let new = "/apis/events.k8s.io/v1/namespaces/default/events";
     let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "note": "hello",
-        "regarding": {"kind": "Pod", "name": "p"}, "reason": "R", "type": "Normal", "eventTime": "2026-01-01T00:00:00.000000Z"});
+        "regarding": {"kind": "Pod", "name": "p"}, "reason": "R", "type": "Normal", "action": "A", "reportingController": "c", "reportingInstance": "c-1",
+        "eventTime": "2026-01-01T00:00:00.000000Z"});
     server.create(new, event).await;
     let path = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp";
     assert_eq!(server.get(path).await.1["items"][0]["message"], "hello");

@@ -285,12 +285,14 @@ async fn approving_and_signing_a_request_takes_rights_about_its_signer() {
     role(&server, "approver", rules).await;
     bind(&server, None, ("ClusterRole", "approver"), "robot").await;
     let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let (_, pem) = pki::serving_request("e1", &["e1".to_owned()]).unwrap();
+    let pem = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
     for (name, signer, may_approve, may_sign) in [
         ("a", "acme.example/any", 200, 403),
         ("b", "b.example/one", 200, 200),
         ("c", "b.example/two", 403, 403),
     ] {
-        let spec = json!({"signerName": signer, "request": "eA==", "usages": ["client auth"]});
+        let spec = json!({"signerName": signer, "request": pem, "usages": ["client auth"]});
         let mut made = server.create(requests, json!({"metadata": {"name": name}, "spec": spec})).await;
         made["status"] =
             json!({"conditions": [{"type": "Approved", "status": "True", "reason": "x", "message": "x"}]});

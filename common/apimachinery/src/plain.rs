@@ -86,7 +86,8 @@ pub fn problems(group: &str, plural: &str, object: &Value) -> Vec<Cause> {
                 causes.push(Cause::required("spec.resources[storage]", ""));
             }
         }
-        ("" | "events.k8s.io", "events") => event(object, &mut causes),
+        ("" | "events.k8s.io", "events") => event(group, object, &mut causes),
+        ("autoscaling", "horizontalpodautoscalers") => autoscaler(object, &mut causes),
         ("", "nodes") => taints(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("discovery.k8s.io", "endpointslices") => slice(object, &mut causes),
@@ -108,7 +109,7 @@ fn lease(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn event(object: &Value, causes: &mut Vec<Cause>) {
+fn event(group: &str, object: &Value, causes: &mut Vec<Cause>) {
     let about = text(object, "/involvedObject/namespace");
     // Of what has no namespace is told in the default one.
     let fits = if about.is_empty() { true } else { about == namespace(object) };
@@ -118,6 +119,62 @@ fn event(object: &Value, causes: &mut Vec<Cause>) {
             &json!(about),
             "does not match event.namespace",
         ));
+    }
+    if object["eventTime"].is_string() {
+        whole_event(group, object, causes);
+    }
+}
+
+/// Events that say when they were seen are of the newer form, and say more.
+fn whole_event(group: &str, object: &Value, causes: &mut Vec<Cause>) {
+    const LONGEST: usize = 128;
+    let controller = if group.is_empty() { "reportingComponent" } else { "reportingController" };
+    for (field, shown) in [
+        ("reportingComponent", controller),
+        ("reportingInstance", "reportingInstance"),
+        ("action", "action"),
+        ("reason", "reason"),
+    ] {
+        let value = text(object, &format!("/{field}"));
+        if value.is_empty() {
+            causes.push(Cause::required(shown, ""));
+        }
+        if field == "reportingComponent" {
+            causes.extend(names::qualified(value).map(|why| Cause::invalid(shown, &json!(value), &why)));
+        } else if value.len() > LONGEST {
+            causes.push(Cause::invalid(shown, &json!(""), "can have at most 128 characters"));
+        }
+    }
+    let kind = text(object, "/type");
+    if !group.is_empty() && !matches!(kind, "Normal" | "Warning") {
+        causes.push(Cause::invalid("type", &json!(""), &format!("has invalid value: {kind}")));
+    }
+}
+
+fn autoscaler(object: &Value, causes: &mut Vec<Cause>) {
+    let number = |field: &str| integer(object, &format!("/spec/{field}"));
+    let (least, most) = (number("minReplicas"), number("maxReplicas").unwrap_or(0));
+    if least.is_some_and(|least| least < 1) {
+        let why = "must be greater than or equal to 1";
+        causes.push(Cause::invalid("spec.minReplicas", &json!(least), why));
+    }
+    if most < 1 {
+        causes.push(Cause::required("spec.maxReplicas", "must be set and greater than 0"));
+    }
+    if least.is_some_and(|least| most < least) {
+        let why = "must be greater than or equal to `minReplicas`";
+        causes.push(Cause::invalid("spec.maxReplicas", &json!(most), why));
+    }
+    for field in ["kind", "name"] {
+        if text(object, &format!("/spec/scaleTargetRef/{field}")).is_empty() {
+            causes.push(Cause::required(format!("spec.scaleTargetRef.{field}"), ""));
+        }
+    }
+    let version = text(object, "/spec/scaleTargetRef/apiVersion");
+    let is_of_core = text(object, "/spec/scaleTargetRef/kind") == "ReplicationController" && version == "v1";
+    if !version.contains('/') && !is_of_core {
+        let why = "apiVersion must specify API group";
+        causes.push(Cause::invalid("spec.scaleTargetRef.apiVersion", &json!(version), why));
     }
 }
 

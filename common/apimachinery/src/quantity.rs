@@ -95,6 +95,19 @@ pub fn canonical(text: &str) -> Option<String> {
     })
 }
 
+/// The form in which Kubernetes writes an amount of thousandths; with powers of 1024 if it `is_binary` and a whole number.
+pub fn written(milli: i128, is_binary: bool) -> String {
+    let units = milli / 1000;
+    if !is_binary || milli % 1000 != 0 || units.abs() < 1024 {
+        return canonical(&format!("{milli}m")).unwrap_or_else(|| units.to_string());
+    }
+    let (mut value, mut power) = (units, 0);
+    while value % 1024 == 0 && power < 6 {
+        (value, power) = (value / 1024, power + 1);
+    }
+    format!("{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power])
+}
+
 /// [`canonical`] of what it is rounded up to thousandths, as amounts of resources are (`SetDefaults_ResourceList`).
 pub fn rounded(text: &str) -> Option<String> {
     let is_exact = || Some(milli(text)?.checked_mul(1_000_000)? == scaled(text, 1_000_000_000)?);

@@ -5,6 +5,7 @@
 
 mod defaults;
 mod prune;
+pub mod structural;
 mod validate;
 
 use serde_json::Value;

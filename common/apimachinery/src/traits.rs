@@ -62,6 +62,7 @@ pub fn why_not_by(resource: &str, field: &str) -> Option<String> {
         [] => {
             format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
         }
+        _ if resource == "jobs.batch" => format!("field label {field:?} not supported for Job"),
         _ => format!("field label not supported: {field}"),
     })
 }
@@ -88,6 +89,26 @@ impl Traits {
             fields.insert((*field).to_owned(), value);
         }
         Traits { labels, fields }
+    }
+
+    /// With fields of the object that have no place in the traits of all such objects, as definitions of custom resources name them.
+    #[must_use]
+    pub fn with_fields<'a>(mut self, object: &Value, fields: impl Iterator<Item = &'a str>) -> Traits {
+        for field in fields {
+            let value = field.split('.').try_fold(object, |value, part| value.get(part));
+            let text = match value {
+                Some(Value::String(text)) => text.clone(),
+                Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+                _ => continue,
+            };
+            self.fields.entry(field.to_owned()).or_insert(text);
+        }
+        self
+    }
+
+    /// True if objects of `resource` have their traits in `fields`, and no others are asked about.
+    pub fn are_enough(resource: &str, fields: &FieldSelector) -> bool {
+        fields.fields().all(|field| why_not_by(resource, field).is_none())
     }
 
     pub fn match_selectors(&self, labels: &LabelSelector, fields: &FieldSelector) -> bool {

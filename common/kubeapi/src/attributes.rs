@@ -23,6 +23,8 @@ pub(crate) struct Action {
     path: Option<ResourcePath>,
     /// The one object of a collection that is listed or watched; empty: all.
     selected: String,
+    /// The one node whose pods are listed or watched; empty: those of all.
+    on_node: String,
     upgrades: bool,
 }
 
@@ -35,25 +37,27 @@ impl Action {
                 raw: raw.to_owned(),
                 path: None,
                 selected: String::new(),
+                on_node: String::new(),
                 upgrades: false,
             };
         };
         Action {
             verb: verb(method, path, query).to_owned(),
             raw: raw.to_owned(),
-            selected: selected(path, query),
+            selected: selected(path, query, "metadata.name"),
+            on_node: selected(path, query, "spec.nodeName"),
             upgrades: *method == Method::GET && connects(path),
             path: Some(path.clone()),
         }
     }
 
     pub(crate) fn attributes(&self) -> Attributes<'_> {
-        Attributes { verb: &self.verb, what: self.what() }
+        Attributes { on_node: &self.on_node, ..Attributes::new(&self.verb, self.what()) }
     }
 
     /// What else is to be allowed: browsers upgrade by GET, which is no lesser thing than to post.
     pub(crate) fn more(&self) -> Option<Attributes<'_>> {
-        self.upgrades.then(|| Attributes { verb: "create", what: self.what() })
+        self.upgrades.then(|| Attributes::new("create", self.what()))
     }
 
     /// Empty for what is of no API group.
@@ -110,11 +114,11 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> &'static str {
     }
 }
 
-/// The one object of a collection that is listed or watched; empty: all.
-fn selected(path: &ResourcePath, query: &Query) -> String {
+/// The one value that `field` of what is listed or watched must have; empty: any.
+fn selected(path: &ResourcePath, query: &Query, field: &str) -> String {
     if !path.name.is_empty() {
         return String::new();
     }
     let fields = FieldSelector::parse(query.get("fieldSelector")).unwrap_or_default();
-    fields.pinned("metadata.name").unwrap_or_default().to_owned()
+    fields.pinned(field).unwrap_or_default().to_owned()
 }

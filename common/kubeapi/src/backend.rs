@@ -104,6 +104,19 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// They cannot be had; the watch tells it as its last event.
     fn replay(&self, query: &ListQuery, since: i64) -> impl Future<Output = Result<Replay, Status>> + Send;
 
+    /// An object of an event in the version that `query` names; `None`: it is as it is. Lists are in that version already.
+    ///
+    /// # Errors
+    /// It cannot be had in that version; the watch tells it as its last event.
+    fn shown(
+        &self,
+        query: &ListQuery,
+        stored: &Stored,
+    ) -> impl Future<Output = Result<Option<Stored>, Status>> + Send {
+        let _ = (query, stored);
+        std::future::ready(Ok(None))
+    }
+
     /// The object as it was before `event` changed it, with the resource version of the change. Watches ask where an object ceases to
     /// be chosen by their selectors. `None`: it is not known, and the object is told as it is.
     ///

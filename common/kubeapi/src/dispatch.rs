@@ -179,7 +179,16 @@ async fn resource<B: Backend>(
         return B::compute(Question { backend, path, query, user, parts, warnings }, body).await;
     }
     let served = backend.catalog().find(&path.group, &path.version, &path.resource);
-    let served = served.ok_or_else(Status::no_such_path)?;
+    let served = served.ok_or_else(|| {
+        let mut status = Status::no_such_path();
+        let mut served = backend.catalog().resources().into_iter();
+        let is_version = |name: &str| name == path.version;
+        // Of a group and version that are there.
+        if served.any(|one| one.group == path.group && one.versions.iter().any(|own| is_version(&own.name))) {
+            status.causes.clear();
+        }
+        status
+    })?;
     if let Some(warning) = &served.version().deprecated {
         warnings.add(match warning.is_empty() {
             true => format!("{} {} is deprecated", served.api_version(), served.resource.kind),

@@ -3,6 +3,7 @@
 //! A backend adds and removes custom resources as it learns of their definitions; where that happens as a definition is
 //! committed, it is served as soon as its creation is answered.
 
+mod accepted;
 mod builtin;
 mod computed;
 mod custom;
@@ -31,7 +32,20 @@ pub struct Resource {
     pub subresources: Vec<&'static str>,
     /// Served versions, the preferred one first. Never empty.
     pub versions: Vec<Version>,
+    /// How stored objects become those of other versions; `None`: they are as they are in all.
+    pub conversion: Option<Conversion>,
     pub custom: bool,
+}
+
+/// A webhook that makes objects of one version out of those of another.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    /// The version in which objects are stored.
+    pub storage: String,
+    /// Of that version.
+    pub schema: Value,
+    /// `clientConfig`.
+    pub client: Value,
 }
 
 /// A version of a resource.
@@ -45,6 +59,8 @@ pub struct Version {
     pub columns: Vec<Value>,
     /// Where the subresource `scale` of a custom resource has its parts.
     pub scale: Option<ScalePaths>,
+    /// Fields that a custom resource can be selected by, such as `spec.color`.
+    pub selectable: Vec<String>,
     /// What is told who uses this version, if it is deprecated.
     pub deprecated: Option<String>,
 }
@@ -74,6 +90,7 @@ impl Version {
             schema: None,
             columns: vec![],
             scale: None,
+            selectable: vec![],
             deprecated: None,
         }
     }
@@ -164,6 +181,14 @@ impl Registry {
         Some(Served { resource, version: 0 })
     }
 
+    /// The custom resource with this storage key, in the version of this name.
+    pub fn custom(&self, key: &str, version: &str) -> Option<Served> {
+        let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
+        let resource = custom.get(key)?.clone();
+        let version = resource.versions.iter().position(|served| served.name == version)?;
+        Some(Served { resource, version })
+    }
+
     /// All that is served now.
     pub fn resources(&self) -> Vec<Arc<Resource>> {
         let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
@@ -177,6 +202,13 @@ impl Registry {
             Some(resource) => custom.insert(name.to_owned(), Arc::new(resource)),
             None => custom.remove(name),
         };
+    }
+
+    /// Says in the status of a CRD whether its names are accepted, as other definitions are now. `now` is RFC 3339. One that is
+    /// not new and has been served goes on to be.
+    pub fn accept(&self, definition: &mut Value, now: &str, is_new: bool) {
+        let all = self.resources();
+        accepted::accept(definition, all.iter().map(Arc::as_ref), (now, is_new));
     }
 
     /// Takes note of the end of a CRD.

@@ -83,10 +83,20 @@ impl Query {
         let labels = LabelSelector::parse(self.get("labelSelector")).map_err(bad)?;
         let fields = FieldSelector::parse(self.get("fieldSelector")).map_err(bad)?;
         let key = served.resource.key();
-        if let Some(why) = fields.fields().find_map(|field| apimachinery::traits::why_not_by(&key, field)) {
+        if let Some(why) = fields.fields().find_map(|field| why_not_by(served, &key, field)) {
             return Err(Status::bad_request(why));
         }
         Ok((labels, fields))
+    }
+}
+
+fn why_not_by(served: &Served, key: &str, field: &str) -> Option<String> {
+    let selectable = &served.version().selectable;
+    let why = apimachinery::traits::why_not_by(key, field)
+        .filter(|_| !selectable.iter().any(|own| own == field))?;
+    match served.resource.custom {
+        true => Some(format!("field label not supported: {field}")),
+        false => Some(why),
     }
 }
 

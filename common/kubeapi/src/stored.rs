@@ -77,7 +77,8 @@ impl ListQuery {
             return true;
         }
         let object = serde_json::from_str(&stored.body).unwrap_or_default();
-        Traits::of(&self.resource, &object).match_selectors(&self.labels, &self.fields)
+        let traits = Traits::of(&self.resource, &object).with_fields(&object, self.fields.fields());
+        traits.match_selectors(&self.labels, &self.fields)
     }
 }
 

@@ -218,8 +218,14 @@ impl<B: Backend> Watch<B> {
             return;
         }
         let selects = |traits: &Traits| traits.match_selectors(&self.scope.labels, &self.scope.fields);
-        let before = event.previous.as_ref().is_some_and(selects);
-        let now = event.kind != EventKind::Deleted && selects(&event.traits);
+        let (before, now) = match Traits::are_enough(&self.scope.resource, &self.scope.fields) {
+            true => (event.previous.as_ref().is_some_and(selects), selects(&event.traits)),
+            false => match self.selected(event).await {
+                Ok(selected) => selected,
+                Err(status) => return self.fail(&status),
+            },
+        };
+        let now = event.kind != EventKind::Deleted && now;
         if let Some(sight) = &mut self.sight {
             if let Some((kind, shown)) = sight.take(&event.stored, before, now) {
                 self.send(kind, &shown);
@@ -227,16 +233,38 @@ impl<B: Backend> Watch<B> {
             return;
         }
         match (before, now) {
-            (false, true) => self.send(EventKind::Added, &event.stored),
-            (true, true) => self.send(EventKind::Modified, &event.stored),
-            (true, false) if event.kind == EventKind::Deleted => self.send(EventKind::Deleted, &event.stored),
+            (false, true) => self.tell(EventKind::Added, &event.stored).await,
+            (true, true) => self.tell(EventKind::Modified, &event.stored).await,
+            (true, false) if event.kind == EventKind::Deleted => {
+                self.tell(EventKind::Deleted, &event.stored).await;
+            }
             // It is not chosen any more: as it was when it was, as upstream tells it.
             (true, false) => match self.backend.before(event).await {
-                Ok(before) => self.send(EventKind::Deleted, before.as_ref().unwrap_or(&event.stored)),
+                Ok(before) => self.tell(EventKind::Deleted, before.as_ref().unwrap_or(&event.stored)).await,
                 Err(status) => self.fail(&status),
             },
             (false, false) => {}
         }
+    }
+
+    /// [`Watch::send`] of what is in the stored form.
+    async fn tell(&mut self, kind: EventKind, stored: &Stored) {
+        match self.backend.shown(&self.scope, stored).await {
+            Ok(shown) => self.send(kind, shown.as_ref().unwrap_or(stored)),
+            Err(status) => self.fail(&status),
+        }
+    }
+
+    /// Whether an object was and is chosen, by fields that are read of the object itself.
+    async fn selected(&mut self, event: &Event) -> Result<(bool, bool), Status> {
+        let now = self.scope.selects(&event.stored);
+        let before = match (event.kind, &event.previous) {
+            (_, None) => false,
+            // As it was last.
+            (EventKind::Deleted, _) => now,
+            _ => self.backend.before(event).await?.is_some_and(|before| self.scope.selects(&before)),
+        };
+        Ok((before, now))
     }
 
     fn send(&mut self, kind: EventKind, stored: &Stored) {

@@ -74,6 +74,11 @@ impl SigningRequest {
         only(&self.organizations)
     }
 
+    /// All organisations: the groups of who shows the certificate.
+    pub fn organizations(&self) -> &[String] {
+        &self.organizations
+    }
+
     /// True if the request asks for alternative names that are neither hosts nor addresses.
     pub fn asks_for_other_than_hosts(&self) -> bool {
         self.asks_for_more

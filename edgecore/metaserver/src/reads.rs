@@ -68,7 +68,7 @@ fn forbidden(right: &Right, scope: &Scope) -> Status {
         namespace: &right.namespace,
         name: &right.name,
     };
-    let mut status = Attributes { verb: right.verb, what }.forbidden(&right.user);
+    let mut status = Attributes::new(right.verb, what).forbidden(&right.user);
     status.message.push_str(": this node is cut off from the cloud, which has not allowed it before");
     status
 }

@@ -190,3 +190,60 @@ async fn higher_priorities_come_first() {
     running.await.unwrap();
     assert_eq!(pods::node(&fake.find(POD, "n", "low").unwrap()), "");
 }
+
+fn important(mut pod: Value, priority: i64) -> Value {
+    pod["spec"]["priority"] = json!(priority);
+    pod
+}
+
+#[test]
+fn the_least_important_pods_go_and_no_more_than_have_to() {
+    let cache = Cache::of([
+        &lines::PersistentVolumeClaim as Kind,
+        &lines::PersistentVolume,
+        &lines::PodDisruptionBudget,
+    ]);
+    let nodes = [node("a", "x"), node("b", "x"), node("c", "x")];
+    let placed = [
+        on(important(pod("a1", asking("1")), 5), "a"),
+        on(important(pod("a2", asking("1")), 1), "a"),
+        on(important(pod("b1", asking("2")), 3), "b"),
+        on(important(pod("c1", asking("2")), 100), "c"),
+    ];
+    let placed = placed.iter().map(|pod| Arc::new(Facts::of(pod))).collect();
+    let nodes = with_pods(nodes.to_vec(), placed);
+    let choice = |pod: &Value| {
+        let candidate = candidate(pod, &nodes, &Namespaces::new(), &cache);
+        choose(&candidate, &nodes).unwrap_err();
+        let victims = preempt::choose(&candidate, &nodes, &preempt::budgets(&cache))?;
+        Some(victims.pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(choice(&important(pod("p", asking("1")), 10)), Some(vec!["a2".to_owned()]));
+    assert_eq!(choice(&important(pod("p", asking("2")), 10)), Some(vec!["b1".to_owned()]));
+    assert_eq!(choice(&important(pod("p", asking("3")), 10)), None);
+    assert_eq!(choice(&important(pod("p", asking("1")), 1)), None);
+}
+
+#[tokio::test]
+async fn an_important_pod_gets_the_place_of_one_that_is_less_so() {
+    let api = Arc::new(Fake::default());
+    api.put(&lines::Node, node("a", "x"));
+    let stop = CancellationToken::new();
+    let controllers: Vec<Box<dyn Controller>> = vec![Box::<Scheduler>::default()];
+    let running = tokio::spawn(shell::run(controllers, Arc::new(api.clone()), stop.clone()));
+    api.put(POD, important(pod("low", asking("2")), 1));
+    let on_node =
+        |api: &Fake, name: &str| api.find(POD, "n", name).is_some_and(|pod| pods::node(&pod) == "a");
+    tokio::time::timeout(Duration::from_secs(10), api.until(|api| on_node(api, "low"))).await.unwrap();
+    let mut never = important(pod("never", asking("2")), 9);
+    never["spec"]["preemptionPolicy"] = json!("Never");
+    api.put(POD, never);
+    api.put(POD, important(pod("high", asking("2")), 5));
+    let nominated = |api: &Fake| {
+        api.find(POD, "n", "high").is_some_and(|pod| pod["status"]["nominatedNodeName"] == "a")
+            && api.find(POD, "n", "low").is_none_or(|pod| object::deleting(&pod))
+    };
+    tokio::time::timeout(Duration::from_secs(10), api.until(nominated)).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -78,5 +78,5 @@ pub(super) fn may_create(call: &Call<'_>) -> Result<(), Status> {
         namespace: &target.namespace,
         name: &target.name,
     };
-    authorise(call.backend, &call.user, &Attributes { verb: "create", what })
+    authorise(call.backend, &call.user, &Attributes::new("create", what))
 }

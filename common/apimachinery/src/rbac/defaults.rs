@@ -147,6 +147,7 @@ const ROLES: &[(&str, &str, Rules)] = &[
             ("create patch update", "core events.k8s.io", "events"),
         ],
     ),
+    ("system:node", "", NODE),
     ("system:kube-dns", "", &[("list watch", "core", "endpoints services")]),
     (
         "system:persistent-volume-provisioner",
@@ -194,6 +195,16 @@ const ROLES: &[(&str, &str, Rules)] = &[
         ],
     ),
     (
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        "",
+        &[("create", "certificates.k8s.io", "certificatesigningrequests/nodeclient")],
+    ),
+    (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        "",
+        &[("create", "certificates.k8s.io", "certificatesigningrequests/selfnodeclient")],
+    ),
+    (
         "system:certificates.k8s.io:kube-apiserver-client-approver",
         "",
         &[("approve", "certificates.k8s.io", "signers @kubernetes.io/kube-apiserver-client")],
@@ -215,6 +226,40 @@ const ROLES: &[(&str, &str, Rules)] = &[
     ),
 ];
 
+/// What nodes do, as far as it is about themselves and their pods: who says so is the server, not a binding.
+const NODE: Rules = &[
+    ("create", "authentication.k8s.io", "tokenreviews"),
+    ("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
+    (READ, "core", "services"),
+    ("create get list watch", "core", "nodes"),
+    ("patch update", "core", "nodes/status"),
+    ("patch update", "core", "nodes"),
+    ("create patch update", "core events.k8s.io", "events"),
+    (READ, "core", "pods"),
+    ("create delete", "core", "pods"),
+    ("patch update", "core", "pods/status"),
+    ("create", "core", "pods/eviction"),
+    (READ, "core", "configmaps secrets"),
+    ("get", "core", "persistentvolumeclaims persistentvolumes"),
+    ("get", "core", "endpoints"),
+    ("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
+    ("create delete get patch update", "coordination.k8s.io", "leases"),
+    ("get", "storage.k8s.io", "volumeattachments"),
+    ("create", "core", "serviceaccounts/token"),
+    ("get patch update", "core", "persistentvolumeclaims/status"),
+    (READ, "storage.k8s.io", "csidrivers"),
+    ("create delete get patch update", "storage.k8s.io", "csinodes"),
+    (READ, "node.k8s.io", "runtimeclasses"),
+    ("get", "resource.k8s.io", "resourceclaims"),
+    ("deletecollection", "resource.k8s.io", "resourceslices"),
+    ("get", "core", "serviceaccounts"),
+];
+
+/// The rules of `system:node`.
+pub fn node_rules() -> Vec<Rule> {
+    NODE.iter().map(rule).collect()
+}
+
 /// Roles made of others: name, of whom it is a part itself.
 const COMPOSED: &[(&str, &str)] = &[("admin", ""), ("edit", "admin"), ("view", "edit")];
 
@@ -229,6 +274,8 @@ const BINDINGS: &[(&str, &str, &[&str])] = &[
     ("system:node-proxier", "User", &["system:kube-proxy"]),
     ("system:kube-scheduler", "User", &["system:kube-scheduler"]),
     ("system:volume-scheduler", "User", &["system:kube-scheduler"]),
+    // Nobody: nodes have their rights of the server.
+    ("system:node", "Group", &[]),
 ];
 
 /// `true` there keeps an object in step with the defaults.
@@ -247,7 +294,10 @@ pub fn objects() -> Vec<(&'static str, Value)> {
         let subjects: Vec<Value> =
             names.iter().map(|name| json!({ "apiGroup": GROUP, "kind": kind, "name": name })).collect();
         let reference = json!({ "apiGroup": GROUP, "kind": "ClusterRole", "name": role });
-        let binding = json!({ "metadata": metadata(role, ""), "roleRef": reference, "subjects": subjects });
+        let mut binding = json!({ "metadata": metadata(role, ""), "roleRef": reference });
+        if !subjects.is_empty() {
+            binding["subjects"] = json!(subjects);
+        }
         ("clusterrolebindings", binding)
     });
     roles.chain(composed).chain(bindings).chain(controllers::objects()).collect()

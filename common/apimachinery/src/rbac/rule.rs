@@ -9,6 +9,15 @@ use crate::Status;
 pub struct Attributes<'a> {
     pub verb: &'a str,
     pub what: What<'a>,
+    /// The one node whose pods a list or watch selects (`spec.nodeName`); empty: it does not select so.
+    pub on_node: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    /// Without selectors.
+    pub fn new(verb: &'a str, what: What<'a>) -> Attributes<'a> {
+        Attributes { verb, what, on_node: "" }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::*;
 
 fn asked<'a>(verb: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Attributes<'a> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    Attributes { verb, what: What::Resource { group: "", resource, subresource, namespace, name } }
+    Attributes::new(verb, What::Resource { group: "", resource, subresource, namespace, name })
 }
 
 fn binding(kind: &str, role: &str, subjects: Value) -> Value {
@@ -103,7 +103,7 @@ fn rules_are_about_verbs_groups_resources_names_and_paths() {
         !one.allows(&asked("get", "secrets", "n", "b")) && !one.allows(&asked("get", "secrets", "n", ""))
     );
     let paths = rule(json!({"verbs": ["get"], "nonResourceURLs": ["/metrics", "/logs/*"]}));
-    let path = |path| paths.allows(&Attributes { verb: "get", what: What::Path(path) });
+    let path = |path| paths.allows(&Attributes::new("get", What::Path(path)));
     assert!(path("/metrics") && path("/logs/a/b") && !path("/metrics/x") && !path("/logs"));
     assert!(!paths.allows(&asked("get", "pods", "", "")));
 }
@@ -193,9 +193,9 @@ fn the_default_roles_are_valid_and_viewers_read_no_secrets() {
     assert!(can("e", "get", "secrets") && can("e", "create", "pods/exec") && !can("e", "get", "nodes"));
     assert!(can("a", "get", "pods"));
     let roles = What::Resource { group: GROUP, resource: "roles", subresource: "", namespace: "n", name: "" };
-    let create = Attributes { verb: "create", what: roles };
+    let create = Attributes::new("create", roles);
     assert!(may(&policy, "a", &everyone, &create) && !may(&policy, "e", &everyone, &create));
-    let path = |path| may(&policy, "x", &everyone, &Attributes { verb: "get", what: What::Path(path) });
+    let path = |path| may(&policy, "x", &everyone, &Attributes::new("get", What::Path(path)));
     assert!(path("/apis/apps") && path("/openapi/v2") && !path("/metrics"));
 }
 

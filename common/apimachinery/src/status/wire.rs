@@ -51,11 +51,13 @@ struct DetailCause {
 impl From<super::Status> for Status {
     fn from(status: super::Status) -> Status {
         let super::Status { code, reason, message, about, causes, retry_after } = status;
+        // Some are about nothing that has a name, and say so.
+        let has_details = about.is_some();
         let About { group, kind, name, uid } = about.map(|about| *about).unwrap_or_default();
         let cause = |Cause { reason, message, field }| DetailCause { reason, message, field };
         let causes = causes.into_iter().map(cause).collect();
         let details = Details { name, group, kind, uid, causes, retry_after_seconds: retry_after };
-        let details = (details != Details::default()).then(|| Box::new(details));
+        let details = (has_details || details != Details::default()).then(|| Box::new(details));
         let metadata = Map::new();
         Status { metadata, status: Cow::Borrowed("Failure"), message, reason, details, code }
     }
@@ -63,6 +65,7 @@ impl From<super::Status> for Status {
 
 impl From<Status> for super::Status {
     fn from(status: Status) -> super::Status {
+        let is_bare = status.details.as_ref().is_some_and(|details| **details == Details::default());
         let details = status.details.map(|details| *details).unwrap_or_default();
         let Details { name, group, kind, uid, causes, retry_after_seconds } = details;
         let about = About { group, kind, name, uid };
@@ -71,7 +74,7 @@ impl From<Status> for super::Status {
             code: status.code,
             reason: status.reason,
             message: status.message,
-            about: (about != About::default()).then(|| Box::new(about)),
+            about: (is_bare || about != About::default()).then(|| Box::new(about)),
             causes: causes.into_iter().map(cause).collect(),
             retry_after: retry_after_seconds,
         }

@@ -85,7 +85,7 @@ impl Url {
 
 impl Client {
     /// What a `clientConfig` that was checked says; `None`: it says nothing that can be used.
-    pub(super) fn read(config: &Value) -> Option<Client> {
+    pub fn read(config: &Value) -> Option<Client> {
         if let Some(url) = config["url"].as_str() {
             return Url::parse(url).ok().map(Client::Url);
         }

@@ -75,7 +75,10 @@ fn versions(versions: &[Value], field: &str, causes: &mut Vec<Cause>) {
     if versions.is_empty() {
         causes.push(Cause::required(field, "must specify one of v1"));
     } else if !versions.iter().any(|version| version == "v1") {
-        causes.push(Cause::invalid(field, &json!(versions), "must include at least one of v1"));
+        // The older form is not spoken here.
+        let is_older = versions.iter().any(|version| version == "v1beta1");
+        let why = if is_older { "must include v1" } else { "must include at least one of v1, v1beta1" };
+        causes.push(Cause::invalid(field, &json!(versions), why));
     }
 }
 

@@ -34,6 +34,10 @@ pub(super) fn document(catalog: &Registry) -> Value {
         paths.insert(format!("{collection}/{{name}}"), item);
         let all = json!({ "get": operation("list", &[]), "post": operation("post", &write) });
         paths.insert(collection, all);
+        if resource.namespaced {
+            let everywhere = format!("/{}/{}", prefix(&resource, &version), resource.plural);
+            paths.insert(everywhere, json!({ "get": operation("list", &[]) }));
+        }
         if let Some(version) = custom_version(&resource, &version) {
             for (name, schema) in custom::definitions(&resource, version) {
                 own.insert(name, custom::for_v2(&schema));

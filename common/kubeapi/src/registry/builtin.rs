@@ -20,6 +20,7 @@ pub(super) fn resources(serves: impl Fn(&KindInfo) -> bool) -> Vec<Resource> {
             status: info.subresources.contains(&"status"),
             ..super::Version::named(info.version)
         }],
+        conversion: None,
         custom: false,
     };
     let built_in = KINDS.iter().filter(|(_, info)| info.definition == Definition::BuiltIn && serves(info));

@@ -1,14 +1,15 @@
 //! CustomResourceDefinitions: read, defaulted, checked.
 
 use apimachinery::object::{list, text};
+use apimachinery::schema::structural;
 use apimachinery::{Cause, names};
 use serde_json::{Value, json};
 
-use super::{Resource, ScalePaths, Version};
+use super::{Conversion, Resource, ScalePaths, Version};
 
 /// What a CRD serves, or `None` if nothing.
 pub(super) fn read(definition: &Value) -> Option<Resource> {
-    let spec = definition.get("spec")?;
+    let spec = definition.get("spec").filter(|_| super::accepted::is_established(definition))?;
     let strings = |pointer: &str| -> Vec<String> {
         list(spec, pointer).iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
@@ -27,9 +28,21 @@ pub(super) fn read(definition: &Value) -> Option<Resource> {
         subresources: vec![],
         namespaced: text(spec, "/scope") == "Namespaced",
         versions,
+        conversion: conversion(spec),
         custom: true,
     };
     (!resource.versions.is_empty() && !kind.is_empty()).then_some(resource)
+}
+
+/// How objects get from one version to another, if not by their name alone.
+fn conversion(spec: &Value) -> Option<Conversion> {
+    let conversion = &spec["conversion"];
+    let storage = list(spec, "/versions").iter().find(|version| version["storage"] == true)?;
+    (conversion["strategy"] == "Webhook").then(|| Conversion {
+        storage: text(storage, "/name").to_owned(),
+        schema: storage.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default(),
+        client: conversion["webhook"]["clientConfig"].clone(),
+    })
 }
 
 fn version(version: &Value) -> Version {
@@ -39,6 +52,10 @@ fn version(version: &Value) -> Version {
         schema: version.pointer("/schema/openAPIV3Schema").cloned(),
         columns: list(version, "/additionalPrinterColumns").to_vec(),
         scale: version.pointer("/subresources/scale").map(scale),
+        selectable: list(version, "/selectableFields")
+            .iter()
+            .map(|field| text(field, "/jsonPath").trim_start_matches('.').to_owned())
+            .collect(),
         deprecated: (version["deprecated"] == true).then(|| text(version, "/deprecationWarning").to_owned()),
     }
 }
@@ -123,14 +140,25 @@ pub fn problems(definition: &Value) -> Vec<Cause> {
     if !matches!(text(spec, "/scope"), "Namespaced" | "Cluster") {
         causes.push(Cause::unsupported("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]));
     }
-    if spec.pointer("/conversion/strategy").is_some_and(|strategy| strategy == "Webhook") {
-        causes.push(Cause::unsupported("spec.conversion.strategy", &json!("Webhook"), &["None"]));
+    causes.extend(conversion_problems(&spec["conversion"]));
+    if spec["preserveUnknownFields"] == true {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        causes.push(Cause::invalid("spec.preserveUnknownFields", &json!(true), why));
     }
     let versions = list(spec, "/versions");
     let stored = versions.iter().filter(|version| version["storage"] == true).count();
     if stored != 1 {
         let detail = "must have exactly one version marked as storage version";
         causes.push(Cause::invalid("spec.versions", &json!(stored), detail));
+    }
+    let schemas: Vec<&Value> = versions.iter().map(|version| &version["schema"]["openAPIV3Schema"]).collect();
+    let is_one = schemas.windows(2).all(|pair| pair[0] == pair[1]);
+    for (at, schema) in schemas.iter().enumerate().take(if is_one { 1 } else { schemas.len() }) {
+        let path = match is_one {
+            true => "spec.validation.openAPIV3Schema".to_owned(),
+            false => format!("spec.versions[{at}].schema.openAPIV3Schema"),
+        };
+        causes.extend(structural::problems(schema, &path));
     }
     for (at, version) in versions.iter().enumerate() {
         let schema = version.pointer("/schema/openAPIV3Schema");
@@ -143,6 +171,43 @@ pub fn problems(definition: &Value) -> Vec<Cause> {
         if let Some(why) = names::label(text(version, "/name")) {
             causes.push(Cause::invalid(format!("spec.versions[{at}].name"), &version["name"], &why));
         }
+    }
+    causes
+}
+
+fn conversion_problems(conversion: &Value) -> Vec<Cause> {
+    let (strategy, field) = (text(conversion, "/strategy"), "spec.conversion");
+    let webhook = &conversion["webhook"];
+    match strategy {
+        "Webhook" => {}
+        "None" | "" => {
+            let why = "should not be set when strategy is not set to Webhook";
+            let is_set = !webhook.is_null();
+            return is_set.then(|| Cause::forbidden(format!("{field}.webhook"), why)).into_iter().collect();
+        }
+        other => {
+            return vec![Cause::unsupported(
+                format!("{field}.strategy"),
+                &json!(other),
+                &["None", "Webhook"],
+            )];
+        }
+    }
+    let mut causes = Vec::new();
+    if webhook["clientConfig"].is_null() {
+        let why = "required when strategy is set to Webhook";
+        causes.push(Cause::required(format!("{field}.webhook.clientConfig"), why));
+    }
+    let versions = list(webhook, "/conversionReviewVersions");
+    if versions.is_empty() {
+        causes.push(Cause::required(format!("{field}.webhook.conversionReviewVersions"), ""));
+    } else if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
+        let why = "must include at least one of v1, v1beta1";
+        causes.push(Cause::invalid(
+            format!("{field}.webhook.conversionReviewVersions"),
+            &json!(versions),
+            why,
+        ));
     }
     causes
 }

@@ -10,6 +10,35 @@ const EVENTS: (&str, &str, &str) = ("create patch update", "core events.k8s.io",
 /// The controller's service account in `kube-system`, and its rules.
 const CONTROLLERS: &[(&str, Rules)] = &[
     (
+        "certificate-controller",
+        &[
+            ("delete get list watch", "certificates.k8s.io", "certificatesigningrequests"),
+            (
+                "update",
+                "certificates.k8s.io",
+                "certificatesigningrequests/approval certificatesigningrequests/status",
+            ),
+            ("approve", "certificates.k8s.io", "signers @kubernetes.io/kube-apiserver-client-kubelet"),
+            (
+                "sign",
+                "certificates.k8s.io",
+                "signers @kubernetes.io/kube-apiserver-client @kubernetes.io/kube-apiserver-client-kubelet @kubernetes.io/kubelet-serving @kubernetes.io/legacy-unknown",
+            ),
+            ("create", "authorization.k8s.io", "subjectaccessreviews"),
+            EVENTS,
+        ],
+    ),
+    (
+        "pvc-protection-controller",
+        &[
+            ("get list update watch", "core", "persistentvolumeclaims"),
+            ("update", "core", "persistentvolumeclaims/status"),
+            (READ, "core", "pods"),
+            EVENTS,
+        ],
+    ),
+    ("pv-protection-controller", &[("get list update watch", "core", "persistentvolumes"), EVENTS]),
+    (
         "replicaset-controller",
         &[
             ("get list update watch", "apps", "replicasets"),
