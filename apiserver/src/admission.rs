@@ -24,6 +24,7 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
     resource.custom
         || served.is_definition()
         || served.is_core("pods")
+        || served.is_core("replicationcontrollers")
         || matches!(
             resource.group.as_str(),
             "admissionregistration.k8s.io" | "apps" | "batch" | "networking.k8s.io" | "policy"
@@ -132,7 +133,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
         ("", "nodes") => {
             object::map_in(object::as_map(value), "spec");
         }
-        ("apps" | "batch", plural) => {
+        ("", plural @ "replicationcontrollers") | ("apps" | "batch", plural) => {
             workloads::complete(plural, value);
             pod::defaults::template(value);
         }
@@ -167,6 +168,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
             }
             causes
         }
+        ("", "replicationcontrollers") => workloads::replication_problems(value),
         ("batch", "jobs") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
             if workloads::restarts_always(value) {

@@ -49,6 +49,7 @@ pub fn all() -> Vec<Box<dyn shell::Controller>> {
         Box::new(job::Ttl),
         Box::new(nodes::Health::default()),
         Box::new(replicaset::ReplicaSets),
+        Box::new(replicaset::ReplicationControllers),
         Box::new(statefulset::StatefulSets),
         Box::new(nodes::Evictions::default()),
         Box::new(volumes::Binder),

@@ -19,6 +19,15 @@ const CONTROLLERS: &[(&str, Rules)] = &[
         ],
     ),
     (
+        "replication-controller",
+        &[
+            ("get list update watch", "core", "replicationcontrollers"),
+            ("update", "core", "replicationcontrollers/finalizers replicationcontrollers/status"),
+            ("create delete list patch watch", "core", "pods"),
+            EVENTS,
+        ],
+    ),
+    (
         "deployment-controller",
         &[
             ("get list update watch patch", "apps", "deployments"),
