@@ -8,7 +8,7 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, plain, pod, rbac, schema, service, workload};
+use apimachinery::{Cause, Status, flow, object, plain, pod, rbac, schema, service, workload};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -27,8 +27,10 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
         || served.is_core("replicationcontrollers")
         || matches!(
             resource.group.as_str(),
-            "admissionregistration.k8s.io" | "apps" | "batch" | "networking.k8s.io" | "policy"
+            "admissionregistration.k8s.io" | "apps" | "batch" | flow::GROUP | "policy"
         )
+        || (resource.group == "networking.k8s.io"
+            && !matches!(resource.plural.as_str(), "servicecidrs" | "ipaddresses"))
 }
 
 /// A signing request says who made it, whatever its maker wrote there: approvers go by it.
