@@ -166,10 +166,11 @@ pub(crate) async fn own_pods(
     let pods = work.cache.store(&lines::Pod);
     let candidates = pods.candidates(object::namespace(owner), object::uid(owner), selector);
     let mut claims = claim(owner, selector, candidates);
+    claims.adopt.retain(|pod| !pods::is_finished(pod));
+    if !claims.adopt.is_empty() && !is_there(work, kind, owner).await? {
+        claims.adopt.clear();
+    }
     for pod in claims.adopt {
-        if pods::is_finished(&pod) {
-            continue;
-        }
         work.client.patch_object(&lines::Pod, &pod, ownership::adoption(kind, owner, &pod)).await?;
         claims.owned.push(pod);
     }
@@ -177,6 +178,15 @@ pub(crate) async fn own_pods(
         work.client.patch_object(&lines::Pod, &pod, ownership::release(owner, &pod)).await?;
     }
     Ok(claims.owned)
+}
+
+/// True if the owner is still there and not being deleted, whatever the cache shows: who orphans its pods wants them to stay so.
+async fn is_there(work: &Work, kind: Kind, owner: &Value) -> Result<bool, Status> {
+    match work.client.get(kind, &Key::of(owner)).await {
+        Ok(found) => Ok(object::uid(&found) == object::uid(owner) && !object::deleting(&found)),
+        Err(status) if status.is_not_found() => Ok(false),
+        Err(status) => Err(status),
+    }
 }
 
 /// Pods on a node of all sets with the same owner: the fuller node gives one up first.
