@@ -4,6 +4,7 @@ mod configs;
 pub(crate) mod grants;
 mod pods;
 mod priorities;
+mod runtime_classes;
 mod service_accounts;
 mod workloads;
 
@@ -71,6 +72,7 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
         service_accounts::attach(context, target, value).await?;
         priorities::resolve(context, target, value).await?;
         pods::start(value);
+        runtime_classes::resolve(context, target, value).await?;
     }
     if served.is_core("namespaces") {
         value["status"] = json!({ "phase": "Active" });

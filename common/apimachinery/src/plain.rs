@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
-use crate::{Cause, flow, names};
+use crate::{Cause, flow, names, rbac};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -25,6 +25,7 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
             set_default(map, "volumeBindingMode", "Immediate");
         }
         (flow::GROUP, _) => flow::complete(plural, object),
+        (rbac::GROUP, _) => rbac::complete(plural, object),
         ("storage.k8s.io", "csidrivers") => csi_driver(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {
