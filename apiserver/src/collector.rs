@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
+use crate::verbs::create::namespace::restore;
 use crate::verbs::delete::Propagation;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -109,6 +110,7 @@ async fn expire_events(context: &Context) -> Result<(), Status> {
 
 async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
     let key = &event.stored.key;
+    restore(context, event).await?;
     match event.kind {
         EventKind::Deleted => {
             let value = event.stored.value()?;
