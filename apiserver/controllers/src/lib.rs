@@ -45,6 +45,7 @@ pub fn all() -> Vec<Box<dyn shell::Controller>> {
         Box::new(disruption::Disruptions),
         Box::new(endpoints::Lists),
         Box::new(endpoints::Slices),
+        Box::new(endpoints::Mirrors),
         Box::new(job::Jobs),
         Box::new(job::Ttl),
         Box::new(nodes::Health::default()),

@@ -26,6 +26,17 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
         }
         (flow::GROUP, _) => flow::complete(plural, object),
         (rbac::GROUP, _) => rbac::complete(plural, object),
+        ("", "endpoints") => {
+            for subset in maps_in(map, "subsets") {
+                maps_in(subset, "ports").for_each(|port| set_default(port, "protocol", "TCP"));
+            }
+        }
+        ("discovery.k8s.io", "endpointslices") => {
+            for port in maps_in(map, "ports") {
+                set_default(port, "name", "");
+                set_default(port, "protocol", "TCP");
+            }
+        }
         ("storage.k8s.io", "csidrivers") => csi_driver(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {

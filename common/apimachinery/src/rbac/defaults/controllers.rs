@@ -101,6 +101,16 @@ const CONTROLLERS: &[(&str, Rules)] = &[
         ],
     ),
     (
+        "endpointslicemirroring-controller",
+        &[
+            (READ, "core", "endpoints services"),
+            ("update", "core", "endpoints/finalizers services/finalizers"),
+            ("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
+            ("create", "discovery.k8s.io", "endpointslices/restricted"),
+            EVENTS,
+        ],
+    ),
+    (
         "node-controller",
         &[
             ("delete get list patch update watch", "core", "nodes"),
