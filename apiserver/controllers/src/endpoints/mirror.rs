@@ -35,9 +35,14 @@ fn is_mirrored(endpoints: &Value) -> bool {
     metadata["labels"][SKIP] != "true" && metadata["annotations"].get(LEADER).is_none()
 }
 
+/// Family and ports, as text.
+type Group = (&'static str, String);
+/// Ports, and the endpoints that have them.
+type Ported = (Vec<Value>, Vec<Value>);
+
 /// `existing` are the slices that this controller made of these Endpoints.
 fn plan(endpoints: &Value, existing: Vec<Value>) -> Plan {
-    let mut wanted: BTreeMap<(&str, String), (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<Group, Ported> = BTreeMap::new();
     for subset in list(endpoints, "/subsets") {
         let ports: Vec<Value> = list(subset, "/ports").iter().map(port).collect();
         let states = [("/addresses", true), ("/notReadyAddresses", false)];
@@ -148,7 +153,7 @@ impl Controller for Mirrors {
             let own: Vec<Value> = own.map(|(_, slice)| slice.value()).collect();
             let service =
                 work.cache.store(SERVICE).get(key).filter(|service| backend::selector(service).is_none());
-            let endpoints = work.cache.store(KIND).get(key).filter(|found| is_mirrored(found));
+            let endpoints = work.cache.store(KIND).get(key).filter(is_mirrored);
             let endpoints = endpoints.filter(|found| service.is_some() && !object::deleting(found));
             let plan = match endpoints {
                 Some(endpoints) => plan(&endpoints, own),
