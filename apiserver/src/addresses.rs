@@ -49,6 +49,10 @@ impl Addresses {
         Addresses { range, taken: Arc::default() }
     }
 
+    pub(crate) fn range(&self) -> ServiceRange {
+        self.range
+    }
+
     /// The first of the range, which the API itself has.
     pub(crate) fn first(&self) -> String {
         self.range.first().to_string()

@@ -6,11 +6,12 @@ pub(crate) mod limits;
 pub(crate) mod node_restriction;
 mod pods;
 mod priorities;
+mod runtime_classes;
 mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, object, plain, pod, quota, rbac, schema, service, workload};
+use apimachinery::{Cause, Status, flow, object, plain, pod, quota, rbac, schema, service, workload};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -27,10 +28,13 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
     resource.custom
         || served.is_definition()
         || served.is_core("pods")
+        || served.is_core("replicationcontrollers")
         || matches!(
             resource.group.as_str(),
-            "admissionregistration.k8s.io" | "apps" | "batch" | "networking.k8s.io" | "policy"
+            "admissionregistration.k8s.io" | "apps" | "batch" | flow::GROUP | "policy"
         )
+        || (resource.group == "networking.k8s.io"
+            && !matches!(resource.plural.as_str(), "servicecidrs" | "ipaddresses"))
 }
 
 /// A signing request says who made it, whatever its maker wrote there: approvers go by it.
@@ -77,6 +81,7 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
         pod::defaults::pod(value);
         limits::default_pod(context, target, value);
         pods::start(value);
+        runtime_classes::resolve(context, target, value).await?;
     }
     if served.is_core("namespaces") {
         value["status"] = json!({ "phase": "Active" });
@@ -183,7 +188,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             object::map_in(object::as_map(value), "spec");
             allocatable(value);
         }
-        ("apps" | "batch", plural) => {
+        ("", plural @ "replicationcontrollers") | ("apps" | "batch", plural) => {
             workloads::complete(plural, value);
             pod::defaults::template(value);
         }
@@ -229,6 +234,7 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
             }
             causes
         }
+        ("", "replicationcontrollers") => workloads::replication_problems(value),
         ("batch", "jobs") => {
             let mut causes = pod::problems("spec.template.spec", &value["spec"]["template"]["spec"]);
             if workloads::restarts_always(value) {

@@ -1,10 +1,10 @@
 //! Objects that exist from the start, and those that every namespace has.
 
 use apimachinery::traits::Traits;
-use apimachinery::{Status, object, rbac};
-use kubeapi::stored::ListQuery;
+use apimachinery::{Status, flow, object, rbac};
+use kubeapi::stored::{ListQuery, Stored};
 use kubeapi::target::Target;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::aggregator;
 use crate::context::Context;
@@ -36,7 +36,46 @@ pub(crate) async fn defaults(context: &Context, port: u16) -> Result<(), Status>
         },
     });
     ensure(context, "services", "default", "kubernetes", service).await?;
+    range(context).await?;
+    flows(context).await?;
     roles(context).await
+}
+
+/// The range of services' addresses, as this server was told it.
+async fn range(context: &Context) -> Result<(), Status> {
+    let served =
+        context.registry.find("networking.k8s.io", "v1", "servicecidrs").ok_or_else(Status::no_such_path)?;
+    let name = "kubernetes".to_owned();
+    let target = Target { served, namespace: String::new(), name, subresource: String::new() };
+    let spec = json!({ "cidrs": [context.addresses.range().to_string()] });
+    make(context, &target, json!({ "spec": spec })).await?;
+    let Some(stored) = context.storage.get(&target.key()).await? else { return Ok(()) };
+    let found = stored.value()?;
+    let is_ready =
+        object::list(&found, "/status/conditions").iter().any(|condition| condition["type"] == "Ready");
+    if is_ready && found["spec"] == spec {
+        return Ok(());
+    }
+    let mut value = found.clone();
+    value["spec"] = spec;
+    let now = daemon::clock::rfc3339(daemon::clock::now());
+    value["status"] = json!({ "conditions": [{ "type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": now }] });
+    replace(context, &target, (&stored, &found), value).await
+}
+
+/// The flow schemas and priority levels that every cluster has. They are told of and kept, and limit nothing here.
+async fn flows(context: &Context) -> Result<(), Status> {
+    let schemas = flow::schemas().into_iter().map(|(name, spec)| ("flowschemas", name, spec));
+    let levels = flow::levels().into_iter().map(|(name, spec)| ("prioritylevelconfigurations", name, spec));
+    for (plural, name, spec) in levels.chain(schemas) {
+        let served = context.registry.find(flow::GROUP, "v1", plural).ok_or_else(Status::no_such_path)?;
+        let target =
+            Target { served, namespace: String::new(), name: name.to_owned(), subresource: String::new() };
+        let metadata = json!({ "annotations": { "apf.kubernetes.io/autoupdate-spec": "true" } });
+        make(context, &target, json!({ "metadata": metadata, "spec": spec })).await?;
+    }
+    Ok(())
 }
 
 /// The default roles and bindings, with what a newer version has added to them.
@@ -51,14 +90,20 @@ async fn roles(context: &Context) -> Result<(), Status> {
         };
         let found = stored.value()?;
         let Some(value) = rbac::defaults::mended(&found, &wanted) else { continue };
-        let previous = Traits::of(&stored.key.resource, &found);
-        let change = Change::Update { value, expected: stored.revision, previous };
-        let resource = target.served.resource.clone();
-        context
-            .storage
-            .commit(stored.key, change)
-            .await
-            .map_err(|error| error.into_status(&resource, &target.name))?;
+        replace(context, &target, (&stored, &found), value).await?;
     }
     aggregator::aggregate(context).await
+}
+
+/// Puts `value` in place of what is stored, which says `found`.
+async fn replace(
+    context: &Context,
+    target: &Target,
+    (stored, found): (&Stored, &Value),
+    value: Value,
+) -> Result<(), Status> {
+    let previous = Traits::of(&stored.key.resource, found);
+    let change = Change::Update { value, expected: stored.revision, previous };
+    let outcome = context.storage.commit(stored.key.clone(), change).await;
+    outcome.map(|_| ()).map_err(|error| error.into_status(&target.served.resource, &target.name))
 }

@@ -23,6 +23,7 @@ use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
 use crate::storage::{Change, WriteError};
+use crate::verbs::create::namespace::restore;
 use crate::verbs::delete::Propagation;
 
 pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -113,6 +114,7 @@ async fn expire_events(context: &Context) -> Result<(), Status> {
 
 async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
     let key = &event.stored.key;
+    restore(context, event).await?;
     match event.kind {
         EventKind::Deleted => {
             let value = event.stored.value()?;

@@ -84,15 +84,52 @@ async fn foreground(context: &Context, owner: &str) -> Result<bool, Status> {
             release(context, key, owner).await?;
             continue;
         }
-        let has_dependents = !context.storage.dependents(object::uid(&value)).await?.is_empty();
-        let propagation = if has_dependents { Propagation::Foreground } else { Propagation::Background };
+        let further = context.storage.dependents(object::uid(&value)).await?;
+        let propagation = if further.is_empty() { Propagation::Background } else { Propagation::Foreground };
+        let is_circle = any_waits(context, &further).await?;
+        if is_circle {
+            unblock(context, key.clone()).await?;
+        }
         if !object::deleting(&value) {
             remove(context, &key, propagation).await?;
         }
-        let blocks = own.iter().any(|reference| reference["blockOwnerDeletion"] == true);
+        let blocks = !is_circle && own.iter().any(|reference| reference["blockOwnerDeletion"] == true);
         is_blocked |= blocks && context.storage.get(&key).await?.is_some();
     }
     Ok(!is_blocked)
+}
+
+/// True if one of these waits for its own dependents: owners may lead in a circle.
+async fn any_waits(context: &Context, keys: &[Key]) -> Result<bool, Status> {
+    for key in keys {
+        let Some(stored) = context.storage.get(key).await? else { continue };
+        let value = stored.value()?;
+        let finalizer = Propagation::Foreground.finalizer();
+        if object::deleting(&value) && finalizer.is_some_and(|finalizer| has(&value, finalizer)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Lets the owners of an object go without it (`unblockOwnerReferencesStrategicMergePatch` of `pkg/controller/garbagecollector`).
+async fn unblock(context: &Context, key: Key) -> Result<(), Status> {
+    let Some(stored) = context.storage.get(&key).await? else { return Ok(()) };
+    let mut value = stored.value()?;
+    let previous = Traits::of(&key.resource, &value);
+    let mut is_changed = false;
+    for owner in object::maps_in(object::metadata(&mut value), "ownerReferences") {
+        let blocked = owner.insert("blockOwnerDeletion".to_owned(), Value::Bool(false));
+        is_changed |= blocked == Some(Value::Bool(true));
+    }
+    if !is_changed {
+        return Ok(());
+    }
+    let change = Change::Update { value, expected: stored.revision, previous };
+    match context.storage.commit(key, change).await {
+        Err(WriteError::Store(status)) => Err(status),
+        Ok(_) | Err(WriteError::Stale | WriteError::Missing | WriteError::Exists) => Ok(()),
+    }
 }
 
 /// Takes a finalizer off; the object goes with its last one.

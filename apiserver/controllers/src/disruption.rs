@@ -87,7 +87,7 @@ fn controller(cache: &Cache, pod: &Value) -> Option<(String, i64)> {
     let set = owner(pod, &lines::ReplicaSet);
     let found = match set {
         Some(set) => owner(&set, &lines::Deployment).unwrap_or(set),
-        None => owner(pod, &lines::StatefulSet)?,
+        None => owner(pod, &lines::StatefulSet).or_else(|| owner(pod, &lines::ReplicationController))?,
     };
     Some((object::uid(&found).to_owned(), integer(&found, "/spec/replicas").unwrap_or(1)))
 }
@@ -105,7 +105,14 @@ impl Controller for Disruptions {
     }
 
     fn reads(&self) -> Vec<Kind> {
-        vec![KIND, &lines::Pod, &lines::ReplicaSet, &lines::Deployment, &lines::StatefulSet]
+        vec![
+            KIND,
+            &lines::Pod,
+            &lines::ReplicaSet,
+            &lines::Deployment,
+            &lines::StatefulSet,
+            &lines::ReplicationController,
+        ]
     }
 
     fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {

@@ -26,6 +26,8 @@ pub use decision::{Decision, decide};
 pub use ttl::Ttl;
 
 const KIND: Kind = &lines::Job;
+/// The label that names the Job of a pod.
+const NAME: &str = "batch.kubernetes.io/job-name";
 /// On pods that were not counted yet.
 pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -84,7 +86,12 @@ impl Controller for Jobs {
     }
 
     fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {
-        touched::by_pods(KIND, "/spec/selector", cache, change)
+        let mut keys = touched::by_pods(KIND, "/spec/selector", cache, change);
+        // An orphan that was a Job's still has its finalizer.
+        let orphan = change.new.as_ref().filter(|new| change.kind == &lines::Pod && new.owner.is_empty());
+        let name = orphan.and_then(|orphan| orphan.labels.get(NAME));
+        keys.extend(name.map(|name| Key::new(&change.key.namespace, name)).filter(|key| !keys.contains(key)));
+        keys
     }
 
     fn reconcile<'a>(&'a self, work: &'a Work, key: &'a Key) -> BoxFuture<'a, Result<Again, Status>> {
@@ -137,7 +144,8 @@ async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
 async fn let_go(work: &Work, key: &Key) -> Result<Again, Status> {
     for (_, entry) in work.cache.store(&lines::Pod).entries(&key.namespace) {
         let pod = entry.value();
-        let is_its = crate::ownership::controller_name(&pod, KIND) == Some(&key.name);
+        let was_its = || entry.owner.is_empty() && entry.labels.get(NAME) == Some(&key.name);
+        let is_its = crate::ownership::controller_name(&pod, KIND) == Some(&key.name) || was_its();
         if is_its && count::is_tracked(&pod) {
             release(work, &pod).await?;
         }

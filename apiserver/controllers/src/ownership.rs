@@ -6,6 +6,7 @@ use apimachinery::object::{self, list, text};
 use serde_json::{Value, json};
 
 use crate::api::Kind;
+use crate::job;
 
 /// The reference to the controller of an object.
 pub(crate) fn controller(object: &Value) -> Option<&Value> {
@@ -69,17 +70,34 @@ pub(crate) fn adoption(kind: Kind, owner: &Value, object: &Value) -> Value {
     json!({"metadata": {"uid": object::uid(object), "resourceVersion": resource_version, "ownerReferences": owners}})
 }
 
-/// The merge patch that takes `owner` out of an object.
+/// The merge patch that takes `owner` out of an object, and the finalizer of Jobs with it: nobody else would.
 pub(crate) fn release(owner: &Value, object: &Value) -> Value {
     let owners = list(object, "/metadata/ownerReferences").iter();
     let others: Vec<&Value> = owners.filter(|other| text(other, "/uid") != object::uid(owner)).collect();
     let resource_version = object::resource_version(object);
-    json!({"metadata": {"uid": object::uid(object), "resourceVersion": resource_version, "ownerReferences": others}})
+    let mut patch = json!({"metadata": {"uid": object::uid(object), "resourceVersion": resource_version, "ownerReferences": others}});
+    let finalizers = list(object, "/metadata/finalizers");
+    if finalizers.iter().any(|one| one == job::FINALIZER) {
+        patch["metadata"]["finalizers"] =
+            finalizers.iter().filter(|one| *one != job::FINALIZER).cloned().collect();
+    }
+    patch
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_released_by_a_job_is_counted_by_nobody() {
+        let owner = json!({"metadata": {"name": "o", "uid": "1"}});
+        let pod = json!({"metadata": {"uid": "2", "ownerReferences": [{"uid": "1"}], "finalizers": ["a/b", job::FINALIZER]}});
+        let patch = release(&owner, &pod);
+        assert_eq!(
+            (&patch["metadata"]["ownerReferences"], &patch["metadata"]["finalizers"]),
+            (&json!([]), &json!(["a/b"]))
+        );
+    }
 
     #[test]
     fn orphans_that_are_selected_are_adopted_and_own_ones_that_are_not_are_released() {

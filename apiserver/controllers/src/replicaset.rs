@@ -1,4 +1,5 @@
-//! ReplicaSets: as many pods of a template as are asked for (`pkg/controller/replicaset`).
+//! ReplicaSets: as many pods of a template as are asked for (`pkg/controller/replicaset`). ReplicationControllers are the same with
+//! a plainer selector (`pkg/controller/replication`).
 
 mod ranking;
 
@@ -14,8 +15,8 @@ use crate::api::{Key, Kind};
 use crate::cache::{Cache, Change};
 use crate::conditions;
 use crate::ownership::{self, claim};
-use crate::pods;
 use crate::shell::{Again, Controller, Work};
+use crate::{pods, touched};
 
 /// Pods made or deleted in one round (`BurstReplicas`).
 const BURST: usize = 500;
@@ -101,26 +102,51 @@ impl Controller for ReplicaSets {
     }
 
     fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {
-        crate::touched::by_pods(KIND, "/spec/selector", cache, change)
+        touched::by_pods(KIND, "/spec/selector", cache, change)
     }
 
     fn reconcile<'a>(&'a self, work: &'a Work, key: &'a Key) -> BoxFuture<'a, Result<Again, Status>> {
-        reconcile(work, key).boxed()
+        reconcile(work, KIND, key).boxed()
     }
 }
 
-async fn reconcile(work: &Work, key: &Key) -> Result<Again, Status> {
-    let Some(set) = work.cache.store(KIND).get(key) else { return Ok(None) };
-    let Ok(selector) = LabelSelector::of_object(&set["spec"]["selector"], "spec.selector") else {
-        return Ok(None);
-    };
-    let own = own_pods(work, KIND, &set, &selector).await?;
-    let related = |node: &str| related(&work.cache, &set, node);
+/// The controller of ReplicationControllers.
+pub struct ReplicationControllers;
+
+const OLDER: Kind = &lines::ReplicationController;
+
+impl Controller for ReplicationControllers {
+    fn name(&self) -> &'static str {
+        "replicationcontroller-controller"
+    }
+
+    fn user(&self) -> &'static str {
+        "system:serviceaccount:kube-system:replication-controller"
+    }
+
+    fn reads(&self) -> Vec<Kind> {
+        vec![OLDER, &lines::Pod]
+    }
+
+    fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {
+        touched::by_pods(OLDER, "/spec/selector", cache, change)
+    }
+
+    fn reconcile<'a>(&'a self, work: &'a Work, key: &'a Key) -> BoxFuture<'a, Result<Again, Status>> {
+        reconcile(work, OLDER, key).boxed()
+    }
+}
+
+async fn reconcile(work: &Work, kind: Kind, key: &Key) -> Result<Again, Status> {
+    let Some(set) = work.cache.store(kind).get(key) else { return Ok(None) };
+    let Some(selector) = touched::selector(kind, &set["spec"]["selector"]) else { return Ok(None) };
+    let own = own_pods(work, kind, &set, &selector).await?;
+    let related = |node: &str| related(&work.cache, kind, &set, node);
     let plan = plan(&set, &own, &related);
-    let failure = carry_out(work, &set, plan).await;
+    let failure = carry_out(work, kind, &set, plan).await;
     let told = failure.as_ref().map(|(reason, status)| (*reason, status.message.as_str()));
     let status = status(&set, &own, told, (work.now)());
-    work.client.update_status(KIND, &set, status).await?;
+    work.client.update_status(kind, &set, status).await?;
     match failure {
         Some((_, status)) => Err(status),
         None => {
@@ -140,10 +166,11 @@ pub(crate) async fn own_pods(
     let pods = work.cache.store(&lines::Pod);
     let candidates = pods.candidates(object::namespace(owner), object::uid(owner), selector);
     let mut claims = claim(owner, selector, candidates);
+    claims.adopt.retain(|pod| !pods::is_finished(pod));
+    if !claims.adopt.is_empty() && !is_there(work, kind, owner).await? {
+        claims.adopt.clear();
+    }
     for pod in claims.adopt {
-        if pods::is_finished(&pod) {
-            continue;
-        }
         work.client.patch_object(&lines::Pod, &pod, ownership::adoption(kind, owner, &pod)).await?;
         claims.owned.push(pod);
     }
@@ -153,12 +180,21 @@ pub(crate) async fn own_pods(
     Ok(claims.owned)
 }
 
-/// Pods on a node of all ReplicaSets with the same owner: the fuller node gives one up first.
-fn related(cache: &Cache, set: &Value, node: &str) -> usize {
+/// True if the owner is still there and not being deleted, whatever the cache shows: who orphans its pods wants them to stay so.
+async fn is_there(work: &Work, kind: Kind, owner: &Value) -> Result<bool, Status> {
+    match work.client.get(kind, &Key::of(owner)).await {
+        Ok(found) => Ok(object::uid(&found) == object::uid(owner) && !object::deleting(&found)),
+        Err(status) if status.is_not_found() => Ok(false),
+        Err(status) => Err(status),
+    }
+}
+
+/// Pods on a node of all sets with the same owner: the fuller node gives one up first.
+fn related(cache: &Cache, kind: Kind, set: &Value, node: &str) -> usize {
     let owner = ownership::controller_uid(set);
     let mut sets = match owner {
         "" => vec![],
-        owner => cache.store(KIND).owned_by(owner),
+        owner => cache.store(kind).owned_by(owner),
     };
     if sets.is_empty() {
         sets.push(set.clone());
@@ -167,18 +203,18 @@ fn related(cache: &Cache, set: &Value, node: &str) -> usize {
     pods.filter(|pod| pods::is_active(pod) && pods::node(pod) == node).count()
 }
 
-async fn carry_out(work: &Work, set: &Value, plan: Plan) -> Option<(&'static str, Status)> {
+async fn carry_out(work: &Work, kind: Kind, set: &Value, plan: Plan) -> Option<(&'static str, Status)> {
     let template = &set["spec"]["template"];
     for _ in 0..plan.create {
-        let pod = pods::from_template(KIND, set, template);
+        let pod = pods::from_template(kind, set, template);
         match work.client.create(&lines::Pod, &pod).await {
             Ok(made) => {
                 let message = format!("Created pod: {}", object::name(&made));
-                work.client.event(KIND, set, ("Normal", "SuccessfulCreate", &message)).await;
+                work.client.event(kind, set, ("Normal", "SuccessfulCreate", &message)).await;
             }
             Err(status) => {
                 let message = format!("Error creating: {}", status.message);
-                work.client.event(KIND, set, ("Warning", "FailedCreate", &message)).await;
+                work.client.event(kind, set, ("Warning", "FailedCreate", &message)).await;
                 return Some(("FailedCreate", status));
             }
         }
@@ -187,11 +223,11 @@ async fn carry_out(work: &Work, set: &Value, plan: Plan) -> Option<(&'static str
         match work.client.delete(&lines::Pod, pod).await {
             Ok(()) => {
                 let message = format!("Deleted pod: {}", object::name(pod));
-                work.client.event(KIND, set, ("Normal", "SuccessfulDelete", &message)).await;
+                work.client.event(kind, set, ("Normal", "SuccessfulDelete", &message)).await;
             }
             Err(status) => {
                 let message = format!("Error deleting: {}", status.message);
-                work.client.event(KIND, set, ("Warning", "FailedDelete", &message)).await;
+                work.client.event(kind, set, ("Warning", "FailedDelete", &message)).await;
                 return Some(("FailedDelete", status));
             }
         }

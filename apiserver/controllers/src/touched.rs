@@ -2,10 +2,19 @@
 
 use apimachinery::LabelSelector;
 use apimachinery::kinds::lines;
+use serde_json::Value;
 
 use crate::api::{Key, Kind};
 use crate::cache::{Cache, Change, Entry};
 use crate::ownership;
+
+/// The selector of an object of `kind`; `None` if it cannot be read.
+pub(crate) fn selector(kind: Kind, found: &Value) -> Option<LabelSelector> {
+    if kind == &lines::ReplicationController {
+        return Some(LabelSelector::of_labels(found));
+    }
+    LabelSelector::of_object(found, "spec.selector").ok()
+}
 
 /// The keys of owners of `kind` that a change concerns: of the owner itself, or of a pod of it, before and after; for a pod without
 /// a controller, those that may take it over by the selector at `pointer`.
@@ -48,7 +57,7 @@ pub(crate) fn selecting(
     let all = cache.store(kind).entries(namespace).into_iter();
     let selects = |candidate: &Entry| {
         let value = candidate.value();
-        let selector = value.pointer(pointer).and_then(|found| LabelSelector::of_object(found, "").ok());
+        let selector = value.pointer(pointer).and_then(|found| selector(kind, found));
         selector.is_some_and(|selector| !selector.is_everything() && selector.matches(&entry.labels))
     };
     all.filter(|(_, candidate)| selects(candidate)).map(|(key, _)| key).collect()

@@ -1,8 +1,8 @@
 //! What workloads have by default, and what a new Job is given (`pkg/apis/apps/v1/defaults.go`, `pkg/apis/batch/v1/defaults.go`,
 //! `pkg/registry/batch/job/strategy.go`).
 
-use apimachinery::Cause;
 use apimachinery::object::{self, as_map, map_in, set_default, text};
+use apimachinery::{Cause, LabelSelector, pod, workload};
 use controllers::cronjob::Schedule;
 use serde_json::{Map, Value, json};
 
@@ -10,10 +10,13 @@ type Json = Map<String, Value>;
 
 /// Completes the specification of a workload.
 pub(super) fn complete(plural: &str, value: &mut Value) {
+    if plural == "replicationcontrollers" {
+        label_by_template(value);
+    }
     let spec = map_in(as_map(value), "spec");
     match plural {
         "deployments" => deployment(spec),
-        "replicasets" => set_default(spec, "replicas", 1),
+        "replicasets" | "replicationcontrollers" => set_default(spec, "replicas", 1),
         "daemonsets" => {
             set_default(spec, "updateStrategy", json!({}));
             rolling(map_in(spec, "updateStrategy"), &[("maxUnavailable", json!(1)), ("maxSurge", json!(0))]);
@@ -24,6 +27,42 @@ pub(super) fn complete(plural: &str, value: &mut Value) {
         "cronjobs" => cron_job(spec),
         _ => {}
     }
+}
+
+/// A ReplicationController without labels or a selector has those of its pods (`pkg/apis/core/v1/defaults.go`).
+fn label_by_template(value: &mut Value) {
+    let labels = value["spec"]["template"]["metadata"]["labels"].clone();
+    let is_given = |labels: &Value| labels.as_object().is_some_and(|labels| !labels.is_empty());
+    if !is_given(&labels) {
+        return;
+    }
+    if !is_given(&value["metadata"]["labels"]) {
+        object::metadata(value).insert("labels".to_owned(), labels.clone());
+    }
+    if !is_given(&value["spec"]["selector"]) {
+        value["spec"]["selector"] = labels;
+    }
+}
+
+/// What is wrong with a ReplicationController (`pkg/apis/core/validation`).
+pub(super) fn replication_problems(value: &Value) -> Vec<Cause> {
+    let spec = &value["spec"];
+    let mut causes = workload::problems("replicationcontrollers", value);
+    let selector = LabelSelector::of_labels(&spec["selector"]);
+    if selector.is_everything() {
+        causes.push(Cause::required("spec.selector", ""));
+    }
+    if spec["template"].is_null() {
+        causes.push(Cause::required("spec.template", ""));
+        return causes;
+    }
+    let metadata = &spec["template"]["metadata"];
+    if !selector.matches_object(&json!({"metadata": metadata})) {
+        let why = "`selector` does not match template `labels`";
+        causes.push(Cause::invalid("spec.template.metadata.labels", &metadata["labels"], why));
+    }
+    causes.extend(pod::problems("spec.template.spec", &spec["template"]["spec"]));
+    causes
 }
 
 fn rolling(strategy: &mut Json, defaults: &[(&str, Value)]) {
@@ -115,7 +154,7 @@ pub(super) fn new_job(value: &mut Value) {
 
 /// True if the selector of a workload takes its own pods: otherwise it would make pods for ever.
 pub(super) fn selects_itself(value: &Value) -> bool {
-    let selector = apimachinery::LabelSelector::of_object(&value["spec"]["selector"], "spec.selector");
+    let selector = LabelSelector::of_object(&value["spec"]["selector"], "spec.selector");
     let labels = json!({"metadata": value["spec"]["template"]["metadata"]});
     selector.is_ok_and(|selector| !selector.is_everything() && selector.matches_object(&labels))
 }

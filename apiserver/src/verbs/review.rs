@@ -6,7 +6,7 @@ use apimachinery::{Cause, Status, object};
 use http::Method;
 use kubeapi::registry::{Computed, REVIEWS};
 use kubeapi::request;
-use kubeapi::respond::{self, Answer};
+use kubeapi::respond::{self, Answer, Form, Holds};
 use kubeapi::user::User;
 use serde_json::{Value, json};
 
@@ -29,6 +29,10 @@ pub(crate) async fn answer(
 ) -> Result<Answer, Status> {
     if parts.method != Method::POST {
         return Err(Status::method_not_allowed());
+    }
+    let wanted = respond::negotiate(&parts.headers, Holds::One, true)?;
+    if matches!(wanted.form, Form::Table(_)) {
+        return Err(Status::no_such_form());
     }
     let bytes = request::body(&parts.headers, body).await?;
     let mut review: Value = request::parse(request::content_type(&parts.headers), &bytes)?;

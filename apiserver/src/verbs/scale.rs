@@ -2,6 +2,7 @@
 
 use apimachinery::object::{self, integer, list, text};
 use apimachinery::patch::{self, PatchKind};
+use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status};
 use http::Method;
 use kubeapi::registry::ScalePaths;
@@ -55,7 +56,8 @@ pub(crate) async fn answer(call: Call<'_>, body: Incoming) -> Result<Answer, Sta
                 .ok_or_else(unsupported)?;
             let with = request::parse(&content_type, &request::body(&main.parts.headers, body).await?)?;
             update::modify(&main, &ownership, |current| {
-                let scale = patch::apply(kind, &scale(&paths, current), &with, None)?;
+                let of = Type::of_kind("autoscaling", "v1", "Scale");
+                let scale = patch::apply(kind, &scale(&paths, current), &with, of)?;
                 of_target(resized(&paths, current, &scale)?)
             })
             .await?

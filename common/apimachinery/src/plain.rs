@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
-use crate::{Cause, names};
+use crate::{Cause, flow, names, rbac};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -23,6 +23,19 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
         ("storage.k8s.io", "storageclasses") => {
             set_default(map, "reclaimPolicy", "Delete");
             set_default(map, "volumeBindingMode", "Immediate");
+        }
+        (flow::GROUP, _) => flow::complete(plural, object),
+        (rbac::GROUP, _) => rbac::complete(plural, object),
+        ("", "endpoints") => {
+            for subset in maps_in(map, "subsets") {
+                maps_in(subset, "ports").for_each(|port| set_default(port, "protocol", "TCP"));
+            }
+        }
+        ("discovery.k8s.io", "endpointslices") => {
+            for port in maps_in(map, "ports") {
+                set_default(port, "name", "");
+                set_default(port, "protocol", "TCP");
+            }
         }
         ("storage.k8s.io", "csidrivers") => csi_driver(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
@@ -88,6 +101,10 @@ pub fn problems(group: &str, plural: &str, object: &Value) -> Vec<Cause> {
         }
         ("" | "events.k8s.io", "events") => event(group, object, &mut causes),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler(object, &mut causes),
+        (flow::GROUP, _) => causes.extend(flow::problems(plural, object)),
+        ("networking.k8s.io", "ipaddresses") => ip_address(object, &mut causes),
+        ("networking.k8s.io", "servicecidrs") => service_range(object, &mut causes),
+        ("storage.k8s.io", "volumeattributesclasses") => attributes(object, &mut causes),
         ("", "nodes") => taints(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("discovery.k8s.io", "endpointslices") => slice(object, &mut causes),
@@ -175,6 +192,75 @@ fn autoscaler(object: &Value, causes: &mut Vec<Cause>) {
     if !version.contains('/') && !is_of_core {
         let why = "apiVersion must specify API group";
         causes.push(Cause::invalid("spec.scaleTargetRef.apiVersion", &json!(version), why));
+    }
+}
+
+/// An address is named by itself and belongs to something (`pkg/apis/networking/validation`).
+fn ip_address(object: &Value, causes: &mut Vec<Cause>) {
+    let name = text(object, "/metadata/name");
+    if name.parse::<IpAddr>().map(|address| address.to_string()).ok().as_deref() != Some(name) {
+        causes.push(Cause::invalid(
+            "metadata.name",
+            &json!(name),
+            "must be a valid IP address in canonical form",
+        ));
+    }
+    let parent = &object["spec"]["parentRef"];
+    if parent.is_null() {
+        return causes.push(Cause::required("spec.parentRef", ""));
+    }
+    for field in ["resource", "name"] {
+        let (path, word) = (format!("spec.parentRef.{field}"), text(parent, &format!("/{field}")));
+        match names::path_segment(word) {
+            _ if word.is_empty() => causes.push(Cause::required(path, "")),
+            Some(why) => causes.push(Cause::invalid(path, &json!(word), &why)),
+            None => {}
+        }
+    }
+}
+
+/// One range, or one of each family.
+fn service_range(object: &Value, causes: &mut Vec<Cause>) {
+    let ranges = list(object, "/spec/cidrs");
+    match ranges.len() {
+        0 => causes.push(Cause::required("spec.cidrs", "at least one CIDR required")),
+        1 | 2 => {}
+        _ => causes.push(Cause::invalid("spec.cidrs", &object["spec"], "may only hold up to 2 values")),
+    }
+    let mut families = Vec::new();
+    for (at, range) in ranges.iter().enumerate() {
+        let read = range.as_str().and_then(|range| range.split_once('/'));
+        let read = read.and_then(|(address, bits)| {
+            let address = address.parse::<IpAddr>().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            bits.parse::<u8>().ok().filter(|bits| *bits <= most).map(|_| address.is_ipv4())
+        });
+        match read {
+            Some(family) => families.push(family),
+            None => {
+                let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+                causes.push(Cause::invalid(format!("spec.cidrs[{at}]"), range, why));
+            }
+        }
+    }
+    if let [one, other] = families.as_slice()
+        && one == other
+    {
+        let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        causes.push(Cause::invalid("spec.cidrs", &object["spec"]["cidrs"], why));
+    }
+}
+
+/// A class of a driver, with at least one parameter.
+fn attributes(object: &Value, causes: &mut Vec<Cause>) {
+    let driver = text(object, "/driverName");
+    if driver.is_empty() {
+        causes.push(Cause::required("driverName", ""));
+    } else if let Some(why) = names::qualified(&driver.to_lowercase()) {
+        causes.push(Cause::invalid("driverName", &json!(driver), &why));
+    }
+    if object["parameters"].as_object().is_none_or(Map::is_empty) {
+        causes.push(Cause::required("parameters", "must contain at least one key/value pair"));
     }
 }
 
@@ -269,6 +355,19 @@ pub fn changes(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<Cause
             let fixed = ["value", "preemptionPolicy"].into_iter().filter(|field| changed(field));
             fixed.map(|field| Cause::forbidden(field, "may not be changed in an update.")).collect()
         }
+        ("storage.k8s.io", "volumeattributesclasses") => {
+            let fixed =
+                ["driverName", "parameters"].into_iter().filter(|field| old.get(field) != new.get(field));
+            fixed
+                .map(|field| Cause::forbidden(field, &format!("updates to {field} are forbidden.")))
+                .collect()
+        }
+        ("networking.k8s.io", "ipaddresses") if old["spec"]["parentRef"] != new["spec"]["parentRef"] => {
+            vec![Cause::invalid("spec.parentRef", &new["spec"]["parentRef"], "field is immutable")]
+        }
+        ("networking.k8s.io", "servicecidrs") if !widened(old, new) => {
+            vec![Cause::invalid("spec.cidrs", &new["spec"]["cidrs"], "field is immutable")]
+        }
         ("storage.k8s.io", "storageclasses") if changed("provisioner") => {
             vec![Cause::invalid("provisioner", &new["provisioner"], "field is immutable")]
         }
@@ -283,6 +382,12 @@ pub fn changes(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<Cause
         }
         _ => vec![],
     }
+}
+
+/// The first range of a ServiceCIDR stays; a second one may come.
+fn widened(old: &Value, new: &Value) -> bool {
+    let (before, now) = (list(old, "/spec/cidrs"), list(new, "/spec/cidrs"));
+    before == now || (before.len() == 1 && now.len() == 2 && before.first() == now.first())
 }
 
 /// A claim is bound once, and grows; nothing else of it changes.

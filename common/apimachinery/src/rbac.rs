@@ -15,7 +15,7 @@ mod tests;
 
 pub use aggregation::aggregated;
 pub use policy::{Kind, Policy, Subject};
-pub use problems::{problems, roles_changed};
+pub use problems::{complete, problems, roles_changed};
 pub use rule::{Attributes, Rule, What, rules};
 
 /// The API group of roles and bindings.

@@ -10,7 +10,7 @@ mod validate;
 
 use serde_json::Value;
 
-pub use defaults::defaults;
+pub use defaults::{defaults, has_defaults};
 pub use prune::prune;
 pub use validate::validate;
 

@@ -75,6 +75,13 @@ impl LabelSelector {
         if causes.is_empty() { Ok(LabelSelector(requirements)) } else { Err(causes) }
     }
 
+    /// The selector of a ReplicationController or a Service: all of these labels.
+    pub fn of_labels(labels: &Value) -> LabelSelector {
+        let labels = labels.as_object().into_iter().flatten();
+        let wanted = |value: &Value| Test::In(vec![value.as_str().unwrap_or_default().to_owned()]);
+        LabelSelector(labels.map(|(key, value)| (key.clone(), wanted(value))).collect())
+    }
+
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }

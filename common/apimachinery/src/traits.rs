@@ -40,6 +40,7 @@ fn selectable(resource: &str) -> &'static [&'static str] {
             "involvedObject.fieldPath",
             "reason",
             "reportingComponent",
+            "reportingController",
             "source",
             "type",
             "regarding.kind",
@@ -78,12 +79,18 @@ impl Traits {
             let mut parts =
                 field.split('.').map(|part| if part == "regarding" { "involvedObject" } else { part });
             let value = parts.try_fold(object, |value, part| value.get(part));
+            let reporter = || text(object, "/reportingComponent").to_owned();
             let value = match (value, *field) {
+                // An event of the newer form names who reports it only (`pkg/registry/core/event/strategy.go`).
+                (_, "source") => match text(object, "/source/component") {
+                    "" => reporter(),
+                    component => component.to_owned(),
+                },
+                (_, "reportingController") => reporter(),
                 (Some(Value::String(text)), _) => text.clone(),
                 (Some(Value::Bool(flag)), _) => flag.to_string(),
                 (None, "spec.unschedulable" | "spec.hostNetwork") => "false".to_owned(),
                 (_, "status.successful") => integer(object, "/status/succeeded").unwrap_or(0).to_string(),
-                (Some(source), "source") => text(source, "/component").to_owned(),
                 _ => continue,
             };
             fields.insert((*field).to_owned(), value);

@@ -20,7 +20,9 @@ pub fn problems(plural: &str, object: &Value) -> Vec<Cause> {
             always(object, &mut causes);
             deployment(spec, &mut causes);
         }
-        "replicasets" | "daemonsets" | "statefulsets" => always(object, &mut causes),
+        "replicasets" | "replicationcontrollers" | "daemonsets" | "statefulsets" => {
+            always(object, &mut causes)
+        }
         "jobs" => job(object, &mut causes),
         "cronjobs" => cron_job(object, &mut causes),
         "poddisruptionbudgets" if is_given(spec, "minAvailable") && is_given(spec, "maxUnavailable") => {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use apimachinery::Status;
+use apimachinery::{Status, schema};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -47,6 +47,8 @@ pub struct Renderer {
     include: Include,
     /// `{"kind":"Pod","apiVersion":"v1",`
     prefix: String,
+    /// The schema has defaults, which what was stored before it had them may lack.
+    has_defaults: bool,
 }
 
 impl Renderer {
@@ -56,7 +58,8 @@ impl Renderer {
             Value::from(served.resource.kind.as_str()),
             Value::from(served.api_version())
         );
-        Renderer { served: served.clone(), form, is_protobuf: false, include, prefix }
+        let has_defaults = served.version().schema.as_ref().is_some_and(schema::has_defaults);
+        Renderer { served: served.clone(), form, is_protobuf: false, include, prefix, has_defaults }
     }
 
     pub(crate) fn wanted(served: &Served, wanted: Wanted, include: Include) -> Renderer {
@@ -78,6 +81,18 @@ impl Renderer {
             _ => {
                 protobuf::object(&self.served.api_version(), &self.served.resource.kind, &self.body(stored)?)
             }
+        }
+    }
+
+    /// What is stored, with the defaults that a custom resource's schema has by now.
+    fn completed<'a>(&self, stored: &'a Stored) -> Result<Cow<'a, str>, Status> {
+        match &self.served.version().schema {
+            Some(schema) if self.has_defaults => {
+                let mut value = stored.value()?;
+                schema::defaults(&mut value, schema);
+                Ok(Cow::Owned(value.to_string()))
+            }
+            _ => Ok(Cow::Borrowed(&stored.body)),
         }
     }
 
@@ -230,7 +245,8 @@ impl Renderer {
             return Ok(self.typed(stored.value()?).to_string());
         }
         // Bodies always have metadata, so what follows the brace is never empty.
-        Ok(format!("{}{}", self.prefix, stored.body.get(1..).unwrap_or("}")))
+        let body = self.completed(stored)?;
+        Ok(format!("{}{}", self.prefix, body.get(1..).unwrap_or("}")))
     }
 
     fn table(&self, items: &[&Stored], metadata: Value, columns: bool) -> Result<String, Status> {
@@ -238,7 +254,10 @@ impl Renderer {
         let printer = tables::Printer::of(&self.served);
         let Form::Table(version) = self.form else { return Err(Status::internal("no Table was asked for")) };
         let rows = items.iter().map(|item| {
-            let value = item.value()?;
+            let mut value = item.value()?;
+            if let Some(schema) = self.served.version().schema.as_ref().filter(|_| self.has_defaults) {
+                schema::defaults(&mut value, schema);
+            }
             let mut row = json!({ "cells": printer.cells(&value, now) });
             match self.include {
                 Include::None => row["object"] = Value::Null,

@@ -4,6 +4,7 @@ mod batch;
 mod cluster;
 mod custom;
 mod endpoints;
+mod flows;
 mod networks;
 mod nodes;
 mod parts;
@@ -126,6 +127,15 @@ impl Printer {
             }
             ("networking.k8s.io", "ingressclasses") => {
                 (cluster::columns(&["Controller", "Parameters"]), networks::ingress_class)
+            }
+            ("networking.k8s.io", "servicecidrs") => (cluster::columns(&["CIDRs"]), networks::service_range),
+            ("networking.k8s.io", "ipaddresses") => {
+                (vec![Column::name(), Column::text("ParentRef")], networks::address)
+            }
+            ("flowcontrol.apiserver.k8s.io", "flowschemas") => (flows::schema_columns(), flows::schema),
+            ("flowcontrol.apiserver.k8s.io", _) => (flows::level_columns(), flows::level),
+            ("storage.k8s.io", "volumeattributesclasses") => {
+                (cluster::columns(&["DriverName"]), storage::attributes)
             }
             ("node.k8s.io", "runtimeclasses") => (cluster::columns(&["Handler"]), scaling::runtime_class),
             ("rbac.authorization.k8s.io", "roles" | "clusterroles") => (created(), rights::role),

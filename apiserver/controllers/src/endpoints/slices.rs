@@ -18,8 +18,8 @@ use crate::shell::{Again, Controller, Work};
 
 const KIND: Kind = &lines::EndpointSlice;
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// `--max-endpoints-per-slice`.
@@ -31,6 +31,21 @@ pub(super) struct Plan {
     pub create: Vec<Value>,
     pub update: Vec<Value>,
     pub delete: Vec<Value>,
+}
+
+impl Plan {
+    pub(super) async fn carry_out(&self, work: &Work) -> Result<(), Status> {
+        for slice in &self.create {
+            work.client.create(KIND, slice).await?;
+        }
+        for slice in &self.update {
+            work.client.update(KIND, slice).await?;
+        }
+        for slice in &self.delete {
+            work.client.delete(KIND, slice).await?;
+        }
+        Ok(())
+    }
 }
 
 /// An address with its state, and the pod that it is of.
@@ -203,16 +218,7 @@ impl Controller for Slices {
             let nodes = work.cache.store(&lines::Node);
             let zone = |node: &str| nodes.entry(&Key::new("", node))?.labels.get(ZONE).cloned();
             let plan = plan(&service, &behind, own.map(|(_, slice)| slice.value()).collect(), &zone);
-            for slice in &plan.create {
-                work.client.create(KIND, slice).await?;
-            }
-            for slice in &plan.update {
-                work.client.update(KIND, slice).await?;
-            }
-            for slice in &plan.delete {
-                work.client.delete(KIND, slice).await?;
-            }
-            Ok(None)
+            plan.carry_out(work).await.map(|()| None)
         }
         .boxed()
     }

@@ -50,7 +50,12 @@ pub fn decide(job: &Value, own: &[Value], now: Timestamp) -> Decision {
     let mut round = Round { job, own, count, active, now, decision: Decision::default() };
     round.decision.release = std::mem::take(&mut round.count.release);
     round.decision.status = job["status"].clone();
-    if object::deleting(job) || is_finished(job) {
+    // What becomes of the pods of a Job that is being deleted is what its deletion says.
+    if object::deleting(job) {
+        round.numbers();
+        return round.decision;
+    }
+    if is_finished(job) {
         round.decision.delete = round.active.iter().take(BURST).map(|pod| (*pod).clone()).collect();
         round.numbers();
         return round.decision;

@@ -94,6 +94,8 @@ kinds! {
         [] ["netpol"] NO;
     Ingress: "networking.k8s.io" "v1" "ingresses" "Ingress" "ingress" Namespaced BuiltIn ["status"] ["ing"] NO;
     IngressClass: "networking.k8s.io" "v1" "ingressclasses" "IngressClass" "ingressclass" Cluster BuiltIn [] [] NO;
+    ServiceCidr: "networking.k8s.io" "v1" "servicecidrs" "ServiceCIDR" "servicecidr" Cluster BuiltIn ["status"] [] NO;
+    IpAddress: "networking.k8s.io" "v1" "ipaddresses" "IPAddress" "ipaddress" Cluster BuiltIn [] ["ip"] NO;
     RuntimeClass: "node.k8s.io" "v1" "runtimeclasses" "RuntimeClass" "runtimeclass" Cluster BuiltIn [] [] NO;
     PodDisruptionBudget: "policy" "v1" "poddisruptionbudgets" "PodDisruptionBudget" "poddisruptionbudget"
         Namespaced BuiltIn ["status"] ["pdb"] NO;
@@ -104,8 +106,14 @@ kinds! {
     StorageClass: "storage.k8s.io" "v1" "storageclasses" "StorageClass" "storageclass" Cluster BuiltIn [] ["sc"] NO;
     CsiDriver: "storage.k8s.io" "v1" "csidrivers" "CSIDriver" "csidriver" Cluster BuiltIn [] [] NO;
     CsiNode: "storage.k8s.io" "v1" "csinodes" "CSINode" "csinode" Cluster BuiltIn [] [] NO;
+    VolumeAttributesClass: "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass"
+        "volumeattributesclass" Cluster BuiltIn [] ["vac"] NO;
     VolumeAttachment: "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" "volumeattachment" Cluster BuiltIn
         ["status"] [] NO;
+    FlowSchema: "flowcontrol.apiserver.k8s.io" "v1" "flowschemas" "FlowSchema" "flowschema" Cluster BuiltIn
+        ["status"] [] NO;
+    PriorityLevelConfiguration: "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations"
+        "PriorityLevelConfiguration" "prioritylevelconfiguration" Cluster BuiltIn ["status"] [] NO;
     Role: "rbac.authorization.k8s.io" "v1" "roles" "Role" "role" Namespaced BuiltIn [] [] NO;
     RoleBinding: "rbac.authorization.k8s.io" "v1" "rolebindings" "RoleBinding" "rolebinding" Namespaced BuiltIn [] [] NO;
     ClusterRole: "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole" "clusterrole" Cluster BuiltIn [] [] NO;

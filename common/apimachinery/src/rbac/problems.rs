@@ -1,14 +1,36 @@
 //! What roles and bindings must be (`pkg/apis/rbac/validation`).
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::policy::Kind;
 use super::{GROUP, Rule};
 use crate::Cause;
-use crate::object::{list, text};
+use crate::object::{as_map, list, maps_in, text};
 
 const GROUPS: [&str; 1] = [GROUP];
 const ROLES: [&str; 2] = ["Role", "ClusterRole"];
+
+/// Completes a binding: roles, users and groups are of this group (`pkg/apis/rbac/v1/defaults.go`).
+pub fn complete(plural: &str, object: &mut Value) {
+    if !matches!(plural, "rolebindings" | "clusterrolebindings") {
+        return;
+    }
+    let map = as_map(object);
+    if let Some(Value::Object(role)) = map.get_mut("roleRef") {
+        of_group(role);
+    }
+    for subject in maps_in(map, "subjects") {
+        if subject.get("kind").is_some_and(|kind| kind == "User" || kind == "Group") {
+            of_group(subject);
+        }
+    }
+}
+
+fn of_group(map: &mut Map<String, Value>) {
+    if map.get("apiGroup").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        map.insert("apiGroup".to_owned(), json!(GROUP));
+    }
+}
 
 /// What is wrong with a role or binding.
 pub fn problems(kind: Kind, value: &Value) -> Vec<Cause> {

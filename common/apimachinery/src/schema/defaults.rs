@@ -2,6 +2,21 @@
 
 use serde_json::Value;
 
+/// True if something in the schema has a default.
+pub fn has_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            let under = |key: &str| map.get(key).is_some_and(has_defaults);
+            let properties = map.get("properties").and_then(Value::as_object);
+            map.contains_key("default")
+                || under("items")
+                || under("additionalProperties")
+                || properties.is_some_and(|all| all.values().any(has_defaults))
+        }
+        _ => false,
+    }
+}
+
 /// Fills in defaults of missing fields, in place. A null where the schema is not nullable counts as
 /// missing, as in Kubernetes.
 pub fn defaults(value: &mut Value, schema: &Value) {

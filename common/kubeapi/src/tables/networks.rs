@@ -46,3 +46,21 @@ pub(super) fn ingress_class(object: &Value, now: i64) -> Vec<Value> {
     };
     vec![own_name(object), json!(text(object, "/spec/controller")), json!(parameters), age(object, now)]
 }
+
+pub(super) fn service_range(object: &Value, now: i64) -> Vec<Value> {
+    let ranges: Vec<&str> = list(object, "/spec/cidrs").iter().filter_map(Value::as_str).collect();
+    vec![own_name(object), json!(ranges.join(",")), age(object, now)]
+}
+
+/// What an address belongs to, as `RESOURCE.GROUP/NAMESPACE/NAME`.
+pub(super) fn address(object: &Value, _: i64) -> Vec<Value> {
+    let parent = |field: &str| text(object, &format!("/spec/parentRef/{field}"));
+    let mut told = parent("resource").to_lowercase();
+    if !parent("group").is_empty() {
+        told = format!("{told}.{}", parent("group"));
+    }
+    for part in [parent("namespace"), parent("name")].into_iter().filter(|part| !part.is_empty()) {
+        told = format!("{told}/{part}");
+    }
+    vec![own_name(object), or_none(&told)]
+}

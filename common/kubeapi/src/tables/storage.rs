@@ -57,3 +57,7 @@ pub(super) fn attachment(object: &Value, now: i64) -> Vec<Value> {
         age(object, now),
     ]
 }
+
+pub(super) fn attributes(object: &Value, now: i64) -> Vec<Value> {
+    vec![own_name(object), json!(text(object, "/driverName")), age(object, now)]
+}

@@ -91,6 +91,27 @@ fn rows_tell_what_kubernetes_tells() {
             "24h"
         ])
     );
+    let queuing = json!({"queues": 64, "handSize": 6, "queueLengthLimit": 50});
+    let limited =
+        json!({"nominalConcurrencyShares": 30, "limitResponse": {"type": "Queue", "queuing": queuing}});
+    assert_eq!(
+        row(
+            "flowcontrol.apiserver.k8s.io/v1",
+            "prioritylevelconfigurations",
+            with(json!({"spec": {"type": "Limited", "limited": limited}}))
+        ),
+        json!(["a", "Limited", 30, 64, 6, 50, "24h"])
+    );
+    let flow = json!({"matchingPrecedence": 800, "priorityLevelConfiguration": {"name": "workload-high"}});
+    assert_eq!(
+        row("flowcontrol.apiserver.k8s.io/v1", "flowschemas", with(json!({ "spec": flow }))),
+        json!(["a", "workload-high", 800, "<none>", "24h", "?"])
+    );
+    let parent = json!({"resource": "services", "namespace": "default", "name": "kubernetes"});
+    assert_eq!(
+        row("networking.k8s.io/v1", "ipaddresses", with(json!({"spec": {"parentRef": parent}}))),
+        json!(["a", "services/default/kubernetes"])
+    );
     let rules: Vec<Value> =
         ["a.ex", "b.ex", "c.ex", "d.ex"].iter().map(|host| json!({ "host": host })).collect();
     assert_eq!(

@@ -25,7 +25,11 @@ pub(super) struct Ground<'a> {
 impl Ground<'_> {
     /// Runs a row; an error says which step did not hold, and all that was wrong with it.
     pub(super) fn run(&self, case: &Case) -> Result<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": case.objects});
+        // A pod of a class that is not there is refused.
+        let is_class = |object: &&Value| object["kind"].as_str().is_some_and(|kind| kind.ends_with("Class"));
+        let (classes, others): (Vec<&Value>, Vec<&Value>) = case.objects.iter().partition(is_class);
+        let items = [classes, others].concat();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         self.site.kubectl().create(&list.to_string())?;
         for (index, step) in case.steps.iter().enumerate() {
             let pod = step.pod.as_deref().unwrap_or(&case.pod);

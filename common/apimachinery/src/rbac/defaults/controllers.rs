@@ -48,6 +48,15 @@ const CONTROLLERS: &[(&str, Rules)] = &[
         ],
     ),
     (
+        "replication-controller",
+        &[
+            ("get list update watch", "core", "replicationcontrollers"),
+            ("update", "core", "replicationcontrollers/finalizers replicationcontrollers/status"),
+            ("create delete list patch watch", "core", "pods"),
+            EVENTS,
+        ],
+    ),
+    (
         "deployment-controller",
         &[
             ("get list update watch patch", "apps", "deployments"),
@@ -115,6 +124,16 @@ const CONTROLLERS: &[(&str, Rules)] = &[
         &[
             (READ, "core", "nodes pods services"),
             ("update", "core", "services/finalizers"),
+            ("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
+            ("create", "discovery.k8s.io", "endpointslices/restricted"),
+            EVENTS,
+        ],
+    ),
+    (
+        "endpointslicemirroring-controller",
+        &[
+            (READ, "core", "endpoints services"),
+            ("update", "core", "endpoints/finalizers services/finalizers"),
             ("create delete get list update watch", "discovery.k8s.io", "endpointslices"),
             ("create", "discovery.k8s.io", "endpointslices/restricted"),
             EVENTS,
