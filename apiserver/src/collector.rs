@@ -114,7 +114,9 @@ async fn expire_events(context: &Context) -> Result<(), Status> {
 
 async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
     let key = &event.stored.key;
-    restore(context, event).await?;
+    if context.restores {
+        restore(context, event).await?;
+    }
     match event.kind {
         EventKind::Deleted => {
             let value = event.stored.value()?;

@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub graph: Arc<Graph>,
     /// What namespaces limit.
     pub limits: Arc<Limits>,
+    /// What every namespace has comes back when it is deleted, as where kube-controller-manager runs.
+    pub restores: bool,
     /// Of those who write one object.
     pub turns: Turns,
     pub nodes: WayToNodes,

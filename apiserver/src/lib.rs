@@ -152,6 +152,7 @@ impl ApiServer {
             namespaces,
             graph,
             limits,
+            restores: !controllers.is_empty(),
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });

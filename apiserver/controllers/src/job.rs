@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Key, Kind};
 use crate::cache::{Cache, Change};
+use crate::ownership::JOB_FINALIZER;
 use crate::pods;
 use crate::replicaset::own_pods;
 use crate::shell::{Again, Controller, Work};
@@ -28,8 +29,6 @@ pub use ttl::Ttl;
 const KIND: Kind = &lines::Job;
 /// The label that names the Job of a pod.
 const NAME: &str = "batch.kubernetes.io/job-name";
-/// On pods that were not counted yet.
-pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// True once a Job is over: complete or failed.
@@ -44,7 +43,7 @@ pub fn is_finished(job: &Value) -> bool {
 fn pod(job: &Value, index: Option<i64>) -> Value {
     let mut pod = pods::from_template(KIND, job, &job["spec"]["template"]);
     let name = object::name(job);
-    pod["metadata"]["finalizers"] = json!([FINALIZER]);
+    pod["metadata"]["finalizers"] = json!([JOB_FINALIZER]);
     if let Some(index) = index {
         pod["metadata"]["generateName"] = json!(format!("{name}-{index}-"));
         pods::label(&mut pod, INDEX, &index.to_string());
@@ -156,7 +155,7 @@ async fn let_go(work: &Work, key: &Key) -> Result<Again, Status> {
 /// Takes the finalizer off a pod.
 async fn release(work: &Work, pod: &Value) -> Result<(), Status> {
     let rest: Vec<&Value> =
-        list(pod, "/metadata/finalizers").iter().filter(|one| *one != FINALIZER).collect();
+        list(pod, "/metadata/finalizers").iter().filter(|one| *one != JOB_FINALIZER).collect();
     let patch = json!({"metadata": {"uid": object::uid(pod), "finalizers": rest}});
     match work.client.patch_object(&lines::Pod, pod, patch).await {
         Err(status) if status.is_not_found() => Ok(()),

@@ -6,7 +6,9 @@ use apimachinery::object::{self, list, text};
 use serde_json::{Value, json};
 
 use crate::api::Kind;
-use crate::job;
+
+/// What holds the pods of a Job until they are counted.
+pub(crate) const JOB_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
 /// The reference to the controller of an object.
 pub(crate) fn controller(object: &Value) -> Option<&Value> {
@@ -77,9 +79,9 @@ pub(crate) fn release(owner: &Value, object: &Value) -> Value {
     let resource_version = object::resource_version(object);
     let mut patch = json!({"metadata": {"uid": object::uid(object), "resourceVersion": resource_version, "ownerReferences": others}});
     let finalizers = list(object, "/metadata/finalizers");
-    if finalizers.iter().any(|one| one == job::FINALIZER) {
+    if finalizers.iter().any(|one| one == JOB_FINALIZER) {
         patch["metadata"]["finalizers"] =
-            finalizers.iter().filter(|one| *one != job::FINALIZER).cloned().collect();
+            finalizers.iter().filter(|one| *one != JOB_FINALIZER).cloned().collect();
     }
     patch
 }
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn who_is_released_by_a_job_is_counted_by_nobody() {
         let owner = json!({"metadata": {"name": "o", "uid": "1"}});
-        let pod = json!({"metadata": {"uid": "2", "ownerReferences": [{"uid": "1"}], "finalizers": ["a/b", job::FINALIZER]}});
+        let pod = json!({"metadata": {"uid": "2", "ownerReferences": [{"uid": "1"}], "finalizers": ["a/b", JOB_FINALIZER]}});
         let patch = release(&owner, &pod);
         assert_eq!(
             (&patch["metadata"]["ownerReferences"], &patch["metadata"]["finalizers"]),

@@ -129,7 +129,7 @@ impl Kubectl {
             .or_else(|_| self.tells("explain deployment.spec.strategy.rollingUpdate", "maxSurge"))?;
         self.tells("explain pods --recursive", "readinessProbe")?;
         self.tells("describe deployment web -n shop", "StrategyType:")?;
-        self.tells("describe quota q -n shop", "Hard")?;
+        self.tells("describe quota q -n shop", "pods")?;
         self.tells("events -n shop", "").map(drop)?;
         self.tells("api-resources --namespaced=true -o name", "deployments.apps")?;
         self.tells("api-versions", "apps/v1")?;

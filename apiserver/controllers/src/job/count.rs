@@ -4,10 +4,10 @@ use apimachinery::object::{self, integer, list, text};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::FINALIZER;
+use crate::ownership::JOB_FINALIZER;
 
 pub(super) fn is_tracked(pod: &Value) -> bool {
-    list(pod, "/metadata/finalizers").iter().any(|one| one == FINALIZER)
+    list(pod, "/metadata/finalizers").iter().any(|one| one == JOB_FINALIZER)
 }
 
 /// The pods of a Job by what became of them, and the numbers of its status brought up to date.

@@ -1,7 +1,7 @@
 use serde_json::json;
 
-use super::super::FINALIZER;
 use super::*;
+use crate::ownership::JOB_FINALIZER;
 
 fn now() -> Timestamp {
     "2026-01-01T01:00:00Z".parse().unwrap()
@@ -17,7 +17,7 @@ fn job(spec: Value) -> Value {
 }
 
 fn pod(name: &str, phase: &str) -> Value {
-    json!({"metadata": {"name": name, "uid": name, "finalizers": [FINALIZER]}, "spec": {"nodeName": "n"}, "status": {"phase": phase}})
+    json!({"metadata": {"name": name, "uid": name, "finalizers": [JOB_FINALIZER]}, "spec": {"nodeName": "n"}, "status": {"phase": phase}})
 }
 
 fn ended_at(mut pod: Value, time: &str) -> Value {
