@@ -49,6 +49,11 @@ impl Client {
         Client { cluster: cluster.clone(), open: HashMap::new() }
     }
 
+    /// Closes what is open; whoever sends again connects anew.
+    pub(crate) fn close(&mut self) {
+        self.open.clear();
+    }
+
     /// The minor version that the server says it is.
     pub(crate) async fn version(&mut self) -> Result<u32> {
         let request = Request::get("/version").body(Bytes::new())?;
