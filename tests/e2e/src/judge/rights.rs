@@ -4,7 +4,7 @@ use std::fmt;
 
 use apimachinery::path::RequestPath;
 use http::{Method, Uri};
-use manifests::{CLUSTER, LEASES, OWN, Rule};
+use manifests::{CLUSTER, LEASES, OWN, Part, Rule};
 
 /// The rules, and in which namespace they count; empty: everywhere.
 const SCOPES: [(&str, &[Rule]); 3] = [("", CLUSTER), ("kubeedge", OWN), ("kube-node-lease", LEASES)];
@@ -56,9 +56,10 @@ fn told(out: &mut fmt::Formatter<'_>, [verb, group, resource, name, namespace]: 
     Ok(())
 }
 
-/// Every right of the roles; one for each object where a rule names objects.
+/// Every right of the roles as the chart gives them if nobody says otherwise; one for each object where a rule names objects.
 pub(super) fn all() -> Vec<Right> {
     let rules = SCOPES.iter().flat_map(|(namespace, rules)| rules.iter().map(move |rule| (namespace, rule)));
+    let rules = rules.filter(|(_, rule)| rule.part != Part::NodeIdentity);
     let resources = rules
         .flat_map(|(namespace, rule)| rule.resources.iter().map(move |resource| (namespace, rule, resource)));
     let verbs = resources.flat_map(|(namespace, rule, resource)| {
