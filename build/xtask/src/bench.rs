@@ -46,6 +46,8 @@ enum Name {
     Pods(Link),
     /// EdgeCore's memory with 0, 5, 20, 50 pods, and what it uses while idle.
     Memory(Link),
+    /// MetaServer beside 20 pods and three informers: memory, answers with the link and without, objects of all sizes.
+    Metaserver(Link),
     /// Power-on without a link: all pods run again, and how long that takes.
     Poweron(Link),
     /// Logs, commands and files through the link, against the Node API itself.
@@ -92,6 +94,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
         Name::Devices(link) => load("devices", link),
         Name::Pods(link) => pods("pods", link),
         Name::Memory(link) => pods("memory", link),
+        Name::Metaserver(link) => pods("metaserver", link),
         Name::Poweron(link) => pods("poweron", link),
         Name::Streams(link) => pods("streams", link),
         Name::Replicas(link) => pods("replicas", link),

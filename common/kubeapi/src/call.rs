@@ -27,6 +27,8 @@ pub struct Reader<'a> {
     pub headers: &'a HeaderMap,
     /// What he is told beside the answer.
     pub warnings: &'a Warnings,
+    /// `resourceVersion` of a get or list: a state that is at least as new will do (0: any), unless the query says which.
+    pub not_older: Option<i64>,
 }
 
 /// A request for a resource of the catalogue, authorised.
@@ -43,7 +45,8 @@ pub struct Call<'a, B> {
 
 impl<B> Call<'_, B> {
     pub fn reader(&self) -> Reader<'_> {
-        Reader { user: &self.user, headers: &self.parts.headers, warnings: &self.warnings }
+        let not_older = self.query.text("resourceVersion").parse().ok();
+        Reader { user: &self.user, headers: &self.parts.headers, warnings: &self.warnings, not_older }
     }
 
     /// How the client wants objects.

@@ -23,6 +23,7 @@ use crate::gathered::Gathered;
 use crate::held::Held;
 use crate::pass;
 use crate::pods::{self, NodeApi};
+use crate::recent::Recent;
 use crate::tables::{Right, Tables, trouble};
 use crate::upstream::Upstream;
 use crate::users::Users;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub filters: Filters,
     pub gathered: Gathered,
     pub queue: Queue,
+    pub recent: Recent,
     /// What this node says of its pods waits there.
     pub outbox: Option<Outbox>,
     /// Where programs of this node reach MetaServer.

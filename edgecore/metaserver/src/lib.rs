@@ -30,6 +30,7 @@ mod pods;
 mod queue;
 mod queueing;
 mod reads;
+mod recent;
 mod scope;
 pub mod serving;
 mod tables;
@@ -64,6 +65,7 @@ use keys::Keys;
 pub use keys::KeysError;
 use pods::NodeApi;
 pub use queue::Queued;
+use recent::Recent;
 use serving::{Files, Live, ServingError};
 use tables::Tables;
 use upstream::Upstream;
@@ -229,6 +231,7 @@ impl MetaServer {
             stop: stop.clone(),
             filters: settings.filters.clone(),
             gathered: Gathered::new(services),
+            recent: Recent::default(),
             queue: Queue::new(settings.queued_writes.clone(), settings.hub.is_some()),
             outbox,
             reach: reach.subscribe(),

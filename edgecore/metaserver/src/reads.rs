@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connected: the cloud answers, as its caller ---> kept, with the right that it shows
+//!            any age will do, the right was shown a moment ago, a view follows the cloud: from that
 //! cut off:   has he the right? --no--> 403
 //!            the newest of: complete lists that hold it, what was got, what the node holds --none--> 503
 //! ```
@@ -91,10 +92,19 @@ impl Shared {
     /// Takes note of the cloud's word about a right.
     async fn note(&self, right: &Right, answer: Result<(), &Status>) -> Result<(), Status> {
         let noted = match answer {
-            Ok(()) => self.tables.allow(right, unix_seconds()).await,
+            Ok(()) => {
+                self.recent.allow(right);
+                self.tables.allow(right, unix_seconds()).await
+            }
             Err(status) => match status.code {
-                401 => self.tables.disown(&right.user).await,
-                403 => self.tables.deny(right).await,
+                401 => {
+                    self.recent.disown(&right.user);
+                    self.tables.disown(&right.user).await
+                }
+                403 => {
+                    self.recent.deny(right);
+                    self.tables.deny(right).await
+                }
                 _ => Ok(()),
             },
         };
@@ -113,6 +123,9 @@ impl Shared {
         };
         if !target.subresource.is_empty() {
             right.resource = format!("{}/{}", right.resource, target.subresource);
+        }
+        if let Some(state) = self.object_at_hand(reader, (&scope, &right), target).await? {
+            return Ok(state);
         }
         let path = scope::object_path(target);
         match ask::whole(&*self.upstream, Some(&caller), &path, "application/json").await {
@@ -135,6 +148,39 @@ impl Shared {
             }
             Err(Failure::Unreached(_)) => self.stale_object(reader, &caller, (&scope, &right), target).await,
         }
+    }
+
+    /// An object for which any state will do that is as new as the client knows, from a view that follows the cloud; `None`: the cloud
+    /// is to be asked. `Some(None)`: it is not there.
+    async fn object_at_hand(
+        &self,
+        reader: Reader<'_>,
+        (scope, right): (&Scope, &Right),
+        target: &Target,
+    ) -> Result<Option<Option<Stored>>, Status> {
+        let Some(revision) = reader.not_older.filter(|_| target.subresource.is_empty()) else {
+            return Ok(None);
+        };
+        let view = self.views.in_step(scope).filter(|_| self.recent.may(right));
+        let Some(view) = view else { return Ok(None) };
+        let found = self.tables.member(&view, &target.key()).await.map_err(stored)?;
+        Ok(found.filter(|(known, _)| known.revision >= revision).map(|(_, found)| found))
+    }
+
+    /// The same of a list.
+    async fn list_at_hand(
+        &self,
+        reader: Reader<'_>,
+        caller: &Caller,
+        scope: &Scope,
+        query: &ListQuery,
+    ) -> Result<Option<State>, Status> {
+        let is_whole = query.at.is_none() && query.after.is_none();
+        let Some(revision) = reader.not_older.filter(|_| is_whole) else { return Ok(None) };
+        let view = self.views.in_step(scope).filter(|_| self.recent.may(&to_list(caller, scope, query)));
+        let Some(view) = view else { return Ok(None) };
+        let state = self.views.chosen(&view, query).await?;
+        Ok(state.filter(|state| state.known.revision >= revision))
     }
 
     /// The newest that is known of an object.
@@ -262,6 +308,9 @@ impl Shared {
             if !self.is_connected() {
                 self.warn(reader, Some(state.known.seen));
             }
+            return of_state(state, &query);
+        }
+        if let Some(state) = self.list_at_hand(reader, &caller, &scope, &query).await? {
             return of_state(state, &query);
         }
         match self.ask_list(&caller, &scope, &query).await? {

@@ -134,17 +134,24 @@ impl Shared {
     /// The state of a scope, or what chooses it from one that holds all of it; that one's time.
     pub(super) async fn state(&self, query: &ListQuery) -> Result<Option<State>, StoreError> {
         for scope in Scope::of(query).wider() {
-            let Some(mut state) = self.tables.state(&scope).await? else { continue };
-            let of = |stored: &Stored| {
-                query.namespace.as_ref().is_none_or(|namespace| *namespace == stored.key.namespace)
-                    && query.selects(stored)
-            };
-            if scope != Scope::of(query) {
-                state.items.retain(of);
+            if let Some(state) = self.state_in(&scope, query).await? {
+                return Ok(Some(state));
             }
-            return Ok(Some(state));
         }
         Ok(None)
+    }
+
+    /// What `query` chooses of the state of `scope`, which holds all of it.
+    async fn state_in(&self, scope: &Scope, query: &ListQuery) -> Result<Option<State>, StoreError> {
+        let Some(mut state) = self.tables.state(scope).await? else { return Ok(None) };
+        let of = |stored: &Stored| {
+            query.namespace.as_ref().is_none_or(|namespace| *namespace == stored.key.namespace)
+                && query.selects(stored)
+        };
+        if *scope != Scope::of(query) {
+            state.items.retain(of);
+        }
+        Ok(Some(state))
     }
 }
 
@@ -232,6 +239,18 @@ impl Views {
     /// The view of a scope, if it lives and has a state.
     pub(crate) fn of(&self, query: &ListQuery) -> Option<Arc<View>> {
         self.0.live().get(&Scope::of(query)).filter(|view| view.is_ready()).cloned()
+    }
+
+    /// The scope of a view that follows the cloud and holds all of `scope`.
+    pub(crate) fn in_step(&self, scope: &Scope) -> Option<Scope> {
+        let live = self.0.live();
+        let follows = |view: &&Arc<View>| view.is_ready() && view.is_in_step();
+        scope.wider().into_iter().find(|wider| live.get(wider).filter(follows).is_some())
+    }
+
+    /// What `query` chooses of the state of such a view.
+    pub(crate) async fn chosen(&self, of: &Scope, query: &ListQuery) -> Result<Option<State>, Status> {
+        self.0.state_in(of, query).await.map_err(|error| trouble(&error))
     }
 
     /// What is after `since` in the view of a scope.

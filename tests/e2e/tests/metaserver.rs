@@ -1,8 +1,8 @@
 //! The Kubernetes API on a node: what pods are told of it, and kubectl of who is root there, without the cloud.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::kubectl::Kubectl;
-use harness::ports;
+use harness::metaserver::MetaServer;
 use harness::programs::Programs;
 use harness::site::{NODE, Site};
 use harness::wait;
@@ -33,20 +33,15 @@ fn an_operator_reads_pods_and_logs_at_the_node_and_pods_are_told_of_its_api() ->
     if e2e::skip::without_containers() {
         return Ok(());
     }
-    let (server, dummy) = (ports::free()?, ports::free()?);
-    let module = "modules.metaManager.metaServer";
-    let settings = [
-        format!("{module}.enable=true"),
-        format!("{module}.server=127.0.0.1:{server}"),
-        format!("{module}.dummyServer=127.0.0.2:{dummy}"),
-    ];
+    let server = MetaServer::new()?;
+    let settings = server.settings();
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let site = Site::start_with(&Programs::find()?, true, &settings, |_| {})?;
     site.node_ready()?;
     site.apply_greeter()?;
     site.pod_running()?;
     let environment = in_greeter(&site, "echo $KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT")?;
-    ensure!(environment.trim() == format!("127.0.0.2:{dummy}"), "{environment}");
+    ensure!(environment.trim() == format!("127.0.0.2:{}", server.dummy), "{environment}");
     let ca = in_greeter(&site, "cat /var/run/secrets/kubernetes.io/serviceaccount/ca.crt")?;
     ensure!(ca.matches("BEGIN CERTIFICATE").count() == 2, "{ca}");
 
@@ -99,22 +94,6 @@ metadata: {name: settings, namespace: default, labels: {app: shop}}
 data: {round: one}
 ";
 
-/// kubectl with the token of a service account, at the node's API.
-fn with_token(site: &Site, account: &str, server: u16) -> Result<Kubectl> {
-    let token = site.kubectl().run(&["create", "token", account])?;
-    let own = std::fs::read_to_string(site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig"))?;
-    let ca = own.lines().find(|line| line.trim().starts_with("certificate-authority")).context("a CA")?;
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster:\n    server: https://127.0.0.1:{server}\n    {}\n\
-         contexts:\n- name: c\n  context: {{cluster: c, user: u}}\nusers:\n- name: u\n  user: {{token: {}}}\n",
-        ca.trim(),
-        token.trim()
-    );
-    let path = site.edge.root.join(format!("{account}.kubeconfig"));
-    std::fs::write(&path, text)?;
-    Ok(Kubectl::new(&path))
-}
-
 fn round(kubectl: &Kubectl) -> Result<String> {
     let map = kubectl.get("configmap", "settings")?;
     Ok(map["data"]["round"].as_str().unwrap_or_default().to_owned())
@@ -129,19 +108,15 @@ fn fails(kubectl: &Kubectl, arguments: &[&str], words: &str) -> Result<()> {
 
 #[test]
 fn a_service_account_reads_at_the_node_what_it_may_with_the_cloud_and_without() -> Result<()> {
-    let server = ports::free()?;
-    let module = "modules.metaManager.metaServer";
-    let settings = [
-        format!("{module}.enable=true"),
-        format!("{module}.server=127.0.0.1:{server}"),
-        format!("{module}.dummyServer=127.0.0.2:{}", ports::free()?),
-    ];
+    let server = MetaServer::new()?;
+    let settings = server.settings();
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let site = Site::start_with(&Programs::find()?, false, &settings, |_| {})?;
     site.kubectl().apply(ACCOUNTS)?;
-    let kubeconfig = site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
-    wait::for_true("the node's own API", PATIENCE, || Ok(kubeconfig.exists()))?;
-    let (reader, nobody) = (with_token(&site, "reader", server)?, with_token(&site, "nobody", server)?);
+    let administrator = site.kubectl();
+    let with_token =
+        |account: &str| anyhow::Ok(Kubectl::new(&server.kubeconfig(&site.edge, &administrator, account)?));
+    let (reader, nobody) = (with_token("reader")?, with_token("nobody")?);
 
     wait::for_true("the cloud's answer at the node", PATIENCE, || {
         Ok(round(&reader).is_ok_and(|round| round == "one"))

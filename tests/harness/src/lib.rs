@@ -16,6 +16,7 @@ pub mod images;
 pub mod kubectl;
 pub mod listening;
 pub mod memory;
+pub mod metaserver;
 pub mod noise;
 pub mod pair;
 pub mod ports;

@@ -1,12 +1,18 @@
-//! A link that can be cut: relays TCP between an edge and its cloud until told to stop.
+//! A link that can be cut, and slow: relays TCP between an edge and its cloud until told to stop.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+use crate::wait;
+
+/// Pieces that a slow link holds each way.
+const UNDER_WAY: usize = 1024;
 
 /// Relays connections of its own port to a target.
 pub struct Relay {
@@ -21,6 +27,8 @@ struct State {
     live: Mutex<Vec<TcpStream>>,
     /// Bytes both ways.
     carried: AtomicU64,
+    /// Milliseconds each way.
+    delay: AtomicU64,
 }
 
 impl Relay {
@@ -33,6 +41,7 @@ impl Relay {
             ended: AtomicBool::new(false),
             live: Mutex::new(Vec::new()),
             carried: AtomicU64::new(0),
+            delay: AtomicU64::new(0),
         });
         let shared = state.clone();
         thread::spawn(move || {
@@ -66,6 +75,11 @@ impl Relay {
         self.state.carried.load(Ordering::Relaxed)
     }
 
+    /// Connections that are made from now on carry everything this much later, each way.
+    pub fn delay(&self, delay: Duration) {
+        self.state.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
     pub fn heal(&self) {
         self.state.up.store(true, Ordering::SeqCst);
     }
@@ -92,26 +106,52 @@ impl State {
         live.extend([near.try_clone(), far.try_clone()].into_iter().flatten());
         drop(live);
         let (up, down) = (self.clone(), self.clone());
-        thread::spawn(move || counted(near, far, &up.carried));
-        thread::spawn(move || counted(far_copy, near_copy, &down.carried));
+        let delay = Duration::from_millis(self.delay.load(Ordering::SeqCst));
+        thread::spawn(move || counted(near, far, &up.carried, delay));
+        thread::spawn(move || counted(far_copy, near_copy, &down.carried, delay));
     }
 }
 
 /// Copies until either end closes, then closes both.
 pub(crate) fn pump(from: TcpStream, to: TcpStream) {
-    counted(from, to, &AtomicU64::new(0));
+    counted(from, to, &AtomicU64::new(0), Duration::ZERO);
 }
 
-fn counted(mut from: TcpStream, mut to: TcpStream, carried: &AtomicU64) {
+fn counted(from: TcpStream, mut to: TcpStream, carried: &AtomicU64, delay: Duration) {
     // Small pieces pass at once, as on a cable: waiting for acknowledgements is for the ends.
     let _ = to.set_nodelay(true);
-    let mut buffer = [0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        carried.fetch_add(count as u64, Ordering::Relaxed);
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
+    if delay.is_zero() {
+        pass(&from, carried, |piece| to.write_all(piece).is_ok());
+    } else {
+        late(&from, &mut to, carried, delay);
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Gives what is read to `take`, until it says no or there is no more.
+fn pass(mut from: &TcpStream, carried: &AtomicU64, mut take: impl FnMut(&[u8]) -> bool) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        carried.fetch_add(count as u64, Ordering::Relaxed);
+        if !take(&buffer[..count]) {
+            break;
+        }
+    }
+}
+
+fn late(from: &TcpStream, to: &mut TcpStream, carried: &AtomicU64, delay: Duration) {
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for (due, piece) in receiver {
+                wait::pause(due.saturating_duration_since(wait::now()));
+                if to.write_all(&piece).is_err() {
+                    break;
+                }
+            }
+        });
+        pass(from, carried, |piece| sender.send((wait::now() + delay, piece.to_vec())).is_ok());
+        drop(sender);
+    });
 }

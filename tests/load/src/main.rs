@@ -19,6 +19,7 @@ mod hollow;
 mod informers;
 mod latency;
 mod memory;
+mod metaserver;
 mod metrics;
 mod objects;
 mod pods;
@@ -105,6 +106,8 @@ enum Name {
     Replicas(streams::replicas::Flags),
     /// What EdgeCore holds with so many pods, and uses while idle.
     Memory(memory::Flags),
+    /// MetaServer: memory, answers with the link and without, objects of all sizes.
+    Metaserver(metaserver::Flags),
     /// CloudCore beside config maps and secrets that hardly any edge uses.
     Unused(unused::Flags),
     /// Power-on without a link.
@@ -142,6 +145,7 @@ fn main() -> Result<()> {
         Name::Damage(flags) => return damage::run(flags),
         Name::Pods(flags) => return start::run(flags),
         Name::Memory(flags) => return memory::run(flags),
+        Name::Metaserver(flags) => return metaserver::run(flags),
         Name::Streams(flags) => return streams::run(flags),
         Name::Replicas(flags) => return streams::replicas::run(flags),
         Name::Poweron(flags) => return poweron::run(flags),
@@ -174,6 +178,7 @@ fn main() -> Result<()> {
             | Name::Damage(_)
             | Name::Pods(_)
             | Name::Memory(_)
+            | Name::Metaserver(_)
             | Name::Poweron(_)
             | Name::Informers(_)
             | Name::Streams(_)

@@ -34,7 +34,13 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn start(programs: &Path) -> Result<Place> {
-        let site = Site::start(&Programs::in_folder(programs)?, true, |text| println!("  {text}"))?;
+        Place::start_with(programs, &[])
+    }
+
+    /// With settings of EdgeCore (`key.path=value`).
+    pub(crate) fn start_with(programs: &Path, edge: &[&str]) -> Result<Place> {
+        let site =
+            Site::start_with(&Programs::in_folder(programs)?, true, edge, |text| println!("  {text}"))?;
         site.node_ready()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let socket = site.containerd()?.socket();

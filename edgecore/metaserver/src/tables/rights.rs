@@ -11,7 +11,7 @@ const MOST: i64 = 5000;
 const AGAIN: i64 = 3600;
 
 /// A user may do this.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Right {
     pub user: String,
     /// `get`, `list` or `watch`.
@@ -26,7 +26,7 @@ pub(crate) struct Right {
 
 impl Right {
     /// What would allow this: itself, and what is wider. Who lists or watches sees what the other would show, and what is in it.
-    fn wider(&self) -> Vec<Right> {
+    pub(crate) fn wider(&self) -> Vec<Right> {
         let verbs: &[&'static str] = match self.verb {
             "get" if !self.resource.contains('/') => &["get", "list", "watch"],
             "list" | "watch" => &["list", "watch"],

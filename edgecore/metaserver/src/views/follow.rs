@@ -74,7 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>, view: Arc<View>, before: Option<Arc
     if let Some(before) = before {
         before.done().cancelled().await;
     }
-    let mut task = Task { shared: shared.clone(), view: view.clone(), list: 0, is_in_step: false };
+    let mut task = Task { shared: shared.clone(), view: view.clone(), list: 0 };
     let work = async {
         match task.begin().await {
             Ok(()) => task.keep_up().await,
@@ -89,7 +89,7 @@ pub(super) async fn run(shared: Arc<Shared>, view: Arc<View>, before: Option<Arc
     }
     view.end();
     // Writes are done in their order: when this is, so is what was broken off.
-    task.note(task.is_in_step).await;
+    task.note(view.is_in_step()).await;
     shared.ended(&view);
     view.done().cancel();
 }
@@ -109,8 +109,6 @@ struct Task {
     view: Arc<View>,
     /// Its row.
     list: i64,
-    /// What is stored is the newest, as far as is known.
-    is_in_step: bool,
 }
 
 impl Task {
@@ -165,7 +163,7 @@ impl Task {
         };
         let known = self.shared.tables.finish(self.view.scope(), id, revision, unix_seconds()).await?;
         self.list = known.id;
-        self.is_in_step = true;
+        self.view.set_in_step(true);
         self.view.begin_at(revision);
         self.shared.tell(self.view.scope());
         Ok(())
@@ -219,8 +217,8 @@ impl Task {
                 Err(End::Expired) => self.list().await,
                 end => end,
             };
-            if self.is_in_step && end.is_err() {
-                self.is_in_step = false;
+            if self.view.is_in_step() && end.is_err() {
+                self.view.set_in_step(false);
                 self.note(true).await;
             }
             match end {
@@ -263,7 +261,7 @@ impl Task {
         let caller = self.view.caller().ok_or_else(nobody)?;
         let answer = ask::stream(&*self.shared.upstream, &caller, &path).await;
         let mut body = answer.inspect_err(|failure| self.refused(&caller, failure))?.into_body();
-        self.is_in_step = true;
+        self.view.set_in_step(true);
         let until = Instant::now() + WATCH + SLACK;
         let (mut text, mut noted) = (BytesMut::new(), Instant::now());
         loop {

@@ -1,5 +1,6 @@
 //! One view, as its watchers see it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct View {
     query: ListQuery,
     phase: watch::Sender<Phase>,
     inner: Mutex<Inner>,
+    /// Its state is the newest, as far as is known.
+    is_in_step: AtomicBool,
     ended: CancellationToken,
     /// Its task writes no more.
     done: CancellationToken,
@@ -70,7 +73,8 @@ impl View {
         let query = ListQuery { limit: 0, after: None, at: None, begins_watch: false, ..query.clone() };
         let phase = watch::Sender::new(Phase::Starting);
         let (ended, done) = (CancellationToken::new(), CancellationToken::new());
-        View { scope, query, phase, inner: Mutex::new(inner), ended, done }
+        let is_in_step = AtomicBool::new(false);
+        View { scope, query, phase, inner: Mutex::new(inner), is_in_step, ended, done }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -105,6 +109,15 @@ impl View {
 
     pub(crate) fn is_ready(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ready)
+    }
+
+    /// It follows the cloud now.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.is_in_step.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_in_step(&self, is: bool) {
+        self.is_in_step.store(is, Ordering::Relaxed);
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {

@@ -118,12 +118,15 @@ impl Node {
         self.watch_with("test", who, path).await
     }
 
-    /// What a component sees, by its name in the user agent.
-    pub(crate) async fn get_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Value {
+    /// What a component sees, by its name in the user agent; to the byte.
+    pub(crate) async fn raw_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Bytes {
         let request = Request::get(path).header("user-agent", format!("{agent}/v1.36.0"));
         let answer = self.send(who, request.body(Full::default()).unwrap()).await;
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
-        serde_json::from_slice(&text).unwrap()
+        answer.into_body().collect().await.unwrap().to_bytes()
+    }
+
+    pub(crate) async fn get_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Value {
+        serde_json::from_slice(&self.raw_with(agent, who, path).await).unwrap()
     }
 
     pub(crate) async fn watch_with(&self, agent: &str, who: &Who<'_>, path: &str) -> Lines {

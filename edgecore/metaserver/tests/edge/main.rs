@@ -10,6 +10,7 @@ mod hub;
 mod kubectl;
 mod node;
 mod reads;
+mod sizes;
 mod users;
 mod watches;
 mod writes;

@@ -223,3 +223,52 @@ async fn secrets_are_sealed_on_the_disk() {
     assert_eq!(node.get(&who, &format!("{secrets}/s")).await.body, one.body);
     assert_eq!(node.get(&who, secrets).await.names(), ["s"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_of_any_age_is_answered_from_a_view_in_step_and_nothing_else_is() {
+    let cloud = Cloud::start().await;
+    for name in ["a", "b"] {
+        cloud.config_map(name, "1").await;
+    }
+    let node = Node::start(&cloud).await;
+    let (reader, stranger) = (cloud.token("reader"), cloud.token("stranger"));
+    let (who, stranger) = (Who::Token(&reader), Who::Token(&stranger));
+    let (list, one) = (format!("{MAPS}?resourceVersion=0"), format!("{MAPS}/a?resourceVersion=0"));
+    let gone = format!("{MAPS}/none?resourceVersion=0");
+    let asked = || cloud.count("configmaps");
+    // Without a view the cloud answers.
+    assert_eq!(node.get(&who, &list).await.names(), ["a", "b"]);
+    let before = asked();
+    assert_eq!(node.get(&who, &one).await.code, 200);
+    assert_eq!(asked(), before + 1);
+
+    let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!([lines.brief().await, lines.brief().await], ["ADDED a", "ADDED b"]);
+    cloud.config_map("c", "1").await;
+    assert_eq!(lines.brief().await, "ADDED c");
+    let before = asked();
+    let listed = node.get(&who, &list).await;
+    assert_eq!(listed.names(), ["a", "b", "c"]);
+    assert_eq!(node.get(&who, &format!("{list}&labelSelector=app%3Db")).await.names(), ["b"]);
+    assert_eq!(node.get(&who, &one).await.body["metadata"]["name"], "a");
+    assert_eq!(node.get(&who, &gone).await.code, 404);
+    let reached = format!("{MAPS}?resourceVersion={}", listed.revision());
+    assert_eq!(node.get(&who, &reached).await.names(), ["a", "b", "c"]);
+    assert_eq!(asked(), before, "the view is in step");
+
+    // The newest is wanted, or the caller is another.
+    assert_eq!(node.get(&who, MAPS).await.names(), ["a", "b", "c"]);
+    let exact = format!("{reached}&resourceVersionMatch=Exact");
+    assert_eq!(node.get(&who, &exact).await.names(), ["a", "b", "c"]);
+    assert_eq!(node.get(&stranger, &list).await.code, 403);
+    assert_eq!(node.get(&stranger, &one).await.code, 403);
+    assert_eq!(asked(), before + 4);
+
+    // A right that the cloud refuses does not count any more.
+    cloud.unbind("reader").await;
+    while node.get(&who, MAPS).await.code != 403 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.get(&who, &list).await.code, 403);
+    assert_eq!(node.get(&who, &one).await.code, 403);
+}
