@@ -1,14 +1,17 @@
 //! Doors of an API: sockets, with TLS or without, then HTTP/1.1 or HTTP/2 per connection, each with its own limits.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use listener::{Client, Listen, Place, Stream, Terms};
+use listener::{Busy, Client, Listen, Place, Stream, Terms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use crate::backend::Backend;
 use crate::dispatch::Api;
 use crate::peer::{Certificate, Origin, Peer};
 use crate::request;
+use crate::respond::{self, BodyError};
 use crate::tls::Tls;
 
 /// What one socket offers.
@@ -25,7 +29,7 @@ pub struct Door {
     /// Its name, for the log and for the backend: "the API port".
     pub what: &'static str,
     pub transport: Transport,
-    /// Connections open at once, of which those without a request give way to newer ones.
+    /// Connections open at once, of which those without a request under way give way to newer ones.
     pub connections: usize,
 }
 
@@ -112,13 +116,13 @@ where
 {
     let peer = Arc::new(peer);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        place.settle();
+        let busy = place.busy();
         let (api, peer) = (api.clone(), peer.clone());
         async move {
             let asked = request.body().size_hint().lower();
             let response = api.respond(&peer, request.map(request::Incoming::Connection)).await;
             api.backend().moved(asked + response.body().size_hint().lower());
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| UnderWay { body, _busy: busy }))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -142,5 +146,31 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(error = %error, "connection ended with an error");
+    }
+}
+
+/// A request is under way until the body of its answer has been sent, or is left.
+struct UnderWay {
+    body: respond::Body,
+    _busy: Busy,
+}
+
+impl Body for UnderWay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! accept --place--> silent --first byte--> speaking --Place::settle--> settled --> ended
 //!                     |  deadline, or a newcomer needs the place: closed
-//!                     +-- speaking ones give way too, after all silent ones; settled ones never
+//!                     +-- speaking ones give way too, after all silent ones, and then idle ones whose requests are answered
+//!                         (Place::busy); settled and busy ones never
 //! ```
 //!
 //! Promises: a full house takes the place of whoever has said least for longest, so that silence locks out nobody; a
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use handed::{Hand, Handed, handed};
 pub use next::{Listen, Stream, next};
 use places::EvictingSlots;
-pub use places::Place;
+pub use places::{Busy, Place};
 
 /// What the clients of one socket are granted.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ where
         clients.spawn(async move {
             tokio::select! {
                 biased;
-                _ = lost.cancelled() => tracing::debug!(peer = what, "a silent connection gave way to a newer one"),
+                _ = lost.cancelled() => tracing::debug!(peer = what, "an idle connection gave way to a newer one"),
                 _ = served => {}
             }
         });

@@ -1,23 +1,34 @@
 //! A limited number of places. Who has said least for longest loses its own to a newcomer. Pure but for the waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// What a client has done so far: the least gives way first.
+/// What a client does: who does the least gives way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Silent,
     Speaking,
+    /// Its requests are answered.
+    Idle,
+}
+
+#[derive(Clone, Copy)]
+enum Standing {
+    /// Since the second of these, which is a number of [`Taken::last`].
+    GivesWay(Stage, u64),
+    /// With so many requests under way.
+    Busy(usize),
 }
 
 #[derive(Default)]
 struct Taken {
     last: u64,
-    unsettled: BTreeMap<(Stage, u64), CancellationToken>,
-    settled: BTreeSet<u64>,
+    clients: HashMap<u64, (Standing, CancellationToken)>,
+    /// The clients that give way, in their order.
+    order: BTreeMap<(Stage, u64), u64>,
 }
 
 #[derive(Clone)]
@@ -36,6 +47,9 @@ struct Held {
     number: u64,
 }
 
+/// A request of a client is under way until this is dropped: its place is not lost.
+pub struct Busy(Place);
+
 impl EvictingSlots {
     pub(crate) fn new(limit: usize) -> EvictingSlots {
         EvictingSlots { limit: limit.max(1), taken: Arc::default(), changed: Arc::new(Notify::new()) }
@@ -51,7 +65,7 @@ impl EvictingSlots {
             let changed = self.changed.notified();
             {
                 let taken = self.lock();
-                if taken.count() < self.limit || !taken.unsettled.is_empty() {
+                if taken.clients.len() < self.limit || !taken.order.is_empty() {
                     return;
                 }
             }
@@ -62,15 +76,16 @@ impl EvictingSlots {
     /// Takes a place, and the token that is cancelled when it is lost. In a full house another one loses its own.
     pub(crate) fn take(&self) -> (Place, CancellationToken) {
         let mut taken = self.lock();
-        if taken.count() >= self.limit
-            && let Some((_, lost)) = taken.unsettled.pop_first()
+        if taken.clients.len() >= self.limit
+            && let Some((_, loser)) = taken.order.pop_first()
+            && let Some((_, lost)) = taken.clients.remove(&loser)
         {
             lost.cancel();
         }
         let lost = CancellationToken::new();
-        taken.last += 1;
-        let number = taken.last;
-        taken.unsettled.insert((Stage::Silent, number), lost.clone());
+        let number = taken.next();
+        taken.clients.insert(number, (Standing::GivesWay(Stage::Silent, number), lost.clone()));
+        taken.order.insert((Stage::Silent, number), number);
         (Place(Arc::new(Held { places: self.clone(), number })), lost)
     }
 }
@@ -78,42 +93,68 @@ impl EvictingSlots {
 impl Place {
     /// The first byte came.
     pub(crate) fn speaks(&self) {
-        let Held { places, number } = &*self.0;
-        let mut taken = places.lock();
-        if let Some(lost) = taken.unsettled.remove(&(Stage::Silent, *number)) {
-            taken.unsettled.insert((Stage::Speaking, *number), lost);
-        }
+        self.change(|standing, _| match standing {
+            Standing::GivesWay(Stage::Silent, since) => Standing::GivesWay(Stage::Speaking, since),
+            other => other,
+        });
     }
 
     /// The client made a request of the protocol: it keeps its place until it leaves.
     pub fn settle(&self) {
-        let Held { places, number } = &*self.0;
-        let mut taken = places.lock();
-        if taken.forget(*number) {
-            taken.settled.insert(*number);
-        }
+        self.change(|_, _| Standing::Busy(1));
+    }
+
+    /// The client made a request: it keeps its place until that is answered, and those that are under way beside it. Then it gives
+    /// way again, after all who made none.
+    pub fn busy(&self) -> Busy {
+        self.change(|standing, _| match standing {
+            Standing::Busy(requests) => Standing::Busy(requests + 1),
+            Standing::GivesWay(..) => Standing::Busy(1),
+        });
+        Busy(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(Standing, u64) -> Standing) {
+        self.0.places.lock().change(self.0.number, change);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.change(|standing, now| match standing {
+            Standing::Busy(requests @ 2..) => Standing::Busy(requests - 1),
+            _ => Standing::GivesWay(Stage::Idle, now),
+        });
+        self.0.0.places.changed.notify_one();
     }
 }
 
 impl Taken {
-    fn count(&self) -> usize {
-        self.unsettled.len() + self.settled.len()
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
     }
 
-    /// Removes an unsettled place. False if it was lost, or is settled.
-    fn forget(&mut self, number: u64) -> bool {
-        [Stage::Silent, Stage::Speaking]
-            .into_iter()
-            .any(|stage| self.unsettled.remove(&(stage, number)).is_some())
+    /// `change` is given where the client stands, and a number that is later than all. One that has lost its place stands nowhere.
+    fn change(&mut self, number: u64, change: impl FnOnce(Standing, u64) -> Standing) {
+        let now = self.next();
+        let Some((standing, _)) = self.clients.get_mut(&number) else { return };
+        let before = std::mem::replace(standing, change(*standing, now));
+        let after = *standing;
+        if let Standing::GivesWay(stage, since) = before {
+            self.order.remove(&(stage, since));
+        }
+        if let Standing::GivesWay(stage, since) = after {
+            self.order.insert((stage, since), number);
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
-        // One that was lost is somebody else's by now.
-        if !taken.forget(self.number) {
-            taken.settled.remove(&self.number);
+        if let Some((Standing::GivesWay(stage, since), _)) = taken.clients.remove(&self.number) {
+            taken.order.remove(&(stage, since));
         }
         drop(taken);
         self.places.changed.notify_one();
@@ -139,6 +180,27 @@ mod tests {
         assert!(!never.is_cancelled());
     }
 
+    #[test]
+    fn an_idle_client_gives_way_after_those_who_made_no_request_and_a_busy_one_never() {
+        let places = EvictingSlots::new(3);
+        let (busy, kept) = places.take();
+        let (watch, request) = (busy.busy(), busy.busy());
+        drop(request);
+        let (one, first) = places.take();
+        drop(one.busy());
+        let (two, second) = places.take();
+        drop(two.busy());
+        drop(one.busy());
+        let (_three, third) = places.take();
+        assert!(second.is_cancelled() && !first.is_cancelled(), "the longest idle one");
+        let (_four, fourth) = places.take();
+        assert!(third.is_cancelled() && !first.is_cancelled(), "one that said nothing");
+        drop(watch);
+        let _five = places.take();
+        assert!(fourth.is_cancelled() && !first.is_cancelled());
+        assert!(!kept.is_cancelled());
+    }
+
     #[tokio::test]
     async fn there_is_no_vacancy_while_all_are_settled() {
         let places = EvictingSlots::new(2);
@@ -156,7 +218,7 @@ mod tests {
         });
         drop(both);
         waiting.await.unwrap();
-        assert_eq!(places.lock().count(), 0);
+        assert_eq!(places.lock().clients.len(), 0);
     }
 
     #[test]
@@ -167,8 +229,8 @@ mod tests {
         assert!(token.is_cancelled());
         lost.settle();
         drop(lost);
-        assert_eq!(places.lock().count(), 1);
+        assert_eq!(places.lock().clients.len(), 1);
         drop(kept);
-        assert_eq!(places.lock().count(), 0);
+        assert_eq!(places.lock().clients.len(), 0);
     }
 }
