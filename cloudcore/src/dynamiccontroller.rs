@@ -5,7 +5,7 @@
 //! pod --> MetaServer of the edge --stream of the session--> [this room] --> API server, as the caller
 //! ```
 //!
-//! A stream is one HTTP/1.1 connection with one request. Requests without a token are answered with 401 here: CloudCore lends
+//! A stream is one HTTP/1.1 connection with one request, which may upgrade it (`upgrade`). Requests without a token are answered with 401 here: CloudCore lends
 //! its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is discovery; to
 //! anything else it hears 503, and answers from what it holds, unless `modules.dynamicController.nodeIdentity` lets nodes ask as
 //! themselves: then it is impersonated, by the name of its session and no other, for what is its own
@@ -13,13 +13,14 @@
 //! server signs tokens, so that the edge can check them while it is cut off.
 
 mod node_requests;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -95,8 +96,8 @@ impl Requests {
             let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADERS)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(far), answer);
+                .serve_connection(TokioIo::new(far), answer)
+                .with_upgrades();
             if let Err(error) = serving.await {
                 tracing::debug!(%error, "a request of a node broke off");
             }
@@ -110,7 +111,10 @@ impl Requests {
             KEYS => self.keys().await.map(|keys| whole(200, &keys)),
             _ => self.pass_on(node, request).await,
         };
-        let answer = answered.unwrap_or_else(|status| refusal(&status));
+        let mut answer = answered.unwrap_or_else(|status| refusal(&status));
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         tracing::debug!(%node, operation = %method, path, code = answer.status().as_u16(), "answered a request of a node");
         answer
     }
@@ -165,11 +169,20 @@ impl Requests {
     }
 
     async fn pass_on(&self, node: &NodeName, request: Request<Incoming>) -> Result<Response<Body>, Status> {
-        let (mut parts, body) = request.into_parts();
-        if parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE) {
-            return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
+        let is_upgrade = request.headers().contains_key(header::UPGRADE);
+        let is_node = request.headers().get(CALLER).is_some_and(|caller| caller == "node");
+        if request.method() == Method::CONNECT || is_upgrade && is_node {
+            let why = "a node itself opens no connections to pods through its link: show a token";
+            return Err(Status::new(400, "BadRequest", why));
         }
-        if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
+        let bearer =
+            request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let has_token = bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+        if is_upgrade && has_token {
+            return self.upgrade(request).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        if is_node {
             return match &self.node_identity {
                 Some(rights) if !is_discovery(parts.uri.path()) => {
                     self.as_the_node((node, rights), parts, body).await
@@ -177,8 +190,7 @@ impl Requests {
                 _ => self.of_the_node(parts).await,
             };
         }
-        let bearer = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-        if !bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")) {
+        if !has_token {
             let why = "requests of nodes need a token of their own: CloudCore lends its rights to nobody";
             return Err(Status::new(401, "Unauthorized", why));
         }
@@ -236,8 +248,7 @@ fn whole(code: u16, value: &Value) -> Response<Body> {
     let body =
         Full::new(Bytes::from(value.to_string())).map_err(|never: Infallible| match never {}).boxed_unsync();
     let mut response = Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -83,8 +83,16 @@ async fn who_brings_no_token_is_refused_and_the_api_server_hears_nothing() {
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
         assert!(answer.contains("\"reason\":\"Unauthorized\""), "{answer}");
     }
-    let upgrade = "GET /api/v1/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    assert!(ask(&requests, upgrade).await.starts_with("HTTP/1.1 400"));
+    let upgrade =
+        |headers: &str| format!("GET /api/v1/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n{headers}\r\n");
+    for (headers, code) in [
+        ("Upgrade: websocket\r\n", 401),
+        ("Upgrade: websocket\r\nCauseway-Caller: node\r\n", 400),
+        ("Upgrade: h2c\r\nAuthorization: Bearer t\r\n", 400),
+    ] {
+        let answer = ask(&requests, &upgrade(headers)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{headers}: {answer}");
+    }
     assert!(seen.lock().unwrap().is_empty());
 }
 

@@ -1,9 +1,11 @@
 //! The Kubernetes API on a node: what pods are told of it, and kubectl of who is root there, without the cloud.
 
 use anyhow::{Context as _, Result, ensure};
+use harness::edge::Edge;
 use harness::kubectl::Kubectl;
 use harness::metaserver::MetaServer;
 use harness::programs::Programs;
+use harness::relay::Relay;
 use harness::site::{NODE, Site};
 use harness::wait;
 use harness::wait::PATIENCE;
@@ -161,4 +163,68 @@ fn a_service_account_reads_at_the_node_what_it_may_with_the_cloud_and_without() 
         Ok(round(&reader).is_ok_and(|round| round == "two"))
     })?;
     Ok(())
+}
+
+/// May run commands in pods, and read them and their logs.
+const OPERATOR: &str = "\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: operator, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: operator, namespace: default}
+rules:
+- {apiGroups: [\"\"], resources: [pods, pods/log], verbs: [get]}
+- {apiGroups: [\"\"], resources: [pods/exec], verbs: [get, create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: operator, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: operator}
+subjects: [{kind: ServiceAccount, name: operator, namespace: default}]
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: nobody, namespace: default}
+";
+
+#[test]
+fn who_may_runs_commands_in_pods_of_other_nodes_through_his_own() -> Result<()> {
+    if e2e::skip::without_containers() {
+        return Ok(());
+    }
+    let programs = Programs::find()?;
+    let site = Site::start(&programs, true, |_| {})?;
+    site.node_ready()?;
+    site.apply_greeter()?;
+    site.pod_running()?;
+    site.kubectl().apply(OPERATOR)?;
+    let server = MetaServer::new()?;
+    let settings = server.settings();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let (root, link) = (site.folder().join("other"), Relay::start(site.cloud.edge_address())?);
+    let other = Edge::join_with(&programs, &site.cloud, "edge-2", &root, link.address(), None, &settings)?;
+    let administrator = site.kubectl();
+    let with_token =
+        |account: &str| anyhow::Ok(Kubectl::new(&server.kubeconfig(&other, &administrator, account)?));
+    let (operator, nobody) = (with_token("operator")?, with_token("nobody")?);
+    wait::for_true("the pod through the other node", PATIENCE, || {
+        Ok(operator.get("pod", "greeter").is_ok())
+    })?;
+
+    let exec = ["exec", "greeter", "-c", "greeter", "--"];
+    let inside = operator.run(&[exec.as_slice(), &["echo", "inside"]].concat())?;
+    ensure!(inside.trim() == "inside", "{inside}");
+    let much =
+        operator.run(&[exec.as_slice(), &["sh", "-c", "seq 1 200000 | tail -c 1000000 | wc -c"]].concat())?;
+    ensure!(much.trim() == "1000000", "{much}");
+    let failed = operator.run(&[exec.as_slice(), &["sh", "-c", "exit 7"]].concat());
+    ensure!(failed.is_err_and(|error| format!("{error:#}").contains("exit code 7")));
+    ensure!(!operator.run(&["logs", "greeter", "-c", "greeter", "--tail=1"])?.trim().is_empty());
+    fails(&nobody, &[exec.as_slice(), &["true"]].concat(), "forbidden")?;
+    link.cut();
+    wait::for_true("that the node is cut off", PATIENCE, || {
+        Ok(fails(&operator, &[exec.as_slice(), &["true"]].concat(), "cut off").is_ok())
+    })
 }
