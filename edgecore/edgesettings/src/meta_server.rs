@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use api::config::edgecore::{EdgeCoreConfig, MetaServer, MetaServerFilters};
 use message::NodeName;
 use metaserver::serving::Files;
-use metaserver::{Bounds, Filter, Filters, Hub, Queued, Settings};
+use metaserver::{Bounds, Filter, Filters, Hub, Queued, QueuedWrites, Settings};
 
 use super::Checker;
 
@@ -81,20 +81,22 @@ fn hub_bounds() -> Bounds {
     Bounds { views: 1000, lists: 2000, ..Bounds::default() }
 }
 
-fn queued(module: &MetaServer, checker: &mut Checker) -> BTreeSet<Queued> {
+fn queued(module: &MetaServer, checker: &mut Checker) -> QueuedWrites {
     if module.hub.enable && module.queued_writes.is_empty() {
-        return Queued::ALL.into();
+        return QueuedWrites::of_the_node();
     }
-    let named = |name: &String| {
-        let queued = Queued::named(name);
-        if queued.is_none() {
+    let mut queued = QueuedWrites::default();
+    for name in &module.queued_writes {
+        if !queued.declare(name) {
             let all = Queued::ALL.map(Queued::name).join(", ");
-            checker
-                .problem(&format!("{KEY}.queuedWrites"), format!("{name:?} cannot wait; these can: {all}"));
+            let text = format!(
+                "{name:?} cannot wait; these can: {all}, and resources such as configmaps, deployments.apps or \
+                 valves.example.com/status, but for those by which rights, tokens or certificates are had"
+            );
+            checker.problem(&format!("{KEY}.queuedWrites"), text);
         }
-        queued
-    };
-    module.queued_writes.iter().filter_map(named).collect()
+    }
+    queued
 }
 
 /// Whoever reaches it is the node.
@@ -193,12 +195,12 @@ mod tests {
         assert!(settings.edged.is_none());
         assert_eq!(settings.monitor.unwrap().port(), 10267);
         let server = settings.meta_server.unwrap();
-        assert_eq!((server.queued_writes.len(), server.hub), (4, Some(Hub { plain: None })));
+        assert_eq!((server.queued_writes.kinds.len(), server.hub), (4, Some(Hub { plain: None })));
         let module = &mut config.modules.meta_manager.meta_server;
         module.queued_writes = vec!["leases".into()];
         module.hub.plain_server = "127.0.0.1:10261".into();
         let server = check(&config).0.unwrap();
-        assert_eq!((server.queued_writes.len(), server.hub.unwrap().plain.unwrap().port()), (1, 10261));
+        assert_eq!((server.queued_writes.kinds.len(), server.hub.unwrap().plain.unwrap().port()), (1, 10261));
         let module = &mut config.modules.meta_manager.meta_server;
         module.queued_writes.push("secrets".into());
         module.hub.plain_server = "0.0.0.0:10261".into();

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
 use crate::catalog::{self, Catalog};
-use crate::filters::Filters;
+use crate::filters::{Filters, Glass};
 use crate::gathered::Gathered;
 use crate::held::Held;
 use crate::pass;
@@ -62,7 +62,11 @@ impl Backend for Shared {
     }
 
     async fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<Option<Asker>, Status> {
-        self.users.authenticate(&self.held, peer, headers).await
+        let asker = self.users.authenticate(&self.held, peer, headers).await?;
+        if let Some(asker) = &asker {
+            self.queue.shows(&asker.user, headers);
+        }
+        Ok(asker)
     }
 
     /// The cloud authorises what it answers, and what is answered here is authorised where it is.
@@ -80,13 +84,13 @@ impl Backend for Shared {
 
     async fn get(&self, reader: Reader<'_>, target: &Target) -> Result<Option<Stored>, Status> {
         let found = self.object(reader, target).await?;
-        let glass = self.filters.of(reader.headers, &target.served.resource.key());
+        let glass = self.glass(reader.headers, &target.served.resource.key());
         let facts = self.gathered.facts.borrow().clone();
         Ok(found.and_then(|found| glass.show(&facts, &found)))
     }
 
     async fn list(&self, reader: Reader<'_>, query: ListQuery) -> Result<Page, Status> {
-        let glass = self.filters.of(reader.headers, &query.resource);
+        let glass = self.glass(reader.headers, &query.resource);
         let mut page = self.page(reader, query).await?;
         if !glass.is_clear() {
             let facts = self.gathered.facts.borrow().clone();
@@ -97,7 +101,7 @@ impl Backend for Shared {
 
     async fn subscribe(&self, reader: Reader<'_>, query: &ListQuery) -> Result<Subscription, Status> {
         let subscription = self.watch(reader, query).await?;
-        let lens = self.lens(self.filters.of(reader.headers, &query.resource), query);
+        let lens = self.lens(self.glass(reader.headers, &query.resource), query);
         Ok(match lens {
             Some(lens) => subscription.through(lens),
             None => subscription,
@@ -125,7 +129,10 @@ impl Backend for Shared {
                 Ok(answer) => return Ok(answer),
                 Err(body) => body,
             },
-            false => body,
+            false => match backend.caller_writes(&call, &caller, body).await? {
+                Ok(answer) => return Ok(answer),
+                Err(body) => body,
+            },
         };
         let body = body.of_connection()?;
         if pods::is_one(&call)
@@ -212,6 +219,12 @@ fn aggregated(accept: &str, told: &str) -> Option<&'static str> {
 }
 
 impl Shared {
+    /// What the component of a request sees `resource` through.
+    fn glass(&self, headers: &HeaderMap, resource: &str) -> Glass {
+        let glass = self.filters.of(headers, resource);
+        if self.queue.declared.has(resource) { glass.with_writes() } else { glass }
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         *self.upstream.connected().borrow()
     }

@@ -34,6 +34,11 @@ impl Caller {
         Caller { name, token: None, expires: i64::MAX }
     }
 
+    /// What he showed in `Authorization`.
+    pub(crate) fn token(&self) -> Option<&HeaderValue> {
+        self.token.as_ref()
+    }
+
     pub(crate) fn is_node(&self) -> bool {
         self.token.is_none()
     }

@@ -156,6 +156,11 @@ pub(crate) struct Glass {
 }
 
 impl Glass {
+    /// Writes to these objects may wait.
+    pub(crate) fn with_writes(self) -> Glass {
+        Glass { is_written: true, ..self }
+    }
+
     /// Nothing is ever shown differently.
     pub(crate) fn is_clear(&self) -> bool {
         self.filters.is_empty() && !self.is_sliced && !self.is_written

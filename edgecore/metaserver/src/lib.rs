@@ -39,7 +39,6 @@ mod users;
 mod views;
 mod waiting;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,7 +63,7 @@ use held::Held;
 use keys::Keys;
 pub use keys::KeysError;
 use pods::NodeApi;
-pub use queue::Queued;
+pub use queue::{Queued, QueuedWrites};
 use recent::Recent;
 use serving::{Files, Live, ServingError};
 use tables::Tables;
@@ -99,8 +98,8 @@ pub struct Settings {
     pub filters: Filters,
     /// Views of Services, and of nodes where filters need them, are kept as the node.
     pub watch_services: bool,
-    /// Writes of the node itself that are taken while it is cut off.
-    pub queued_writes: BTreeSet<Queued>,
+    /// Writes that are taken while the node is cut off.
+    pub queued_writes: QueuedWrites,
     /// Hub form: a kubelet that is not ours asks here.
     pub hub: Option<Hub>,
 }

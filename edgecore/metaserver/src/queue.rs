@@ -1,8 +1,10 @@
-//! Writes of the node itself that are taken while it is cut off: written down, shown to who reads here, and carried out in their
-//! order once the cloud is there, as the node. Pure; the database is `tables/queue`, what drives both `queueing`.
+//! Writes that are taken while the node is cut off: written down, shown to who reads here, and carried out in their order once the
+//! cloud is there, as who wrote. Pure; the database is `tables/queue`, what drives both `queueing`.
 //!
-//! Only kinds that the configuration declares, and only of the node itself: its own status and lease, the status of its pods, and
-//! events. Everything else is refused while the node is cut off.
+//! Only what the configuration declares: of the node itself, its own status and lease, the status of its pods, and events; of other
+//! callers, changes of objects of the resources that are named, and events. Everything else is refused while the node is cut off.
+
+use std::collections::BTreeSet;
 
 use apimachinery::patch::{self, PatchKind};
 use apimachinery::schemas::Type;
@@ -24,25 +26,32 @@ pub enum Queued {
     PodStatus,
     /// The node's own lease.
     Lease,
-    /// Events that the node makes.
+    /// Events that the node makes, and others who may.
     Event,
+    /// An object of a resource that is named.
+    Object,
+    /// The status of one.
+    Status,
 }
 
 impl Queued {
     pub const ALL: [Queued; 4] = [Queued::NodeStatus, Queued::PodStatus, Queued::Lease, Queued::Event];
 
-    /// As the configuration names it.
+    /// As the configuration names it, and the database.
     pub fn name(self) -> &'static str {
         match self {
             Queued::NodeStatus => "nodes/status",
             Queued::PodStatus => "pods/status",
             Queued::Lease => "leases",
             Queued::Event => "events",
+            Queued::Object => "objects",
+            Queued::Status => "objects/status",
         }
     }
 
-    pub fn named(name: &str) -> Option<Queued> {
-        Queued::ALL.into_iter().find(|one| one.name() == name)
+    /// One that the database names.
+    pub(crate) fn stored(name: &str) -> Option<Queued> {
+        Queued::ALL.into_iter().chain([Queued::Object, Queued::Status]).find(|one| one.name() == name)
     }
 
     /// What a write of the node `node` is; `None`: it is none of these.
@@ -64,6 +73,90 @@ impl Queued {
     }
 }
 
+/// What of it is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueuedWrites {
+    pub kinds: BTreeSet<Queued>,
+    /// Resources whose objects every caller may change who could before: `configmaps`, `valves.x.io`, `valves.x.io/status`.
+    pub resources: BTreeSet<String>,
+}
+
+impl QueuedWrites {
+    /// All of the node itself.
+    pub fn of_the_node() -> QueuedWrites {
+        QueuedWrites { kinds: Queued::ALL.into(), resources: BTreeSet::new() }
+    }
+
+    /// Declares what the configuration names so. False if that cannot wait: it is no resource, or one by which rights, tokens or
+    /// certificates are had.
+    pub fn declare(&mut self, name: &str) -> bool {
+        if let Some(kind) = Queued::ALL.into_iter().find(|one| one.name() == name) {
+            self.kinds.insert(kind);
+            return true;
+        }
+        let (resource, subresource) = name.split_once('/').unwrap_or((name, ""));
+        let group = resource.split_once('.').map_or("", |(_, group)| group);
+        let is_word = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        };
+        let can_wait = resource.split('.').all(is_word)
+            && matches!(subresource, "" | "status")
+            && !NEVER.contains(&resource)
+            && !NEVER_OF.contains(&group);
+        if can_wait {
+            self.resources.insert(name.to_owned());
+        }
+        can_wait
+    }
+
+    /// What a write of a caller who is not the node is; `None`: it is none of these.
+    pub(crate) fn of_caller(&self, method: &Method, target: &Target) -> Option<Queued> {
+        let resource = target.served.resource.key();
+        let changes = matches!(*method, Method::PUT | Method::PATCH) && !target.name.is_empty();
+        let makes = *method == Method::POST && target.name.is_empty() && target.subresource.is_empty();
+        match target.subresource.as_str() {
+            "" if resource == "events" && self.kinds.contains(&Queued::Event) && (makes || changes) => {
+                Some(Queued::Event)
+            }
+            "" if changes && self.resources.contains(&resource) => Some(Queued::Object),
+            "status" if changes && self.resources.contains(&format!("{resource}/status")) => {
+                Some(Queued::Status)
+            }
+            _ => None,
+        }
+    }
+
+    /// Objects of this resource may be seen with a write that waits.
+    pub(crate) fn has(&self, resource: &str) -> bool {
+        self.resources.iter().any(|name| name.split('/').next() == Some(resource))
+    }
+}
+
+/// Resources that nobody changes while the cloud cannot look at it.
+const NEVER: [&str; 5] = ["secrets", "serviceaccounts", "namespaces", "nodes", "pods"];
+const NEVER_OF: [&str; 5] = [
+    "rbac.authorization.k8s.io",
+    "certificates.k8s.io",
+    "authentication.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+];
+
+/// Who wrote, if not the node.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub user: String,
+    /// What he showed in `Authorization`; `None`: it cannot be read any more.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Author {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Author").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// What is done to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -77,6 +170,8 @@ pub(crate) enum Act {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
     pub kind: Queued,
+    /// `None`: the node.
+    pub author: Option<Author>,
     pub act: Act,
     /// As [`Stored`] names it.
     pub resource: String,
@@ -92,6 +187,11 @@ pub(crate) struct Write {
 }
 
 impl Write {
+    /// Empty: the node.
+    pub(crate) fn author_name(&self) -> &str {
+        self.author.as_ref().map_or("", |author| &author.user)
+    }
+
     /// True for what is about the object in [`Stored`].
     pub(crate) fn is_of(&self, stored: &Stored) -> bool {
         let key = &stored.key;
@@ -102,6 +202,7 @@ impl Write {
     pub(crate) fn status_of_pod(namespace: String, name: String, patch: &str) -> Write {
         Write {
             kind: Queued::PodStatus,
+            author: None,
             act: Act::Patch("application/strategic-merge-patch+json".to_owned()),
             resource: "pods".to_owned(),
             api_version: "v1".to_owned(),
@@ -114,7 +215,7 @@ impl Write {
     }
 
     fn is_of_status(&self) -> bool {
-        matches!(self.kind, Queued::NodeStatus | Queued::PodStatus)
+        matches!(self.kind, Queued::NodeStatus | Queued::PodStatus | Queued::Status)
     }
 
     /// The object after this write.
@@ -222,6 +323,7 @@ mod tests {
     fn patch_of(status: Value) -> Write {
         Write {
             kind: Queued::PodStatus,
+            author: None,
             act: Act::Patch("application/strategic-merge-patch+json".into()),
             resource: "pods".into(),
             api_version: "v1".into(),
@@ -280,6 +382,28 @@ mod tests {
         assert_eq!(seen["status"]["conditions"][1]["status"], "False");
         let other = Stored { key: Key::new("pods", "shop", "b"), ..stored };
         assert!(shown(&other, &[patch_of(ready("False", 1))]).is_none());
+    }
+
+    #[test]
+    fn what_gives_rights_tokens_or_certificates_cannot_be_declared() {
+        let mut declared = QueuedWrites::default();
+        for name in ["configmaps", "valves.x.io", "valves.x.io/status", "events", "deployments.apps"] {
+            assert!(declared.declare(name), "{name}");
+        }
+        assert_eq!((declared.kinds.len(), declared.resources.len()), (1, 4));
+        assert!(declared.has("valves.x.io") && !declared.has("events"));
+        for name in [
+            "secrets",
+            "pods",
+            "roles.rbac.authorization.k8s.io",
+            "deployments.apps/scale",
+            "",
+            "a..b",
+            "A",
+            "*",
+        ] {
+            assert!(!declared.declare(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Drives [`queue`](crate::queue): takes declared writes of the node while it is cut off, and carries them out when the cloud is
-//! there, each once, in their order.
+//! Drives [`queue`](crate::queue): takes declared writes while the node is cut off, and carries them out when the cloud is there,
+//! each once, in their order.
 //!
 //! ```text
-//! node --declared write--> connected, nothing waits: the cloud, as the node
-//!                          cut off:                  applied to what is known, committed --> answered, with a warning
-//! connected again -------> each that waits, as the node: done | refused: told and dropped | no answer: later
+//! declared write --> connected, nothing of the writer waits: the cloud, as him
+//!                    cut off, and he could before:           applied to what is known, committed --> answered, with a warning
+//! connected again -> each that waits, as its writer: done | refused: told and dropped | no answer: later | no good token: stays
 //! ```
 
 use std::sync::Arc;
@@ -29,10 +29,11 @@ use crate::backend::Shared;
 use crate::caller::Caller;
 use crate::object;
 use crate::pass::cut_off;
-use crate::queue::{self, Act, Queued, Write};
+use crate::queue::{self, Act, Author, Queued, Write};
 use crate::scope::Scope;
 use crate::tables::queue::{Full, OF_ONE};
-use crate::tables::trouble;
+use crate::tables::{Right, trouble};
+use crate::waiting::unknown_right;
 
 /// What a kubelet makes once and reads at each start.
 const KEPT: [&str; 2] = ["nodes", "csinodes.storage.k8s.io"];
@@ -47,6 +48,7 @@ const STUMBLES: u32 = 5;
 fn write(kind: Queued, act: Act, target: &Target, name: String, path: &str, body: Value) -> Write {
     Write {
         kind,
+        author: None,
         act,
         resource: target.served.resource.key(),
         api_version: target.served.api_version(),
@@ -70,6 +72,43 @@ fn media_of<B>(call: &Call<'_, B>) -> String {
     request::content_type(&call.parts.headers).to_owned()
 }
 
+/// The right that a write takes.
+fn to_write(call: &Call<'_, Shared>, caller: &Caller) -> Right {
+    let target = &call.target;
+    let mut resource = target.served.resource.key();
+    if !target.subresource.is_empty() {
+        resource = format!("{resource}/{}", target.subresource);
+    }
+    let verb = match call.parts.method {
+        Method::POST => "create",
+        Method::PATCH => "patch",
+        _ => "update",
+    };
+    let (namespace, name) = (target.namespace.clone(), target.name.clone());
+    Right { user: caller.name.clone(), verb, resource, namespace, name }
+}
+
+fn author(caller: &Caller) -> Option<Author> {
+    let token = caller.token()?.to_str().ok().map(str::to_owned);
+    Some(Author { user: caller.name.clone(), token })
+}
+
+/// 409 for an object that its writer has seen in another version than this node knows: the cloud would refuse it as well.
+fn is_of_now(write: &Write, known: Option<&Stored>) -> Result<(), Status> {
+    let seen = apimachinery::object::text(&write.body, "/metadata/resourceVersion");
+    let is_own = matches!(write.kind, Queued::Object | Queued::Status) && write.act == Act::Replace;
+    match known {
+        Some(known) if is_own && !seen.is_empty() && seen != known.revision.to_string() => {
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
+            let (group, _) = apimachinery::kinds::split_api_version(&write.api_version);
+            let plural = write.resource.split('.').next().unwrap_or_default();
+            Err(Status::conflict(group, plural, &write.name, why))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn silent(unreached: &Unreached) -> Status {
     let text = format!("the API server did not answer, and may have done what was asked: {unreached}");
     Status::new(504, "Timeout", text)
@@ -84,9 +123,10 @@ impl Shared {
     ) -> Result<Result<Answer, Incoming>, Status> {
         let target = &call.target;
         if let Some(kind) = Queued::of(&call.parts.method, target, &self.users.node)
-            && self.queue.kinds.contains(&kind)
+            && self.queue.declared.kinds.contains(&kind)
         {
-            return self.declared(call, kind, body).await.map(Ok);
+            let caller = Caller::node(self.users.node_user());
+            return self.declared(call, &caller, kind, body).await.map(Ok);
         }
         let makes = call.parts.method == Method::POST;
         if makes
@@ -111,16 +151,44 @@ impl Shared {
         Ok(Err(body))
     }
 
+    /// Answers what another caller writes of what is declared; the body comes back for everything else.
+    pub(crate) async fn caller_writes(
+        &self,
+        call: &Call<'_, Shared>,
+        caller: &Caller,
+        body: Incoming,
+    ) -> Result<Result<Answer, Incoming>, Status> {
+        match self.queue.declared.of_caller(&call.parts.method, &call.target) {
+            Some(kind) => self.declared(call, caller, kind, body).await.map(Ok),
+            None => Ok(Err(body)),
+        }
+    }
+
+    /// A write of this caller waits.
+    fn waits(&self, caller: &Caller) -> bool {
+        match caller.is_node() {
+            true => self.queue.told.borrow().iter().any(|(_, write)| write.author.is_none()),
+            false => self.queue.has_of(&caller.name),
+        }
+    }
+
+    /// True if nothing of this caller waits any more.
+    async fn is_through(&self, caller: &Caller) -> bool {
+        if self.waits(caller) {
+            self.carry_out().await;
+        }
+        !self.waits(caller)
+    }
+
     async fn declared(
         &self,
         call: &Call<'_, Shared>,
+        caller: &Caller,
         kind: Queued,
         body: Incoming,
     ) -> Result<Answer, Status> {
         let body = request::body(&call.parts.headers, body).await?;
-        let is_empty = || self.queue.told.borrow().is_empty();
-        if self.is_connected() && (is_empty() || is_dry(call) || self.carry_out().await) {
-            let caller = Caller::node(self.users.node_user());
+        if self.is_connected() && (is_dry(call) || self.is_through(caller).await) {
             let (method, path) = (&call.parts.method, path_of(call));
             let (media, sent) = match media_of(call) {
                 media if media == PROTOBUF => {
@@ -128,9 +196,12 @@ impl Shared {
                 }
                 media => (media, body.clone()),
             };
-            let sent = ask::send(&*self.upstream, &caller, method, path, (&media, sent)).await;
+            let sent = ask::send(&*self.upstream, caller, method, path, (&media, sent)).await;
             match sent {
                 Ok((code, told)) => {
+                    if !caller.is_node() {
+                        self.learn_right(&to_write(call, caller), code).await?;
+                    }
                     self.learn_of(&call.target, code, &told).await?;
                     return Ok(respond::bytes(code, "application/json", told));
                 }
@@ -141,7 +212,24 @@ impl Shared {
         if is_dry(call) {
             return Err(cut_off("a dry run"));
         }
-        self.take(call, kind, &body).await
+        if !caller.is_node() {
+            let right = to_write(call, caller);
+            if !self.tables.may(&right).await.map_err(|error| trouble(&error))? {
+                return Err(unknown_right(&right.user, &right.resource, &right.name));
+            }
+        }
+        self.take(call, caller, kind, &body).await
+    }
+
+    /// Notes what the cloud's answer to a write says about the right to it.
+    async fn learn_right(&self, right: &Right, code: u16) -> Result<(), Status> {
+        let noted = match code {
+            200..300 => self.tables.allow(right, unix_seconds()).await,
+            401 => self.tables.disown(&right.user).await,
+            403 => self.tables.deny(right).await,
+            _ => Ok(()),
+        };
+        noted.map_err(|error| trouble(&error))
     }
 
     /// What a kubelet makes, as JSON: the cloud reads what a node makes before it lets it. What it asks for again when it starts is
@@ -175,7 +263,13 @@ impl Shared {
     }
 
     /// Writes down what is to be done later, and answers as if it were done.
-    async fn take(&self, call: &Call<'_, Shared>, kind: Queued, body: &Bytes) -> Result<Answer, Status> {
+    async fn take(
+        &self,
+        call: &Call<'_, Shared>,
+        caller: &Caller,
+        kind: Queued,
+        body: &Bytes,
+    ) -> Result<Answer, Status> {
         let _turn = self.queue.turn.lock().await;
         let target = &call.target;
         let media = media_of(call);
@@ -193,14 +287,17 @@ impl Shared {
             return Err(cut_off("the lease of another node"));
         }
         let own = Target { name: name.clone(), subresource: String::new(), ..target.clone() };
-        let newer = write(kind, act, target, name, path_of(call), parsed);
+        let newer = Write { author: author(caller), ..write(kind, act, target, name, path_of(call), parsed) };
         let waiting = self.tables.queued().await.map_err(|error| trouble(&error))?;
         let of_object = waiting.into_iter().filter(|(_, write)| {
-            write.kind == kind && (&write.namespace, &write.name) == (&newer.namespace, &newer.name)
+            (write.kind, &write.author_name(), &write.resource)
+                == (kind, &newer.author_name(), &newer.resource)
+                && (&write.namespace, &write.name) == (&newer.namespace, &newer.name)
         });
         let (ids, of_object): (Vec<i64>, Vec<Write>) = of_object.unzip();
         let known = self.known(&own).await?;
         let base = self.base(kind, &newer, known.as_ref(), &of_object, &own)?;
+        is_of_now(&newer, known.as_ref())?;
         let left = queue::superseded(&base, &of_object, &newer)?;
         if left >= OF_ONE {
             return Err(cut_off("another write to this object: too many wait"));
@@ -280,8 +377,17 @@ impl Shared {
     }
 
     async fn each(&self, (stumbled, times): &mut (i64, u32)) -> Result<bool, StoreError> {
-        let caller = Caller::node(self.users.node_user());
+        self.queue.tidy();
+        let mut is_done = true;
         for (id, write) in self.tables.queued().await? {
+            let caller = match &write.author {
+                None => Some(Caller::node(self.users.node_user())),
+                Some(author) => self.queue.caller(author, unix_seconds()),
+            };
+            let Some(caller) = caller else {
+                is_done = false;
+                continue;
+            };
             let (method, media) = match &write.act {
                 Act::Create => (Method::POST, "application/json"),
                 Act::Replace => (Method::PUT, "application/json"),
@@ -300,6 +406,12 @@ impl Shared {
             if matches!(code, 429 | 502..=504) || code == 500 && *times < STUMBLES {
                 return Ok(false);
             }
+            if code == 401 && !caller.is_node() {
+                // He may show another one.
+                self.queue.refuse(&caller);
+                is_done = false;
+                continue;
+            }
             if (200..300).contains(&code) {
                 let (group, _) = apimachinery::kinds::split_api_version(&write.api_version);
                 let text = String::from_utf8_lossy(&told);
@@ -310,14 +422,14 @@ impl Shared {
                 let why =
                     serde_json::from_slice::<Status>(&told).map(|status| status.message).unwrap_or_default();
                 tracing::warn!(
-                    operation = %method, path = write.path, code, why,
+                    operation = %method, path = write.path, user = caller.name, code, why,
                     "the cloud refused a write that waited for it, and it is dropped"
                 );
             }
             self.tables.dequeue(id).await?;
             self.look_at_queue().await?;
         }
-        Ok(true)
+        Ok(is_done)
     }
 
     /// A token for a pod: the cloud's; without it, the last one that it gave for the same.

@@ -5,7 +5,9 @@ use store::StoreError;
 use store::rusqlite::{self, Connection, OptionalExtension as _, params};
 
 use super::Tables;
-use crate::queue::{Act, Queued, Write};
+use metamanager::sealed::Seals;
+
+use crate::queue::{Act, Author, Queued, Write};
 
 /// Writes of one object that may wait.
 pub(crate) const OF_ONE: usize = 64;
@@ -19,6 +21,12 @@ const TOKENS: i64 = 1000;
 #[derive(Serialize, Deserialize)]
 struct Row {
     kind: String,
+    /// Empty: the node.
+    #[serde(default)]
+    user: String,
+    /// What he showed, sealed where there is a key.
+    #[serde(default)]
+    token: String,
     act: String,
     resource: String,
     api_version: String,
@@ -37,9 +45,16 @@ pub(crate) enum Full {
     Yes,
 }
 
-fn text(write: &Write) -> rusqlite::Result<String> {
+/// The row of a token of a write, which sealing binds it to.
+const TOKEN: &str = "metaserver/queue";
+
+fn text(seals: &Seals, write: &Write) -> rusqlite::Result<String> {
+    let author = write.author.as_ref();
+    let token = author.and_then(|author| author.token.as_deref()).map(|token| seals.close(TOKEN, token));
     let row = Row {
         kind: write.kind.name().to_owned(),
+        user: author.map(|author| author.user.clone()).unwrap_or_default(),
+        token: token.transpose()?.unwrap_or_default(),
         act: match &write.act {
             Act::Create => "create".to_owned(),
             Act::Replace => "replace".to_owned(),
@@ -56,10 +71,14 @@ fn text(write: &Write) -> rusqlite::Result<String> {
     serde_json::to_string(&row).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-fn read(text: &str) -> Option<Write> {
+fn read(seals: &Seals, text: &str) -> Option<Write> {
     let row: Row = serde_json::from_str(text).ok()?;
     Some(Write {
-        kind: Queued::named(&row.kind)?,
+        kind: Queued::stored(&row.kind)?,
+        author: (!row.user.is_empty()).then(|| Author {
+            user: row.user,
+            token: seals.open(TOKEN, row.token).filter(|token| !token.is_empty()),
+        }),
         act: match row.act.as_str() {
             "create" => Act::Create,
             "replace" => Act::Replace,
@@ -76,8 +95,7 @@ fn read(text: &str) -> Option<Write> {
 }
 
 /// Adds a write in the place of those with the numbers `void`. Nothing is changed if there is no room.
-fn add(tx: &Connection, void: &[i64], write: &Write) -> rusqlite::Result<Full> {
-    let text = text(write)?;
+fn add(tx: &Connection, void: &[i64], text: String) -> rusqlite::Result<Full> {
     let size = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
     let (mut count, mut bytes) =
         tx.query_row("SELECT count(*), coalesce(sum(length(message)), 0) FROM queue", [], size)?;
@@ -101,14 +119,15 @@ fn add(tx: &Connection, void: &[i64], write: &Write) -> rusqlite::Result<Full> {
 impl Tables {
     /// All that waits, with their numbers, in order. What cannot be read is left out.
     pub(crate) async fn queued(&self) -> Result<Vec<(i64, Write)>, StoreError> {
+        let seals = self.seals.clone();
         self.store
-            .read(|db| {
+            .read(move |db| {
                 let mut statement = db.prepare_cached("SELECT id, message FROM queue ORDER BY id")?;
                 let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
                 let mut all = Vec::new();
                 for row in rows {
                     let (id, text) = row?;
-                    match read(&text) {
+                    match read(&seals, &text) {
                         Some(write) => all.push((id, write)),
                         None => tracing::error!(id, "a write that waits cannot be read, and is passed over"),
                     }
@@ -120,7 +139,8 @@ impl Tables {
 
     /// Adds a write at the end, in the place of those with the numbers `void`.
     pub(crate) async fn enqueue(&self, void: Vec<i64>, write: Write) -> Result<Full, StoreError> {
-        self.store.write(move |tx| add(tx, &void, &write)).await
+        let seals = self.seals.clone();
+        self.store.write(move |tx| add(tx, &void, text(&seals, &write)?)).await
     }
 
     /// It was carried out, or never will be.

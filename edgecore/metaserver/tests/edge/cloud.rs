@@ -130,8 +130,8 @@ impl Cloud {
             tokio::task::yield_now().await;
         }
         let role = json!({ "metadata": { "name": "reader" }, "rules": [
-            { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "delete"] },
-            { "apiGroups": [""], "resources": ["events"], "verbs": ["list"] },
+            { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"] },
             { "apiGroups": ["x.io"], "resources": ["valves"], "verbs": ["get", "list", "watch"] }] });
         let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop";
         cloud.create(&format!("{rbac}/roles"), role).await;
@@ -172,8 +172,18 @@ impl Cloud {
     /// A token that the cloud takes.
     pub(crate) fn token(&self, account: &str) -> String {
         let token = sign(&self.key, &claims(account, ISSUER, ISSUER, 3600));
-        self.tokens.lock().unwrap().insert(token.clone(), format!("system:serviceaccount:shop:{account}"));
+        self.take(&token, account);
         token
+    }
+
+    /// The cloud takes this token, which was signed elsewhere.
+    pub(crate) fn take(&self, token: &str, account: &str) {
+        self.tokens.lock().unwrap().insert(token.to_owned(), format!("system:serviceaccount:shop:{account}"));
+    }
+
+    /// The cloud does not take it any more.
+    pub(crate) fn revoke(&self, token: &str) {
+        self.tokens.lock().unwrap().remove(token);
     }
 
     pub(crate) fn cut(&self) {
@@ -274,6 +284,7 @@ impl Cloud {
             _ => None,
         };
         let Some(user) = user else {
+            self.asked.lock().unwrap().push((String::new(), request.method().to_string(), path));
             return answer(
                 401,
                 &json!({ "kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized" }),

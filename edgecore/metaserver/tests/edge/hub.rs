@@ -173,7 +173,7 @@ async fn what_is_not_declared_or_not_the_nodes_own_is_refused_while_cut_off() {
         );
     }
     let of_account = hub.node.write(&Who::Token(&token), "POST", EVENTS, JSON, &created).await;
-    assert_eq!(of_account.code, 503, "of the node itself only");
+    assert_eq!(of_account.code, 403, "the account made none before");
     hub.node.again(|node| node.hub = false).await;
     let told = hub.write("PATCH", &format!("{OWN}/status"), STRATEGIC, ready("True", "20")).await;
     assert_eq!(told.code, 503, "nothing is declared");

@@ -7,7 +7,7 @@ use message::{Json, ObjectKey, ObjectKind, ResourceVersion};
 use metamanager::sealed::{Sealer, Seals, key};
 use metamanager::{Change, ObjectChange, Objects, Outbox};
 use metaserver::serving::Files;
-use metaserver::{Bounds, Deps, Filters, Hub, MetaServer, Queued, Settings};
+use metaserver::{Bounds, Deps, Filters, Hub, MetaServer, QueuedWrites, Settings};
 use pki::{Authority, Identity, Profile, Usage};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -25,6 +25,7 @@ pub(crate) struct Node {
     pub filters: Filters,
     pub watch_services: bool,
     pub hub: bool,
+    pub queued_writes: QueuedWrites,
     pub services: tokio::sync::watch::Sender<metamanager::KnownServices>,
     bounds: Bounds,
     running: Option<Running>,
@@ -64,6 +65,7 @@ impl Node {
             filters,
             watch_services,
             hub: false,
+            queued_writes: QueuedWrites::default(),
             services,
             bounds,
             running,
@@ -104,7 +106,7 @@ impl Node {
             bounds: self.bounds,
             filters: self.filters.clone(),
             watch_services: self.watch_services,
-            queued_writes: if self.hub { Queued::ALL.into() } else { Default::default() },
+            queued_writes: if self.hub { QueuedWrites::of_the_node() } else { self.queued_writes.clone() },
             hub: self.hub.then_some(Hub { plain: Some(([127, 0, 0, 1], 0).into()) }),
         };
         let deps = Deps {

@@ -174,3 +174,102 @@ async fn a_list_that_is_too_large_for_the_node_is_refused_and_its_pages_are_not(
     assert_eq!(node.get(&who, &format!("{MAPS}?limit=3")).await.names(), ["m00", "m01", "m02"]);
     assert_eq!(node.get(&who, &format!("{MAPS}/m17")).await.code, 200);
 }
+
+const MERGE: &str = "application/merge-patch+json";
+
+/// A node that takes changes of config maps, and events, and whose account `reader` has changed the map `a` before.
+async fn queueing(cloud: &Arc<Cloud>) -> (Node, String) {
+    cloud.config_map("a", "1").await;
+    cloud.config_map("b", "1").await;
+    let mut node = Node::start(cloud).await;
+    node.again(|node| {
+        assert!(node.queued_writes.declare("configmaps") && node.queued_writes.declare("events"));
+    })
+    .await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let map = node.get(&who, &format!("{MAPS}/a")).await.body;
+    assert_eq!(node.write(&who, "PUT", &format!("{MAPS}/a"), "application/json", &map).await.code, 200);
+    let patch = json!({ "data": { "before": "1" } });
+    assert_eq!(node.write(&who, "PATCH", &format!("{MAPS}/a"), MERGE, &patch).await.code, 200);
+    assert_eq!(node.get(&who, MAPS).await.code, 200);
+    (node, token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_change_of_who_could_before_waits_for_the_cloud_and_reaches_it_as_his() {
+    let cloud = Cloud::start().await;
+    let (mut node, token) = queueing(&cloud).await;
+    let (who, one) = (Who::Token(&token), format!("{MAPS}/a"));
+    let stranger = cloud.token("stranger");
+    let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!([lines.brief().await, lines.brief().await], ["ADDED a", "ADDED b"]);
+    let known = node.get(&who, &one).await.body;
+    cloud.cut();
+    let patch = json!({ "data": { "k": "2" } });
+    let told = node.write(&who, "PATCH", &one, MERGE, &patch).await;
+    assert_eq!((told.code, &told.body["data"]["k"]), (200, &json!("2")), "{told:?}");
+    assert!(told.warnings.iter().any(|warning| warning.contains("waits")), "{told:?}");
+    assert_eq!(lines.brief().await, "MODIFIED a", "who watches here sees it");
+    let mut old = known.clone();
+    old["metadata"]["resourceVersion"] = json!("1");
+    for (code, who, method, path, body) in [
+        (403, &Who::Token(&stranger), "PATCH", one.clone(), &patch),
+        // He has not changed that one before.
+        (403, &who, "PATCH", format!("{MAPS}/b"), &patch),
+        (409, &who, "PUT", one.clone(), &old),
+        (503, &who, "DELETE", one.clone(), &json!({})),
+        (503, &who, "POST", MAPS.to_owned(), &json!({ "metadata": { "name": "c" } })),
+    ] {
+        let media = if method == "PATCH" { MERGE } else { "application/json" };
+        let told = node.write(who, method, &path, media, body).await;
+        assert_eq!(told.code, code, "{method} {path}: {told:?}");
+    }
+    let mut whole = known;
+    whole["data"] = json!({ "k": "3" });
+    assert_eq!(node.write(&who, "PUT", &one, "application/json", &whole).await.code, 200);
+    for started_again in [false, true] {
+        if started_again {
+            node.again(|_| ()).await;
+        }
+        assert_eq!(node.get(&who, &one).await.body["data"], json!({ "k": "3" }));
+        assert_eq!(node.get(&who, MAPS).await.body["items"][0]["data"], json!({ "k": "3" }));
+    }
+    let before = cloud.count("configmaps/a");
+    cloud.mend();
+    while cloud.admin("GET", &one, json!(null)).await.1["data"] != json!({ "k": "3" }) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cloud.count("configmaps/a"), before + 1, "the patch was void");
+    assert_eq!(cloud.askers("configmaps/a").last().unwrap(), "system:serviceaccount:shop:reader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_of_a_caller_whose_token_is_over_is_carried_out_with_his_next_one() {
+    let cloud = Cloud::start().await;
+    let (node, token) = queueing(&cloud).await;
+    let one = format!("{MAPS}/a");
+    cloud.cut();
+    let patch = json!({ "data": { "k": "2" } });
+    assert_eq!(node.write(&Who::Token(&token), "PATCH", &one, MERGE, &patch).await.code, 200);
+    cloud.revoke(&token);
+    let before = cloud.count("configmaps/a");
+    cloud.mend();
+    while cloud.count("configmaps/a") == before {
+        tokio::task::yield_now().await;
+    }
+    let data = |map: serde_json::Value| map["data"]["k"].clone();
+    assert_eq!(data(cloud.admin("GET", &one, json!(null)).await.1), "1", "the cloud did not take it");
+    // Others are not held up by it.
+    let other = cloud.token("stranger");
+    assert_eq!(node.write(&Who::Token(&other), "PATCH", &one, MERGE, &patch).await.code, 403);
+    let next = crate::cloud::sign(
+        &cloud.key,
+        &crate::cloud::claims("reader", crate::cloud::ISSUER, crate::cloud::ISSUER, 7200),
+    );
+    cloud.take(&next, "reader");
+    assert_eq!(node.get(&Who::Token(&next), &format!("{MAPS}/b")).await.code, 200);
+    while data(cloud.admin("GET", &one, json!(null)).await.1) != "2" {
+        tokio::task::yield_now().await;
+    }
+}

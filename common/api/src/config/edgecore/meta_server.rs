@@ -32,8 +32,10 @@ pub struct MetaServer {
     /// `servicetopology` and the service environment variables of pods. The cloud has to let nodes ask
     /// (`modules.dynamicController.nodeIdentity` of CloudCore); otherwise what clients on the node watch is used.
     pub watch_services: bool,
-    /// Ours: writes of the node itself that are taken while it is cut off and carried out later, of `nodes/status`, `pods/status`,
-    /// `leases` and `events`. Empty: none; in hub form all of them. With `modules.edged` they have no use: EdgeCore keeps its own.
+    /// Ours: writes that are taken while the node is cut off and carried out later: `nodes/status`, `pods/status`, `leases` and `events`
+    /// of the node itself; `events`, and changes of objects of the resources named here (`configmaps`, `valves.example.com/status`), of
+    /// callers whom the cloud allowed the same before. Empty: none; in hub form all of the node. The node's own have no use with
+    /// `modules.edged`: EdgeCore keeps its own.
     pub queued_writes: Vec<String>,
     /// Ours: the hub form (`edgecore --hub`).
     pub hub: MetaServerHub,
