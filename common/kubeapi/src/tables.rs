@@ -163,6 +163,10 @@ impl Printer {
                 ]),
                 storage::driver,
             ),
+            ("storage.k8s.io", "csistoragecapacities") => (
+                vec![Column::name(), Column::text("StorageClassName"), Column::text("Capacity")],
+                storage::capacity,
+            ),
             ("storage.k8s.io", "csinodes") => (cluster::columns(&["Drivers"]), storage::node),
             ("storage.k8s.io", "volumeattachments") => {
                 (cluster::columns(&["Attacher", "PV", "Node", "Attached"]), storage::attachment)

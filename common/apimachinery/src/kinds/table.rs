@@ -106,6 +106,8 @@ kinds! {
     StorageClass: "storage.k8s.io" "v1" "storageclasses" "StorageClass" "storageclass" Cluster BuiltIn [] ["sc"] NO;
     CsiDriver: "storage.k8s.io" "v1" "csidrivers" "CSIDriver" "csidriver" Cluster BuiltIn [] [] NO;
     CsiNode: "storage.k8s.io" "v1" "csinodes" "CSINode" "csinode" Cluster BuiltIn [] [] NO;
+    CsiStorageCapacity: "storage.k8s.io" "v1" "csistoragecapacities" "CSIStorageCapacity" "csistoragecapacity"
+        Namespaced BuiltIn [] [] NO;
     VolumeAttributesClass: "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass"
         "volumeattributesclass" Cluster BuiltIn [] ["vac"] NO;
     VolumeAttachment: "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" "volumeattachment" Cluster BuiltIn
