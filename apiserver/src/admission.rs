@@ -136,6 +136,7 @@ fn first_status(group: &str, plural: &str) -> Option<Value> {
     Some(match (group, plural) {
         ("apps", "deployments") | ("batch", "jobs" | "cronjobs") | ("", "resourcequotas") => json!({}),
         ("apps", "replicasets") => json!({ "replicas": 0 }),
+        ("autoscaling", _) => json!({ "desiredReplicas": 0, "currentMetrics": null }),
         ("apps", "statefulsets") => json!({ "replicas": 0, "availableReplicas": 0 }),
         ("apps", "daemonsets") => json!({
             "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0 }),

@@ -109,7 +109,7 @@ impl ApiServer {
         let (keys, signer) = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = kubeapi::tls::configure(&keys.serving, &keys.ca)?;
         let audit = settings.audit_log.clone().map(audit::Settings::at).map(audit::open).transpose()?;
-        let registry = Arc::new(kubeapi::registry::Registry::new());
+        let registry = Arc::new(kubeapi::registry::Registry::in_all_versions());
         let webhooks = Arc::new(registered::Registered::default());
         let policies = Arc::new(policies::Policies::default());
         let rules = Arc::new(rules::Rules::default());

@@ -4,6 +4,7 @@ use apimachinery::kinds::{KINDS, split_api_version};
 use apimachinery::object::{self, map_in, text};
 use apimachinery::{Cause, Status, names};
 use daemon::clock;
+use kubeapi::faces;
 use kubeapi::target::Target;
 use serde_json::{Map, Value, json};
 
@@ -36,9 +37,7 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
             served.api_version()
         )));
     }
-    if served.resource.group == kubeapi::events::GROUP {
-        kubeapi::events::to_stored(value);
-    }
+    faces::to_stored(served, value);
     let map = object::as_map(value);
     map.remove("kind");
     map.remove("apiVersion");

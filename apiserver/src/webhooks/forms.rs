@@ -4,6 +4,7 @@ use apimachinery::kinds::split_api_version;
 use apimachinery::object::{self, text};
 use apimachinery::webhooks::Named;
 use apimachinery::{Status, kinds};
+use kubeapi::faces;
 use kubeapi::registry::{Registry, Served};
 use kubeapi::render::{Include, Renderer};
 use kubeapi::respond::Form as Shape;
@@ -14,6 +15,7 @@ use serde_json::Value;
 pub(super) struct Form {
     kind: (String, String, String),
     resource: (String, String, String),
+    served: Served,
     /// How stored objects become this; `None`: they are it.
     renderer: Option<Renderer>,
 }
@@ -57,6 +59,7 @@ impl Form {
         Form {
             kind: of(&resource.kind),
             resource: of(&resource.plural),
+            served: served.clone(),
             renderer: Some(Renderer::new(served, Shape::Object, Include::None)),
         }
     }
@@ -91,9 +94,7 @@ impl Form {
             let fields = object::as_map(&mut object);
             fields.remove("kind");
             fields.remove("apiVersion");
-            if group == kubeapi::events::GROUP {
-                kubeapi::events::to_stored(&mut object);
-            }
+            faces::to_stored(&self.served, &mut object);
         }
         Ok(object)
     }

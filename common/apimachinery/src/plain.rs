@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
-use crate::{Cause, flow, names, rbac};
+use crate::{Cause, autoscaling, flow, names, rbac};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -45,6 +45,7 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
             set_default(spec, "minReplicas", 1);
             let cpu = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
             set_default(spec, "metrics", json!([{"type": "Resource", "resource": cpu}]));
+            autoscaling::complete_behaviour(spec);
         }
         _ => {}
     }

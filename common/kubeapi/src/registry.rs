@@ -160,6 +160,12 @@ impl Registry {
         Registry::serving(|_| true)
     }
 
+    /// Everything that is built in, in all its versions: for who stores objects, and so in the first of them.
+    pub fn in_all_versions() -> Registry {
+        let builtin = builtin::in_all_versions().into_iter().map(Arc::new).collect();
+        Registry { builtin, custom: RwLock::new(Custom::new()) }
+    }
+
     /// What is built in and `serves` says yes to.
     pub fn serving(serves: impl Fn(&KindInfo) -> bool) -> Registry {
         let builtin = builtin::resources(serves).into_iter().map(Arc::new).collect();
