@@ -194,7 +194,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             pod::defaults::template(value);
         }
         (group, resource) => {
-            if rules::is_policy(served) || rules::is_binding(served) {
+            if rules::is_of_policies(served) {
                 celrules::complete(value);
             }
             if let Some(phase) = Phase::of_resource(group, resource) {
@@ -255,10 +255,10 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("", "services") => service::problems(value),
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::problems(value),
         ("", "resourcequotas") => quota::problems(value),
-        _ if rules::is_binding(served) => celrules::binding_problems(value),
-        (group, resource) => match Phase::of_resource(group, resource) {
-            Some(phase) => hooks(phase, value),
-            None => {
+        (group, resource) => match (Phase::of_resource(group, resource), rules::binding(served)) {
+            (Some(phase), _) => hooks(phase, value),
+            (None, Some(kind)) => celrules::binding_problems(kind, value),
+            (None, None) => {
                 let mut causes = plain::problems(group, resource, value);
                 causes.extend(grants::problems(group, resource, value));
                 causes

@@ -40,7 +40,7 @@ impl Followers {
     /// The keys of what they follow.
     pub(super) fn resources() -> Vec<String> {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
-        let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
+        let policies = policies::followed().map(str::to_owned);
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
         let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES].map(str::to_owned).into_iter();
         let graph = graph::FOLLOWED.map(str::to_owned);
@@ -67,7 +67,7 @@ impl Followers {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {
             self.webhooks.set(phase, &key.name, value().as_ref());
-        } else if policies::FOLLOWED.contains(&key.resource.as_str()) {
+        } else if policies::followed().any(|followed| followed == key.resource) {
             self.policies.set(&key.resource, &key.name, value().as_ref());
         } else if let Some(kind) = roles::kind(&key.resource) {
             self.roles.set(kind, &key.namespace, &key.name, value().as_ref());

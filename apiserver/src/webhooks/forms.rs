@@ -1,7 +1,10 @@
 //! The forms an object can be told in: as it was requested, and in equivalent versions for webhooks whose rules name those.
 
+use std::sync::Arc;
+
 use apimachinery::kinds::split_api_version;
 use apimachinery::object::{self, text};
+use apimachinery::schemas::Type;
 use apimachinery::webhooks::Named;
 use apimachinery::{Status, kinds};
 use kubeapi::faces;
@@ -12,12 +15,13 @@ use kubeapi::target::Target;
 use serde_json::Value;
 
 /// One form.
+#[derive(Clone)]
 pub(super) struct Form {
     kind: (String, String, String),
     resource: (String, String, String),
     served: Served,
     /// How stored objects become this; `None`: they are it.
-    renderer: Option<Renderer>,
+    renderer: Option<Arc<Renderer>>,
 }
 
 pub(super) struct Forms {
@@ -60,7 +64,7 @@ impl Form {
             kind: of(&resource.kind),
             resource: of(&resource.plural),
             served: served.clone(),
-            renderer: Some(Renderer::new(served, Shape::Object, Include::None)),
+            renderer: Some(Arc::new(Renderer::new(served, Shape::Object, Include::None))),
         }
     }
 
@@ -72,6 +76,23 @@ impl Form {
             kind: &self.kind.2,
             resource: (group, version, resource),
         }
+    }
+
+    /// True for objects of the resource; what is posted to a subresource is of a kind of its own.
+    pub(super) fn is_of_resource(&self) -> bool {
+        self.renderer.is_some()
+    }
+
+    /// The type of objects in this form; `None` for custom ones.
+    pub(super) fn built_in(&self) -> Option<Type> {
+        let (group, version, kind) = &self.kind;
+        let is_custom = self.served.resource.custom && self.is_of_resource();
+        if is_custom { None } else { Type::of_kind(group, version, kind) }
+    }
+
+    /// The structural schema of custom objects in this form.
+    pub(super) fn schema(&self) -> Option<&Value> {
+        self.served.version().schema.as_ref().filter(|_| self.is_of_resource())
     }
 
     /// The object in this form.

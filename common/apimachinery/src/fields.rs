@@ -10,6 +10,7 @@
 
 mod apply;
 mod compare;
+mod configured;
 mod element;
 mod managers;
 mod merge;
@@ -21,6 +22,7 @@ mod validate;
 
 pub use apply::{ApplyError, apply};
 pub use compare::{Comparison, compare};
+pub use configured::configured;
 pub use element::Element;
 pub use managers::{Managers, Operation, differ_in_times_alone, is_reset};
 pub use schema::Schema;

@@ -70,9 +70,13 @@ impl Printer {
             ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
                 (cluster::columns(&["Validations", "ParamKind"]), cluster::policy)
             }
-            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-                (cluster::columns(&["PolicyName", "ParamRef"]), cluster::policy_binding)
+            ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+                (cluster::columns(&["Mutations", "ParamKind"]), cluster::policy)
             }
+            (
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+            ) => (cluster::columns(&["PolicyName", "ParamRef"]), cluster::policy_binding),
             ("admissionregistration.k8s.io", _) => (cluster::columns(&["Webhooks"]), cluster::webhooks),
             ("apps", "deployments") => {
                 (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)

@@ -129,6 +129,10 @@ kinds! {
         "ValidatingAdmissionPolicy" "validatingadmissionpolicy" Cluster BuiltIn ["status"] [] NO;
     ValidatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings"
         "ValidatingAdmissionPolicyBinding" "validatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
+    MutatingAdmissionPolicy: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicies"
+        "MutatingAdmissionPolicy" "mutatingadmissionpolicy" Cluster BuiltIn [] [] NO;
+    MutatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings"
+        "MutatingAdmissionPolicyBinding" "mutatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
     CustomResourceDefinition: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition"
         "customresourcedefinition" Cluster BuiltIn ["status"] ["crd" "crds"] NO;
     Device: "devices.kubeedge.io" "v1beta1" "devices" "Device" "device" Namespaced Custom [] [] Some(2);

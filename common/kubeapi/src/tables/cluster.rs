@@ -49,7 +49,8 @@ pub(super) fn policy(object: &Value, now: i64) -> Vec<Value> {
         (_, "") => "<unset>".to_owned(),
         (version, kind) => format!("{version}/{kind}"),
     };
-    vec![own_name(object), json!(list(object, "/spec/validations").len()), json!(kind), age(object, now)]
+    let rules = ["/spec/validations", "/spec/mutations"].map(|field| list(object, field).len());
+    vec![own_name(object), json!(rules.iter().sum::<usize>()), json!(kind), age(object, now)]
 }
 
 pub(super) fn policy_binding(object: &Value, now: i64) -> Vec<Value> {
