@@ -11,7 +11,9 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, flow, object, plain, pod, quota, rbac, schema, service, workload};
+use apimachinery::{
+    Cause, Status, apiservice, flow, object, plain, pod, quota, rbac, schema, service, workload,
+};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -109,6 +111,15 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     }
     if let Some(status) = first_status(&served.resource.group, &served.resource.plural) {
         value["status"] = status;
+    }
+    if served.resource.group == apiservice::GROUP {
+        value["status"] = match value["spec"]["service"].is_null() {
+            true => {
+                let now = daemon::clock::rfc3339(daemon::clock::now());
+                apiservice::with_availability(&Value::Null, &apiservice::Availability::local(), &now)
+            }
+            false => json!({}),
+        };
     }
     if (served.resource.group.as_str(), served.resource.plural.as_str()) == ("batch", "jobs") {
         workloads::new_job(value);

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admission;
+mod aggregation;
 mod aggregator;
 mod approving;
 mod auth;
@@ -118,6 +119,7 @@ impl ApiServer {
         let namespaces = Arc::new(namespaces::Namespaces::default());
         let graph = Arc::new(graph::Graph::default());
         let limits = Arc::new(limits::Limits::default());
+        let services = Arc::new(aggregation::Services::new(keys.proxy_client.clone()));
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -129,6 +131,7 @@ impl ApiServer {
             namespaces: namespaces.clone(),
             graph: graph.clone(),
             limits: limits.clone(),
+            services: services.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -152,11 +155,13 @@ impl ApiServer {
             namespaces,
             graph,
             limits,
+            services,
             restores: !controllers.is_empty(),
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
-        bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
+        let proxy_ca = pki::files::certificate_pem(&keys.proxy_ca);
+        bootstrap::defaults(&context, address.port(), &proxy_ca).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
         Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, audit, lock })
     }
@@ -174,6 +179,8 @@ impl ApiServer {
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
+        let registering = tokio::spawn(aggregation::registering::run(context.clone(), stop.clone()));
+        let probing = tokio::spawn(aggregation::probing::run(context.clone(), stop.clone()));
         let counting = tokio::spawn(quotas::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
@@ -192,6 +199,8 @@ impl ApiServer {
                 collecting.cancel();
                 trimming.abort();
                 aggregating.abort();
+                registering.abort();
+                probing.abort();
                 counting.abort();
                 controllers.await.map_err(RunError::Controllers)?;
                 collector.await.map_err(RunError::Collector)?;

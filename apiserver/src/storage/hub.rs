@@ -11,6 +11,7 @@ use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::aggregation::{self, Services};
 use crate::graph::{self, Graph};
 use crate::limits::{Limits, QUOTAS, RANGES};
 use crate::namespaces::{NAMESPACES, Namespaces};
@@ -34,6 +35,7 @@ pub(crate) struct Followers {
     pub namespaces: Arc<Namespaces>,
     pub graph: Arc<Graph>,
     pub limits: Arc<Limits>,
+    pub services: Arc<Services>,
 }
 
 impl Followers {
@@ -42,7 +44,9 @@ impl Followers {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let policies = policies::followed().map(str::to_owned);
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES].map(str::to_owned).into_iter();
+        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES, aggregation::SERVICES]
+            .map(str::to_owned)
+            .into_iter();
         let graph = graph::FOLLOWED.map(str::to_owned);
         own.chain(webhooks).chain(policies).chain(roles).chain(graph).collect()
     }
@@ -63,6 +67,8 @@ impl Followers {
             self.namespaces.set(&key.name, value().as_ref());
         } else if key.resource == QUOTAS || key.resource == RANGES {
             self.limits.set(key, value().map(|value| (stored, value)));
+        } else if key.resource == aggregation::SERVICES {
+            self.services.set(&key.name, value().as_ref());
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {

@@ -139,7 +139,9 @@ pub(super) fn problems(target: &Target, value: &Value) -> Vec<Cause> {
     let name = object::name(value);
     let rule = match (target.served.resource.group.as_str(), target.served.resource.plural.as_str()) {
         ("", "namespaces" | "services") => names::label,
-        ("rbac.authorization.k8s.io" | "certificates.k8s.io", _) | (_, "ipaddresses") => names::path_segment,
+        ("rbac.authorization.k8s.io" | "certificates.k8s.io", _) | (_, "ipaddresses" | "apiservices") => {
+            names::path_segment
+        }
         _ => names::subdomain,
     };
     if name.is_empty() {

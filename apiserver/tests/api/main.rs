@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod aggregation;
 mod audit;
 mod client;
 mod controllers;

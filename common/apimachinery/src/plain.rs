@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
-use crate::{Cause, autoscaling, flow, names, rbac};
+use crate::{Cause, apiservice, autoscaling, flow, names, rbac};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -39,6 +39,7 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
             }
         }
         ("storage.k8s.io", "csidrivers") => storage::driver(map_in(map, "spec")),
+        (apiservice::GROUP, _) => apiservice::complete(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {
             let spec = map_in(map, "spec");
@@ -94,6 +95,7 @@ pub fn problems(group: &str, plural: &str, object: &Value) -> Vec<Cause> {
         }
         ("" | "events.k8s.io", "events") => event(group, object, &mut causes),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler(object, &mut causes),
+        (apiservice::GROUP, _) => apiservice::problems(object, &mut causes),
         (flow::GROUP, _) => causes.extend(flow::problems(plural, object)),
         ("networking.k8s.io", "ipaddresses") => ip_address(object, &mut causes),
         ("networking.k8s.io", "servicecidrs") => service_range(object, &mut causes),

@@ -7,6 +7,7 @@ mod accepted;
 mod builtin;
 mod computed;
 mod custom;
+mod elsewhere;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use computed::{Computed, REVIEWS};
 pub use custom::{problems, with_defaults};
+pub use elsewhere::Elsewhere;
 
 /// A served resource, all its versions.
 #[derive(Clone, Debug)]

@@ -215,8 +215,8 @@ impl Renderer {
         };
         if self.is_protobuf {
             let list = (api_version, kind);
-            let write = move |item: &Stored, message, out: &mut Vec<u8>| match self.form {
-                _ => protobuf::append(message, &self.body(item)?, out),
+            let write = move |item: &Stored, message, out: &mut Vec<u8>| {
+                protobuf::append(message, &self.body(item)?, out)
             };
             return Listing::new(list, &metadata, items, write)?.answer().await;
         }

@@ -66,6 +66,9 @@ impl Printer {
             ("", "services") => (cluster::service_columns(), cluster::service),
             ("" | crate::events::GROUP, "events") => (cluster::event_columns(), cluster::event),
             ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
+            ("apiregistration.k8s.io", _) => {
+                (cluster::columns(&["Service", "Available"]), cluster::api_service)
+            }
             ("apiextensions.k8s.io", _) => (created(), rights::role),
             ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
                 (cluster::columns(&["Validations", "ParamKind"]), cluster::policy)

@@ -41,7 +41,7 @@ macro_rules! groups {
 }
 
 groups! {
-    apply, clients, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, mutations, namespaces, nodes, objects,
+    apiservices, apply, clients, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, mutations, namespaces, nodes, objects,
     owners, patches, pods, policies, quotas, rbac, selectors, services, status, subresources, update, watch, workloads,
 }
 

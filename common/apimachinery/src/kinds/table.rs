@@ -133,6 +133,7 @@ kinds! {
         "MutatingAdmissionPolicy" "mutatingadmissionpolicy" Cluster BuiltIn [] [] NO;
     MutatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings"
         "MutatingAdmissionPolicyBinding" "mutatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
+    ApiService: "apiregistration.k8s.io" "v1" "apiservices" "APIService" "apiservice" Cluster BuiltIn ["status"] [] NO;
     CustomResourceDefinition: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition"
         "customresourcedefinition" Cluster BuiltIn ["status"] ["crd" "crds"] NO;
     Device: "devices.kubeedge.io" "v1beta1" "devices" "Device" "device" Namespaced Custom [] [] Some(2);

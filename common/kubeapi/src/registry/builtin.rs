@@ -48,5 +48,16 @@ pub(super) fn in_all_versions() -> Vec<Resource> {
 fn category(plural: &str) -> Vec<String> {
     let all =
         ["pods", "services", "deployments", "daemonsets", "replicasets", "statefulsets", "jobs", "cronjobs"];
-    if all.contains(&plural) { vec!["all".to_owned()] } else { vec![] }
+    let extensions = [
+        "apiservices",
+        "customresourcedefinitions",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
+    ];
+    let categories = [("all", all.contains(&plural)), ("api-extensions", extensions.contains(&plural))];
+    categories.iter().filter(|(_, is_of)| *is_of).map(|(name, _)| (*name).to_owned()).collect()
 }
