@@ -10,6 +10,8 @@ use kubeapi::{events, faces};
 use serde_json::Value;
 
 use super::Call;
+use crate::context::Context;
+use crate::conversion;
 
 /// Longest name of a manager.
 const LENGTH: usize = 128;
@@ -98,9 +100,10 @@ impl Ownership {
     }
 
     /// Records who changed an object.
-    pub(crate) fn updated(&self, served: &Served, old: &Value, new: &mut Value) {
+    pub(crate) async fn updated(&self, context: &Context, served: &Served, old: &Value, new: &mut Value) {
         if !self.is_applied {
-            fields::update(Some(old), new, schema(served), &self.writer());
+            let views = conversion::views(context, served, old, new).await;
+            fields::update_viewed(Some(old), new, schema(served), &self.writer(), &views);
         }
     }
 

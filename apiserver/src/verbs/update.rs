@@ -188,7 +188,7 @@ pub(super) async fn modify(
             return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
         take_part(context, target, part, &old, &mut new)?;
-        ownership.updated(&target.served, &old, &mut new);
+        ownership.updated(context, &target.served, &old, &mut new).await;
         let objects = Objects { new: Some(&new), old: Some(&old) };
         node_restriction::check(context, &call.user, target, Operation::Update, objects).await?;
         let change = webhooks::Change::of(context, &caller, target, Operation::Update);

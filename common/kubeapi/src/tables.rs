@@ -170,10 +170,8 @@ impl Printer {
                 ]),
                 storage::driver,
             ),
-            ("storage.k8s.io", "csistoragecapacities") => (
-                vec![Column::name(), Column::text("StorageClassName"), Column::text("Capacity")],
-                storage::capacity,
-            ),
+            // kube-apiserver has other columns for it, and does not show them.
+            ("storage.k8s.io", "csistoragecapacities") => (created(), rights::role),
             ("storage.k8s.io", "csinodes") => (cluster::columns(&["Drivers"]), storage::node),
             ("storage.k8s.io", "volumeattachments") => {
                 (cluster::columns(&["Attacher", "PV", "Node", "Attached"]), storage::attachment)

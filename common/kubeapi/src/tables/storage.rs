@@ -43,14 +43,6 @@ pub(super) fn driver(object: &Value, now: i64) -> Vec<Value> {
     ]
 }
 
-pub(super) fn capacity(object: &Value, _: i64) -> Vec<Value> {
-    let capacity = match text(object, "/capacity") {
-        "" => "<unset>",
-        capacity => capacity,
-    };
-    vec![own_name(object), json!(text(object, "/storageClassName")), json!(capacity)]
-}
-
 pub(super) fn node(object: &Value, now: i64) -> Vec<Value> {
     vec![own_name(object), json!(list(object, "/spec/drivers").len()), age(object, now)]
 }
