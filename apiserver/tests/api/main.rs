@@ -11,6 +11,7 @@ mod fields;
 mod hook;
 mod kubectl;
 mod limits;
+mod mutations;
 mod objects;
 mod openapi;
 mod pods;

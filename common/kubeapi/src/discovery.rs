@@ -128,10 +128,12 @@ fn describe(resource: &Resource, version: &Version) -> ResourceLists {
         "namespaces" if resource.group.is_empty() => VERBS_OF_NAMESPACES,
         _ => VERBS,
     };
+    // Built-in objects are stored in the first version.
+    let stored = resource.versions.first().filter(|_| !resource.custom).unwrap_or(version);
     let mut main = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
         "kind": resource.kind, "verbs": verbs,
-        "storageVersionHash": storage_hash(&resource.group, &version.name, &resource.kind),
+        "storageVersionHash": storage_hash(&resource.group, &stored.name, &resource.kind),
     });
     // Of the group and version that it is listed in, which are left out, as upstream does for built-in kinds.
     let (group, of) =
@@ -199,7 +201,7 @@ fn aggregated(offer: Offer<'_>, headers: &HeaderMap, groups: &BTreeMap<String, V
                 let freshness = if is_stale(group, name) { "Stale" } else { "Current" };
                 json!({ "version": name, "resources": resources, "freshness": freshness })
             });
-            json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions.collect::<Vec<_>>() })
+            json!({ "metadata": { "name": group }, "versions": versions.collect::<Vec<_>>() })
         })
         .collect();
     let list = json!({

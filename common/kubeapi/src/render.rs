@@ -158,7 +158,7 @@ impl Renderer {
 
     /// An object that carries a resourceVersion and nothing else.
     pub fn bookmark(&self, revision: i64, initial_end: bool) -> Value {
-        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
@@ -170,7 +170,12 @@ impl Renderer {
                 json!({ "kind": METADATA, "apiVersion": version, "metadata": metadata })
             }
             Form::Table(version) => {
-                json!({ "kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": [] })
+                // The object has a row, as in kube-apiserver's.
+                let now = daemon::clock::unix_seconds();
+                let printer = tables::Printer::of(&self.served);
+                let row = self.row(&printer, json!({ "metadata": metadata }), version, now);
+                json!({ "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
+                    "columnDefinitions": null, "rows": [row] })
             }
         }
     }
@@ -258,13 +263,7 @@ impl Renderer {
             if let Some(schema) = self.served.version().schema.as_ref().filter(|_| self.has_defaults) {
                 schema::defaults(&mut value, schema);
             }
-            let mut row = json!({ "cells": printer.cells(&value, now) });
-            match self.include {
-                Include::None => row["object"] = Value::Null,
-                Include::Metadata => row["object"] = partial(&self.typed(value), version),
-                Include::Object => row["object"] = self.typed(value),
-            }
-            Ok(row)
+            Ok(self.row(&printer, value, version, now))
         });
         let rows = rows.collect::<Result<Vec<Value>, Status>>()?;
         let columns = if columns { printer.columns() } else { Value::Null };
@@ -273,6 +272,16 @@ impl Renderer {
             "columnDefinitions": columns, "rows": rows,
         })
         .to_string())
+    }
+
+    fn row(&self, printer: &tables::Printer, value: Value, version: &str, now: i64) -> Value {
+        let cells = printer.cells(&value, now);
+        let object = match self.include {
+            Include::None => Value::Null,
+            Include::Metadata => partial(&self.typed(value), version),
+            Include::Object => self.typed(value),
+        };
+        json!({ "cells": cells, "object": object })
     }
 
     /// `value` with `kind` and `apiVersion`.
