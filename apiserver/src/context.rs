@@ -8,7 +8,7 @@ use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
-use crate::aggregation::Services;
+use crate::apiservices::Services;
 use crate::graph::Graph;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;

@@ -7,6 +7,7 @@ mod addresses;
 mod admission;
 mod aggregation;
 mod aggregator;
+mod apiservices;
 mod approving;
 mod auth;
 mod authorise;
@@ -119,7 +120,7 @@ impl ApiServer {
         let namespaces = Arc::new(namespaces::Namespaces::default());
         let graph = Arc::new(graph::Graph::default());
         let limits = Arc::new(limits::Limits::default());
-        let services = Arc::new(aggregation::Services::new(keys.proxy_client.clone()));
+        let services = Arc::new(apiservices::Services::new(keys.proxy_client.clone()));
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),

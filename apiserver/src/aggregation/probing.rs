@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::proxy::{reach, say_who};
-use super::{Remote, SERVICES};
+use crate::apiservices::{Remote, SERVICES};
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Remote;
+use crate::apiservices::Remote;
 use crate::context::Context;
 use crate::webhooks::reach;
 

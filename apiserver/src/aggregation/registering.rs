@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::SERVICES;
+use crate::apiservices::SERVICES;
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
 use crate::verbs;

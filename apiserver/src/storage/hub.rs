@@ -11,7 +11,7 @@ use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
-use crate::aggregation::{self, Services};
+use crate::apiservices::{self, Services};
 use crate::graph::{self, Graph};
 use crate::limits::{Limits, QUOTAS, RANGES};
 use crate::namespaces::{NAMESPACES, Namespaces};
@@ -44,7 +44,7 @@ impl Followers {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
         let policies = policies::followed().map(str::to_owned);
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES, aggregation::SERVICES]
+        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES, apiservices::SERVICES]
             .map(str::to_owned)
             .into_iter();
         let graph = graph::FOLLOWED.map(str::to_owned);
@@ -67,7 +67,7 @@ impl Followers {
             self.namespaces.set(&key.name, value().as_ref());
         } else if key.resource == QUOTAS || key.resource == RANGES {
             self.limits.set(key, value().map(|value| (stored, value)));
-        } else if key.resource == aggregation::SERVICES {
+        } else if key.resource == apiservices::SERVICES {
             self.services.set(&key.name, value().as_ref());
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());

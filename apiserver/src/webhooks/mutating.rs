@@ -10,6 +10,7 @@ use apimachinery::webhooks::Phase;
 use serde_json::Value;
 
 use super::forms::{Form, Forms};
+use super::mutations::Completion;
 use super::{Change, Objects, ask, by_namespaces};
 use crate::registered::Hook;
 
@@ -27,11 +28,15 @@ struct Asked {
 
 impl Change<'_> {
     /// Asks the mutating policies and webhooks. The result is the object with its kind, in the version of the request, if they
-    /// changed it.
+    /// changed it. `complete` fills in the defaults of an object that policies changed.
     ///
     /// # Errors
     /// A refusal, or a policy or a webhook that failed, in kube-apiserver's words.
-    pub(crate) async fn mutate(&self, objects: Objects<'_>) -> Result<Option<Value>, Status> {
+    pub(crate) async fn mutate(
+        &self,
+        objects: Objects<'_>,
+        complete: Completion,
+    ) -> Result<Option<Value>, Status> {
         let (hooks, policies) = (self.hooks(Phase::Mutating), self.mutating_policies(objects));
         if hooks.is_none() && policies.is_none() {
             return Ok(None);
@@ -40,7 +45,7 @@ impl Change<'_> {
         let mut object = objects.new.cloned();
         let mut repeated = BTreeSet::new();
         if let Some(policies) = &policies {
-            let made = self.make(policies, &forms, objects, None).await?;
+            let made = self.make((policies, None), &forms, objects, complete).await?;
             (object, repeated) = (Some(made.object), made.willing);
         }
         let mut asked = Asked { object, willing: Places::new(), overtaken: Places::new() };
@@ -54,7 +59,7 @@ impl Change<'_> {
         let mut object = asked.object;
         if let Some(policies) = policies.filter(|_| !repeated.is_empty()) {
             let now = Objects { new: object.as_ref(), ..objects };
-            let made = self.make(&policies, &forms, now, Some(&repeated)).await?.object;
+            let made = self.make((&policies, Some(&repeated)), &forms, now, complete).await?.object;
             if object.as_ref() != Some(&made) {
                 again.extend(asked.willing);
             }

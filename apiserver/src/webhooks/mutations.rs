@@ -13,7 +13,10 @@ use serde_json::Value;
 use super::forms::{Form, Forms};
 use super::{Change, Objects};
 use crate::policies::{Active, Followed};
-use crate::{admission, rules};
+use crate::rules;
+
+/// Fills in the defaults of an object, as it is stored.
+pub(crate) type Completion = fn(&Served, &mut Value);
 
 /// A policy, where it is bound, and namespace and name of its parameters.
 pub(super) type Invocation = (String, String, [String; 2]);
@@ -60,10 +63,10 @@ impl Change<'_> {
     /// 403 where a policy that fails closed could not be asked, 500 where all together took too long.
     pub(super) async fn make(
         &self,
-        policies: &[Active],
+        (policies, only): (&[Active], Option<&BTreeSet<Invocation>>),
         forms: &Forms,
         objects: Objects<'_>,
-        only: Option<&BTreeSet<Invocation>>,
+        complete: Completion,
     ) -> Result<Made, Status> {
         let (mut tasks, mut failures) = self.tasks(policies, forms, objects).await?;
         tasks.retain(|task| only.is_none_or(|only| only.contains(&task.invocation)));
@@ -75,7 +78,8 @@ impl Change<'_> {
                 for task in tasks {
                     let mut request = task.request;
                     request.object = task.form.out(&made.object);
-                    let mut apply = |object: &Value, change| applied(&served, &task.form, object, change);
+                    let mut apply =
+                        |object: &Value, change| applied((&served, complete), &task.form, object, change);
                     let done =
                         celrules::mutate(task.policy.compiled(), &task.params, &request, &mut apply, budget);
                     if done.applies && task.policy.again {
@@ -159,7 +163,12 @@ impl Change<'_> {
 }
 
 /// An object of a form with a change, completed.
-fn applied(served: &Served, form: &Form, before: &Value, change: celrules::Change) -> Result<Value, String> {
+fn applied(
+    (served, complete): (&Served, Completion),
+    form: &Form,
+    before: &Value,
+    change: celrules::Change,
+) -> Result<Value, String> {
     let mut value = match change {
         celrules::Change::Apply(wanted) => merged(form, before, wanted)?,
         celrules::Change::Patch(operations) => {
@@ -184,7 +193,7 @@ fn applied(served: &Served, form: &Form, before: &Value, change: celrules::Chang
     }
     let mut stored = form.back(value).map_err(|status| status.message)?;
     if !served.resource.custom {
-        admission::complete(served, &mut stored);
+        complete(served, &mut stored);
     }
     Ok(form.out(&stored))
 }
