@@ -11,7 +11,9 @@ mod service_accounts;
 mod workloads;
 
 use apimachinery::webhooks::{self, Phase};
-use apimachinery::{Cause, Status, flow, object, plain, pod, quota, rbac, schema, service, workload};
+use apimachinery::{
+    Cause, Status, apiservice, flow, object, plain, pod, quota, rbac, schema, service, workload,
+};
 use kubeapi::registry::{self, Served};
 use kubeapi::target::Target;
 use kubeapi::user::User;
@@ -110,6 +112,15 @@ pub(crate) async fn create(context: &Context, target: &Target, value: &mut Value
     if let Some(status) = first_status(&served.resource.group, &served.resource.plural) {
         value["status"] = status;
     }
+    if served.resource.group == apiservice::GROUP {
+        value["status"] = match value["spec"]["service"].is_null() {
+            true => {
+                let now = daemon::clock::rfc3339(daemon::clock::now());
+                apiservice::with_availability(&Value::Null, &apiservice::Availability::local(), &now)
+            }
+            false => json!({}),
+        };
+    }
     if (served.resource.group.as_str(), served.resource.plural.as_str()) == ("batch", "jobs") {
         workloads::new_job(value);
     }
@@ -136,6 +147,7 @@ fn first_status(group: &str, plural: &str) -> Option<Value> {
     Some(match (group, plural) {
         ("apps", "deployments") | ("batch", "jobs" | "cronjobs") | ("", "resourcequotas") => json!({}),
         ("apps", "replicasets") => json!({ "replicas": 0 }),
+        ("autoscaling", _) => json!({ "desiredReplicas": 0, "currentMetrics": null }),
         ("apps", "statefulsets") => json!({ "replicas": 0, "availableReplicas": 0 }),
         ("apps", "daemonsets") => json!({
             "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0 }),
@@ -193,7 +205,7 @@ pub(crate) fn complete(served: &Served, value: &mut Value) {
             pod::defaults::template(value);
         }
         (group, resource) => {
-            if rules::is_policy(served) || rules::is_binding(served) {
+            if rules::is_of_policies(served) {
                 celrules::complete(value);
             }
             if let Some(phase) = Phase::of_resource(group, resource) {
@@ -254,10 +266,10 @@ pub(crate) fn problems(served: &Served, value: &Value) -> Vec<Cause> {
         ("", "services") => service::problems(value),
         ("certificates.k8s.io", "certificatesigningrequests") => certificates::problems(value),
         ("", "resourcequotas") => quota::problems(value),
-        _ if rules::is_binding(served) => celrules::binding_problems(value),
-        (group, resource) => match Phase::of_resource(group, resource) {
-            Some(phase) => hooks(phase, value),
-            None => {
+        (group, resource) => match (Phase::of_resource(group, resource), rules::binding(served)) {
+            (Some(phase), _) => hooks(phase, value),
+            (None, Some(kind)) => celrules::binding_problems(kind, value),
+            (None, None) => {
                 let mut causes = plain::problems(group, resource, value);
                 causes.extend(grants::problems(group, resource, value));
                 causes

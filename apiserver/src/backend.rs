@@ -1,10 +1,12 @@
 //! This server behind [`kubeapi`]: its storage, users, rights and verbs.
 
+use std::sync::Arc;
+
 use apimachinery::Status;
 use apimachinery::rbac::Attributes;
 use http::request::Parts;
-use http::{HeaderMap, Method};
-use kubeapi::registry::{Computed, Registry};
+use http::{HeaderMap, Method, Request};
+use kubeapi::registry::{Computed, Elsewhere, Registry};
 use kubeapi::request::Incoming;
 use kubeapi::respond::{self, Answer};
 use kubeapi::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::signer::ISSUER;
 use crate::verbs::{self, Call};
-use crate::{auth, authorise, conversion};
+use crate::{aggregation, auth, authorise, conversion};
 
 impl Backend for Context {
     fn catalog(&self) -> &Registry {
@@ -139,6 +141,23 @@ impl Backend for Context {
             }
             _ => Err(Status::no_such_path()),
         }
+    }
+
+    fn elsewhere(&self) -> Vec<Elsewhere> {
+        self.services.listed()
+    }
+
+    fn is_elsewhere(&self, group: &str, version: &str) -> bool {
+        self.services.is_elsewhere(group, version)
+    }
+
+    async fn hand_on(
+        backend: &Arc<Context>,
+        of: (&str, &str),
+        user: &User,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Status> {
+        aggregation::hand_on(backend, of, user, request).await
     }
 
     fn stop(&self) -> &CancellationToken {

@@ -2,19 +2,19 @@
 
 use apimachinery::traits::Traits;
 use apimachinery::{Status, flow, object, rbac};
-use kubeapi::stored::{ListQuery, Stored};
+use kubeapi::stored::{Key, ListQuery, Stored};
 use kubeapi::target::Target;
 use serde_json::{Value, json};
 
-use crate::aggregator;
 use crate::context::Context;
 use crate::storage::Change;
 use crate::verbs::create::namespace::{ensure, furnish, make};
+use crate::{aggregation, aggregator, keys};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing of the default objects.
-pub(crate) async fn defaults(context: &Context, port: u16) -> Result<(), Status> {
+pub(crate) async fn defaults(context: &Context, port: u16, proxy_ca: &str) -> Result<(), Status> {
     for name in NAMESPACES {
         ensure(context, "namespaces", "", name, json!({})).await?;
     }
@@ -38,7 +38,57 @@ pub(crate) async fn defaults(context: &Context, port: u16) -> Result<(), Status>
     ensure(context, "services", "default", "kubernetes", service).await?;
     range(context).await?;
     flows(context).await?;
-    roles(context).await
+    roles(context).await?;
+    authentication(context, proxy_ca).await?;
+    aggregation::registering::at_start(context).await
+}
+
+/// How servers behind this one know who asks: the CAs of clients, and of this server as it hands requests on, and the right to read
+/// that.
+async fn authentication(context: &Context, proxy_ca: &str) -> Result<(), Status> {
+    const SYSTEM: &str = "kube-system";
+    const NAME: &str = "extension-apiserver-authentication";
+    const READER: &str = "extension-apiserver-authentication-reader";
+    let texts = |texts: &[&str]| json!(texts).to_string();
+    let data = json!({
+        "client-ca-file": context.ca_pem,
+        "requestheader-allowed-names": texts(&[keys::PROXY_CLIENT]),
+        "requestheader-client-ca-file": proxy_ca,
+        "requestheader-extra-headers-prefix": texts(&["X-Remote-Extra-"]),
+        "requestheader-group-headers": texts(&["X-Remote-Group"]),
+        "requestheader-uid-headers": texts(&["X-Remote-Uid"]),
+        "requestheader-username-headers": texts(&["X-Remote-User"]),
+    });
+    ensure(context, "configmaps", SYSTEM, NAME, json!({ "data": data })).await?;
+    let key = Key::new("configmaps", SYSTEM, NAME);
+    if let Some(stored) = context.storage.get(&key).await? {
+        let found = stored.value()?;
+        if found["data"] != data {
+            let served = context.registry.find("", "v1", "configmaps").ok_or_else(Status::no_such_path)?;
+            let target = Target {
+                served,
+                namespace: SYSTEM.to_owned(),
+                name: NAME.to_owned(),
+                subresource: String::new(),
+            };
+            let mut value = found.clone();
+            value["data"] = data;
+            replace(context, &target, (&stored, &found), value).await?;
+        }
+    }
+    let rule = json!({ "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get", "list", "watch"] });
+    let user = |name: &str| json!({ "apiGroup": rbac::GROUP, "kind": "User", "name": name });
+    let reference = json!({ "apiGroup": rbac::GROUP, "kind": "Role", "name": READER });
+    let subjects = json!([user("system:kube-controller-manager"), user("system:kube-scheduler")]);
+    for (plural, name, value) in [
+        ("roles", READER.to_owned(), json!({ "rules": [rule] })),
+        ("rolebindings", format!("system::{READER}"), json!({ "roleRef": reference, "subjects": subjects })),
+    ] {
+        let served = context.registry.find(rbac::GROUP, "v1", plural).ok_or_else(Status::no_such_path)?;
+        let target = Target { served, namespace: SYSTEM.to_owned(), name, subresource: String::new() };
+        make(context, &target, value).await?;
+    }
+    Ok(())
 }
 
 /// The range of services' addresses, as this server was told it.

@@ -8,6 +8,7 @@ use kubeapi::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::apiservices::Services;
 use crate::graph::Graph;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
@@ -49,6 +50,8 @@ pub(crate) struct Context {
     pub graph: Arc<Graph>,
     /// What namespaces limit.
     pub limits: Arc<Limits>,
+    /// Who else serves versions of groups.
+    pub services: Arc<Services>,
     /// What every namespace has comes back when it is deleted, as where kube-controller-manager runs.
     pub restores: bool,
     /// Of those who write one object.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use apimachinery::object::{self, as_map, text};
 use apimachinery::webhooks::Client;
-use apimachinery::{Status, kinds, schema};
+use apimachinery::{Status, fields, kinds, schema};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kubeapi::registry::{Conversion, Served};
@@ -106,6 +106,34 @@ pub(crate) async fn back(context: &Context, served: &Served, value: Value) -> Re
     }
     as_map(&mut stored).insert(MARK.to_owned(), json!(conversion.storage));
     Ok(stored)
+}
+
+/// A change of an object, in the version of `served`, in the other versions in which its managers wrote. One that the webhook does not
+/// make is left out, as kube-apiserver keeps no change from being made because of the record.
+pub(crate) async fn views<'a>(
+    context: &Context,
+    served: &'a Served,
+    old: &Value,
+    new: &Value,
+) -> Vec<fields::View<'a>> {
+    let Some(conversion) = &served.resource.conversion else { return vec![] };
+    let own = served.api_version();
+    let mut views = Vec::new();
+    for api_version in fields::versions(old).into_iter().filter(|version| *version != own) {
+        let (_, wanted) = kinds::split_api_version(api_version);
+        let version = served.resource.versions.iter().find(|version| version.name == wanted);
+        let Some(schema) = version.and_then(|version| version.schema.as_ref()) else { continue };
+        let asked = [old, new].map(|value| typed(served, &served.version().name, value)).to_vec();
+        let Ok(made) = ask(context, served, conversion, wanted, asked).await else { continue };
+        let mut made = [old, new].into_iter().zip(made).map(|(before, made)| taken(before, made, schema));
+        views.push(fields::View {
+            api_version: api_version.to_owned(),
+            schema: fields::Schema::custom(Some(schema)),
+            old: made.next().unwrap_or_default(),
+            new: made.next().unwrap_or_default(),
+        });
+    }
+    views
 }
 
 fn typed(served: &Served, version: &str, value: &Value) -> Value {

@@ -35,12 +35,18 @@ pub(crate) struct Keys {
     pub serving: Identity,
     /// What kubelets are shown.
     pub kubelet_client: Identity,
+    /// The CA of [`Keys::proxy_client`], and of nobody else.
+    pub proxy_ca: Vec<u8>,
+    /// What servers are shown that requests are handed on to: who asks is said in headers.
+    pub proxy_client: Identity,
     admin: Identity,
 }
 
 const NAMES: [&str; 5] =
     ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 const LIFETIME: i64 = 365 * DAY;
+/// The name in the certificate of who hands requests on.
+pub(crate) const PROXY_CLIENT: &str = "front-proxy-client";
 const SECRET_BYTES: usize = 32;
 
 impl Keys {
@@ -48,7 +54,7 @@ impl Keys {
     /// so they carry the current names and never expire on a server that is restarted once a year.
     pub(crate) fn prepare(settings: &Settings, now: i64) -> Result<(Keys, Signer), KeysError> {
         let folder = settings.data_dir.join("pki");
-        let authority = authority(&folder, now)?;
+        let authority = authority(&folder, "ca", "causeway", now)?;
         let mut names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
         names.extend(settings.names.iter().cloned());
         if !settings.listen.ip().is_unspecified() {
@@ -72,6 +78,8 @@ impl Keys {
             &profile("kube-apiserver-kubelet-client", Some("system:masters"), vec![], Usage::Client),
             now,
         )?;
+        let proxy_authority = self::authority(&folder, "front-proxy-ca", "front-proxy-ca", now)?;
+        let proxy_client = proxy_authority.issue(&profile(PROXY_CLIENT, None, vec![], Usage::Client), now)?;
         let signing = match &settings.service_account_signing_key {
             Some(given) => given.clone(),
             None => own_signing_key(&folder.join("sa.pem"))?,
@@ -86,6 +94,8 @@ impl Keys {
             authority: Arc::new(authority),
             serving,
             kubelet_client,
+            proxy_ca: proxy_authority.certificate().to_vec(),
+            proxy_client,
             admin,
         };
         Ok((keys, signer))
@@ -140,13 +150,14 @@ impl Keys {
     }
 }
 
-fn authority(folder: &Path, now: i64) -> Result<Authority, KeysError> {
-    let (certificate, key) = (folder.join("ca.crt"), folder.join("ca.key"));
+/// The CA in the files of this name, which is made if it is not there.
+fn authority(folder: &Path, file: &str, name: &str, now: i64) -> Result<Authority, KeysError> {
+    let (certificate, key) = (folder.join(format!("{file}.crt")), folder.join(format!("{file}.key")));
     if certificate.exists() {
         let identity = files::load_identity(&certificate, &key)?;
         return Ok(Authority::from_der(identity.certificate(), &identity.key_sec1().ok_or(KeysError::Pem)?)?);
     }
-    let authority = Authority::generate(Some("causeway"), now)?;
+    let authority = Authority::generate(Some(name), now)?;
     let identity =
         Identity::from_der(authority.certificate(), authority.key_sec1()).map_err(|_| KeysError::Pem)?;
     files::write_identity(&certificate, &key, &identity)?;

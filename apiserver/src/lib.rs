@@ -5,7 +5,9 @@
 
 mod addresses;
 mod admission;
+mod aggregation;
 mod aggregator;
+mod apiservices;
 mod approving;
 mod auth;
 mod authorise;
@@ -109,7 +111,7 @@ impl ApiServer {
         let (keys, signer) = keys::Keys::prepare(&settings, daemon::clock::unix_seconds())?;
         let tls = kubeapi::tls::configure(&keys.serving, &keys.ca)?;
         let audit = settings.audit_log.clone().map(audit::Settings::at).map(audit::open).transpose()?;
-        let registry = Arc::new(kubeapi::registry::Registry::new());
+        let registry = Arc::new(kubeapi::registry::Registry::in_all_versions());
         let webhooks = Arc::new(registered::Registered::default());
         let policies = Arc::new(policies::Policies::default());
         let rules = Arc::new(rules::Rules::default());
@@ -118,6 +120,7 @@ impl ApiServer {
         let namespaces = Arc::new(namespaces::Namespaces::default());
         let graph = Arc::new(graph::Graph::default());
         let limits = Arc::new(limits::Limits::default());
+        let services = Arc::new(apiservices::Services::new(keys.proxy_client.clone()));
         let database = data_dir.join("apiserver.db");
         let followers = storage::Followers {
             registry: registry.clone(),
@@ -129,6 +132,7 @@ impl ApiServer {
             namespaces: namespaces.clone(),
             graph: graph.clone(),
             limits: limits.clone(),
+            services: services.clone(),
         };
         let storage = storage::Storage::open(&database, followers)?;
         storage.load().await.map_err(BuildError::Defaults)?;
@@ -152,11 +156,13 @@ impl ApiServer {
             namespaces,
             graph,
             limits,
+            services,
             restores: !controllers.is_empty(),
             turns: turns::Turns::default(),
             nodes: nodes::WayToNodes { reach: settings.nodes.clone(), identity: keys.kubelet_client.clone() },
         });
-        bootstrap::defaults(&context, address.port()).await.map_err(BuildError::Defaults)?;
+        let proxy_ca = pki::files::certificate_pem(&keys.proxy_ca);
+        bootstrap::defaults(&context, address.port(), &proxy_ca).await.map_err(BuildError::Defaults)?;
         keys.write_kubeconfigs(&settings, address)?;
         Ok(ApiServer { listener, address, tls, context, controllers, limits: settings.limits, audit, lock })
     }
@@ -174,6 +180,8 @@ impl ApiServer {
         let collecting = CancellationToken::new();
         let trimming = tokio::spawn(context.traffic.spare.clone().give_back(stop.clone()));
         let aggregating = tokio::spawn(aggregator::run(context.clone(), stop.clone()));
+        let registering = tokio::spawn(aggregation::registering::run(context.clone(), stop.clone()));
+        let probing = tokio::spawn(aggregation::probing::run(context.clone(), stop.clone()));
         let counting = tokio::spawn(quotas::run(context.clone(), stop.clone()));
         let mut collector = tokio::spawn(collector::run(context.clone(), collecting.clone()));
         let controlling = CancellationToken::new();
@@ -192,6 +200,8 @@ impl ApiServer {
                 collecting.cancel();
                 trimming.abort();
                 aggregating.abort();
+                registering.abort();
+                probing.abort();
                 counting.abort();
                 controllers.await.map_err(RunError::Controllers)?;
                 collector.await.map_err(RunError::Collector)?;

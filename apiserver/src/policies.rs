@@ -1,4 +1,4 @@
-//! The ValidatingAdmissionPolicies that are stored and bound, ready to be asked.
+//! The ValidatingAdmissionPolicies and MutatingAdmissionPolicies that are stored and bound, ready to be asked.
 //!
 //! Kept by storage's commit hook, as webhooks are ([`crate::registered`]). A policy is compiled when a request first matches it.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use apimachinery::LabelSelector;
 use apimachinery::object::{list, text};
 use apimachinery::webhooks::Matching;
-use celrules::Policy;
+use celrules::{Kind, Policy};
 use serde_json::Value;
 
 /// A policy.
@@ -18,6 +18,8 @@ pub(crate) struct Followed {
     /// `apiVersion` and kind of its parameters.
     pub param_kind: Option<(String, String)>,
     pub fails_open: bool,
+    /// `reinvocationPolicy: IfNeeded`: asked a second time if the object changed.
+    pub again: bool,
     source: Value,
     compiled: OnceLock<Policy>,
 }
@@ -31,6 +33,7 @@ impl Followed {
             matching: Matching::of_policy(&spec["matchConstraints"])?,
             param_kind: spec.get("paramKind").map(|_| (param("apiVersion"), param("kind"))),
             fails_open: text(spec, "/failurePolicy") == "Ignore",
+            again: text(spec, "/reinvocationPolicy") == "IfNeeded",
             source: policy.clone(),
             compiled: OnceLock::new(),
         })
@@ -107,29 +110,47 @@ struct State {
 }
 
 #[derive(Default)]
-pub(crate) struct Policies(RwLock<State>);
+pub(crate) struct Policies {
+    validating: RwLock<State>,
+    mutating: RwLock<State>,
+}
 
-const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
-const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
+/// What is followed, by its keys in storage: of which kind it is, and whether it is a policy or binds one.
+const RESOURCES: [(&str, Kind, bool); 4] = [
+    ("validatingadmissionpolicies.admissionregistration.k8s.io", Kind::Validating, true),
+    ("validatingadmissionpolicybindings.admissionregistration.k8s.io", Kind::Validating, false),
+    ("mutatingadmissionpolicies.admissionregistration.k8s.io", Kind::Mutating, true),
+    ("mutatingadmissionpolicybindings.admissionregistration.k8s.io", Kind::Mutating, false),
+];
 
 /// The keys in storage of what is followed.
-pub(crate) const FOLLOWED: [&str; 2] = [POLICIES, BINDINGS];
+pub(crate) fn followed() -> impl Iterator<Item = &'static str> {
+    RESOURCES.iter().map(|(key, ..)| *key)
+}
 
 impl Policies {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.active().is_empty()
+    fn state(&self, kind: Kind) -> &RwLock<State> {
+        match kind {
+            Kind::Validating => &self.validating,
+            Kind::Mutating => &self.mutating,
+        }
     }
 
-    /// All that are bound, by name.
-    pub(crate) fn active(&self) -> Arc<[Active]> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).active.clone()
+    pub(crate) fn is_empty(&self) -> bool {
+        [Kind::Validating, Kind::Mutating].into_iter().all(|kind| self.active(kind).is_empty())
+    }
+
+    /// All of a kind that are bound, by name.
+    pub(crate) fn active(&self, kind: Kind) -> Arc<[Active]> {
+        self.state(kind).read().unwrap_or_else(PoisonError::into_inner).active.clone()
     }
 
     /// Takes note of an object as it is now; `None`: there is none of this name any more.
     pub(crate) fn set(&self, resource: &str, name: &str, object: Option<&Value>) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, kind, is_policy)) = RESOURCES.iter().find(|(key, ..)| *key == resource) else { return };
+        let mut state = self.state(*kind).write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        if resource == POLICIES {
+        if *is_policy {
             keep(&mut state.policies, name, object.and_then(|policy| Followed::read(name, policy)));
         } else {
             keep(&mut state.bindings, name, object.and_then(|binding| Bound::read(name, binding)));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use apimachinery::object::list;
 use apimachinery::webhooks::Phase;
 use apimachinery::{Cause, Status, schema};
-use celrules::{Late, Runner, Schema, Verdict};
+use celrules::{Kind, Late, Runner, Schema, Verdict};
 use kubeapi::registry::{Resource, Served};
 use serde_json::{Value, json};
 
@@ -109,11 +109,11 @@ impl Rules {
             return self.runner.compile(problems).await.map_err(late);
         }
         let resource = &served.resource;
-        if is_policy(served) {
+        if let Some(kind) = policy(served) {
             if old.is_some_and(|old| old["spec"] == value["spec"]) {
                 return Ok(vec![]);
             }
-            let problems = move |budget: &_| celrules::policy_problems(&value, budget);
+            let problems = move |budget: &_| celrules::policy_problems(kind, &value, budget);
             return self.runner.compile(problems).await.map_err(late);
         }
         let has_conditions =
@@ -141,19 +141,29 @@ pub(crate) fn typed(served: &Served, value: &Value) -> Value {
     typed
 }
 
-/// True for ValidatingAdmissionPolicies.
-pub(crate) fn is_policy(served: &Served) -> bool {
-    is(served, "validatingadmissionpolicies")
+/// Of which kind policies of this resource are; `None`: they are none.
+pub(crate) fn policy(served: &Served) -> Option<Kind> {
+    of_plural(served, ["validatingadmissionpolicies", "mutatingadmissionpolicies"])
 }
 
-/// True for their bindings.
-pub(crate) fn is_binding(served: &Served) -> bool {
-    is(served, "validatingadmissionpolicybindings")
+/// Of which kind the policies are that these bind; `None`: they are no bindings.
+pub(crate) fn binding(served: &Served) -> Option<Kind> {
+    of_plural(served, ["validatingadmissionpolicybindings", "mutatingadmissionpolicybindings"])
 }
 
-fn is(served: &Served, plural: &str) -> bool {
+/// True for both: no policy is asked about them, and no webhook.
+pub(crate) fn is_of_policies(served: &Served) -> bool {
+    policy(served).or_else(|| binding(served)).is_some()
+}
+
+fn of_plural(served: &Served, [validating, mutating]: [&str; 2]) -> Option<Kind> {
     let resource = &served.resource;
-    resource.group == "admissionregistration.k8s.io" && resource.plural == plural
+    match resource.plural.as_str() {
+        _ if resource.group != "admissionregistration.k8s.io" => None,
+        plural if plural == validating => Some(Kind::Validating),
+        plural if plural == mutating => Some(Kind::Mutating),
+        _ => None,
+    }
 }
 
 /// What a client is told: the change is not made.

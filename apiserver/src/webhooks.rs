@@ -2,7 +2,8 @@
 //! (`apiserver/pkg/admission/plugin/{webhook,policy/validating}`).
 //!
 //! ```text
-//! verb --object completed--> mutating, one after the other --> completed and checked again --> policies --> validating, all at once --> storage
+//! verb --object completed--> mutating policies --> mutating webhooks, one after the other --> both again, as far as they ask for it
+//!      --> completed and checked again --> validating policies --> validating webhooks, all at once --> storage
 //! ```
 //!
 //! What the server changes itself, such as the contents of a namespace that is deleted, is not asked about, nor are
@@ -11,15 +12,15 @@
 mod ask;
 pub(crate) mod exchange;
 mod forms;
+mod mutating;
+mod mutations;
 pub(crate) mod reach;
 mod reviews;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::Status;
-use apimachinery::patch::{self, PatchKind};
 use apimachinery::webhooks::{Asked, Matching, Operation, Phase};
 use kubeapi::stored::Key;
 use kubeapi::target::Target;
@@ -106,8 +107,8 @@ impl<'a> Change<'a> {
     fn hooks(&self, phase: Phase) -> Option<Arc<[Arc<Hook>]>> {
         let hooks = Some(self.context.webhooks.all(phase)).filter(|hooks| !hooks.is_empty())?;
         let resource = &self.target.served.resource;
-        let is_policy = rules::is_policy(&self.target.served) || rules::is_binding(&self.target.served);
-        let is_asked = !is_policy && Phase::of_resource(&resource.group, &resource.plural).is_none();
+        let is_asked = !rules::is_of_policies(&self.target.served)
+            && Phase::of_resource(&resource.group, &resource.plural).is_none();
         is_asked.then_some(hooks)
     }
 
@@ -116,46 +117,6 @@ impl<'a> Change<'a> {
             Some(posted) => Forms::posted(self.target, posted),
             None => Forms::of(&self.context.registry, self.target),
         }
-    }
-
-    /// Asks the mutating webhooks. The result is the object with its kind, in the version of the request, if they changed it.
-    ///
-    /// # Errors
-    /// A refusal, or a webhook that failed, in kube-apiserver's words.
-    pub(crate) async fn mutate(&self, objects: Objects<'_>) -> Result<Option<Value>, Status> {
-        let Some(hooks) = self.hooks(Phase::Mutating) else { return Ok(None) };
-        let forms = self.forms();
-        let namespace = self.namespace(by_namespaces(&hooks), objects).await?;
-        let mut current = objects.new.cloned();
-        let (mut asked, mut again, mut is_changed) = (Vec::new(), BTreeSet::new(), false);
-        for (at, hook) in hooks.iter().enumerate() {
-            let now = Objects { new: current.as_ref(), ..objects };
-            let matching = &hook.webhook.matching;
-            let Some(form) = self.form(&forms, matching, now, &namespace) else { continue };
-            if !self.fulfils(hook, (&forms, form), now).await? {
-                continue;
-            }
-            if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
-                current = Some(changed);
-                is_changed = true;
-                again.extend(asked.iter().copied());
-            }
-            if hook.webhook.again {
-                asked.push(at);
-            }
-        }
-        for hook in again.into_iter().filter_map(|at: usize| hooks.get(at)) {
-            let now = Objects { new: current.as_ref(), ..objects };
-            let matching = &hook.webhook.matching;
-            let Some(form) = self.form(&forms, matching, now, &namespace) else { continue };
-            if !self.fulfils(hook, (&forms, form), now).await? {
-                continue;
-            }
-            if let Some(changed) = self.changed(hook, (&forms, form), now).await? {
-                current = Some(changed);
-            }
-        }
-        Ok(current.filter(|_| is_changed).map(|object| forms.requested.out(&object)))
     }
 
     /// Reviews the change by policies, then asks the validating webhooks.
@@ -181,31 +142,6 @@ impl<'a> Change<'a> {
             answer?;
         }
         Ok(())
-    }
-
-    /// What a webhook made of the object, if that is another.
-    async fn changed(
-        &self,
-        hook: &Hook,
-        (forms, form): (&Forms, &Form),
-        objects: Objects<'_>,
-    ) -> Result<Option<Value>, Status> {
-        let Some(patch) = ask::ask(self, hook, (forms, form), objects, Phase::Mutating).await? else {
-            return Ok(None);
-        };
-        if patch.as_array().is_some_and(Vec::is_empty) {
-            return Ok(None);
-        }
-        let name = &hook.webhook.name;
-        let Some(new) = objects.new else {
-            let why = "attempted to modify the object, which is not supported for this operation";
-            return Err(Status::internal(format!("admission webhook {name:?} {why}")));
-        };
-        let patched = patch::apply(PatchKind::Json, &form.out(new), &patch, None);
-        let patched = patched.and_then(|patched| form.back(patched)).map_err(|status| {
-            Status::internal(format!("applying the patch of admission webhook {name:?}: {}", status.message))
-        })?;
-        Ok(Some(patched).filter(|patched| patched != new))
     }
 
     /// In which form a webhook or a policy wants to hear of it; `None`: it does not.

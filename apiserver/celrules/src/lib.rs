@@ -1,9 +1,10 @@
 //! Rules in CEL, as a Kubernetes API server has them: `x-kubernetes-validations` of custom resource definitions,
-//! ValidatingAdmissionPolicies, `matchConditions` of webhooks.
+//! ValidatingAdmissionPolicies, MutatingAdmissionPolicies, `matchConditions` of webhooks.
 //!
 //! ```text
 //! text --program--> Program --types--> refused: fields that are not there, loops without an end
 //! schema --schema--> Schema --custom--> causes      policy --policy--> Policy --review--> decisions
+//!                                                                            --mutate--> the object, changed
 //! ```
 //!
 //! Everything is a pure function over JSON, except [`Runner`], which runs it on threads of its own: with room on the stack for
@@ -14,6 +15,8 @@ mod budget;
 mod custom;
 mod definition;
 mod functions;
+mod made;
+mod mutate;
 mod policy;
 mod problems;
 mod program;
@@ -29,9 +32,11 @@ mod values;
 pub use budget::Budget;
 pub use custom::{Verdict, check, unchecked};
 pub use definition::problems as definition_problems;
+pub use mutate::{Change, Mutated, mutate};
 pub use policy::{Condition, Policy, conditions};
 pub use problems::{
-    binding as binding_problems, complete, match_conditions as condition_problems, policy as policy_problems,
+    Kind, binding as binding_problems, complete, match_conditions as condition_problems,
+    policy as policy_problems,
 };
 pub use program::{Program, ProgramError};
 pub use review::{Binding, Decision, Outcome, Request, matches, review};

@@ -1,4 +1,4 @@
-//! ValidatingAdmissionPolicy: compiled.
+//! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: compiled.
 
 use std::sync::Arc;
 
@@ -90,6 +90,15 @@ pub(crate) struct Validation {
     pub reason: String,
 }
 
+/// How a policy changes an object.
+#[derive(Debug)]
+pub(crate) enum Mutation {
+    /// An apply configuration, which is merged into it.
+    Apply(Result<Program, ProgramError>),
+    /// A JSON patch.
+    Patch(Result<Program, ProgramError>),
+}
+
 /// A policy.
 #[derive(Debug)]
 pub struct Policy {
@@ -99,6 +108,7 @@ pub struct Policy {
     pub(crate) conditions: Vec<Condition>,
     pub(crate) variables: Vec<(String, Result<Program, ProgramError>)>,
     pub(crate) validations: Vec<Validation>,
+    pub(crate) mutations: Vec<Mutation>,
     /// Keys and values of the audit log.
     pub(crate) annotations: Vec<(String, Result<Program, ProgramError>)>,
 }
@@ -116,6 +126,7 @@ impl Policy {
             variables.push((name.to_owned(), compiled));
             scope.variable(name);
         }
+        scope.make_patches();
         let compile = |text: &str| Program::compile(text, &scope).map(|(program, _)| program);
         let validation = |validation: &Json| Validation {
             program: compile(text(validation, "/expression")),
@@ -125,11 +136,16 @@ impl Policy {
                 .and_then(|text| compile(text).ok()),
             reason: text(validation, "/reason").to_owned(),
         };
+        let mutation = |mutation: &Json| match text(mutation, "/patchType") {
+            "JSONPatch" => Mutation::Patch(compile(text(mutation, "/jsonPatch/expression"))),
+            _ => Mutation::Apply(compile(text(mutation, "/applyConfiguration/expression"))),
+        };
         Policy {
             name: text(policy, "/metadata/name").to_owned(),
             fails_open: text(spec, "/failurePolicy") == "Ignore",
             conditions,
             validations: list(spec, "/validations").iter().map(validation).collect(),
+            mutations: list(spec, "/mutations").iter().map(mutation).collect(),
             annotations: list(spec, "/auditAnnotations")
                 .iter()
                 .map(|one| (text(one, "/key").to_owned(), compile(text(one, "/valueExpression"))))

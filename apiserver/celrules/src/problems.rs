@@ -1,5 +1,7 @@
 //! What is wrong with policies and their bindings (`pkg/apis/admissionregistration/validation`), and what they may leave out.
 
+mod mutating;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -37,8 +39,15 @@ fn resources(matches: &mut Map<String, Json>) {
     }
 }
 
+/// Which policies are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Validating,
+    Mutating,
+}
+
 /// Everything that is wrong with a policy. Recursive: call it on a thread of a [`crate::Runner`].
-pub fn policy(policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
+pub fn policy(kind: Kind, policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
     policy::begin(budget, policy);
     let spec = &policy["spec"];
     let mut causes = Vec::new();
@@ -54,6 +63,9 @@ pub fn policy(policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
             matching(constraints, "spec.matchConstraints", &mut causes);
             if list(constraints, "/resourceRules").is_empty() {
                 causes.push(Cause::required("spec.matchConstraints.resourceRules", ""));
+            }
+            if kind == Kind::Mutating {
+                mutating::operations(constraints, "spec.matchConstraints", &mut causes);
             }
         }
     }
@@ -71,6 +83,18 @@ pub fn policy(policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
         expression(&variable["expression"], format!("{field}.expression"), &scope, &[], &mut causes);
         scope.variable(name);
     }
+    match kind {
+        Kind::Validating => validations(policy, &scope, &mut causes),
+        Kind::Mutating => {
+            scope.make_patches();
+            mutating::spec(spec, &scope, &mut causes);
+        }
+    }
+    causes
+}
+
+fn validations(policy: &Json, scope: &Scope<'_>, causes: &mut Vec<Cause>) {
+    let spec = &policy["spec"];
     let (validations, annotations) = (list(spec, "/validations"), list(spec, "/auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -79,7 +103,7 @@ pub fn policy(policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
         );
     }
     for (at, one) in validations.iter().enumerate() {
-        validation(one, &format!("spec.validations[{at}]"), &scope, &mut causes);
+        validation(one, &format!("spec.validations[{at}]"), scope, causes);
     }
     for (at, one) in annotations.iter().enumerate() {
         let field = format!("spec.auditAnnotations[{at}]");
@@ -88,9 +112,8 @@ pub fn policy(policy: &Json, budget: &Arc<Budget>) -> Vec<Cause> {
             causes.push(Cause::invalid(format!("{field}.key"), &json!(key), &why));
         }
         let field = format!("{field}.valueExpression");
-        expression(&one["valueExpression"], field, &scope, &["string", "null_type"], &mut causes);
+        expression(&one["valueExpression"], field, scope, &["string", "null_type"], causes);
     }
-    causes
 }
 
 fn param_kind(kind: &Json, causes: &mut Vec<Cause>) {
@@ -147,7 +170,7 @@ fn expression(text: &Json, field: String, scope: &Scope<'_>, of: &[&str], causes
     match Program::compile(written, scope) {
         Err(error) => causes.push(Cause::invalid(field, text, &format!("compilation failed: {error}"))),
         // What is a bool or a text in the end may be of no known type here: the check is not as exact as cel-go's.
-        Ok((_, checked)) if !of.is_empty() && checked.of != "dyn" && !of.contains(&checked.of) => {
+        Ok((_, checked)) if !of.is_empty() && !is_open(checked.of, of) && !of.contains(&checked.of) => {
             let wanted = match of {
                 [one] => (*one).to_owned(),
                 many => format!("one of [{}]", many.join(" ")),
@@ -157,6 +180,11 @@ fn expression(text: &Json, field: String, scope: &Scope<'_>, of: &[&str], causes
         }
         Ok(_) => {}
     }
+}
+
+/// True for a type that may be one of these; of a list that is not known to be of something else, all that is known is that it is one.
+fn is_open(found: &str, wanted: &[&str]) -> bool {
+    found == "dyn" || (found == "list" && wanted.iter().any(|one| one.starts_with("list(")))
 }
 
 /// What is wrong with the `matchConditions` of a webhook. Recursive: call it on a thread of a [`crate::Runner`].
@@ -204,7 +232,7 @@ fn matching(matches: &Json, path: &str, causes: &mut Vec<Cause>) {
 }
 
 /// Everything that is wrong with a binding.
-pub fn binding(binding: &Json) -> Vec<Cause> {
+pub fn binding(kind: Kind, binding: &Json) -> Vec<Cause> {
     let spec = &binding["spec"];
     let mut causes = Vec::new();
     match text(spec, "/policyName") {
@@ -220,6 +248,10 @@ pub fn binding(binding: &Json) -> Vec<Cause> {
     }
     if !spec["matchResources"].is_null() {
         matching(&spec["matchResources"], "spec.matchResources", &mut causes);
+    }
+    if kind == Kind::Mutating {
+        mutating::operations(&spec["matchResources"], "spec.matchResources", &mut causes);
+        return causes;
     }
     let actions = list(spec, "/validationActions");
     if actions.is_empty() {

@@ -9,6 +9,7 @@ use kube_cel::cel::parser::Parser;
 use kube_cel::cel::{Context, ExecutionError, Value};
 
 use crate::budget::{Budget, TICK};
+use crate::made;
 use crate::types::{Checked, Scope};
 
 /// Bytes of an expression.
@@ -120,7 +121,8 @@ fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
             });
             pairs.flatten().collect()
         }
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => vec![],
+        Expr::Struct(of) => made::fields(of).map(|field| &field.value).collect(),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => vec![],
     }
 }
 
@@ -140,7 +142,14 @@ fn children_mut(expression: &mut IdedExpr) -> Vec<&mut IdedExpr> {
             });
             pairs.flatten().collect()
         }
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => vec![],
+        Expr::Struct(of) => {
+            let values = of.entries.iter_mut().filter_map(|entry| match &mut entry.expr {
+                EntryExpr::StructField(field) => Some(&mut field.value),
+                EntryExpr::MapEntry(_) => None,
+            });
+            values.collect()
+        }
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => vec![],
     }
 }
 
@@ -191,7 +200,7 @@ pub(crate) fn variable(name: &str) -> String {
     format!("variables.{name}")
 }
 
-/// Loops ask for the time before each turn; `variables.x` becomes a name, so that it is evaluated when it is looked up; `dyn` is
+/// Structs become maps; loops ask for the time before each turn; `variables.x` becomes a name, so that it is evaluated when it is looked up; `dyn` is
 /// for type checkers.
 fn meter(expression: &mut IdedExpr) {
     match &mut expression.expr {
@@ -209,6 +218,7 @@ fn meter(expression: &mut IdedExpr) {
         Expr::Call(CallExpr { func_name, target: None, args }) if func_name == "dyn" && args.len() == 1 => {
             *expression = args.remove(0);
         }
+        Expr::Struct(of) => expression.expr = Expr::Map(made::map(mem::take(of))),
         _ => {}
     }
 }

@@ -54,7 +54,7 @@ pub struct Outcome {
     pub annotations: Vec<(String, String)>,
 }
 
-fn context(request: &Request, params: &Json, budget: &Arc<Budget>) -> Context<'static> {
+pub(crate) fn context(request: &Request, params: &Json, budget: &Arc<Budget>) -> Context<'static> {
     let mut context = budget.context();
     for (name, value) in [
         ("object", &request.object),
@@ -79,7 +79,11 @@ pub fn matches(conditions: &[Condition], request: &Request, budget: &Arc<Budget>
     fulfils(conditions, &context(request, &Json::Null, budget), budget)
 }
 
-fn fulfils(conditions: &[Condition], context: &Context<'_>, budget: &Budget) -> Result<bool, String> {
+pub(crate) fn fulfils(
+    conditions: &[Condition],
+    context: &Context<'_>,
+    budget: &Budget,
+) -> Result<bool, String> {
     let mut failed = None;
     for condition in conditions {
         let result = match &condition.program {
@@ -124,7 +128,7 @@ fn with(policy: &Policy, binding: &Binding, base: &Context<'_>, budget: &Arc<Bud
         Err(_) if policy.fails_open => return,
         Err(error) => return outcome.decisions.push(decision(0, error, "")),
     }
-    let variables = Variables { policy, base, budget, known: Mutex::default() };
+    let variables = Variables::new(policy, base, budget);
     let mut scope = base.new_inner_scope();
     scope.set_variable_resolver(&variables);
     for (number, validation) in policy.validations.iter().enumerate() {
@@ -162,11 +166,17 @@ fn said(validation: &Validation, text: &str, scope: &Context<'_>, budget: &Budge
 }
 
 /// A policy's variables, evaluated when they are looked up for the first time.
-struct Variables<'a> {
+pub(crate) struct Variables<'a> {
     policy: &'a Policy,
     base: &'a Context<'a>,
     budget: &'a Arc<Budget>,
     known: Mutex<BTreeMap<String, Result<Value, String>>>,
+}
+
+impl<'a> Variables<'a> {
+    pub(crate) fn new(policy: &'a Policy, base: &'a Context<'a>, budget: &'a Arc<Budget>) -> Variables<'a> {
+        Variables { policy, base, budget, known: Mutex::default() }
+    }
 }
 
 impl Variables<'_> {
@@ -175,7 +185,7 @@ impl Variables<'_> {
     }
 
     /// Why a variable has no value.
-    fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         self.known().iter().find_map(|(name, value)| {
             let error = value.as_ref().err()?;
             Some(format!("{name}: {error}"))

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 
+mod mutations;
 mod policies;
 
 fn budget() -> Arc<Budget> {

@@ -37,6 +37,12 @@ pub(crate) enum Type<'s> {
     Fields(&'static [(&'static str, &'static [&'static str])]),
     /// With these fields.
     Names(&'static [&'static str]),
+    /// `Object{..}`.
+    Configuration,
+    /// `Object.spec{..}` and the like.
+    Part,
+    /// `JSONPatch{..}`.
+    Operation,
 }
 
 impl<'s> Type<'s> {
@@ -92,9 +98,12 @@ impl<'s> Type<'s> {
             Type::Duration => "google.protobuf.Duration",
             Type::Timestamp => "google.protobuf.Timestamp",
             Type::Null => "null_type",
+            Type::List(of, _) if **of == Type::Operation => "list(JSONPatch)",
             Type::List(..) => "list",
             Type::Map(..) => "map",
-            Type::Object(_) | Type::Fields(_) | Type::Names(_) => "object",
+            Type::Configuration => "Object",
+            Type::Operation => "JSONPatch",
+            Type::Object(_) | Type::Fields(_) | Type::Names(_) | Type::Part => "object",
         }
     }
 }
@@ -155,12 +164,14 @@ pub(crate) struct Scope<'s> {
     /// `variables.x`; `None`: there is no such name.
     variables: Option<BTreeMap<String, &'static str>>,
     functions: Context<'static>,
+    /// Expressions may make patches (see [`crate::made`]).
+    makes: bool,
 }
 
 impl<'s> Scope<'s> {
     pub(crate) fn new(names: impl IntoIterator<Item = (&'static str, Type<'s>)>) -> Scope<'s> {
         let names = names.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
-        Scope { names, variables: None, functions: functions() }
+        Scope { names, variables: None, functions: functions(), makes: false }
     }
 
     /// Adds a name.
@@ -171,6 +182,11 @@ impl<'s> Scope<'s> {
     /// Adds a variable of a policy.
     pub(crate) fn variable(&mut self, name: &str) {
         self.variables.get_or_insert_default().insert(name.to_owned(), "dyn");
+    }
+
+    /// From now on expressions may make patches.
+    pub(crate) fn make_patches(&mut self) {
+        self.makes = true;
     }
 
     /// # Errors

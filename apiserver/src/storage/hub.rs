@@ -11,6 +11,7 @@ use kubeapi::stored::{Event, EventKind, Stored};
 use tokio::sync::broadcast;
 
 use crate::addresses::{Addresses, SERVICES};
+use crate::apiservices::{self, Services};
 use crate::graph::{self, Graph};
 use crate::limits::{Limits, QUOTAS, RANGES};
 use crate::namespaces::{NAMESPACES, Namespaces};
@@ -34,15 +35,18 @@ pub(crate) struct Followers {
     pub namespaces: Arc<Namespaces>,
     pub graph: Arc<Graph>,
     pub limits: Arc<Limits>,
+    pub services: Arc<Services>,
 }
 
 impl Followers {
     /// The keys of what they follow.
     pub(super) fn resources() -> Vec<String> {
         let webhooks = registered::CONFIGURATIONS.iter().map(|(key, _)| (*key).to_owned());
-        let policies = policies::FOLLOWED.iter().map(|key| (*key).to_owned());
+        let policies = policies::followed().map(str::to_owned);
         let roles = Kind::ALL.iter().map(|(plural, _)| roles::key(plural));
-        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES].map(str::to_owned).into_iter();
+        let own = [DEFINITIONS, NAMESPACES, SERVICES, QUOTAS, RANGES, apiservices::SERVICES]
+            .map(str::to_owned)
+            .into_iter();
         let graph = graph::FOLLOWED.map(str::to_owned);
         own.chain(webhooks).chain(policies).chain(roles).chain(graph).collect()
     }
@@ -63,11 +67,13 @@ impl Followers {
             self.namespaces.set(&key.name, value().as_ref());
         } else if key.resource == QUOTAS || key.resource == RANGES {
             self.limits.set(key, value().map(|value| (stored, value)));
+        } else if key.resource == apiservices::SERVICES {
+            self.services.set(&key.name, value().as_ref());
         } else if key.resource == SERVICES {
             self.addresses.set(key, value().as_ref());
         } else if let Some(phase) = registered::phase(&key.resource) {
             self.webhooks.set(phase, &key.name, value().as_ref());
-        } else if policies::FOLLOWED.contains(&key.resource.as_str()) {
+        } else if policies::followed().any(|followed| followed == key.resource) {
             self.policies.set(&key.resource, &key.name, value().as_ref());
         } else if let Some(kind) = roles::kind(&key.resource) {
             self.roles.set(kind, &key.namespace, &key.name, value().as_ref());

@@ -6,6 +6,7 @@ use apimachinery::webhooks::Operation;
 use serde_json::{Map, Value, json};
 
 use super::Call;
+use crate::admission;
 use crate::webhooks::{Caller, Change, Objects};
 
 pub(super) async fn admit(call: &Call<'_>) -> Result<(), Status> {
@@ -17,7 +18,7 @@ pub(super) async fn admit(call: &Call<'_>) -> Result<(), Status> {
     let change = Change::posted(call.backend, &caller, &call.target, Operation::Connect, &options);
     let objects = Objects { new: Some(&options), old: None };
     // Options that a webhook changes would have to be put back into the query; kube-apiserver does not do that either.
-    change.mutate(objects).await?;
+    change.mutate(objects, admission::complete).await?;
     change.validate(objects).await
 }
 

@@ -66,7 +66,8 @@ pub(crate) async fn insert(
         }
         let change = caller.map(|caller| webhooks::Change::of(context, caller, &target, Operation::Create));
         if let Some(change) = &change
-            && let Some(mut changed) = change.mutate(Objects { new: Some(&value), old: None }).await?
+            && let Some(mut changed) =
+                change.mutate(Objects { new: Some(&value), old: None }, admission::complete).await?
         {
             prepare::envelope(&target, &mut changed)?;
             prepare::keep(&value, &mut changed);

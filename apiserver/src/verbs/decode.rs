@@ -3,7 +3,7 @@
 use apimachinery::decode::{self, Strict};
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, schema};
-use kubeapi::events;
+use kubeapi::faces;
 use kubeapi::registry::Served;
 use serde_json::{Value, json};
 
@@ -130,8 +130,7 @@ fn operations_told(patch: &Value) -> Vec<String> {
 fn drop_new_unknown(served: &Served, old: &Value, value: &mut Value) -> Result<Vec<String>, String> {
     let resource = &served.resource;
     match Type::of_kind(&resource.group, &served.version().name, &resource.kind) {
-        // Events of their own group are stored in another form.
-        Some(of) if !resource.custom && resource.group != events::GROUP => {
+        Some(of) if !resource.custom && !faces::differs(served) => {
             decode::changed(value, old, of).map_err(|error| error.to_string())
         }
         _ => drop_unknown(served, value),

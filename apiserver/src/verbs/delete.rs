@@ -14,7 +14,7 @@ use kubeapi::target::Target;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::admission::node_restriction;
+use crate::admission::{self, node_restriction};
 use crate::context::Context;
 use crate::conversion;
 use crate::storage::{Change, WriteError};
@@ -273,7 +273,7 @@ pub(crate) async fn remove(
             let objects = Objects { old: Some(&shown), new: None };
             node_restriction::check(context, caller.user(), target, Operation::Delete, objects).await?;
             let change = webhooks::Change::of(context, caller, target, Operation::Delete);
-            change.mutate(objects).await?;
+            change.mutate(objects, admission::complete).await?;
             change.validate(objects).await?;
         }
         let previous = Traits::of(&stored.key.resource, &value);

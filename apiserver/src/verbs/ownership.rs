@@ -4,12 +4,14 @@ use apimachinery::fields::{self, Schema, Writer};
 use apimachinery::kinds::split_api_version;
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, object};
-use kubeapi::events;
 use kubeapi::registry::Served;
 use kubeapi::target::Target;
+use kubeapi::{events, faces};
 use serde_json::Value;
 
 use super::Call;
+use crate::context::Context;
+use crate::conversion;
 
 /// Longest name of a manager.
 const LENGTH: usize = 128;
@@ -68,7 +70,7 @@ impl Ownership {
         Ownership {
             manager,
             subresource: target.subresource.clone(),
-            api_version: served.api_version(),
+            api_version: recorded(served),
             now: daemon::clock::rfc3339(daemon::clock::now()),
             reset,
             is_applied: false,
@@ -98,9 +100,10 @@ impl Ownership {
     }
 
     /// Records who changed an object.
-    pub(crate) fn updated(&self, served: &Served, old: &Value, new: &mut Value) {
+    pub(crate) async fn updated(&self, context: &Context, served: &Served, old: &Value, new: &mut Value) {
         if !self.is_applied {
-            fields::update(Some(old), new, schema(served), &self.writer());
+            let views = conversion::views(context, served, old, new).await;
+            fields::update_viewed(Some(old), new, schema(served), &self.writer(), &views);
         }
     }
 
@@ -117,13 +120,11 @@ impl Ownership {
     ) -> Result<Value, Status> {
         let served = &target.served;
         let (version, kind) = (object::text(config, "/apiVersion"), object::text(config, "/kind"));
-        if version != self.api_version || kind != served.resource.kind {
+        if version != served.api_version() || kind != served.resource.kind {
             return Err(Status::bad_request(format!("invalid object type: {}", identity(version, kind))));
         }
         let mut config = config.clone();
-        if served.resource.group == events::GROUP {
-            events::to_stored(&mut config);
-        }
+        faces::to_stored(served, &mut config);
         let about =
             format!("{}/{}; {}", object::namespace(&config), object::name(&config), identity(version, kind));
         fields::apply(live, &config, schema(served), &self.writer(), force)
@@ -137,6 +138,14 @@ fn identity(api_version: &str, kind: &str) -> String {
     format!("{group}/{version}, Kind={kind}")
 }
 
+/// The version whose fields are owned: of built-in kinds that which is stored.
+fn recorded(served: &Served) -> String {
+    match served.resource.custom {
+        true => served.api_version(),
+        false => Served { version: 0, ..served.clone() }.api_version(),
+    }
+}
+
 /// The types of a resource as it is stored.
 fn schema(served: &Served) -> Schema<'_> {
     let resource = &served.resource;
@@ -144,7 +153,7 @@ fn schema(served: &Served) -> Schema<'_> {
         return Schema::custom(served.version().schema.as_ref());
     }
     let group = if resource.group == events::GROUP { "" } else { &resource.group };
-    Type::of_kind(group, &served.version().name, &resource.kind)
+    Type::of_kind(group, &resource.versions[0].name, &resource.kind)
         .map_or(Schema::custom(None), Schema::built_in)
 }
 

@@ -4,6 +4,7 @@ use apimachinery::kinds::{KINDS, split_api_version};
 use apimachinery::object::{self, map_in, text};
 use apimachinery::{Cause, Status, names};
 use daemon::clock;
+use kubeapi::faces;
 use kubeapi::target::Target;
 use serde_json::{Map, Value, json};
 
@@ -36,9 +37,7 @@ pub(super) fn envelope(target: &Target, value: &mut Value) -> Result<(), Status>
             served.api_version()
         )));
     }
-    if served.resource.group == kubeapi::events::GROUP {
-        kubeapi::events::to_stored(value);
-    }
+    faces::to_stored(served, value);
     let map = object::as_map(value);
     map.remove("kind");
     map.remove("apiVersion");
@@ -140,7 +139,9 @@ pub(super) fn problems(target: &Target, value: &Value) -> Vec<Cause> {
     let name = object::name(value);
     let rule = match (target.served.resource.group.as_str(), target.served.resource.plural.as_str()) {
         ("", "namespaces" | "services") => names::label,
-        ("rbac.authorization.k8s.io" | "certificates.k8s.io", _) | (_, "ipaddresses") => names::path_segment,
+        ("rbac.authorization.k8s.io" | "certificates.k8s.io", _) | (_, "ipaddresses" | "apiservices") => {
+            names::path_segment
+        }
         _ => names::subdomain,
     };
     if name.is_empty() {

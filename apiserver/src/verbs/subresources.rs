@@ -9,7 +9,7 @@ use kubeapi::respond::{self, Answer};
 use serde_json::{Value, json};
 
 use super::{Call, budgets, delete};
-use crate::admission::node_restriction;
+use crate::admission::{self, node_restriction};
 use crate::storage::Change;
 use crate::tokens;
 use crate::webhooks::{Change as Asked, Objects};
@@ -39,7 +39,7 @@ async fn posted(
     let objects = Objects { new: Some(&object), old: None };
     node_restriction::check(call.backend, &call.user, &call.target, Operation::Create, objects).await?;
     let asked = Asked::posted(call.backend, &caller, &call.target, Operation::Create, &object);
-    let changed = asked.mutate(Objects { new: Some(&object), old: None }).await?;
+    let changed = asked.mutate(Objects { new: Some(&object), old: None }, admission::complete).await?;
     asked.validate(Objects { new: Some(changed.as_ref().unwrap_or(&object)), old: None }).await?;
     Ok(changed.unwrap_or(object))
 }

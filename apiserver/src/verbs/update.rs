@@ -188,11 +188,13 @@ pub(super) async fn modify(
             return Err(Status::conflict(&resource.group, &resource.plural, &target.name, &why));
         }
         take_part(context, target, part, &old, &mut new)?;
-        ownership.updated(&target.served, &old, &mut new);
+        ownership.updated(context, &target.served, &old, &mut new).await;
         let objects = Objects { new: Some(&new), old: Some(&old) };
         node_restriction::check(context, &call.user, target, Operation::Update, objects).await?;
         let change = webhooks::Change::of(context, &caller, target, Operation::Update);
-        if let Some(mut changed) = change.mutate(Objects { new: Some(&new), old: Some(&old) }).await? {
+        if let Some(mut changed) =
+            change.mutate(Objects { new: Some(&new), old: Some(&old) }, admission::complete).await?
+        {
             take_part(context, target, part, &old, &mut changed)?;
             prepare::keep_record(&new, &mut changed);
             new = changed;

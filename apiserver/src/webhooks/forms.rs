@@ -1,9 +1,13 @@
 //! The forms an object can be told in: as it was requested, and in equivalent versions for webhooks whose rules name those.
 
+use std::sync::Arc;
+
 use apimachinery::kinds::split_api_version;
 use apimachinery::object::{self, text};
+use apimachinery::schemas::Type;
 use apimachinery::webhooks::Named;
 use apimachinery::{Status, kinds};
+use kubeapi::faces;
 use kubeapi::registry::{Registry, Served};
 use kubeapi::render::{Include, Renderer};
 use kubeapi::respond::Form as Shape;
@@ -11,11 +15,13 @@ use kubeapi::target::Target;
 use serde_json::Value;
 
 /// One form.
+#[derive(Clone)]
 pub(super) struct Form {
     kind: (String, String, String),
     resource: (String, String, String),
+    served: Served,
     /// How stored objects become this; `None`: they are it.
-    renderer: Option<Renderer>,
+    renderer: Option<Arc<Renderer>>,
 }
 
 pub(super) struct Forms {
@@ -57,7 +63,8 @@ impl Form {
         Form {
             kind: of(&resource.kind),
             resource: of(&resource.plural),
-            renderer: Some(Renderer::new(served, Shape::Object, Include::None)),
+            served: served.clone(),
+            renderer: Some(Arc::new(Renderer::new(served, Shape::Object, Include::None))),
         }
     }
 
@@ -69,6 +76,23 @@ impl Form {
             kind: &self.kind.2,
             resource: (group, version, resource),
         }
+    }
+
+    /// True for objects of the resource; what is posted to a subresource is of a kind of its own.
+    pub(super) fn is_of_resource(&self) -> bool {
+        self.renderer.is_some()
+    }
+
+    /// The type of objects in this form; `None` for custom ones.
+    pub(super) fn built_in(&self) -> Option<Type> {
+        let (group, version, kind) = &self.kind;
+        let is_custom = self.served.resource.custom && self.is_of_resource();
+        if is_custom { None } else { Type::of_kind(group, version, kind) }
+    }
+
+    /// The structural schema of custom objects in this form.
+    pub(super) fn schema(&self) -> Option<&Value> {
+        self.served.version().schema.as_ref().filter(|_| self.is_of_resource())
     }
 
     /// The object in this form.
@@ -91,9 +115,7 @@ impl Form {
             let fields = object::as_map(&mut object);
             fields.remove("kind");
             fields.remove("apiVersion");
-            if group == kubeapi::events::GROUP {
-                kubeapi::events::to_stored(&mut object);
-            }
+            faces::to_stored(&self.served, &mut object);
         }
         Ok(object)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use apimachinery::kinds::split_api_version;
 use apimachinery::webhooks::Question;
 use apimachinery::{Cause, Status, object};
-use celrules::{Binding, Decision, Outcome, Request};
+use celrules::{Binding, Decision, Kind, Outcome, Request};
 use kubeapi::registry::Served;
 use kubeapi::render::{Include, Renderer};
 use kubeapi::respond::Form as Shape;
@@ -36,9 +36,8 @@ impl Change<'_> {
     /// # Errors
     /// The first refusal.
     pub(super) async fn review(&self, objects: Objects<'_>) -> Result<(), Status> {
-        let active = self.context.policies.active();
-        let resource = &self.target.served;
-        if active.is_empty() || rules::is_policy(resource) || rules::is_binding(resource) {
+        let active = self.context.policies.active(Kind::Validating);
+        if active.is_empty() || rules::is_of_policies(&self.target.served) {
             return Ok(());
         }
         let forms = self.forms();
@@ -137,7 +136,12 @@ impl Change<'_> {
     }
 
     /// What expressions see of the change.
-    fn request(&self, (forms, form): (&Forms, &Form), objects: Objects<'_>, namespace: Value) -> Request {
+    pub(super) fn request(
+        &self,
+        (forms, form): (&Forms, &Form),
+        objects: Objects<'_>,
+        namespace: Value,
+    ) -> Request {
         let out = |object: Option<&Value>| object.map(|object| form.out(object)).unwrap_or_default();
         let question = Question {
             uid: "",
@@ -193,7 +197,11 @@ impl Change<'_> {
     }
 
     /// The parameters of a policy, one null if it takes none; none if the binding does without; or what is wrong with them.
-    async fn params(&self, policy: &Followed, binding: &Bound) -> Result<Result<Vec<Value>, String>, Status> {
+    pub(super) async fn params(
+        &self,
+        policy: &Followed,
+        binding: &Bound,
+    ) -> Result<Result<Vec<Value>, String>, Status> {
         let none = vec![Value::Null];
         let Some((api_version, kind)) = &policy.param_kind else { return Ok(Ok(none)) };
         let Some(params) = &binding.params else { return Ok(Ok(none)) };

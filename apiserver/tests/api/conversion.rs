@@ -114,3 +114,37 @@ async fn a_webhook_that_fails_or_meddles_keeps_its_objects_from_being_read() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_changes_an_object_in_another_version_takes_the_fields_of_that_version() {
+    let server = Server::start().await;
+    let hook = Hook::start(|_, request| Said::Response(convert(request))).await;
+    server.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition(&hook)).await;
+    let made = person("v1", "a", json!({"full": "Ada Lovelace"}));
+    let (code, made) =
+        server.patch(&format!("{}/a?fieldManager=one", people("v1")), "apply-patch+yaml", &made).await;
+    assert_eq!((code, &made["spec"]["full"]), (201, &json!("Ada Lovelace")), "{made}");
+    let owners = |object: &Value| -> Vec<(String, Value)> {
+        let record = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let owner = |entry: &Value| {
+            let (manager, version) =
+                (entry["manager"].as_str().unwrap(), entry["apiVersion"].as_str().unwrap());
+            (format!("{manager} {version}"), entry["fieldsV1"]["f:spec"].clone())
+        };
+        record.iter().map(owner).collect()
+    };
+    assert_eq!(owners(&made), [("one shop.example/v1".to_owned(), json!({"f:full": {}}))]);
+    let path = format!("{}/a?fieldManager=two", people("v2"));
+    let (code, labelled) =
+        server.patch(&path, "merge-patch+json", &json!({"metadata": {"labels": {"x": "y"}}})).await;
+    assert_eq!(code, 200, "{labelled}");
+    assert!(
+        owners(&labelled).contains(&("one shop.example/v1".to_owned(), json!({"f:full": {}}))),
+        "{labelled}"
+    );
+    let (code, changed) = server.patch(&path, "merge-patch+json", &json!({"spec": {"last": "King"}})).await;
+    assert_eq!(code, 200, "{changed}");
+    let found = owners(&changed);
+    assert!(found.contains(&("two shop.example/v2".to_owned(), json!({"f:last": {}}))), "{found:?}");
+    assert!(!found.iter().any(|(owner, fields)| owner.starts_with("one") && !fields.is_null()), "{found:?}");
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod aggregation;
 mod audit;
 mod client;
 mod controllers;
@@ -10,6 +11,7 @@ mod fields;
 mod hook;
 mod kubectl;
 mod limits;
+mod mutations;
 mod objects;
 mod openapi;
 mod pods;

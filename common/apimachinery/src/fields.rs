@@ -5,11 +5,12 @@
 //! `apimachinery/pkg/util/managedfields` on structured-merge-diff v6). Objects come in stored form, without `kind` and
 //! `apiVersion`.
 //!
-//! All versions of a kind have one schema here, and a schema that changes between granular and atomic does not change what was
-//! recorded before.
+//! Managers that wrote in another version own the fields of that version: an update is looked at in each ([`View`]). An apply is
+//! looked at in its own version only, and a schema that changes between granular and atomic does not change what was recorded before.
 
 mod apply;
 mod compare;
+mod configured;
 mod element;
 mod managers;
 mod merge;
@@ -19,13 +20,16 @@ mod set;
 mod update;
 mod validate;
 
+use serde_json::Value;
+
 pub use apply::{ApplyError, apply};
 pub use compare::{Comparison, compare};
+pub use configured::configured;
 pub use element::Element;
 pub use managers::{Managers, Operation, differ_in_times_alone, is_reset};
 pub use schema::Schema;
 pub use set::Set;
-pub use update::update;
+pub use update::{update, update_viewed};
 
 /// Who writes, as the record names him.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,24 @@ pub struct Writer<'a> {
     pub now: &'a str,
     /// Parts of the object that this writer cannot change: `status` of an object that has it as a subresource.
     pub reset: &'a [&'a str],
+}
+
+/// A change as it is in another version, in which others wrote.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    pub api_version: String,
+    pub schema: Schema<'a>,
+    pub old: Value,
+    pub new: Value,
+}
+
+/// The versions in which managers of an object wrote, each once.
+pub fn versions(object: &Value) -> Vec<&str> {
+    let record = crate::object::list(object, "/metadata/managedFields").iter();
+    let mut versions: Vec<&str> = record.map(|entry| crate::object::text(entry, "/apiVersion")).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
 }
 
 /// Fields of the metadata that nobody owns.

@@ -94,6 +94,19 @@ pub fn apply_to(kind: PatchKind, object: Value, patch: &Value, of: Option<Type>)
     }
 }
 
+/// Applies a JSON patch, unless a test of it fails: then there is nothing to do.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_tested(object: &Value, patch: &Value) -> Result<Option<Value>, Status> {
+    let mut out = object.clone();
+    match json::tested(&mut out, patch)? {
+        Some(_) => Ok(None),
+        None if out.is_object() => Ok(Some(out)),
+        None => Err(Status::bad_request("the patch turns the object into something else")),
+    }
+}
+
 /// The JSON patch (RFC 6902) that makes `after` of `before`.
 pub fn difference(before: &Value, after: &Value) -> Value {
     // Operations are texts and values, which can be encoded.

@@ -1,6 +1,7 @@
 //! Defaults and rules of small kinds: leases, priority and storage classes, volumes and claims, network policies, events
 //! (`pkg/apis/*/v1/defaults.go`, `pkg/apis/*/validation`). What a real API server takes is never refused.
 
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use crate::object::{as_map, integer, list, map_in, maps_in, namespace, set_default, text};
-use crate::{Cause, flow, names, rbac};
+use crate::{Cause, apiservice, autoscaling, flow, names, rbac};
 
 /// Completes an object.
 pub fn complete(group: &str, plural: &str, object: &mut Value) {
@@ -37,25 +38,18 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
                 set_default(port, "protocol", "TCP");
             }
         }
-        ("storage.k8s.io", "csidrivers") => csi_driver(map_in(map, "spec")),
+        ("storage.k8s.io", "csidrivers") => storage::driver(map_in(map, "spec")),
+        (apiservice::GROUP, _) => apiservice::complete(map_in(map, "spec")),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {
             let spec = map_in(map, "spec");
             set_default(spec, "minReplicas", 1);
             let cpu = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
             set_default(spec, "metrics", json!([{"type": "Resource", "resource": cpu}]));
+            autoscaling::complete_behaviour(spec);
         }
         _ => {}
     }
-}
-
-fn csi_driver(spec: &mut Map<String, Value>) {
-    set_default(spec, "attachRequired", true);
-    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
-        set_default(spec, field, false);
-    }
-    set_default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
-    set_default(spec, "volumeLifecycleModes", json!(["Persistent"]));
 }
 
 fn volume(spec: &mut Map<String, Value>) {
@@ -101,10 +95,12 @@ pub fn problems(group: &str, plural: &str, object: &Value) -> Vec<Cause> {
         }
         ("" | "events.k8s.io", "events") => event(group, object, &mut causes),
         ("autoscaling", "horizontalpodautoscalers") => autoscaler(object, &mut causes),
+        (apiservice::GROUP, _) => apiservice::problems(object, &mut causes),
         (flow::GROUP, _) => causes.extend(flow::problems(plural, object)),
         ("networking.k8s.io", "ipaddresses") => ip_address(object, &mut causes),
         ("networking.k8s.io", "servicecidrs") => service_range(object, &mut causes),
-        ("storage.k8s.io", "volumeattributesclasses") => attributes(object, &mut causes),
+        ("storage.k8s.io", "volumeattributesclasses") => storage::attributes(object, &mut causes),
+        ("storage.k8s.io", "csistoragecapacities") => storage::capacity(object, &mut causes),
         ("", "nodes") => taints(object, &mut causes),
         ("", "endpoints") => endpoints(object, &mut causes),
         ("discovery.k8s.io", "endpointslices") => slice(object, &mut causes),
@@ -251,19 +247,6 @@ fn service_range(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// A class of a driver, with at least one parameter.
-fn attributes(object: &Value, causes: &mut Vec<Cause>) {
-    let driver = text(object, "/driverName");
-    if driver.is_empty() {
-        causes.push(Cause::required("driverName", ""));
-    } else if let Some(why) = names::qualified(&driver.to_lowercase()) {
-        causes.push(Cause::invalid("driverName", &json!(driver), &why));
-    }
-    if object["parameters"].as_object().is_none_or(Map::is_empty) {
-        causes.push(Cause::required("parameters", "must contain at least one key/value pair"));
-    }
-}
-
 fn taints(node: &Value, causes: &mut Vec<Cause>) {
     let mut seen = Vec::new();
     for (at, taint) in list(node, "/spec/taints").iter().enumerate() {
@@ -362,6 +345,7 @@ pub fn changes(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<Cause
                 .map(|field| Cause::forbidden(field, &format!("updates to {field} are forbidden.")))
                 .collect()
         }
+        ("storage.k8s.io", "csistoragecapacities") => storage::capacity_changes(old, new),
         ("networking.k8s.io", "ipaddresses") if old["spec"]["parentRef"] != new["spec"]["parentRef"] => {
             vec![Cause::invalid("spec.parentRef", &new["spec"]["parentRef"], "field is immutable")]
         }

@@ -133,7 +133,6 @@ impl LabelSelector {
 
 /// An entry of `matchExpressions`.
 fn expressed(expression: &Value, path: &str) -> Result<(String, Test), Vec<Cause>> {
-    const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
     let (key, operator) = (text(expression, "/key"), text(expression, "/operator"));
     let values: Vec<String> =
         list(expression, "/values").iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -159,7 +158,8 @@ fn expressed(expression: &Value, path: &str) -> Result<(String, Test), Vec<Cause
         "Exists" => Test::Exists,
         "DoesNotExist" => Test::Absent,
         _ => {
-            causes.push(Cause::unsupported(format!("{path}.operator"), &operator.into(), &OPERATORS));
+            let why = "not a valid selector operator";
+            causes.push(Cause::invalid(format!("{path}.operator"), &operator.into(), why));
             return Err(causes);
         }
     };

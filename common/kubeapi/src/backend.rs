@@ -1,14 +1,16 @@
 //! What serves the API: storage or a view of it, users and their rights, and all that writes or connects.
 
+use std::sync::Arc;
+
 use apimachinery::Status;
 use apimachinery::rbac::Attributes;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Request};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Call, Question, Reader};
 use crate::peer::Peer;
-use crate::registry::{Computed, Registry};
+use crate::registry::{Computed, Elsewhere, Registry};
 use crate::request::Incoming;
 use crate::respond::Answer;
 use crate::stored::{Event, ListQuery, Page, Replay, Stored, Subscription};
@@ -169,6 +171,32 @@ pub trait Backend: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Option<Answer>, Status>> + Send {
         let _ = (user, parts);
         std::future::ready(Ok(None))
+    }
+
+    /// Versions of groups that other servers serve, as discovery tells of them: the preferred ones of a group first.
+    fn elsewhere(&self) -> Vec<Elsewhere> {
+        vec![]
+    }
+
+    /// True for a version of a group that another server serves, which may be one of the catalogue's.
+    fn is_elsewhere(&self, group: &str, version: &str) -> bool {
+        let _ = (group, version);
+        false
+    }
+
+    /// Has such a request, of a (group, version), answered by that server. `user` may do it.
+    ///
+    /// # Errors
+    /// 503 where that server cannot be asked.
+    fn hand_on(
+        backend: &Arc<Self>,
+        of: (&str, &str),
+        user: &User,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Answer, Status>> + Send {
+        let _ = (backend, of, user);
+        drop(request);
+        std::future::ready(Err(Status::no_such_path()))
     }
 
     /// Ends watches.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use serde_json::{Value, json};
 
 use crate::protobuf;
-use crate::registry::{Computed, Registry, Resource, Version};
+use crate::registry::{Computed, Elsewhere, Registry, Resource, Version};
 use crate::respond::{self, Answer};
 
 /// (version, its media type in JSON, in Protobuf)
@@ -41,6 +41,7 @@ pub(crate) fn version() -> Value {
 pub(crate) struct Offer<'a> {
     pub catalog: &'a Registry,
     pub computed: &'a [Computed],
+    pub elsewhere: &'a [Elsewhere],
 }
 
 /// Resources of one group version, in the forms of both discoveries: (APIResource, APIResourceDiscovery).
@@ -73,6 +74,14 @@ fn all(offer: Offer<'_>) -> BTreeMap<String, Versions> {
             "responseKind": { "group": one.group, "version": one.version, "kind": one.kind },
         });
         add(one.group, one.version, (vec![classic], aggregated));
+    }
+    for one in offer.elsewhere {
+        let versions = groups.entry(one.group.clone()).or_default();
+        match versions.iter_mut().find(|(name, _)| *name == one.version) {
+            // It is not served here then.
+            Some((_, entries)) => *entries = one.listed(),
+            None => versions.push((one.version.clone(), one.listed())),
+        }
     }
     groups
 }
@@ -119,10 +128,12 @@ fn describe(resource: &Resource, version: &Version) -> ResourceLists {
         "namespaces" if resource.group.is_empty() => VERBS_OF_NAMESPACES,
         _ => VERBS,
     };
+    // Built-in objects are stored in the first version.
+    let stored = resource.versions.first().filter(|_| !resource.custom).unwrap_or(version);
     let mut main = json!({
         "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
         "kind": resource.kind, "verbs": verbs,
-        "storageVersionHash": storage_hash(&resource.group, &version.name, &resource.kind),
+        "storageVersionHash": storage_hash(&resource.group, &stored.name, &resource.kind),
     });
     // Of the group and version that it is listed in, which are left out, as upstream does for built-in kinds.
     let (group, of) =
@@ -168,7 +179,10 @@ fn storage_hash(group: &str, version: &str, kind: &str) -> String {
 }
 
 /// The aggregated form, if the client prefers it; 304 if it has it.
-fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Option<Answer> {
+fn aggregated(offer: Offer<'_>, headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Option<Answer> {
+    let is_stale = |group: &str, version: &str| {
+        offer.elsewhere.iter().any(|one| one.is_stale && one.group == group && one.version == version)
+    };
     let accept = headers.get(http::header::ACCEPT)?.to_str().ok()?.replace(' ', "");
     let wanted = accept.split(',').find_map(|range| {
         let (version, json, packed) = AGGREGATED.iter().find(|(version, ..)| {
@@ -184,9 +198,10 @@ fn aggregated(headers: &HeaderMap, groups: &BTreeMap<String, Versions>) -> Optio
         .map(|(group, versions)| {
             let versions = versions.iter().map(|(name, entries)| {
                 let resources: Vec<&Value> = entries.iter().map(|(_, aggregated)| aggregated).collect();
-                json!({ "version": name, "resources": resources, "freshness": "Current" })
+                let freshness = if is_stale(group, name) { "Stale" } else { "Current" };
+                json!({ "version": name, "resources": resources, "freshness": freshness })
             });
-            json!({ "metadata": { "name": group, "creationTimestamp": null }, "versions": versions.collect::<Vec<_>>() })
+            json!({ "metadata": { "name": group }, "versions": versions.collect::<Vec<_>>() })
         })
         .collect();
     let list = json!({
@@ -241,7 +256,7 @@ pub(crate) fn root(offer: Offer<'_>) -> Answer {
 pub(crate) fn core(offer: Offer<'_>, headers: &HeaderMap, uri: &Uri) -> Answer {
     let mut groups = all(offer);
     groups.retain(|group, _| group.is_empty());
-    aggregated(headers, &groups).unwrap_or_else(|| {
+    aggregated(offer, headers, &groups).unwrap_or_else(|| {
         // As the client has it: HTTP/2 names the host in the request's target.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let address = host.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default();
@@ -265,7 +280,7 @@ fn group_json(name: &str, versions: &Versions) -> Value {
 pub(crate) fn groups(offer: Offer<'_>, headers: &HeaderMap) -> Answer {
     let mut groups = all(offer);
     groups.remove("");
-    aggregated(headers, &groups).unwrap_or_else(|| {
+    aggregated(offer, headers, &groups).unwrap_or_else(|| {
         let list: Vec<Value> = groups.iter().map(|(name, versions)| group_json(name, versions)).collect();
         respond::json(200, &json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
     })

@@ -90,7 +90,11 @@ impl<B: Backend> Api<B> {
         if matches!(&path, RequestPath::Resource(path) if path.watch) {
             query.set("watch", "true");
         }
-        let offer = Offer { catalog: backend.catalog(), computed: backend.computed() };
+        let elsewhere = match &path {
+            RequestPath::Resource(_) => vec![],
+            _ => backend.elsewhere(),
+        };
+        let offer = Offer { catalog: backend.catalog(), computed: backend.computed(), elsewhere: &elsewhere };
         let action = Action::of(request.method(), &path, &raw, &query);
         record.asked_about(&action, request.uri().query());
         let asker = backend.authenticate(peer, request.headers()).await?;
@@ -128,6 +132,14 @@ impl<B: Backend> Api<B> {
                 Request::from_parts(parts, body)
             }
         };
+        let of = match &path {
+            RequestPath::Resource(path) => Some((path.group.as_str(), path.version.as_str())),
+            RequestPath::GroupVersion(group, version) => Some((group.as_str(), version.as_str())),
+            _ => None,
+        };
+        if let Some(of) = of.filter(|(group, version)| backend.is_elsewhere(group, version)) {
+            return B::hand_on(backend, of, &user, request).await;
+        }
         match path {
             RequestPath::Resource(path) => resource(backend, path, query, user, request, warnings).await,
             RequestPath::CoreVersions => Ok(discovery::core(offer, request.headers(), request.uri())),

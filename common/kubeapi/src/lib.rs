@@ -20,6 +20,7 @@ pub mod call;
 mod discovery;
 mod dispatch;
 pub mod events;
+pub mod faces;
 mod gzip;
 mod inflight;
 mod lens;

@@ -7,6 +7,7 @@ mod accepted;
 mod builtin;
 mod computed;
 mod custom;
+mod elsewhere;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use computed::{Computed, REVIEWS};
 pub use custom::{problems, with_defaults};
+pub use elsewhere::Elsewhere;
 
 /// A served resource, all its versions.
 #[derive(Clone, Debug)]
@@ -158,6 +160,12 @@ impl Registry {
     /// Everything that is built in.
     pub fn new() -> Registry {
         Registry::serving(|_| true)
+    }
+
+    /// Everything that is built in, in all its versions: for who stores objects, and so in the first of them.
+    pub fn in_all_versions() -> Registry {
+        let builtin = builtin::in_all_versions().into_iter().map(Arc::new).collect();
+        Registry { builtin, custom: RwLock::new(Custom::new()) }
     }
 
     /// What is built in and `serves` says yes to.

@@ -6,6 +6,7 @@ use apimachinery::{Status, schema};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::faces;
 use crate::parts::Items;
 use crate::pieces::{Listing, Pieces};
 use crate::protobuf;
@@ -77,7 +78,7 @@ impl Renderer {
     /// One object in Protobuf, in its envelope.
     fn encoded(&self, stored: &Stored) -> Result<Vec<u8>, Status> {
         match self.form {
-            Form::Metadata(version) => protobuf::object(version, METADATA, &stored.body),
+            Form::Metadata(version) => protobuf::object(version, METADATA, &self.body(stored)?),
             _ => {
                 protobuf::object(&self.served.api_version(), &self.served.resource.kind, &self.body(stored)?)
             }
@@ -98,7 +99,7 @@ impl Renderer {
 
     /// What is stored, with the names of fields that the served version has.
     fn body<'a>(&self, stored: &'a Stored) -> Result<Cow<'a, str>, Status> {
-        match self.served.resource.group == crate::events::GROUP {
+        match faces::differs(&self.served) {
             true => Ok(Cow::Owned(self.typed(stored.value()?).to_string())),
             false => Ok(Cow::Borrowed(&stored.body)),
         }
@@ -135,7 +136,7 @@ impl Renderer {
     pub fn object(&self, stored: &Stored) -> Result<String, Status> {
         Ok(match self.form {
             Form::Object => self.full(stored)?,
-            Form::Metadata(version) => partial(&stored.value()?, version).to_string(),
+            Form::Metadata(version) => partial(&self.typed(stored.value()?), version).to_string(),
             Form::Table(_) => {
                 self.table(&[stored], json!({ "resourceVersion": stored.revision.to_string() }), true)?
             }
@@ -157,7 +158,7 @@ impl Renderer {
 
     /// An object that carries a resourceVersion and nothing else.
     pub fn bookmark(&self, revision: i64, initial_end: bool) -> Value {
-        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
@@ -169,7 +170,12 @@ impl Renderer {
                 json!({ "kind": METADATA, "apiVersion": version, "metadata": metadata })
             }
             Form::Table(version) => {
-                json!({ "kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": null, "rows": [] })
+                // The object has a row, as in kube-apiserver's.
+                let now = daemon::clock::unix_seconds();
+                let printer = tables::Printer::of(&self.served);
+                let row = self.row(&printer, json!({ "metadata": metadata }), version, now);
+                json!({ "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
+                    "columnDefinitions": null, "rows": [row] })
             }
         }
     }
@@ -214,9 +220,8 @@ impl Renderer {
         };
         if self.is_protobuf {
             let list = (api_version, kind);
-            let write = move |item: &Stored, message, out: &mut Vec<u8>| match self.form {
-                Form::Metadata(_) => protobuf::append(message, &item.body, out),
-                _ => protobuf::append(message, &self.body(item)?, out),
+            let write = move |item: &Stored, message, out: &mut Vec<u8>| {
+                protobuf::append(message, &self.body(item)?, out)
             };
             return Listing::new(list, &metadata, items, write)?.answer().await;
         }
@@ -230,7 +235,7 @@ impl Renderer {
 
     /// Appends an item of a list.
     fn item(&self, item: &Stored, text: &mut String) -> Result<(), Status> {
-        let shared = self.served.resource.group == crate::events::GROUP;
+        let shared = faces::differs(&self.served);
         match self.form {
             // Items of lists of built-in kinds are bare, as upstream's.
             Form::Object if !self.served.resource.custom && !shared => text.push_str(&item.body),
@@ -241,7 +246,7 @@ impl Renderer {
     }
 
     fn full(&self, stored: &Stored) -> Result<String, Status> {
-        if self.served.resource.group == crate::events::GROUP {
+        if faces::differs(&self.served) {
             return Ok(self.typed(stored.value()?).to_string());
         }
         // Bodies always have metadata, so what follows the brace is never empty.
@@ -258,13 +263,7 @@ impl Renderer {
             if let Some(schema) = self.served.version().schema.as_ref().filter(|_| self.has_defaults) {
                 schema::defaults(&mut value, schema);
             }
-            let mut row = json!({ "cells": printer.cells(&value, now) });
-            match self.include {
-                Include::None => row["object"] = Value::Null,
-                Include::Metadata => row["object"] = partial(&value, version),
-                Include::Object => row["object"] = self.typed(value),
-            }
-            Ok(row)
+            Ok(self.row(&printer, value, version, now))
         });
         let rows = rows.collect::<Result<Vec<Value>, Status>>()?;
         let columns = if columns { printer.columns() } else { Value::Null };
@@ -275,11 +274,19 @@ impl Renderer {
         .to_string())
     }
 
+    fn row(&self, printer: &tables::Printer, value: Value, version: &str, now: i64) -> Value {
+        let cells = printer.cells(&value, now);
+        let object = match self.include {
+            Include::None => Value::Null,
+            Include::Metadata => partial(&self.typed(value), version),
+            Include::Object => self.typed(value),
+        };
+        json!({ "cells": cells, "object": object })
+    }
+
     /// `value` with `kind` and `apiVersion`.
     pub fn typed(&self, mut value: Value) -> Value {
-        if self.served.resource.group == crate::events::GROUP {
-            crate::events::from_stored(&mut value);
-        }
+        faces::from_stored(&self.served, &mut value);
         value["kind"] = json!(self.served.resource.kind);
         value["apiVersion"] = json!(self.served.api_version());
         value

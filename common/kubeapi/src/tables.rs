@@ -66,13 +66,20 @@ impl Printer {
             ("", "services") => (cluster::service_columns(), cluster::service),
             ("" | crate::events::GROUP, "events") => (cluster::event_columns(), cluster::event),
             ("coordination.k8s.io", _) => (cluster::columns(&["Holder"]), cluster::lease),
+            ("apiregistration.k8s.io", _) => {
+                (cluster::columns(&["Service", "Available"]), cluster::api_service)
+            }
             ("apiextensions.k8s.io", _) => (created(), rights::role),
             ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
                 (cluster::columns(&["Validations", "ParamKind"]), cluster::policy)
             }
-            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-                (cluster::columns(&["PolicyName", "ParamRef"]), cluster::policy_binding)
+            ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+                (cluster::columns(&["Mutations", "ParamKind"]), cluster::policy)
             }
+            (
+                "admissionregistration.k8s.io",
+                "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+            ) => (cluster::columns(&["PolicyName", "ParamRef"]), cluster::policy_binding),
             ("admissionregistration.k8s.io", _) => (cluster::columns(&["Webhooks"]), cluster::webhooks),
             ("apps", "deployments") => {
                 (workloads::columns(&["Ready", "Up-to-date", "Available"]), workloads::deployment)
@@ -163,6 +170,8 @@ impl Printer {
                 ]),
                 storage::driver,
             ),
+            // kube-apiserver has other columns for it, and does not show them.
+            ("storage.k8s.io", "csistoragecapacities") => (created(), rights::role),
             ("storage.k8s.io", "csinodes") => (cluster::columns(&["Drivers"]), storage::node),
             ("storage.k8s.io", "volumeattachments") => {
                 (cluster::columns(&["Attacher", "PV", "Node", "Attached"]), storage::attachment)

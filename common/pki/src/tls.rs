@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use client::LiveClient;
 pub use server::{ClientCertificate, LiveServer, Presented};
-pub use unverified::{client_before_trust, client_of_backends};
+pub use unverified::{client_before_trust, client_of_backends, client_of_backends_as};
 
 use crate::{Bundle, Identity, Subject};
 

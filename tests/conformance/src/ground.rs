@@ -15,7 +15,7 @@ use crate::words::Words;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Kinds without namespaces.
-const CLUSTER: [&str; 17] = [
+const CLUSTER: [&str; 19] = [
     "Namespace",
     "Node",
     "PersistentVolume",
@@ -28,6 +28,8 @@ const CLUSTER: [&str; 17] = [
     "RuntimeClass",
     "IngressClass",
     "CertificateSigningRequest",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
     "ValidatingWebhookConfiguration",

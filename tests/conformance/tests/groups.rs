@@ -41,8 +41,8 @@ macro_rules! groups {
 }
 
 groups! {
-    apply, clients, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, namespaces, nodes, objects, owners,
-    patches, pods, policies, quotas, rbac, selectors, services, status, subresources, update, watch, workloads,
+    apiservices, apply, clients, config, crds, create, delete, discovery, dryrun, fields, formats, identity, list, mutations, namespaces, nodes, objects,
+    owners, patches, pods, policies, quotas, rbac, selectors, services, status, subresources, update, watch, workloads,
 }
 
 #[test]

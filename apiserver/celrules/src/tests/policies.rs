@@ -78,7 +78,7 @@ fn what_is_wrong_with_a_policy_is_told_field_by_field() {
     let with = |more: Value| {
         let mut spec = json!({"matchConstraints": constraints, "validations": [{"expression": "true"}]});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        told(&policy_problems(&policy(spec), &budget()))
+        told(&policy_problems(Kind::Validating, &policy(spec), &budget()))
     };
     assert_eq!(with(json!({})), Vec::<String>::new());
     for (more, field, why) in [
@@ -179,7 +179,7 @@ fn what_is_wrong_with_a_binding_is_told_field_by_field() {
     let with = |spec: Value| {
         let mut binding = json!({"metadata": {"name": "b"}, "spec": spec});
         complete(&mut binding);
-        told(&binding_problems(&binding))
+        told(&binding_problems(Kind::Validating, &binding))
     };
     let right = json!({"policyName": "p", "validationActions": ["Deny"], "matchResources": {}});
     assert_eq!(with(right), Vec::<String>::new());

@@ -2,12 +2,13 @@
 
 use kube_cel::cel::Context;
 use kube_cel::cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, StructExpr, operators,
 };
 
 use super::{Scope, Type, Wrong};
 use crate::budget::TYPES;
 use crate::functions::is_function;
+use crate::made;
 
 pub(super) struct Walk<'a, 's> {
     pub scope: &'a Scope<'s>,
@@ -58,13 +59,40 @@ impl<'s> Walk<'_, 's> {
             }
             Expr::Comprehension(of) => self.comprehension(of),
             Expr::Call(call) => self.call(call),
-            Expr::Struct(of) => {
-                let why = format!("undeclared reference to '{}' (in container '')", of.type_name);
-                self.wrong([&of.type_name, ""], why);
-                (Type::Dyn, 1)
-            }
+            Expr::Struct(of) => self.made(of),
             Expr::Unspecified => (Type::Dyn, 0),
         }
+    }
+
+    fn made(&mut self, of: &StructExpr) -> Found<'s> {
+        let name = of.type_name.as_str();
+        let is_operation = name == made::OPERATION;
+        let mut cost = 1u64;
+        for field in made::fields(of) {
+            let (value, more) = self.visit(&field.value);
+            cost = cost.saturating_add(more);
+            let of_field = field.field.as_str();
+            if is_operation && !made::OPERATION_FIELDS.contains(&of_field) {
+                self.wrong([of_field, ""], format!("undefined field '{of_field}'"));
+            } else if is_operation && of_field != "value" && !matches!(value, Type::Dyn | Type::String) {
+                let why = format!(
+                    "expected type of field '{of_field}' is 'string' but provided type is '{}'",
+                    value.name()
+                );
+                self.wrong([of_field, ""], why);
+            }
+        }
+        let of_name = match name {
+            _ if !self.scope.makes => None,
+            made::OPERATION => Some(Type::Operation),
+            made::OBJECT => Some(Type::Configuration),
+            name => name.strip_prefix(made::OBJECT).filter(|rest| rest.starts_with('.')).map(|_| Type::Part),
+        };
+        let found = of_name.unwrap_or_else(|| {
+            self.wrong([name, ""], format!("undeclared reference to '{name}' (in container '')"));
+            Type::Dyn
+        });
+        (found, cost)
     }
 
     fn ident(&mut self, name: &str) -> Type<'s> {
@@ -107,7 +135,10 @@ impl<'s> Walk<'_, 's> {
             Type::Names(names) if names.contains(&field) => {}
             Type::Names(_) => self.wrong(near, format!("undefined field '{field}'")),
             Type::Map(of, _) => return (**of).clone(),
-            Type::Dyn | Type::Null => {}
+            Type::Operation if !made::OPERATION_FIELDS.contains(&field) => {
+                self.wrong(near, format!("undefined field '{field}'"));
+            }
+            Type::Dyn | Type::Null | Type::Configuration | Type::Part | Type::Operation => {}
             other => {
                 self.wrong(near, format!("type '{}' does not support field selection", other.name()));
             }

@@ -111,7 +111,11 @@ impl Controller for Lists {
 
     fn touched(&self, cache: &Cache, change: &Change) -> Vec<Key> {
         if change.kind == KIND {
-            return vec![change.key.clone()];
+            // Those that somebody keeps for no Service stay: leader election once used them.
+            let is_own = |value: &Value| value["metadata"]["labels"][MANAGED_BY] == "endpoint-controller";
+            let concerns = cache.store(SERVICE).get(&change.key).is_some()
+                || change.states().any(|state| is_own(&state.value()));
+            return if concerns { vec![change.key.clone()] } else { vec![] };
         }
         backend::touched(cache, change)
     }
@@ -120,11 +124,9 @@ impl Controller for Lists {
         async move {
             let found = work.cache.store(KIND).get(key);
             let Some(service) = work.cache.store(SERVICE).get(key) else {
-                // Those of others stay: leader election once used them.
-                let own =
-                    found.filter(|found| found["metadata"]["labels"][MANAGED_BY] == "endpoint-controller");
-                return match own {
-                    Some(own) => work.client.delete(KIND, &own).await.map(|()| None),
+                // They go with their Service, whoever made them, as upstream's controller has it.
+                return match found {
+                    Some(found) => work.client.delete(KIND, &found).await.map(|()| None),
                     None => Ok(None),
                 };
             };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::managers::Entry;
-use super::{Comparison, Managers, Operation, Schema, Set, Writer, compare, is_reset};
+use super::{Comparison, Managers, Operation, Schema, Set, View, Writer, compare, is_reset};
 use crate::object;
 
 /// Entries of updates an object keeps; older ones are joined.
@@ -13,6 +13,18 @@ const UPDATES: usize = 10;
 /// counts, so that it can be edited; without one, and through a subresource, `old`'s does. An object without any record gets
 /// none by a mere update, as in Kubernetes. A change of nothing changes nothing in the record, times included.
 pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: &Writer<'_>) {
+    update_viewed(old, new, schema, writer, &[]);
+}
+
+/// [`update`] of an object some managers of which wrote in other versions: what they own is looked at in the view of their version
+/// (`merge/update.go` upstream). Without one it is looked at in the writer's.
+pub fn update_viewed(
+    old: Option<&Value>,
+    new: &mut Value,
+    schema: Schema<'_>,
+    writer: &Writer<'_>,
+    views: &[View<'_>],
+) {
     let is_edited = writer.subresource.is_empty()
         && old.is_none_or(|old| record(old) != record(new))
         && record(new).is_some();
@@ -24,6 +36,7 @@ pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: 
     }
     if let Some(old) = old
         && !is_edited
+        && views.is_empty()
         && repeated(old, new, &found, writer)
     {
         return;
@@ -39,8 +52,15 @@ pub fn update(old: Option<&Value>, new: &mut Value, schema: Schema<'_>, writer: 
     }
     let taken = found.modified.union(&found.added);
     let mut managers = managers;
+    let own = |view: &View<'_>| {
+        (view.api_version.clone(), compare(&view.old, &view.new, view.schema, writer.reset))
+    };
+    let viewed: Vec<(String, Comparison)> = views.iter().map(own).collect();
     for entry in &mut managers.entries {
-        entry.fields = entry.fields.difference(&taken).difference(&found.removed);
+        let seen = viewed.iter().find(|(version, _)| *version == entry.api_version);
+        let seen = seen.map_or(&found, |(_, seen)| seen);
+        let lost = seen.modified.union(&seen.added).union(&seen.removed);
+        entry.fields = entry.fields.difference(&lost);
     }
     if !taken.is_empty() {
         let entry = Entry::new(writer, Operation::Update, taken);

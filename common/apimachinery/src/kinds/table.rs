@@ -106,6 +106,8 @@ kinds! {
     StorageClass: "storage.k8s.io" "v1" "storageclasses" "StorageClass" "storageclass" Cluster BuiltIn [] ["sc"] NO;
     CsiDriver: "storage.k8s.io" "v1" "csidrivers" "CSIDriver" "csidriver" Cluster BuiltIn [] [] NO;
     CsiNode: "storage.k8s.io" "v1" "csinodes" "CSINode" "csinode" Cluster BuiltIn [] [] NO;
+    CsiStorageCapacity: "storage.k8s.io" "v1" "csistoragecapacities" "CSIStorageCapacity" "csistoragecapacity"
+        Namespaced BuiltIn [] [] NO;
     VolumeAttributesClass: "storage.k8s.io" "v1" "volumeattributesclasses" "VolumeAttributesClass"
         "volumeattributesclass" Cluster BuiltIn [] ["vac"] NO;
     VolumeAttachment: "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" "volumeattachment" Cluster BuiltIn
@@ -127,6 +129,11 @@ kinds! {
         "ValidatingAdmissionPolicy" "validatingadmissionpolicy" Cluster BuiltIn ["status"] [] NO;
     ValidatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings"
         "ValidatingAdmissionPolicyBinding" "validatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
+    MutatingAdmissionPolicy: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicies"
+        "MutatingAdmissionPolicy" "mutatingadmissionpolicy" Cluster BuiltIn [] [] NO;
+    MutatingAdmissionPolicyBinding: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings"
+        "MutatingAdmissionPolicyBinding" "mutatingadmissionpolicybinding" Cluster BuiltIn [] [] NO;
+    ApiService: "apiregistration.k8s.io" "v1" "apiservices" "APIService" "apiservice" Cluster BuiltIn ["status"] [] NO;
     CustomResourceDefinition: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition"
         "customresourcedefinition" Cluster BuiltIn ["status"] ["crd" "crds"] NO;
     Device: "devices.kubeedge.io" "v1beta1" "devices" "Device" "device" Namespaced Custom [] [] Some(2);

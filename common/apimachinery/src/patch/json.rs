@@ -11,6 +11,14 @@ use crate::Status;
 /// # Errors
 /// 400 for what is no list of operations, 413 for too many and too large copies, 422 for one that does not apply.
 pub(super) fn patch(object: &mut Value, patch: &Value) -> Result<(), Status> {
+    match tested(object, patch)? {
+        None => Ok(()),
+        Some(failed) => Err(failed),
+    }
+}
+
+/// [`patch`], which tells apart what does not apply because a test of it fails: the Status that is then answered.
+pub(super) fn tested(object: &mut Value, patch: &Value) -> Result<Option<Status>, Status> {
     let operations = patch
         .as_array()
         .filter(|list| list.iter().all(Value::is_object))
@@ -20,23 +28,37 @@ pub(super) fn patch(object: &mut Value, patch: &Value) -> Result<(), Status> {
     }
     let mut copied = 0;
     for (at, operation) in operations.iter().enumerate() {
-        apply(object, operation, &mut copied).map_err(|fault| match fault {
-            Fault::TooLarge => Status::too_large(MAX_COPIED),
-            Fault::Inapplicable { path, why } => Status::new(
+        let refused = |path: String, why: String| {
+            Status::new(
                 422,
                 "Invalid",
                 format!(
                     "the server rejected our request due to an error in our request: operation '/{at}' failed at path '{path}': {why}"
                 ),
-            ),
-        })?;
+            )
+        };
+        match apply(object, operation, &mut copied) {
+            Ok(()) => {}
+            Err(Fault::TooLarge) => return Err(Status::too_large(MAX_COPIED)),
+            Err(Fault::Inapplicable { path, why }) => return Err(refused(path, why)),
+            Err(Fault::Untrue { path }) => {
+                return Ok(Some(refused(path, "the value is another one".to_owned())));
+            }
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 enum Fault {
     TooLarge,
-    Inapplicable { path: String, why: String },
+    Inapplicable {
+        path: String,
+        why: String,
+    },
+    /// A test fails.
+    Untrue {
+        path: String,
+    },
 }
 
 fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), Fault> {
@@ -66,7 +88,7 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
         }
         "test" => {
             let found = read(object, path).map_err(wrong)?.unwrap_or(&Value::Null);
-            if equal(found, &value) { Ok(()) } else { Err(wrong("the value is another one")) }
+            if equal(found, &value) { Ok(()) } else { Err(Fault::Untrue { path: path.to_owned() }) }
         }
         _ => Err(wrong("there is no such operation")),
     }

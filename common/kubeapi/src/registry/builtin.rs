@@ -27,8 +27,37 @@ pub(super) fn resources(serves: impl Fn(&KindInfo) -> bool) -> Vec<Resource> {
     built_in.map(|(_, info)| resource(info)).collect()
 }
 
+/// Versions beside those of the table: (group, plural, version).
+const FURTHER: [(&str, &str, &str); 1] = [("autoscaling", "horizontalpodautoscalers", "v1")];
+
+/// All of them, with versions that are served beside the one of the table ([`crate::faces`]).
+pub(super) fn in_all_versions() -> Vec<Resource> {
+    let mut all = resources(|_| true);
+    for resource in &mut all {
+        let more = FURTHER
+            .iter()
+            .filter(|(group, plural, _)| resource.group == *group && resource.plural == *plural);
+        let like = resource.versions.clone();
+        for (version, (_, _, name)) in like.into_iter().cycle().zip(more) {
+            resource.versions.push(super::Version { name: (*name).to_owned(), ..version });
+        }
+    }
+    all
+}
+
 fn category(plural: &str) -> Vec<String> {
     let all =
         ["pods", "services", "deployments", "daemonsets", "replicasets", "statefulsets", "jobs", "cronjobs"];
-    if all.contains(&plural) { vec!["all".to_owned()] } else { vec![] }
+    let extensions = [
+        "apiservices",
+        "customresourcedefinitions",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+        "mutatingwebhookconfigurations",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "validatingwebhookconfigurations",
+    ];
+    let categories = [("all", all.contains(&plural)), ("api-extensions", extensions.contains(&plural))];
+    categories.iter().filter(|(_, is_of)| *is_of).map(|(name, _)| (*name).to_owned()).collect()
 }

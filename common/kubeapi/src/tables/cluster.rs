@@ -49,7 +49,8 @@ pub(super) fn policy(object: &Value, now: i64) -> Vec<Value> {
         (_, "") => "<unset>".to_owned(),
         (version, kind) => format!("{version}/{kind}"),
     };
-    vec![own_name(object), json!(list(object, "/spec/validations").len()), json!(kind), age(object, now)]
+    let rules = ["/spec/validations", "/spec/mutations"].map(|field| list(object, field).len());
+    vec![own_name(object), json!(rules.iter().sum::<usize>()), json!(kind), age(object, now)]
 }
 
 pub(super) fn policy_binding(object: &Value, now: i64) -> Vec<Value> {
@@ -62,6 +63,22 @@ pub(super) fn policy_binding(object: &Value, now: i64) -> Vec<Value> {
         },
     };
     vec![own_name(object), json!(text(object, "/spec/policyName")), json!(reference), age(object, now)]
+}
+
+pub(super) fn api_service(object: &Value, now: i64) -> Vec<Value> {
+    let service = match &object["spec"]["service"] {
+        Value::Null => "Local".to_owned(),
+        service => format!("{}/{}", text(service, "/namespace"), text(service, "/name")),
+    };
+    let mut conditions = list(object, "/status/conditions").iter();
+    let available = match conditions.find(|one| one["type"] == "Available") {
+        None => "Unknown".to_owned(),
+        Some(one) => match (text(one, "/status"), text(one, "/reason")) {
+            (status @ "True", _) | (status, "") => status.to_owned(),
+            (status, reason) => format!("{status} ({reason})"),
+        },
+    };
+    vec![own_name(object), json!(service), json!(available), age(object, now)]
 }
 
 pub(super) fn service_columns() -> Vec<Column> {

@@ -9,6 +9,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::TlsError;
+use crate::Identity;
 
 /// A client that accepts any server: for the one request that fetches the CA certificate, whose hash is then checked
 /// against the join token (docs/protocol/transport.md 4.4), and for nothing else.
@@ -31,6 +32,22 @@ pub fn client_of_backends() -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(TlsError::Versions)?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// [`client_of_backends`] that shows who it is: of servers that are chosen by an administrator who wants them not verified.
+///
+/// # Errors
+/// [`TlsError`]: certificate and key are not a pair, or the versions of TLS are not those of the cryptography in use.
+pub fn client_of_backends_as(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = super::provider();
+    let verifier = Arc::new(AnyServer { provider: provider.clone() });
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(TlsError::Versions)?.dangerous().with_custom_certificate_verifier(verifier);
+    let resolver = rustls::sign::SingleCertAndKey::from(super::certified(identity)?);
+    let mut config = builder.with_client_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
