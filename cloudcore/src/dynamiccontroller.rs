@@ -11,8 +11,15 @@
 //! themselves: then it is impersonated, by the name of its session and no other, for what is its own
 //! (`node_requests`), and the API server decides what it may. One path is this room's own: [`KEYS`] tells by which keys the API
 //! server signs tokens, so that the edge can check them while it is cut off.
+//!
+//! MetaServers of KubeEdge's own edges ask by messages ([`Applications`]); what these ask is the node's own request as well, and is
+//! carried out by the same rules.
 
+mod applications;
+mod node_client;
 mod node_requests;
+mod shown;
+mod watches;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,6 +38,8 @@ use tokio::io::DuplexStream;
 
 use crate::edgecontroller::Rights;
 use crate::kubernetes::Cluster;
+pub use applications::Applications;
+pub use watches::Watches;
 
 /// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
 pub const KEYS: &str = "/.causeway/v1/keys";
@@ -125,7 +134,8 @@ impl Requests {
     /// What the node asks for itself, as CloudCore, which may read no more of this than anyone.
     async fn of_the_node(&self, parts: http::request::Parts) -> Result<Response<Body>, Status> {
         if parts.method != Method::GET || !is_discovery(parts.uri.path()) {
-            let why = "the cloud hands on what callers with a token of their own ask for; of the node itself it takes discovery";
+            let why = "the cloud hands on what callers with a token of their own ask for; of the node itself it takes discovery, \
+                       unless modules.dynamicController.nodeIdentity of CloudCore is on";
             return Err(Status::new(503, "ServiceUnavailable", why));
         }
         let mut request = Request::get(parts.uri);
@@ -144,9 +154,8 @@ impl Requests {
         &self,
         (node, rights): (&NodeName, &Rights),
         mut parts: http::request::Parts,
-        body: Incoming,
+        body: Bytes,
     ) -> Result<Response<Body>, Status> {
-        let body = read(body).await?;
         node_requests::check(node, &parts, &body, rights).await?;
         strip(&mut parts.headers);
         // Whoever the request says to be, it is the node of this session.
@@ -164,18 +173,29 @@ impl Requests {
         answer(self.cluster.send_raw(request)).await
     }
 
+    /// What the node asks for itself, whichever way its request came.
+    async fn for_the_node(
+        &self,
+        node: &NodeName,
+        parts: http::request::Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Status> {
+        match &self.node_identity {
+            Some(rights) if !is_discovery(parts.uri.path()) => {
+                self.as_the_node((node, rights), parts, body).await
+            }
+            _ => self.of_the_node(parts).await,
+        }
+    }
+
     async fn pass_on(&self, node: &NodeName, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE) {
             return Err(Status::new(400, "BadRequest", "connections are not upgraded through a node's link"));
         }
         if parts.headers.get(CALLER).is_some_and(|caller| caller == "node") {
-            return match &self.node_identity {
-                Some(rights) if !is_discovery(parts.uri.path()) => {
-                    self.as_the_node((node, rights), parts, body).await
-                }
-                _ => self.of_the_node(parts).await,
-            };
+            let body = read(body).await?;
+            return self.for_the_node(node, parts, body).await;
         }
         let bearer = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         if !bearer.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")) {
@@ -215,7 +235,9 @@ fn is_discovery(path: &str) -> bool {
     }
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts.as_slice() {
-        ["api" | "apis" | "version"] | ["api" | "apis", _] | ["apis", _, _] => true,
+        ["api" | "apis" | "version" | "healthz" | "livez" | "readyz"]
+        | ["api" | "apis", _]
+        | ["apis", _, _] => true,
         ["openapi", rest @ ..] => !rest.is_empty(),
         _ => false,
     }

@@ -6,7 +6,8 @@ use crate::path::{ResourcePath, words};
 use crate::reports::{NodeReport, PodReport};
 use crate::volume::is_volume;
 use crate::{
-    Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route, Status,
+    Asked, Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
+    Status,
 };
 use apimachinery::kinds::NODE_LEASES;
 
@@ -116,6 +117,8 @@ pub enum Upstream {
     MembershipDetail {
         content: Json,
     },
+    /// What MetaServer of a KubeEdge edge asks of the API server; answered with [`Asked::answer`].
+    Application(Asked),
     /// Something this build has no room for; named so that it can be logged.
     Unsupported {
         route: Route,
@@ -309,13 +312,20 @@ impl Upstream {
                 format!("device/{namespace}/{name}")
             }
             Upstream::MembershipDetail { .. } => "membership".to_owned(),
+            Upstream::Application(asked) => asked.order_key(),
             _ => String::new(),
         }
     }
 
     /// True if the cloud answers or confirms it; others are done once written to the link.
     pub fn is_answered(&self) -> bool {
-        matches!(self, Upstream::Ask(_) | Upstream::TwinReport { .. } | Upstream::DeviceState { .. })
+        matches!(
+            self,
+            Upstream::Ask(_)
+                | Upstream::Application(_)
+                | Upstream::TwinReport { .. }
+                | Upstream::DeviceState { .. }
+        )
     }
 
     pub fn to_message(&self, now_ms: i64) -> Message {
@@ -370,6 +380,7 @@ impl Upstream {
             Upstream::MembershipDetail { content } => {
                 twin("get", "membership/detail".to_owned(), Json::string(content.text()))
             }
+            Upstream::Application(asked) => asked.to_message(now_ms),
             Upstream::Unsupported { route } => Message::new(route.clone(), Json::null(), now_ms),
         }
     }
@@ -399,6 +410,9 @@ impl Upstream {
         }
         if route.resource == "k8s/ca.crt" {
             return Ok(Upstream::Ask(Request::ClusterCa));
+        }
+        if Asked::is_in(route) {
+            return Asked::parse(message).map(Upstream::Application).map_err(ParseUpstreamError::Content);
         }
         match route.source.as_str() {
             "twin" => parse_twin(message),
