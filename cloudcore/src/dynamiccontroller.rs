@@ -25,6 +25,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::path::is_discovery;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -225,21 +226,6 @@ async fn read(body: Incoming) -> Result<Bytes, Status> {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY)),
         Ok(Err(error)) => Err(Status::new(400, "BadRequest", format!("reading the request body: {error}"))),
         Err(_) => Err(Status::new(408, "Timeout", "the request body took too long")),
-    }
-}
-
-/// True for what every user of an API server may read (the role `system:discovery`).
-fn is_discovery(path: &str) -> bool {
-    if path.contains(['%', '?']) || path.contains("//") || path.contains("/.") {
-        return false;
-    }
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    match parts.as_slice() {
-        ["api" | "apis" | "version" | "healthz" | "livez" | "readyz"]
-        | ["api" | "apis", _]
-        | ["apis", _, _] => true,
-        ["openapi", rest @ ..] => !rest.is_empty(),
-        _ => false,
     }
 }
 

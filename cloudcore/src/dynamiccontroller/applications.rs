@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use apimachinery::path::is_discovery;
 use futures_util::future::BoxFuture;
 use http::{Request, header};
 use http_body_util::BodyExt as _;
@@ -13,7 +14,7 @@ use message::{Application, Applications as All, Asked, NodeName, Status, WATCH};
 use tokio::sync::Semaphore;
 
 use super::watches::Watches;
-use super::{BODY, Requests, is_discovery};
+use super::{BODY, Requests};
 
 /// Time for an application. A KubeEdge edge waits as long (`edge/pkg/metamanager/metaserver/agent`).
 const DEADLINE: Duration = Duration::from_secs(10);

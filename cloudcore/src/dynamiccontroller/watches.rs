@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use apimachinery::kinds::api_version;
+use apimachinery::path::is_discovery;
 use daemon::backoff::Backoff;
 use futures_util::StreamExt as _;
 use kube::core::ApiResource;
@@ -24,9 +25,9 @@ use message::{Application, Json, NodeName, ObjectKey, ObjectKind, ResourceVersio
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Requests;
 use super::node_client::NodeReads;
 use super::shown::{OBJECTS, Shown};
-use super::{Requests, is_discovery};
 use crate::desired::{NodeSet, Source, Sources, Wanted};
 use crate::kubernetes::{Meta, Selection, WatchEvent};
 

@@ -121,6 +121,21 @@ pub fn query_pairs(query: &str) -> Vec<(String, String)> {
     query.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect()
 }
 
+/// True for what every user of an API server may read (the role `system:discovery`).
+pub fn is_discovery(path: &str) -> bool {
+    if path.contains(['%', '?']) || path.contains("//") || path.contains("/.") {
+        return false;
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["api" | "apis" | "version" | "healthz" | "livez" | "readyz"]
+        | ["api" | "apis", _]
+        | ["apis", _, _] => true,
+        ["openapi", rest @ ..] => !rest.is_empty(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

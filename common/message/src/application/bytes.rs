@@ -41,6 +41,6 @@ impl<'de> Deserialize<'de> for Bytes64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes64, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         let bytes = text.map(|text| STANDARD.decode(text)).transpose();
-        bytes.map(|bytes| Bytes64(bytes)).map_err(serde::de::Error::custom)
+        bytes.map(Bytes64).map_err(serde::de::Error::custom)
     }
 }
