@@ -1,6 +1,8 @@
 //! What an edge tells or asks the cloud, typed. Wire forms: docs/protocol/transport.md 1.8.
 
+mod deletion;
 mod statuses;
+mod version;
 
 use crate::path::{ResourcePath, words};
 use crate::reports::{NodeReport, PodReport};
@@ -260,26 +262,13 @@ impl Request {
         let route = Route::new(source, "resource", "response", resource);
         let message = Message::new(route, content, now_ms).answering(&asked.header.msg_id);
         match reply {
-            Reply::Object(object) => match object.parse::<VersionOf>() {
-                Ok(read) => message.with_version(&read.metadata.resource_version),
-                Err(_) => message,
+            Reply::Object(object) => match version::of(object) {
+                Some(version) => message.with_version(&version),
+                None => message,
             },
             _ => message,
         }
     }
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct VersionOf {
-    metadata: VersionIn,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct VersionIn {
-    #[serde(rename = "resourceVersion")]
-    resource_version: String,
 }
 
 fn pods_resource(namespace: &str, reports: &[PodReport]) -> String {
@@ -466,7 +455,7 @@ fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
         (ObjectKind::Node, "update") => Request::UpdateNode { node: node()?, object: object()? },
         (ObjectKind::Pod, "insert") => Request::CreatePod { namespace: namespace(), name, object: object()? },
         (ObjectKind::Pod, "delete") => {
-            Request::DeletePod { namespace: namespace(), name, options: delete_options(&message.content)? }
+            Request::DeletePod { namespace: namespace(), name, options: deletion::options(&message.content)? }
         }
         (ObjectKind::Lease, "insert") => {
             Request::Lease { node: node()?, verb: Verb::Create, object: object()? }
@@ -498,14 +487,4 @@ fn parse_about(path: &ResourcePath<'_>, message: &Message) -> Option<Result<Requ
         (words::POD_PATCH, "patch") => Ok(Request::PatchPodStatus { namespace, name, patch: patch() }),
         _ => return None,
     })
-}
-
-/// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (docs/protocol/transport.md 1.8).
-fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
-    let text = content.data();
-    if text.starts_with('{') {
-        return Json::from_text(text).map_err(ParseUpstreamError::Content);
-    }
-    let options = serde_json::json!({"gracePeriodSeconds": 0, "preconditions": {"uid": text}});
-    Ok(Json::of(&options))
 }
