@@ -21,9 +21,9 @@ use crate::cloudhub::material::{self, Trust};
 use crate::cloudhub::register::{self, Register};
 use crate::cloudhub::{self, CloudHub, VolumeSocket, Volumes};
 use crate::cloudstream::StreamServer;
-use crate::desired::Sources;
+use crate::desired::{Source, Sources};
 use crate::devicecontroller::{self, Devices};
-use crate::dynamiccontroller::Requests;
+use crate::dynamiccontroller::{Applications, Requests, Watches};
 use crate::edgecontroller::{self, Downstream, Observers, Rights};
 use crate::edgelink;
 use crate::front::{Front, Hands};
@@ -123,6 +123,11 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
     let (downstream, devices, syncs) = (Downstream::default(), Devices::default(), Syncs::default());
     let rights = Rights::new(downstream.clone(), devices.clone(), cluster.clone());
     let of_nodes = settings.node_identity.then(|| rights.clone());
+    let requests = settings.requests.then(|| Requests::new(cluster.clone(), of_nodes));
+    let kept: Vec<Arc<dyn Source>> = vec![Arc::new(downstream.clone()), Arc::new(devices.clone())];
+    let watches = requests.clone().map(|requests| Watches::new(requests, Sources::new(kept.clone())));
+    let applications =
+        requests.clone().zip(watches.clone()).map(|(requests, watches)| Applications::new(requests, watches));
     let upstream = UpstreamRoom {
         cluster: cluster.clone(),
         downstream: downstream.clone(),
@@ -132,6 +137,7 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
         rate_accounts: cloudhub::RateAccounts::default(),
         enforce: settings.hub.enforce,
         metrics: cloudhub::Metrics::default(),
+        applications,
         kubelets: settings.streams.as_ref().and_then(|streams| {
             let port = streams.listen.port();
             let host = streams.node_address.clone();
@@ -141,18 +147,16 @@ async fn build(settings: &Settings, cluster: &Cluster, nodes: &NodeStreams) -> a
     };
     let (metrics, accounts) = (upstream.metrics.clone(), upstream.rate_accounts.clone());
     let volumes = Volumes::default();
-    let sources = Sources::new(vec![
-        Arc::new(downstream.clone()),
-        Arc::new(devices.clone()),
-        Arc::new(volumes.clone()),
-    ]);
+    let mut sources = kept;
+    sources.push(Arc::new(volumes.clone()));
+    sources.extend(watches.map(|watches| Arc::new(watches) as Arc<dyn Source>));
     let rooms = cloudhub::Rooms {
         cluster: cluster.clone(),
-        sources,
+        sources: Sources::new(sources),
         records: Arc::new(syncs.clone()),
         volumes: volumes.clone(),
         upstreams: Arc::new(upstream),
-        requests: settings.requests.then(|| Requests::new(cluster.clone(), of_nodes)),
+        requests,
     };
     let refused = RefusedNodes::default();
     let hub =

@@ -5,20 +5,28 @@
 //! pod --> MetaServer of the edge --stream of the session--> [this room] --> API server, as the caller
 //! ```
 //!
-//! A stream is one HTTP/1.1 connection with one request, which may upgrade it (`upgrade`). Requests without a token are answered with 401 here: CloudCore lends
-//! its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is discovery; to
-//! anything else it hears 503, and answers from what it holds, unless `modules.dynamicController.nodeIdentity` lets nodes ask as
-//! themselves: then it is impersonated, by the name of its session and no other, for what is its own
+//! A stream is one HTTP/1.1 connection with one request, which may upgrade it (`upgrade`). Requests without a token are answered with
+//! 401 here: CloudCore lends its own rights to nobody. The node itself (`Causeway-Caller: node`) reads what every user may, which is
+//! discovery; to anything else it hears 503, and answers from what it holds, unless `modules.dynamicController.nodeIdentity` lets
+//! nodes ask as themselves: then it is impersonated, by the name of its session and no other, for what is its own
 //! (`node_requests`), and the API server decides what it may. One path is this room's own: [`KEYS`] tells by which keys the API
 //! server signs tokens, so that the edge can check them while it is cut off.
+//!
+//! MetaServers of KubeEdge's own edges ask by messages ([`Applications`]); what these ask is the node's own request as well, and is
+//! carried out by the same rules.
 
+mod applications;
+mod node_client;
 mod node_requests;
+mod shown;
 mod upgrade;
+mod watches;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apimachinery::path::is_discovery;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -32,6 +40,8 @@ use tokio::io::DuplexStream;
 
 use crate::edgecontroller::Rights;
 use crate::kubernetes::Cluster;
+pub use applications::Applications;
+pub use watches::Watches;
 
 /// Answers `{"issuer": ..., "keys": [...]}`: the issuer of service-account tokens, and its keys (RFC 7517).
 pub const KEYS: &str = "/.causeway/v1/keys";
@@ -129,7 +139,8 @@ impl Requests {
     /// What the node asks for itself, as CloudCore, which may read no more of this than anyone.
     async fn of_the_node(&self, parts: http::request::Parts) -> Result<Response<Body>, Status> {
         if parts.method != Method::GET || !is_discovery(parts.uri.path()) {
-            let why = "the cloud hands on what callers with a token of their own ask for; of the node itself it takes discovery";
+            let why = "the cloud hands on what callers with a token of their own ask for; of the node itself it takes discovery, \
+                       unless modules.dynamicController.nodeIdentity of CloudCore is on";
             return Err(Status::new(503, "ServiceUnavailable", why));
         }
         let mut request = Request::get(parts.uri);
@@ -148,9 +159,8 @@ impl Requests {
         &self,
         (node, rights): (&NodeName, &Rights),
         mut parts: http::request::Parts,
-        body: Incoming,
+        body: Bytes,
     ) -> Result<Response<Body>, Status> {
-        let body = read(body).await?;
         node_requests::check(node, &parts, &body, rights).await?;
         strip(&mut parts.headers);
         // Whoever the request says to be, it is the node of this session.
@@ -168,6 +178,21 @@ impl Requests {
         answer(self.cluster.send_raw(request)).await
     }
 
+    /// What the node asks for itself, whichever way its request came.
+    async fn for_the_node(
+        &self,
+        node: &NodeName,
+        parts: http::request::Parts,
+        body: Bytes,
+    ) -> Result<Response<Body>, Status> {
+        match &self.node_identity {
+            Some(rights) if !is_discovery(parts.uri.path()) => {
+                self.as_the_node((node, rights), parts, body).await
+            }
+            _ => self.of_the_node(parts).await,
+        }
+    }
+
     async fn pass_on(&self, node: &NodeName, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let is_upgrade = request.headers().contains_key(header::UPGRADE);
         let is_node = request.headers().get(CALLER).is_some_and(|caller| caller == "node");
@@ -183,12 +208,8 @@ impl Requests {
         }
         let (mut parts, body) = request.into_parts();
         if is_node {
-            return match &self.node_identity {
-                Some(rights) if !is_discovery(parts.uri.path()) => {
-                    self.as_the_node((node, rights), parts, body).await
-                }
-                _ => self.of_the_node(parts).await,
-            };
+            let body = read(body).await?;
+            return self.for_the_node(node, parts, body).await;
         }
         if !has_token {
             let why = "requests of nodes need a token of their own: CloudCore lends its rights to nobody";
@@ -217,19 +238,6 @@ async fn read(body: Incoming) -> Result<Bytes, Status> {
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY)),
         Ok(Err(error)) => Err(Status::new(400, "BadRequest", format!("reading the request body: {error}"))),
         Err(_) => Err(Status::new(408, "Timeout", "the request body took too long")),
-    }
-}
-
-/// True for what every user of an API server may read (the role `system:discovery`).
-fn is_discovery(path: &str) -> bool {
-    if path.contains(['%', '?']) || path.contains("//") || path.contains("/.") {
-        return false;
-    }
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    match parts.as_slice() {
-        ["api" | "apis" | "version"] | ["api" | "apis", _] | ["apis", _, _] => true,
-        ["openapi", rest @ ..] => !rest.is_empty(),
-        _ => false,
     }
 }
 

@@ -11,8 +11,10 @@ mod metrics;
 mod raw;
 mod recovery;
 mod resource;
+mod selection;
 mod watch;
 
+pub(crate) use cluster::to_status;
 pub use cluster::{Cluster, ConnectError, Merge};
 pub use first::when_served;
 pub use follower::Follower;
@@ -22,4 +24,5 @@ pub use metrics::Metrics;
 pub use raw::Meta;
 pub use recovery::Recovery;
 pub use resource::{Resource, identity};
+pub use selection::Selection;
 pub use watch::{FromWatch, WatchEvent, feed};

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::cloudhub::{Charge, Loss, Metrics, RateAccounts, Row, Upstreams};
 use crate::devicecontroller::{self, Devices, Stamp};
+use crate::dynamiccontroller::Applications;
 use crate::edgecontroller::{self, Downstream, KubeletAddress, Rights};
 use crate::kubernetes::Cluster;
 pub use budgets::Budgets;
@@ -44,6 +45,8 @@ pub struct UpstreamRoom {
     /// Off only by explicit configuration, for migration.
     pub enforce: bool,
     pub metrics: Metrics,
+    /// Carries out what MetaServers of KubeEdge's edges ask; `None`: nobody does.
+    pub applications: Option<Applications>,
     /// Where API servers reach nodes, if not at their own addresses.
     pub kubelets: Option<KubeletAddress>,
 }
@@ -160,6 +163,13 @@ impl UpstreamRoom {
             (Upstream::MembershipDetail { .. }, _) => {
                 done(self.devices.membership(node.as_str()).to_message(now))
             }
+            (Upstream::Application(asked_for), _) => {
+                let answer = match &self.applications {
+                    Some(applications) => applications.answer(node, asked_for).await,
+                    None => asked_for.rejected(&no_applications()),
+                };
+                done(answer.answer(&asked.header.msg_id, daemon::clock::unix_ms()))
+            }
             (Upstream::TwinReport { .. } | Upstream::DeviceState { .. }, refused) => {
                 self.report(node, asked, upstream, stamp, refused.is_some()).await
             }
@@ -270,6 +280,11 @@ fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 401 | 403) && !terminating
 }
 
+fn no_applications() -> Status {
+    let why = "modules.dynamicController.enable of CloudCore is off: the API server is not asked for nodes";
+    Status::new(503, "ServiceUnavailable", why)
+}
+
 fn confirmation(asked: &Message) -> Message {
     let confirmed = message::Downstream::Confirmed { to: asked.header.msg_id.clone() };
     confirmed.to_message(daemon::clock::unix_ms())
@@ -335,6 +350,7 @@ mod tests {
                 rate_accounts: RateAccounts::default(),
                 enforce: true,
                 metrics,
+                applications: None,
                 kubelets: None,
             },
             asked,

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use crate::applications::Applications;
 use crate::doors::Doors;
 use crate::metrics;
 use crate::upstream::Way;
@@ -86,8 +87,10 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
         rooms.essential("monitor", monitor(address, &health, &metrics, &doors, stop.clone()).await?);
     }
 
+    let node = settings.hub.node.clone();
     if let Some(settings) = settings.meta_server {
-        let upstream = Arc::new(Way::new(uplink));
+        let applications = Applications::new(cloud.clone(), node);
+        let upstream = Arc::new(Way::new(uplink, applications));
         let deps = metaserver::Deps {
             objects: objects.clone(),
             outbox: Some(outbox.clone()),

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests wait for nobody else"))]
 
 mod app;
+mod applications;
 mod doors;
 mod metrics;
 mod upstream;

@@ -1,4 +1,4 @@
-//! The way of MetaServer to the API server: streams of the session with the cloud.
+//! The way of MetaServer to the API server: streams of the session with the cloud, or messages to a cloud that takes none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +7,12 @@ use metamanager::LinkState;
 use metaserver::upstream::{CutOff, Io, Opening, Upstream};
 use tokio::sync::watch;
 
+use crate::applications::Applications;
+
 pub(crate) struct Way {
     uplink: Uplink,
+    /// For a cloud that takes no streams.
+    applications: Applications,
     connected: watch::Receiver<bool>,
     /// It is known that this cloud takes none.
     is_told: AtomicBool,
@@ -16,7 +20,7 @@ pub(crate) struct Way {
 
 impl Way {
     /// Follows the link for as long as `uplink` is told of it; has to be made within a runtime.
-    pub(crate) fn new(uplink: Uplink) -> Way {
+    pub(crate) fn new(uplink: Uplink, applications: Applications) -> Way {
         let mut link = uplink.link();
         let (tell, connected) = watch::channel(*link.borrow_and_update() == LinkState::Connected);
         tokio::spawn(async move {
@@ -24,7 +28,7 @@ impl Way {
                 tell.send_replace(*link.borrow_and_update() == LinkState::Connected);
             }
         });
-        Way { uplink, connected, is_told: AtomicBool::new(false) }
+        Way { uplink, applications, connected, is_told: AtomicBool::new(false) }
     }
 }
 
@@ -33,12 +37,16 @@ impl Upstream for Way {
         Box::pin(async {
             match self.uplink.open().await {
                 Ok(stream) => Ok(Box::new(stream) as Box<dyn Io>),
-                Err(why) => {
-                    if why == NoStream::Unable && !self.is_told.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(error = %why, "MetaServer serves what the node holds and nothing else");
+                Err(NoStream::Unable) => {
+                    if !self.is_told.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            error = %NoStream::Unable,
+                            "MetaServer asks it by messages, for the node itself; what is watched is listed again each minute"
+                        );
                     }
-                    Err(CutOff)
+                    Ok(Box::new(self.applications.connect()) as Box<dyn Io>)
                 }
+                Err(_) => Err(CutOff),
             }
         })
     }

@@ -53,10 +53,42 @@ pub struct Exchange {
     under_way: HashSet<MessageId>,
     /// Bytes of messages that are not carried out yet.
     held: usize,
-    /// Ids of messages that wait for their acknowledgement; as many as the window.
-    ids: Vec<(MessageId, Ticket)>,
+    /// Of what it should have.
+    sent: Sendings,
+    /// Of what it watches.
+    watched: Sendings,
     /// The node has started, and has not got everything since.
     owes_everything: bool,
+}
+
+/// Ids of messages that wait for their acknowledgement; as many as the window.
+#[derive(Debug, Default)]
+struct Sendings(Vec<(MessageId, Ticket)>);
+
+impl Sendings {
+    fn next(&mut self, desired: &mut Desired, window: Window, (at, now): (Instant, i64)) -> Option<Message> {
+        let outgoing = desired.next(window, at)?;
+        let message = outgoing.body.to_message(now);
+        self.0.push((message.header.msg_id.clone(), outgoing.ticket));
+        Some(message)
+    }
+
+    fn overdue(&mut self, desired: &mut Desired, (at, now): (Instant, i64)) -> VecDeque<Message> {
+        let overdue = desired.overdue(at).into_iter();
+        let again = overdue.filter_map(|(ticket, body)| {
+            let (id, _) = self.0.iter().find(|(_, known)| *known == ticket)?;
+            Some(body.to_message(now).with_id(id.clone()))
+        });
+        let again = again.collect();
+        // What was given up is sent anew under another id.
+        self.0.retain(|(_, ticket)| desired.is_under_way(*ticket));
+        again
+    }
+
+    fn take(&mut self, of: &MessageId) -> Option<Ticket> {
+        let at = self.0.iter().position(|(id, _)| id == of)?;
+        Some(self.0.swap_remove(at).1)
+    }
 }
 
 /// Takes what a node is recorded to have into its set, before the sources fill it, so that they claim it. From then on the
@@ -119,14 +151,13 @@ impl Exchange {
     /// the records say (KubeEdge sends nothing; the edge stays empty).
     fn start_over(&mut self, desired: &mut Desired) -> Effect {
         desired.forget();
-        self.ids.clear();
+        self.sent.0.clear();
         self.owes_everything = true;
         Effect::StartOver
     }
 
     fn acknowledged(&mut self, of: &MessageId, desired: &mut Desired) -> Option<Effect> {
-        let at = self.ids.iter().position(|(id, _)| id == of)?;
-        let (_, ticket) = self.ids.swap_remove(at);
+        let ticket = self.sent.take(of)?;
         let settled = Box::new(desired.acked(ticket)?);
         let is_all = self.owes_everything && desired.is_settled();
         self.owes_everything &= !is_all;
@@ -135,23 +166,29 @@ impl Exchange {
 
     /// The next object to send, as far as the window reaches.
     pub fn next(&mut self, desired: &mut Desired, at: Instant, now: i64) -> Option<Message> {
-        let outgoing = desired.next(Window::KUBEEDGE, at)?;
-        let message = outgoing.body.to_message(now);
-        self.ids.push((message.header.msg_id.clone(), outgoing.ticket));
-        Some(message)
+        self.sent.next(desired, Window::KUBEEDGE, (at, now))
     }
 
     /// Objects that were not acknowledged in time, to be sent again under their ids.
     pub fn overdue(&mut self, desired: &mut Desired, at: Instant, now: i64) -> VecDeque<Message> {
-        let overdue = desired.overdue(at).into_iter();
-        let again = overdue.filter_map(|(ticket, body)| {
-            let (id, _) = self.ids.iter().find(|(_, known)| *known == ticket)?;
-            Some(body.to_message(now).with_id(id.clone()))
-        });
-        let again = again.collect();
-        // What was given up is sent anew under another id.
-        self.ids.retain(|(_, ticket)| desired.is_under_way(*ticket));
-        again
+        self.sent.overdue(desired, (at, now))
+    }
+
+    /// As [`Exchange::next`], of what the node watches.
+    pub fn next_watched(&mut self, watched: &mut Desired, at: Instant, now: i64) -> Option<Message> {
+        self.watched.next(watched, Window::WATCHED, (at, now))
+    }
+
+    /// As [`Exchange::overdue`], of what the node watches.
+    pub fn overdue_watched(&mut self, watched: &mut Desired, at: Instant, now: i64) -> VecDeque<Message> {
+        self.watched.overdue(watched, (at, now))
+    }
+
+    /// True if the node acknowledges with this message what it watches, which nobody records.
+    pub fn acknowledges_watched(&mut self, message: &Message, watched: &mut Desired) -> bool {
+        let is_answer = message.route.operation == "response";
+        let ticket = is_answer.then(|| self.watched.take(&message.header.parent_msg_id)).flatten();
+        ticket.map(|ticket| watched.acked(ticket)).is_some()
     }
 
     /// The next message to carry out; those about one thing wait for each other.

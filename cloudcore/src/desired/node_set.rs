@@ -16,6 +16,9 @@ pub type Notices = Vec<Downstream>;
 #[derive(Default)]
 struct State {
     desired: Desired,
+    /// What its MetaServer watches, which nothing of the above counts with; `None` before it watches anything. Every session
+    /// begins without: an edge says after each connect what it watches.
+    watched: Option<Box<Desired>>,
     notices: Notices,
     /// Notices that found no place, since they were counted last.
     dropped: u64,
@@ -44,6 +47,17 @@ impl NodeSet {
     /// For the session itself: no wake-up.
     pub fn without_wake<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> T {
         work(&mut self.lock().desired)
+    }
+
+    /// Changes what is to be sent because it is watched, then wakes the session.
+    pub fn with_watched(&self, work: impl FnOnce(&mut Desired)) {
+        work(self.lock().watched.get_or_insert_with(|| Box::new(Desired::of_watches())));
+        self.changed.notify_one();
+    }
+
+    /// For the session itself: no wake-up. `None` if nothing was ever watched in it.
+    pub fn without_wake_watched<T>(&self, work: impl FnOnce(&mut Desired) -> T) -> Option<T> {
+        self.lock().watched.as_deref_mut().map(work)
     }
 
     /// Sends once, without acknowledgement. Dropped when the node does not read.

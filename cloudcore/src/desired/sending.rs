@@ -55,6 +55,8 @@ pub struct Window {
 impl Window {
     /// Go edges work through messages one by one.
     pub const KUBEEDGE: Window = Window { messages: 32, bytes: 4 * 1024 * 1024 };
+    /// What watches of a Go edge show, beside the rest.
+    pub const WATCHED: Window = Window { messages: 8, bytes: 1024 * 1024 };
     /// Native edges commit in groups.
     pub const NATIVE: Window = Window { messages: 1024, bytes: 1024 * 1024 };
 }

@@ -29,6 +29,12 @@ pub trait Source: Send + Sync {
         let _ = (node, key);
     }
 
+    /// True if `node` has the object, or is to have it.
+    fn is_wanted(&self, node: &str, key: &ObjectKey) -> bool {
+        let _ = (node, key);
+        false
+    }
+
     /// True if `node` cannot do without the object.
     fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
         let _ = (node, key);
@@ -66,6 +72,11 @@ impl Sources {
     /// The text of an object is to be sent to `node` and is not in memory: it is told once more when it is.
     pub fn want(&self, node: &str, key: &ObjectKey) {
         self.0.iter().for_each(|source| source.want(node, key));
+    }
+
+    /// True if `node` has the object, or is to have it.
+    pub fn is_wanted(&self, node: &str, key: &ObjectKey) -> bool {
+        self.0.iter().any(|source| source.is_wanted(node, key))
     }
 
     /// True if `node` cannot do without the object.

@@ -79,6 +79,8 @@ pub struct Desired {
     announcing: Vec<(ObjectKey, String)>,
     /// Keep the text of what is acknowledged.
     keep_base: bool,
+    /// Who the objects come from, where it is not the controller that owns their kind.
+    origin: Option<Origin>,
     /// Names of what the node is known to have and nobody has asked for, and its uid.
     leftovers: HashMap<ObjectKey, String>,
     /// Uid of such a leftover -> what is wanted under its name, and is not sent before it is known what the leftover is: this
@@ -112,6 +114,11 @@ impl Entry {
 }
 
 impl Desired {
+    /// What watches of a node show: it comes from DynamicController, whatever its kind.
+    pub fn of_watches() -> Desired {
+        Desired { origin: Some(Origin::DynamicController), ..Desired::default() }
+    }
+
     /// Keeps the text of what the node acknowledges, so that differences can be sent.
     pub fn keep_texts(&mut self) {
         self.keep_base = true;
@@ -217,7 +224,7 @@ impl Desired {
                 self.announcing.push((entry.key.clone(), uid));
                 continue;
             }
-            let Some((body, version)) = body(entry, &uid) else {
+            let Some((body, version)) = body(entry, &uid, self.origin) else {
                 entry.away = entry.target.is_some();
                 self.away.extend(entry.away.then(|| entry.key.clone()));
                 continue;
@@ -309,7 +316,7 @@ impl Desired {
             self.away.push(entry.key.clone());
             return None;
         }
-        let found = entry.and_then(|entry| body(entry, &flight.uid));
+        let found = entry.and_then(|entry| body(entry, &flight.uid, self.origin));
         match found {
             Some((body, version)) if version == flight.version => {
                 flight.sent = now;
@@ -451,8 +458,8 @@ fn size(body: &Downstream) -> usize {
     }
 }
 
-fn body(entry: &Entry, uid: &str) -> Option<(Downstream, Option<ResourceVersion>)> {
-    let (key, origin) = (entry.key.clone(), Origin::of(&entry.key.kind));
+fn body(entry: &Entry, uid: &str, origin: Option<Origin>) -> Option<(Downstream, Option<ResourceVersion>)> {
+    let (key, origin) = (entry.key.clone(), origin.unwrap_or_else(|| Origin::of(&entry.key.kind)));
     Some(match entry.target.as_ref()? {
         Target::Present { object } => {
             let (version, first, object) = (entry.version.clone(), !entry.delivered, object.here()?);

@@ -164,6 +164,10 @@ impl Source for Devices {
     fn mark_of(&self, key: &ObjectKey) -> Option<u64> {
         self.lock().inventory.mark_of(key)
     }
+
+    fn is_wanted(&self, node: &str, key: &ObjectKey) -> bool {
+        self.lock().inventory.set_of(node).iter().any(|wanted| wanted.key == *key)
+    }
 }
 
 fn tell(set: &NodeSet, told: Notification) {

@@ -1,3 +1,5 @@
+mod applications;
+
 use std::sync::Mutex;
 
 use kube::client::Body as KubeBody;

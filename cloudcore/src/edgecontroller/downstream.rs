@@ -185,6 +185,10 @@ impl Source for Downstream {
         self.change(|placement| placement.want(node, key));
     }
 
+    fn is_wanted(&self, node: &str, key: &ObjectKey) -> bool {
+        self.read(|placement| placement.set_of(node)).iter().any(|wanted| wanted.key == *key)
+    }
+
     /// A pod of the node cannot start without the config map or secret.
     fn is_needed(&self, node: &str, key: &ObjectKey) -> bool {
         self.read(|placement| placement.is_needed(node, key))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use apimachinery::path::percent_encode;
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use message::{Json, Status};
@@ -195,7 +196,7 @@ impl Cluster {
             if page.metadata.token.is_empty() {
                 return Ok(found);
             }
-            next = format!("&continue={}", escaped(&page.metadata.token));
+            next = format!("&continue={}", percent_encode(&page.metadata.token));
         }
     }
 
@@ -267,16 +268,8 @@ impl Cluster {
     }
 }
 
-/// `text` as the value of a query parameter.
-fn escaped(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
-    text.bytes()
-        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
 /// The API server's own words, or 503 for trouble on the way to it.
-fn to_status(error: kube::Error) -> Status {
+pub(crate) fn to_status(error: kube::Error) -> Status {
     match error {
         // Both are `metav1.Status`; kube's has fields of its own besides.
         kube::Error::Api(status) => {

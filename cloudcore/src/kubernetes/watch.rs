@@ -45,7 +45,7 @@ pub enum WatchEvent {
 }
 
 /// Objects asked for at once when listing.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// A watch is asked to end after this many seconds, with a bookmark before, and goes on from there. The library takes one
 /// that stays silent for five seconds longer as dead: a connection that was swallowed is noticed within 15 s.
@@ -182,7 +182,7 @@ pub async fn feed(
 
 /// Which objects were told, so that a relist can tell which are gone. There is one entry per object of the cluster.
 #[derive(Default)]
-struct Tracker {
+pub(super) struct Tracker {
     told: HashMap<Key, TrackedObject>,
     /// Objects of the running relist; `None` outside one.
     listed: Option<HashSet<Key>>,
@@ -203,7 +203,7 @@ fn key(meta: &Meta) -> Key {
 }
 
 impl Tracker {
-    fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<WatchEvent> {
+    pub(super) fn on_event(&mut self, event: Event<RawObject>, resource: &ApiResource) -> Vec<WatchEvent> {
         match event {
             Event::Init => {
                 self.listed = Some(HashSet::new());

@@ -104,6 +104,14 @@ pub fn percent_decode(text: &str, plus: bool) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
+/// `text` as the value of a parameter of a URL, or as one segment of its path.
+pub fn percent_encode(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+    text.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
 /// The pairs of a query string, decoded; pairs that do not decode are left out.
 pub fn query_pairs(query: &str) -> Vec<(String, String)> {
     let pair = |part: &str| {
@@ -111,6 +119,21 @@ pub fn query_pairs(query: &str) -> Vec<(String, String)> {
         Some((percent_decode(key, true)?, percent_decode(value, true)?))
     };
     query.split('&').filter(|part| !part.is_empty()).filter_map(pair).collect()
+}
+
+/// True for what every user of an API server may read (the role `system:discovery`).
+pub fn is_discovery(path: &str) -> bool {
+    if path.contains(['%', '?']) || path.contains("//") || path.contains("/.") {
+        return false;
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["api" | "apis" | "version" | "healthz" | "livez" | "readyz"]
+        | ["api" | "apis", _]
+        | ["apis", _, _] => true,
+        ["openapi", rest @ ..] => !rest.is_empty(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

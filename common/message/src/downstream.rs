@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::application;
 use crate::path::{ResourcePath, words};
 use crate::{
     Json, KeyError, Message, MessageId, ObjectKey, ObjectKind, Reply, ResourceVersion, Route, VolumeCall,
@@ -273,6 +274,8 @@ impl Received {
     /// (docs/protocol/transport.md 1.6); answers without one ("OK", refusals) and answers to status patches are not.
     pub fn wants_ack(&self) -> bool {
         match &self.body {
+            // Applications are objects to nobody.
+            Downstream::Reply { .. } if self.message.route.operation == application::ANSWER => false,
             Downstream::Reply { reply: Reply::Object(_), .. } => {
                 let path = ResourcePath::parse(&self.message.route.resource);
                 !path.is_ok_and(|path| [words::POD_PATCH, words::NODE_PATCH].contains(&path.word))

@@ -8,6 +8,7 @@
 
 #![deny(clippy::missing_errors_doc)]
 
+mod application;
 mod codec;
 mod downstream;
 mod envelope;
@@ -22,6 +23,7 @@ mod volume;
 
 pub use apimachinery::kinds::ObjectKind;
 pub use apimachinery::status::{Status, is_retryable};
+pub use application::{ApiCall, Application, Applications, Asked, Bytes64, Stage, WATCH};
 pub use codec::{DecodeError, decode, encode};
 pub use downstream::{Downstream, Membership, MembershipEntry, Origin, ParseDownstreamError, Received};
 pub use envelope::{Header, Message, MessageId, Route};

@@ -1,12 +1,15 @@
 //! What an edge tells or asks the cloud, typed. Wire forms: docs/protocol/transport.md 1.8.
 
+mod deletion;
 mod statuses;
+mod version;
 
 use crate::path::{ResourcePath, words};
 use crate::reports::{NodeReport, PodReport};
 use crate::volume::is_volume;
 use crate::{
-    Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route, Status,
+    Asked, Json, KeyError, Message, MessageId, NodeName, ObjectKey, ObjectKind, ObjectResponse, Reply, Route,
+    Status,
 };
 use apimachinery::kinds::NODE_LEASES;
 
@@ -116,6 +119,8 @@ pub enum Upstream {
     MembershipDetail {
         content: Json,
     },
+    /// What MetaServer of a KubeEdge edge asks of the API server; answered with [`Asked::answer`].
+    Application(Asked),
     /// Something this build has no room for; named so that it can be logged.
     Unsupported {
         route: Route,
@@ -257,26 +262,13 @@ impl Request {
         let route = Route::new(source, "resource", "response", resource);
         let message = Message::new(route, content, now_ms).answering(&asked.header.msg_id);
         match reply {
-            Reply::Object(object) => match object.parse::<VersionOf>() {
-                Ok(read) => message.with_version(&read.metadata.resource_version),
-                Err(_) => message,
+            Reply::Object(object) => match version::of(object) {
+                Some(version) => message.with_version(&version),
+                None => message,
             },
             _ => message,
         }
     }
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct VersionOf {
-    metadata: VersionIn,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct VersionIn {
-    #[serde(rename = "resourceVersion")]
-    resource_version: String,
 }
 
 fn pods_resource(namespace: &str, reports: &[PodReport]) -> String {
@@ -309,13 +301,20 @@ impl Upstream {
                 format!("device/{namespace}/{name}")
             }
             Upstream::MembershipDetail { .. } => "membership".to_owned(),
+            Upstream::Application(asked) => asked.order_key(),
             _ => String::new(),
         }
     }
 
     /// True if the cloud answers or confirms it; others are done once written to the link.
     pub fn is_answered(&self) -> bool {
-        matches!(self, Upstream::Ask(_) | Upstream::TwinReport { .. } | Upstream::DeviceState { .. })
+        matches!(
+            self,
+            Upstream::Ask(_)
+                | Upstream::Application(_)
+                | Upstream::TwinReport { .. }
+                | Upstream::DeviceState { .. }
+        )
     }
 
     pub fn to_message(&self, now_ms: i64) -> Message {
@@ -370,6 +369,7 @@ impl Upstream {
             Upstream::MembershipDetail { content } => {
                 twin("get", "membership/detail".to_owned(), Json::string(content.text()))
             }
+            Upstream::Application(asked) => asked.to_message(now_ms),
             Upstream::Unsupported { route } => Message::new(route.clone(), Json::null(), now_ms),
         }
     }
@@ -399,6 +399,9 @@ impl Upstream {
         }
         if route.resource == "k8s/ca.crt" {
             return Ok(Upstream::Ask(Request::ClusterCa));
+        }
+        if Asked::is_in(route) {
+            return Asked::parse(message).map(Upstream::Application).map_err(ParseUpstreamError::Content);
         }
         match route.source.as_str() {
             "twin" => parse_twin(message),
@@ -452,7 +455,7 @@ fn parse_object(message: &Message) -> Result<Upstream, ParseUpstreamError> {
         (ObjectKind::Node, "update") => Request::UpdateNode { node: node()?, object: object()? },
         (ObjectKind::Pod, "insert") => Request::CreatePod { namespace: namespace(), name, object: object()? },
         (ObjectKind::Pod, "delete") => {
-            Request::DeletePod { namespace: namespace(), name, options: delete_options(&message.content)? }
+            Request::DeletePod { namespace: namespace(), name, options: deletion::options(&message.content)? }
         }
         (ObjectKind::Lease, "insert") => {
             Request::Lease { node: node()?, verb: Verb::Create, object: object()? }
@@ -484,14 +487,4 @@ fn parse_about(path: &ResourcePath<'_>, message: &Message) -> Option<Result<Requ
         (words::POD_PATCH, "patch") => Ok(Request::PatchPodStatus { namespace, name, patch: patch() }),
         _ => return None,
     })
-}
-
-/// Very old edges send the pod's uid as a string: grace 0 with that uid as precondition (docs/protocol/transport.md 1.8).
-fn delete_options(content: &Json) -> Result<Json, ParseUpstreamError> {
-    let text = content.data();
-    if text.starts_with('{') {
-        return Json::from_text(text).map_err(ParseUpstreamError::Content);
-    }
-    let options = serde_json::json!({"gracePeriodSeconds": 0, "preconditions": {"uid": text}});
-    Ok(Json::of(&options))
 }

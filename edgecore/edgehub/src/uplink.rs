@@ -16,9 +16,7 @@ const WAITING: usize = 64;
 pub enum NoStream {
     #[error("no link to the cloud")]
     Disconnected,
-    #[error(
-        "the cloud takes no API requests of nodes: it is KubeEdge's, or its modules.dynamicController is off"
-    )]
+    #[error("the cloud takes no streams of nodes: it is KubeEdge's, or its modules.dynamicController is off")]
     Unable,
     #[error("too many API requests of this node are under way")]
     TooMany,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use message::{Reply, Request};
+use message::{Application, Asked, Reply, Request, Status, Upstream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Whether the cloud can be reached.
@@ -15,7 +15,8 @@ pub enum LinkState {
 /// One request on its way to EdgeHub, with the place for its answer.
 #[derive(Debug)]
 pub struct Call {
-    pub request: Request,
+    /// What is answered by a message with its id.
+    pub upstream: Upstream,
     pub answer: oneshot::Sender<Reply>,
 }
 
@@ -50,12 +51,32 @@ impl Cloud {
 
     /// Sends a request and waits for its answer.
     pub async fn call(&self, request: Request) -> Result<Reply, CloudCallError> {
+        self.ask(Upstream::Ask(request)).await
+    }
+
+    /// Has a KubeEdge cloud carry out a request of MetaServer's, with the node's rights; what it answered, which may be its
+    /// refusal.
+    pub async fn apply(&self, application: Application) -> Result<Result<Vec<u8>, Status>, CloudCallError> {
+        let asked = Upstream::Application(Asked::One(Box::new(application)));
+        Ok(match self.ask(asked).await? {
+            Reply::Object(answer) => answer.parse::<Application>().map_or_else(
+                |error| Err(Status::new(502, "BadGateway", error.to_string())),
+                Application::into_outcome,
+            ),
+            Reply::Refused(status) => Err(status),
+            Reply::Done | Reply::Text(_) => {
+                Err(Status::new(502, "BadGateway", "the cloud answered a request with no answer"))
+            }
+        })
+    }
+
+    async fn ask(&self, upstream: Upstream) -> Result<Reply, CloudCallError> {
         if *self.link.borrow() == LinkState::Disconnected {
             return Err(CloudCallError::Disconnected);
         }
         let (answer, reply) = oneshot::channel();
         let exchange = async {
-            self.calls.send(Call { request, answer }).await.map_err(|_| CloudCallError::Disconnected)?;
+            self.calls.send(Call { upstream, answer }).await.map_err(|_| CloudCallError::Disconnected)?;
             // The sender is dropped when the session that carried the request ends.
             reply.await.map_err(|_| CloudCallError::Disconnected)
         };

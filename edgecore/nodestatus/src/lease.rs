@@ -104,7 +104,8 @@ mod tests {
                 Reply::Object(Json::encode(&json!({"metadata": {"resourceVersion": "10"}})).unwrap()),
             ] {
                 let call = calls.recv().await.unwrap();
-                seen.push(match &call.request {
+                let message::Upstream::Ask(request) = &call.upstream else { unreachable!() };
+                seen.push(match request {
                     Request::Get { .. } => "read".to_owned(),
                     Request::Lease { verb: Verb::Create, .. } => "create".to_owned(),
                     Request::Lease { object, .. } => {

@@ -10,7 +10,7 @@ use super::super::kubeedge::{self, Asked, Effect, Exchange};
 use super::super::streams::NoStream;
 use super::pump::{self, Half, Shell};
 use super::{End, HOLD, Session};
-use crate::desired::{NodeSet, Sources};
+use crate::desired::{Desired, NodeSet, Sources};
 
 /// First and longest pause after a record could not be written.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -96,7 +96,10 @@ impl Half for KubeEdge {
                 Ended::Announced(uid)
             });
         }
-        message
+        message.or_else(|| {
+            let next = |watched: &mut Desired| self.exchange.next_watched(watched, Instant::now(), now);
+            shell.set.without_wake_watched(next).flatten()
+        })
     }
 
     async fn spare(&mut self, session: &Session) -> Message {
@@ -111,6 +114,10 @@ impl Half for KubeEdge {
 
     fn take_in(&mut self, incoming: Incoming, bytes: usize, shell: &mut Shell<'_, Self>) -> Result<(), End> {
         let Incoming::Message(message) = incoming else { return Ok(()) };
+        let acknowledged = |watched: &mut Desired| self.exchange.acknowledges_watched(&message, watched);
+        if shell.set.without_wake_watched(acknowledged) == Some(true) {
+            return Ok(());
+        }
         let now = daemon::clock::unix_ms();
         let taken = shell.set.without_wake(|desired| self.exchange.take_in(*message, bytes, desired, now));
         let (session, node) = (shell.session, &shell.session.handle.node);
@@ -158,13 +165,17 @@ impl Half for KubeEdge {
 
     /// When the first acknowledgement is overdue.
     fn time(&self, set: &NodeSet) -> Option<Instant> {
-        set.without_wake(|desired| desired.next_deadline())
+        let first = set.without_wake(|desired| desired.next_deadline());
+        let watched = set.without_wake_watched(|watched| watched.next_deadline()).flatten();
+        first.into_iter().chain(watched).min()
     }
 
     fn on_time(&mut self, shell: &mut Shell<'_, Self>) {
         let now = daemon::clock::unix_ms();
         let again = shell.set.without_wake(|desired| self.exchange.overdue(desired, Instant::now(), now));
         shell.outgoing.extend(again);
+        let again = |watched: &mut Desired| self.exchange.overdue_watched(watched, Instant::now(), now);
+        shell.outgoing.extend(shell.set.without_wake_watched(again).unwrap_or_default());
     }
 }
 

@@ -77,14 +77,15 @@ impl Answers {
                 let _ = call.answer.send(Reply::Refused(Status::new(503, "ServiceUnavailable", "")));
                 continue;
             }
-            if let Request::Get { key } = &call.request
+            let message::Upstream::Ask(request) = call.upstream.clone() else { panic!("{call:?}") };
+            if let Request::Get { key } = &request
                 && let Some(object) = self.object(&key.to_string())
             {
                 self.seen.lock().unwrap().push(format!("ask {}", key.name));
                 self.answer_slowly(key.to_string(), call, object);
                 continue;
             }
-            let (what, answer) = match &call.request {
+            let (what, answer) = match &request {
                 Request::Get { key } if key.kind == ObjectKind::Node && self.node().is_some() => {
                     ("read node".to_owned(), self.node().unwrap_or_default())
                 }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use link::{CloseReason, Outlet, ReceiveError, ReceiveHalf, SendHalf};
-use message::{Message, MessageId, Reply, Upstream};
+use message::{Message, MessageId, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -120,7 +120,7 @@ impl<H: Half> Shell<'_, H> {
     fn start_call(&mut self, half: &mut H, call: Call) {
         // Callers that gave up have closed their end.
         self.calls.retain(|_, answer| !answer.is_closed());
-        let (id, item) = half.ask(Upstream::Ask(call.request).to_message(daemon::clock::unix_ms()));
+        let (id, item) = half.ask(call.upstream.to_message(daemon::clock::unix_ms()));
         self.calls.insert(id, call.answer);
         self.outgoing.push_back(item);
     }

@@ -41,8 +41,10 @@ pub(crate) struct Cloud {
     /// Valid tokens, and the users that they are of.
     tokens: Mutex<HashMap<String, String>>,
     connected: watch::Sender<bool>,
-    /// Ends what is under way at the next cut.
-    session: Mutex<CancellationToken>,
+    /// Ends what is under way at the next cut; each stream that is under way holds the second.
+    session: Mutex<(CancellationToken, Arc<()>)>,
+    /// Of the session that was cut last.
+    ending: Mutex<Arc<()>>,
     /// Bytes of answers until the link is cut.
     budget: Mutex<Option<usize>>,
     /// The next watch is told that its revision is forgotten.
@@ -117,6 +119,7 @@ impl Cloud {
             tokens: Mutex::default(),
             connected: watch::Sender::new(true),
             session: Mutex::default(),
+            ending: Mutex::default(),
             budget: Mutex::default(),
             forgetful: Default::default(),
             upgrades: Default::default(),
@@ -188,7 +191,16 @@ impl Cloud {
 
     pub(crate) fn cut(&self) {
         self.connected.send_replace(false);
-        std::mem::take(&mut *self.session.lock().unwrap()).cancel();
+        let (session, streams) = std::mem::take(&mut *self.session.lock().unwrap());
+        session.cancel();
+        *self.ending.lock().unwrap() = streams;
+    }
+
+    /// Waits until nothing of the session that was cut is under way.
+    pub(crate) async fn is_quiet(&self) {
+        while Arc::strong_count(&self.ending.lock().unwrap()) > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Cuts the link when so many more bytes of answers have gone over it.
@@ -350,7 +362,7 @@ impl Upstream for Link {
                 return Err(CutOff);
             }
             let (near, far) = tokio::io::duplex(16 * 1024);
-            let (cloud, session) = (self.0.clone(), self.0.session.lock().unwrap().clone());
+            let (cloud, (session, under_way)) = (self.0.clone(), self.0.session.lock().unwrap().clone());
             if cloud.upgrades.swap(false, std::sync::atomic::Ordering::SeqCst) {
                 tokio::spawn(async move { echo(&cloud, far).await });
                 return Ok(Box::new(near) as Box<dyn Io>);
@@ -366,6 +378,7 @@ impl Upstream for Link {
                     () = session.cancelled() => {}
                     _ = serving => {}
                 }
+                drop(under_way);
             });
             Ok(Box::new(near) as Box<dyn Io>)
         })

@@ -190,6 +190,7 @@ async fn a_view_lists_again_when_the_api_server_has_forgotten_and_so_do_its_watc
     let (_, object) = lines.next().await.unwrap();
     let before = object["metadata"]["resourceVersion"].as_str().unwrap();
     cloud.cut();
+    cloud.is_quiet().await;
     cloud.forgetful.store(true, std::sync::atomic::Ordering::SeqCst);
     let (code, _) = cloud.admin("DELETE", &format!("{MAPS}/a"), json!({})).await;
     assert_eq!(code, 200);

@@ -189,7 +189,8 @@ impl Lab {
 }
 
 async fn serve(cluster: Cluster, mut calls: mpsc::Receiver<Call>) {
-    while let Some(Call { request, answer }) = calls.recv().await {
+    while let Some(Call { upstream, answer }) = calls.recv().await {
+        let message::Upstream::Ask(request) = upstream else { panic!("{upstream:?}") };
         let _ = answer.send(cluster.answer(request));
     }
 }
