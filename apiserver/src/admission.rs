@@ -35,6 +35,8 @@ pub(crate) fn counts_generations(served: &Served) -> bool {
             resource.group.as_str(),
             "admissionregistration.k8s.io" | "apps" | "batch" | flow::GROUP | "policy"
         )
+        || (resource.group == "resource.k8s.io"
+            && matches!(resource.plural.as_str(), "deviceclasses" | "resourceslices"))
         || (resource.group == "networking.k8s.io"
             && !matches!(resource.plural.as_str(), "servicecidrs" | "ipaddresses"))
 }

@@ -216,8 +216,16 @@ async fn empty_namespace(context: &Context, namespace: &str) -> Result<(), Statu
     if !object::deleting(&value) {
         return Ok(());
     }
-    for inner in context.storage.contents(namespace).await? {
-        dependents::remove(context, &inner, Propagation::Background).await?;
+    let is_pod = |inner: &Key| inner.resource == "pods";
+    for inner in context.storage.contents(namespace).await?.iter().filter(|inner| is_pod(inner)) {
+        dependents::remove(context, inner, Propagation::Background).await?;
+    }
+    // What pods may need stays until they have ended (KEP-5080).
+    let rest = context.storage.contents(namespace).await?;
+    if !rest.iter().any(is_pod) {
+        for inner in rest {
+            dependents::remove(context, &inner, Propagation::Background).await?;
+        }
     }
     let others = object::list(&value, "/spec/finalizers").iter().any(|one| *one != EMPTIES);
     let waits =

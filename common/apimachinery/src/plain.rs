@@ -1,6 +1,7 @@
 //! Defaults and rules of small kinds: leases, priority and storage classes, volumes and claims, network policies, events
 //! (`pkg/apis/*/v1/defaults.go`, `pkg/apis/*/validation`). What a real API server takes is never refused.
 
+mod devices;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub fn complete(group: &str, plural: &str, object: &mut Value) {
         }
         ("storage.k8s.io", "csidrivers") => storage::driver(map_in(map, "spec")),
         (apiservice::GROUP, _) => apiservice::complete(map_in(map, "spec")),
+        (devices::GROUP, _) => devices::complete(plural, map),
         ("networking.k8s.io", "networkpolicies") => network_policy(map_in(map, "spec")),
         ("autoscaling", "horizontalpodautoscalers") => {
             let spec = map_in(map, "spec");
@@ -346,6 +348,7 @@ pub fn changes(group: &str, plural: &str, old: &Value, new: &Value) -> Vec<Cause
                 .collect()
         }
         ("storage.k8s.io", "csistoragecapacities") => storage::capacity_changes(old, new),
+        (devices::GROUP, _) => devices::changes(plural, old, new),
         ("networking.k8s.io", "ipaddresses") if old["spec"]["parentRef"] != new["spec"]["parentRef"] => {
             vec![Cause::invalid("spec.parentRef", &new["spec"]["parentRef"], "field is immutable")]
         }

@@ -49,6 +49,7 @@ fn selectable(resource: &str) -> &'static [&'static str] {
             "regarding.uid",
         ],
         "jobs.batch" => &["status.successful"],
+        "resourceslices.resource.k8s.io" => &["spec.nodeName", "spec.driver"],
         "certificatesigningrequests.certificates.k8s.io" => &["spec.signerName"],
         _ => &[],
     }

@@ -3,6 +3,7 @@
 mod batch;
 mod cluster;
 mod custom;
+mod devices;
 mod endpoints;
 mod flows;
 mod networks;
@@ -172,6 +173,10 @@ impl Printer {
             ),
             // kube-apiserver has other columns for it, and does not show them.
             ("storage.k8s.io", "csistoragecapacities") => (created(), rights::role),
+            ("resource.k8s.io", "resourceclaims") => (cluster::columns(&["State"]), devices::claim),
+            ("resource.k8s.io", "resourceslices") => {
+                (cluster::columns(&["Node", "Driver", "Pool"]), devices::slice)
+            }
             ("storage.k8s.io", "csinodes") => (cluster::columns(&["Drivers"]), storage::node),
             ("storage.k8s.io", "volumeattachments") => {
                 (cluster::columns(&["Attacher", "PV", "Node", "Attached"]), storage::attachment)

@@ -112,6 +112,12 @@ kinds! {
         "volumeattributesclass" Cluster BuiltIn [] ["vac"] NO;
     VolumeAttachment: "storage.k8s.io" "v1" "volumeattachments" "VolumeAttachment" "volumeattachment" Cluster BuiltIn
         ["status"] [] NO;
+    DeviceClass: "resource.k8s.io" "v1" "deviceclasses" "DeviceClass" "deviceclass" Cluster BuiltIn [] [] NO;
+    ResourceClaim: "resource.k8s.io" "v1" "resourceclaims" "ResourceClaim" "resourceclaim" Namespaced BuiltIn
+        ["status"] [] NO;
+    ResourceClaimTemplate: "resource.k8s.io" "v1" "resourceclaimtemplates" "ResourceClaimTemplate"
+        "resourceclaimtemplate" Namespaced BuiltIn [] [] NO;
+    ResourceSlice: "resource.k8s.io" "v1" "resourceslices" "ResourceSlice" "resourceslice" Cluster BuiltIn [] [] NO;
     FlowSchema: "flowcontrol.apiserver.k8s.io" "v1" "flowschemas" "FlowSchema" "flowschema" Cluster BuiltIn
         ["status"] [] NO;
     PriorityLevelConfiguration: "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations"
