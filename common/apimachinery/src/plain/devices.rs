@@ -10,7 +10,10 @@ pub(super) const GROUP: &str = "resource.k8s.io";
 
 pub(super) fn complete(plural: &str, object: &mut Map<String, Value>) {
     match plural {
-        "resourceclaims" => claim(map_in(object, "spec")),
+        "resourceclaims" => {
+            claim(map_in(object, "spec"));
+            set_default(object, "status", json!({}));
+        }
         "resourceclaimtemplates" => claim(map_in(map_in(object, "spec"), "spec")),
         _ => {}
     }
