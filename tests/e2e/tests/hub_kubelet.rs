@@ -3,13 +3,14 @@
 //! `CAUSEWAY_KUBELET=FILE cargo nextest run -p e2e --test hub_kubelet`; `CAUSEWAY_KUBECONFIG=FILE` for a cluster that is there.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::stock::{self, Hub, Kubelet};
 use harness::cloud::NODE_IDENTITY;
 use harness::kubectl::Kubectl;
-use harness::programs::Programs;
+use harness::programs::{self, Programs};
 use harness::site::{IMAGE, NODE, Site};
 use harness::wait::{self, PATIENCE};
 use serde_json::{Value, json};
@@ -57,6 +58,14 @@ fn beats(kubectl: &Kubectl, before: &str) -> Result<String> {
     })
 }
 
+/// The pod's log, as the kubelet tells it.
+fn log(kubelet: &Kubelet) -> Result<String> {
+    let mut command = Command::new("curl");
+    let url = format!("https://127.0.0.1:{}/containerLogs/default/{POD}/c", kubelet.port);
+    command.args(["-sSfk", "-m", "10", &url]);
+    programs::run(command)
+}
+
 fn story(site: &Site, kubelet: &mut Kubelet, node: &Kubectl) -> Result<()> {
     let cloud = site.kubectl();
     wait::for_true("the node registered by its kubelet", PATIENCE, || {
@@ -67,9 +76,7 @@ fn story(site: &Site, kubelet: &mut Kubelet, node: &Kubectl) -> Result<()> {
     wait::for_true("the account of pods", PATIENCE, || Ok(cloud.get("serviceaccount", "default").is_ok()))?;
     cloud.apply(&pod())?;
     runs_after(&cloud, 0)?;
-    wait::for_true("the log through the API server", PATIENCE, || {
-        Ok(cloud.run(&["logs", POD])?.contains("started"))
-    })?;
+    wait::for_true("the log of the pod", PATIENCE, || Ok(log(kubelet)?.contains("started")))?;
     let first = running(node)?.context("the pod as the node sees it")?.0;
 
     site.relay.cut();

@@ -43,13 +43,13 @@ fn sends_to(proxy: &mut KubeProxy<'_>, wanted: &[&str]) -> Result<()> {
     })
 }
 
-fn ready(kubectl: &Kubectl, status: &str) -> Result<()> {
-    let patch = json!({ "status": { "conditions": [{ "type": "Ready", "status": status }] } }).to_string();
-    let patch = ["patch", "pod", "all-1", "--subresource=status", "--type=strategic", "-p", &patch];
-    kubectl.run(&[&["-n", SPACE][..], &patch].concat()).map(drop)
+/// What a kubelet says of the pod on this node.
+fn ready(hub: Hub, status: &str) -> Result<()> {
+    let conditions = json!({ "conditions": [{ "type": "Ready", "status": status }] });
+    hub.patch_status(&format!("/api/v1/namespaces/{SPACE}/pods/all-1"), &conditions)
 }
 
-fn story(site: &Site, node: &Kubectl, proxy: &mut KubeProxy<'_>) -> Result<()> {
+fn story(site: &Site, (hub, node): (Hub, &Kubectl), proxy: &mut KubeProxy<'_>) -> Result<()> {
     let cloud = site.kubectl();
     let both = ["all 10.77.1.1", "all 10.77.1.2"];
     let with_near = [&both[..], &["near 10.77.2.1"]].concat();
@@ -76,9 +76,9 @@ fn story(site: &Site, node: &Kubectl, proxy: &mut KubeProxy<'_>) -> Result<()> {
     proxy.again()?;
     sends_to(proxy, &with_near)?;
     // What the node says of its own pod counts here at once.
-    wait::for_true("the pod unready", PATIENCE, || ready(node, "False").map(|()| true))?;
+    wait::for_true("the pod unready", PATIENCE, || ready(hub, "False").map(|()| true))?;
     sends_to(proxy, &["all 10.77.1.2", "near 10.77.2.1"])?;
-    ready(node, "True")?;
+    ready(hub, "True")?;
     sends_to(proxy, &with_near)?;
 
     site.relay.heal();
@@ -105,10 +105,8 @@ fn a_stock_kube_proxy_behind_the_hub_has_the_rules_of_its_node_with_the_cloud_an
         let object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE } });
         Ok(cloud.get("node", NODE).is_ok() || node.create(&object.to_string()).is_ok())
     })?;
-    let addresses =
-        json!({ "status": { "addresses": [{ "type": "InternalIP", "address": network.inside }] } });
-    let patch = ["patch", "node", NODE, "--subresource=status", "--type=strategic", "-p"];
-    node.run(&[&patch[..], &[&addresses.to_string()]].concat())?;
+    let addresses = json!({ "addresses": [{ "type": "InternalIP", "address": network.inside }] });
+    hub.patch_status(&format!("/api/v1/nodes/{NODE}"), &addresses)?;
 
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": SPACE } });
     cloud.apply(&space.to_string())?;
@@ -122,11 +120,11 @@ fn a_stock_kube_proxy_behind_the_hub_has_the_rules_of_its_node_with_the_cloud_an
     for object in services.iter().flatten().chain([&pod]) {
         cloud.apply(&object.to_string())?;
     }
-    ready(&node, "True")?;
+    ready(hub, "True")?;
 
     let folder = site.folder().join("kube-proxy");
     let mut proxy = KubeProxy::start((&binary, &folder), NODE, (hub, &kubeconfig), &cloud, &network)?;
-    let told = story(&site, &node, &mut proxy);
+    let told = story(&site, (hub, &node), &mut proxy);
     let _ = std::fs::copy(proxy.log(), site.kept_logs().join("kube-proxy.log"));
     cloud.run(&["delete", "namespace", SPACE, "--wait=false"])?;
     told

@@ -2,12 +2,15 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 use harness::kubectl::Kubectl;
 use harness::ports;
+use harness::programs;
 use harness::site::Site;
 use harness::wait::{self, PATIENCE};
+use serde_json::{Value, json};
 
 /// Where it listens.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,19 @@ impl Hub {
         let kubeconfig = site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
         wait::for_true("the hub", PATIENCE, || Ok(kubeconfig.exists()))?;
         Ok(kubeconfig)
+    }
+}
+
+impl Hub {
+    /// Patches a status as a kubelet does, through the door without TLS: kubectl would get the subresource first, which kube-apiserver
+    /// refuses to nodes.
+    pub fn patch_status(&self, path: &str, status: &Value) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}{path}/status", self.plain);
+        let patch = json!({ "status": status }).to_string();
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--fail-with-body", "-m", "30", "-X", "PATCH", "-d", &patch]);
+        command.args(["-H", "Content-Type: application/strategic-merge-patch+json", &url]);
+        programs::run(command).map(drop)
     }
 }
 

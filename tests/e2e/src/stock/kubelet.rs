@@ -14,6 +14,8 @@ pub struct Kubelet {
     folder: PathBuf,
     kubeconfig: PathBuf,
     node: String,
+    /// Of its own API.
+    pub port: u16,
     process: Option<Process>,
 }
 
@@ -26,17 +28,18 @@ impl Kubelet {
         runtime: &str,
     ) -> Result<Kubelet> {
         std::fs::create_dir_all(folder)?;
+        let port = ports::free()?;
         let config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
             "containerRuntimeEndpoint": runtime, "cgroupDriver": "cgroupfs",
-            "port": ports::free()?, "healthzPort": 0, "readOnlyPort": 0, "podLogsDir": folder.join("logs"),
+            "port": port, "healthzPort": 0, "readOnlyPort": 0, "podLogsDir": folder.join("logs"),
             "volumePluginDir": folder.join("plugins"), "resolvConf": "",
             // Nothing of this machine is to be limited, changed or cleaned up by it.
             "cgroupsPerQOS": false, "enforceNodeAllocatable": [], "failCgroupV1": false, "failSwapOn": false,
             "makeIPTablesUtilChains": false, "oomScoreAdj": 0, "localStorageCapacityIsolation": false,
             "imageGCHighThresholdPercent": 100,
             "evictionHard": { "memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" },
-            // An API server that has no certificate to show to kubelets asks as nobody.
+            // A test has no certificate to show to it.
             "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
             "authorization": { "mode": "AlwaysAllow" },
             // Heartbeats that a test can wait for.
@@ -48,6 +51,7 @@ impl Kubelet {
             folder: folder.to_owned(),
             kubeconfig: kubeconfig.to_owned(),
             node: node.to_owned(),
+            port,
             process: None,
         };
         kubelet.again()?;
