@@ -2,6 +2,7 @@
 //!
 //! `CAUSEWAY_KUBELET=FILE cargo nextest run -p e2e --test hub_kubelet`; `CAUSEWAY_KUBECONFIG=FILE` for a cluster that is there.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
@@ -66,6 +67,10 @@ fn log(kubelet: &Kubelet) -> Result<String> {
     programs::run(command)
 }
 
+fn tasks(site: &Site) -> Result<BTreeSet<String>> {
+    Ok(site.running_tasks()?.into_iter().collect())
+}
+
 fn story(site: &Site, kubelet: &mut Kubelet, node: &Kubectl) -> Result<()> {
     let cloud = site.kubectl();
     wait::for_true("the node registered by its kubelet", PATIENCE, || {
@@ -88,15 +93,16 @@ fn story(site: &Site, kubelet: &mut Kubelet, node: &Kubectl) -> Result<()> {
 
     kubelet.kill9()?;
     site.edge.kill9()?;
-    let tasks = site.running_tasks()?;
+    let before = tasks(site)?;
     site.edge.start()?;
     wait::for_true("the hub again", PATIENCE, || Ok(renewed(node).is_ok()))?;
-    let before = renewed(node)?;
+    let kept = renewed(node)?;
     kubelet.again()?;
-    let meanwhile = beats(node, &before)?;
+    let meanwhile = beats(node, &kept)?;
     // A kubelet that took the pod for gone would have ended it by then.
     wait::pause(Duration::from_secs(5));
-    ensure!(site.running_tasks()? == tasks, "containers went on: {tasks:?}");
+    let after = tasks(site)?;
+    ensure!(after == before, "other containers run than before: {after:?}, not {before:?}");
     ensure!(runs_after(node, 1)? == second);
     ensure!(cloud.get("pod", POD)?["status"] == told, "the cloud heard of it while the node was cut off");
 
