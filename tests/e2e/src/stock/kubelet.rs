@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use harness::containerd::unmount_below;
 use harness::ports;
 use harness::process::Process;
 use serde_json::json;
@@ -82,5 +83,13 @@ impl Kubelet {
 
     pub fn log(&self) -> PathBuf {
         self.folder.join("kubelet.log")
+    }
+}
+
+impl Drop for Kubelet {
+    /// Volumes of pods that it left are unmounted.
+    fn drop(&mut self) {
+        self.process = None;
+        unmount_below(&self.folder);
     }
 }
