@@ -126,6 +126,8 @@ fn a_stock_kube_proxy_behind_the_hub_has_the_rules_of_its_node_with_the_cloud_an
     let mut proxy = KubeProxy::start((&binary, &folder), NODE, (hub, &kubeconfig), &cloud, &network)?;
     let told = story(&site, (hub, &node), &mut proxy);
     let _ = std::fs::copy(proxy.log(), site.kept_logs().join("kube-proxy.log"));
-    cloud.run(&["delete", "namespace", SPACE, "--wait=false"])?;
+    // No kubelet says that it has ended.
+    cloud.run(&["-n", SPACE, "delete", "pod", "all-1", "--force", "--grace-period=0"])?;
+    cloud.run(&["delete", "namespace", SPACE])?;
     told
 }
