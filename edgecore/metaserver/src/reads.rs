@@ -370,8 +370,9 @@ impl Shared {
     /// said before counts.
     async fn may_watch(&self, caller: &Caller, scope: &Scope, query: &ListQuery) -> Result<(), Status> {
         let right = to_read("watch", caller, scope, query);
-        // What is there already is not to be told again.
-        let since = self.views.of(query).map(|view| view.reached().to_string()).unwrap_or_default();
+        // What is there already is not to be told again. Any state will do: without a revision, kube-apiserver waits until it has the
+        // newest one, for seconds where its etcd does not tell it (`storage/cacher`).
+        let since = self.views.of(query).map_or(0, |view| view.reached()).to_string();
         let path = scope.path(&[("watch", "1"), ("timeoutSeconds", "1"), ("resourceVersion", &since)]);
         match ask::stream(&*self.upstream, caller, &path).await {
             Ok(_) => self.note(&right, Ok(())).await,

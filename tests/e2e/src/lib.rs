@@ -11,5 +11,6 @@ pub mod players;
 pub mod pods;
 pub mod recorded;
 pub mod skip;
+pub mod stock;
 pub mod terminal;
 pub mod web;

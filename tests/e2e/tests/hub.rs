@@ -1,12 +1,13 @@
 //! EdgeCore as a hub: what a kubelet reads and writes through it, with the cloud, without, and after a restart.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, Result, ensure};
+use e2e::stock::{self, Hub};
+use harness::cloud::NODE_IDENTITY;
 use harness::kubectl::Kubectl;
-use harness::ports;
 use harness::programs::Programs;
 use harness::site::{NODE, Site};
 use harness::wait::{self, PATIENCE};
@@ -93,23 +94,14 @@ fn object(kind: &str, api: &str, name: &str, namespace: &str, spec: &Value) -> S
 
 #[test]
 fn a_kubelet_behind_the_hub_goes_on_without_the_cloud_and_what_it_said_arrives_later() -> Result<()> {
-    if e2e::skip::beside_a_cluster("the right to impersonate") {
+    if e2e::skip::beside_a_cluster("status subresources that a node may get") {
         return Ok(());
     }
-    let (server, plain, monitor) = (ports::free()?, ports::free()?, ports::free()?);
-    let module = "modules.metaManager.metaServer";
-    let settings = [
-        format!("{module}.hub.enable=true"),
-        format!("{module}.hub.plainServer=127.0.0.1:{plain}"),
-        format!("{module}.server=127.0.0.1:{server}"),
-        format!("{module}.dummyServer=127.0.0.2:{}", ports::free()?),
-        format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{monitor}"),
-    ];
+    let hub = Hub::new(Ipv4Addr::new(127, 0, 0, 2))?;
+    let (plain, monitor, settings) = (hub.plain, hub.monitor, hub.settings());
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let identity = "modules.dynamicController.nodeIdentity=true";
-    let site = Site::start_on(&Programs::find()?, false, (&[identity], &settings), |_| {})?;
-    let kubeconfig = site.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
-    wait::for_true("the hub", PATIENCE, || Ok(kubeconfig.exists()))?;
+    let site = Site::start_on(&Programs::find()?, false, (&[NODE_IDENTITY], &settings), |_| {})?;
+    let kubeconfig = Hub::kubeconfig(&site)?;
     let (kubelet, cloud) = (Kubectl::new(&kubeconfig), site.kubectl());
 
     wait::for_true("the node registered by its kubelet", PATIENCE, || {
@@ -136,10 +128,7 @@ fn a_kubelet_behind_the_hub_goes_on_without_the_cloud_and_what_it_said_arrives_l
 
     kubelet.run(&["get", "pod", "web"])?;
     site.relay.cut();
-    wait::for_true("the cut", PATIENCE, || {
-        let told = kubelet.run(&["create", "configmap", "x"]).err();
-        Ok(told.is_some_and(|error| format!("{error:#}").contains("cut off")))
-    })?;
+    stock::wait_until_cut(&kubelet)?;
     for (round, started_again) in [("second", false), ("third", true)] {
         if started_again {
             site.edge.kill9()?;

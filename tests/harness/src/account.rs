@@ -10,13 +10,12 @@ use crate::kubectl::Kubectl;
 const NAME: &str = "cloudcore";
 
 /// Applies what whoever installs CloudCore in a cluster applies before it starts, and writes a kubeconfig with a token of the
-/// account into `folder`. `admin` is the kubeconfig of the cluster's administrator.
-pub fn kubeconfig(admin: &Path, folder: &Path) -> Result<PathBuf> {
+/// account into `folder`. `admin` is the kubeconfig of the cluster's administrator. `node_identity`: CloudCore has that switch on.
+pub fn kubeconfig(admin: &Path, folder: &Path, node_identity: bool) -> Result<PathBuf> {
     let kubectl = Kubectl::new(admin);
     let definitions = api::crds::ALL.iter().map(|(_, text)| (*text).to_owned());
-    let objects = manifests::rights(manifests::Parts { streams: true, webhooks: true, node_identity: false })
-        .into_iter()
-        .map(|object| object.to_string());
+    let parts = manifests::Parts { streams: true, webhooks: true, node_identity };
+    let objects = manifests::rights(parts).into_iter().map(|object| object.to_string());
     let all: Vec<String> = definitions.chain(objects).collect();
     kubectl.apply(&all.join("\n---\n"))?;
     let token = kubectl.run(&["create", "token", NAME, "-n", "kubeedge", "--duration", "24h"])?;

@@ -13,6 +13,10 @@ use crate::kubectl::Kubectl;
 use crate::programs::Programs;
 use crate::{account, given, ports, process, wait};
 
+/// The setting with which nodes ask the API server as themselves.
+pub const NODE_IDENTITY: &str = "modules.dynamicController.nodeIdentity=true";
+const DYNAMIC: &str = "modules.dynamicController.";
+
 /// CloudCore, with its embedded API server or on a cluster, under its own root.
 pub struct Cloud {
     pub root: PathBuf,
@@ -35,13 +39,14 @@ impl Cloud {
         Cloud::init_on(None, programs, root, settings)
     }
 
-    /// Like [`Cloud::init_with`], on the [given cluster](given::kubeconfig) if there is one; the settings are for the embedded API
-    /// server.
+    /// Like [`Cloud::init_with`], on the [given cluster](given::kubeconfig) if there is one. Beside such a cluster CloudCore has of
+    /// the settings those of its DynamicController: the others are for the embedded API server.
     pub fn init_on_given(programs: &Programs, root: &Path, settings: &[&str]) -> Result<Cloud> {
         let Some(given) = given::kubeconfig() else { return Cloud::init_with(programs, root, settings) };
         // Its API server reaches nodes through the stream server.
-        let settings = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
-        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let streams = given::stream_server(ports::free()?, ports::free()?, &given::address().to_string());
+        let own = settings.iter().copied().filter(|setting| setting.starts_with(DYNAMIC));
+        let settings: Vec<&str> = streams.iter().map(String::as_str).chain(own).collect();
         Cloud::init_on(Some(&given), programs, root, &settings)
     }
 
@@ -73,7 +78,8 @@ impl Cloud {
             format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{health_port}"),
             format!("modules.standalone.listen=127.0.0.1:{api_port}"),
         ];
-        let account = kubeconfig.map(|admin| account::kubeconfig(admin, root)).transpose()?;
+        let as_nodes = settings.contains(&NODE_IDENTITY);
+        let account = kubeconfig.map(|admin| account::kubeconfig(admin, root, as_nodes)).transpose()?;
         let given = account.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         let mut arguments = match account {
             Some(_) => vec!["init", "--process", "--kube-config", &given],

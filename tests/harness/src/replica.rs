@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
+use crate::cloud::NODE_IDENTITY;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::wait::PATIENCE;
@@ -119,7 +120,7 @@ impl Replica {
     ) -> Result<Replica> {
         let local = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], ports::free()?)));
         let (edge, certificates, health) = (local()?, local()?, local()?);
-        let account = account::kubeconfig(kubeconfig, root)?;
+        let account = account::kubeconfig(kubeconfig, root, settings.contains(&NODE_IDENTITY))?;
         let (root_text, kubeconfig) = (root.to_string_lossy(), account.to_string_lossy());
         let ports = [
             format!("modules.cloudHub.websocket.port={}", edge.port()),

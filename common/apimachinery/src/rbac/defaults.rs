@@ -135,6 +135,7 @@ const ROLES: &[(&str, &str, Rules)] = &[
             ("list watch", "core", "endpoints services"),
             (READ, "core", "nodes"),
             ("create patch update", "core events.k8s.io", "events"),
+            ("list watch", "networking.k8s.io", "servicecidrs"),
             ("list watch", "discovery.k8s.io", "endpointslices"),
         ],
     ),

@@ -195,6 +195,21 @@ fn the_default_roles_are_valid_and_viewers_read_no_secrets() {
     let roles = What::Resource { group: GROUP, resource: "roles", subresource: "", namespace: "n", name: "" };
     let create = Attributes::new("create", roles);
     assert!(may(&policy, "a", &everyone, &create) && !may(&policy, "e", &everyone, &create));
+    let proxies = json!([{"kind": "User", "name": "p"}]);
+    policy.set(
+        Kind::ClusterRoleBinding,
+        "",
+        "p",
+        Some(&binding("ClusterRole", "system:node-proxier", proxies)),
+    );
+    let ranges = What::Resource {
+        group: "networking.k8s.io",
+        resource: "servicecidrs",
+        subresource: "",
+        namespace: "",
+        name: "",
+    };
+    assert!(may(&policy, "p", &everyone, &Attributes::new("watch", ranges)), "kube-proxy since 1.33");
     let path = |path| may(&policy, "x", &everyone, &Attributes::new("get", What::Path(path)));
     assert!(path("/apis/apps") && path("/openapi/v2") && !path("/metrics"));
 }

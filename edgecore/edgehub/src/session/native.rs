@@ -43,8 +43,8 @@ struct Native {
     /// Number of the last live request: its id.
     calls: u64,
     streams: Mux,
-    /// The cloud connects streams that this edge opens.
-    cloud_takes_streams: bool,
+    /// The cloud connects streams that this edge opens; none: it has not said yet.
+    cloud_takes_streams: Option<bool>,
     /// Takes streams beside the frames, for as long as the session lasts.
     beside: Option<AbortOnDropHandle<()>>,
 }
@@ -62,7 +62,7 @@ pub(super) async fn run(sender: FrameSender, receiver: FrameReceiver, session: S
         exchange: Exchange::default(),
         calls: 0,
         streams: Mux::at(streams::End::Edge),
-        cloud_takes_streams: false,
+        cloud_takes_streams: None,
         beside,
     };
     pump::run(half, (sender, receiver), session, tasks, Commits { queue, answers }).await
@@ -130,7 +130,7 @@ impl Half for Native {
         shell.session.metrics.received(bytes);
         match self.exchange.on_frame(*body)? {
             Effect::Welcomed { epoch, takes_streams } => {
-                self.cloud_takes_streams = takes_streams;
+                self.cloud_takes_streams = Some(takes_streams);
                 tracing::debug!(epoch, "the cloud let this session in");
             }
             Effect::List(kinds) => {
@@ -174,8 +174,12 @@ impl Half for Native {
         Ok(())
     }
 
+    fn may_open(&self) -> bool {
+        self.cloud_takes_streams.is_some()
+    }
+
     fn open(&mut self, asked: Asked) -> Option<Body> {
-        if !self.cloud_takes_streams {
+        if self.cloud_takes_streams != Some(true) {
             asked.answer(Err(NoStream::Unable));
             return None;
         }
@@ -274,3 +278,6 @@ async fn commit(intake: Intake, beat: Beat, mut inbox: mpsc::Receiver<Batch>, ou
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,11 @@ pub(super) trait Half: Send + Sized {
 
     fn on_time(&mut self, shell: &mut Shell<'_, Self>) -> impl Future<Output = Result<(), End>> + Send;
 
+    /// It is known whether the cloud takes streams; until then those who ask for one wait.
+    fn may_open(&self) -> bool {
+        true
+    }
+
     /// Opens a stream to the API server: the frame that tells the cloud, unless the stream is refused.
     fn open(&mut self, asked: Asked) -> Option<Written<Self>> {
         asked.answer(Err(NoStream::Unable));
@@ -214,7 +219,7 @@ async fn pump<H: Half>(
             _ = heartbeat.tick(), if must_speak => half.on_heartbeat(&mut shell),
             _ = tokio::time::sleep_until(heard + patience), if must_speak => return Err(End::Silent(patience)),
             Some(call) = shell.session.calls.recv(), if is_quiet => shell.start_call(&mut half, call),
-            Some(asked) = shell.session.streams.recv(), if is_quiet => shell.outgoing.extend(half.open(asked)),
+            Some(asked) = shell.session.streams.recv(), if is_quiet && half.may_open() => shell.outgoing.extend(half.open(asked)),
             _ = outbox.added() => shell.rows = true,
             _ = sleep_until(time) => {
                 let _busy = beat.begin();

@@ -49,6 +49,17 @@ async fn watchers_of_one_scope_share_one_watch_in_the_cloud() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whether_one_may_watch_is_asked_of_any_state_so_that_no_api_server_waits_for_its_newest() {
+    let cloud = Cloud::start().await;
+    cloud.config_map("a", "1").await;
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let mut lines = node.watch(&Who::Token(&token), &format!("{MAPS}?watch=1")).await;
+    assert_eq!(lines.brief().await, "ADDED a");
+    assert_eq!(cloud.count("watch=1&timeoutSeconds=1&resourceVersion=0"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn selectors_are_of_the_view_and_what_leaves_them_is_deleted() {
     let cloud = Cloud::start().await;
     cloud.config_map("a", "1").await;
