@@ -1,6 +1,5 @@
 //! `modules.metaManager.metaServer` -> the settings of MetaServer.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
