@@ -89,7 +89,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
 
     let node = settings.hub.node.clone();
     if let Some(settings) = settings.meta_server {
-        let applications = Applications::new(cloud.clone(), node);
+        let applications = Applications::new(cloud.clone(), node, outlets.pushes.clone());
         let upstream = Arc::new(Way::new(uplink, applications));
         let deps = metaserver::Deps {
             objects: objects.clone(),

@@ -6,34 +6,43 @@
 //! ```
 //!
 //! Applications carry no token, only the node's name: such a cloud can answer the node itself and nobody else. It pushes what is
-//! watched as objects of the node, which says nothing of when a list is complete; so a watch is told here after a while that it
-//! has to list again.
+//! watched as objects of the node, in any order and not all of it; so a watch here is told what comes ([`feed`], [`stream`]), and
+//! every few minutes that it has to list.
+
+mod feed;
+mod stream;
+mod watches;
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use apimachinery::Status;
 use apimachinery::path::{RequestPath, is_discovery, query_pairs};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use message::{ApiCall, NodeName};
 use metamanager::Cloud;
+use metamanager::pushes::Pushes;
 use serde_json::json;
 use tokio::io::DuplexStream;
 
+use self::feed::{Feed, Selection};
+use self::stream::Telling;
+use self::watches::Watches;
+
 /// Bytes between MetaServer and here.
 const PIPE: usize = 32 * 1024;
+/// What Kubernetes' Protobuf begins with.
+const PROTOBUF: &[u8] = b"k8s\0";
+/// Documents of which such a cloud hands on the list, and none that is in it.
+const OPENAPI: &str = "/openapi/v3";
 /// As Kubernetes' limit for bodies.
 const BODY: usize = 3 * 1024 * 1024;
-/// How long a watch goes on before whoever watches lists again.
-const RELIST: Duration = Duration::from_secs(60);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -42,11 +51,14 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) struct Applications {
     cloud: Cloud,
     node: NodeName,
+    pushes: Pushes,
+    watches: Watches,
 }
 
 impl Applications {
-    pub(crate) fn new(cloud: Cloud, node: NodeName) -> Applications {
-        Applications { cloud, node }
+    /// Has to be made within a runtime.
+    pub(crate) fn new(cloud: Cloud, node: NodeName, pushes: Pushes) -> Applications {
+        Applications { watches: Watches::new(cloud.clone()), cloud, node, pushes }
     }
 
     /// A stream for one HTTP/1.1 request.
@@ -69,10 +81,41 @@ impl Applications {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let answered = match is_watch(&request) {
-            true => may_ask(&request).map(|()| watch()),
+            true => self.watch(&request).await,
             false => self.apply(request).await,
         };
         answered.unwrap_or_else(|status| whole(status.code, status.to_json().to_string().into()))
+    }
+
+    /// Events of what is pushed. What the cloud does not push is listed more often.
+    async fn watch(&self, request: &Request<Incoming>) -> Result<Response<Body>, Status> {
+        may_ask(request)?;
+        let (path, media, body) = (request.uri().to_string(), String::new(), Vec::new());
+        let application =
+            ApiCall { method: "GET", path, media, body }.application(&self.node, is_discovery)?;
+        let of = Selection::of(&application)?;
+        // Before the cloud is told, so that nothing is missed.
+        let (pushes, mut link) = (self.pushes.subscribe(), self.cloud.link());
+        link.mark_unchanged();
+        let joined = match of.why_never_pushed() {
+            Some(why) => {
+                tracing::debug!(
+                    operation = application.about(),
+                    why,
+                    "the cloud is not asked to push what is watched"
+                );
+                None
+            }
+            None => match self.watches.join(&application).await {
+                Ok(joined) => Some(joined),
+                // Nobody is there to be asked.
+                Err(status) if status.code == 503 => return Err(status),
+                Err(_) => None,
+            },
+        };
+        let feed = Feed::new(of, since(request));
+        let telling = Telling { feed, pushes, link, watches: self.watches.clone() };
+        Ok(response(200, telling.into_body(joined)))
     }
 
     async fn apply(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
@@ -80,12 +123,12 @@ impl Applications {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, BODY).collect().await.map_err(|_| Status::too_large(BODY))?;
         let media = parts.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
-        let call = ApiCall {
-            method: method(&parts.method)?,
-            path: parts.uri.to_string(),
-            media: media.to_owned(),
-            body: body.to_bytes().into(),
-        };
+        let (media, body) = as_json(media, body.to_bytes())?;
+        let (method, path) = (method(&parts.method)?, parts.uri.to_string());
+        if path.starts_with(OPENAPI) {
+            return Err(Status::unavailable("a KubeEdge cloud does not answer with parts of OpenAPI v3"));
+        }
+        let call = ApiCall { method, path, media, body };
         let makes = call.method == "POST";
         let application = call.application(&self.node, is_discovery)?;
         let answered = self.cloud.apply(application).await.map_err(|error| {
@@ -95,9 +138,13 @@ impl Applications {
                 format!("the cloud did not carry out the request: {error}"),
             )
         })??;
-        let body = match answered.is_empty() {
-            true => json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}).to_string().into(),
-            false => answered.into(),
+        let body = match answered.as_slice() {
+            [] => json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}).to_string().into(),
+            // Such a cloud asks for discovery in its own client's encoding.
+            answered if answered.starts_with(PROTOBUF) => {
+                kubeapi::from_protobuf(answered)?.to_string().into()
+            }
+            _ => answered.into(),
         };
         Ok(whole(if makes { 201 } else { 200 }, body))
     }
@@ -108,6 +155,14 @@ fn method(method: &Method) -> Result<&'static str, Status> {
     known.ok_or_else(|| {
         Status::new(405, "MethodNotAllowed", format!("a KubeEdge cloud has no way to {method}"))
     })
+}
+
+/// A body as such a cloud reads it: JSON, but for patches, which it hands on. 415 for what is not known in Protobuf.
+fn as_json(media: &str, body: Bytes) -> Result<(String, Vec<u8>), Status> {
+    match body.starts_with(PROTOBUF) {
+        true => Ok(("application/json".to_owned(), kubeapi::from_protobuf(&body)?.to_string().into_bytes())),
+        false => Ok((media.to_owned(), body.into())),
+    }
 }
 
 /// A KubeEdge cloud knows the node only.
@@ -137,21 +192,20 @@ fn is_watch(request: &Request<Incoming>) -> bool {
         && (by_path || query_pairs(request.uri().query().unwrap_or_default()).iter().any(asks))
 }
 
-/// A watch that shows nothing and ends in time.
-fn watch() -> Response<Body> {
-    let status = Status::new(410, "Expired", "a KubeEdge cloud has no watches: list again");
-    let ended = format!("{}\n", json!({"type": "ERROR", "object": status.to_json()}));
-    let told = stream::once(async move {
-        tokio::time::sleep(RELIST).await;
-        Ok::<_, Infallible>(Frame::data(Bytes::from(ended)))
-    });
-    // The head goes at once.
-    let body = StreamBody::new(stream::empty().chain(told)).boxed_unsync();
-    response(200, body)
+/// The version after which events are wanted.
+fn since(request: &Request<Incoming>) -> i64 {
+    let pairs = query_pairs(request.uri().query().unwrap_or_default());
+    let version = pairs.iter().find(|(name, _)| name == "resourceVersion");
+    version.and_then(|(_, version)| version.parse().ok()).unwrap_or_default()
 }
 
 fn whole(code: u16, body: Bytes) -> Response<Body> {
-    response(code, Full::new(body).boxed_unsync())
+    let is_json = body.first().is_some_and(|first| b"{[".contains(first));
+    let mut whole = response(code, Full::new(body).boxed_unsync());
+    if !is_json {
+        whole.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    whole
 }
 
 fn response(code: u16, body: Body) -> Response<Body> {
@@ -162,75 +216,4 @@ fn response(code: u16, body: Body) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use message::{Application, Asked, Json, Reply, Upstream};
-    use metamanager::LinkState;
-    use metamanager::cloud::Call;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::sync::watch;
-
-    use super::*;
-
-    /// The application that a request becomes, if it does, and the answer to it, once the cloud did with it as told.
-    async fn ask(
-        text: &str,
-        carry_out: impl FnOnce(Application) -> Application,
-    ) -> (Option<Application>, String) {
-        let (_link, state) = watch::channel(LinkState::Connected);
-        let (cloud, mut calls) = Cloud::channel(state);
-        let room = Applications::new(cloud, NodeName::new("e1").unwrap());
-        let mut stream = room.connect();
-        stream.write_all(text.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let mut asked = None;
-        tokio::select! {
-            read = stream.read_to_string(&mut answer) => { read.unwrap(); }
-            call = calls.recv() => {
-                let Some(Call { upstream: Upstream::Application(Asked::One(application)), answer: to }) = call else { panic!() };
-                asked = Some((*application).clone());
-                let done = Json::encode(&carry_out(*application)).unwrap();
-                to.send(Reply::Object(done)).unwrap();
-                stream.read_to_string(&mut answer).await.unwrap();
-            }
-        }
-        (asked, answer)
-    }
-
-    #[tokio::test]
-    async fn the_node_asks_a_kubeedge_cloud_by_applications() {
-        let text =
-            "GET /api/v1/services?labelSelector=a HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\n\r\n";
-        let (asked, answer) = ask(text, |asked| asked.approved(b"{\"kind\":\"ServiceList\"}".to_vec())).await;
-        let asked = asked.unwrap();
-        assert_eq!((asked.verb.as_str(), asked.key.as_str()), ("list", "/core/v1/services/null/null"));
-        assert_eq!((asked.nodename.as_str(), asked.id.len()), ("e1", 64));
-        assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"kind\":\"ServiceList\"}"),
-            "{answer}"
-        );
-
-        let text = "DELETE /api/v1/namespaces/d/pods/p HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\n\r\n";
-        let (_, answer) = ask(text, |asked| asked.approved(Vec::new())).await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Success"), "{answer}");
-        let (_, answer) = ask(text, |asked| asked.rejected(Status::new(404, "NotFound", "gone"))).await;
-        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("gone"), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_token_is_worth_nothing_to_a_kubeedge_cloud_but_discovery_is_everybodys() {
-        let of = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n");
-        let (asked, answer) = ask(&of("/api/v1/services"), |asked| asked).await;
-        assert!(asked.is_none() && answer.starts_with("HTTP/1.1 403"), "{answer}");
-        assert!(answer.contains("KubeEdge"), "{answer}");
-        let (asked, answer) = ask(&of("/apis/apps/v1"), |asked| asked.approved(b"{}".to_vec())).await;
-        assert_eq!(asked.unwrap().key, "/apis/apps/v1");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_is_told_to_list_again() {
-        let text = "GET /api/v1/services?watch=1 HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\n\r\n";
-        let (asked, answer) = ask(text, |asked| asked).await;
-        assert!(asked.is_none() && answer.starts_with("HTTP/1.1 200") && answer.contains("410"), "{answer}");
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ impl Upstream for Way {
                     if !self.is_told.swap(true, Ordering::Relaxed) {
                         tracing::warn!(
                             error = %NoStream::Unable,
-                            "MetaServer asks it by messages, for the node itself; what is watched is listed again each minute"
+                            "MetaServer asks it by messages, for the node itself"
                         );
                     }
                     Ok(Box::new(self.applications.connect()) as Box<dyn Io>)

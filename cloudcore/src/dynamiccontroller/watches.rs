@@ -7,9 +7,10 @@
 //!                  the node's set of what it watches --> session
 //! ```
 //!
-//! A watch runs for as long as the session in which it was begun: an edge tells all of its watches after each connect
-//! (`watchapp/sync`), and they list again. What they have shown is kept for a while after the session, so that what has gone
-//! meanwhile is taken from the node; after a restart of CloudCore it is not known.
+//! A watch runs while its node is connected, and goes on in the next session with a new list, until the node tells which watches it
+//! has without it (`watchapp/sync`): edges of KubeEdge tell that when one of theirs ends, and not when they connect. What was shown
+//! is kept for a while after the session, so that what has gone meanwhile is taken from the node; after a restart of CloudCore
+//! nothing of this is known.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -35,6 +36,10 @@ use crate::kubernetes::{Meta, Selection, WatchEvent};
 const WATCHES: usize = 100;
 /// How long it is known what a node was shown that is not connected.
 const KEPT: Duration = Duration::from_secs(10 * 60);
+/// How long it is known what a node watches that is not connected.
+const GOES_ON: Duration = Duration::from_secs(7 * 86_400);
+/// Bytes of what a watch selects, which are kept as long.
+const SELECTS: usize = 16 * 1024;
 /// First and longest wait before a watch that broke is begun again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -53,8 +58,17 @@ struct Node {
     session: Option<(u64, NodeSet)>,
     /// By the application's id; one that ends here stops.
     running: HashMap<String, DropGuard>,
+    /// Those that could be begun: they go on in the next session.
+    begun: HashMap<String, Application>,
     shown: Shown,
     left: Option<Instant>,
+}
+
+impl Node {
+    fn end(&mut self, id: &str) {
+        self.running.remove(id);
+        self.begun.remove(id);
+    }
 }
 
 /// One watch as its task sees it.
@@ -82,8 +96,14 @@ impl Watches {
     /// Begins to watch, unless it is watched, as soon as the API server has said that the node may.
     ///
     /// # Errors
-    /// The API server's refusal; 400 for an application that cannot be read, 429 for more than [`WATCHES`], 503 without a session.
+    /// The API server's refusal; 400 for an application that cannot be read, 413 for one that is too large, 429 for more than
+    /// [`WATCHES`], 503 without a session.
     pub(super) async fn begin(&self, node: &NodeName, application: &Application) -> Result<(), Status> {
+        if application.option.bytes().len() + application.req_body.bytes().len() + application.key.len()
+            > SELECTS
+        {
+            return Err(Status::too_large(SELECTS));
+        }
         let id = application.clone().named().id;
         let stop = CancellationToken::new();
         let set = {
@@ -106,6 +126,9 @@ impl Watches {
         };
         match self.select(node, application).await {
             Ok((kind, selection)) => {
+                if let Some(known) = self.lock().get_mut(node.as_str()) {
+                    known.begun.insert(id.clone(), application.clone());
+                }
                 let (room, node) = (self.clone(), node.clone());
                 let running = Running { room, node, id, set, kind, selection, stop };
                 tokio::spawn(running.run());
@@ -154,14 +177,45 @@ impl Watches {
 
     fn end(&self, node: &NodeName, id: &str) {
         if let Some(node) = self.lock().get_mut(node.as_str()) {
-            node.running.remove(id);
+            node.end(id);
         }
+    }
+
+    /// Begins again, in the session `epoch`, what was watched in the one before.
+    async fn go_on(self, node: NodeName, epoch: u64, begun: Vec<Application>) {
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        for application in begun {
+            loop {
+                if !self.is_in(&node, epoch, &application) {
+                    break;
+                }
+                let Err(status) = self.begin(&node, &application).await else { break };
+                if !status.is_retryable() {
+                    tracing::warn!(%node, operation = application.about(), error = %status, "watch of a node not gone on with");
+                    break;
+                }
+                // It is still the node's.
+                if let Some(known) = self.lock().get_mut(node.as_str()) {
+                    known.begun.insert(application.clone().named().id, application.clone());
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    }
+
+    /// True if the node of this session watches this.
+    fn is_in(&self, node: &NodeName, epoch: u64, application: &Application) -> bool {
+        let nodes = self.lock();
+        let Some(known) = nodes.get(node.as_str()) else { return false };
+        known.session.as_ref().is_some_and(|(current, _)| *current == epoch)
+            && known.begun.contains_key(&application.clone().named().id)
     }
 
     /// Ends all watches of `node` but these.
     pub(super) fn end_all_but(&self, node: &NodeName, is_watched: impl Fn(&str) -> bool) {
         if let Some(node) = self.lock().get_mut(node.as_str()) {
             node.running.retain(|id, _| is_watched(id));
+            node.begun.retain(|id, _| is_watched(id));
             node.shown.keep(is_watched);
         }
     }
@@ -173,16 +227,27 @@ impl Watches {
 }
 
 impl Source for Watches {
-    /// Nothing is known to be watched before the node says so.
     fn subscribe(&self, node: &str, epoch: u64, set: &NodeSet) {
         let mut nodes = self.lock();
         let now = Instant::now();
-        nodes.retain(|_, node| node.left.is_none_or(|left| now.duration_since(left) < KEPT));
+        let left =
+            |node: &Node, time: Duration| node.left.is_some_and(|left| now.duration_since(left) >= time);
+        nodes.retain(|_, node| !left(node, GOES_ON));
+        nodes.values_mut().filter(|node| left(node, KEPT)).for_each(|node| node.shown = Shown::default());
         let known = nodes.entry(node.to_owned()).or_default();
-        if known.session.as_ref().is_none_or(|(current, _)| *current != epoch) {
-            known.running.clear();
-        }
+        let is_new = known.session.as_ref().is_none_or(|(current, _)| *current != epoch);
         (known.session, known.left) = (Some((epoch, set.clone())), None);
+        if !is_new {
+            return;
+        }
+        known.running.clear();
+        let begun: Vec<Application> = known.begun.values().cloned().collect();
+        drop(nodes);
+        if let Ok(node) = NodeName::new(node)
+            && !begun.is_empty()
+        {
+            tokio::spawn(self.clone().go_on(node, epoch, begun));
+        }
     }
 
     fn unsubscribe(&self, node: &str, epoch: u64) {
@@ -191,7 +256,7 @@ impl Source for Watches {
         if known.session.as_ref().is_some_and(|(current, _)| *current == epoch) {
             (known.session, known.left) = (None, Some(Instant::now()));
             known.running.clear();
-            if known.shown.is_empty() {
+            if known.shown.is_empty() && known.begun.is_empty() {
                 nodes.remove(node);
             }
         }

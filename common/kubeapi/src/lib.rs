@@ -48,4 +48,6 @@ pub use call::{Call, Question, Reader};
 pub use dispatch::{Api, Settings};
 pub use inflight::Limits;
 pub use peer::{Certificate, Peer};
+/// Protobuf from elsewhere, as a body of a request is read.
+pub use protobuf::parse as from_protobuf;
 pub use server::{CONNECTIONS, Door, Transport, serve};

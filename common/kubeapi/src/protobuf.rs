@@ -36,7 +36,7 @@ pub(crate) const STREAM_TYPE: &str = "application/vnd.kubernetes.protobuf;stream
 ///
 /// # Errors
 /// 400 for what is no such message, which names the message and the field; 415 for kinds that Kubernetes does not have.
-pub(crate) fn parse(body: &[u8]) -> Result<Value, Status> {
+pub fn parse(body: &[u8]) -> Result<Value, Status> {
     let bad = |what: String| Status::bad_request(format!("the object provided is unrecognized: {what}"));
     let unknown = envelope::open(body).map_err(|error| bad(error.to_string()))?;
     let (api_version, kind) = (unknown.api_version, unknown.kind);

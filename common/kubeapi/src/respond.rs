@@ -175,6 +175,8 @@ pub(crate) async fn lay_out(answer: Answer, layout: Layout) -> Answer {
         _ => serde_json::to_string_pretty(&value).ok().map(|text| text + "\n"),
     });
     let Some(told) = told else { return failure(&Status::internal("the answer cannot be laid out")) };
+    // Of the text before.
+    parts.headers.remove(CONTENT_LENGTH);
     if layout == Layout::Yaml {
         parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(YAML));
     }
@@ -276,6 +278,15 @@ mod tests {
         assert_eq!(laid_out(3, Layout::Yaml).await.0, 200);
         assert_eq!(laid_out(LAID_OUT, Layout::Pretty).await, (200, LAID_OUT + "{\"k\":\"\"}".len()));
         assert_eq!(laid_out(LAID_OUT, Layout::Yaml).await.0, 413);
+    }
+
+    #[tokio::test]
+    async fn the_length_of_an_answer_from_elsewhere_is_not_that_of_its_layout() {
+        for layout in [Layout::Pretty, Layout::Yaml] {
+            let mut answer = super::bytes(200, "application/json", "{\"k\":\"v\"}");
+            answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(9));
+            assert!(lay_out(answer, layout).await.headers().get(CONTENT_LENGTH).is_none(), "{layout:?}");
+        }
     }
 
     #[tokio::test]

@@ -143,13 +143,12 @@ impl Application {
             (Stage::Approved, _) => Ok(self.resp_body.into_bytes()),
             // Go errors without a code stand for failures inside of the cloud.
             (_, Some(status)) if status.code >= 400 => Err(status),
-            (stage, _) => {
-                let why = match self.reason.is_empty() {
-                    true => format!("the cloud answered with {stage:?} and no reason"),
-                    false => self.reason,
-                };
-                Err(Status::new(502, "BadGateway", why))
-            }
+            (stage, _) if self.reason.is_empty() => Err(Status::new(
+                502,
+                "BadGateway",
+                format!("the cloud answered with {stage:?} and no reason"),
+            )),
+            _ => Err(of_reason(self.reason)),
         }
     }
 
@@ -157,6 +156,21 @@ impl Application {
     pub fn about(&self) -> String {
         [self.verb.as_str(), self.key.as_str()].join(" ").chars().take(256).collect()
     }
+}
+
+/// What a cloud means that wraps the API server's status in a text of its own, as KubeEdge's does with those of lists.
+fn of_reason(text: String) -> Status {
+    const MEANINGS: [(&str, u16, &str); 6] = [
+        (" is forbidden: ", 403, "Forbidden"),
+        ("is not allowed to access this resource", 403, "Forbidden"),
+        ("the server has asked for the client to provide credentials", 401, "Unauthorized"),
+        ("the server could not find the requested resource", 404, "NotFound"),
+        ("parameter is too old", 410, "Expired"),
+        ("too old resource version", 410, "Expired"),
+    ];
+    let meaning = MEANINGS.iter().find(|(part, ..)| text.contains(part));
+    let (code, reason) = meaning.map_or((502, "BadGateway"), |(_, code, reason)| (*code, *reason));
+    Status::new(code, reason, text)
 }
 
 /// All watches of a node, by id; or those that the cloud could not begin.
@@ -259,5 +273,8 @@ mod tests {
         let failed = Application { status: Stage::Failed, reason: "no time".into(), ..asked() };
         assert!(failed.into_outcome().unwrap_err().message.contains("no time"));
         assert!(asked().into_outcome().is_err());
+        let forbidden = "get current list error: secrets is forbidden: User \"u\" cannot list resource";
+        let listed = Application { status: Stage::Rejected, reason: forbidden.into(), ..asked() };
+        assert_eq!(listed.into_outcome().unwrap_err().code, 403);
     }
 }

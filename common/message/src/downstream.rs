@@ -197,6 +197,11 @@ impl Downstream {
             return Ok(Downstream::Volume(call));
         }
         match route.group.as_str() {
+            // `{}` is no error there: no watch has failed.
+            "resource" if !parent.is_empty() && route.operation == application::ANSWER => {
+                let content = message.content.unwrapped().unwrap_or_else(|_| message.content.clone());
+                Ok(Downstream::Reply { to: parent.clone(), reply: Reply::Object(content) })
+            }
             "resource" | "func" | "user" if !parent.is_empty() => {
                 Ok(Downstream::Reply { to: parent.clone(), reply: Reply::read(&message.content) })
             }
@@ -312,6 +317,14 @@ mod tests {
         let (mine, theirs) = (read("a.io"), read("b.io"));
         assert_eq!((key(&mine), key(&theirs)), ("/a.io/v1/valves/d/a".into(), "/b.io/v1/valves/d/a".into()));
         assert_eq!(mine.to_message(0).route.resource, "d/valve/a");
+    }
+
+    #[test]
+    fn an_answer_that_names_no_failed_watch_is_no_error() {
+        let watches = crate::Asked::Watches(crate::Applications::new());
+        let message = watches.answer(&MessageId("m".to_owned()), 0);
+        let Downstream::Reply { reply, .. } = Downstream::parse(&message).unwrap() else { panic!() };
+        assert_eq!(reply, Reply::Object(Json::from_text("{}".to_owned()).unwrap()));
     }
 
     #[test]

@@ -236,6 +236,7 @@ impl EdgeHub {
         self.metrics.began();
         let began = Instant::now();
         let session = Session {
+            node: &self.settings.node,
             heartbeat: self.settings.heartbeat,
             intake: &self.deps.intake,
             outbox: &self.deps.outbox,

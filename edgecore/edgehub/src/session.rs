@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use link::{Link, ReceiveError, SendError};
+use message::NodeName;
 use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -66,6 +67,7 @@ impl End {
 
 /// What a session works with.
 pub(super) struct Session<'a> {
+    pub node: &'a NodeName,
     pub heartbeat: Duration,
     pub intake: &'a Intake,
     pub outbox: &'a Outbox,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use message::{Application, Asked, Reply, Request, Status, Upstream};
+use message::{Application, Applications, Asked, Reply, Request, Status, Upstream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Whether the cloud can be reached.
@@ -68,6 +68,13 @@ impl Cloud {
                 Err(Status::new(502, "BadGateway", "the cloud answered a request with no answer"))
             }
         })
+    }
+
+    /// Tells a KubeEdge cloud all that this node watches: it ends everything else. Answers with those it could not begin.
+    pub async fn watch_all(&self, watches: Applications) -> Result<Applications, CloudCallError> {
+        let reply = self.ask(Upstream::Application(Asked::Watches(watches.clone()))).await?;
+        let Reply::Object(failed) = reply else { return Ok(watches) };
+        Ok(failed.parse().unwrap_or(watches))
     }
 
     async fn ask(&self, upstream: Upstream) -> Result<Reply, CloudCallError> {

@@ -6,6 +6,7 @@ use store::StoreError;
 use tokio::sync::{mpsc, watch};
 
 use super::objects::Arrival;
+use super::pushes::{Pushed, Pushes};
 use super::{ObjectChange, Objects};
 
 /// Where committed changes go. Each room sees only its kinds; a module that is off has no outlet.
@@ -18,6 +19,8 @@ pub struct Outlets {
     /// True once the cloud has said, since this process started, that the node has all it should have. It comes after the
     /// changes that made it so.
     pub in_step: watch::Sender<bool>,
+    /// What a KubeEdge cloud sends of what is watched here.
+    pub pushes: Pushes,
 }
 
 /// Changes a room may have waiting: it keeps the link's reader from running ahead of a busy room, and a burst of
@@ -56,6 +59,11 @@ impl Intake {
             }
         }
         Ok(committed.base_missing)
+    }
+
+    /// A KubeEdge cloud sent an object, which is committed if it is the node's own.
+    pub fn pushed(&self, pushed: Pushed) {
+        self.outlets.pushes.tell(pushed);
     }
 
     /// The cloud says that nothing is missing.

@@ -18,6 +18,7 @@ pub mod database;
 pub mod intake;
 pub mod objects;
 pub mod outbox;
+pub mod pushes;
 pub mod queries;
 pub mod reach;
 pub mod reseal;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use apimachinery::traits::Traits;
 use kubeapi::stored::{Event, EventKind, Replay, Stored};
 
-use crate::tables::Change;
+use crate::tables::{Change, Difference};
 
 /// Changes that are retained.
 const EVENTS: usize = 256;
@@ -83,6 +83,42 @@ pub(crate) fn event(change: &Change, before: Option<&str>) -> Option<Event> {
     Some(Event { kind, traits: of(stored), stored: stored.clone(), previous })
 }
 
+/// The events by which a state at `reached` becomes one at `revision`, each with a place of its own between the two: what came late
+/// may be older than what was told. `None`: there are more than fit, or the API server has gone back.
+pub(crate) fn differences(mut of: Vec<Difference>, reached: i64, revision: i64) -> Option<Vec<Event>> {
+    // What is gone has no revision here.
+    let place = |change: &Change| match change {
+        Change::Put(stored) => stored.revision,
+        Change::Remove(_) => i64::MAX,
+    };
+    of.sort_by_key(|(change, _)| place(change));
+    let count = i64::try_from(of.len()).ok()?;
+    let mut at = reached;
+    let mut events = Vec::with_capacity(of.len());
+    for (left, (change, before)) in (0..count).rev().zip(of) {
+        // Those that follow have to fit behind it.
+        at = place(&change).min(revision - left).max(at + 1);
+        if at > revision {
+            return None;
+        }
+        let is_gone = matches!(change, Change::Remove(_));
+        let mut event = event(&change, before.as_deref())?;
+        event.stored.revision = at;
+        if is_gone {
+            event.stored.body = deleted_at(&event.stored.body, at).into();
+        }
+        events.push(event);
+    }
+    Some(events)
+}
+
+/// As API servers tell what is gone.
+fn deleted_at(body: &str, revision: i64) -> String {
+    let mut object: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    object["metadata"]["resourceVersion"] = revision.to_string().into();
+    object.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use kubeapi::stored::Key;
@@ -141,5 +177,25 @@ mod tests {
         let gone = Change::Remove(stored("a", 3, body));
         assert_eq!(event(&gone, Some(body)).unwrap().kind, EventKind::Deleted);
         assert!(event(&gone, None).is_none());
+    }
+
+    #[test]
+    fn differences_are_told_one_after_the_other_behind_what_was_told() {
+        let body = r#"{"metadata":{"name":"a","resourceVersion":"3"}}"#;
+        let put = |name, revision| (Change::Put(stored(name, revision, body)), None);
+        let gone = || (Change::Remove(stored("g", 3, body)), Some(body.to_owned()));
+        let places = |of, reached, revision| {
+            let events = differences(of, reached, revision)?;
+            Some(events.iter().map(|event| event.stored.revision).collect::<Vec<_>>())
+        };
+        // One that is older than what was told, one that is newer, one that is gone.
+        assert_eq!(places(vec![gone(), put("b", 14), put("a", 8)], 10, 20).unwrap(), [11, 14, 20]);
+        assert_eq!(places(vec![put("b", 20), gone()], 10, 20).unwrap(), [19, 20]);
+        assert_eq!(places(vec![put("a", 8), put("b", 9)], 10, 11), None, "no room");
+        assert_eq!(places(vec![put("a", 4)], 10, 5), None, "a cluster that was restored");
+        assert_eq!(places(Vec::new(), 10, 10).unwrap(), [0; 0]);
+        let told = differences(vec![gone()], 10, 20).unwrap();
+        assert_eq!(told[0].kind, EventKind::Deleted);
+        assert!(told[0].stored.body.contains(r#""resourceVersion":"20""#), "{}", told[0].stored.body);
     }
 }

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::upstream::LIST_AGAIN;
+
 /// What came is no object, list or event.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server's answer does not read: {0}")]
@@ -116,6 +118,8 @@ pub(crate) enum Told {
     Deleted(Stored),
     /// Nothing happened up to this revision beside what was told.
     Bookmark(i64),
+    /// What happened since cannot be told: the state has to be listed ([`crate::upstream::LIST_AGAIN`]).
+    ListAgain,
     /// Why it ends.
     Failed(Box<apimachinery::Status>),
 }
@@ -131,6 +135,7 @@ pub(crate) fn event(resource: &str, group: &str, line: &[u8]) -> Result<Told, Ba
     let Line { r#type, object } = serde_json::from_slice(line)?;
     Ok(match r#type.as_str() {
         "BOOKMARK" => Told::Bookmark(stored(resource, "", object.get())?.revision),
+        LIST_AGAIN => Told::ListAgain,
         "ERROR" => Told::Failed(serde_json::from_str(object.get())?),
         "DELETED" => Told::Deleted(stored(resource, group, object.get())?),
         _ => Told::Changed(stored(resource, group, object.get())?),

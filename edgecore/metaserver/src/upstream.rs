@@ -5,6 +5,10 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+/// The type of an event, with any object, that ends a watch where the way to the API server cannot tell all that happened: whoever
+/// follows lists, and finds out. No API server sends it.
+pub const LIST_AGAIN: &str = "LIST";
+
 /// A stream of bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 

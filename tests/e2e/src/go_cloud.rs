@@ -5,6 +5,7 @@
 mod authority;
 mod checks;
 mod controller;
+mod dynamic;
 mod lab;
 mod pool;
 mod registration;
@@ -20,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use authority::Authority;
 pub use checks::fits_the_catalogue;
 pub use controller::{Controller, plain_error, status};
+pub use dynamic::Dynamic;
 pub use harness::wait::PATIENCE;
 pub use lab::{Lab, NODE, is, runtime};
 pub use registration::Asked;

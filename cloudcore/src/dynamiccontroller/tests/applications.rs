@@ -178,21 +178,27 @@ async fn what_a_node_watches_is_sent_and_taken_away_also_after_its_session() {
     deletes.notify_one();
     assert_eq!(about(&next(&first).await), "delete d/service/a 9");
 
-    // The second goes while the node is away; it says after its next connect that it watches still.
+    // The second goes while the node is away; it watches still, and does not say so.
     watches.unsubscribe("edge-1", 1);
     has_both.store(false, std::sync::atomic::Ordering::Relaxed);
     watches.subscribe("edge-1", 2, &second);
+    let mut told = vec![about(&next(&second).await), about(&next(&second).await)];
+    told.sort();
+    assert_eq!(told, ["delete d/service/b ", "insert d/service/a 5"]);
     let node = NodeName::new("edge-1").unwrap();
     let all = message::Applications::from([(watch.id.clone(), watch.clone())]);
     let failed = applications.answer(&node, &Asked::Watches(all)).await;
     assert_eq!(failed, Asked::Watches(message::Applications::new()));
-    let mut told = vec![about(&next(&second).await), about(&next(&second).await)];
-    told.sort();
-    assert_eq!(told, ["delete d/service/b ", "insert d/service/a 5"]);
 
     // One that the node may not have is told as failed; those that are not told end.
     let pods = application("watch", "/core/v1/pods/null/null", json!({}), "");
     let all = message::Applications::from([(pods.id.clone(), pods.clone())]);
     let Asked::Watches(failed) = applications.answer(&node, &Asked::Watches(all)).await else { panic!() };
     assert_eq!(failed[&pods.id].clone().into_outcome().unwrap_err().code, 403);
+    // What ended does not go on after the next connect.
+    watches.unsubscribe("edge-1", 2);
+    let third = crate::desired::NodeSet::default();
+    watches.subscribe("edge-1", 3, &third);
+    let goes_on = tokio::time::timeout(std::time::Duration::from_secs(60), third.changed()).await;
+    assert!(goes_on.is_err(), "a watch that ended goes on");
 }

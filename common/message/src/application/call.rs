@@ -167,6 +167,10 @@ fn options(query: &str) -> Map<String, Value> {
     options
 }
 
+fn is_selector((name, _): &(String, Value)) -> bool {
+    matches!(name.as_str(), "labelSelector" | "fieldSelector")
+}
+
 fn with_query(path: String, options: &Map<String, Value>) -> String {
     match query(options).as_str() {
         "" => path,
@@ -209,9 +213,7 @@ impl Application {
             "list" => plain("GET", with_query(url(&parts, "", &[])?, &options)),
             WATCH => {
                 // Where to begin is the cloud's to know, and when to end too.
-                let selectors = ["labelSelector", "fieldSelector"];
-                let options =
-                    options.into_iter().filter(|(name, _)| selectors.contains(&name.as_str())).collect();
+                let options = options.into_iter().filter(is_selector).collect();
                 plain("GET", with_query(url(&parts, "", &[])?, &options))
             }
             "create" if below.is_empty() => carrying("POST", with_query(url(&parts, "", &[])?, &options)),
@@ -354,6 +356,8 @@ impl ApiCall {
                 given.append(&mut options);
                 Value::from(given)
             }
+            // It is the same one from wherever it goes on.
+            WATCH => Value::from(options.into_iter().filter(is_selector).collect::<Map<_, _>>()),
             _ => Value::from(options),
         };
         let carries = matches!(verb, "create" | "update" | "updatestatus");

@@ -35,7 +35,8 @@ pub(super) async fn run(sender: Sender, receiver: Receiver, session: Session<'_>
     let (queue, inbox) = mpsc::channel(commit::QUEUE);
     let (outbox, answers) = mpsc::channel(commit::QUEUE);
     let mut tasks = SessionTasks::default();
-    tasks.spawn(commit::run(session.intake.clone(), session.signs.commits.clone(), inbox, outbox));
+    let into = (session.intake.clone(), session.node.clone());
+    tasks.spawn(commit::run(into, session.signs.commits.clone(), inbox, outbox));
     let half = KubeEdge {
         flight: InFlight::default(),
         rows: VecDeque::new(),

@@ -7,6 +7,7 @@ use kubeapi::stored::{Key, Stored};
 use store::rusqlite::{Connection, OptionalExtension as _, params};
 use store::{StoreError, rusqlite};
 
+use super::differences::{Difference, differences};
 use super::{Tables, closed, opened};
 use crate::scope::Scope;
 
@@ -163,16 +164,27 @@ impl Tables {
         self.store.write(move |tx| remove(tx, id)).await
     }
 
-    /// The list is whole: it takes the place of the one before.
+    /// The list is whole at `revision` (and `now`): it takes the place of the one before. With the differences to the list
+    /// `before`, if they are asked for, that one is still there, and there are few.
     pub(crate) async fn finish(
         &self,
         scope: &Scope,
         id: i64,
-        revision: i64,
-        now: i64,
-    ) -> Result<Known, StoreError> {
-        let scope = scope.text();
-        self.store.write(move |tx| take_place(tx, &scope, id, revision, now)).await
+        (revision, now): (i64, i64),
+        before: Option<i64>,
+    ) -> Result<(Known, Option<Vec<Difference>>), StoreError> {
+        let (scope, resource, seals) = (scope.text(), scope.resource.clone(), self.seals.clone());
+        self.store
+            .write(move |tx| {
+                let differences = match before {
+                    Some(before) if known(tx, &scope)?.is_some_and(|known| known.id == before) => {
+                        differences(tx, (before, id), &resource, &seals)?
+                    }
+                    _ => None,
+                };
+                Ok((take_place(tx, &scope, id, revision, now)?, differences))
+            })
+            .await
     }
 
     /// Keeps a list that came in one piece.

@@ -42,13 +42,41 @@ async fn a_list_that_is_being_read_is_seen_by_nobody_until_it_is_whole() {
     tables.add(id, vec![stored("a", 2)]).await.unwrap();
     assert_eq!(names(&tables, &scope).await, some(1, &["old"]));
     tables.add(id, vec![stored("b", 3)]).await.unwrap();
-    tables.finish(&scope, id, 5, 20).await.unwrap();
+    tables.finish(&scope, id, (5, 20), None).await.unwrap();
     assert_eq!(names(&tables, &scope).await, some(5, &["a", "b"]));
     let broken_off = tables.begin(&scope).await.unwrap();
     tables.add(broken_off, vec![stored("c", 6)]).await.unwrap();
     tables.tidy().await.unwrap();
     assert_eq!(names(&tables, &scope).await, some(5, &["a", "b"]));
     assert_eq!(tables.size(broken_off).await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_new_list_tells_what_differs_from_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tables, scope) = (tables(folder.path()), scope(""));
+    let before = tables.replace(&scope, ["same", "new", "gone"].map(|name| stored(name, 1)).into(), 1, 10);
+    let before = before.await.unwrap().id;
+    let id = tables.begin(&scope).await.unwrap();
+    tables.add(id, vec![stored("same", 1), stored("new", 2), stored("added", 3)]).await.unwrap();
+    let (_, differences) = tables.finish(&scope, id, (5, 20), Some(before)).await.unwrap();
+    let mut told: Vec<_> = differences
+        .unwrap()
+        .into_iter()
+        .map(|(change, was)| {
+            let kind = if matches!(change, Change::Remove(_)) { "gone" } else { "put" };
+            (kind, change.stored().key.name.clone(), change.stored().revision, was.is_some())
+        })
+        .collect();
+    told.sort();
+    let expected = [("gone", "gone", 1, true), ("put", "added", 3, false), ("put", "new", 2, true)];
+    assert_eq!(told, expected.map(|(kind, name, at, was)| (kind, name.to_owned(), at, was)));
+    // Too many to be told, and a list that is not the one before.
+    let many = tables.begin(&scope).await.unwrap();
+    tables.add(many, (0..300).map(|n| stored(&n.to_string(), 6)).collect()).await.unwrap();
+    assert!(tables.finish(&scope, many, (7, 20), Some(id)).await.unwrap().1.is_none());
+    let other = tables.begin(&scope).await.unwrap();
+    assert!(tables.finish(&scope, other, (8, 20), Some(id)).await.unwrap().1.is_none());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! ```text
 //! stored, or from a wider list, or listed --> Ready --watch--> commit, publish --ends--> watch again
 //!                                               ^-- list again <-- 410          '-- cut off: waits
+//!                                               ^-- list, tell what differs <-- untold
 //! ```
 
 use std::sync::Arc;
@@ -44,6 +45,8 @@ const NOTE: Duration = Duration::from_secs(300);
 enum End {
     /// The API server does not remember what is after our revision.
     Expired,
+    /// What is on the way to the API server cannot tell what is after it.
+    Untold,
     /// The list has been taken away.
     Gone,
     Failed(Failure),
@@ -125,7 +128,7 @@ impl Task {
                 return Ok(());
             }
             drop(changing);
-            match self.list().await {
+            match self.list(false).await {
                 Ok(()) => return Ok(()),
                 Err(End::Failed(Failure::Refused(status))) => return Err(status),
                 Err(End::Store(error)) => return Err(trouble(&error)),
@@ -150,8 +153,9 @@ impl Task {
         Ok(())
     }
 
-    /// Lists, page by page. The state before stays until the last one is there.
-    async fn list(&mut self) -> Result<(), End> {
+    /// Lists, page by page. The state before stays until the last one is there. `tells`: whoever watches is told what differs, if it
+    /// can be told; else he has to list as well.
+    async fn list(&mut self, tells: bool) -> Result<(), End> {
         let id = self.shared.tables.begin(self.view.scope()).await?;
         let listed = self.pages(id).await;
         let revision = match listed {
@@ -161,10 +165,20 @@ impl Task {
                 return Err(end);
             }
         };
-        let known = self.shared.tables.finish(self.view.scope(), id, revision, unix_seconds()).await?;
+        let before = tells.then_some(self.list);
+        let (known, differences) =
+            self.shared.tables.finish(self.view.scope(), id, (revision, unix_seconds()), before).await?;
         self.list = known.id;
         self.view.set_in_step(true);
-        self.view.begin_at(revision);
+        let told =
+            differences.and_then(|differences| log::differences(differences, self.view.reached(), revision));
+        match told {
+            Some(events) => {
+                self.view.publish(events);
+                self.view.bookmark(revision);
+            }
+            None => self.view.begin_at(revision),
+        }
         self.shared.tell(self.view.scope());
         Ok(())
     }
@@ -214,7 +228,8 @@ impl Task {
             let began = Instant::now();
             let end = self.watch().await;
             let end = match end {
-                Err(End::Expired) => self.list().await,
+                Err(End::Expired) => self.list(false).await,
+                Err(End::Untold) => self.list(true).await,
                 end => end,
             };
             if self.view.is_in_step() && end.is_err() {
@@ -307,6 +322,10 @@ impl Task {
                 }
                 // It was told already.
                 Told::Changed(_) | Told::Deleted(_) => {}
+                Told::ListAgain => {
+                    end = Some(End::Untold);
+                    break;
+                }
                 Told::Bookmark(revision) => reached = reached.max(revision),
                 Told::Failed(status) => {
                     end = Some(End::from(Failure::Refused(*status)));

@@ -49,6 +49,8 @@ pub(crate) struct Cloud {
     budget: Mutex<Option<usize>>,
     /// The next watch is told that its revision is forgotten.
     pub forgetful: std::sync::atomic::AtomicBool,
+    /// The next watch begins once this is told, and ends at once: what happened meanwhile is not told.
+    pub untold: std::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
     /// What is opened next is answered with 101, and echoed; the head of the request is kept.
     pub upgrades: std::sync::atomic::AtomicBool,
     pub head: Mutex<String>,
@@ -122,6 +124,7 @@ impl Cloud {
             ending: Mutex::default(),
             budget: Mutex::default(),
             forgetful: Default::default(),
+            untold: Default::default(),
             upgrades: Default::default(),
             head: Mutex::default(),
             asked: Mutex::default(),
@@ -314,6 +317,11 @@ impl Cloud {
                 &json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old" }),
             );
         }
+        let untold = if is_watch { self.untold.lock().unwrap().take() } else { None };
+        if let Some(untold) = untold {
+            untold.await.unwrap();
+            return answer(200, &json!({ "type": metaserver::upstream::LIST_AGAIN, "object": {} }));
+        }
         let (parts, body) = self.send(request).await.into_parts();
         let counted = self.clone();
         let body = body.map_frame(move |frame| {
@@ -334,7 +342,8 @@ impl Cloud {
 }
 
 fn answer(code: u16, body: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed_unsync();
+    // A line, as of a watch.
+    let body = Full::new(Bytes::from(format!("{body}\n"))).map_err(|never| match never {}).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response

@@ -217,6 +217,32 @@ async fn a_view_lists_again_when_the_api_server_has_forgotten_and_so_do_its_watc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_way_to_the_api_server_could_not_tell_is_found_by_a_list_and_told() {
+    let cloud = Cloud::start().await;
+    for name in ["a", "b"] {
+        cloud.config_map(name, "1").await;
+    }
+    let node = Node::start(&cloud).await;
+    let token = cloud.token("reader");
+    let who = Who::Token(&token);
+    let (happened, untold) = tokio::sync::oneshot::channel();
+    *cloud.untold.lock().unwrap() = Some(untold);
+    let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
+    assert_eq!([lines.brief().await, lines.brief().await], ["ADDED a", "ADDED b"]);
+    cloud.config_map("c", "1").await;
+    let (code, _) = cloud.admin("DELETE", &format!("{MAPS}/b"), json!({})).await;
+    assert_eq!(code, 200);
+    update(&cloud, "a", "2").await;
+    happened.send(()).unwrap();
+    let mut told = [lines.brief().await, lines.brief().await, lines.brief().await];
+    told.sort();
+    assert_eq!(told, ["ADDED c", "DELETED b", "MODIFIED a"]);
+    // Nobody had to begin again.
+    cloud.config_map("d", "1").await;
+    assert_eq!(lines.brief().await, "ADDED d");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_ended_is_gone_on_from_without_another_list() {
     let cloud = Cloud::start().await;
     cloud.config_map("a", "1").await;

@@ -58,6 +58,14 @@ fn catalogue(message: &Value, node: &str) -> Result<()> {
     match (route("source"), route("group")) {
         ("edged", "meta") => of_edged(route("operation"), route("resource"), content, node),
         ("twin", "resource") => of_twin(route("operation"), route("resource"), content),
+        ("metaserver", "dynamiccontroller") => {
+            ensure!(route("operation") == "null" && content.is_object(), "application");
+            ensure!(
+                matches!(route("resource"), "null" | "watchapp/sync"),
+                "application {}",
+                route("resource")
+            );
+        }
         // Dropped or routed elsewhere by the hub.
         other => bail!("no controller takes {other:?}"),
     }

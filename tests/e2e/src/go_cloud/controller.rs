@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use super::Dynamic;
 use crate::recorded;
 
 /// An answer, and whether the hub sends it until it is acknowledged.
@@ -22,6 +23,8 @@ pub struct Controller {
     pub instead: HashMap<String, VecDeque<Value>>,
     /// Twin and state reports are confirmed.
     pub confirms: bool,
+    /// Answers applications; without it they are taken in silence.
+    pub dynamic: Option<Dynamic>,
     /// End of the tokens given, as RFC 3339.
     pub token_end: String,
     lease: Option<Value>,
@@ -53,6 +56,16 @@ impl Controller {
         let instead = self.instead.get_mut(&format!("{operation} {resource}")).and_then(VecDeque::pop_front);
         if let Some(content) = instead {
             return Ok(Some(self.reply(asked, content, false)));
+        }
+        if route("source") == "metaserver" {
+            let Some(content) = self.dynamic.as_mut().map(|dynamic| dynamic.answer(asked)).transpose()?
+            else {
+                return Ok(None);
+            };
+            let mut answer = self.reply(asked, content, false);
+            answer.message["route"] = json!({"source": "dynamiccontroller", "group": "resource",
+                "operation": "applicationResponse", "resource": "ignore/Application/ignore"});
+            return Ok(Some(answer));
         }
         let recorded = |file: &str| recorded::message(file).map(|message| message["content"].clone());
         let content = match (operation, kind) {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use link::memory;
-use message::{Json, ObjectKey, ObjectKind, Origin, Request, ResourceVersion, Verb};
+use message::{Json, NodeName, ObjectKey, ObjectKind, Origin, Request, ResourceVersion, Verb};
 use metamanager::intake::{Intake, Outlets};
 use metamanager::{LinkState, Objects, Outbox, cloud::Cloud};
 use tokio::sync::watch;
@@ -29,7 +29,9 @@ async fn session<T>(edge: &Edge, halves: (Sender, Receiver), with: impl Future<O
     let (_cloud, mut calls) = Cloud::channel(state.clone());
     let (_uplink, mut streams) = crate::Uplink::channel(state);
     let intake = Intake::new(edge.objects.clone(), Outlets::default());
+    let node = NodeName::new("e1").unwrap();
     let session = Session {
+        node: &node,
         heartbeat: Duration::from_secs(15),
         intake: &intake,
         outbox: &edge.outbox,
