@@ -14,6 +14,7 @@ mod stream;
 mod watches;
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use apimachinery::Status;
 use apimachinery::path::{RequestPath, is_discovery, query_pairs};
@@ -33,7 +34,7 @@ use tokio::io::DuplexStream;
 
 use self::feed::{Feed, Selection};
 use self::stream::Telling;
-use self::watches::Watches;
+use self::watches::{Joined, Watches};
 
 /// Bytes between MetaServer and here.
 const PIPE: usize = 32 * 1024;
@@ -58,7 +59,7 @@ pub(crate) struct Applications {
 impl Applications {
     /// Has to be made within a runtime.
     pub(crate) fn new(cloud: Cloud, node: NodeName, pushes: Pushes) -> Applications {
-        Applications { watches: Watches::new(cloud.clone()), cloud, node, pushes }
+        Applications { watches: Watches::new(cloud.clone(), pushes.clone()), cloud, node, pushes }
     }
 
     /// A stream for one HTTP/1.1 request.
@@ -94,8 +95,8 @@ impl Applications {
         let application =
             ApiCall { method: "GET", path, media, body }.application(&self.node, is_discovery)?;
         let of = Selection::of(&application)?;
-        // Before the cloud is told, so that nothing is missed.
-        let (pushes, mut link) = (self.pushes.subscribe(), self.cloud.link());
+        let lasts = seconds(request);
+        let mut link = self.cloud.link();
         link.mark_unchanged();
         let joined = match of.why_never_pushed() {
             Some(why) => {
@@ -106,16 +107,20 @@ impl Applications {
                 );
                 None
             }
-            None => match self.watches.join(&application).await {
+            None => match self.watches.join(&application, lasts > stream::DOUBT).await {
                 Ok(joined) => Some(joined),
                 // Nobody is there to be asked.
                 Err(status) if status.code == 503 => return Err(status),
                 Err(_) => None,
             },
         };
-        let feed = Feed::new(of, since(request));
-        let telling = Telling { feed, pushes, link, watches: self.watches.clone() };
-        Ok(response(200, telling.into_body(joined)))
+        let telling =
+            Telling { feed: Feed::new(of, since(request)), link, lasts, watches: self.watches.clone() };
+        let body = match joined {
+            Some(Joined { reading, pushes, is_new }) => telling.into_body(pushes, Some((reading, is_new))),
+            None => telling.into_body(self.pushes.subscribe(), None),
+        };
+        Ok(response(200, body))
     }
 
     async fn apply(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
@@ -194,9 +199,17 @@ fn is_watch(request: &Request<Incoming>) -> bool {
 
 /// The version after which events are wanted.
 fn since(request: &Request<Incoming>) -> i64 {
+    parameter(request, "resourceVersion").unwrap_or_default()
+}
+
+/// How long a watch is wanted.
+fn seconds(request: &Request<Incoming>) -> Duration {
+    Duration::from_secs(parameter(request, "timeoutSeconds").unwrap_or(stream::LIST.as_secs()))
+}
+
+fn parameter<T: std::str::FromStr>(request: &Request<Incoming>, name: &str) -> Option<T> {
     let pairs = query_pairs(request.uri().query().unwrap_or_default());
-    let version = pairs.iter().find(|(name, _)| name == "resourceVersion");
-    version.and_then(|(_, version)| version.parse().ok()).unwrap_or_default()
+    pairs.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.parse().ok())
 }
 
 fn whole(code: u16, body: Bytes) -> Response<Body> {

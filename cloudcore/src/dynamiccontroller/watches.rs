@@ -80,6 +80,8 @@ struct Running {
     set: NodeSet,
     kind: ObjectKind,
     selection: Selection,
+    /// Version of the cluster, as far as it is known.
+    newest: u64,
     stop: CancellationToken,
 }
 
@@ -125,12 +127,12 @@ impl Watches {
             set
         };
         match self.select(node, application).await {
-            Ok((kind, selection)) => {
+            Ok((kind, selection, newest)) => {
                 if let Some(known) = self.lock().get_mut(node.as_str()) {
                     known.begun.insert(id.clone(), application.clone());
                 }
                 let (room, node) = (self.clone(), node.clone());
-                let running = Running { room, node, id, set, kind, selection, stop };
+                let running = Running { room, node, id, set, kind, selection, newest, stop };
                 tokio::spawn(running.run());
                 Ok(())
             }
@@ -141,12 +143,13 @@ impl Watches {
         }
     }
 
-    /// What is to be watched. One object is listed, to learn whether the node may, and what the kind is called.
+    /// What is to be watched, and the version of the cluster now. One object is listed, to learn this, whether the node may, and what
+    /// the kind is called.
     async fn select(
         &self,
         node: &NodeName,
         application: &Application,
-    ) -> Result<(ObjectKind, Selection), Status> {
+    ) -> Result<(ObjectKind, Selection, u64), Status> {
         let (resource, namespace) = application.resource()?;
         let (labels, fields) = application.selectors()?;
         let path = application.call(is_discovery)?.path;
@@ -157,10 +160,16 @@ impl Watches {
         let list = client.request_text(request).await.map_err(crate::kubernetes::to_status)?;
         #[derive(Default, serde::Deserialize)]
         #[serde(default)]
-        struct Kind {
+        struct List {
             kind: String,
+            metadata: Version,
         }
-        let Kind { kind } = serde_json::from_str(&list).unwrap_or_default();
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Version {
+            resource_version: String,
+        }
+        let List { kind, metadata } = serde_json::from_str(&list).unwrap_or_default();
         let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).ok_or_else(|| {
             Status::new(502, "BadGateway", "the API server answered with no list to a question for one")
         })?;
@@ -172,7 +181,8 @@ impl Watches {
             plural: resource.resource,
         };
         let of = ObjectKind::of_object(&resource.api_version, &kind.to_lowercase());
-        Ok((of, Selection { resource, namespace, labels, fields }))
+        let newest = metadata.resource_version.parse().unwrap_or_default();
+        Ok((of, Selection { resource, namespace, labels, fields }, newest))
     }
 
     fn end(&self, node: &NodeName, id: &str) {
@@ -268,7 +278,7 @@ impl Source for Watches {
 }
 
 impl Running {
-    async fn run(self) {
+    async fn run(mut self) {
         let reads = NodeReads { requests: self.room.requests.clone(), node: self.node.clone() };
         let mut events = pin!(self.selection.events(reads.into_client()));
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -306,7 +316,10 @@ impl Running {
     }
 
     /// Tells the node. False if there is no room for more.
-    fn take_in(&self, event: WatchEvent, listed: &mut Option<HashSet<String>>) -> bool {
+    fn take_in(&mut self, event: WatchEvent, listed: &mut Option<HashSet<String>>) -> bool {
+        if let WatchEvent::Put { meta, .. } | WatchEvent::Gone { meta, .. } = &event {
+            self.newest = self.newest.max(meta.resource_version.parse().unwrap_or_default());
+        }
         match event {
             WatchEvent::Put { meta, object } => {
                 if let Some(listed) = listed {
@@ -353,7 +366,22 @@ impl Running {
     fn gone(&self, key: &ObjectKey, uid: &str, object: Json) {
         let is_last = self.room.shown(&self.node, |shown| shown.gone(&self.id, uid)).unwrap_or_default();
         if is_last && !self.room.others.is_wanted(self.node.as_str(), key) {
+            let object = dated(object, self.newest);
             self.set.with_watched(|watched| watched.remove(key, uid, object, true));
+        }
+    }
+}
+
+/// With a version, if it has none: KubeEdge's edges tell their clients of what is newer than a version only, and of nothing without
+/// one (`imitator/watchhook`).
+fn dated(object: Json, newest: u64) -> Json {
+    let Ok(mut value) = object.parse::<serde_json::Value>() else { return object };
+    let metadata = &mut value["metadata"];
+    match metadata["resourceVersion"].as_str() {
+        Some(version) if !version.is_empty() => object,
+        _ => {
+            metadata["resourceVersion"] = newest.to_string().into();
+            Json::of(&value)
         }
     }
 }

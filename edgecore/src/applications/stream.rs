@@ -1,7 +1,6 @@
 //! The body of a watch: lines of events from what the cloud pushes, until whoever follows has to list.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::Status;
@@ -10,47 +9,47 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use metamanager::LinkState;
-use metamanager::pushes::Pushed;
 use metaserver::upstream::LIST_AGAIN;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Body;
 use super::feed::{Feed, Heard};
-use super::watches::{Joined, Reading, Watches};
+use super::watches::{Reading, Receiver, Watches};
 
 /// Nothing comes for this long: what is held back is told. The cloud sends the next object as soon as one is acknowledged.
 const QUIET: Duration = Duration::from_millis(200);
 /// Longest that an event is held back.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Lists in a watch that is pushed, which find what the cloud has lost.
-const LIST: Duration = Duration::from_secs(240);
+pub(super) const LIST: Duration = Duration::from_secs(240);
 /// Lists where nothing is pushed.
 const LIST_ONLY: Duration = Duration::from_secs(60);
 /// Soonest that a doubt is answered by a list.
-const DOUBT: Duration = Duration::from_secs(10);
+pub(super) const DOUBT: Duration = Duration::from_secs(10);
 /// Parts of the body that may wait.
 const PARTS: usize = 4;
 
 /// A watch that is being told.
 pub(super) struct Telling {
     pub feed: Feed,
-    pub pushes: broadcast::Receiver<Arc<Pushed>>,
     pub link: watch::Receiver<LinkState>,
+    /// It ends after this.
+    pub lasts: Duration,
     pub watches: Watches,
 }
 
 impl Telling {
-    /// `joined`: what the cloud was told; `None`: it pushes nothing of it.
-    pub(super) fn into_body(self, joined: Option<Joined>) -> Body {
+    /// What is pushed, and, if the cloud was told, the place of the reader and whether he lists first.
+    pub(super) fn into_body(self, pushes: Receiver, joined: Option<(Reading, bool)>) -> Body {
         let (parts, body) = mpsc::channel(PARTS);
         tokio::spawn(async move {
             let told = parts.clone();
             tokio::select! {
                 () = parts.closed() => {}
-                () = self.tell(joined, told) => {}
+                () = self.tell(pushes, joined, told) => {}
             }
         });
         let frames = stream::unfold(body, |mut body| async move {
@@ -60,10 +59,15 @@ impl Telling {
         StreamBody::new(frames).boxed_unsync()
     }
 
-    async fn tell(mut self, joined: Option<Joined>, parts: mpsc::Sender<String>) {
-        let (every, is_new) = joined.as_ref().map_or((LIST_ONLY, false), |joined| (LIST, joined.is_new));
-        // Left when this ends.
-        let _reading: Option<Reading> = joined.map(|joined| joined.reading);
+    async fn tell(
+        mut self,
+        mut pushes: Receiver,
+        joined: Option<(Reading, bool)>,
+        parts: mpsc::Sender<String>,
+    ) {
+        let every = if joined.is_some() { LIST } else { LIST_ONLY };
+        // The reader leaves when this ends.
+        let (reading, is_new) = joined.map_or((None, false), |(reading, is_new)| (Some(reading), is_new));
         let began = Instant::now();
         // What happened before it was begun is found by a list.
         let mut list_at = if is_new { began } else { began + every };
@@ -86,11 +90,16 @@ impl Telling {
                         return;
                     }
                 }
+                () = sleep_until(began + self.lasts) => {
+                    let _ = parts.send(self.feed.lines()).await;
+                    return;
+                }
                 () = sleep_until(list_at) => {
+                    reading.into_iter().for_each(|reading| reading.keep(pushes.resubscribe()));
                     let _ = parts.send(self.feed.lines() + &line(LIST_AGAIN, &json!({}))).await;
                     return;
                 }
-                pushed = self.pushes.recv() => {
+                pushed = pushes.recv() => {
                     let now = Instant::now();
                     let heard = match pushed {
                         Ok(pushed) => self.feed.take(&pushed),

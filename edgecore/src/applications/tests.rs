@@ -95,8 +95,13 @@ impl Watched {
     }
 
     async fn begin(&self, since: i64) -> tokio::io::BufReader<DuplexStream> {
-        let path =
-            format!("/api/v1/services?watch=1&labelSelector=a&timeoutSeconds=300&resourceVersion={since}");
+        self.begin_for(300, since).await
+    }
+
+    async fn begin_for(&self, seconds: u32, since: i64) -> tokio::io::BufReader<DuplexStream> {
+        let path = format!(
+            "/api/v1/services?watch=1&labelSelector=a&timeoutSeconds={seconds}&resourceVersion={since}"
+        );
         let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nCauseway-Caller: node\r\n\r\n");
         let mut stream = self.room.connect();
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -147,20 +152,27 @@ async fn event(stream: &mut tokio::io::BufReader<DuplexStream>) -> String {
 #[tokio::test(start_paused = true)]
 async fn what_a_kubeedge_cloud_pushes_are_the_events_of_a_watch() {
     let mut cloud = Watched::start();
-    let mut first = cloud.begin(10).await;
+    // Whether somebody may watch is asked so, and is no reader.
+    let mut probe = cloud.begin_for(1, 10).await;
     assert_eq!(cloud.asked().await, "sync", "what a process before this one watched ends");
     let begun = cloud.asked().await;
     assert!(begun.starts_with("watch "), "{begun}");
+    probe.fill_buf().await.unwrap();
+    drop(probe);
+    let mut first = cloud.begin(10).await;
     assert_eq!(event(&mut first).await, "LIST", "what happened before it was begun");
+    // Between the list and the next watch.
+    cloud.push("between", 13);
     drop(first);
     // The same watch goes on, and nobody is asked.
     let mut second = cloud.begin(12).await;
     second.fill_buf().await.unwrap();
-    for (name, version) in [("old", 12), ("two", 14), ("one", 13)] {
+    for (name, version) in [("old", 12), ("two", 15), ("one", 14)] {
         cloud.push(name, version);
     }
-    assert_eq!(event(&mut second).await, "MODIFIED one");
-    assert_eq!(event(&mut second).await, "MODIFIED two");
+    for name in ["between", "one", "two"] {
+        assert_eq!(event(&mut second).await, format!("MODIFIED {name}"));
+    }
     // What is lost is found by a list.
     assert_eq!(event(&mut second).await, "LIST");
     assert!(cloud.calls.try_recv().is_err());

@@ -5,6 +5,8 @@
 //! join() --not begun--> `watch` --> begun --last one leaves--> idle --LINGER--> forgotten, sync
 //!                                     '--link changes--> told by the next sync, has to be listed anew
 //! ```
+//! What is pushed between two readers is kept for the next if the one before was told to list, and is lost to him otherwise: then he
+//! lists first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +14,9 @@ use std::time::Duration;
 
 use apimachinery::Status;
 use message::{Application, Applications as All};
+use metamanager::pushes::{Pushed, Pushes};
 use metamanager::{Cloud, LinkState};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, sleep_until};
 
 /// Watches at once: as many as MetaServer keeps views of.
@@ -26,12 +29,15 @@ const BEGIN: Duration = Duration::from_secs(45);
 /// Until a cloud that did not answer is told again.
 const AGAIN: Duration = Duration::from_secs(30);
 
+pub(super) type Receiver = broadcast::Receiver<Arc<Pushed>>;
+
 /// The room. Clones share the watches.
 #[derive(Clone)]
 pub(super) struct Watches(Arc<Shared>);
 
 struct Shared {
     cloud: Cloud,
+    pushes: Pushes,
     state: Mutex<State>,
     /// Held by who tells the cloud.
     telling: tokio::sync::Mutex<()>,
@@ -52,8 +58,8 @@ struct Known {
     users: usize,
     idle_since: Instant,
     is_begun: bool,
-    /// Somebody who follows has been told that it was begun anew.
-    is_listed: bool,
+    /// What has been pushed since the last reader was told to list.
+    kept: Option<Receiver>,
     /// The cloud does not push this; it is not asked again in this session.
     refused: Option<Status>,
 }
@@ -74,18 +80,29 @@ impl Drop for Reading {
     }
 }
 
+impl Reading {
+    /// The reader lists and comes again: what is pushed meanwhile is for him.
+    pub(super) fn keep(self, pushes: Receiver) {
+        if let Some(known) = self.watches.state().known.get_mut(&self.id) {
+            known.kept = Some(pushes);
+        }
+    }
+}
+
 /// What is begun.
 pub(super) struct Joined {
     pub reading: Reading,
-    /// What happened before now may have been lost.
+    /// Since it was begun, or since the reader before was told to list.
+    pub pushes: Receiver,
+    /// What happened before may have been lost.
     pub is_new: bool,
 }
 
 impl Watches {
     /// Has to be made within a runtime; its task ends with the link's owner.
-    pub(super) fn new(cloud: Cloud) -> Watches {
+    pub(super) fn new(cloud: Cloud, pushes: Pushes) -> Watches {
         let (state, telling, left) = (Mutex::default(), tokio::sync::Mutex::default(), Notify::new());
-        let watches = Watches(Arc::new(Shared { cloud, state, telling, left }));
+        let watches = Watches(Arc::new(Shared { cloud, pushes, state, telling, left }));
         tokio::spawn(watches.clone().keep());
         watches
     }
@@ -94,13 +111,15 @@ impl Watches {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a watch, unless it is begun.
+    /// Begins a watch, unless it is begun. `follows`: what is told to this reader reaches who keeps the state.
     ///
     /// # Errors
     /// The cloud's refusal, 429 for more than [`MOST`], 503 if it cannot be told now.
-    pub(super) async fn join(&self, application: &Application) -> Result<Joined, Status> {
+    pub(super) async fn join(&self, application: &Application, follows: bool) -> Result<Joined, Status> {
         let id = application.id.clone();
         let reading = self.enter(application)?;
+        // Before the cloud is told, so that nothing is missed.
+        let pushes = self.0.pushes.subscribe();
         let begin = async {
             let _telling = self.0.telling.lock().await;
             self.sync().await?;
@@ -108,10 +127,11 @@ impl Watches {
         };
         let late = |_| Err(unavailable("it took too long to begin it"));
         tokio::time::timeout(BEGIN, begin).await.unwrap_or_else(late)?;
-        let mut state = self.state();
-        let is_new =
-            state.known.get_mut(&id).is_none_or(|known| !std::mem::replace(&mut known.is_listed, true));
-        Ok(Joined { reading, is_new })
+        let kept = match follows {
+            true => self.state().known.get_mut(&id).and_then(|known| known.kept.take()),
+            false => None,
+        };
+        Ok(Joined { reading, is_new: follows && kept.is_none(), pushes: kept.unwrap_or(pushes) })
     }
 
     fn enter(&self, application: &Application) -> Result<Reading, Status> {
@@ -130,7 +150,7 @@ impl Watches {
             users: 0,
             idle_since: Instant::now(),
             is_begun: false,
-            is_listed: false,
+            kept: None,
             refused: None,
         });
         known.users += 1;
@@ -181,7 +201,7 @@ impl Watches {
         let mut state = self.state();
         state.is_synced = false;
         for known in state.known.values_mut() {
-            (known.is_listed, known.refused) = (false, None);
+            (known.kept, known.refused) = (None, None);
         }
     }
 

@@ -104,7 +104,9 @@ fn what_a_go_cloud_pushes_and_what_it_loses_is_seen_by_kubectl_on_the_node() -> 
         let (lab, mut session) = Lab::start(None, &settings).await?;
         let mut cluster = Dynamic::default();
         cluster.put("one");
-        session.controller = Some(Controller { dynamic: Some(cluster), ..Controller::confirming() });
+        let mut controller = Controller::confirming();
+        controller.dynamic = Some(cluster);
+        session.controller = Some(controller);
         let own = lab.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
         wait::for_true("the node's own API", PATIENCE, || Ok(own.exists()))?;
         let node = Kubectl::new(&own);
@@ -112,7 +114,8 @@ fn what_a_go_cloud_pushes_and_what_it_loses_is_seen_by_kubectl_on_the_node() -> 
         ensure!(names.trim() == "service/one", "{names}");
 
         let mut watch = Watch::start(&node)?;
-        ensure!(watch.next(&mut session, 1).await? == ["ADDED one"]);
+        let told = watch.next(&mut session, 1).await?;
+        ensure!(told == ["ADDED one"], "{told:?}");
         // Begun before anything is pushed.
         session.wait_for("the watch in the cloud", |message| message["content"]["Verb"] == "watch").await?;
         let two = dynamic(&mut session)?.put("two");

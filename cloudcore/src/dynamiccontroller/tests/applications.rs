@@ -184,7 +184,7 @@ async fn what_a_node_watches_is_sent_and_taken_away_also_after_its_session() {
     watches.subscribe("edge-1", 2, &second);
     let mut told = vec![about(&next(&second).await), about(&next(&second).await)];
     told.sort();
-    assert_eq!(told, ["delete d/service/b ", "insert d/service/a 5"]);
+    assert_eq!(told, ["delete d/service/b 7", "insert d/service/a 5"]);
     let node = NodeName::new("edge-1").unwrap();
     let all = message::Applications::from([(watch.id.clone(), watch.clone())]);
     let failed = applications.answer(&node, &Asked::Watches(all)).await;

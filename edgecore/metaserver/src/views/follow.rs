@@ -77,7 +77,7 @@ pub(super) async fn run(shared: Arc<Shared>, view: Arc<View>, before: Option<Arc
     if let Some(before) = before {
         before.done().cancelled().await;
     }
-    let mut task = Task { shared: shared.clone(), view: view.clone(), list: 0 };
+    let mut task = Task { shared: shared.clone(), view: view.clone(), list: 0, is_untold: false };
     let work = async {
         match task.begin().await {
             Ok(()) => task.keep_up().await,
@@ -112,6 +112,8 @@ struct Task {
     view: Arc<View>,
     /// Its row.
     list: i64,
+    /// What happened could not be told, and was not listed yet.
+    is_untold: bool,
 }
 
 impl Task {
@@ -226,12 +228,14 @@ impl Task {
                 return std::future::pending().await;
             }
             let began = Instant::now();
-            let end = self.watch().await;
+            let end = if self.is_untold { Err(End::Untold) } else { self.watch().await };
+            self.is_untold = matches!(end, Err(End::Untold));
             let end = match end {
                 Err(End::Expired) => self.list(false).await,
                 Err(End::Untold) => self.list(true).await,
                 end => end,
             };
+            self.is_untold &= end.is_err();
             if self.view.is_in_step() && end.is_err() {
                 self.view.set_in_step(false);
                 self.note(true).await;

@@ -49,7 +49,7 @@ pub(crate) struct Cloud {
     budget: Mutex<Option<usize>>,
     /// The next watch is told that its revision is forgotten.
     pub forgetful: std::sync::atomic::AtomicBool,
-    /// The next watch begins once this is told, and ends at once: what happened meanwhile is not told.
+    /// The next watch of config maps begins once this is told, and ends at once: what happened meanwhile is not told.
     pub untold: std::sync::Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
     /// What is opened next is answered with 101, and echoed; the head of the request is kept.
     pub upgrades: std::sync::atomic::AtomicBool,
@@ -317,7 +317,8 @@ impl Cloud {
                 &json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old" }),
             );
         }
-        let untold = if is_watch { self.untold.lock().unwrap().take() } else { None };
+        let is_of_maps = is_watch && request.uri().path().ends_with("/configmaps");
+        let untold = if is_of_maps { self.untold.lock().unwrap().take() } else { None };
         if let Some(untold) = untold {
             untold.await.unwrap();
             return answer(200, &json!({ "type": metaserver::upstream::LIST_AGAIN, "object": {} }));

@@ -225,10 +225,12 @@ async fn what_the_way_to_the_api_server_could_not_tell_is_found_by_a_list_and_to
     let node = Node::start(&cloud).await;
     let token = cloud.token("reader");
     let who = Who::Token(&token);
-    let (happened, untold) = tokio::sync::oneshot::channel();
-    *cloud.untold.lock().unwrap() = Some(untold);
     let mut lines = node.watch(&who, &format!("{MAPS}?watch=1")).await;
     assert_eq!([lines.brief().await, lines.brief().await], ["ADDED a", "ADDED b"]);
+    let (happened, untold) = tokio::sync::oneshot::channel();
+    cloud.cut();
+    *cloud.untold.lock().unwrap() = Some(untold);
+    cloud.mend();
     cloud.config_map("c", "1").await;
     let (code, _) = cloud.admin("DELETE", &format!("{MAPS}/b"), json!({})).await;
     assert_eq!(code, 200);

@@ -58,14 +58,7 @@ fn catalogue(message: &Value, node: &str) -> Result<()> {
     match (route("source"), route("group")) {
         ("edged", "meta") => of_edged(route("operation"), route("resource"), content, node),
         ("twin", "resource") => of_twin(route("operation"), route("resource"), content),
-        ("metaserver", "dynamiccontroller") => {
-            ensure!(route("operation") == "null" && content.is_object(), "application");
-            ensure!(
-                matches!(route("resource"), "null" | "watchapp/sync"),
-                "application {}",
-                route("resource")
-            );
-        }
+        ("metaserver", "dynamiccontroller") => of_metaserver(route("operation"), route("resource"), content),
         // Dropped or routed elsewhere by the hub.
         other => bail!("no controller takes {other:?}"),
     }
@@ -110,6 +103,12 @@ fn of_edged(operation: &str, resource: &str, content: &Value, node: &str) -> Res
         ("patch", "event") => ensure!(content["patchData"].is_string(), "event patch"),
         _ => bail!("no EdgeController takes {operation} {resource}"),
     }
+    Ok(())
+}
+
+fn of_metaserver(operation: &str, resource: &str, content: &Value) -> Result<()> {
+    ensure!(operation == "null" && content.is_object(), "{operation} of MetaServer");
+    ensure!(matches!(resource, "null" | "watchapp/sync"), "application {resource}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 use link::memory;
 use message::{Json, NodeName, ObjectKey, ObjectKind, Origin, Request, ResourceVersion, Verb};
 use metamanager::intake::{Intake, Outlets};
+use metamanager::pushes::Pushes;
 use metamanager::{LinkState, Objects, Outbox, cloud::Cloud};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,11 +17,12 @@ const LARGE: usize = 400 * 1024;
 struct Edge {
     objects: Objects,
     outbox: Outbox,
+    pushes: Pushes,
 }
 
 fn edge() -> Edge {
     let store = metamanager::database::in_memory().unwrap();
-    Edge { objects: Objects::new(store.clone()), outbox: Outbox::new(store) }
+    Edge { objects: Objects::new(store.clone()), outbox: Outbox::new(store), pushes: Pushes::default() }
 }
 
 /// Runs a session of `edge` until `with` has ended.
@@ -28,7 +30,8 @@ async fn session<T>(edge: &Edge, halves: (Sender, Receiver), with: impl Future<O
     let (_link, state) = watch::channel(LinkState::Connected);
     let (_cloud, mut calls) = Cloud::channel(state.clone());
     let (_uplink, mut streams) = crate::Uplink::channel(state);
-    let intake = Intake::new(edge.objects.clone(), Outlets::default());
+    let outlets = Outlets { pushes: edge.pushes.clone(), ..Outlets::default() };
+    let intake = Intake::new(edge.objects.clone(), outlets);
     let node = NodeName::new("e1").unwrap();
     let session = Session {
         node: &node,
@@ -88,6 +91,41 @@ async fn an_edge_that_waits_for_the_cloud_to_read_goes_on_reading() {
     session(&edge, halves, async {
         to_edge.send(&put.to_message(1)).await.unwrap();
         soon(|| async { edge.objects.get(&key).await.unwrap() }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_watched_is_told_and_stored_only_if_it_may_be_for_this_nodes_pods() {
+    let ((mut to_edge, mut from_edge), halves) = memory::pair().await;
+    let edge = edge();
+    let mut told = edge.pushes.subscribe();
+    let put = |path: &str, node: &str| {
+        let key = ObjectKey::parse(path).unwrap();
+        let metadata = serde_json::json!({"name": key.name, "namespace": "d", "resourceVersion": "7"});
+        let object = Json::of(&serde_json::json!({"metadata": metadata, "spec": {"nodeName": node}}));
+        let (origin, version) = (Origin::DynamicController, ResourceVersion("7".into()));
+        (key.clone(), Downstream::Put { key, origin, version, object, first: true })
+    };
+    session(&edge, halves, async {
+        for (path, node, is_stored) in [
+            ("d/service/s", "", false),
+            ("d/configmap/c", "", true),
+            ("d/pod/other", "e2", false),
+            ("d/pod/own", "e1", true),
+            ("null/node/e2", "", false),
+        ] {
+            let (key, put) = put(path, node);
+            to_edge.send(&put.to_message(1)).await.unwrap();
+            assert_eq!(told.recv().await.unwrap().key, key);
+            assert_eq!(edge.objects.get(&key).await.unwrap().is_some(), is_stored, "{path}");
+            loop {
+                let Incoming::Message(answer) = from_edge.next().await.unwrap() else { continue };
+                if !answer.header.parent_msg_id.is_empty() {
+                    break;
+                }
+            }
+        }
     })
     .await;
 }
