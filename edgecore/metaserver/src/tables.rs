@@ -18,10 +18,10 @@ use metamanager::sealed::Seals;
 use store::rusqlite::{self, OptionalExtension as _, params};
 use store::{OpenError, Options, Recovery, Store, StoreError};
 
-pub(crate) use differences::Difference;
+pub(crate) use differences::{Change, Difference};
 #[cfg(test)]
 pub(crate) use lists::Known;
-pub(crate) use lists::{Change, State};
+pub(crate) use lists::State;
 pub(crate) use rights::Right;
 
 const TABLES: &str = "

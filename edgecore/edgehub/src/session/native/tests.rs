@@ -1,4 +1,5 @@
 use link::memory;
+use message::NodeName;
 use metamanager::intake::Outlets;
 use metamanager::{LinkState, Objects, Outbox, cloud::Cloud};
 use native::frames::Welcome;
@@ -19,7 +20,9 @@ async fn a_stream_that_is_asked_for_before_the_cloud_has_said_whether_it_takes_a
         let (_cloud, mut calls) = Cloud::channel(state.clone());
         let (uplink, mut streams) = Uplink::channel(state);
         let intake = Intake::new(objects, Outlets::default());
+        let node = NodeName::new("edge-1").unwrap();
         let session = Session {
+            node: &node,
             heartbeat: Duration::from_secs(15),
             intake: &intake,
             outbox: &outbox,
