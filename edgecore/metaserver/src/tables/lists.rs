@@ -7,7 +7,7 @@ use kubeapi::stored::{Key, Stored};
 use store::rusqlite::{Connection, OptionalExtension as _, params};
 use store::{StoreError, rusqlite};
 
-use super::differences::{Difference, differences};
+use super::changes::{Change, Difference, differences};
 use super::{Tables, closed, opened};
 use crate::scope::Scope;
 
@@ -25,20 +25,6 @@ pub(crate) struct State {
     pub known: Known,
     /// By namespace and name.
     pub items: Vec<Stored>,
-}
-
-/// What happened to an object.
-pub(crate) enum Change {
-    Put(Stored),
-    Remove(Stored),
-}
-
-impl Change {
-    pub(crate) fn stored(&self) -> &Stored {
-        match self {
-            Change::Put(stored) | Change::Remove(stored) => stored,
-        }
-    }
 }
 
 fn known(db: &Connection, scope: &str) -> rusqlite::Result<Option<Known>> {

@@ -1,11 +1,24 @@
-//! What differs between two lists of the same scope.
+//! What happens to the objects of a list, and what differs between two of the same scope.
 
 use kubeapi::stored::{Key, Stored};
 use metamanager::sealed::Seals;
 use store::rusqlite::{self, Connection, params};
 
-use super::lists::Change;
 use super::opened;
+
+/// What happened to an object.
+pub(crate) enum Change {
+    Put(Stored),
+    Remove(Stored),
+}
+
+impl Change {
+    pub(crate) fn stored(&self) -> &Stored {
+        match self {
+            Change::Put(stored) | Change::Remove(stored) => stored,
+        }
+    }
+}
 
 /// A change, and the body that the object had before.
 pub(crate) type Difference = (Change, Option<String>);
