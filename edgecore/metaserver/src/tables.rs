@@ -4,7 +4,7 @@
 //! A file of its own beside the node's database: it can be lost, and grows and shrinks with what clients ask for. Bodies
 //! of secrets are sealed as the node's database does it ([`metamanager::sealed`]).
 
-mod differences;
+mod changes;
 mod kept;
 mod lists;
 pub(crate) mod queue;
@@ -18,7 +18,7 @@ use metamanager::sealed::Seals;
 use store::rusqlite::{self, OptionalExtension as _, params};
 use store::{OpenError, Options, Recovery, Store, StoreError};
 
-pub(crate) use differences::{Change, Difference};
+pub(crate) use changes::{Change, Difference};
 #[cfg(test)]
 pub(crate) use lists::Known;
 pub(crate) use lists::State;

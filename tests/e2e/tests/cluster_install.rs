@@ -253,10 +253,17 @@ fn init_installs_cloudcore_into_a_cluster_edges_join_as_told_and_reset_leaves_th
     ensure!(reset.status.success() && said(&reset).contains("delete crd"), "{}", said(&reset));
     let left: Vec<String> = lab.objects()?.difference(&before).cloned().collect();
     let is_left = |object: &String| {
-        ["CustomResourceDefinition ", "Thing ", "Node ", "Event ", "ObjectSync ", "ClusterObjectSync "]
-            .iter()
-            .any(|kind| object.starts_with(kind))
-            || object.starts_with("Lease kube-node-lease/")
+        // The API server keeps an APIService of each version of a definition itself.
+        let kinds = [
+            "CustomResourceDefinition ",
+            "APIService ",
+            "Thing ",
+            "Node ",
+            "Event ",
+            "ObjectSync ",
+            "ClusterObjectSync ",
+        ];
+        kinds.iter().any(|kind| object.starts_with(kind)) || object.starts_with("Lease kube-node-lease/")
     };
     let ours: Vec<&String> = left.iter().filter(|object| !is_left(object)).collect();
     ensure!(ours.is_empty(), "left are {ours:#?}");

@@ -2,25 +2,29 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::go_cloud::{Controller, Dynamic, Lab, NODE, PATIENCE, Session, runtime};
 use harness::kubectl::Kubectl;
 use harness::metaserver::MetaServer;
 use harness::wait;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::Instant;
+
+/// Answers of the cloud that are given before it is looked at something else.
+const TURN: Duration = Duration::from_millis(50);
 
 /// kubectl, while the cloud answers.
 async fn kubectl(session: &mut Session, kubectl: &Kubectl, arguments: &'static [&str]) -> Result<String> {
     let kubectl = kubectl.clone();
-    let mut done = tokio::task::spawn_blocking(move || kubectl.run(arguments));
-    loop {
-        tokio::select! {
-            done = &mut done => return done?,
-            next = session.next() => { next?.context("the link ended")?; }
-        }
+    let done = tokio::task::spawn_blocking(move || kubectl.run(arguments));
+    while !done.is_finished() {
+        session.listen(TURN).await?;
     }
+    done.await?
 }
 
 /// A watch of kubectl's: `ADDED one`.
@@ -38,16 +42,8 @@ impl Drop for Watch {
 
 impl Watch {
     fn start(kubectl: &Kubectl) -> Result<Watch> {
-        let columns = "custom-columns=:metadata.name";
-        let mut command = kubectl.command(&[
-            "get",
-            "services",
-            "-w",
-            "--output-watch-events",
-            "--no-headers",
-            "-o",
-            columns,
-        ]);
+        let line = "jsonpath={.type} {.object.metadata.name}{\"\\n\"}";
+        let mut command = kubectl.command(&["get", "services", "-w", "--output-watch-events", "-o", line]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let output = BufReader::new(child.stdout.take().context("its output")?);
         let (tell, lines) = mpsc::channel(100);
@@ -64,18 +60,17 @@ impl Watch {
 
     /// The next events, while the cloud answers; in any order.
     async fn next(&mut self, session: &mut Session, count: usize) -> Result<Vec<String>> {
-        let mut told = Vec::new();
-        let reading = async {
-            while told.len() < count {
-                tokio::select! {
-                    line = self.lines.recv() => told.push(line.context("the watch ended")?),
-                    next = session.next() => { next?.context("the link ended")?; }
+        let (mut told, until) = (Vec::new(), Instant::now() + PATIENCE);
+        while told.len() < count {
+            match self.lines.try_recv() {
+                Ok(line) => told.push(line),
+                Err(TryRecvError::Disconnected) => bail!("the watch ended: {told:?}"),
+                Err(TryRecvError::Empty) => {
+                    ensure!(Instant::now() < until, "{told:?}, and no more");
+                    session.listen(TURN).await?;
                 }
             }
-            anyhow::Ok(())
-        };
-        let read = tokio::time::timeout(PATIENCE, reading).await;
-        read.with_context(|| format!("{told:?}, and no more"))??;
+        }
         told.sort();
         Ok(told)
     }
@@ -117,7 +112,10 @@ fn what_a_go_cloud_pushes_and_what_it_loses_is_seen_by_kubectl_on_the_node() -> 
         let told = watch.next(&mut session, 1).await?;
         ensure!(told == ["ADDED one"], "{told:?}");
         // Begun before anything is pushed.
-        session.wait_for("the watch in the cloud", |message| message["content"]["Verb"] == "watch").await?;
+        let begun = "watch /core/v1/services/default/null".to_owned();
+        while !dynamic(&mut session)?.asked.contains(&begun) {
+            session.listen(TURN).await?;
+        }
         let two = dynamic(&mut session)?.put("two");
         session.deliver_object(&pushed("insert", &two)).await?;
         ensure!(watch.next(&mut session, 1).await? == ["ADDED two"]);
@@ -129,6 +127,7 @@ fn what_a_go_cloud_pushes_and_what_it_loses_is_seen_by_kubectl_on_the_node() -> 
         let mut stub =
             pushed("delete", &json!({"metadata": {"name": "two", "namespace": "default", "uid": "two"}}));
         stub["route"]["source"] = "edgecontroller".into();
+        stub["header"]["resourceversion"] = "".into();
         session.deliver(&stub).await?;
         ensure!(watch.next(&mut session, 2).await? == ["ADDED lost", "DELETED two"]);
 

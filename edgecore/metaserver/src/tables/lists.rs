@@ -7,7 +7,7 @@ use kubeapi::stored::{Key, Stored};
 use store::rusqlite::{Connection, OptionalExtension as _, params};
 use store::{StoreError, rusqlite};
 
-use super::differences::{Change, Difference, differences};
+use super::changes::{Change, Difference, differences};
 use super::{Tables, closed, opened};
 use crate::scope::Scope;
 

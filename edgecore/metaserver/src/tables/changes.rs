@@ -1,4 +1,4 @@
-//! Changes of objects, and what differs between two lists of the same scope.
+//! What happens to the objects of a list, and what differs between two of the same scope.
 
 use kubeapi::stored::{Key, Stored};
 use metamanager::sealed::Seals;
