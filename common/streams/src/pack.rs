@@ -8,16 +8,50 @@ use crate::CHUNK;
 
 /// Fast: links are thin, but so are the processors of edges.
 const LEVEL: i32 = 1;
-/// Bytes of what went before that count, as a power of two. Both ends hold so much for each stream.
-const WINDOW_LOG: u32 = 17;
 /// Pieces that are shorter, at the beginning of a stream, are not worth an encoder.
 const SHORT: usize = 64;
+/// Pieces of this size are part of something large.
+const LARGE: usize = CHUNK / 2;
+/// Something large is over when so many pieces in a row were smaller.
+const SMALL_PIECES: u32 = 16;
 /// A piece that is still longer than so many of 100 of its bytes was poor; after so many in a row, packing ends.
 const POOR: usize = 90;
 const POOR_PIECES: u32 = 4;
 
 /// By so much a piece may get longer: the head of the stream and of a block that could not be made shorter.
 pub(crate) const SLACK: usize = 64;
+
+/// How much of what went before counts. Both ends hold several times as much for each stream, for as long as it is open: most
+/// streams are watches, on which little happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// For lines of a log and events of a watch: 16 KiB, for which both ends hold 150 KiB each.
+    Near,
+    /// For lists, files and images: 128 KiB, for which the ends hold 950 and 600 KiB.
+    Far,
+}
+
+impl Sight {
+    /// Bytes that count, as a power of two.
+    fn window_log(self) -> u32 {
+        match self {
+            Sight::Near => 14,
+            Sight::Far => 17,
+        }
+    }
+
+    /// Places in the table of what was seen, as a power of two.
+    fn hash_log(self) -> u32 {
+        match self {
+            Sight::Near => 12,
+            Sight::Far => 14,
+        }
+    }
+
+    fn of(piece: &[u8]) -> Sight {
+        if piece.len() >= LARGE { Sight::Far } else { Sight::Near }
+    }
+}
 
 /// Packs what goes out.
 #[derive(Default)]
@@ -32,8 +66,11 @@ enum Packing {
     Waiting,
     Packs {
         encoder: Box<Encoder<'static>>,
+        sight: Sight,
         /// Poor pieces in a row.
         poor: u32,
+        /// Small pieces in a row.
+        small: u32,
     },
     /// It does not pay.
     Over,
@@ -43,13 +80,14 @@ impl Packer {
     /// The packed piece, or `None`: it goes as it is. What was packed has to be sent, as later pieces build on it.
     pub(crate) fn pack(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
         if matches!(self.state, Packing::Waiting) && piece.len() >= SHORT {
-            self.state = match encoder() {
-                Ok(encoder) => Packing::Packs { encoder: Box::new(encoder), poor: 0 },
-                Err(_) => Packing::Over,
-            };
+            self.state = begin(Sight::of(piece));
         }
-        let Packing::Packs { encoder, poor } = &mut self.state else { return None };
-        let Ok(packed) = packed(encoder, piece) else {
+        let Packing::Packs { encoder, sight, poor, small } = &mut self.state else { return None };
+        let wanted = Sight::of(piece);
+        *small = if wanted == Sight::Near { *small + 1 } else { 0 };
+        let changes = wanted != *sight && (wanted == Sight::Far || *small >= SMALL_PIECES);
+        // The last piece that is packed by this encoder says so.
+        let Ok(packed) = packed(encoder, piece, changes) else {
             // The other end has what was sent before and is told of nothing more.
             self.state = Packing::Over;
             return None;
@@ -57,20 +95,31 @@ impl Packer {
         *poor = if packed.len() * 100 > piece.len() * POOR { *poor + 1 } else { 0 };
         if *poor >= POOR_PIECES {
             self.state = Packing::Over;
+        } else if changes {
+            self.state = begin(wanted);
         }
         Some(packed)
     }
 }
 
-fn encoder() -> io::Result<Encoder<'static>> {
+fn begin(sight: Sight) -> Packing {
+    match encoder(sight) {
+        Ok(encoder) => Packing::Packs { encoder: Box::new(encoder), sight, poor: 0, small: 0 },
+        Err(_) => Packing::Over,
+    }
+}
+
+fn encoder(sight: Sight) -> io::Result<Encoder<'static>> {
     let mut encoder = Encoder::new(LEVEL)?;
-    encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG))?;
+    encoder.set_parameter(CParameter::WindowLog(sight.window_log()))?;
+    encoder.set_parameter(CParameter::HashLog(sight.hash_log()))?;
     encoder.set_parameter(CParameter::ContentSizeFlag(false))?;
     encoder.set_parameter(CParameter::ChecksumFlag(false))?;
     Ok(encoder)
 }
 
-fn packed(encoder: &mut Encoder<'static>, piece: &[u8]) -> io::Result<Vec<u8>> {
+/// The piece as the other end unpacks it; with `is_last`, the end of what this encoder packs as well.
+fn packed(encoder: &mut Encoder<'static>, piece: &[u8], is_last: bool) -> io::Result<Vec<u8>> {
     let mut out = vec![0; piece.len() + SLACK];
     let mut output = OutBuffer::around(out.as_mut_slice());
     let mut input = InBuffer::around(piece);
@@ -81,7 +130,7 @@ fn packed(encoder: &mut Encoder<'static>, piece: &[u8]) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::WriteZero.into());
         }
     }
-    while encoder.flush(&mut output)? > 0 {
+    while (if is_last { encoder.finish(&mut output, true)? } else { encoder.flush(&mut output)? }) > 0 {
         if output.pos() == output.capacity() {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -107,7 +156,7 @@ impl Unpacker {
             Some(decoder) => decoder,
             None => {
                 let mut decoder = Decoder::new()?;
-                decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
+                decoder.set_parameter(DParameter::WindowLogMax(Sight::Far.window_log()))?;
                 self.decoder.insert(Box::new(decoder))
             }
         };
@@ -118,9 +167,14 @@ impl Unpacker {
         let mut input = InBuffer::around(packed);
         loop {
             let before = (input.pos(), output.pos());
-            decoder.run(&mut input, &mut output)?;
+            let is_end = decoder.run(&mut input, &mut output)? == 0;
             if output.pos() > CHUNK {
                 return Err(too_long());
+            }
+            if is_end && input.pos() == packed.len() {
+                // What follows is packed by another encoder, which may need less.
+                self.decoder = None;
+                break;
             }
             if input.pos() == packed.len() && output.pos() == before.1 {
                 break;
@@ -174,6 +228,29 @@ mod tests {
             assert_eq!(unpacker.unpack(&packed).unwrap(), line);
         }
         assert!(sent * 2 < text.len(), "{sent} of {}", text.len());
+    }
+
+    /// A watch: a list, then an event now and then, a list again.
+    #[test]
+    fn what_is_held_follows_the_size_of_what_is_sent() {
+        let (mut packer, mut unpacker, text) = (Packer::default(), Unpacker::default(), log(4000));
+        let mut sights = Vec::new();
+        let mut send = |piece: &[u8]| {
+            let packed = packer.pack(piece).unwrap();
+            assert_eq!(unpacker.unpack(&packed).unwrap(), piece);
+            let Packing::Packs { sight, .. } = &packer.state else { panic!("packing ended") };
+            // An encoder begins with a decoder that is new.
+            (*sight == Sight::Far, unpacker.decoder.is_some())
+        };
+        let (head, list) = text.split_at(300);
+        sights.push(send(head));
+        sights.extend(list.chunks(CHUNK).take(3).map(&mut send));
+        sights.extend(list.chunks(200).take(SMALL_PIECES as usize + 1).map(&mut send));
+        sights.extend(list.chunks(CHUNK).take(2).map(&mut send));
+        let mut expected = vec![(false, true), (true, false), (true, true), (true, true)];
+        expected.extend(vec![(true, true); SMALL_PIECES as usize - 1]);
+        expected.extend([(false, false), (false, true), (true, false), (true, true)]);
+        assert_eq!(sights, expected);
     }
 
     #[test]
