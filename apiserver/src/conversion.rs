@@ -16,9 +16,9 @@ use kubeapi::stored::{ListQuery, Stored};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::reach::{self, ReachError};
 use crate::registered;
 use crate::webhooks::exchange::{AskError, exchange};
-use crate::webhooks::reach;
 
 /// The field of a stored object that says of which version it is. Nobody sees it.
 const MARK: &str = "$version";
@@ -185,10 +185,10 @@ async fn ask(
     });
     let asked = async {
         let ca = STANDARD.decode(text(&conversion.client, "/caBundle")).unwrap_or_default();
-        let tls = registered::tls(&ca).map_err(AskError::Tls)?;
+        let tls = registered::tls(&ca).map_err(ReachError::Tls)?;
         let client = Client::read(&conversion.client);
-        let client = client.ok_or_else(|| AskError::Tls("clientConfig names no place".to_owned()))?;
-        let place = reach::place(&context.storage, &client).await.map_err(AskError::Place)?;
+        let client = client.ok_or_else(|| ReachError::Tls("clientConfig names no place".to_owned()))?;
+        let place = reach::place(&context.storage, &client).await?;
         exchange(tls, &place, (question.to_string(), TIME)).await
     };
     let answer = tokio::time::timeout(TIME, asked).await.unwrap_or(Err(AskError::Timeout(TIME)));

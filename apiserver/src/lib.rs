@@ -27,6 +27,7 @@ mod namespaces;
 mod nodes;
 mod policies;
 mod quotas;
+mod reach;
 mod registered;
 mod roles;
 mod rules;

@@ -14,7 +14,6 @@ pub(crate) mod exchange;
 mod forms;
 mod mutating;
 mod mutations;
-pub(crate) mod reach;
 mod reviews;
 
 use std::sync::Arc;

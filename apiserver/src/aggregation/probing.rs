@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::proxy::{reach, say_who};
+use super::proxy::{connected, say_who};
 use crate::apiservices::{Remote, SERVICES};
 use crate::context::Context;
 use crate::storage::{Change, WriteError};
@@ -232,7 +232,7 @@ async fn endpoints(
 /// `resources` of what the server answers.
 async fn ask(context: &Context, remote: &Remote) -> Result<Vec<Value>, String> {
     let told = |error: &dyn std::error::Error| daemon::errors::describe(error);
-    let (stream, authority) = reach(context, remote).await.map_err(|error| told(&error))?;
+    let (stream, authority) = connected(context, remote).await.map_err(|error| told(&error))?;
     let host = HeaderValue::from_str(&authority).map_err(|error| told(&error))?;
     let mut request =
         Request::get(remote.path()).body(Empty::<Bytes>::new()).map_err(|error| told(&error))?;

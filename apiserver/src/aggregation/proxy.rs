@@ -10,14 +10,12 @@ use httpproxy::{Framing, Terms};
 use kubeapi::request::Incoming;
 use kubeapi::respond::{self, Answer, BodyError};
 use kubeapi::user::User;
-use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::apiservices::Remote;
 use crate::context::Context;
-use crate::webhooks::reach;
+use crate::reach::{self, ReachError};
 
 /// How long finding the server, connecting and the TLS handshake may take together.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -28,41 +26,26 @@ const IDLE: Duration = Duration::from_secs(4 * 3600);
 /// What headers that say who asks begin with, and those that ask to be taken for somebody else.
 const SAID: [&str; 2] = ["x-remote-", "impersonate-"];
 
-/// Why a server is not reached.
+/// Why a server does not answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReachError {
-    #[error("{0}")]
-    Tls(String),
-    #[error("looking for its address")]
-    Place(#[source] Status),
-    #[error("{0:?} is not the name of a server")]
-    Name(String),
-    #[error("connecting to {to}")]
-    Connect { to: String, source: std::io::Error },
-    #[error("TLS with {name:?}")]
-    Handshake { name: String, source: std::io::Error },
+pub(super) enum UnreachedError {
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     #[error("no connection within {0:?}")]
     Late(Duration),
 }
 
 /// A connection to a server, and what it is called.
-pub(super) async fn reach(
+pub(super) async fn connected(
     context: &Context,
     remote: &Remote,
-) -> Result<(TlsStream<TcpStream>, String), ReachError> {
+) -> Result<(TlsStream<TcpStream>, String), UnreachedError> {
     let connect = async {
         let tls = remote.tls.clone().map_err(ReachError::Tls)?;
-        let place = reach::place(&context.storage, &remote.client()).await.map_err(ReachError::Place)?;
-        let name =
-            ServerName::try_from(place.name.clone()).map_err(|_| ReachError::Name(place.name.clone()))?;
-        let to = format!("{}:{}", place.host, place.port);
-        let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
-        let stream = stream.map_err(|source| ReachError::Connect { to, source })?;
-        let stream = TlsConnector::from(tls).connect(name, stream).await;
-        let stream = stream.map_err(|source| ReachError::Handshake { name: place.name.clone(), source })?;
-        Ok((stream, place.authority()))
+        let place = reach::place(&context.storage, &remote.client()).await?;
+        Ok((reach::connect(tls, &place).await?, place.authority()))
     };
-    tokio::time::timeout(CONNECT, connect).await.unwrap_or(Err(ReachError::Late(CONNECT)))
+    tokio::time::timeout(CONNECT, connect).await.unwrap_or(Err(UnreachedError::Late(CONNECT)))
 }
 
 /// Who asks, as servers behind this one read it.
@@ -116,7 +99,7 @@ pub(crate) async fn hand_on(
         let why = daemon::errors::describe(error);
         Status::unavailable(format!("error trying to reach service of APIService {}: {why}", remote.name))
     };
-    let (stream, authority) = reach(context, &remote).await.map_err(|error| failed(&error))?;
+    let (stream, authority) = connected(context, &remote).await.map_err(|error| failed(&error))?;
     let host = HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("service"));
     let mut onward = Request::new(body);
     *onward.method_mut() = parts.method.clone();

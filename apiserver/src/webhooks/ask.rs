@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::exchange::{AskError, exchange};
 use super::forms::{Form, Forms};
-use super::reach;
 use super::{Change, Objects};
+use crate::reach::{self, ReachError};
 use crate::registered::Hook;
 
 /// The patch of a webhook that allows it with one. A webhook that cannot be asked is passed over if it is to fail open.
@@ -78,9 +78,8 @@ async fn post(change: &Change<'_>, hook: &Hook, question: String) -> Result<Valu
     let asked = async {
         // It is never closed.
         let _turn = hook.turns.acquire().await;
-        let place = reach::place(&change.context.storage, &hook.webhook.client).await;
-        let place = place.map_err(AskError::Place)?;
-        let tls = hook.tls.clone().map_err(AskError::Tls)?;
+        let place = reach::place(&change.context.storage, &hook.webhook.client).await?;
+        let tls = hook.tls.clone().map_err(ReachError::Tls)?;
         exchange(tls, &place, (question, hook.webhook.timeout)).await
     };
     tokio::time::timeout(time, asked).await.unwrap_or(Err(AskError::Timeout(time)))

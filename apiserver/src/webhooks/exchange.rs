@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apimachinery::Status;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, StatusCode};
@@ -12,29 +11,18 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kubeapi::request::MAX_BODY;
 use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::reach::Place;
+use crate::reach::{self, Place, ReachError};
 
 /// What is told of an answer that is none.
 const REFUSAL: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    #[error("{0}")]
-    Tls(String),
-    #[error("looking for its address")]
-    Place(#[source] Status),
-    #[error("{0:?} is not the name of a server")]
-    Name(String),
-    #[error("connecting to {to}")]
-    Connect { to: String, source: std::io::Error },
-    #[error("TLS with {name:?}")]
-    Handshake { name: String, source: std::io::Error },
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("making the request")]
@@ -60,12 +48,7 @@ pub(crate) async fn exchange(
     place: &Place,
     (question, timeout): (String, Duration),
 ) -> Result<Value, AskError> {
-    let name = ServerName::try_from(place.name.clone()).map_err(|_| AskError::Name(place.name.clone()))?;
-    let to = || format!("{}:{}", place.host, place.port);
-    let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
-    let stream = stream.map_err(|source| AskError::Connect { to: to(), source })?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await;
-    let stream = stream.map_err(|source| AskError::Handshake { name: place.name.clone(), source })?;
+    let stream = reach::connect(tls, place).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(AskError::Http)?;
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let seconds = timeout.as_secs();

@@ -1,13 +1,20 @@
-//! Where a webhook is: at its URL, or at an endpoint of its Service.
+//! Servers that configurations name: where one is (at its URL, or at an endpoint of its Service), and a connection to it.
 //!
 //! This server may stand beside a network of pods or in none. So an Endpoints object of the Service's name comes first, whose
 //! addresses need nobody to translate them; then the Service's own address.
+
+use std::sync::Arc;
 
 use apimachinery::Status;
 use apimachinery::object::{integer, list, text};
 use apimachinery::webhooks::{Client, Url};
 use kubeapi::stored::Key;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::storage::Storage;
 
@@ -31,7 +38,46 @@ impl Place {
     }
 }
 
-pub(crate) async fn place(storage: &Storage, client: &Client) -> Result<Place, Status> {
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReachError {
+    #[error("{0}")]
+    Tls(String),
+    #[error("looking for its address")]
+    Place(#[source] Status),
+    #[error("{0:?} is not the name of a server")]
+    Name(String),
+    #[error("connecting to {to}")]
+    Connect { to: String, source: std::io::Error },
+    #[error("TLS with {name:?}")]
+    Handshake { name: String, source: std::io::Error },
+}
+
+/// A connection to a place. The caller sets the deadline.
+///
+/// # Errors
+/// [`ReachError`]: nobody is there, or somebody else.
+pub(crate) async fn connect(
+    tls: Arc<ClientConfig>,
+    place: &Place,
+) -> Result<TlsStream<TcpStream>, ReachError> {
+    let name = ServerName::try_from(place.name.clone()).map_err(|_| ReachError::Name(place.name.clone()))?;
+    let to = || format!("{}:{}", place.host, place.port);
+    let stream = TcpStream::connect((place.host.as_str(), place.port)).await;
+    let stream = stream.map_err(|source| ReachError::Connect { to: to(), source })?;
+    let stream = TlsConnector::from(tls).connect(name, stream).await;
+    stream.map_err(|source| ReachError::Handshake { name: place.name.clone(), source })
+}
+
+/// Where a client's server is.
+///
+/// # Errors
+/// [`ReachError::Place`]: its Service is not there, or has no such port or no address.
+pub(crate) async fn place(storage: &Storage, client: &Client) -> Result<Place, ReachError> {
+    found(storage, client).await.map_err(ReachError::Place)
+}
+
+async fn found(storage: &Storage, client: &Client) -> Result<Place, Status> {
     match client {
         Client::Url(Url { host, port, path }) => {
             Ok(Place { host: host.clone(), port: *port, name: host.clone(), path: path.clone() })
