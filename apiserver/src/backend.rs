@@ -22,6 +22,8 @@ use crate::verbs::{self, Call};
 use crate::{aggregation, auth, authorise, conversion};
 
 impl Backend for Context {
+    const METRICS: bool = true;
+
     fn catalog(&self) -> &Registry {
         &self.registry
     }

@@ -24,7 +24,7 @@ use crate::webhooks::{self, Caller, Objects};
 pub(crate) async fn create(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "CreateOptions")?;
     let ownership = Ownership::of_request(&call, "CreateOptions", false)?;
-    let mut value = directive.object(&call, call.strict_body(body).await?)?;
+    let mut value = directive.object(&call, call.object_body(body).await?)?;
     admission::sign_for(&call.target.served, &call.user, &mut value);
     let caller = super::caller(&call, "CreateOptions")?;
     call.renderer()?;

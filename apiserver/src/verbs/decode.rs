@@ -1,6 +1,7 @@
 //! What becomes of fields that a kind does not have, that come twice or are of another type (`fieldValidation`).
 
-use apimachinery::decode::{self, Strict};
+use apimachinery::decode::{self, Decoding, Strict};
+use apimachinery::patch::PatchKind;
 use apimachinery::schemas::Type;
 use apimachinery::{Cause, Status, schema};
 use kubeapi::faces;
@@ -49,7 +50,7 @@ impl Directive {
         Ok(read.value)
     }
 
-    /// Reads what a patch made of `old`; `patch` is the patch as it was read. `old` is in stored form, `value` has type and kind. `shown` is what
+    /// Reads what a patch made of `old`; `patch` is its kind, and the patch as it was read. `old` is in stored form, `value` has type and kind. `shown` is what
     /// messages show of the attempt.
     ///
     /// # Errors
@@ -59,14 +60,15 @@ impl Directive {
         call: &Call<'_>,
         old: &Value,
         mut value: Value,
-        (patch, shown): (&Strict, &dyn Fn() -> String),
+        (kind, patch, shown): (PatchKind, &Strict, &dyn Fn() -> String),
     ) -> Result<Value, Status> {
         let refused = |why: &str| {
             let cause = Cause::invalid("patch", &json!(shown()), why);
             Status::invalid("", "", "", vec![cause])
         };
         let mut dropped = operations_told(&patch.value);
-        let unknown = drop_new_unknown(&call.target.served, old, &mut value);
+        let decoding = if kind == PatchKind::Strategic { Decoding::Restored } else { Decoding::Json };
+        let unknown = drop_new_unknown(&call.target.served, old, &mut value, decoding);
         dropped.extend(unknown.map_err(|why| refused(&why))?);
         self.tell(call, patch, dropped, |told| refused(&format!("strict decoding error: {told}")))?;
         Ok(value)
@@ -127,11 +129,16 @@ fn operations_told(patch: &Value) -> Vec<String> {
 }
 
 /// [`drop_unknown`] of what differs from `old`, which was read before.
-fn drop_new_unknown(served: &Served, old: &Value, value: &mut Value) -> Result<Vec<String>, String> {
+fn drop_new_unknown(
+    served: &Served,
+    old: &Value,
+    value: &mut Value,
+    decoding: Decoding,
+) -> Result<Vec<String>, String> {
     let resource = &served.resource;
     match Type::of_kind(&resource.group, &served.version().name, &resource.kind) {
         Some(of) if !resource.custom && !faces::differs(served) => {
-            decode::changed(value, old, of).map_err(|error| error.to_string())
+            decode::changed(value, old, of, decoding).map_err(|error| error.to_string())
         }
         _ => drop_unknown(served, value),
     }

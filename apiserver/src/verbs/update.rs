@@ -49,7 +49,7 @@ fn part(target: &Target) -> Result<Part, Status> {
 pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> Result<Answer, Status> {
     let directive = Directive::of_request(&call, "UpdateOptions")?;
     let ownership = Ownership::of_request(&call, "UpdateOptions", false)?;
-    let value = directive.object(&call, call.strict_body(body).await?)?;
+    let value = directive.object(&call, call.object_body(body).await?)?;
     if object::name(&value).is_empty() {
         return Err(Status::bad_request("name must be provided"));
     }
@@ -127,7 +127,7 @@ pub(crate) async fn patch(call: Call<'_>, body: kubeapi::request::Incoming) -> R
         };
         let made = make()?;
         stays(&call.target, current, &made)?;
-        directive.patched(&call, current, made, (&read, &shown))
+        directive.patched(&call, current, made, (kind, &read, &shown))
     })
     .await?;
     call.answer(200, &stored)

@@ -11,10 +11,20 @@ use crate::schemas::{Scalar, Shape, Type};
 
 pub use strict::Strict;
 
-/// A value of another type than its field. The message is that of Go's `encoding/json`.
+/// A value of another type than its field. The message is that of Go's `encoding/json`, or of [`Decoding::Restored`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Mistyped(String);
+
+/// What decodes in Kubernetes, which says otherwise what is of another type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decoding {
+    /// Go's `encoding/json`.
+    #[default]
+    Json,
+    /// The converter of objects that strategic merge patches make (`apimachinery/pkg/runtime/converter.go`).
+    Restored,
+}
 
 /// Most problems that are told of one object, as in Kubernetes.
 const TOLD: usize = 100;
@@ -33,8 +43,13 @@ pub fn built_in(value: &mut Value, of: Type) -> Result<Vec<String>, Mistyped> {
 ///
 /// # Errors
 /// [`Mistyped`], as [`built_in`].
-pub fn changed(value: &mut Value, old: &Value, of: Type) -> Result<Vec<String>, Mistyped> {
-    let mut decoder = Decoder::default();
+pub fn changed(
+    value: &mut Value,
+    old: &Value,
+    of: Type,
+    decoding: Decoding,
+) -> Result<Vec<String>, Mistyped> {
+    let mut decoder = Decoder { decoding, ..Decoder::default() };
     match value.as_object_mut() {
         Some(map) if of.shape() == Shape::Struct => decoder.fields(map, old.as_object(), of)?,
         _ => decoder.value(value, None, of)?,
@@ -103,10 +118,36 @@ struct Decoder {
     /// The struct that has the field.
     owner: &'static str,
     told: Vec<String>,
+    decoding: Decoding,
+}
+
+/// What Go's converter says of a value that cannot be one of type `wanted`.
+fn unrestored(value: &Value, wanted: &str) -> String {
+    let found = match value {
+        Value::Null => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    match wanted {
+        _ if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
+        _ if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
+        // Go would make a character of a whole number, and a whole number of a broken one.
+        "string" if found == "int64" => format!("cannot convert {found} to {wanted}"),
+        "int32" | "int64" if found == "float64" => format!("cannot convert {found} to {wanted}"),
+        "string" | "bool" | "int32" | "int64" | "float64" => format!("unrecognized type: {wanted}"),
+        _ => format!("cannot restore struct from: {found}"),
+    }
 }
 
 impl Decoder {
     fn mistyped(&self, value: &Value, wanted: &str) -> Mistyped {
+        if self.decoding == Decoding::Restored {
+            return Mistyped(unrestored(value, wanted));
+        }
         let found = match value {
             Value::Null => "null".to_owned(),
             Value::Bool(_) => "bool".to_owned(),

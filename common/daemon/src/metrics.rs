@@ -11,6 +11,7 @@ pub use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 pub use prometheus_client::metrics::counter::{ConstCounter, Counter};
 pub use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+pub use prometheus_client::metrics::histogram::Histogram;
 pub use prometheus_client::registry::Registry;
 
 /// The one label of a family: its name and a value out of few.

@@ -72,6 +72,25 @@ impl Action {
         self.verb == "watch" || matches!(subresource, "attach" | "exec" | "log" | "portforward" | "proxy")
     }
 
+    /// The verb in metrics (`apiserver/pkg/endpoints/metrics/metrics.go`, `cleanVerb`): as kube-apiserver counts requests, and
+    /// `other` for what clients make up.
+    pub(crate) fn told(&self) -> &'static str {
+        let subresource = self.path.as_ref().map_or("", |path| &path.subresource);
+        let connects = matches!(subresource, "attach" | "exec" | "portforward" | "proxy");
+        match self.verb.as_str() {
+            _ if connects => "CONNECT",
+            "get" => "GET",
+            "list" => "LIST",
+            "watch" => "WATCH",
+            "create" | "post" => "POST",
+            "update" | "put" => "PUT",
+            "patch" => "PATCH",
+            "delete" => "DELETE",
+            "deletecollection" => "DELETECOLLECTION",
+            _ => "other",
+        }
+    }
+
     /// False for what only reads.
     pub(crate) fn changes(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")

@@ -21,6 +21,9 @@ use crate::user::{Asker, User};
 /// where what is asked for cannot be had now. What a client is to be told beside an answer goes into the call's or
 /// reader's warnings.
 pub trait Backend: Send + Sync + Sized + 'static {
+    /// Its requests are counted, and `/metrics` tells of them.
+    const METRICS: bool = false;
+
     /// What is served. A backend serves none that it does not know ([`Registry::serving`]).
     fn catalog(&self) -> &Registry;
 

@@ -81,7 +81,18 @@ impl<B> Call<'_, B> {
     /// As for [`Call::body`].
     pub async fn strict_body(&self, body: Incoming) -> Result<Strict, Status> {
         let content_type = request::content_type(&self.parts.headers);
-        request::parse_strict(content_type, &request::body(&self.parts.headers, body).await?)
+        let body = request::body(&self.parts.headers, body).await?;
+        request::parse_strict(content_type, &body, None)
+    }
+
+    /// [`Call::strict_body`], of the kind that is asked for.
+    ///
+    /// # Errors
+    /// As for [`Call::strict_body`].
+    pub async fn object_body(&self, body: Incoming) -> Result<Strict, Status> {
+        let content_type = request::content_type(&self.parts.headers);
+        let body = request::body(&self.parts.headers, body).await?;
+        request::parse_strict(content_type, &body, Some(&self.target.served.resource.kind))
     }
 
     /// An answer with one object.

@@ -28,10 +28,13 @@ const AGGREGATED: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// The Kubernetes version whose API this follows.
+/// The release of Kubernetes whose API this follows.
+pub(crate) const RELEASE: &str = "v1.36.0-causeway";
+
+/// `/version`
 pub(crate) fn version() -> Value {
     json!({
-        "major": "1", "minor": "36", "gitVersion": "v1.36.0-causeway", "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "36", "gitVersion": RELEASE, "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
     })
 }
@@ -42,6 +45,8 @@ pub(crate) struct Offer<'a> {
     pub catalog: &'a Registry,
     pub computed: &'a [Computed],
     pub elsewhere: &'a [Elsewhere],
+    /// There is `/metrics`.
+    pub metrics: bool,
 }
 
 /// Resources of one group version, in the forms of both discoveries: (APIResource, APIResourceDiscovery).
@@ -242,6 +247,9 @@ pub(crate) fn root(offer: Offer<'_>) -> Answer {
     ]
     .map(str::to_owned)
     .to_vec();
+    if offer.metrics {
+        paths.push("/metrics".to_owned());
+    }
     for (group, versions) in all(offer) {
         if !group.is_empty() {
             paths.push(format!("/apis/{group}"));
@@ -301,10 +309,50 @@ pub(crate) fn resources(offer: Offer<'_>, group: &str, version: &str) -> Result<
     let groups = all(offer);
     let versions = groups.get(group).ok_or_else(Status::no_such_path)?;
     let (_, entries) = versions.iter().find(|(name, _)| name == version).ok_or_else(Status::no_such_path)?;
-    let resources: Vec<&Value> = entries.iter().flat_map(|(classic, _)| classic).collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Ok(respond::json(
-        200,
-        &json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources }),
-    ))
+    let resources: Vec<String> = entries.iter().flat_map(|(classic, _)| classic).map(in_order).collect();
+    let text = format!(
+        r#"{{"kind":"APIResourceList","apiVersion":"v1","groupVersion":{},"resources":[{}]}}"#,
+        json!(group_version),
+        resources.join(",")
+    );
+    Ok(respond::bytes(200, "application/json", text))
+}
+
+/// The fields of an `APIResource`, as they are declared (`apimachinery/pkg/apis/meta/v1/types.go`): scripts look for some of them
+/// side by side.
+const FIELDS: [&str; 10] = [
+    "name",
+    "singularName",
+    "namespaced",
+    "group",
+    "version",
+    "kind",
+    "verbs",
+    "shortNames",
+    "categories",
+    "storageVersionHash",
+];
+
+fn in_order(resource: &Value) -> String {
+    let known = FIELDS.iter().filter_map(|name| Some((*name, resource.get(*name)?)));
+    // Of another server.
+    let others = resource.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value));
+    let others = others.filter(|(name, _)| !FIELDS.contains(name));
+    let fields: Vec<String> =
+        known.chain(others).map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_resource_come_as_they_are_declared() {
+        let told = json!({"name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["get"],
+            "shortNames": ["po"], "categories": ["all"], "storageVersionHash": "x=", "another": 1});
+        let expected = r#"{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["get"],"shortNames":["po"],"categories":["all"],"storageVersionHash":"x=","another":1}"#;
+        assert_eq!(in_order(&told), expected);
+    }
 }

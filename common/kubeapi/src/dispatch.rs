@@ -11,6 +11,7 @@ use crate::attributes::{self, Action};
 use crate::audit::{self, Record};
 use crate::backend::Backend;
 use crate::call::{Call, Question};
+use crate::counts::{Counting, Counts};
 use crate::discovery::Offer;
 use crate::inflight::{InFlight, Limits};
 use crate::peer::Peer;
@@ -34,19 +35,25 @@ pub struct Settings {
 pub struct Api<B> {
     backend: Arc<B>,
     in_flight: Arc<InFlight>,
+    counts: Option<Counts>,
     audit: Option<audit::Log>,
 }
 
 impl<B> Clone for Api<B> {
     fn clone(&self) -> Api<B> {
-        Api { backend: self.backend.clone(), in_flight: self.in_flight.clone(), audit: self.audit.clone() }
+        Api {
+            backend: self.backend.clone(),
+            in_flight: self.in_flight.clone(),
+            counts: self.counts.clone(),
+            audit: self.audit.clone(),
+        }
     }
 }
 
 impl<B: Backend> Api<B> {
     pub fn new(backend: Arc<B>, settings: Settings) -> Api<B> {
         let in_flight = Arc::new(InFlight::new(settings.limits));
-        Api { backend, in_flight, audit: settings.audit }
+        Api { backend, in_flight, counts: B::METRICS.then(Counts::new), audit: settings.audit }
     }
 
     pub fn backend(&self) -> &Arc<B> {
@@ -60,7 +67,8 @@ impl<B: Backend> Api<B> {
         let takes_gzip = gzip::is_accepted(request.headers());
         let layout = Layout::of(request.headers(), &Query::parse(request.uri().query()));
         let mut record = Record::begin(self.audit.as_ref(), peer, &request);
-        let answer = self.route(peer, request, &warnings, &mut record).await;
+        let mut counting = self.counts.as_ref().map(Counts::begin);
+        let answer = self.route(peer, request, &warnings, (&mut record, &mut counting)).await;
         let said = warnings.annotations();
         if !said.is_empty() {
             record.annotated(said);
@@ -69,6 +77,9 @@ impl<B: Backend> Api<B> {
             Ok(answer) => record.answered(None, answer),
             Err(status) => record.answered(Some(&status), respond::failure(&status)),
         };
+        if let Some(counting) = counting {
+            answer = counting.answered(answer);
+        }
         warnings.tell(answer.headers_mut());
         respond::mark(answer.headers_mut());
         tracing::debug!(operation = %method, path, code = answer.status().as_u16(), "answered");
@@ -81,7 +92,7 @@ impl<B: Backend> Api<B> {
         peer: &Peer,
         request: Request<Incoming>,
         warnings: &Warnings,
-        record: &mut Record,
+        (record, counting): (&mut Record, &mut Option<Counting>),
     ) -> Result<Answer, Status> {
         let backend = &self.backend;
         let raw = request.uri().path().to_owned();
@@ -94,9 +105,17 @@ impl<B: Backend> Api<B> {
             RequestPath::Resource(_) => vec![],
             _ => backend.elsewhere(),
         };
-        let offer = Offer { catalog: backend.catalog(), computed: backend.computed(), elsewhere: &elsewhere };
+        let offer = Offer {
+            catalog: backend.catalog(),
+            computed: backend.computed(),
+            elsewhere: &elsewhere,
+            metrics: self.counts.is_some(),
+        };
         let action = Action::of(request.method(), &path, &raw, &query);
         record.asked_about(&action, request.uri().query());
+        if let Some(counting) = counting {
+            counting.asked_about(&action, offer.catalog);
+        }
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
             let (parts, body) = request.into_parts();
@@ -146,9 +165,10 @@ impl<B: Backend> Api<B> {
             RequestPath::Groups => Ok(discovery::groups(offer, request.headers())),
             RequestPath::Group(group) => discovery::group(offer, &group),
             RequestPath::GroupVersion(group, version) => discovery::resources(offer, &group, &version),
-            RequestPath::Other => match generic(offer, &request, &raw) {
-                Some(answer) => answer,
-                None => backend.plain(&user, &request.into_parts().0).await,
+            RequestPath::Other => match (generic(offer, &request, &raw), &self.counts) {
+                (Some(answer), _) => answer,
+                (None, Some(counts)) if raw == "/metrics" => Ok(counts.answer()),
+                (None, _) => backend.plain(&user, &request.into_parts().0).await,
             },
         }
     }

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use serde_json::{Value, json};
 
+use crate::discovery::RELEASE;
 use crate::registry::{REVIEWS, Registry, Resource, Version};
 use crate::respond::{self, Answer};
 
@@ -101,7 +102,7 @@ fn prefix(resource: &Resource, version: &str) -> String {
 }
 
 fn info() -> Value {
-    json!({ "title": "Kubernetes", "version": "v1.33.0" })
+    json!({ "title": "Kubernetes", "version": RELEASE })
 }
 
 fn identity(resource: &Resource, version: &str) -> Value {

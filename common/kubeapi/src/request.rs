@@ -160,15 +160,20 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 /// # Errors
 /// 400 for what does not read, 415 for a type that is not known.
 pub fn parse(content_type: &str, body: &[u8]) -> Result<Value, Status> {
-    parse_strict(content_type, body).map(|read| read.value)
+    parse_strict(content_type, body, None).map(|read| read.value)
 }
 
-/// [`parse`], with what comes twice.
+/// [`parse`], with what comes twice. `kind` is what the body has to be, if that is known.
 ///
 /// # Errors
 /// As for [`parse`].
-pub fn parse_strict(content_type: &str, body: &[u8]) -> Result<Strict, Status> {
-    let bad = |error: String| Status::bad_request(format!("the object provided is unrecognized: {error}"));
+pub fn parse_strict(content_type: &str, body: &[u8], kind: Option<&str>) -> Result<Strict, Status> {
+    let bad = |error: String| {
+        let of = kind.map(|kind| format!(" (must be of type {kind})")).unwrap_or_default();
+        Status::bad_request(format!(
+            "the object provided is unrecognized{of}: couldn't get version/kind; json parse error: {error}"
+        ))
+    };
     if content_type.ends_with("yaml") {
         let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
         return apimachinery::yaml::parse_strict(text).map_err(|error| bad(error.to_string()));

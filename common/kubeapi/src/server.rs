@@ -1,26 +1,23 @@
 //! Doors of an API: sockets, with TLS or without, then HTTP/1.1 or HTTP/2 per connection, each with its own limits.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use listener::{Busy, Client, Listen, Place, Stream, Terms};
+use listener::{Client, Listen, Place, Stream, Terms};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
 use crate::dispatch::Api;
+use crate::held::Held;
 use crate::peer::{Certificate, Origin, Peer};
 use crate::request;
-use crate::respond::{self, BodyError};
 use crate::tls::Tls;
 
 /// What one socket offers.
@@ -122,7 +119,8 @@ where
             let asked = request.body().size_hint().lower();
             let response = api.respond(&peer, request.map(request::Incoming::Connection)).await;
             api.backend().moved(asked + response.body().size_hint().lower());
-            Ok::<_, Infallible>(response.map(|body| UnderWay { body, _busy: busy }))
+            // Under way until the answer has been sent, or is left.
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -146,31 +144,5 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(error = %error, "connection ended with an error");
-    }
-}
-
-/// A request is under way until the body of its answer has been sent, or is left.
-struct UnderWay {
-    body: respond::Body,
-    _busy: Busy,
-}
-
-impl Body for UnderWay {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

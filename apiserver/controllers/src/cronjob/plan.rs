@@ -31,12 +31,18 @@ pub fn plan(cron: &Value, jobs: &[Value], now: Timestamp) -> Plan {
     let schedule = match Schedule::parse(text(cron, "/spec/schedule"), text(cron, "/spec/timeZone")) {
         Ok(schedule) => schedule,
         Err(error) => {
-            plan.events.push(("Warning", "UnParseableSchedule", error.to_string()));
+            let message = format!("unparseable schedule: {:?} : {error}", text(cron, "/spec/schedule"));
+            plan.events.push(("Warning", "UnparseableSchedule", message));
             return plan;
         }
     };
-    let next = schedule.next(now);
-    plan.again = next.map(|next| time::between(now, next) + Duration::from_millis(100));
+    let Some(next) = schedule.next(now) else {
+        let why = "time difference between two schedules is less than 1 second";
+        let message = format!("invalid schedule: {} : {why}", text(cron, "/spec/schedule"));
+        plan.events.push(("Warning", "InvalidSchedule", message));
+        return plan;
+    };
+    plan.again = Some(time::between(now, next) + Duration::from_millis(100));
     let Some(due) = due(cron, &schedule, now, &mut plan) else { return plan };
     let deadline = integer(cron, "/spec/startingDeadlineSeconds");
     if deadline.is_some_and(|seconds| time::after(due, seconds) < now) {
@@ -213,5 +219,14 @@ mod tests {
         let plan = plan(&cron, &[], at("12:00:30"));
         assert_eq!(plan.status["lastScheduleTime"], "2026-01-01T12:00:00Z");
         assert_eq!(plan.events[0].1, "TooManyMissedTimes");
+    }
+
+    #[test]
+    fn a_time_that_never_comes_is_told_of() {
+        for (schedule, reason) in [("59 23 31 2 *", "InvalidSchedule"), ("often", "UnparseableSchedule")] {
+            let plan = plan(&cron(json!({"schedule": schedule})), &[], at("00:00:01"));
+            assert_eq!((plan.create, plan.again, plan.events[0].1), (None, None, reason));
+            assert!(plan.events[0].2.contains(schedule), "{:?}", plan.events);
+        }
     }
 }

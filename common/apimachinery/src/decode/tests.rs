@@ -81,10 +81,10 @@ fn what_did_not_change_is_not_decoded_again() {
     let mut new = old.clone();
     new["spec"]["containers"][0]["igame"] = json!("b");
     new["spec"]["even"] = json!(2);
-    let told = changed(&mut new, &old, of).unwrap();
+    let told = changed(&mut new, &old, of, Decoding::Json).unwrap();
     assert_eq!(told, ["unknown field \"spec.containers[0].igame\"", "unknown field \"spec.even\""]);
     assert_eq!(new, old);
-    assert!(changed(&mut json!({"spec": []}), &old, of).is_err());
+    assert!(changed(&mut json!({"spec": []}), &old, of, Decoding::Json).is_err());
 }
 
 #[test]
@@ -137,4 +137,22 @@ fn the_metadata_of_custom_resources_is_decoded_as_well() {
         error,
         "json: cannot unmarshal array into Go struct field ObjectMeta.labels of type map[string]string"
     );
+}
+
+#[test]
+fn what_a_strategic_merge_patch_makes_is_refused_in_the_words_of_the_converter() {
+    let of = Type::of_kind("", "v1", "Pod").unwrap();
+    for (new, told) in [
+        (json!({"metadata": {"labels": "a"}}), "cannot restore map from string"),
+        (json!({"spec": {"containers": 1}}), "cannot restore slice from int64"),
+        (json!({"spec": []}), "cannot restore struct from: slice"),
+        (json!({"spec": {"nodeName": 1}}), "cannot convert int64 to string"),
+        (json!({"spec": {"nodeName": true}}), "unrecognized type: string"),
+        (json!({"spec": {"priority": "1"}}), "unrecognized type: int32"),
+        (json!({"spec": {"priority": 1.5}}), "cannot convert float64 to int32"),
+        (json!({"spec": {"hostNetwork": {}}}), "unrecognized type: bool"),
+    ] {
+        let refused = changed(&mut new.clone(), &json!({}), of, Decoding::Restored).unwrap_err();
+        assert_eq!(refused.to_string(), told, "{new}");
+    }
 }

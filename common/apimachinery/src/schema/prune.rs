@@ -39,7 +39,11 @@ fn walk(value: &mut Value, schema: &Value, path: &mut String, dropped: &mut Vec<
                         walk(value, inner, path, dropped, false);
                         true
                     }
-                    (None, Some(Value::Bool(true))) => true,
+                    // What is in it is not known.
+                    (None, Some(Value::Bool(true))) => {
+                        walk(value, &Value::Null, path, dropped, false);
+                        true
+                    }
                     _ => preserve,
                 };
                 if !known {
@@ -50,7 +54,10 @@ fn walk(value: &mut Value, schema: &Value, path: &mut String, dropped: &mut Vec<
             });
         }
         Value::Array(list) => {
-            let Some(items) = schema.get("items") else { return };
+            let items = schema.get("items").unwrap_or(&Value::Null);
+            if items.is_null() && preserve {
+                return;
+            }
             for (at, item) in list.iter_mut().enumerate() {
                 let before = path.len();
                 path.push_str(&format!("[{at}]"));

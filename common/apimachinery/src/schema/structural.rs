@@ -64,7 +64,7 @@ fn check(schema: &Value, path: &str, level: Level, causes: &mut Vec<Cause>) {
     }
     let properties = schema["properties"].as_object();
     if properties.is_some_and(|properties| !properties.is_empty())
-        && !schema["additionalProperties"].is_null()
+        && matches!(schema["additionalProperties"], Value::Bool(false) | Value::Object(_))
     {
         let why = "additionalProperties and properties are mutual exclusive";
         causes.push(Cause::forbidden(field("additionalProperties"), why));

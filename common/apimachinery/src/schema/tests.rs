@@ -61,3 +61,20 @@ fn what_does_not_fit_is_named() {
     assert_eq!(fields(json!({"spec": {"name": "x", "labels": {"l": 1}}})), ["spec.labels.l"]);
     assert_eq!(fields(json!({"spec": "x"})), ["spec"]);
 }
+
+#[test]
+fn fields_beside_known_ones_are_kept_where_the_schema_says_so_but_not_what_is_in_them() {
+    let schema = |additional: Value| {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": {"type": "string"}},
+            "additionalProperties": additional}}})
+    };
+    assert_eq!(structural::problems(&schema(json!(true)), "s"), vec![]);
+    for refused in [json!(false), json!({"type": "string"})] {
+        let causes = structural::problems(&schema(refused), "s");
+        assert!(causes.iter().any(|cause| cause.message.contains("mutual exclusive")), "{causes:?}");
+    }
+    let mut value = json!({"spec": {"a": "1", "b": 2, "c": {"d": 3}, "e": [{"f": 4}]}});
+    let dropped = prune(&mut value, &schema(json!(true)));
+    assert_eq!(value, json!({"spec": {"a": "1", "b": 2, "c": {}, "e": [{}]}}));
+    assert_eq!(dropped, ["spec.c.d", "spec.e[0].f"]);
+}

@@ -1,24 +1,21 @@
 //! One event, from the request to the end of its answer.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use apimachinery::Status;
 use apimachinery::rbac::What;
-use bytes::Bytes;
 use daemon::clock;
 use http::header::{HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, SizeHint};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Log;
 use crate::attributes::{Action, is_public};
+use crate::held::Held;
 use crate::peer::Peer;
-use crate::respond::{Answer, Body, BodyError};
+use crate::respond::Answer;
 use crate::stored::Key;
 use crate::user::{Asker, User};
 
@@ -142,7 +139,7 @@ impl Record {
         if let Ok(id) = HeaderValue::from_str(&open.id) {
             parts.headers.insert(ID, id);
         }
-        Answer::from_parts(parts, Sent { body, _record: self }.boxed_unsync())
+        Answer::from_parts(parts, Held::new(body, self).boxed_unsync())
     }
 }
 
@@ -178,30 +175,4 @@ fn user(user: &User) -> Value {
         told["extra"] = json!(user.extra);
     }
     told
-}
-
-/// A body whose end is the end of a record.
-struct Sent {
-    body: Body,
-    _record: Record,
-}
-
-impl hyper::body::Body for Sent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

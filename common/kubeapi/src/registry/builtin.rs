@@ -46,8 +46,18 @@ pub(super) fn in_all_versions() -> Vec<Resource> {
 }
 
 fn category(plural: &str) -> Vec<String> {
-    let all =
-        ["pods", "services", "deployments", "daemonsets", "replicasets", "statefulsets", "jobs", "cronjobs"];
+    let all = [
+        "cronjobs",
+        "daemonsets",
+        "deployments",
+        "horizontalpodautoscalers",
+        "jobs",
+        "pods",
+        "replicasets",
+        "replicationcontrollers",
+        "services",
+        "statefulsets",
+    ];
     let extensions = [
         "apiservices",
         "customresourcedefinitions",
