@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::registry::{Resource, Version};
 
+const GVK: &str = "x-kubernetes-group-version-kind";
 const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
@@ -29,8 +30,8 @@ pub(super) fn definitions(resource: &Resource, version: &Version) -> [(String, V
     for (field, value) in [("apiVersion", text()), ("kind", text()), ("metadata", reference(METADATA))] {
         schema["properties"][field] = value;
     }
-    schema["x-kubernetes-group-version-kind"] = gvk(&resource.kind);
-    list_schema["x-kubernetes-group-version-kind"] = gvk(&resource.list_kind);
+    schema[GVK] = gvk(&resource.kind);
+    list_schema[GVK] = gvk(&resource.list_kind);
     [(name.clone(), schema), (format!("{name}List"), list_schema)]
 }
 
@@ -40,9 +41,18 @@ pub(super) fn name(resource: &Resource, version: &str) -> String {
     format!("{}.{version}.{}", parts.join("."), resource.kind)
 }
 
+/// A definition in OpenAPI v2. Of one that keeps unknown fields nothing is said, as kubectl would refuse what it does not name
+/// (`apiextensions-apiserver/pkg/controller/openapi/builder/builder.go`).
+pub(super) fn definition_for_v2(schema: &Value) -> Value {
+    match schema["x-kubernetes-preserve-unknown-fields"] == true {
+        true => json!({ "type": "object", GVK: schema[GVK] }),
+        false => for_v2(schema),
+    }
+}
+
 /// A schema without what OpenAPI v2 cannot say, as apiextensions' `ToStructuralOpenAPIV2` leaves it out: what may be null, or a
 /// number or text, has no type, and what keeps unknown fields tells of none.
-pub(super) fn for_v2(schema: &Value) -> Value {
+fn for_v2(schema: &Value) -> Value {
     let Some(map) = schema.as_object() else { return schema.clone() };
     let is_on = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or(false);
     let is_open = is_on("x-kubernetes-preserve-unknown-fields");

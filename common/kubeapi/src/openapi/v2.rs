@@ -40,7 +40,7 @@ pub(super) fn document(catalog: &Registry) -> Value {
         }
         if let Some(version) = custom_version(&resource, &version) {
             for (name, schema) in custom::definitions(&resource, version) {
-                own.insert(name, custom::for_v2(&schema));
+                own.insert(name, custom::definition_for_v2(&schema));
             }
         }
     }
