@@ -42,7 +42,10 @@ const USAGES: [&str; 23] = [
 
 fn read(value: &Value) -> Result<SigningRequest, String> {
     let pem = STANDARD.decode(text(value, "/spec/request")).unwrap_or_default();
-    if !pem.trim_ascii_start().starts_with(b"-----BEGIN CERTIFICATE REQUEST-----") {
+    // Text before the first block is left out, as by Go.
+    let mut lines = pem.split(|byte| *byte == b'\n');
+    let begin = lines.find(|line| line.starts_with(b"-----BEGIN ")).unwrap_or_default();
+    if begin.trim_ascii_end() != b"-----BEGIN CERTIFICATE REQUEST-----" {
         return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
     }
     SigningRequest::from_pem(&pem).map_err(|error| daemon::errors::describe(&error))
