@@ -106,6 +106,8 @@ fn propagation(call: &Call<'_>, policy: &str, given: &Value, orphans: bool) -> P
             );
             Propagation::Orphan
         }
+        // The same, without a word (`rcStrategy.DefaultGarbageCollectionPolicy`).
+        "" if !orphans && call.target.served.is_core("replicationcontrollers") => Propagation::Orphan,
         _ => Propagation::Background,
     }
 }

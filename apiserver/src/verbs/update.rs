@@ -61,14 +61,18 @@ pub(crate) async fn update(call: Call<'_>, body: kubeapi::request::Incoming) -> 
         );
         return Err(Status::bad_request(message));
     }
-    if call.target.served.resource.custom && object::resource_version(&value).is_empty() {
-        let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-        admission::refuse(&call.target.served, &call.target.name, vec![cause])?;
-    }
     if made_by_updates(&call.target) && call.backend.storage.get(&call.target.key()).await?.is_none() {
         return make(&call, value).await;
     }
-    let stored = modify(&call, &ownership, |_| Ok(value.clone())).await?;
+    let stored = modify(&call, &ownership, |_| {
+        if call.target.served.resource.custom && object::resource_version(&value).is_empty() {
+            let cause =
+                Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+            admission::refuse(&call.target.served, &call.target.name, vec![cause])?;
+        }
+        Ok(value.clone())
+    })
+    .await?;
     call.answer(200, &stored)
 }
 

@@ -1,6 +1,7 @@
 //! From an HTTP request to what answers it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use apimachinery::listing::Asked as _;
 use apimachinery::path::ResourcePath;
@@ -21,6 +22,9 @@ use crate::target::Target;
 use crate::user::User;
 use crate::warnings::Warnings;
 use crate::{discovery, gzip, openapi, read};
+
+/// What a client may say of how long its request may take: less than that of kube-apiserver (`--request-timeout`).
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What an API is told.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +105,29 @@ impl<B: Backend> Api<B> {
         if matches!(&path, RequestPath::Resource(path) if path.watch) {
             query.set("watch", "true");
         }
+        let action = Action::of(request.method(), &path, &raw, &query);
+        record.asked_about(&action, request.uri().query());
+        if let Some(counting) = counting {
+            counting.asked_about(&action, backend.catalog());
+        }
+        let patience = if action.lasts() { None } else { patience(&query)? };
+        let answering = self.answer(peer, request, (Asked { path, raw, query, action }, warnings, record));
+        match patience {
+            None => answering.await,
+            Some(time) => tokio::time::timeout(time, answering).await.unwrap_or_else(|_| {
+                Err(Status::new(504, "Timeout", "request did not complete within requested timeout"))
+            }),
+        }
+    }
+
+    async fn answer(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+        (asked, warnings, record): (Asked, &Warnings, &mut Record),
+    ) -> Result<Answer, Status> {
+        let backend = &self.backend;
+        let Asked { path, raw, query, action } = asked;
         let elsewhere = match &path {
             RequestPath::Resource(_) => vec![],
             _ => backend.elsewhere(),
@@ -111,11 +138,6 @@ impl<B: Backend> Api<B> {
             elsewhere: &elsewhere,
             metrics: self.counts.is_some(),
         };
-        let action = Action::of(request.method(), &path, &raw, &query);
-        record.asked_about(&action, request.uri().query());
-        if let Some(counting) = counting {
-            counting.asked_about(&action, offer.catalog);
-        }
         let asker = backend.authenticate(peer, request.headers()).await?;
         if attributes::is_public(&raw) {
             let (parts, body) = request.into_parts();
@@ -172,6 +194,28 @@ impl<B: Backend> Api<B> {
             },
         }
     }
+}
+
+/// What a request is for.
+struct Asked {
+    path: RequestPath,
+    raw: String,
+    query: Query,
+    action: Action,
+}
+
+/// How long a client lets its request take (`apiserver/pkg/endpoints/filters/request_deadline.go`); `None`: as long as others.
+fn patience(query: &Query) -> Result<Option<Duration>, Status> {
+    let given = query.get("timeout");
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let seconds = apimachinery::duration::go_seconds(given).ok_or_else(|| {
+        Status::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {given:?}"
+        ))
+    })?;
+    Ok((seconds > 0.0 && seconds < LONGEST.as_secs_f64()).then(|| Duration::from_secs_f64(seconds)))
 }
 
 /// Paths beside the API groups that every API server has; `None`: it is none of these.
