@@ -5,6 +5,7 @@
 
 mod backend;
 mod carry;
+mod moving;
 mod pings;
 mod session;
 
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use backend::{BackendTlsError, unverified_tls};
 pub use carry::carry;
+pub use moving::Moving;
 pub use pings::Framing;
 pub use session::{Terms, hand_on};
 
