@@ -58,6 +58,14 @@ const OWN: [HeaderName; 8] = [
     EXPECT,
 ];
 
+/// Takes out what only those in between may say: for whom they ask, and on which way a request came.
+pub fn forget_the_way(headers: &mut HeaderMap) {
+    const OF_THE_WAY: [&str; 5] = ["x-remote-", "x-forwarded-", "causeway-", "impersonate-", "forwarded"];
+    let is_of_the_way = |name: &HeaderName| OF_THE_WAY.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_of_the_way(name)).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// The client's headers as they go on to `host`. An upgrade is asked for if the client asks for it.
 pub fn onward(headers: &HeaderMap, host: HeaderValue) -> HeaderMap {
     let mut onward = headers.clone();

@@ -33,18 +33,10 @@ pub(crate) fn cut_off(what: &str) -> Status {
     Status::unavailable(text)
 }
 
-/// Headers that only those in between may send.
-fn is_of_the_way(name: &str) -> bool {
-    ["x-remote-", "x-forwarded-", "causeway-", "impersonate-", "forwarded"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-}
-
 /// The headers of a client as they go to the cloud.
 fn onward(parts: &Parts, caller: &Caller) -> HeaderMap {
     let mut headers = httpproxy::onward(&parts.headers, SERVER);
-    let names: Vec<_> = headers.keys().filter(|name| is_of_the_way(name.as_str())).cloned().collect();
-    names.iter().for_each(|name| drop(headers.remove(name)));
+    httpproxy::forget_the_way(&mut headers);
     caller.show(&mut headers);
     if !httpproxy::wants_upgrade(&parts.headers) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
