@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 const POD: &str = "behind-the-hub";
 /// Bytes of a file that is copied each way.
 const FILE: usize = 4 * 1024 * 1024;
+/// An account that may ask nodes.
+const ASKS: &str = "causeway-asks-nodes";
 const LEASE: &str = "leases.coordination.k8s.io/edge-1";
 
 fn pod() -> String {
@@ -145,6 +147,41 @@ fn streams(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// What is asked of the kubelet where API servers are led to.
+fn at_the_stream_server(site: &Site) -> Result<()> {
+    let cloud = site.kubectl();
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": ASKS, "namespace": "default" } });
+    let binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": ASKS },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:kubelet-api-admin" },
+        "subjects": [{ "kind": "ServiceAccount", "name": ASKS, "namespace": "default" }] });
+    cloud.apply(&account.to_string())?;
+    cloud.apply(&binding.to_string())?;
+    let asks = |account: &str, path: &str| {
+        let token = cloud.run(&["create", "token", account])?;
+        let config = std::fs::read_to_string(site.cloud.root.join("etc/kubeedge/config/cloudcore.yaml"))?;
+        let port = config.lines().find_map(|line| line.trim().strip_prefix("streamPort: "));
+        let url = format!("https://127.0.0.1:{}{path}", port.context("the stream server's port")?);
+        let mut get = Command::new("curl");
+        get.args([
+            "-sSk",
+            "--fail-with-body",
+            "-m",
+            "30",
+            "-H",
+            &format!("Authorization: Bearer {}", token.trim()),
+            &url,
+        ]);
+        programs::run(get)
+    };
+    let path = format!("/containerLogs/default/{POD}/c");
+    ensure!(asks(ASKS, &path)? == "started\n");
+    ensure!(
+        asks("default", &path).is_err(),
+        "whoever may not ask nodes is refused before the kubelet is asked"
+    );
+    Ok(())
+}
+
 /// What root on the node asks of its pods.
 fn from_the_node(node: &Kubectl) -> Result<()> {
     ensure!(node.run(&["logs", POD])?.contains("started\n"));
@@ -168,9 +205,10 @@ fn story(site: &Site, kubelet: &mut Kubelet, node: &Kubectl) -> Result<()> {
     runs_after(&cloud, 0)?;
     wait::for_true("the log of the pod", PATIENCE, || Ok(node.run(&["logs", POD])?.contains("started")))?;
     from_the_node(node)?;
-    // A cluster's own API server asks the kubelet itself.
-    if harness::given::kubeconfig().is_none() {
-        streams(site)?;
+    match harness::given::kubeconfig() {
+        None => streams(site)?,
+        // A cluster's own API server asks the kubelet itself, unless its requests are led to CloudCore.
+        Some(_) => at_the_stream_server(site)?,
     }
     let first = running(node)?.context("the pod as the node sees it")?.0;
 
