@@ -27,6 +27,7 @@ use devices::eventbus::EventBus;
 use edged::{self, Edged};
 use edgehub::{self, EdgeHub, Uplink};
 use edgesettings::Settings;
+use kubeletproxy::Passes;
 use metamanager::intake::{CHANGE_QUEUE, Intake, Outlets};
 use metamanager::reseal;
 use metamanager::sealed::key::KeyError;
@@ -88,6 +89,13 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     }
 
     let node = settings.hub.node.clone();
+    let mut passes = None;
+    if let Some(settings) = settings.kubelet {
+        let shown = Passes::new(node.as_str()).context("what the kubelet is shown")?;
+        let door = kubelet_door(settings, shown.clone(), &doors, stop.clone()).await.context("Node API")?;
+        rooms.essential("node api", door);
+        passes = Some(shown);
+    }
     if let Some(settings) = settings.meta_server {
         let applications = Applications::new(cloud.clone(), node, outlets.pushes.clone());
         let upstream = Arc::new(Way::new(uplink, applications));
@@ -95,6 +103,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
             objects: objects.clone(),
             outbox: Some(outbox.clone()),
             seals,
+            passes,
             upstream,
             services,
             reach,
@@ -177,4 +186,15 @@ async fn monitor(
     let serving = doors.handle().spawn(bound.run(stop));
     // It ends when it is stopped only.
     Ok(serving.map_ok(|Ok(())| ()))
+}
+
+/// Serves the Node API of a hub from the thread of local programs, as MetaServer is.
+async fn kubelet_door(
+    settings: kubeletproxy::Settings,
+    passes: Passes,
+    doors: &Doors,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = Result<(), JoinError>> + use<>> {
+    let bound = doors.handle().spawn(async { kubeletproxy::Door::build(settings, passes) }).await??;
+    Ok(doors.handle().spawn(bound.run(stop)))
 }

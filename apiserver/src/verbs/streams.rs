@@ -254,7 +254,10 @@ async fn refused(call: &Call<'_>, answer: Response<Incoming>) -> Status {
     let code = answer.status();
     let body = tokio::time::timeout(ANSWER, Limited::new(answer.into_body(), REFUSAL).collect()).await;
     let bytes = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-    let said = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    // A node says why in plain text, or as an object.
+    let status = serde_json::from_slice::<Status>(&bytes).ok().filter(|status| status.code == code.as_u16());
+    let said =
+        status.map_or_else(|| String::from_utf8_lossy(&bytes).trim_end().to_owned(), |status| status.message);
     match code {
         StatusCode::BAD_REQUEST => Status::bad_request(said),
         StatusCode::NOT_FOUND => Status::new(404, "NotFound", said),

@@ -5,6 +5,7 @@
 
 mod backend;
 mod carry;
+mod moving;
 mod pings;
 mod session;
 
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use backend::{BackendTlsError, unverified_tls};
 pub use carry::carry;
+pub use moving::Moving;
 pub use pings::Framing;
 pub use session::{Terms, hand_on};
 
@@ -55,6 +57,14 @@ const OWN: [HeaderName; 8] = [
     TRAILER,
     EXPECT,
 ];
+
+/// Takes out what only those in between may say: for whom they ask, and on which way a request came.
+pub fn forget_the_way(headers: &mut HeaderMap) {
+    const OF_THE_WAY: [&str; 5] = ["x-remote-", "x-forwarded-", "causeway-", "impersonate-", "forwarded"];
+    let is_of_the_way = |name: &HeaderName| OF_THE_WAY.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_of_the_way(name)).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+}
 
 /// The client's headers as they go on to `host`. An upgrade is asked for if the client asks for it.
 pub fn onward(headers: &HeaderMap, host: HeaderValue) -> HeaderMap {

@@ -17,6 +17,7 @@ mod handed;
 pub mod http2;
 mod next;
 mod places;
+mod private;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use handed::{Hand, Handed, handed};
 pub use next::{Listen, Stream, next};
 use places::EvictingSlots;
 pub use places::{Busy, Place};
+pub use private::private;
 
 /// What the clients of one socket are granted.
 #[derive(Clone, Debug)]

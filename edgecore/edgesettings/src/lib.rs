@@ -4,6 +4,7 @@
 
 mod bus;
 mod file;
+mod hub_kubelet;
 mod kubelet;
 mod meta_server;
 mod node_api;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub hub: edgehub::Settings,
     /// `None`: the module is off.
     pub edged: Option<nodebase::Settings>,
+    /// The Node API of a hub; `None`: it is edged's, or nobody's.
+    pub kubelet: Option<kubeletproxy::Settings>,
     /// `None`: the module is off.
     pub streams: Option<edgestream::Settings>,
     /// `None`: the modules are off.
@@ -145,6 +148,10 @@ impl Settings {
             settings.server = Some(api);
             settings
         });
+        let kubelet = hub_kubelet::settings(config, &mut checker);
+        if let Some(kubelet) = &kubelet {
+            hub.node_api = Some(kubelet.socket.clone());
+        }
         let streams = edge_stream(config, &node, hub.node_api.as_deref(), &mut checker);
         let devices = config.modules.device_twin.enable.then(|| DeviceSettings {
             bus: bus::settings(&config.modules.event_bus, &node, &mut checker),
@@ -167,7 +174,7 @@ impl Settings {
             return Err(BadSettings(checker.problems));
         }
         let database = PathBuf::from(&config.database.data_source);
-        Ok(Settings { database, secrets_key, monitor, hub, edged, streams, devices, meta_server })
+        Ok(Settings { database, secrets_key, monitor, hub, edged, kubelet, streams, devices, meta_server })
     }
 }
 
@@ -235,7 +242,10 @@ fn edge_stream(
         return None;
     }
     let Some(node_api) = node_api else {
-        checker.problem("modules.edgeStream.enable", "there is nothing to reach without modules.edged");
+        checker.problem(
+            "modules.edgeStream.enable",
+            "there is nothing to reach without modules.edged, or the kubelet of a hub",
+        );
         return None;
     };
     let port =

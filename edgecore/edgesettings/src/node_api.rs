@@ -17,18 +17,22 @@ const KNOWN_GROUPS: [&str; 3] = ["system:masters", "kubeadm:cluster-admins", "sy
 pub(super) fn settings(config: &Edged, database: &str, checker: &mut Checker) -> Settings {
     let kubelet = &config.tailored_kubelet_config;
     let api = &config.node_api;
-    let socket = match api.socket.as_str() {
-        "" => Path::new(database).parent().unwrap_or(Path::new("/")).join("edged.sock"),
-        path => PathBuf::from(path),
-    };
     let key = "modules.edged.tailoredKubeletConfig.streamingConnectionIdleTimeout";
     Settings {
-        socket,
+        socket: socket(config, database),
         tls: tls(config, checker),
         loopback: api.unauthenticated_loopback.then_some(LOOPBACK),
         streaming_idle: checker.duration(key, &kubelet.streaming_connection_idle_timeout),
         // Known once all other ports are.
         forwarded: Default::default(),
+    }
+}
+
+/// Where it is served in every form.
+pub(super) fn socket(config: &Edged, database: &str) -> PathBuf {
+    match config.node_api.socket.as_str() {
+        "" => Path::new(database).parent().unwrap_or(Path::new("/")).join("edged.sock"),
+        path => PathBuf::from(path),
     }
 }
 

@@ -13,6 +13,7 @@ use kubeapi::stored::{ListQuery, Page, Replay, Stored, Subscription};
 use kubeapi::target::Target;
 use kubeapi::user::{Asker, User};
 use kubeapi::{Backend, Call, Peer, Question, Reader};
+use kubeletproxy::Passes;
 use metamanager::{Outbox, Reach};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::held::Held;
 use crate::pass;
 use crate::pods::{self, NodeApi};
 use crate::recent::Recent;
+use crate::reviews;
 use crate::tables::{Right, Tables, trouble};
 use crate::upstream::Upstream;
 use crate::users::Users;
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub recent: Recent,
     /// What this node says of its pods waits there.
     pub outbox: Option<Outbox>,
+    /// What this node shows to its kubelet.
+    pub passes: Option<Passes>,
     /// Where programs of this node reach MetaServer.
     pub reach: tokio::sync::watch::Receiver<Option<Reach>>,
     pub stop: CancellationToken,
@@ -134,11 +138,11 @@ impl Backend for Shared {
                 Err(body) => body,
             },
         };
-        let body = body.of_connection()?;
         if pods::is_one(&call)
             && let Some(node_api) = &backend.node_api
             && let Some(pod) = backend.held.pod(&call.target.namespace, &call.target.name).await?
-            && (caller.is_node() || (!backend.is_connected() && backend.may(&call).await?))
+            && (backend.users.is_certified_node(&call.user)
+                || (!backend.is_connected() && backend.may(&call).await?))
         {
             return node_api.answer(&call, &pod, Some(body), &backend.stop).await;
         }
@@ -152,9 +156,14 @@ impl Backend for Shared {
     }
 
     async fn compute(question: Question<'_, Shared>, body: Incoming) -> Result<Answer, Status> {
-        let Question { backend, user, parts, .. } = question;
+        let Question { backend, path, user, parts, .. } = question;
+        let is_kubelet = backend.users.is_certified_node(&user);
+        let body = match reviews::answer(backend.passes.as_ref(), is_kubelet, (&path, &parts), body).await? {
+            Ok(answer) => return Ok(answer),
+            Err(body) => body,
+        };
         let caller = Caller::of(&user, &parts.headers);
-        pass::hand_on(&*backend.upstream, &caller, &parts, Some(body.of_connection()?), &backend.stop).await
+        pass::hand_on(&*backend.upstream, &caller, &parts, Some(body), &backend.stop).await
     }
 
     async fn plain(&self, user: &User, parts: &Parts) -> Result<Answer, Status> {

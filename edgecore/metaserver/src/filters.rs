@@ -70,7 +70,8 @@ impl Filter {
         Filter::ALL.into_iter().find(|filter| filter.name() == name)
     }
 
-    /// The components that see through it, as with YurtHub.
+    /// The components that see through it, as with YurtHub; in whatever case they write it: CoreDNS calls itself so in a pod, and
+    /// `coredns` with a kubeconfig.
     pub fn components(self) -> &'static [&'static str] {
         match self {
             Filter::MasterService | Filter::ServiceEnvUpdater | Filter::InClusterConfig => &["kubelet"],
@@ -137,7 +138,7 @@ impl Filters {
             let mut all = filter.components().iter().copied().chain(more.map(String::as_str));
             filter.resources().contains(&resource)
                 && !self.off.contains(filter)
-                && all.any(|name| name == "*" || name == component)
+                && all.any(|name| name == "*" || name.eq_ignore_ascii_case(component))
         };
         let is_sliced = [facts::SLICES, facts::ENDPOINTS].contains(&resource);
         let is_written = ["pods", "nodes", facts::LEASES].contains(&resource);

@@ -31,6 +31,7 @@ mod queue;
 mod queueing;
 mod reads;
 mod recent;
+mod reviews;
 mod scope;
 pub mod serving;
 mod tables;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 use daemon::errors::describe;
 use kubeapi::{Api, Door, Limits, Transport};
+use kubeletproxy::Passes;
 use metamanager::sealed::Seals;
 use metamanager::{KnownServices, Objects, Outbox, Reach};
 use tokio::net::TcpListener;
@@ -112,6 +114,8 @@ pub struct Deps {
     /// What this node says of its pods waits there; `None`: something else runs them.
     pub outbox: Option<Outbox>,
     pub seals: Seals,
+    /// What this node shows to its kubelet; `None`: nothing.
+    pub passes: Option<Passes>,
     pub upstream: Arc<dyn Upstream>,
     /// Told which Services are known.
     pub services: watch::Sender<KnownServices>,
@@ -194,7 +198,7 @@ impl MetaServer {
     /// # Errors
     /// What of it failed.
     pub async fn build(settings: Settings, deps: Deps) -> Result<MetaServer, BuildError> {
-        let Deps { objects, outbox, seals, upstream, services, reach } = deps;
+        let Deps { objects, outbox, seals, passes, upstream, services, reach } = deps;
         let tables = open(settings.database.clone(), seals).await?;
         tables.tidy().await?;
         let listen = |source| BuildError::Listen { address: settings.server, source };
@@ -233,6 +237,7 @@ impl MetaServer {
             recent: Recent::default(),
             queue: Queue::new(settings.queued_writes.clone(), settings.hub.is_some()),
             outbox,
+            passes,
             reach: reach.subscribe(),
             upstream,
             tables,

@@ -1,7 +1,5 @@
 //! Requests that are handed to the API server as they are: all that writes, connects or is not kept here.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use apimachinery::Status;
@@ -10,12 +8,12 @@ use daemon::errors::describe;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use httpproxy::{Framing, Terms};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use kubeapi::request::MAX_BODY;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use httpproxy::{Framing, Moving, Terms};
+use hyper::body::Body as _;
+use kubeapi::request::{Incoming, MAX_BODY};
 use kubeapi::respond::{self, Answer, BodyError};
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::ask::{self, SERVER, Unreached};
@@ -35,18 +33,10 @@ pub(crate) fn cut_off(what: &str) -> Status {
     Status::unavailable(text)
 }
 
-/// Headers that only those in between may send.
-fn is_of_the_way(name: &str) -> bool {
-    ["x-remote-", "x-forwarded-", "causeway-", "impersonate-", "forwarded"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
-}
-
 /// The headers of a client as they go to the cloud.
 fn onward(parts: &Parts, caller: &Caller) -> HeaderMap {
     let mut headers = httpproxy::onward(&parts.headers, SERVER);
-    let names: Vec<_> = headers.keys().filter(|name| is_of_the_way(name.as_str())).cloned().collect();
-    names.iter().for_each(|name| drop(headers.remove(name)));
+    httpproxy::forget_the_way(&mut headers);
     caller.show(&mut headers);
     if !httpproxy::wants_upgrade(&parts.headers) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -70,7 +60,9 @@ pub(crate) async fn hand_on(
     body: Option<Incoming>,
     stop: &CancellationToken,
 ) -> Result<Answer, Status> {
-    if body.as_ref().is_some_and(|body| body.size_hint().lower() > MAX_BODY as u64) {
+    if let Some(Incoming::Connection(body)) = &body
+        && body.size_hint().lower() > MAX_BODY as u64
+    {
         return Err(Status::too_large(MAX_BODY));
     }
     let stream = match ask::open(upstream).await {
@@ -86,6 +78,10 @@ pub(crate) async fn hand_on(
     })
 }
 
+fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, std::io::Error> {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// The same over a stream that is there already; `headers` are those that go there.
 pub(crate) async fn over(
     stream: Box<dyn Io>,
@@ -97,10 +93,11 @@ pub(crate) async fn over(
 ) -> Result<Answer, String> {
     let upgrades = httpproxy::wants_upgrade(&parts.headers);
     let body = match body.filter(|_| !upgrades) {
-        Some(body) => Limited::new(body, MAX_BODY)
+        Some(Incoming::Connection(body)) => Limited::new(body, MAX_BODY)
             .map_err(|error: BodyError| std::io::Error::other(error))
             .boxed_unsync(),
-        None => Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync(),
+        Some(Incoming::Program(bytes)) => whole(bytes),
+        None => whole(Bytes::new()),
     };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
@@ -115,48 +112,10 @@ pub(crate) async fn over(
     }
     let lasts = parts.uri.query().is_some_and(|query| query.contains("follow=") || query.contains("watch="));
     let patience = if lasts { IDLE } else { STUCK };
-    let body = Moving { body, patience, until: Box::pin(tokio::time::sleep(patience)) };
-    let mut handed = Response::new(body.boxed_unsync());
+    let mut handed = Response::new(Moving::new(body, patience).boxed_unsync());
     *handed.status_mut() = head.status;
     *handed.headers_mut() = httpproxy::answered(&head.headers);
     Ok(handed)
-}
-
-/// A body that breaks off if nothing of it comes for too long.
-struct Moving {
-    body: Incoming,
-    patience: Duration,
-    until: Pin<Box<Sleep>>,
-}
-
-impl hyper::body::Body for Moving {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(frame) => {
-                let until = Instant::now() + self.patience;
-                self.until.as_mut().reset(until);
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-            }
-            Poll::Pending => match self.until.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(Some(Err("nothing came for too long".into()))),
-                Poll::Pending => Poll::Pending,
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

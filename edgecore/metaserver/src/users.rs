@@ -16,6 +16,8 @@ use crate::keys::Keys;
 const NODES: &str = "system:node:";
 /// The name of the door without TLS.
 pub(crate) const PLAIN: &str = "MetaServer's port without TLS";
+/// Said of a user who is the node because he came through that door.
+const SHOWS_NOTHING: &str = "causeway/shows-nothing";
 
 pub(crate) struct Users {
     pub keys: Arc<Keys>,
@@ -77,7 +79,13 @@ impl Users {
             return Err(Status::unauthorized());
         }
         let groups = vec!["system:nodes".to_owned(), AUTHENTICATED.to_owned()];
-        Ok(User { name: self.node_user(), groups, ..User::default() })
+        let extra = [(SHOWS_NOTHING.to_owned(), Vec::new())].into();
+        Ok(User { name: self.node_user(), groups, extra, ..User::default() })
+    }
+
+    /// True for this node by its certificate: root on this machine, whatever the door without TLS lets in.
+    pub(crate) fn is_certified_node(&self, user: &User) -> bool {
+        user.name == self.node_user() && !user.extra.contains_key(SHOWS_NOTHING)
     }
 
     /// Only this node itself is known by a certificate.

@@ -105,7 +105,8 @@ impl Server {
     /// Binds the socket and the ports that are asked for.
     pub async fn build(settings: &Settings) -> Result<Server, BuildError> {
         let socket = |source| BuildError::Socket { path: settings.socket.clone(), source };
-        let mut doors = vec![listen::unix(&settings.socket).map_err(socket)?];
+        let listener = listener::private(&settings.socket).map_err(socket)?;
+        let mut doors = vec![listen::Door::Unix { listener }];
         let mut asked = None;
         match &settings.tls {
             Some(port) if port.source == Source::Asked => {

@@ -1,10 +1,7 @@
 //! Doors: bound sockets, and the connections that come through them.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,26 +31,6 @@ pub(super) enum Door {
     Unix { listener: UnixListener },
     Plain { listener: TcpListener },
     Tls { listener: TcpListener, guard: Box<Guard> },
-}
-
-/// Binds in a folder only root may enter, and renames: nobody can connect before the mode is 0600, and whoever sees the
-/// file is served.
-#[expect(clippy::disallowed_methods, reason = "runs at the start, before anything waits")]
-pub(super) fn unix(path: &Path) -> io::Result<Door> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut private = path.as_os_str().to_owned();
-    private.push(".d");
-    let private = PathBuf::from(private);
-    let _ = std::fs::remove_dir_all(&private);
-    std::fs::DirBuilder::new().mode(0o700).create(&private)?;
-    let temporary = private.join("s");
-    let listener = UnixListener::bind(&temporary)?;
-    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&temporary, path)?;
-    std::fs::remove_dir(&private)?;
-    Ok(Door::Unix { listener })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, BuildError> {

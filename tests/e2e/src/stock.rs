@@ -1,5 +1,7 @@
-//! Kubernetes' own programs of a node, in front of MetaServer. Nothing of them is in this repository: variables name the binaries.
+//! Kubernetes' own programs of a node, and CoreDNS, in front of MetaServer. Nothing of them is in this repository: variables name the binaries.
 
+mod client;
+mod dns;
 mod hub;
 mod kubelet;
 mod network;
@@ -7,6 +9,8 @@ mod proxy;
 
 use std::path::PathBuf;
 
+pub use client::Client;
+pub use dns::{Answer, CoreDns, Told};
 pub use hub::{Hub, wait_until_cut};
 pub use kubelet::Kubelet;
 pub use network::Network;
@@ -17,7 +21,7 @@ pub use proxy::{KubeProxy, Rules};
 pub fn binary(variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     if named.is_none() {
-        eprintln!("skipped: {variable} names no binary of Kubernetes 1.36");
+        eprintln!("skipped: {variable} names no binary of Kubernetes 1.36 or CoreDNS 1.13");
     }
     named
 }

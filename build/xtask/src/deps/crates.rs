@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("tunnel", 1),
     ("kubeapi", 1),
     ("metamanager", 2),
+    ("kubeletproxy", 2),
     ("podmodel", 2),
     ("controllers", 2),
     ("scheduler", 2),

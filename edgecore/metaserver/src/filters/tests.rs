@@ -85,7 +85,10 @@ fn a_service_is_reached_on_the_node_or_in_its_pool_as_its_annotation_says() {
     let facts = Facts::of(&sources());
     assert_eq!(pods("kube-proxy", &facts, &slice("near", &ALL)), ["a"]);
     for service in ["pooled", "grouped"] {
-        assert_eq!(pods("coredns", &facts, &slice(service, &ALL)), ["a", "b"], "{service}");
+        // As it calls itself with a kubeconfig, and in a pod.
+        for name in ["coredns", "CoreDNS"] {
+            assert_eq!(pods(name, &facts, &slice(service, &ALL)), ["a", "b"], "{service}");
+        }
     }
     assert_eq!(pods("kube-proxy", &facts, &slice("plain", &ALL)).len(), 5);
     assert_eq!(pods("kubelet", &facts, &slice("near", &ALL)).len(), 5, "this component sees all");

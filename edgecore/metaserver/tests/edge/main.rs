@@ -8,6 +8,7 @@ mod cuts;
 mod filters;
 mod hub;
 mod kubectl;
+mod kubelet;
 mod node;
 mod reads;
 mod sizes;

@@ -23,13 +23,15 @@ pub struct Hub {
     pub plain: u16,
     /// The port for probes, on 127.0.0.1.
     pub monitor: u16,
+    /// Where the kubelet's API is to be, on 127.0.0.1.
+    pub kubelet: u16,
 }
 
 impl Hub {
     /// Free ports; `dummy` is an address of this machine.
     pub fn new(dummy: Ipv4Addr) -> Result<Hub> {
         let (server, plain, monitor) = (ports::free()?, ports::free()?, ports::free()?);
-        Ok(Hub { server, dummy: (dummy, ports::free()?), plain, monitor })
+        Ok(Hub { server, dummy: (dummy, ports::free()?), plain, monitor, kubelet: ports::free()? })
     }
 
     /// Settings of EdgeCore (`key.path=value`).
@@ -38,6 +40,7 @@ impl Hub {
         vec![
             format!("{module}.hub.enable=true"),
             format!("{module}.hub.plainServer=127.0.0.1:{}", self.plain),
+            format!("{module}.hub.kubelet=127.0.0.1:{}", self.kubelet),
             format!("{module}.server=127.0.0.1:{}", self.server),
             format!("{module}.dummyServer={}:{}", self.dummy.0, self.dummy.1),
             format!("commonConfig.monitorServer.bindAddress=127.0.0.1:{}", self.monitor),

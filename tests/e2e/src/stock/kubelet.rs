@@ -5,7 +5,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use harness::containerd::unmount_below;
-use harness::ports;
 use harness::process::Process;
 use serde_json::json;
 
@@ -15,21 +14,18 @@ pub struct Kubelet {
     folder: PathBuf,
     kubeconfig: PathBuf,
     node: String,
-    /// Of its own API.
-    pub port: u16,
     process: Option<Process>,
 }
 
 impl Kubelet {
-    /// Starts it below `folder` as `node`. `runtime` is the CRI endpoint.
+    /// Starts it below `folder` as `node`, with the API at `port`. `runtime` is the CRI endpoint.
     pub fn start(
         binary: &Path,
         folder: &Path,
         (node, kubeconfig): (&str, &Path),
-        runtime: &str,
+        (port, runtime): (u16, &str),
     ) -> Result<Kubelet> {
         std::fs::create_dir_all(folder)?;
-        let port = ports::free()?;
         let config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
             "containerRuntimeEndpoint": runtime, "cgroupDriver": "cgroupfs",
@@ -40,9 +36,6 @@ impl Kubelet {
             "makeIPTablesUtilChains": false, "oomScoreAdj": 0, "localStorageCapacityIsolation": false,
             "imageGCHighThresholdPercent": 100,
             "evictionHard": { "memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%" },
-            // A test has no certificate to show to it.
-            "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
-            "authorization": { "mode": "AlwaysAllow" },
             // Heartbeats that a test can wait for.
             "nodeStatusUpdateFrequency": "2s", "nodeStatusReportFrequency": "4s", "nodeLeaseDurationSeconds": 8,
         });
@@ -52,7 +45,6 @@ impl Kubelet {
             folder: folder.to_owned(),
             kubeconfig: kubeconfig.to_owned(),
             node: node.to_owned(),
-            port,
             process: None,
         };
         kubelet.again()?;

@@ -9,19 +9,9 @@ use harness::kubectl::Kubectl;
 use harness::process::Process;
 use serde_json::json;
 
-use super::{Hub, Network};
+use super::{Client, Hub, Network};
 
-const ACCOUNT: &str = r#"
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: causeway-kube-proxy, namespace: kube-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: causeway-kube-proxy}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-proxier"}
-subjects: [{kind: ServiceAccount, name: causeway-kube-proxy, namespace: kube-system}]
-"#;
+const ACCOUNT: (&str, &str) = ("causeway-kube-proxy", "system:node-proxier");
 
 /// A kube-proxy (nftables) that takes MetaServer for its API server, at the address for pods; stopped when dropped.
 pub struct KubeProxy<'a> {
@@ -46,18 +36,7 @@ impl KubeProxy<'_> {
         network: &'a Network,
     ) -> Result<KubeProxy<'a>> {
         std::fs::create_dir_all(folder)?;
-        administrator.apply(ACCOUNT)?;
-        let token = ["-n", "kube-system", "create", "token", "causeway-kube-proxy", "--duration=2h"];
-        let token = administrator.run(&token)?;
-        let trust = std::fs::read_to_string(trust)?;
-        let ca = trust.lines().find_map(|line| line.trim().strip_prefix("certificate-authority-data: "));
-        let server = format!("https://{}:{}", hub.dummy.0, hub.dummy.1);
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": server, "certificate-authority-data": ca.context("a CA")? } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-            "users": [{ "name": "u", "user": { "token": token.trim() } }],
-        });
+        let kubeconfig = Client::make(hub, trust, administrator, ACCOUNT)?.kubeconfig();
         let path = folder.join("kubeconfig");
         std::fs::write(&path, kubeconfig.to_string())?;
         let config = json!({

@@ -41,7 +41,7 @@ pub struct MetaServer {
     pub hub: MetaServerHub,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MetaServerHub {
     /// Whether EdgeCore is a hub: it runs no pods (`modules.edged` is off), and a kubelet, kube-proxy and others take MetaServer, which
@@ -51,6 +51,10 @@ pub struct MetaServerHub {
     /// `address:port` on loopback where requests are taken without TLS, and those without a token as the node's own, as YurtHub does at
     /// 127.0.0.1:10261: whoever has an account on this machine then has the node's rights. Empty: nowhere.
     pub plain_server: String,
+    /// `address:port` of this machine where the kubelet serves its API: `kubectl logs`, `exec`, `attach`, `port-forward` and
+    /// `nodes/NAME/proxy` of this node are passed on to it. It has to run as the same user as EdgeCore, and to ask MetaServer who
+    /// calls it (the kubelet's defaults, with the kubeconfig that EdgeCore writes). Empty: they are not served.
+    pub kubelet: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -62,6 +66,12 @@ pub struct MetaServerFilters {
     /// Components that see through a filter beside its own, by the filter's name: the part of their `User-Agent` before the
     /// first slash, or `*` for all.
     pub components: BTreeMap<String, Vec<String>>,
+}
+
+impl Default for MetaServerHub {
+    fn default() -> Self {
+        MetaServerHub { enable: false, plain_server: String::new(), kubelet: "127.0.0.1:10250".to_owned() }
+    }
 }
 
 impl Default for MetaServer {
