@@ -51,6 +51,9 @@ pub(crate) fn sign(authority: &Authority, object: &mut Value, now: i64) {
     }
 }
 
+/// Seconds before it was signed from which a certificate counts (`pkg/controller/certificates/signer/signer.go`).
+const BACKDATE: i64 = 300;
+
 fn read(object: &Value) -> Result<SigningRequest, String> {
     let text = STANDARD.decode(object::text(object, "/spec/request")).unwrap_or_default();
     SigningRequest::from_pem(&text).map_err(|error| daemon::errors::describe(&error))
@@ -118,7 +121,7 @@ fn signed(authority: &Authority, object: &Value, now: i64) -> Result<String, Str
         usage: if signer == SERVING { Usage::Server } else { Usage::Client },
         lifetime: wanted.clamp(LIFETIMES.1, LIFETIMES.0),
     };
-    let certificate = authority.sign_request(&request, &profile, now, None);
+    let certificate = authority.sign_request(&request, &profile, now, Some(now - BACKDATE));
     let certificate = certificate.map_err(|error| daemon::errors::describe(&error))?;
     Ok(files::certificate_pem(&certificate))
 }

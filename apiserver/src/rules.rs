@@ -53,7 +53,7 @@ impl Rules {
     /// What the rules of its version say of a custom resource. `wrong` is what its schema says.
     ///
     /// # Errors
-    /// 500 if that takes too long.
+    /// 422 for a rule that takes too long, 500 if there was no place for it.
     pub(crate) async fn custom(
         &self,
         served: &Served,
@@ -75,6 +75,8 @@ impl Rules {
         }
         let (mut old, object) = (old.map(|old| typed(served, old)), typed(served, object));
         let served = served.clone();
+        let resource = served.resource.clone();
+        let name = apimachinery::object::name(&object).to_owned();
         let check = move |budget: &_| {
             let schema = served.version().schema.as_ref().unwrap_or(&Value::Null);
             // What was stored before a default was known has it now.
@@ -86,7 +88,16 @@ impl Rules {
                 .map(|rules| celrules::check(rules, schema, &object, old.as_ref(), budget))
                 .unwrap_or_default()
         };
-        self.runner.evaluate(check).await.map_err(late)
+        self.runner.evaluate(check).await.map_err(|why| match &why {
+            Late::Slow(rule) => {
+                let told = format!(
+                    "'{why}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+                );
+                let cause = Cause::invalid("<nil>", &Value::Null, &told);
+                Status::invalid(&resource.group, &resource.kind, &name, vec![cause])
+            }
+            _ => late(why),
+        })
     }
 
     /// What is wrong with the expressions of a definition, a policy or a configuration of webhooks, if it is one. `old`: what it

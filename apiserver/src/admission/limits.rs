@@ -103,7 +103,7 @@ pub(crate) async fn charge(
     let is_counted = resource.namespaced
         && resource.plural != "events"
         && target.subresource.is_empty()
-        && (objects.old.is_none() || of.grows());
+        && objects.old.is_none_or(|old| of.grows() || of.moves(old, new));
     if !is_counted || context.limits.quotas(&target.namespace).is_empty() {
         return Ok(None);
     }

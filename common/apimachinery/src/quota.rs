@@ -114,6 +114,12 @@ impl Of<'_> {
     pub fn grows(&self) -> bool {
         self.is_core("services") || self.is_core("persistentvolumeclaims")
     }
+
+    /// True for a pod that gets a deadline or loses it, which moves it to other quotas (`pkg/quota/v1/evaluator/core/pods.go`,
+    /// `Handles`).
+    pub fn moves(&self, old: &Value, new: &Value) -> bool {
+        self.is_core("pods") && terminates(old) != terminates(new)
+    }
 }
 
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
@@ -159,12 +165,15 @@ pub fn selects(quota: &Value, of: Of<'_>, object: &Value) -> bool {
             .all(|one| fits(text(one, "/scopeName"), text(one, "/operator"), list(one, "/values")))
 }
 
+fn terminates(pod: &Value) -> bool {
+    integer(pod, "/spec/activeDeadlineSeconds").is_some_and(|seconds| seconds >= 0)
+}
+
 fn in_scope(scope: &str, operator: &str, values: &[Value], pod: &Value) -> bool {
-    let terminates = || integer(pod, "/spec/activeDeadlineSeconds").is_some_and(|seconds| seconds >= 0);
     let best_effort = || text(pod, "/status/qosClass") == "BestEffort";
     match scope {
-        "Terminating" => terminates(),
-        "NotTerminating" => !terminates(),
+        "Terminating" => terminates(pod),
+        "NotTerminating" => !terminates(pod),
         "BestEffort" => best_effort(),
         "NotBestEffort" => !best_effort(),
         "PriorityClass" => {
@@ -243,7 +252,7 @@ pub fn charge(
         return Err(format!("status unknown for quota: {name}, resources: {}", resources.join(",")));
     }
     let mut asked = of.usage(new);
-    if let Some(old) = old {
+    if let Some(old) = old.filter(|old| selects(quota, of, old)) {
         let before = of.usage(old);
         for (resource, amount) in &mut asked.0 {
             amount.milli -= before.0.get(resource).map_or(0, |amount| amount.milli);

@@ -54,6 +54,21 @@ fn scopes_choose_pods() {
 }
 
 #[test]
+fn a_pod_that_gets_a_deadline_moves_to_the_quota_of_those_that_end() {
+    let quota = |scope: &str| {
+        let mut quota = quota(json!({"pods": "1"}), json!({"pods": "0"}));
+        quota["spec"]["scopes"] = json!([scope]);
+        quota
+    };
+    let (stays, ends) = (json!({"spec": {}}), json!({"spec": {"activeDeadlineSeconds": 5}}));
+    assert!(PODS.moves(&stays, &ends) && !PODS.moves(&ends, &ends));
+    let charged = charge(&quota("Terminating"), PODS, Some(&stays), &ends).unwrap().unwrap();
+    assert_eq!(charged.told(), "pods=1");
+    assert_eq!(charge(&quota("NotTerminating"), PODS, Some(&stays), &ends), Ok(None));
+    assert_eq!(charge(&quota("Terminating"), PODS, Some(&ends), &ends), Ok(None));
+}
+
+#[test]
 fn what_is_used_is_counted_by_kind_and_pods_that_ended_are_objects_only() {
     let quota = quota(
         json!({"pods": "1", "count/pods": "9", "services.nodeports": "1", "count/widgets.example.com": "4",
