@@ -4,6 +4,7 @@
 
 mod custom;
 mod gnostic;
+mod operations;
 mod v2;
 mod v3;
 

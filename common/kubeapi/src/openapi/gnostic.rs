@@ -103,31 +103,61 @@ fn path_item(item: &Value) -> Message {
             out.message(field, &operation(found));
         }
     }
+    for each in parameters(item) {
+        out.message(9, &each);
+    }
     out
+}
+
+/// `parameters` of an operation or a path, each as a `ParametersItem`.
+fn parameters(of: &Value) -> Vec<Message> {
+    let all = of["parameters"].as_array().into_iter().flatten();
+    all.map(|each| {
+        let mut inner = Message::default();
+        let place = text_of(each, "in");
+        let within: &[u64] = if place == "body" {
+            inner.text(2, text_of(each, "name"));
+            inner.text(3, place);
+            inner.flag(4, each["required"] == true);
+            inner.message(5, &schema(&each["schema"]));
+            // Parameter, ParametersItem
+            &[1, 1]
+        } else {
+            let is_path = place == "path";
+            if is_path {
+                inner.flag(1, true);
+            }
+            inner.text(2, place);
+            inner.text(4, text_of(each, "name"));
+            inner.text(if is_path { 5 } else { 6 }, text_of(each, "type"));
+            inner.flag(if is_path { 19 } else { 20 }, true);
+            // NonBodyParameter, Parameter, ParametersItem
+            if is_path { &[4, 2, 1] } else { &[3, 2, 1] }
+        };
+        within.iter().fold(inner, |inner, field| {
+            let mut outer = Message::default();
+            outer.message(*field, &inner);
+            outer
+        })
+    })
+    .collect()
 }
 
 fn operation(operation: &Value) -> Message {
     let mut out = Message::default();
     out.text(5, text_of(operation, "operationId"));
-    for each in operation["parameters"].as_array().into_iter().flatten() {
-        let mut query = Message::default();
-        query.text(2, text_of(each, "in"));
-        query.text(4, text_of(each, "name"));
-        query.text(6, text_of(each, "type"));
-        query.flag(20, true);
-        // ParametersItem -> Parameter -> NonBodyParameter -> QueryParameterSubSchema
-        let mut wrapped = query;
-        for field in [3, 2, 1] {
-            let mut outer = Message::default();
-            outer.message(field, &wrapped);
-            wrapped = outer;
-        }
-        out.message(8, &wrapped);
+    for each in parameters(operation) {
+        out.message(8, &each);
     }
     let mut responses = Message::default();
     for (code, response) in entries(operation, "responses") {
         let (mut inner, mut value) = (Message::default(), Message::default());
         inner.text(1, text_of(response, "description"));
+        if let Some(of) = response.get("schema") {
+            let mut item = Message::default();
+            item.message(1, &schema(of));
+            inner.message(2, &item);
+        }
         value.message(1, &inner);
         responses.named(1, code, &value);
     }

@@ -3,8 +3,9 @@
 use apimachinery::schemas::definitions::definitions;
 use serde_json::{Map, Value, json};
 
-use super::{belongs, custom, custom_version, hash, identity, info, prefix, served, v2};
-use crate::registry::{Registry, Resource};
+use super::operations::{Edition, Names, Told};
+use super::{belongs, custom, custom_version, hash, info, prefix, served, v2};
+use crate::registry::Registry;
 
 pub(super) fn index(catalog: &Registry) -> Value {
     let mut paths = Map::new();
@@ -21,11 +22,11 @@ pub(super) fn index(catalog: &Registry) -> Value {
 
 /// The document at `wanted`, such as `apis/apps/v1`.
 pub(super) fn document(catalog: &Registry, wanted: &str) -> Value {
-    let (mut paths, mut own) = (Map::new(), Map::new());
+    let mut own = Map::new();
     let mut kinds = Vec::new();
     let (mut group, mut name) = (String::new(), String::new());
-    for (resource, version) in served(catalog).filter(|(one, version)| prefix(one, version) == wanted) {
-        add_paths(&mut paths, &resource, &version, wanted);
+    let here = || served(catalog).filter(|(one, version)| prefix(one, version) == wanted);
+    for (resource, version) in here() {
         if let Some(version) = custom_version(&resource, &version) {
             own.extend(custom::definitions(&resource, version));
         }
@@ -42,33 +43,14 @@ pub(super) fn document(catalog: &Registry, wanted: &str) -> Value {
     for schema in schemas.values_mut() {
         refer(schema);
     }
+    let names = Names::of(&schemas);
+    let mut paths = Map::new();
+    for (resource, name) in here() {
+        let Some(version) = resource.versions.iter().find(|one| one.name == name) else { continue };
+        let told = Told { edition: Edition::V3, names: &names, resource: &resource, version };
+        paths.extend(told.paths(wanted));
+    }
     json!({ "openapi": "3.0.0", "info": info(), "paths": paths, "components": { "schemas": schemas } })
-}
-
-fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, version: &str, place: &str) {
-    let gvk = identity(resource, version);
-    let namespace = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-    let collection = format!("/{place}{namespace}/{}", resource.plural);
-    let operation = |action: &str, parameters: &[&str]| {
-        let parameters: Vec<Value> = parameters.iter().map(|name| parameter(name)).collect();
-        json!({
-            "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk, "parameters": parameters,
-            "responses": { "200": { "description": "OK" } },
-        })
-    };
-    let write = ["dryRun", "fieldManager", "fieldValidation"];
-    let patch = ["dryRun", "fieldManager", "fieldValidation", "force"];
-    let item = json!({
-        "get": operation("get", &[]), "put": operation("put", &write), "patch": operation("patch", &patch),
-        "delete": operation("delete", &["dryRun"]),
-    });
-    paths.insert(format!("{collection}/{{name}}"), item);
-    let all = json!({ "get": operation("list", &[]), "post": operation("post", &write) });
-    paths.insert(collection, all);
-}
-
-fn parameter(name: &str) -> Value {
-    json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } })
 }
 
 /// Makes references those of v3. What stands beside one would be left out by its readers, so that it is put around it.
