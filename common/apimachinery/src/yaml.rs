@@ -2,8 +2,16 @@
 //! of a file is written so: `defaultMode: 0644` means 420, as `0o644` does.
 
 use serde_json::Value;
+use std::thread;
 
 use crate::decode::Strict;
+
+/// Levels of maps and lists: as many as are read of JSON.
+const DEPTH: usize = 127;
+
+/// The reader recurses, and takes some 32 KiB a level where it is not optimised: more than is left to a task deep in its work. Only
+/// what is touched takes memory.
+const STACK: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -14,7 +22,9 @@ pub struct YamlError(String);
 /// # Errors
 /// [`YamlError`]: the text is not YAML, or nests or repeats itself beyond the limits.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+    with_room(|| {
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+    })
 }
 
 /// Reads all documents of a text.
@@ -22,7 +32,10 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
 /// # Errors
 /// [`YamlError`] as [`parse`]'s, of the first document that cannot be read.
 pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| YamlError(error.to_string()))
+    with_room(|| {
+        serde_saphyr::from_multiple_with_options(text, options())
+            .map_err(|error| YamlError(error.to_string()))
+    })
 }
 
 /// Writes a document.
@@ -38,8 +51,13 @@ pub fn text(value: &Value) -> Result<String, YamlError> {
 /// # Errors
 /// [`YamlError`] as [`parse`]'s.
 pub fn parse_strict(text: &str) -> Result<Strict, YamlError> {
+    with_room(|| strict(text))
+}
+
+fn strict(text: &str) -> Result<Strict, YamlError> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
+        budget: serde_saphyr::budget! { max_depth: DEPTH },
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
     };
     let mut read: Strict =
@@ -52,14 +70,42 @@ pub fn parse_strict(text: &str) -> Result<Strict, YamlError> {
     Ok(read)
 }
 
+/// Reads on a thread of its own.
+fn with_room<T: Send>(read: impl FnOnce() -> Result<T, YamlError> + Send) -> Result<T, YamlError> {
+    thread::scope(|scope| {
+        let reader =
+            thread::Builder::new().name("yaml".to_owned()).stack_size(STACK).spawn_scoped(scope, read);
+        let reader =
+            reader.map_err(|error| YamlError(format!("starting a thread that reads YAML: {error}")))?;
+        reader.join().unwrap_or_else(|_| Err(YamlError("the reader of YAML failed".to_owned())))
+    })
+}
+
 fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! { legacy_octal_numbers: true }
+    serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        budget: serde_saphyr::budget! { max_depth: DEPTH },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_nests_deeply_is_read_or_refused_however_little_room_its_reader_has_left() {
+        let read = || {
+            let nested = |levels: usize| format!("{}1{}", "{a: ".repeat(levels), "}".repeat(levels));
+            assert!(parse(&nested(DEPTH)).is_ok() && parse_strict(&nested(DEPTH)).is_ok());
+            assert!(serde_json::from_str::<Value>(&nested(DEPTH).replace('a', "\"a\"")).is_ok());
+            assert!(parse(&nested(DEPTH + 1)).is_err() && parse_strict(&nested(DEPTH + 1)).is_err());
+            assert!(parse(&nested(5000)).is_err() && parse_strict(&nested(5000)).is_err());
+            assert!(parse_all(&nested(5000)).is_err());
+        };
+        let little = thread::Builder::new().stack_size(512 * 1024).spawn(read).unwrap();
+        little.join().unwrap();
+    }
 
     #[test]
     fn numbers_that_begin_with_zero_are_octal_and_what_is_quoted_is_text() {

@@ -105,7 +105,14 @@ fn what_a_go_cloud_pushes_and_what_it_loses_is_seen_by_kubectl_on_the_node() -> 
         let own = lab.edge.root.join("var/lib/kubeedge/metaserver/kubeconfig");
         wait::for_true("the node's own API", PATIENCE, || Ok(own.exists()))?;
         let node = Kubectl::new(&own);
-        let names = kubectl(&mut session, &node, &["get", "services", "-o", "name"]).await?;
+        // Who shows the node's certificate is known soon after that.
+        let until = Instant::now() + PATIENCE;
+        let names = loop {
+            match kubectl(&mut session, &node, &["get", "services", "-o", "name"]).await {
+                Err(error) if format!("{error:#}").contains("credentials") && Instant::now() < until => {}
+                answered => break answered?,
+            }
+        };
         ensure!(names.trim() == "service/one", "{names}");
 
         let mut watch = Watch::start(&node)?;
