@@ -51,9 +51,18 @@ impl WriteError {
     }
 }
 
+/// Lists and maps in each other. Readers of JSON stop at 127, and lists, events and messages put some around.
+const LEVELS: usize = 120;
+
 impl Storage {
-    /// Makes one change and announces it.
+    /// Makes one change and announces it. What nests too deeply to be read again is refused with 400.
     pub(crate) async fn commit(&self, key: Key, change: Change) -> Result<Stored, WriteError> {
+        if let Change::Create(value) | Change::Update { value, .. } = &change
+            && !object::nests_within(value, LEVELS)
+        {
+            let why = format!("the object, with the record of its fields, nests deeper than {LEVELS} levels");
+            return Err(WriteError::Store(Status::bad_request(why)));
+        }
         let hub = self.hub.clone();
         let outcome = self
             .store

@@ -2,10 +2,22 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::client::{MAPS, Server, Who, config_map};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const GADGETS: &str = "/apis/example.com/v1/namespaces/default/gadgets";
+
+/// Of custom resources that may have any field.
+fn open_definition() -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gadgets.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "gadgets", "kind": "Gadget"}, "versions": [{"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": schema}}]}})
+}
 
 #[tokio::test]
 async fn oversize_and_deep_bodies_are_refused_and_others_go_on() {
@@ -24,6 +36,39 @@ async fn oversize_and_deep_bodies_are_refused_and_others_go_on() {
     let (code, _) = server.call(Who::Admin, "POST", MAPS, "application/yaml", &deep).await;
     assert_eq!(code, 400);
     server.create(MAPS, config_map("still-here")).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_nests_too_deeply_to_be_read_again_is_not_kept() {
+    let server = Server::start().await;
+    server.create(DEFINITIONS, open_definition()).await;
+    let nested = |levels: usize| format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+    let gadget = |name: &str, levels: usize| {
+        format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"Gadget","metadata":{{"name":"{name}"}},"spec":{}}}"#,
+            nested(levels)
+        )
+    };
+    for (name, levels, wanted) in [("a", 60, 201), ("b", 110, 201), ("c", 119, 400), ("d", 124, 400)] {
+        let body = gadget(name, levels);
+        let (code, status) = server.call(Who::Admin, "POST", GADGETS, "application/json", &body).await;
+        assert_eq!(code, wanted, "{status}");
+        let apply = format!("{GADGETS}/applied-{name}?fieldManager=m");
+        let body = gadget(&format!("applied-{name}"), levels);
+        let (code, status) =
+            server.call(Who::Admin, "PATCH", &apply, "application/apply-patch+yaml", &body).await;
+        assert_eq!(code, wanted, "{status}");
+    }
+    // Step by step is no way either.
+    let path = format!("/spec{}", "/a".repeat(109));
+    let patch = format!(r#"[{{"op":"add","path":"{path}","value":{}}}]"#, nested(100));
+    let (code, status) = server
+        .call(Who::Admin, "PATCH", &format!("{GADGETS}/b"), "application/json-patch+json", &patch)
+        .await;
+    assert_eq!(code, 400, "{status}");
+    let list = server.get(GADGETS).await;
+    assert_eq!((list.0, list.1["items"].as_array().unwrap().len()), (200, 4));
     server.stop().await;
 }
 

@@ -92,6 +92,16 @@ pub fn maps_in<'a>(
     map.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
+/// True if no more than `levels` lists and maps lie in each other.
+pub fn nests_within(value: &Value, levels: usize) -> bool {
+    let inner = |value: &Value| levels > 0 && nests_within(value, levels - 1);
+    match value {
+        Value::Array(list) => list.iter().all(inner) && levels > 0,
+        Value::Object(map) => map.values().all(inner) && levels > 0,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
