@@ -1,12 +1,14 @@
 //! SQLite for daemons: one writer thread with group commit, a few pooled readers, migrations by `user_version`.
 //!
-//! Owns the database file. A write is answered only after its transaction is on disk (`synchronous=FULL`), so what a
-//! caller acknowledges afterwards survives a power cut. Writes that arrive while a transaction is open share its
-//! commit; each runs in its own savepoint, so one that fails undoes only itself.
+//! Owns the database file. A write is answered only after its transaction is on disk, and so is a read of what it changed:
+//! what a caller acknowledges afterwards survives a power cut. Writes that arrive while a transaction is open share its
+//! commit; each runs in its own savepoint, so one that fails undoes only itself, unless it says that it needs none.
 
 #![deny(clippy::missing_errors_doc)]
 
+mod disk;
 mod error;
+mod job;
 mod lock;
 mod open;
 mod readers;
@@ -51,8 +53,9 @@ pub struct Store {
 #[derive(Clone)]
 enum Inner {
     Disk {
-        writes: mpsc::Sender<writer::Job>,
+        writes: mpsc::Sender<job::Job>,
         readers: Arc<readers::Readers>,
+        progress: Arc<disk::Progress>,
     },
     /// The disk takes no writes: a copy in memory, for reading.
     Frozen {
@@ -79,11 +82,13 @@ impl Store {
             return Ok(Store { inner: Inner::Frozen { readers, _scratch: Arc::new(scratch) } });
         }
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
+        let progress = disk::Progress::new();
+        let disk = disk::Disk::start(&path, progress.clone())?;
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(connection, jobs))
+            .spawn(move || writer::run(connection, jobs, disk))
             .map_err(|source| OpenError::Thread { source })?;
-        Ok(Store { inner: Inner::Disk { writes, readers } })
+        Ok(Store { inner: Inner::Disk { writes, readers, progress } })
     }
 
     /// True if the disk took no writes at the start: what was stored is read, writes are refused.
@@ -97,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the disk takes no writes, or the database is closed.
     pub async fn wipe(&self) -> Result<(), StoreError> {
-        self.clean(writer::Cleaning::Log).await
+        self.clean(job::Cleaning::Log).await
     }
 
     /// Like [`Store::wipe`], and writes every page anew: pages may hold copies of rows that SQLite has moved to others, and what
@@ -106,12 +111,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the disk takes no writes or has no room, or the database is closed.
     pub async fn rewrite(&self) -> Result<(), StoreError> {
-        self.clean(writer::Cleaning::Pages).await
+        self.clean(job::Cleaning::Pages).await
     }
 
-    async fn clean(&self, how: writer::Cleaning) -> Result<(), StoreError> {
+    async fn clean(&self, how: job::Cleaning) -> Result<(), StoreError> {
         let Inner::Disk { writes, .. } = &self.inner else { return Ok(()) };
-        let (job, answer) = writer::Job::clean(how);
+        let (job, answer) = job::Job::clean(how);
         writes.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -149,21 +154,91 @@ impl Store {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
     {
+        self.write_shielded(job::Shield::Savepoint, work, after).await
+    }
+
+    /// Like [`Store::write_then`], for `work` that changes nothing if it finds that it must not: it has no savepoint, which costs a
+    /// copy of each page that it is the first to change. If a statement of it fails or it panics, all writes that share its commit
+    /// fail with it.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::write`]'s; `after` does not run then.
+    pub async fn write_checked<T, F, A>(&self, work: F, after: A) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        self.write_shielded(job::Shield::None, work, after).await
+    }
+
+    async fn write_shielded<T, F, A>(&self, shield: job::Shield, work: F, after: A) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
         let writes = match &self.inner {
             Inner::Memory(connection) => return in_memory_write(connection, work, after),
             Inner::Disk { writes, .. } => writes,
             Inner::Frozen { .. } => return Err(StoreError::Frozen),
         };
-        let (job, answer) = writer::Job::new(work, after);
+        let (job, answer) = job::Job::new(shield, work, after);
         writes.send(job).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `work` on a reader connection: a consistent snapshot that never waits for the writer.
+    /// Runs `work` on a reader connection: a consistent snapshot that waits for no writer, only for the disk if it may hold what
+    /// is not flushed yet.
     ///
     /// # Errors
     /// [`StoreError`]: `work` failed, or the database is closed.
     pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let read = self.hand_over(work).await;
+        self.settle().await;
+        read
+    }
+
+    /// Like [`Store::read`], for `work` that looks up a few rows by an index: it is done on the thread that asks, since to hand it
+    /// to another one takes several times as long. While all readers are lent, it is handed over.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::read`]'s.
+    pub async fn look_up<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let read = self.peek(work).await;
+        self.settle().await;
+        read
+    }
+
+    /// Like [`Store::look_up`], for what a write is made of that follows: it may not be on disk yet, but is before that write is. Who answers without
+    /// a write calls [`Store::settle`] first.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::read`]'s.
+    pub async fn peek<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let done = match &self.inner {
+            Inner::Disk { readers, .. } | Inner::Frozen { readers, .. } => readers.try_with(work),
+            Inner::Memory(_) => Err(work),
+        };
+        match done {
+            Ok(read) => checked(read),
+            Err(work) => self.hand_over(work).await,
+        }
+    }
+
+    async fn hand_over<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -179,23 +254,10 @@ impl Store {
         checked(read.map_err(|_| StoreError::Closed)?)
     }
 
-    /// Like [`Store::read`], for `work` that looks up a few rows by an index: it is done on the thread that asks, since to hand it
-    /// to another one takes several times as long. While all readers are lent, it is handed over.
-    ///
-    /// # Errors
-    /// [`StoreError`] as [`Store::read`]'s.
-    pub async fn look_up<T, F>(&self, work: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        let done = match &self.inner {
-            Inner::Disk { readers, .. } | Inner::Frozen { readers, .. } => readers.try_with(work),
-            Inner::Memory(_) => Err(work),
-        };
-        match done {
-            Ok(read) => checked(read),
-            Err(work) => self.read(work).await,
+    /// Until all that a reader can have seen is on disk.
+    pub async fn settle(&self) {
+        if let Inner::Disk { progress, .. } = &self.inner {
+            progress.settle().await;
         }
     }
 }
@@ -203,7 +265,7 @@ impl Store {
 /// Ends the process if it read what is damaged.
 fn checked<T>(read: Result<T, StoreError>) -> Result<T, StoreError> {
     if let Err(error) = &read {
-        writer::end_if_damaged(error);
+        job::end_if_damaged(error);
     }
     read
 }

@@ -21,7 +21,7 @@ pub(crate) fn writer(path: &Path, options: &Options) -> Result<Connection, OpenE
     // auto_vacuum must come before the first table and before WAL.
     connection
         .execute_batch(&format!(
-            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;
              PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;
              PRAGMA secure_delete=ON; PRAGMA wal_autocheckpoint={}; PRAGMA journal_size_limit={}; PRAGMA cache_size=-{};",
             options.log_pages,

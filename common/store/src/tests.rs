@@ -56,6 +56,23 @@ async fn a_write_that_panics_undoes_only_itself_and_the_writer_goes_on() {
 }
 
 #[tokio::test]
+async fn a_write_without_a_savepoint_that_fails_undoes_its_group_and_the_writer_goes_on() {
+    let (_folder, store) = store();
+    store.write(put("x", 1)).await.unwrap();
+    let (a, b, c) = tokio::join!(
+        store.write(put("y", 1)),
+        store.write_checked(put("x", 2), |_| panic!("told of a write that failed")),
+        store.write(put("z", 3)),
+    );
+    assert!(matches!(b, Err(StoreError::Statement(_))), "{b:?}");
+    // What came before or after its group is there.
+    let kept = i64::from(a.is_ok()) + i64::from(c.is_ok());
+    assert_eq!(count(&store).await, 1 + kept);
+    assert_eq!(store.write_checked(put("v", 4), |_| {}).await.unwrap(), 1);
+    assert_eq!(count(&store).await, 2 + kept);
+}
+
+#[tokio::test]
 async fn after_commit_hooks_run_in_commit_order_before_the_answer() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
     let (_folder, store) = store();
@@ -66,6 +83,33 @@ async fn after_commit_hooks_run_in_commit_order_before_the_answer() {
         turn.await.unwrap();
         assert_eq!(SEEN.load(Ordering::SeqCst), n + 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_of_many_groups_are_told_of_in_the_order_of_their_commits() {
+    let (_folder, store) = store();
+    let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let write = |n: usize| {
+        let (store, seen) = (store.clone(), seen.clone());
+        tokio::spawn(async move {
+            // Some alone, most together with others.
+            tokio::time::sleep(std::time::Duration::from_millis(n as u64 / 50)).await;
+            let place = move |tx: &Transaction<'_>| {
+                tx.execute("INSERT INTO t VALUES (?1, 0)", [n.to_string()])?;
+                tx.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
+            };
+            let told = seen.clone();
+            let place =
+                store.write_then(place, move |place| told.lock().unwrap().push(*place)).await.unwrap();
+            assert!(seen.lock().unwrap().contains(&place));
+            assert!(count(&store).await >= place);
+        })
+    };
+    let all: Vec<_> = (0..1000).map(write).collect();
+    for one in all {
+        one.await.unwrap();
+    }
+    assert_eq!(*seen.lock().unwrap(), (1..=1000).collect::<Vec<i64>>());
 }
 
 #[tokio::test]
