@@ -176,17 +176,35 @@ impl Registry {
 
     /// The resource of this plural, if it is served in this version.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
-        self.resources().into_iter().filter(|r| r.group == group && r.plural == plural).find_map(|resource| {
+        self.first(|resource| {
+            let found = Some(resource).filter(|one| one.plural == plural && one.group == group)?;
             // A backend may have defined versions beside those that are built in.
-            let version = resource.versions.iter().position(|served| served.name == version)?;
-            Some(Served { resource, version })
+            let version = found.versions.iter().position(|served| served.name == version)?;
+            Some(Served { resource: found.clone(), version })
         })
     }
 
     /// The resource with this storage key, in its preferred version.
     pub fn by_key(&self, key: &str) -> Option<Served> {
-        let resource = self.resources().into_iter().find(|resource| resource.key() == key)?;
-        Some(Served { resource, version: 0 })
+        let (plural, group) = key.split_once('.').unwrap_or((key, ""));
+        self.first(|resource| {
+            let found = Some(resource).filter(|one| one.plural == plural && one.group == group)?;
+            Some(Served { resource: found.clone(), version: 0 })
+        })
+    }
+
+    /// The resource of this kind, in any of its versions.
+    pub fn of_kind(&self, group: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.first(|resource| Some(resource).filter(|one| one.kind == kind && one.group == group).cloned())
+    }
+
+    /// What `find` makes of the first resource that it makes something of. Every request asks this.
+    fn first<T>(&self, mut find: impl FnMut(&Arc<Resource>) -> Option<T>) -> Option<T> {
+        let found = self.builtin.iter().find_map(&mut find);
+        found.or_else(|| {
+            let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
+            custom.values().find_map(find)
+        })
     }
 
     /// The custom resource with this storage key, in the version of this name.
