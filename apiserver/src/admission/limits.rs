@@ -60,20 +60,21 @@ pub(crate) fn check(
     }
 }
 
-/// A charge, and the turn of the namespace. If it is dropped before the object is known to be stored, its quotas are counted
-/// anew.
+/// A charge, and the turn of the namespace. If it is dropped before the object is known to be stored, or if the object left
+/// the scope of a quota, its quotas are counted anew.
 #[must_use]
 pub(crate) struct Charged {
     limits: Arc<Limits>,
     namespace: String,
     is_open: bool,
+    is_move: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Charged {
     /// The object is stored.
     pub(crate) fn stored(mut self) {
-        self.is_open = false;
+        self.is_open = self.is_move;
     }
 }
 
@@ -112,6 +113,7 @@ pub(crate) async fn charge(
         limits: context.limits.clone(),
         namespace: target.namespace.clone(),
         is_open: false,
+        is_move: objects.old.is_some_and(|old| of.moves(old, new)),
         _turn: turn,
     };
     let mut done: Vec<String> = Vec::new();
