@@ -56,6 +56,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     daemon::logs::init(false);
+    daemon::memory::keep_heaps_few(2);
+    daemon::memory::keep_large_blocks_apart();
     daemon::stop::raise_open_files();
     daemon::priority::prompt();
     match tokio::runtime::Runtime::new() {

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
     pki::install_provider();
     daemon::stop::raise_open_files();
-    daemon::memory::keep_heaps_few();
+    daemon::memory::keep_heaps_few(1);
     daemon::priority::prompt();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -62,13 +62,13 @@ pub fn keep_large_blocks_apart() {
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_large_blocks_apart() {}
 
-/// Threads take from as many heaps as there are cores. glibc makes up to eight of them for each core, and every one keeps what it
-/// does not use: after a flood of handshakes or messages these hold seven times what is in use. For programs with many
-/// threads. To be called before threads are made.
+/// Threads take from `each` heaps for each core: fewer keep less, more let threads allocate at the same time. glibc makes up to
+/// eight of them, and every one keeps what it does not use: after a flood of handshakes or messages these hold seven times what
+/// is in use. For programs with many threads. To be called before threads are made.
 #[cfg(target_env = "gnu")]
-pub fn keep_heaps_few() {
+pub fn keep_heaps_few(each: usize) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let heaps = libc::c_int::try_from(cores).unwrap_or(libc::c_int::MAX);
+    let heaps = libc::c_int::try_from(cores * each).unwrap_or(libc::c_int::MAX);
     // SAFETY: mallopt takes two numbers and may be called at any time.
     #[allow(unsafe_code)]
     unsafe {
@@ -78,7 +78,7 @@ pub fn keep_heaps_few() {
 
 /// Other allocators have no such heaps.
 #[cfg(not(target_env = "gnu"))]
-pub fn keep_heaps_few() {}
+pub fn keep_heaps_few(_: usize) {}
 
 /// For `GLIBC_TUNABLES`, which glibc reads when a program starts: one heap, and no freed blocks kept back for each thread.
 #[cfg(target_env = "gnu")]
