@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
 use crate::ground::Api;
 use crate::result::{Results, percentile, rounded};
-use clients::{Client, NAMESPACE, object, path};
+use clients::{Client, NAMESPACE, path};
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -70,7 +71,7 @@ pub(crate) async fn run(flags: &Flags) -> Result<()> {
     };
     let client = Client::connect(&subject.kubeconfig).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    client.post("/api/v1/namespaces", &namespace).await.context("making the namespace")?;
+    client.post("/api/v1/namespaces", namespace.to_string().into()).await.context("making the namespace")?;
     let mut results = Results::default();
     let measured = measure(flags, &subject, &mut results).await;
     client.delete(&format!("/api/v1/namespaces/{NAMESPACE}")).await?;
@@ -83,12 +84,18 @@ async fn measure(flags: &Flags, subject: &Subject, results: &mut Results) -> Res
     let clients = Client::many(&subject.kubeconfig, flags.workers).await?;
     let idle = memory(&subject.pids)?;
     let count = flags.objects;
-    let create = per_second(&clients, count, |client, at| async move {
-        client.post(&path(""), &object(at, 0)).await.map(drop)
+    let bodies =
+        |round| -> Arc<Vec<Bytes>> { Arc::new((0..count).map(|at| clients::body(at, round)).collect()) };
+    let made = bodies(0);
+    let create = per_second(&clients, count, move |client, at| {
+        let body = made[at].clone();
+        async move { client.post(&path(""), body).await.map(drop) }
     });
     results.add("create_per_s", "objects of 2 KB made per second", rounded(create.await?));
-    let update = per_second(&clients, count, |client, at| async move {
-        client.put(&path(&format!("o-{at}")), &object(at, 1)).await.map(drop)
+    let changed = bodies(1);
+    let update = per_second(&clients, count, move |client, at| {
+        let body = changed[at].clone();
+        async move { client.put(&path(&format!("o-{at}")), body).await.map(drop) }
     });
     results.add("update_per_s", "objects replaced per second", rounded(update.await?));
     let get = per_second(&clients, count, |client, at| async move {
@@ -194,7 +201,7 @@ async fn crowd(kubeconfig: &Path) -> Result<usize> {
                 let patch = json!({"data": {format!("w{worker}"): at.to_string()}});
                 failed += usize::from(client.patch(&path("o-0"), &patch).await.is_err());
                 let own = path(&format!("o-{}", worker + 1));
-                failed += usize::from(client.put(&own, &object(worker + 1, at)).await.is_err());
+                failed += usize::from(client.put(&own, clients::body(worker + 1, at)).await.is_err());
             }
             failed
         })

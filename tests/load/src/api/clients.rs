@@ -1,20 +1,32 @@
-//! Clients that cost little themselves: one connection each, bodies that are not parsed.
+//! Clients that cost little themselves: one connection each, bodies that are made beforehand and not parsed. They run on the same
+//! cores as the server, and what they take it does not have.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use http::{Method, Request};
-use http_body_util::BodyExt as _;
-use kube::client::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use kube::client::ConfigExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
 
 pub(super) const NAMESPACE: &str = "bench-api";
 /// Of an object, about.
 const BYTES: usize = 2000;
 
-pub(super) struct Client(kube::Client);
+pub(super) struct Client {
+    sender: Mutex<SendRequest<Full<Bytes>>>,
+    host: HeaderValue,
+}
 
 /// The path of the objects, or of one.
 pub(super) fn path(name: &str) -> String {
@@ -37,6 +49,11 @@ pub(super) fn object(at: usize, round: usize) -> Value {
     })
 }
 
+/// Its bytes.
+pub(super) fn body(at: usize, round: usize) -> Bytes {
+    object(at, round).to_string().into()
+}
+
 /// How many items a list has.
 pub(super) fn items(body: &[u8]) -> Result<usize> {
     let mark = b"\"filler\":";
@@ -52,10 +69,20 @@ pub(super) fn continued(body: &[u8]) -> Result<String> {
 }
 
 impl Client {
+    /// Of an HTTPS server, by the certificate of the kubeconfig's user.
     pub(super) async fn connect(kubeconfig: &Path) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Client(kube::Client::try_from(config)?))
+        let host = config.cluster_url.host().context("the kubeconfig's server has no host")?.to_owned();
+        let address = format!("{host}:{}", config.cluster_url.port_u16().unwrap_or(443));
+        let stream =
+            TcpStream::connect(&address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        let tls = TlsConnector::from(Arc::new(config.rustls_client_config()?));
+        let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Client { sender: Mutex::new(sender), host: HeaderValue::try_from(address)? })
     }
 
     pub(super) async fn many(kubeconfig: &Path, count: usize) -> Result<Vec<Arc<Client>>> {
@@ -66,42 +93,48 @@ impl Client {
         Ok(all)
     }
 
-    async fn ask(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<Vec<u8>> {
-        let request = Request::builder().method(method.clone()).uri(path);
-        let request = request.header("Content-Type", kind).header("Accept", "application/json");
-        let answer = self.0.send(request.body(Body::from(body))?).await?;
+    async fn send(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Response<Incoming>> {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, self.host.clone());
+        let request = request.header(header::CONTENT_TYPE, kind).header(header::ACCEPT, "application/json");
+        let mut sender = self.sender.lock().await;
+        sender.ready().await?;
+        Ok(sender.send_request(request.body(Full::new(body))?).await?)
+    }
+
+    async fn ask(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<Bytes> {
+        let answer = self.send(method.clone(), path, kind, body).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         if !status.is_success() {
             bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body[..body.len().min(300)]));
         }
-        Ok(body.to_vec())
+        Ok(body)
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Vec<u8>> {
-        self.ask(Method::GET, path, "application/json", Vec::new()).await
+    pub(super) async fn get(&self, path: &str) -> Result<Bytes> {
+        self.ask(Method::GET, path, "application/json", Bytes::new()).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Vec<u8>> {
-        self.ask(Method::POST, path, "application/json", serde_json::to_vec(body)?).await
+    pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<Bytes> {
+        self.ask(Method::POST, path, "application/json", body).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Vec<u8>> {
-        self.ask(Method::PUT, path, "application/json", serde_json::to_vec(body)?).await
+    pub(super) async fn put(&self, path: &str, body: Bytes) -> Result<Bytes> {
+        self.ask(Method::PUT, path, "application/json", body).await
     }
 
-    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Vec<u8>> {
-        self.ask(Method::PATCH, path, "application/merge-patch+json", serde_json::to_vec(body)?).await
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Bytes> {
+        self.ask(Method::PATCH, path, "application/merge-patch+json", body.to_string().into()).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Vec<u8>> {
-        self.ask(Method::DELETE, path, "application/json", Vec::new()).await
+    pub(super) async fn delete(&self, path: &str) -> Result<Bytes> {
+        self.ask(Method::DELETE, path, "application/json", Bytes::new()).await
     }
 
-    /// The body of a watch, which does not end.
-    pub(super) async fn watch(&self, path: &str) -> Result<Body> {
-        let answer = self.0.send(Request::get(path).body(Body::empty())?).await?;
+    /// The body of a watch, which does not end. The connection is of no further use.
+    pub(super) async fn watch(&self, path: &str) -> Result<Incoming> {
+        let answer = self.send(Method::GET, path, "application/json", Bytes::new()).await?;
         anyhow::ensure!(answer.status().is_success(), "watching {path}: {}", answer.status());
-        Some(answer.into_body()).context("a body")
+        Ok(answer.into_body())
     }
 }

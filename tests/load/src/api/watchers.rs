@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use http_body_util::BodyExt as _;
-use kube::client::Body;
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::clients::{Client, object, path};
+use super::clients::{Client, body, path};
 
 /// The longest a change may take.
 const LATE: Duration = Duration::from_secs(30);
@@ -31,9 +31,9 @@ pub(super) async fn fan_out(kubeconfig: &Path, watchers: usize, changes: usize) 
     }
     let mut samples = Vec::new();
     for at in 0..changes {
-        let body = object(5, 1000 + at);
+        let body = body(5, 1000 + at);
         let began = harness::wait::now();
-        writer.put(&path("o-5"), &body).await?;
+        writer.put(&path("o-5"), body).await?;
         for _ in 0..watchers {
             let seen = tokio::time::timeout(LATE, told.recv()).await?.context("a watcher ended")?;
             samples.push(seen.saturating_duration_since(began).as_secs_f64() * 1000.0);
@@ -50,7 +50,7 @@ fn revision(body: &[u8]) -> Result<String> {
 }
 
 /// Tells of the end of each line when it came.
-async fn follow(mut body: Body, tell: mpsc::Sender<Instant>) -> Result<()> {
+async fn follow(mut body: Incoming, tell: mpsc::Sender<Instant>) -> Result<()> {
     while let Some(frame) = body.frame().await {
         let now = harness::wait::now();
         let Ok(data) = frame?.into_data() else { continue };
