@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::EMPTIES;
 use crate::context::Context;
 use crate::dependents;
+use crate::owners::{self, Owner};
 use crate::storage::{Change, WriteError};
 use crate::verbs::create::namespace::restore;
 use crate::verbs::delete::Propagation;
@@ -125,7 +126,7 @@ async fn follow(context: &Context, event: &Event) -> Result<(), Status> {
             }
             // An owner may wait for it.
             for owner in object::list(&value, "/metadata/ownerReferences") {
-                if let Some(owner) = context.storage.by_uid(object::text(owner, "/uid")).await? {
+                if let Owner::Is(owner) = owners::find(context, owner, &key.namespace).await? {
                     dependents::advance(context, &owner).await?;
                 }
             }
@@ -159,9 +160,8 @@ async fn reconsider(context: &Context, key: &Key) -> Result<(), Status> {
     let owners = object::list(&value, "/metadata/ownerReferences");
     let mut gone = Vec::new();
     for owner in owners {
-        let uid = object::text(owner, "/uid");
-        if !context.storage.exists(uid).await? {
-            gone.push(uid);
+        if owners::find(context, owner, &key.namespace).await? == Owner::Absent {
+            gone.push(object::text(owner, "/uid"));
         }
     }
     if gone.is_empty() || object::deleting(&value) {

@@ -7,6 +7,7 @@ use kubeapi::target::Target;
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::owners::{self, Owner};
 use crate::storage::{Change, WriteError};
 use crate::verbs::delete::{self, Propagation};
 use crate::verbs::update;
@@ -78,7 +79,7 @@ async fn foreground(context: &Context, owner: &str) -> Result<bool, Status> {
             .partition(|reference| object::text(reference, "/uid") == owner);
         let mut stays = false;
         for other in others {
-            stays |= context.storage.exists(object::text(other, "/uid")).await?;
+            stays |= owners::find(context, other, &key.namespace).await? != Owner::Absent;
         }
         if stays {
             release(context, key, owner).await?;

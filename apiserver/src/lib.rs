@@ -25,6 +25,7 @@ mod keys;
 mod limits;
 mod namespaces;
 mod nodes;
+mod owners;
 mod policies;
 mod quotas;
 mod reach;

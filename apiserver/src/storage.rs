@@ -6,6 +6,7 @@
 //! `kind`: a reader prefixes them (see [`kubeapi::render`]) and need not parse. Changes are announced from the store's
 //! after-commit hook, in revision order.
 
+mod body;
 mod commit;
 mod facets;
 mod hub;
@@ -35,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("storage/schema.sql"),
     include_str!("storage/history.sql"),
     include_str!("storage/bodies.sql"),
+    include_str!("storage/owners.sql"),
 ];
 
 impl Storage {

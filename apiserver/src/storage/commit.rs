@@ -6,9 +6,10 @@ use apimachinery::traits::Traits;
 use apimachinery::{Status, object};
 use kubeapi::registry::Resource;
 use kubeapi::stored::{Event, EventKind, Key, Stored};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::rusqlite::{self, OptionalExtension, Transaction, params};
 
+use super::body::Body;
 use super::{LOG_LENGTH, Storage, facets, store_failure};
 
 /// A change of one object. Values come without `apiVersion` and `kind`.
@@ -63,11 +64,13 @@ impl Storage {
             let why = format!("the object, with the record of its fields, nests deeper than {LEVELS} levels");
             return Err(WriteError::Store(Status::bad_request(why)));
         }
+        let write = Write::of(key, change);
         let hub = self.hub.clone();
         let outcome = self
             .store
-            .write_then(
-                move |transaction| apply(transaction, key, change),
+            // Nothing is changed before all is known to be as expected.
+            .write_checked(
+                move |transaction| apply(transaction, write),
                 move |outcome: &CommitResult| {
                     if let Ok(event) = outcome {
                         hub.announce(event.clone());
@@ -85,28 +88,61 @@ const PRUNED: i64 = 64;
 
 type CommitResult = Result<Arc<Event>, WriteError>;
 
-fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::Result<CommitResult> {
+/// A change with all that can be made of it before its turn: writers wait for each other, those who make this do not.
+struct Write {
+    key: Key,
+    kind: EventKind,
+    /// The revision that is replaced; `None`: there is none.
+    expected: Option<i64>,
+    body: Body,
+    uid: String,
+    owners: Vec<String>,
+    traits: Traits,
+    previous: Option<Traits>,
+}
+
+impl Write {
+    fn of(key: Key, change: Change) -> Write {
+        let (kind, value, replaced) = match change {
+            Change::Create(value) => (EventKind::Added, value, None),
+            Change::Update { value, expected, previous } => {
+                (EventKind::Modified, value, Some((expected, previous)))
+            }
+            Change::Delete { value, expected, previous } => {
+                (EventKind::Deleted, value, Some((expected, previous)))
+            }
+        };
+        let (expected, previous) = replaced.unzip();
+        let owners = object::list(&value, "/metadata/ownerReferences").iter();
+        Write {
+            kind,
+            expected,
+            body: Body::of(&value),
+            uid: object::uid(&value).to_owned(),
+            owners: owners.map(|owner| object::text(owner, "/uid").to_owned()).collect(),
+            traits: Traits::of(&key.resource, &value),
+            previous,
+            key,
+        }
+    }
+}
+
+fn apply(transaction: &Transaction<'_>, write: Write) -> rusqlite::Result<CommitResult> {
+    let key = &write.key;
     let found: Option<i64> = transaction
         .prepare_cached("SELECT revision FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
         .query_row(params![key.resource, key.namespace, key.name], |row| row.get(0))
         .optional()?;
-    let (kind, mut value, previous) = match (change, found) {
-        (Change::Create(_), Some(_)) => return Ok(Err(WriteError::Exists)),
-        (Change::Create(value), None) => (EventKind::Added, value, None),
-        (Change::Update { .. } | Change::Delete { .. }, None) => return Ok(Err(WriteError::Missing)),
-        (Change::Update { expected, .. } | Change::Delete { expected, .. }, Some(found))
-            if expected != found =>
-        {
-            return Ok(Err(WriteError::Stale));
-        }
-        (Change::Update { value, previous, .. }, Some(_)) => (EventKind::Modified, value, Some(previous)),
-        (Change::Delete { value, previous, .. }, Some(_)) => (EventKind::Deleted, value, Some(previous)),
-    };
+    match (write.expected, found) {
+        (None, Some(_)) => return Ok(Err(WriteError::Exists)),
+        (Some(_), None) => return Ok(Err(WriteError::Missing)),
+        (Some(expected), Some(found)) if expected != found => return Ok(Err(WriteError::Stale)),
+        _ => {}
+    }
     let revision: i64 = transaction
         .prepare_cached("UPDATE revision SET current = current + 1 RETURNING current")?
         .query_row([], |row| row.get(0))?;
-    object::metadata(&mut value).insert("resourceVersion".to_owned(), json!(revision.to_string()));
-    let body = value.to_string();
+    let body = write.body.at(revision);
     transaction
         .prepare_cached("INSERT INTO bodies (revision, body) VALUES (?1, ?2)")?
         .execute(params![revision, body])?;
@@ -114,14 +150,13 @@ fn apply(transaction: &Transaction<'_>, key: Key, change: Change) -> rusqlite::R
         .prepare_cached(
             "INSERT INTO log (revision, resource, namespace, name, kind, was) VALUES (?1,?2,?3,?4,?5,?6)",
         )?
-        .execute(params![revision, key.resource, key.namespace, key.name, kind.as_str(), found])?;
+        .execute(params![revision, key.resource, key.namespace, key.name, write.kind.as_str(), found])?;
     if revision % PRUNED == 0 {
         prune(transaction, revision - LOG_LENGTH)?;
     }
-    write_object(transaction, &key, kind, revision, &value)?;
-    let traits = Traits::of(&key.resource, &value);
-    let now = Some(&traits).filter(|_| kind != EventKind::Deleted);
-    facets::note(transaction, &key, previous.as_ref(), now)?;
+    write_object(transaction, &write, revision)?;
+    let Write { key, kind, traits, previous, .. } = write;
+    facets::note(transaction, &key, previous.as_ref(), Some(&traits).filter(|_| kind != EventKind::Deleted))?;
     let stored = Stored { key, revision, body: body.into() };
     Ok(Ok(Arc::new(Event { kind, stored, traits, previous })))
 }
@@ -138,20 +173,15 @@ fn prune(transaction: &Transaction<'_>, horizon: i64) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM log WHERE revision <= ?1")?.execute([horizon]).map(drop)
 }
 
-fn write_object(
-    transaction: &Transaction<'_>,
-    key: &Key,
-    kind: EventKind,
-    revision: i64,
-    value: &Value,
-) -> rusqlite::Result<()> {
+fn write_object(transaction: &Transaction<'_>, write: &Write, revision: i64) -> rusqlite::Result<()> {
+    let key = &write.key;
     let place = params![key.resource, key.namespace, key.name];
-    if kind != EventKind::Added {
+    if write.kind != EventKind::Added {
         transaction
             .prepare_cached("DELETE FROM owners WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
             .execute(place)?;
     }
-    match kind {
+    match write.kind {
         EventKind::Deleted => {
             transaction
                 .prepare_cached("DELETE FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3")?
@@ -162,17 +192,17 @@ fn write_object(
             .prepare_cached(
                 "INSERT INTO objects (resource, namespace, name, uid, revision) VALUES (?1,?2,?3,?4,?5)",
             )?
-            .execute(params![key.resource, key.namespace, key.name, object::uid(value), revision])?,
+            .execute(params![key.resource, key.namespace, key.name, write.uid, revision])?,
         EventKind::Modified => transaction
             .prepare_cached(
                 "UPDATE objects SET revision = ?4 WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
             )?
             .execute(params![key.resource, key.namespace, key.name, revision])?,
     };
-    for owner in object::list(value, "/metadata/ownerReferences") {
+    for owner in &write.owners {
         transaction
             .prepare_cached("INSERT INTO owners (owner, resource, namespace, name) VALUES (?1,?2,?3,?4)")?
-            .execute(params![object::text(owner, "/uid"), key.resource, key.namespace, key.name])?;
+            .execute(params![owner, key.resource, key.namespace, key.name])?;
     }
     Ok(())
 }

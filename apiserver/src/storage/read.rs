@@ -51,16 +51,18 @@ impl Storage {
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Stored>, Status> {
         let key = key.clone();
-        self.look_up(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT resource, namespace, name, revision, body FROM objects JOIN bodies USING (revision)
-                     WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
-                )?
-                .query_row(params![key.resource, key.namespace, key.name], stored)
-                .optional()
-        })
-        .await
+        self.look_up(move |connection| one(connection, &key)).await
+    }
+
+    /// An object that is about to be changed, maybe not on disk yet; who answers without a change calls [`Storage::settle`] first.
+    pub(crate) async fn get_to_change(&self, key: &Key) -> Result<Option<Stored>, Status> {
+        let key = key.clone();
+        self.store.peek(move |connection| one(connection, &key)).await.map_err(store_failure)
+    }
+
+    /// Until all that was read is on disk.
+    pub(crate) async fn settle(&self) {
+        self.store.settle().await;
     }
 
     /// Changes of `resource` after `since`.
@@ -122,22 +124,10 @@ impl Storage {
             connection
                 .prepare_cached(
                     "SELECT DISTINCT resource, namespace, name FROM owners
-                     WHERE NOT EXISTS (SELECT 1 FROM objects WHERE uid = owner)",
+                     WHERE owner NOT IN (SELECT uid FROM objects)",
                 )?
                 .query_map([], key)?
                 .collect()
-        })
-        .await
-    }
-
-    /// The key of the object with this uid.
-    pub(crate) async fn by_uid(&self, uid: &str) -> Result<Option<Key>, Status> {
-        let uid = uid.to_owned();
-        self.look_up(move |connection| {
-            connection
-                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE uid = ?1")?
-                .query_row([uid], key)
-                .optional()
         })
         .await
     }
@@ -157,11 +147,27 @@ impl Storage {
         .await
     }
 
-    /// True if an object with this uid exists.
-    pub(crate) async fn exists(&self, uid: &str) -> Result<bool, Status> {
+    /// The key of the object with this uid. Reads all keys: for references that say nothing else.
+    pub(crate) async fn by_uid(&self, uid: &str) -> Result<Option<Key>, Status> {
         let uid = uid.to_owned();
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT resource, namespace, name FROM objects WHERE uid = ?1")?
+                .query_row([uid], key)
+                .optional()
+        })
+        .await
+    }
+
+    /// True if the object of this key has this uid.
+    pub(crate) async fn is(&self, key: &Key, uid: &str) -> Result<bool, Status> {
+        let (key, uid) = (key.clone(), uid.to_owned());
         self.look_up(move |connection| {
-            connection.prepare_cached("SELECT 1 FROM objects WHERE uid = ?1")?.exists([uid])
+            connection
+                .prepare_cached(
+                    "SELECT 1 FROM objects WHERE resource = ?1 AND namespace = ?2 AND name = ?3 AND uid = ?4",
+                )?
+                .exists(params![key.resource, key.namespace, key.name, uid])
         })
         .await
     }
@@ -188,6 +194,16 @@ impl Storage {
         }
         Ok(())
     }
+}
+
+fn one(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Stored>> {
+    connection
+        .prepare_cached(
+            "SELECT resource, namespace, name, revision, body FROM objects JOIN bodies USING (revision)
+             WHERE resource = ?1 AND namespace = ?2 AND name = ?3",
+        )?
+        .query_row(params![key.resource, key.namespace, key.name], stored)
+        .optional()
 }
 
 fn key(row: &Row<'_>) -> rusqlite::Result<Key> {

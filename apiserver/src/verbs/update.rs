@@ -174,7 +174,10 @@ pub(super) async fn modify(
         if attempt > 0 && turn.is_none() {
             turn = Some(context.turns.take(target.key()).await);
         }
-        let stored = context.storage.get(&target.key()).await?.ok_or_else(|| target.not_found())?;
+        let Some(stored) = context.storage.get_to_change(&target.key()).await? else {
+            context.storage.settle().await;
+            return Err(target.not_found());
+        };
         let old = stored.value()?;
         let previous = Traits::of(&stored.key.resource, &old);
         let old = conversion::out(context, &target.served, old).await?;
@@ -215,11 +218,13 @@ pub(super) async fn modify(
         limits::check(context, target, Operation::Update, &new)?;
         change.validate(Objects { new: Some(&new), old: Some(&old) }).await?;
         if new == old || fields::differ_in_times_alone(&old, &new) {
+            context.storage.settle().await;
             return conversion::one(context, &target.served, stored).await;
         }
         let objects = Objects { new: Some(&new), old: Some(&old) };
         let charged = limits::charge(context, target, objects, caller.dry_run).await?;
         if caller.dry_run {
+            context.storage.settle().await;
             return Ok(unstored(target, stored.revision, &new));
         }
         let gone = finished(&new);
