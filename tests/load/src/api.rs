@@ -2,6 +2,7 @@
 
 mod clients;
 mod watchers;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,12 +70,17 @@ pub(crate) async fn run(flags: &Flags) -> Result<()> {
             (Some(api), Subject { kubeconfig, pids, data: Some(scratch.path().join("api")) })
         }
     };
-    let client = Client::connect(&subject.kubeconfig).await?;
+    let admin = async || Client::connect(&subject.kubeconfig).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    client.post("/api/v1/namespaces", namespace.to_string().into()).await.context("making the namespace")?;
+    admin()
+        .await?
+        .post("/api/v1/namespaces", namespace.to_string().into())
+        .await
+        .context("making the namespace")?;
     let mut results = Results::default();
     let measured = measure(flags, &subject, &mut results).await;
-    client.delete(&format!("/api/v1/namespaces/{NAMESPACE}")).await?;
+    // Servers close what says nothing for a minute.
+    admin().await?.delete(&format!("/api/v1/namespaces/{NAMESPACE}")).await?;
     measured?;
     results.print();
     Ok(())
@@ -104,16 +110,16 @@ async fn measure(flags: &Flags, subject: &Subject, results: &mut Results) -> Res
     results.add("get_per_s", "objects read per second", rounded(get.await?));
     lists(flags, &clients[0], results).await?;
     let mut samples = watchers::fan_out(&subject.kubeconfig, flags.watchers, flags.changes).await?;
-    results.add(
-        "fanout_p50_ms",
-        "a change to a watcher, median, ms",
-        rounded(percentile(&mut samples, 50.0)),
-    );
-    results.add(
-        "fanout_p99_ms",
-        "a change to a watcher, 99 of 100, ms",
-        rounded(percentile(&mut samples, 99.0)),
-    );
+    let mut bare = wire::fan_out(flags.watchers, flags.changes).await?;
+    let measured = [
+        ("fanout_p50_ms", "a change to a watcher, median, ms", percentile(&mut samples, 50.0)),
+        ("fanout_p99_ms", "a change to a watcher, 99 of 100, ms", percentile(&mut samples, 99.0)),
+        ("wire_p50_ms", "of these: their connections alone, median, ms", percentile(&mut bare, 50.0)),
+        ("wire_p99_ms", "of these: their connections alone, 99 of 100, ms", percentile(&mut bare, 99.0)),
+    ];
+    for (key, what, value) in measured {
+        results.add(key, what, rounded(value));
+    }
     let failed = crowd(&subject.kubeconfig).await?;
     results.add("crowd_failed", "failed writes of a hundred writers at once", failed);
     if !subject.pids.is_empty() {

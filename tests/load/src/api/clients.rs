@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use kube::client::ConfigExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -74,12 +75,16 @@ impl Client {
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let host = config.cluster_url.host().context("the kubeconfig's server has no host")?.to_owned();
-        let address = format!("{host}:{}", config.cluster_url.port_u16().unwrap_or(443));
+        let port = config.cluster_url.port_u16().unwrap_or(443);
+        Client::over(Arc::new(config.rustls_client_config()?), host, port).await
+    }
+
+    pub(super) async fn over(tls: Arc<ClientConfig>, host: String, port: u16) -> Result<Client> {
+        let address = format!("{host}:{port}");
         let stream =
             TcpStream::connect(&address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        let tls = TlsConnector::from(Arc::new(config.rustls_client_config()?));
-        let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
+        let stream = TlsConnector::from(tls).connect(ServerName::try_from(host)?, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Client { sender: Mutex::new(sender), host: HeaderValue::try_from(address)? })

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::clients::{Client, body, path};
 
 /// The longest a change may take.
-const LATE: Duration = Duration::from_secs(30);
+pub(super) const LATE: Duration = Duration::from_secs(30);
 
 /// Milliseconds from the request of each of `changes`, one after the other, to each of `watchers`.
 pub(super) async fn fan_out(kubeconfig: &Path, watchers: usize, changes: usize) -> Result<Vec<f64>> {
@@ -50,7 +50,7 @@ fn revision(body: &[u8]) -> Result<String> {
 }
 
 /// Tells of the end of each line when it came.
-async fn follow(mut body: Incoming, tell: mpsc::Sender<Instant>) -> Result<()> {
+pub(super) async fn follow(mut body: Incoming, tell: mpsc::Sender<Instant>) -> Result<()> {
     while let Some(frame) = body.frame().await {
         let now = harness::wait::now();
         let Ok(data) = frame?.into_data() else { continue };
