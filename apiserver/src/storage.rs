@@ -44,7 +44,7 @@ impl Storage {
     pub(crate) fn open(path: &Path, followers: Followers) -> Result<Storage, OpenError> {
         let options = Options {
             migrations: MIGRATIONS,
-            cache_kib: 4096,
+            cache_kib: 2048,
             log_pages: 2000,
             readers: 4,
             taken_over: None,
